@@ -1,0 +1,77 @@
+# One command to train, one to test, on a machine that has only Python and make.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+EXAMPLE ?= tuned_examples/rmix/macn-4x7.yaml
+
+BIN := $(VENV)/bin
+METADATA := pyproject.toml setup.cfg constraints.txt
+# An empty file each: it is newer than METADATA while the installation is up to date.
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+
+# pip writes a line per package and check; a person wants the big downloads only. The
+# rest is in the log. Errors go to stderr, which is left alone.
+PIP_LOG := $(VENV)/pip.log
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check \
+	--progress-bar off --log $(PIP_LOG) --constraint constraints.txt
+SHOW_PROGRESS = sed -u -n \
+	-e 's/^ *Downloading .*\/\([^/ ]* ([0-9.]* MB)\)/  downloading \1/p' \
+	-e 's/^ *Downloading \([^/ ]* ([0-9.]* MB)\)/  downloading \1/p' \
+	-e 's/^Installing collected packages.*/  installing packages/p'
+
+.PHONY: help
+help: ## Show this list.
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) \
+		| while IFS=$$'\t' read -r name text; do \
+			printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+.PHONY: train
+train: $(INSTALLED) ## Set up, then train RMIX on Multi-Agent Cliff Navigation.
+	$(BIN)/rllib train file $(EXAMPLE)
+
+.PHONY: test
+test: lint ## Set up, then run the linters, the type checker and the tests.
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(INSTALLED_DEV) ## Set up, then run the linters and the type checker.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: bench
+bench: $(INSTALLED_DEV) ## Set up, then run every benchmark in benchmarks/.
+	for script in benchmarks/bench_*.py; do \
+		echo "== $$script"; $(BIN)/python "$$script"; done
+
+.PHONY: clean
+clean: ## Remove the environment, the build products and the caches.
+	rm -rf $(VENV) build dist *.egg-info
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find rllib_risk tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { \
+		echo "No Python found; install Python 3.11 or run: make PYTHON=/path/to/python" >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is too old: constraints.txt needs Python 3.11 or newer." >&2; \
+		exit 1; }
+	@echo "Creating $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): $(METADATA) | $(BIN)/python
+	@echo "Installing (several minutes the first time; all details in $(PIP_LOG))"
+	@$(PIP_INSTALL) --editable . | $(SHOW_PROGRESS)
+	@touch $@
+
+$(INSTALLED_DEV): $(METADATA) | $(BIN)/python
+	@echo "Installing with the tools for development (details in $(PIP_LOG))"
+	@$(PIP_INSTALL) --editable '.[dev]' | $(SHOW_PROGRESS)
+	@touch $(INSTALLED) $@

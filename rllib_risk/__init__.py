@@ -1,0 +1,40 @@
+"""rllib_risk: cooperative multi-agent RL on RLlib, aware of risk.
+
+``register()`` makes the algorithms and environments known to Ray by name. Importing the
+package is light: neither Ray nor torch is loaded before something needs them.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "load", "register"]
+
+
+def register() -> None:
+    """Registers algorithms, environments and the model; harmless to call twice."""
+    from rllib_risk.algorithms import register_algorithms
+    from rllib_risk.core.model import register_model
+    from rllib_risk.env_wrappers.registry import register_envs
+
+    register_algorithms()
+    register_envs()
+    register_model()
+
+
+def load(path):  # type: ignore[no-untyped-def]
+    """Loads a checkpoint, ready to evaluate or to go on training.
+
+    Args:
+        path: A checkpoint folder.
+
+    Returns:
+        The :class:`~rllib_risk.core.algorithm.TeamAlgorithm` it came from.
+
+    Raises:
+        CheckpointError: If the checkpoint is not whole or does not fit.
+    """
+    from rllib_risk.core.algorithm import TeamAlgorithm
+
+    register()
+    return TeamAlgorithm.from_checkpoint(path)

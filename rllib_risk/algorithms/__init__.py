@@ -1,0 +1,59 @@
+"""The algorithms by name. Importing this module imports none of them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rllib_risk.core.algorithm import TeamAlgorithm
+    from rllib_risk.core.config import TeamConfig
+
+# Name -> module. Each module defines the class <Name> and its configuration
+# <Name>Config.
+ALGORITHMS: dict[str, str] = {
+    "RMIX": "rllib_risk.algorithms.rmix",
+    "RDN": "rllib_risk.algorithms.rdn",
+    "QMIX": "rllib_risk.algorithms.qmix",
+    "VDN": "rllib_risk.algorithms.vdn",
+    "IndependentQ": "rllib_risk.algorithms.independent_q",
+}
+
+
+def config_class(name: str) -> type[TeamConfig]:
+    """The configuration class of an algorithm.
+
+    Args:
+        name: A key of :data:`ALGORITHMS`.
+
+    Returns:
+        The class.
+    """
+    return getattr(importlib.import_module(ALGORITHMS[name]), f"{name}Config")
+
+
+def algorithm_class(name: str) -> type[TeamAlgorithm]:
+    """The class of an algorithm.
+
+    Args:
+        name: A key of :data:`ALGORITHMS`.
+
+    Returns:
+        The class.
+    """
+    return getattr(importlib.import_module(ALGORITHMS[name]), name)
+
+
+def register_algorithms() -> None:
+    """Registers all algorithms with Ray Tune; calling it twice does no harm."""
+    from ray.tune.registry import register_trainable
+
+    for name in ALGORITHMS:
+        register_trainable(name, algorithm_class(name))
+
+
+def __getattr__(name: str) -> Any:
+    base = name.removesuffix("Config")
+    if base in ALGORITHMS:
+        return config_class(base) if name.endswith("Config") else algorithm_class(base)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

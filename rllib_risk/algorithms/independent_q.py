@@ -1,0 +1,39 @@
+"""Independent Q-learning: Tan, "Multi-Agent Reinforcement Learning: Independent vs.
+Cooperative Agents", ICML 1993, with PyMARL's recurrent network (its IQL).
+
+Idea: every agent learns from the team's reward as if it were alone.
+
+Equations: ``y_i = r + gamma Q_i^-(tau_i', a*_i)``; the loss averages over agents.
+
+RLlib's name ``IQL`` means Implicit Q-Learning, hence the long name.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rllib_risk.core.algorithm import TeamAlgorithm
+from rllib_risk.core.config import TeamConfig
+
+
+class IndependentQConfig(TeamConfig):
+    """Configuration of IndependentQ."""
+
+    overrides: ClassVar[dict[str, Any]] = {"mixer": "none"}
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        """Initializes the defaults.
+
+        Args:
+            algo_class: The Algorithm class it builds; IndependentQ if not given.
+        """
+        super().__init__(algo_class=algo_class or IndependentQ)
+
+
+class IndependentQ(TeamAlgorithm):
+    """IndependentQ; see the module's docstring."""
+
+    @classmethod
+    def get_default_config(cls) -> TeamConfig:
+        """See RLlib."""
+        return IndependentQConfig()

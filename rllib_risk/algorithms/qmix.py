@@ -1,0 +1,41 @@
+"""QMIX: Rashid et al., "QMIX: Monotonic Value Function Factorisation for Deep
+Multi-Agent Reinforcement Learning", ICML 2018.
+
+Idea: the team's value is a monotonic function of the agents' values, whose weights come
+from the global state; the joint argmax is then each agent's own argmax.
+
+Equations: ``Q_tot = ELU(q W1(s) + b1(s)) w2(s) + v(s)``, ``W1, w2 >= 0``;
+``y = r + gamma Q_tot^-(s', {Q_i^-(tau', a*_i)})`` with the online network's ``a*``.
+
+Hyper-parameters are those of PyMARL.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rllib_risk.core.algorithm import TeamAlgorithm
+from rllib_risk.core.config import TeamConfig
+
+
+class QMIXConfig(TeamConfig):
+    """Configuration of QMIX."""
+
+    overrides: ClassVar[dict[str, Any]] = {"mixer": "qmix"}
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        """Initializes the defaults.
+
+        Args:
+            algo_class: The Algorithm class it builds; QMIX if not given.
+        """
+        super().__init__(algo_class=algo_class or QMIX)
+
+
+class QMIX(TeamAlgorithm):
+    """QMIX; see the module's docstring."""
+
+    @classmethod
+    def get_default_config(cls) -> TeamConfig:
+        """See RLlib."""
+        return QMIXConfig()

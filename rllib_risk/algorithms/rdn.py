@@ -1,0 +1,45 @@
+"""RDN, the Risk Decomposition Network: RMIX with a plain sum for a mixer.
+
+Qiu et al., NeurIPS 2021, appendix. Agents, level predictor, CVaR and losses are those of
+:mod:`rllib_risk.algorithms.rmix`; ``C_tot = sum_i C_i`` has no parameters and reads no
+state. With a static level of 1 and no quantile regression it is VDN with heads that
+average ``M`` outputs.
+
+The paper names the set-up of VDN, the released code uses Adam; so does this, and
+``optimizer: rmsprop`` makes the comparison with VDN like for like.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rllib_risk.core.algorithm import TeamAlgorithm
+from rllib_risk.core.config import TeamConfig
+from rllib_risk.algorithms.rmix import OFFICIAL, RISK_DEFAULTS
+
+
+class RDNConfig(TeamConfig):
+    """Configuration of RDN."""
+
+    overrides: ClassVar[dict[str, Any]] = {**RISK_DEFAULTS, "mixer": "vdn"}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "rmix": {},
+        "rmix_official": OFFICIAL,
+    }
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        """Initializes the defaults.
+
+        Args:
+            algo_class: The Algorithm class it builds; RDN if not given.
+        """
+        super().__init__(algo_class=algo_class or RDN)
+
+
+class RDN(TeamAlgorithm):
+    """RDN; see the module's docstring."""
+
+    @classmethod
+    def get_default_config(cls) -> TeamConfig:
+        """See RLlib."""
+        return RDNConfig()

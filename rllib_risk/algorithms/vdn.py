@@ -1,0 +1,40 @@
+"""VDN: Sunehag et al., "Value-Decomposition Networks For Cooperative Multi-Agent
+Learning Based On Team Reward", AAMAS 2018.
+
+Idea: the team's value is the sum of the agents' values; nothing else differs from
+independent Q-learning.
+
+Equations: ``Q_tot = sum_i Q_i(tau_i, u_i)``; target as for QMIX.
+
+Hyper-parameters are those of PyMARL. The state is not used.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rllib_risk.core.algorithm import TeamAlgorithm
+from rllib_risk.core.config import TeamConfig
+
+
+class VDNConfig(TeamConfig):
+    """Configuration of VDN."""
+
+    overrides: ClassVar[dict[str, Any]] = {"mixer": "vdn"}
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        """Initializes the defaults.
+
+        Args:
+            algo_class: The Algorithm class it builds; VDN if not given.
+        """
+        super().__init__(algo_class=algo_class or VDN)
+
+
+class VDN(TeamAlgorithm):
+    """VDN; see the module's docstring."""
+
+    @classmethod
+    def get_default_config(cls) -> TeamConfig:
+        """See RLlib."""
+        return VDNConfig()

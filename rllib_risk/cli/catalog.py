@@ -1,0 +1,175 @@
+"""What algorithms and environments exist, and which keys they take."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from rllib_risk.algorithms import ALGORITHMS as TEAM_ALGORITHMS
+from rllib_risk.algorithms import config_class
+from rllib_risk.config.metrics import RLLIB_METRICS, TEAM_METRICS
+from rllib_risk.config.rllib_keys import (
+    field_for,
+    rllib_fields,
+    setter_hints,
+    signature_fields,
+)
+from rllib_risk.config.schema import ConfigError, Field, suggest
+
+TEAM_METRIC = "evaluation/return_mean"
+RLLIB_METRIC = "env_runners/episode_return_mean"
+
+
+def rllib_algorithms() -> list[str]:
+    """Returns the names of RLlib's own algorithms."""
+    from ray.rllib.algorithms.registry import ALGORITHMS
+
+    return [name for name in ALGORITHMS if not name.startswith("_")]
+
+
+def import_object(path: str, what: str) -> Any:
+    """Imports ``pkg.module:Name`` (or ``pkg.module.Name``).
+
+    Args:
+        path: The import path.
+        what: What it is, for the message.
+
+    Returns:
+        The object.
+
+    Raises:
+        ConfigError: If it cannot be imported.
+    """
+    module, _, name = path.replace(":", ".").rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:  # a user's module may fail in any way
+        raise ConfigError(
+            f"{what}: cannot import '{path}': {type(error).__name__}: {error}"
+        ) from error
+
+
+def is_team_algorithm(algorithm: Any) -> bool:
+    """Returns whether an algorithm (name or class) keeps the team contract."""
+    if isinstance(algorithm, str):
+        return hasattr(default_config(algorithm), "preflight")
+    return hasattr(algorithm.get_default_config(), "preflight")
+
+
+def default_metric(algorithm: Any) -> str:
+    """Returns the result that says how good an algorithm is."""
+    return TEAM_METRIC if is_team_algorithm(algorithm) else RLLIB_METRIC
+
+
+def default_config(name: str) -> Any:
+    """Returns a new default ``AlgorithmConfig`` of an algorithm.
+
+    Args:
+        name: An algorithm of this package or of RLlib, or ``pkg.module:Algorithm``.
+
+    Raises:
+        ConfigError: If there is no such algorithm.
+    """
+    if name in TEAM_ALGORITHMS:
+        return config_class(name)()
+    from ray.rllib.algorithms.registry import ALGORITHMS
+
+    if name in rllib_algorithms():
+        try:
+            return ALGORITHMS[name]()[1]
+        except ImportError as error:
+            raise ConfigError(f"run: {name}: {error}") from error
+    if "." in name or ":" in name:
+        algorithm = import_object(name, "run")
+        if hasattr(algorithm, "get_default_config"):
+            return algorithm.get_default_config()
+        raise ConfigError(f"run: '{name}' is not an RLlib Algorithm class.")
+    known = [*TEAM_ALGORITHMS, *rllib_algorithms()]
+    raise ConfigError(
+        f"run: unknown algorithm '{name}'.{suggest(name, known)}"
+        f" Known: {', '.join(known)}, or your own as 'pkg.module:Algorithm'."
+    )
+
+
+@cache
+def _algorithm_fields(name: str) -> dict[str, Field]:
+    from ray.rllib.utils.from_config import NotProvided
+
+    config = default_config(name)
+    fields = rllib_fields(config.to_dict(), setter_hints(type(config), NotProvided))
+    if hasattr(config, "fields"):
+        fields.update(config.fields())
+    return fields
+
+
+class RLlibCatalog:
+    """The :class:`rllib_risk.config.checks.Catalog` of this process."""
+
+    def check_algorithm(self, name: str) -> None:
+        """Raises ``ConfigError`` with a suggestion if there is no such algorithm."""
+        default_config(name)
+
+    def check_env(self, env: str, algorithm: str) -> None:
+        """Raises ``ConfigError`` if there is no such env for this algorithm."""
+        from ray.tune.registry import ENV_CREATOR, _global_registry
+
+        from rllib_risk.env_wrappers.registry import ENVS
+
+        if env in ENVS or _global_registry.contains(ENV_CREATOR, env):
+            return
+        known = [*ENVS]
+        if not is_team_algorithm(algorithm):
+            import gymnasium
+
+            # "module:Name" and "pkg.module.Class" are imported by RLlib itself.
+            if env in gymnasium.registry or ":" in env or "." in env:
+                return
+            known += list(gymnasium.registry)
+        raise ConfigError(
+            f"env: unknown environment '{env}'.{suggest(env, known)} Known:"
+            f" {', '.join(ENVS)}. Your own: 'env: pettingzoo' with 'env_config:"
+            " {factory: pkg.module:parallel_env}', or a name that a module under"
+            " 'imports:' registers."
+        )
+
+    def algorithm_fields(self, name: str) -> Mapping[str, Field]:
+        """Returns all keys that the algorithm accepts."""
+        return _algorithm_fields(name)
+
+    def unused_keys(self, name: str) -> Mapping[str, str]:
+        """Returns RLlib's keys that do nothing in the algorithm, and what does."""
+        if not is_team_algorithm(name):
+            return {}
+        from rllib_risk.core.config import UNUSED_RLLIB_KEYS
+
+        return UNUSED_RLLIB_KEYS
+
+    def env_fields(self, env: str) -> Mapping[str, Field] | None:
+        """Returns all ``env_config`` keys of an env; None if they are not known."""
+        from rllib_risk.env_wrappers import registry
+
+        if env not in registry.ENVS:
+            return None
+        adapter = {
+            key: field_for("", default)
+            for key, default in registry.ADAPTER_DEFAULTS.items()
+        }
+        if env == registry.PETTINGZOO:
+            own = {"factory": Field(None, "", str), "kwargs": Field({}, "", dict)}
+            return {**own, **adapter}
+        factory = registry.import_factory(registry.ENVS[env].factory)
+        arguments = signature_fields(factory)
+        return None if arguments is None else {**arguments, **adapter}
+
+    def subkeys(self, algorithm: str, key: str) -> Mapping[str, Field] | None:
+        """Returns the keys inside a key such as ``model``; None if it is free."""
+        if key != "model":
+            return None
+        defaults = default_config(algorithm).model
+        return {name: field_for("", value) for name, value in defaults.items()}
+
+    def metrics(self, algorithm: str) -> tuple[str, ...]:
+        """Returns the names of the results that the algorithm reports."""
+        return TEAM_METRICS if is_team_algorithm(algorithm) else RLLIB_METRICS

@@ -1,0 +1,55 @@
+"""``--debug``: training in this very process, without Tune and worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rllib_risk.cli.options import RayOptions
+from rllib_risk.cli.output import say
+from rllib_risk.cli.preflight import preflight
+from rllib_risk.cli.progress import Timer, flatten, format_line
+from rllib_risk.cli.session import prepare, ray_session, register_all
+from rllib_risk.config.experiments import ExperimentSpec
+
+
+def run_debug(specs: Sequence[ExperimentSpec], ray_options: RayOptions) -> int:
+    """Trains each experiment's first configuration where a debugger can follow.
+
+    Environments run in this process too (``num_env_runners: 0``), so that breakpoints
+    and ``print`` work everywhere. No checkpoint is written.
+
+    Args:
+        specs: The experiments.
+        ray_options: How to start Ray, which RLlib needs in any case.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: If an experiment cannot work.
+    """
+    prepare(ray_options.verbose)
+    register_all()
+    configs = [preflight(spec) for spec in specs]
+    imports = sorted({name for spec in specs for name in spec.imports})
+    with ray_session(ray_options, imports):
+        for spec, config in zip(specs, configs, strict=True):
+            config.num_env_runners = 0
+            config.evaluation_num_env_runners = 0
+            say(f"{spec.name}: debugging; no checkpoints, stops at {spec.stop or '-'}")
+            _train(config.build_algo(), spec)
+    return 0
+
+
+def _train(algorithm: Any, spec: ExperimentSpec) -> None:
+    timer = Timer()
+    try:
+        while True:
+            result = flatten(algorithm.train())
+            timer.update(result, spec.stop)
+            say(format_line(result, timer, spec.stop))
+            if any(result.get(key, -float("inf")) >= v for key, v in spec.stop.items()):
+                return
+    finally:
+        algorithm.stop()

@@ -1,0 +1,233 @@
+"""``rllib evaluate``: greedy episodes of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rllib_risk.cli.options import RayOptions
+from rllib_risk.cli.output import note, say, stdout_to_stderr
+from rllib_risk.config.schema import ConfigError
+
+EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes.
+
+\b
+    rllib evaluate ~/ray_results/my-run/RMIX_macn_0/checkpoint_000009
+    rllib evaluate CHECKPOINT --episodes 100 --seed 1 --json
+    rllib evaluate CHECKPOINT --render-out episode.gif
+
+Without --episodes and --seed, the last evaluation of the training is repeated exactly.
+
+A checkpoint of this package's algorithms holds no code. One of RLlib's own algorithms
+is a set of Python pickles, which run code when they are loaded: evaluate only those
+that you trust, and name the algorithm with --algo.
+"""
+_FRAME_MS = 200
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")],
+    algo: Annotated[
+        str | None,
+        typer.Option(
+            "--algo", "--run", help="Needed for RLlib's own checkpoints only."
+        ),
+    ] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(
+            "--episodes", min=1, help="How many (default: as in the training)."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed", min=0, help="Of the evaluation (default: as in the training)."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the JSON object to a file.")
+    ] = None,
+    render: Annotated[
+        bool,
+        typer.Option("--render", help="Render the first episode to episode.gif."),
+    ] = False,
+    render_out: Annotated[
+        Path | None, typer.Option("--render-out", help="Render it to this .gif file.")
+    ] = None,
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Show Ray's output.")
+    ] = 0,
+) -> None:
+    """Evaluates a checkpoint and prints the result."""
+    render_out = render_out or (Path("episode.gif") if render else None)
+    _check_outputs(out, render_out)
+    with stdout_to_stderr():
+        result, frames = run_evaluation(
+            checkpoint, algo, episodes, seed, render_out is not None, verbose
+        )
+    text = json.dumps(json_safe(result), indent=2)
+    if out is not None:
+        out.write_text(text + "\n")
+        note(f"Wrote {out}")
+    if render_out is not None:
+        save_gif(frames, render_out)
+        note(f"Wrote {render_out} ({len(frames)} frames)")
+    if as_json:
+        say(text)
+    else:
+        print_table(result)
+
+
+def _check_outputs(out: Path | None, render_out: Path | None) -> None:
+    # Before minutes of evaluation rather than after them.
+    for path in (out, render_out):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise ConfigError(f"there is no folder {path.resolve().parent}.")
+    if render_out is not None and render_out.suffix != ".gif":
+        raise ConfigError(f"--render-out: must end in .gif, not {render_out.name}.")
+
+
+def run_evaluation(
+    checkpoint: Path,
+    algo: str | None,
+    episodes: int | None,
+    seed: int | None,
+    render: bool,
+    verbose: int,
+) -> tuple[dict[str, Any], list[Any]]:
+    """Evaluates a checkpoint; see :func:`evaluate` for the arguments.
+
+    Returns:
+        The result and, if asked for, the frames of the first episode.
+
+    Raises:
+        ConfigError: If there is no such checkpoint or it needs --algo.
+        CheckpointError: If the checkpoint was cut short or changed.
+    """
+    from rllib_risk.cli.session import prepare, ray_session, register_all
+
+    checkpoint = checkpoint.expanduser().resolve()
+    if not checkpoint.is_dir():
+        raise ConfigError(f"{checkpoint}: there is no such folder.")
+    foreign = (checkpoint / "rllib_checkpoint.json").is_file()
+    if not foreign:
+        from rllib_risk.core.checkpoint import verify_checkpoint
+
+        # Another checkpoint than the one asked for is never evaluated instead.
+        verify_checkpoint(checkpoint)
+    elif algo is None:
+        raise ConfigError(
+            f"{checkpoint} is a checkpoint of RLlib's own algorithms, which runs code"
+            " when it is loaded. If you trust it, name its algorithm with --algo."
+        )
+    prepare(verbose)
+    register_all()
+    with ray_session(RayOptions(num_cpus=1, verbose=verbose)):
+        if foreign:
+            return _evaluate_foreign(checkpoint, str(algo), episodes, seed, render), []
+        from rllib_risk.core.algorithm import TeamAlgorithm
+
+        # All episodes are played in this process; one batch of environments is as
+        # fast as several processes for the few that an evaluation needs.
+        algorithm = TeamAlgorithm.from_checkpoint(
+            checkpoint, num_env_runners=0, evaluation_num_env_runners=0
+        )
+        frames: list[Any] = []
+        try:
+            result = algorithm.evaluate_episodes(
+                episodes or algorithm.config.evaluation_duration,
+                seed=seed,
+                frames=frames if render else None,
+            )
+        finally:
+            algorithm.stop()
+    return result, frames
+
+
+def _evaluate_foreign(
+    checkpoint: Path, algo: str, episodes: int | None, seed: int | None, render: bool
+) -> dict[str, Any]:
+    from rllib_risk.cli.catalog import default_config
+
+    if render:
+        raise ConfigError("--render: not for checkpoints of RLlib's own algorithms.")
+    expected = default_config(algo).algo_class
+    note("Loading pickles of RLlib's own checkpoint format: this runs their code.")
+    algorithm = expected.from_checkpoint(str(checkpoint))
+    if type(algorithm) is not expected:
+        raise ConfigError(f"--algo: the checkpoint is of {type(algorithm).__name__}.")
+    config = algorithm.config.copy(copy_frozen=False)
+    algorithm.stop()
+    config.num_env_runners = 0
+    config.evaluation_num_env_runners = 0
+    config.num_envs_per_env_runner = 1
+    config.evaluation_interval = 1
+    config.evaluation_duration = episodes or config.evaluation_duration
+    config.evaluation_duration_unit = "episodes"
+    config.evaluation_config = {"explore": False}
+    if seed is not None:
+        config.seed = seed
+    algorithm = config.build_algo()
+    try:
+        algorithm.restore(str(checkpoint))
+        runners = algorithm.evaluate()["env_runners"]
+    finally:
+        algorithm.stop()
+    history = runners.get("hist_stats", {})
+    returns = [float(value) for value in history.get("episode_reward", [])]
+    result: dict[str, Any] = {"episodes": config.evaluation_duration}
+    if not returns:
+        result["return_mean"] = runners["episode_return_mean"]
+        return {**result, "return_cvar_10": None, "success_rate": None}
+    from rllib_risk.evaluation.statistics import return_statistics
+
+    lengths = [int(value) for value in history["episode_lengths"]]
+    result.update(return_statistics(returns, None, lengths))
+    return {"success_rate": None, **result, "returns": returns}
+
+
+def json_safe(value: Any) -> Any:
+    """Returns plain JSON values: NaN, which JSON does not have, becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): json_safe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_safe(item) for item in value]
+    if hasattr(value, "tolist"):
+        return json_safe(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def print_table(result: Mapping[str, Any]) -> None:
+    """Prints the numbers of a result, one per line."""
+    for key, value in result.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            continue
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+        say(f"{key:<22} {shown:>12}")
+
+
+def save_gif(frames: list[Any], path: Path) -> None:
+    """Writes frames ``uint8 [height, width, 3]`` as an animation.
+
+    Raises:
+        ConfigError: If there are no frames: the environment does not render.
+    """
+    from PIL import Image
+
+    if not frames:
+        raise ConfigError("--render: the environment gave no frames.")
+    images = [Image.fromarray(frame) for frame in frames]
+    images[0].save(
+        path, save_all=True, append_images=images[1:], duration=_FRAME_MS, loop=0
+    )

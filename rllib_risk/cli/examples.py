@@ -1,0 +1,104 @@
+"""``rllib example``: the tuned examples of this package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rllib_risk.cli import options as o
+from rllib_risk.cli.output import note, out, say
+from rllib_risk.config.schema import ConfigError
+
+app = typer.Typer(
+    help="List, show and run the tuned examples of this package.",
+    no_args_is_help=True,
+)
+NameArgument = Annotated[
+    str, typer.Argument(help="Such as rmix/macn-4x7; see 'rllib example list'.")
+]
+
+
+def _first_comment(file: Path) -> str:
+    """Returns the first line of a file's header."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and line.strip("# "):
+            return line.strip("# ")
+        if not line.startswith("#"):
+            break
+    return ""
+
+
+@app.command("list")
+def list_command(
+    filter_text: Annotated[
+        str | None,
+        typer.Option("--filter", "-f", help="Only names that contain this."),
+    ] = None,
+) -> None:
+    """List the examples."""
+    from rich.table import Table
+
+    from rllib_risk.config.loading import examples_root, list_examples
+
+    names = [n for n in list_examples() if not filter_text or filter_text in n]
+    if not names:
+        raise ConfigError(f"no example's name contains '{filter_text}'.")
+    table = Table("name", "what it is", box=None, pad_edge=False)
+    for name in names:
+        table.add_row(name, _first_comment(examples_root() / f"{name}.yaml"))
+    out.print(table)
+    say("\nRun one with: rllib example run NAME")
+
+
+@app.command("get")
+def get_command(
+    name: NameArgument,
+    target: Annotated[
+        Path | None, typer.Option("--out", help="Write it to a file to edit.")
+    ] = None,
+) -> None:
+    """Show an example, or copy it to a file of your own."""
+    from rllib_risk.config.loading import find_example
+
+    text = find_example(name).read_text(encoding="utf-8")
+    if target is None:
+        say(text.rstrip("\n"))
+        return
+    if target.exists():
+        raise ConfigError(f"--out: {target} exists already.")
+    target.write_text(text, encoding="utf-8")
+    note(f"Wrote {target}. Run it with: rllib train file {target}")
+
+
+@app.command("run")
+def run_command(
+    name: NameArgument,
+    stop: o.StopOption = None,
+    seed: o.SeedOption = None,
+    storage_path: o.StorageOption = None,
+    num_samples: o.SamplesOption = None,
+    resume: o.ResumeOption = False,
+    verbose: o.VerboseOption = 0,
+    wandb_project: o.WandbProjectOption = None,
+    wandb_run_name: o.WandbRunNameOption = None,
+    ray_num_cpus: o.CpusOption = None,
+    ray_num_gpus: o.GpusOption = None,
+) -> None:
+    """Run an example; 'rllib train file' has more options."""
+    from rllib_risk.cli.runner import run_experiments
+    from rllib_risk.cli.session import prepare
+    from rllib_risk.cli.train import command_line, load_changed
+    from rllib_risk.config.loading import find_example
+
+    prepare(verbose)
+    changes = {"num_samples": num_samples, "storage_path": storage_path}
+    specs = load_changed(str(find_example(name)), changes, stop, seed, None)
+    code = run_experiments(
+        specs,
+        o.RunOptions(resume, verbose, command_line()),
+        o.RayOptions(num_cpus=ray_num_cpus, num_gpus=ray_num_gpus, verbose=verbose),
+        o.WandbOptions(wandb_project, None, wandb_run_name),
+    )
+    raise typer.Exit(code)

@@ -1,0 +1,107 @@
+"""Ctrl-C: every trial saves a checkpoint, then the run ends.
+
+Tune's own handler stops its loop at once and saves the state of the experiment but no
+checkpoints. Here the first Ctrl-C asks the scheduler to pause each trial at its next
+result. Tune saves a trial that it pauses and continues it on ``--resume``. A trial
+whose iteration takes too long is killed, so that the command ends in time; it continues
+from its last checkpoint. A second Ctrl-C ends the command at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from types import FrameType
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from rllib_risk.cli.output import note
+
+# Stopping Tune and Ray takes 2 to 3 s after this.
+GRACE_S = 6.0
+
+
+class Interrupt(Callback):
+    """Listens for Ctrl-C and winds a Tune run down.
+
+    Attributes:
+        requested: Whether Ctrl-C was pressed.
+        killed: Ids of the trials that could not save in time.
+    """
+
+    def __init__(self, grace_s: float = GRACE_S) -> None:
+        """Prepares; :meth:`listen` starts.
+
+        Args:
+            grace_s: Seconds that trials have to finish their iteration and save.
+        """
+        self.requested = False
+        self.killed: list[str] = []
+        self._grace_s = grace_s
+        self._deadline = 0.0
+        self._ended = False
+
+    def listen(self) -> None:
+        """Installs the handler in the main thread."""
+        signal.signal(signal.SIGINT, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        self._deadline = time.monotonic() + self._grace_s
+        note(
+            "\nCtrl-C: saving checkpoints and stopping (again: stop without saving) ..."
+        )
+
+    def pause_trials(self, scheduler: TrialScheduler) -> TrialScheduler:
+        """Makes a scheduler pause trials once Ctrl-C was pressed.
+
+        Args:
+            scheduler: Any of Tune's; its instance is changed.
+
+        Returns:
+            The same scheduler.
+        """
+        on_result, choose = scheduler.on_trial_result, scheduler.choose_trial_to_run
+
+        def on_trial_result(controller: Any, trial: Trial, result: dict) -> str:
+            decision = on_result(controller, trial, result)
+            if self.requested and decision == TrialScheduler.CONTINUE:
+                return TrialScheduler.PAUSE
+            return decision
+
+        def choose_trial_to_run(controller: Any) -> Trial | None:
+            return None if self.requested else choose(controller)
+
+        changed: Any = scheduler
+        changed.on_trial_result = on_trial_result
+        changed.choose_trial_to_run = choose_trial_to_run
+        return scheduler
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Ends Tune's loop once no trial runs any more, or time is up."""
+        if not self.requested or self._ended:
+            return
+        running = [trial for trial in trials if trial.status == Trial.RUNNING]
+        if running and time.monotonic() < self._deadline:
+            return
+        import ray
+
+        for trial in running:
+            # A busy actor would hold up Tune's own clean-up for 15 s.
+            actor = trial.temporary_state.ray_actor
+            if actor is not None:
+                ray.kill(actor)
+            self.killed.append(trial.trial_id)
+        self._ended = True
+        # The signal by which Tune lets a run be ended; its handler sets a flag.
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    def get_state(self) -> dict[str, Any] | None:
+        """Nothing of this belongs into the experiment's state."""
+        return None

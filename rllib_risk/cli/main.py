@@ -1,0 +1,132 @@
+"""The ``rllib`` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from rllib_risk.cli import examples, train
+from rllib_risk.cli.evaluate import EVALUATE_HELP, evaluate
+from rllib_risk.cli.output import EXIT_INTERRUPTED, EXIT_USAGE, err, fail, say
+from rllib_risk.cli.tools import CHECK_ENV_HELP, PLOT_HELP, check_env, plot
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.env_wrappers.errors import EnvConfigError
+
+_HELP = """Train and evaluate multi-agent reinforcement learning on RLlib.
+
+\b
+    rllib example list                          what is there to run
+    rllib train file tuned_examples/rmix/macn-4x7.yaml
+    rllib evaluate CHECKPOINT                   the best one is printed at the end
+    rllib check-env my_package:parallel_env     is my environment all right?
+    rllib plot FOLDER ... --out curves.png
+
+RLlib's own algorithms (PPO, DQN, ...) run as well. 'rllib COMMAND --help' says more.
+"""
+_WANDB_KEY = "--wandb-key"
+
+app = typer.Typer(
+    name="rllib",
+    help=_HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(train.app, name="train")
+app.add_typer(examples.app, name="example")
+app.command("evaluate", help=EVALUATE_HELP)(evaluate)
+app.command("check-env", help=CHECK_ENV_HELP)(check_env)
+app.command("plot", help=PLOT_HELP)(plot)
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    import rllib_risk
+
+    say(f"rllib_risk {rllib_risk.__version__} (Ray {version('ray')})")
+    raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the versions and exit.",
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command.
+
+    Args:
+        arguments: The command line without the program's name.
+
+    Returns:
+        The exit code: 0; 1 if a run or a check failed; 2 if something was asked for
+        that cannot work, in which case nothing has started; 130 after Ctrl-C.
+    """
+    try:
+        result = app(args=arguments, prog_name="rllib", standalone_mode=False)
+    except (ConfigError, EnvConfigError) as error:
+        fail(str(error))
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        fail("interrupted.")
+        return EXIT_INTERRUPTED
+    except typer.Abort:
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):
+            # A wrong option: typer's own error, which knows how to print itself.
+            error.show()
+            return int(error.exit_code)
+        if type(error).__name__ == "CheckpointError":
+            # By name: importing the class would load torch for every command.
+            fail(str(error))
+            return EXIT_USAGE
+        err.print_exception()
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    """Runs the command line of this process."""
+    _hide_key()
+    sys.exit(run(sys.argv[1:]))
+
+
+def _hide_key() -> None:
+    """Moves ``--wandb-key`` from the command line into the environment.
+
+    Ray and W&B both record the command line of the process. The process is started
+    again without the key, since nothing else removes it from there.
+    """
+    kept: list[str] = []
+    key = None
+    arguments = iter(sys.argv[1:])
+    for argument in arguments:
+        if argument == _WANDB_KEY:
+            key = next(arguments, None)
+        elif argument.startswith(f"{_WANDB_KEY}="):
+            key = argument.partition("=")[2]
+        else:
+            kept.append(argument)
+    if key:
+        os.environ["WANDB_API_KEY"] = key
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", "rllib_risk", *kept])

@@ -1,0 +1,73 @@
+"""Builds every configuration and its environment before anything starts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from rllib_risk.cli.catalog import default_config, is_team_algorithm
+from rllib_risk.config.experiments import ExperimentSpec
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.config.search_space import concrete_configs
+from rllib_risk.env_wrappers.errors import EnvConfigError
+
+# A sweep over more values than this is checked in part; every single value was
+# already checked against its key's declaration.
+_MOST_CONFIGS = 32
+_STACK = ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2")
+
+
+def tune_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the dict that Tune hands to the algorithm.
+
+    Args:
+        spec: The experiment.
+        values: Its ``config``, with or without search spaces.
+
+    Returns:
+        The values with the env. Files for RLlib's own algorithms mean the older API
+        stack unless they say otherwise, as they did in Ray 2.40.
+    """
+    if spec.config_object is not None:
+        return dict(values)
+    config = {**values, "env": spec.env}
+    if not is_team_algorithm(spec.algorithm) and not any(k in values for k in _STACK):
+        config.update(dict.fromkeys(_STACK, False))
+    return config
+
+
+def build_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> Any:
+    """Returns an ``AlgorithmConfig`` for values without search spaces."""
+    # RLlib changes some of the dicts that it is given.
+    values = copy.deepcopy(tune_config(spec, values))
+    if spec.config_object is not None:
+        return spec.config_object.copy(copy_frozen=False).update_from_dict(values)
+    return default_config(spec.algorithm).update_from_dict(values)
+
+
+def preflight(spec: ExperimentSpec) -> Any:
+    """Checks an experiment as far as possible without starting it.
+
+    Args:
+        spec: The experiment.
+
+    Returns:
+        The ``AlgorithmConfig`` of its first trial, validated.
+
+    Raises:
+        ConfigError: With the place, if a configuration or its environment cannot work.
+    """
+    first = None
+    for values in concrete_configs(spec.config, _MOST_CONFIGS):
+        try:
+            config = build_config(spec, values)
+            config.validate()
+            if hasattr(config, "preflight"):
+                config.preflight()
+        except (ConfigError, EnvConfigError) as error:
+            raise spec.located(str(error)) from error
+        except Exception as error:  # RLlib and environments raise all kinds
+            raise spec.located(f"{type(error).__name__}: {error}") from error
+        first = first or config
+    return first

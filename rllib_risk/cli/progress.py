@@ -1,0 +1,202 @@
+"""One readable line per evaluation, in place of Tune's tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from rllib_risk.cli.output import say
+
+STEPS = "num_env_steps_sampled_lifetime"
+
+
+def flatten(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flattens nested results to ``evaluation/return_mean`` and so on."""
+    flat: dict[str, Any] = {}
+    for key, value in result.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}/"))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def duration(seconds: float) -> str:
+    """Writes seconds as ``45 s``, ``3 min 20 s`` or ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _number(value: Any, digits: int = 2) -> str:
+    if not isinstance(value, (int, float)) or math.isnan(value):
+        return "-"
+    return f"{value:.{digits}f}"
+
+
+class Timer:
+    """Estimates a trial's speed and remaining time.
+
+    The rate is taken since this process first saw the trial: a resumed trial's totals
+    would count time that another machine spent.
+    """
+
+    def __init__(self) -> None:
+        """Starts without a first result."""
+        self._first: dict[str, float] | None = None
+        self._last: dict[str, float] = {}
+
+    def update(self, result: Mapping[str, Any], stop: Mapping[str, float]) -> None:
+        """Takes in a flat result."""
+        names = [STEPS, "time_total_s", *stop]
+        now = {
+            name: float(result[name])
+            for name in names
+            if isinstance(result.get(name), (int, float))
+        }
+        if self._first is None:
+            # Before the first result a new trial stood at 0; a resumed one stood where
+            # its last iteration began.
+            fresh = result.get("iterations_since_restore", 1) == result.get(
+                "training_iteration", 1
+            )
+            self._first = dict.fromkeys(now, 0.0) if fresh else dict(now)
+        self._last = now
+
+    def _gain(self, name: str) -> float:
+        return self._last.get(name, 0.0) - (self._first or {}).get(name, 0.0)
+
+    def steps_per_s(self) -> float:
+        """Env steps per second since the first result; NaN if unknown."""
+        elapsed = self._gain("time_total_s")
+        return self._gain(STEPS) / elapsed if elapsed > 0 else math.nan
+
+    def seconds_left(self, stop: Mapping[str, float]) -> float | None:
+        """Seconds until the first countable stop criterion; None if there is none."""
+        left = []
+        for name, target in stop.items():
+            if name not in (STEPS, "time_total_s", "training_iteration"):
+                continue
+            gain, elapsed = self._gain(name), self._gain("time_total_s")
+            if gain > 0 and elapsed > 0:
+                left.append(max(0.0, target - self._last[name]) * elapsed / gain)
+        return min(left) if left else None
+
+
+def format_line(
+    result: Mapping[str, Any], timer: Timer, stop: Mapping[str, float], label: str = ""
+) -> str:
+    """Writes one result.
+
+    Args:
+        result: A flat result.
+        timer: The trial's timer, already updated with it.
+        stop: Stop criteria of the trial.
+        label: Name of the trial, where there are several.
+
+    Returns:
+        One line: env steps, steps/s, return, CVaR, success, epsilon, time left.
+    """
+    rate = result.get("env_steps_per_s", timer.steps_per_s())
+    parts = [
+        f"{int(result.get(STEPS, 0)):>10,} steps",
+        f"{_number(rate, 0):>6} steps/s",
+    ]
+    if "evaluation/return_mean" in result:
+        success = result.get("evaluation/success_rate")
+        percent = success * 100 if isinstance(success, (int, float)) else None
+        parts += [
+            f"return {_number(result['evaluation/return_mean']):>8}",
+            f"CVaR 10% {_number(result.get('evaluation/return_cvar_10')):>8}",
+            f"success {_number(percent, 0):>3}%"
+            if percent == percent and percent is not None
+            else "success   -",
+        ]
+    else:
+        value = result.get(
+            "evaluation/env_runners/episode_return_mean",
+            result.get("env_runners/episode_return_mean"),
+        )
+        parts.append(f"return {_number(value):>8}")
+        length = result.get("env_runners/episode_len_mean")
+        parts.append(f"length {_number(length, 0):>4}")
+    if "epsilon" in result:
+        parts.append(f"epsilon {_number(result['epsilon'])}")
+    left = timer.seconds_left(stop)
+    parts.append(f"left {duration(left) if left is not None else '-'}")
+    line = " | ".join(parts)
+    return f"{label}  {line}" if label else line
+
+
+def trial_label(trial: Trial) -> str:
+    """Returns the trial's number and what sets it apart."""
+    values = ", ".join(
+        f"{str(name).rsplit('/', 1)[-1]}={value:.4g}"
+        if isinstance(value, float)
+        else f"{str(name).rsplit('/', 1)[-1]}={value}"
+        for name, value in (trial.evaluated_params or {}).items()
+    )
+    number = trial.trial_id.rsplit("_", 1)[-1]
+    return f"[{number}{' ' + values if values else ''}]"
+
+
+class ProgressLines(Callback):
+    """Prints a line for each result that holds an evaluation."""
+
+    def __init__(self, stop: Mapping[str, float], evaluates: bool) -> None:
+        """Keeps what a line needs.
+
+        Args:
+            stop: Stop criteria, for the time left.
+            evaluates: Whether the algorithm evaluates; if not, every result gets a
+                line.
+        """
+        self._stop = dict(stop)
+        self._evaluates = evaluates
+        self._several = False
+        self._timers: dict[str, Timer] = {}
+
+    def setup(
+        self,
+        stop: Any = None,
+        num_samples: int | None = None,
+        total_num_samples: int | None = None,
+        **info: Any,
+    ) -> None:
+        """Learns from Tune how many trials there will be."""
+        self._several = (total_num_samples or 1) > 1
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        """Prints the line."""
+        flat = flatten(result)
+        timer = self._timers.setdefault(trial.trial_id, Timer())
+        timer.update(flat, self._stop)
+        evaluated = any(key.startswith("evaluation/") for key in flat)
+        if self._evaluates and not evaluated:
+            return
+        label = trial_label(trial) if self._several or len(trials) > 1 else ""
+        say(format_line(flat, timer, self._stop, label))
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Says that a failed trial starts again."""
+        say(f"{trial_label(trial)}  failed and starts again from its last checkpoint")
+
+    def get_state(self) -> dict[str, Any] | None:
+        """Nothing of this belongs into the experiment's state."""
+        return None

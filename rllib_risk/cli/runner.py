@@ -1,0 +1,220 @@
+"""Hands checked experiments to Ray Tune, and reports how they went."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rllib_risk.cli.catalog import default_metric
+from rllib_risk.cli.options import RayOptions, RunOptions, WandbOptions
+from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, fail, note, say
+from rllib_risk.cli.preflight import preflight, tune_config
+from rllib_risk.cli.session import prepare, ray_session, register_all
+from rllib_risk.config.experiments import ExperimentSpec
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.config.search_space import Domain, map_domains
+
+
+def run_experiments(
+    specs: Sequence[ExperimentSpec],
+    options: RunOptions,
+    ray_options: RayOptions,
+    wandb: WandbOptions,
+) -> int:
+    """Checks all experiments, then runs one after the other.
+
+    Args:
+        specs: The experiments. All are checked before the first one starts.
+        options: What the command line adds.
+        ray_options: How to start Ray.
+        wandb: Where to log.
+
+    Returns:
+        The exit code: 0, 1 if a trial failed, 130 after Ctrl-C.
+
+    Raises:
+        ConfigError: If an experiment cannot work; nothing has started then.
+    """
+    prepare(options.verbose)
+    register_all()
+    prepared = [_prepare(spec, options) for spec in specs]
+    imports = sorted({name for spec in specs for name in spec.imports})
+    code = 0
+    with ray_session(ray_options, imports):
+        for spec, config, scheduler, searcher in prepared:
+            result = _run(spec, config, scheduler, searcher, options, wandb)
+            code = max(code, result)
+            if result == EXIT_INTERRUPTED:
+                break
+    return code
+
+
+def _prepare(spec: ExperimentSpec, options: RunOptions) -> tuple[Any, ...]:
+    config = preflight(spec)
+    metric = default_metric(spec.algorithm)
+    if spec.restore and not Path(spec.restore).expanduser().is_dir():
+        raise spec.located(f"restore: there is no checkpoint folder {spec.restore}.")
+    if options.resume:
+        _check_resumable(spec)
+    # Schedulers and searchers check combinations of their arguments when made.
+    scheduler = spec.scheduler.build(metric, "max") if spec.scheduler else None
+    searcher = spec.searcher.build(metric, "max") if spec.searcher else None
+    return spec, config, scheduler, searcher
+
+
+def storage_path(spec: ExperimentSpec) -> str:
+    """Returns the absolute folder (or address) for results of an experiment."""
+    from ray.train.constants import DEFAULT_STORAGE_PATH
+
+    path = spec.storage_path or DEFAULT_STORAGE_PATH
+    return path if "://" in path else str(Path(path).expanduser().resolve())
+
+
+def _check_resumable(spec: ExperimentSpec) -> None:
+    # Tune itself starts a new experiment where there is nothing to resume.
+    folder = Path(storage_path(spec)) / spec.name
+    if not any(folder.glob("experiment_state-*.json")):
+        raise ConfigError(
+            f"--resume: there is no stopped experiment in {folder}. Check --name and"
+            " --storage-path."
+        )
+
+
+def _run(
+    spec: ExperimentSpec,
+    config: Any,
+    scheduler: Any,
+    searcher: Any,
+    options: RunOptions,
+    wandb: WandbOptions,
+) -> int:
+    from ray import tune
+    from ray.tune import CheckpointConfig, ResumeConfig
+    from ray.tune.experiment import Experiment
+    from ray.tune.schedulers import FIFOScheduler
+
+    from rllib_risk.cli.interrupt import Interrupt
+    from rllib_risk.cli.progress import ProgressLines
+    from rllib_risk.cli.tracking import WandbRuns
+
+    metric = spec.checkpoint.get("checkpoint_score_attribute") or default_metric(
+        spec.algorithm
+    )
+    order = spec.checkpoint.get("checkpoint_score_order", "max")
+    experiment: Any = Experiment(
+        spec.name,
+        spec.algorithm,
+        stop=spec.stop,
+        time_budget_s=spec.time_budget_s,
+        config=tune_config(spec, map_domains(spec.config, Domain.to_tune)),
+        resources_per_trial=spec.resources_per_trial,
+        num_samples=spec.num_samples,
+        storage_path=storage_path(spec),
+        checkpoint_config=CheckpointConfig(
+            **{
+                "checkpoint_at_end": True,
+                **spec.checkpoint,
+                "checkpoint_score_attribute": metric,
+            }
+        ),
+        max_failures=spec.max_failures,
+        restore=spec.restore,
+    )
+    interrupt = Interrupt()
+    callbacks: list[Any] = [
+        ProgressLines(spec.stop, evaluates=bool(config.evaluation_interval)),
+        interrupt,
+    ]
+    if wandb.project:
+        callbacks.append(WandbRuns(wandb, spec.name))
+    folder = Path(storage_path(spec)) / spec.name
+    say(f"{spec.name}: {_what(spec)}; results in {folder}")
+    interrupt.listen()
+    resume_type: Any = ResumeConfig.ResumeType.RESUME
+    analysis = tune.run(
+        experiment,
+        scheduler=interrupt.pause_trials(scheduler or FIFOScheduler()),
+        search_alg=searcher,
+        max_concurrent_trials=spec.max_concurrent_trials,
+        callbacks=callbacks,
+        verbose=min(options.verbose, 2),
+        resume_config=ResumeConfig(errored=resume_type) if options.resume else None,
+        raise_on_failed_trial=False,
+    )
+    _report_best(analysis.trials, metric, order)
+    if interrupt.requested:
+        _report_interrupt(interrupt.killed, options.command)
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED if _report_failures(analysis.trials) else 0
+
+
+def _what(spec: ExperimentSpec) -> str:
+    name = getattr(spec.algorithm, "__name__", spec.algorithm)
+    env = spec.env or (spec.config_object.env if spec.config_object else None)
+    return f"{name} on {env}"
+
+
+def _report_best(trials: Sequence[Any], metric: str, order: str) -> None:
+    """Prints the best checkpoint and the command that evaluates it."""
+    from rllib_risk.cli.progress import flatten
+
+    best: tuple[float, Any, Any] | None = None
+    for trial in trials:
+        for saved in trial.run_metadata.checkpoint_manager.best_checkpoint_results:
+            value = flatten(saved.metrics).get(metric, math.nan)
+            # NaN: no evaluation yet. Such a checkpoint wins only over none at all.
+            score = -math.inf if math.isnan(value) else value
+            score = score if order == "max" or score == -math.inf else -score
+            # Of equal checkpoints the latest: it has learned longest.
+            if best is None or score >= best[0]:
+                best = (score, saved.checkpoint, trial)
+    if best is None:
+        note("No checkpoint was saved.")
+        return
+    score, checkpoint, trial = best
+    shown = "-" if score == -math.inf else f"{score if order == 'max' else -score:.2f}"
+    say(f"Best checkpoint ({metric} {shown}): {checkpoint.path}")
+    command = f"rllib evaluate {shlex.quote(checkpoint.path)}"
+    if not (Path(checkpoint.path) / "manifest.json").is_file():
+        command += f" --algo {trial.trainable_name}"
+    say(f"Evaluate it with: {command}")
+
+
+def _report_interrupt(killed: Sequence[str], command: str) -> None:
+    if killed:
+        note(
+            f"{len(killed)} trial(s) could not finish their iteration in time and go on"
+            " from their last checkpoint."
+        )
+    note(f"Interrupted. Continue with: {command} --resume")
+
+
+def _report_failures(trials: Sequence[Any]) -> bool:
+    """Prints the root cause of each failed trial; returns whether there was one."""
+    failed = [trial for trial in trials if trial.status == trial.ERROR]
+    for trial in failed:
+        log = trial.error_file
+        cause = root_cause(Path(log).read_text()) if log else "unknown cause"
+        fail(f"trial {trial} failed: {cause}\n  full text: {log}")
+    return bool(failed)
+
+
+def root_cause(text: str) -> str:
+    """Returns the last line of a traceback that names an exception.
+
+    Args:
+        text: What Tune wrote to ``error.txt``.
+
+    Returns:
+        Such as ``ValueError: no such level``.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    for number in range(len(lines) - 1, -1, -1):
+        head = lines[number].split(":", 1)[0]
+        if head and not head[0].isspace() and head.replace(".", "").isidentifier():
+            # Messages may have several lines; the first few say what matters.
+            return "\n  ".join(lines[number : number + 5])
+    return lines[-1] if lines else "unknown cause"

@@ -1,0 +1,129 @@
+"""Starts and stops Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rllib_risk.cli.options import RayOptions
+
+_IMPORTS = "RLLIB_RISK_IMPORTS"
+# Loggers that, for every run on the stack we ask for, warn that it is an older one, or
+# report what the command itself says better. `-v` lets them speak.
+_NOISY = (
+    "ray._common.deprecation",
+    "ray.rllib.utils.deprecation",
+    "ray.rllib.algorithms.algorithm_config",
+    "ray.rllib.algorithms.algorithm",
+    "ray.rllib.utils.tensor_dtype",
+    "ray.tune.tune",
+    "ray.tune.execution.tune_controller",
+    "ray.tune.execution.experiment_state",
+    "ray.tune.trainable.trainable",
+    "ray.tune.utils.util",
+)
+
+
+def prepare(verbose: int) -> None:
+    """Sets the process up before Ray is imported: quiet logs, our own Ctrl-C.
+
+    Args:
+        verbose: 0 for only what the command itself prints.
+    """
+    # Tune's handler would end the run without a checkpoint; see interrupt.py.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    # Ray announces a change of a future release in every process otherwise.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if verbose == 0:
+        os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+        os.environ.setdefault("PYTHONWARNINGS", "ignore::DeprecationWarning")
+        quieten()
+
+
+def quieten() -> None:
+    """Lets only errors through from loggers that say nothing a user can act on."""
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def setup_worker() -> None:
+    """Runs in each Ray worker: imports the user's modules, quietens logs."""
+    quieten()
+    for name in os.environ.get(_IMPORTS, "").split(","):
+        if name:
+            importlib.import_module(name)
+
+
+def register_all() -> None:
+    """Makes this package's algorithms, envs and models known to Ray."""
+    import rllib_risk
+
+    rllib_risk.register()
+
+
+@contextlib.contextmanager
+def ray_session(options: RayOptions, imports: Sequence[str] = ()) -> Iterator[None]:
+    """Starts Ray and stops it at the end, whatever happens.
+
+    Args:
+        options: What to start or to join.
+        imports: Modules that every worker imports too, since a user's registrations
+            must be known where environments are made.
+
+    Yields:
+        Nothing; Ray is up inside.
+    """
+    import ray
+
+    runtime_env: dict[str, Any] = {}
+    if imports:
+        runtime_env = {
+            "worker_process_setup_hook": "rllib_risk.cli.session.setup_worker",
+            "env_vars": {_IMPORTS: ",".join(imports)},
+        }
+    shared: dict[str, Any] = {
+        "include_dashboard": options.dashboard,
+        "log_to_driver": options.verbose > 0,
+        "logging_level": logging.INFO if options.verbose > 1 else logging.ERROR,
+        "runtime_env": runtime_env,
+    }
+    cluster = None
+    try:
+        if options.num_nodes:
+            cluster = _emulated_cluster(options)
+            shared.pop("include_dashboard")
+            ray.init(address=cluster.address, **shared)
+        elif options.address:
+            shared.pop("include_dashboard")
+            ray.init(address=options.address, **shared)
+        else:
+            ray.init(
+                num_cpus=options.num_cpus,
+                num_gpus=options.num_gpus,
+                object_store_memory=options.object_store_memory,
+                **shared,
+            )
+        register_all()
+        yield
+    finally:
+        ray.shutdown()
+        if cluster is not None:
+            cluster.shutdown()
+
+
+def _emulated_cluster(options: RayOptions) -> Any:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster()
+    for node in range(options.num_nodes or 1):
+        cluster.add_node(
+            num_cpus=options.num_cpus or 1,
+            num_gpus=options.num_gpus or 0,
+            object_store_memory=options.object_store_memory,
+            include_dashboard=options.dashboard and node == 0,
+        )
+    return cluster

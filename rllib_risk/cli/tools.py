@@ -1,0 +1,86 @@
+"""``rllib check-env`` and ``rllib plot``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rllib_risk.cli.output import EXIT_FAILED, fail, say
+from rllib_risk.config.schema import ConfigError
+
+CHECK_ENV_HELP = """Check an environment, in plain words, before training on it.
+
+\b
+    rllib check-env macn --env-config '{"width": 12}'
+    rllib check-env my_package.my_env:parallel_env
+
+The exit code is 0 if it can be trained on, and 1 if there is an error.
+"""
+PLOT_HELP = """Draw learning curves from result folders, as IQM with 95 % intervals.
+
+\b
+    rllib plot ~/ray_results/rmix-macn ~/ray_results/qmix-macn --out curves.png
+
+Trials of one experiment are taken as seeds of one curve.
+"""
+
+
+def check_env(
+    env: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FACTORY", help="Registered name or 'pkg.module:parallel_env'."
+        ),
+    ],
+    env_config: Annotated[
+        str | None,
+        typer.Option("--env-config", metavar="JSON", help="Arguments of the env."),
+    ] = None,
+) -> None:
+    """Prints what is right and wrong with an environment."""
+    from rllib_risk.config.loading import import_modules, parse_json
+    from rllib_risk.env_wrappers.check_env import check_env as run_checks
+
+    import_modules([])  # puts the working directory on the path
+    settings: dict[str, Any] = {}
+    if env_config:
+        settings = parse_json(env_config, "--env-config").data
+    report = run_checks(env, settings)
+    say(str(report))
+    if not report.ok:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def plot(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of experiments or trials.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The figure (.png, .pdf, .svg).")],
+    metric: Annotated[
+        str, typer.Option("--metric", help="What to draw.")
+    ] = "evaluation/return_mean",
+    x: Annotated[
+        str, typer.Option("--x", help="What to draw it over.")
+    ] = "num_env_steps_sampled_lifetime",
+    title: Annotated[str | None, typer.Option("--title")] = None,
+    y_min: Annotated[
+        float | None, typer.Option("--y-min", help="Lower end of the y axis.")
+    ] = None,
+) -> None:
+    """Draws a figure."""
+    paths = [folder.expanduser() for folder in folders]
+    for path in paths:
+        if not path.is_dir():
+            raise ConfigError(f"{path}: there is no such folder.")
+    from rllib_risk.evaluation.plots import plot_results
+
+    try:
+        figure = plot_results(
+            paths, out=out, metric=metric, x=x, title=title, y_min=y_min
+        )
+    except (ValueError, OSError) as error:
+        fail(str(error))
+        raise typer.Exit(EXIT_FAILED) from error
+    say(f"Wrote {figure}")

@@ -1,0 +1,1 @@
+"""Strict configuration: declarations, YAML loading, search spaces. No Ray, no torch."""

@@ -1,0 +1,358 @@
+"""Experiments: the sections of a training file, checked.
+
+The format is the one that ``rllib train file`` of Ray 2.40 read::
+
+    my-experiment:
+      run: RMIX                # or `algorithm:`
+      env: macn
+      stop: {num_env_steps_sampled_lifetime: 100_000}
+      num_samples: 1
+      checkpoint_config: {checkpoint_frequency: 10}
+      config: {gamma: 0.99, env_config: {width: 7}}
+
+with `scheduler`, `search_alg` and `imports` as additions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rllib_risk.config.checks import Catalog, check_config, check_key
+from rllib_risk.config.metrics import check_metric
+from rllib_risk.config.schedulers import Component, parse_scheduler, parse_searcher
+from rllib_risk.config.schema import ConfigError, Field, suggest
+from rllib_risk.config.yaml_reader import Document, KeyPath
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
+
+_CHECKPOINT_FIELDS: dict[str, Field] = {
+    "checkpoint_frequency": Field(
+        0, "A checkpoint every so many iterations; 0: none.", int, low=0
+    ),
+    "checkpoint_at_end": Field(True, "A checkpoint when the run ends.", bool),
+    "num_to_keep": Field(
+        None, "Keep the best so many checkpoints.", int, low=1, optional=True
+    ),
+    "checkpoint_score_attribute": Field(
+        None, "The result that says which are best.", str, optional=True
+    ),
+    "checkpoint_score_order": Field(
+        "max", "Whether more is better.", str, choices=("max", "min")
+    ),
+}
+# The spelling of the old command line, which is also accepted in files.
+_OLD_CHECKPOINT_KEYS: dict[str, str] = {
+    "checkpoint_freq": "checkpoint_frequency",
+    "checkpoint_at_end": "checkpoint_at_end",
+    "keep_checkpoints_num": "num_to_keep",
+    "checkpoint_score_attr": "checkpoint_score_attribute",
+}
+_FREE: tuple[type, ...] = (object, bool)
+
+EXPERIMENT_FIELDS: dict[str, Field] = {
+    "run": Field(None, "Name of the algorithm.", str),
+    "algorithm": Field(None, "Another word for `run`.", str),
+    "env": Field(None, "Name of the environment.", str),
+    "stop": Field({}, "Result: value at which a trial stops.", dict, optional=True),
+    "config": Field({}, "The algorithm's configuration.", dict, optional=True),
+    "num_samples": Field(1, "Times the search space is drawn from.", int, low=1),
+    "time_budget_s": Field(
+        None, "Stops all trials after this time.", float, low=0, low_open=True, unit="s"
+    ),
+    "resources_per_trial": Field(None, "Overrides RLlib's request.", dict),
+    "storage_path": Field(None, "Folder for results.", str),
+    "checkpoint_config": Field({}, "When to save and what to keep.", dict),
+    **{old: _CHECKPOINT_FIELDS[new] for old, new in _OLD_CHECKPOINT_KEYS.items()},
+    "max_failures": Field(0, "Restarts of a failed trial; -1: no limit.", int, low=-1),
+    "restore": Field(None, "Checkpoint to start from.", str),
+    "scheduler": Field(None, "Name of a Tune scheduler.", str),
+    "scheduler_config": Field(None, "Its arguments.", dict),
+    "search_alg": Field(None, "Name of a Tune searcher.", str),
+    "search_alg_config": Field(None, "Its arguments.", dict),
+    "max_concurrent_trials": Field(None, "Trials at the same time.", int, low=1),
+    "imports": Field([], "Modules to import first (they register envs).", (list, str)),
+}
+_REMOVED: dict[str, str] = {
+    "local_dir": "write `storage_path`.",
+    "upload_dir": "write `storage_path`.",
+    "trial_resources": "write `resources_per_trial`.",
+    "seeds": "write `seed: {grid_search: [0, 1, 2]}` inside `config`.",
+}
+
+
+@dataclass
+class ExperimentSpec:
+    """One experiment, checked.
+
+    Attributes:
+        name: Name of the experiment, and of its folder.
+        algorithm: Name of the algorithm (for a Python file: its class).
+        config: Its configuration, with search spaces as ``Domain`` objects.
+        env: Name of the env; None if a Python file's configuration holds it.
+        stop: Result: value at which a trial stops.
+        checkpoint: Arguments of Tune's ``CheckpointConfig``.
+        num_samples: Times the search space is drawn from.
+        time_budget_s: Seconds after which all trials stop.
+        resources_per_trial: Overrides RLlib's own request.
+        storage_path: Folder for results.
+        max_failures: Restarts of a failed trial.
+        restore: Checkpoint to start from.
+        scheduler: Tune scheduler.
+        searcher: Tune searcher.
+        max_concurrent_trials: Trials at the same time.
+        imports: Modules that were imported.
+        config_object: The ``AlgorithmConfig`` of a Python file.
+        document: Where it was read, for messages.
+        path: Where it is in the document.
+    """
+
+    name: str
+    algorithm: Any
+    config: dict[str, Any] = field(default_factory=dict)
+    env: str | None = None
+    stop: dict[str, float] = field(default_factory=dict)
+    checkpoint: dict[str, Any] = field(default_factory=dict)
+    num_samples: int = 1
+    time_budget_s: float | None = None
+    resources_per_trial: dict[str, Any] | None = None
+    storage_path: str | None = None
+    max_failures: int = 0
+    restore: str | None = None
+    scheduler: Component | None = None
+    searcher: Component | None = None
+    max_concurrent_trials: int | None = None
+    imports: tuple[str, ...] = ()
+    config_object: Any = None
+    document: Document | None = None
+    path: KeyPath = ()
+
+    def located(self, message: str) -> ConfigError:
+        """Returns an error with the place of the key that the message begins with."""
+        if self.document is None:
+            return ConfigError(message)
+        match = re.match(r"(?:unknown key )?(\w+)(?:\.(\w+))?", message)
+        keys = [key for key in match.groups() if key] if match else []
+        config_path = (*self.path, "config", *keys)
+        if config_path[: len(self.path) + 2] in self.document.lines:
+            return self.document.error(message, *config_path)
+        return self.document.error(message, *self.path, *keys)
+
+
+def check_name(name: str) -> str:
+    """Returns an experiment's name if it can be the name of a folder.
+
+    Raises:
+        ConfigError: If it could leave the storage folder, as ``../x`` would.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"experiment name {name!r}: only letters, digits, '_', '-' and '.' are"
+            " allowed, and it must not start with '.' or '-'."
+        )
+    return name
+
+
+def parse_experiment(
+    name: str, section: Any, document: Document, catalog: Catalog, path: KeyPath
+) -> ExperimentSpec:
+    """Checks one experiment.
+
+    Args:
+        name: Its name.
+        section: Its section as it was read.
+        document: Where it comes from.
+        catalog: What exists.
+        path: Where the section is in the document.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        ConfigError: With place and suggestion, for the first thing that is wrong.
+    """
+    try:
+        check_name(name)
+    except ConfigError as error:
+        raise document.error(str(error), *path) from error
+    section = _check_section(name, section, document, path)
+    algorithm = _algorithm(name, section, document, catalog, path)
+    env = section.get("env")
+    in_config = (section.get("config") or {}).get("env")
+    env_path = (*path, "env") if env is not None else (*path, "config", "env")
+    env = env if env is not None else in_config
+    if env is None:
+        raise document.error(f"{name}: 'env' is missing: which environment?", *path)
+    with _Place(document, env_path):
+        if not isinstance(env, str):
+            raise ConfigError(f"env: must be the name of an env, not {env!r}.")
+        catalog.check_env(env, algorithm)
+    config = check_config(
+        section.get("config"), algorithm, env, document, (*path, "config"), catalog
+    )
+    config.pop("env", None)
+    spec = ExperimentSpec(name, algorithm, config, env)
+    spec.document, spec.path = document, path
+    metrics = catalog.metrics(algorithm)
+    spec.stop = check_stop(section.get("stop"), document, (*path, "stop"), metrics)
+    spec.checkpoint = parse_checkpoint(section, document, path, metrics)
+    _add_search(spec, section, document, path, catalog)
+    for key in (
+        "num_samples",
+        "time_budget_s",
+        "resources_per_trial",
+        "storage_path",
+        "max_failures",
+        "restore",
+        "max_concurrent_trials",
+    ):
+        if section.get(key) is not None:
+            setattr(spec, key, section[key])
+    return spec
+
+
+class _Place:
+    """Adds the place in the document to a ``ConfigError`` raised inside."""
+
+    def __init__(self, document: Document, path: KeyPath) -> None:
+        self.document = document
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if isinstance(error, ConfigError):
+            raise self.document.error(str(error), *self.path) from error
+
+
+def _check_section(
+    name: str, section: Any, document: Document, path: KeyPath
+) -> dict[str, Any]:
+    if not isinstance(section, Mapping):
+        raise document.error(
+            f"{name}: an experiment is a mapping with run, env, stop and config,"
+            f" not {section!r}.",
+            *path,
+        )
+    checked = {}
+    for key, value in section.items():
+        place = (*path, str(key))
+        if key in _REMOVED:
+            raise document.error(
+                f"'{key}' does not exist any more: {_REMOVED[key]}", *place
+            )
+        if key not in EXPERIMENT_FIELDS:
+            hint = suggest(str(key), EXPERIMENT_FIELDS)
+            raise document.error(
+                f"unknown key '{key}' of experiment {name}.{hint}"
+                " (The algorithm's own keys go under 'config'.)",
+                *place,
+            )
+        checked[key] = check_key(
+            str(key), value, EXPERIMENT_FIELDS[key], document, place
+        )
+    return checked
+
+
+def _algorithm(
+    name: str,
+    section: Mapping[str, Any],
+    document: Document,
+    catalog: Catalog,
+    path: KeyPath,
+) -> str:
+    given = [key for key in ("run", "algorithm") if section.get(key) is not None]
+    if len(given) != 1:
+        what = "is missing" if not given else "and 'algorithm' mean the same: give one"
+        raise document.error(f"{name}: 'run' (the algorithm) {what}.", *path)
+    with _Place(document, (*path, given[0])):
+        catalog.check_algorithm(section[given[0]])
+    return str(section[given[0]])
+
+
+def check_stop(
+    stop: Any, document: Document, path: KeyPath, metrics: tuple[str, ...]
+) -> dict[str, float]:
+    """Checks a ``stop`` section; see :func:`parse_experiment`."""
+    checked: dict[str, float] = {}
+    for key, value in _flat(stop or {}).items():
+        with _Place(document, (*path, *key)):
+            metric = "/".join(key)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ConfigError(f"stop: {metric}: must be a number, not {value!r}.")
+            check_metric(metric, metrics)
+            checked[metric] = value
+    return checked
+
+
+def _flat(nested: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    """Flattens ``{a: {b: 1}}`` to ``{(a, b): 1}``: both spellings are in use."""
+    flat: dict[tuple[str, ...], Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat.update({(str(key), *rest): v for rest, v in _flat(value).items()})
+        else:
+            flat[(str(key),)] = value
+    return flat
+
+
+def parse_checkpoint(
+    section: Mapping[str, Any],
+    document: Document,
+    path: KeyPath,
+    metrics: tuple[str, ...],
+) -> dict[str, Any]:
+    given: dict[str, tuple[Any, KeyPath]] = {
+        new: (section[old], (*path, old))
+        for old, new in _OLD_CHECKPOINT_KEYS.items()
+        if old in section
+    }
+    for key, value in (section.get("checkpoint_config") or {}).items():
+        place = (*path, "checkpoint_config", str(key))
+        if key not in _CHECKPOINT_FIELDS:
+            raise document.error(
+                f"unknown key '{key}' of checkpoint_config."
+                + suggest(str(key), _CHECKPOINT_FIELDS),
+                *place,
+            )
+        given[key] = (value, place)
+    checked = {}
+    for key, (value, place) in given.items():
+        value = check_key(key, value, _CHECKPOINT_FIELDS[key], document, place)
+        if key == "checkpoint_score_attribute" and value is not None:
+            if value.startswith("min-"):
+                value, checked["checkpoint_score_order"] = value[4:], "min"
+            with _Place(document, place):
+                check_metric(value, metrics)
+        checked[key] = value
+    return checked
+
+
+def _add_search(
+    spec: ExperimentSpec,
+    section: Mapping[str, Any],
+    document: Document,
+    path: KeyPath,
+    catalog: Catalog,
+) -> None:
+    metrics = catalog.metrics(spec.algorithm)
+    for kind in ("scheduler", "search_alg"):
+        name, arguments = section.get(kind), section.get(f"{kind}_config")
+        if name is None:
+            if arguments is not None:
+                with _Place(document, (*path, f"{kind}_config")):
+                    raise ConfigError(f"{kind}_config: '{kind}' itself is missing.")
+            continue
+        place = (*path, f"{kind}_config" if arguments else kind)
+        with _Place(document, place):
+            if kind == "search_alg":
+                spec.searcher = parse_searcher(name, arguments)
+                continue
+            fields = catalog.algorithm_fields(spec.algorithm)
+            spec.scheduler = parse_scheduler(name, arguments, fields)
+            for key in ("metric", "time_attr"):
+                if key in spec.scheduler.arguments:
+                    check_metric(spec.scheduler.arguments[key], metrics)

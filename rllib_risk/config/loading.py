@@ -1,0 +1,208 @@
+"""Finds and loads training files: YAML experiments and Python configurations."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from rllib_risk.config.checks import Catalog
+from rllib_risk.config.experiments import ExperimentSpec, check_name, parse_experiment
+from rllib_risk.config.schema import ConfigError, suggest
+from rllib_risk.config.yaml_reader import Document, read_yaml
+
+EXAMPLES = "tuned_examples"
+
+
+def examples_root() -> Path:
+    """Returns the folder of the tuned examples inside the package."""
+    return Path(str(resources.files("rllib_risk"))) / EXAMPLES
+
+
+def list_examples() -> list[str]:
+    """Returns the names of all tuned examples, such as ``rmix/macn-4x7``."""
+    root = examples_root()
+    files = root.rglob("*.yaml")
+    return sorted(f.relative_to(root).with_suffix("").as_posix() for f in files)
+
+
+def find_file(name: str) -> Path:
+    """Finds a training file.
+
+    Args:
+        name: A path, looked up in the working directory first and then inside the
+            package; or the name of a tuned example.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: If there is no such file, with the closest example's name.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    return find_example(name, f"no such file, neither in {Path.cwd()} nor")
+
+
+def find_example(name: str, missing: str = "not") -> Path:
+    """Finds a tuned example.
+
+    Args:
+        name: Such as ``rmix/macn-4x7`` or ``tuned_examples/rmix/macn-4x7.yaml``.
+        missing: How the message for an unknown name begins.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: If there is no such example, with the closest one's name.
+    """
+    # Only names of listed examples are looked up in the package, so that a path with
+    # `..` cannot reach other files of it.
+    inside = name.removeprefix("./").removeprefix(f"{EXAMPLES}/").removesuffix(".yaml")
+    examples = list_examples()
+    if inside in examples:
+        return examples_root() / f"{inside}.yaml"
+    raise ConfigError(
+        f"{name}: {missing} among the tuned examples ('rllib example list')."
+        + suggest(inside, examples)
+    )
+
+
+def import_modules(modules: Any) -> tuple[str, ...]:
+    """Imports the modules of ``imports:``, which register envs and models.
+
+    Raises:
+        ConfigError: If the value is not a list of names or an import fails.
+    """
+    names = [modules] if isinstance(modules, str) else modules or []
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"imports: must be a list of module names, not {modules!r}.")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        # The console script does not put the working directory on the path.
+        sys.path.insert(0, str(Path.cwd()))
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a user's module may fail in any way
+            raise ConfigError(
+                f"imports: {name}: cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+    return tuple(names)
+
+
+def load_experiments(path: Path, catalog: Catalog) -> list[ExperimentSpec]:
+    """Loads and checks a training file.
+
+    Args:
+        path: A ``.yaml`` file with experiments, or a ``.py`` file with ``config`` (an
+            ``AlgorithmConfig``) and, if wanted, ``stop``.
+        catalog: What algorithms and envs exist.
+
+    Returns:
+        The experiments, checked.
+
+    Raises:
+        ConfigError: With file, line and a suggestion, for the first wrong thing.
+    """
+    if path.suffix == ".py":
+        return [load_python(path)]
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"{path}: must be a .yaml or a .py file.")
+    return parse_document(read_yaml(path), catalog)
+
+
+def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]:
+    """Checks all experiments of a document; see :func:`load_experiments`."""
+    if not isinstance(document.data, Mapping) or not document.data:
+        raise document.error(
+            "must map experiment names to experiments, as in"
+            " 'my-experiment: {run: RMIX, env: macn}'."
+        )
+    specs = []
+    for name, section in document.data.items():
+        imports: tuple[str, ...] = ()
+        if isinstance(section, Mapping) and "imports" in section:
+            try:
+                imports = import_modules(section["imports"])
+            except ConfigError as error:
+                raise document.error(str(error), str(name), "imports") from error
+        spec = parse_experiment(str(name), section, document, catalog, (str(name),))
+        spec.imports = imports
+        specs.append(spec)
+    return specs
+
+
+def load_python(path: Path) -> ExperimentSpec:
+    """Loads a Python training file by running it; see :func:`load_experiments`."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file.")
+    name = f"_rllib_risk_user_{path.stem}"
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    if module_spec is None or module_spec.loader is None:
+        raise ConfigError(f"{path}: cannot be loaded as a Python file.")
+    module = importlib.util.module_from_spec(module_spec)
+    import_modules([])  # puts the working directory on the path
+    try:
+        module_spec.loader.exec_module(module)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except Exception as error:  # a user's file may fail in any way
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+    config = getattr(module, "config", None)
+    if config is None or getattr(config, "algo_class", None) is None:
+        raise ConfigError(
+            f"{path}: must set 'config' to an AlgorithmConfig, as in"
+            " 'config = RMIXConfig().environment(\"macn\")'."
+        )
+    stop = getattr(module, "stop", None) or {}
+    if not isinstance(stop, dict):
+        raise ConfigError(f"{path}: 'stop' must be a dict, not {stop!r}.")
+    return ExperimentSpec(
+        name=check_name(path.stem),
+        algorithm=config.algo_class,
+        config=config.to_dict(),
+        stop=stop,
+        config_object=config,
+        document=Document(None, str(path)),
+    )
+
+
+def parse_json(text: str, option: str) -> Document:
+    """Parses the JSON of a command line option.
+
+    Args:
+        text: A JSON object.
+        option: The option's name, which messages use as the place.
+
+    Returns:
+        Its values.
+
+    Raises:
+        ConfigError: If it is not a JSON object or gives a key twice.
+    """
+
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in seen:
+                raise ConfigError(f"{option}: '{key}' is given twice.")
+            seen[key] = value
+        return seen
+
+    try:
+        data = json.loads(text, object_pairs_hook=no_duplicates)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{option}: not valid JSON: {error}. Write it as"
+            f" {option} '{{\"key\": value}}'."
+        ) from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{option}: must be a JSON object, not {data!r}.")
+    return Document(data, option)

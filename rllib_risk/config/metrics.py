@@ -1,0 +1,107 @@
+"""Names of the results that a run may stop on, score by or compare trials by."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from rllib_risk.config.schema import ConfigError
+
+# What Tune adds to every result.
+TUNE_METRICS: tuple[str, ...] = (
+    "training_iteration",
+    "time_total_s",
+    "time_this_iter_s",
+    "time_since_restore",
+    "iterations_since_restore",
+    "timestamp",
+    "done",
+)
+RLLIB_METRICS: tuple[str, ...] = (
+    "num_env_steps_sampled_lifetime",
+    "num_env_steps_sampled",
+    "num_env_steps_trained",
+    "num_agent_steps_sampled_lifetime",
+    "num_agent_steps_sampled",
+    "num_agent_steps_trained",
+    "num_episodes_lifetime",
+    "env_runners/episode_return_mean",
+    "env_runners/episode_return_max",
+    "env_runners/episode_return_min",
+    "env_runners/episode_len_mean",
+    "env_runners/num_episodes",
+    "env_runners/num_episodes_lifetime",
+    "evaluation/env_runners/episode_return_mean",
+    "evaluation/env_runners/episode_return_min",
+    "evaluation/env_runners/episode_return_max",
+    "evaluation/env_runners/episode_len_mean",
+)
+# Results of the algorithms of this package.
+TEAM_METRICS: tuple[str, ...] = (
+    "num_env_steps_sampled_lifetime",
+    "num_episodes_lifetime",
+    "num_updates_lifetime",
+    "epsilon",
+    "env_steps_per_s",
+    "env_runners/episode_return_mean",
+    "evaluation/episodes",
+    "evaluation/return_mean",
+    "evaluation/return_median",
+    "evaluation/return_min",
+    "evaluation/return_max",
+    "evaluation/return_q25",
+    "evaluation/return_q75",
+    "evaluation/return_cvar_10",
+    "evaluation/success_rate",
+    "evaluation/episode_len_mean",
+    "evaluation/risk_level_mean",
+    "evaluation/env_runners/episode_return_mean",
+)
+# Names of older releases that no result holds any more: Tune would warn once and then
+# train on for ever.
+_RENAMED: dict[str, str] = {
+    "episode_reward_mean": "env_runners/episode_return_mean",
+    "episode_reward_min": "env_runners/episode_return_min",
+    "episode_reward_max": "env_runners/episode_return_max",
+    "episode_len_mean": "env_runners/episode_len_mean",
+    "sampler_results/episode_reward_mean": "env_runners/episode_return_mean",
+    "evaluation/episode_reward_mean": "evaluation/env_runners/episode_return_mean",
+    "evaluation/sampler_results/episode_reward_mean": (
+        "evaluation/env_runners/episode_return_mean"
+    ),
+    "timesteps_total": "num_env_steps_sampled_lifetime",
+    "agent_timesteps_total": "num_agent_steps_sampled_lifetime",
+    "episodes_total": "num_episodes_lifetime",
+}
+# A name this close to a known one is taken for a typo of it. Names below a folder such
+# as `learner/` or `evaluation/` depend on the env and the algorithm, so that an unknown
+# one as such proves nothing.
+_TYPO_RATIO = 0.94
+
+
+def check_metric(name: str, known: Sequence[str]) -> None:
+    """Refuses a metric that no result can hold.
+
+    Args:
+        name: Such as ``evaluation/return_mean``.
+        known: The algorithm's own metrics.
+
+    Raises:
+        ConfigError: If the name is an old one, or looks like a typo.
+    """
+    names = [*known, *TUNE_METRICS]
+    if name in names:
+        return
+    if name in _RENAMED and _RENAMED[name] in names:
+        raise ConfigError(f"'{name}' is now called '{_RENAMED[name]}'.")
+    nested = "/" in name
+    close = difflib.get_close_matches(
+        name, names, n=1, cutoff=_TYPO_RATIO if nested else 0.6
+    )
+    if close:
+        raise ConfigError(f"unknown metric '{name}'. Did you mean '{close[0]}'?")
+    if not nested:
+        raise ConfigError(
+            f"unknown metric '{name}'. Known are, among others, {', '.join(names[:6])};"
+            " a metric of the env or the learner has a folder, as in learner/td_loss."
+        )

@@ -1,0 +1,267 @@
+"""Declarations (:class:`Field`) for keys that other code defines.
+
+RLlib's own configuration keys, the arguments of an environment's factory and those of a
+Tune scheduler have no declarations of ours. Their types are read from the type hints
+and default values; the ranges of the common ones are listed here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, Union, get_args, get_origin
+
+from rllib_risk.config.schema import Field
+
+# Accepted by every check: used where a type hint says nothing that can be tested.
+ANYTHING: tuple[type, ...] = (object, bool)
+
+
+def anything(doc: str = "") -> Field:
+    """Returns a declaration that accepts every value."""
+    return Field(default=None, doc=doc, type=ANYTHING, optional=True)
+
+
+# (low, high, whether low itself is refused) of RLlib's common keys.
+_RANGES: dict[str, tuple[float | None, float | None, bool]] = {
+    "gamma": (0, 1, False),
+    "lambda": (0, 1, False),
+    "tau": (0, 1, False),
+    "lr": (0, None, True),
+    "actor_lr": (0, None, True),
+    "critic_lr": (0, None, True),
+    "alpha_lr": (0, None, True),
+    "adam_epsilon": (0, None, True),
+    "clip_param": (0, None, True),
+    "vf_clip_param": (0, None, True),
+    "grad_clip": (0, None, True),
+    "entropy_coeff": (0, None, False),
+    "kl_coeff": (0, None, False),
+    "kl_target": (0, None, False),
+    "vf_loss_coeff": (0, None, False),
+    "num_epochs": (1, None, False),
+    "minibatch_size": (1, None, False),
+    "train_batch_size": (1, None, False),
+    "train_batch_size_per_learner": (1, None, False),
+    "rollout_fragment_length": (1, None, False),
+    "num_env_runners": (0, None, False),
+    "num_envs_per_env_runner": (1, None, False),
+    "num_cpus_per_env_runner": (0, None, False),
+    "num_gpus_per_env_runner": (0, None, False),
+    "num_cpus_for_main_process": (0, None, False),
+    "num_gpus": (0, None, False),
+    "num_learners": (0, None, False),
+    "num_cpus_per_learner": (0, None, False),
+    "num_gpus_per_learner": (0, None, False),
+    "evaluation_interval": (1, None, False),
+    "evaluation_duration": (1, None, False),
+    "evaluation_num_env_runners": (0, None, False),
+    "metrics_num_episodes_for_smoothing": (1, None, False),
+    "min_sample_timesteps_per_iteration": (0, None, False),
+    "min_train_timesteps_per_iteration": (0, None, False),
+    "min_time_s_per_iteration": (0, None, False),
+    "sample_timeout_s": (0, None, False),
+    "evaluation_sample_timeout_s": (0, None, False),
+    "num_steps_sampled_before_learning_starts": (0, None, False),
+    "target_network_update_freq": (0, None, False),
+    "n_step": (1, None, False),
+    "seed": (0, None, False),
+}
+
+# Names that RLlib reads under another name.
+ALIASES: dict[str, str] = {
+    "num_workers": "num_env_runners",
+    "num_cpus_for_driver": "num_cpus_for_main_process",
+    "lambda_": "lambda",
+    "input_": "input",
+    "framework_str": "framework",
+    "callbacks_class": "callbacks",
+}
+
+# Names of older releases that RLlib now ignores or raises for, and what to write.
+RENAMED: dict[str, str] = {
+    "num_sgd_iter": "num_epochs",
+    "sgd_minibatch_size": "minibatch_size",
+    "num_rollout_workers": "num_env_runners",
+    "num_envs_per_worker": "num_envs_per_env_runner",
+    "num_cpus_per_worker": "num_cpus_per_env_runner",
+    "num_gpus_per_worker": "num_gpus_per_env_runner",
+    "num_learner_workers": "num_learners",
+    "num_cpus_per_learner_worker": "num_cpus_per_learner",
+    "num_gpus_per_learner_worker": "num_gpus_per_learner",
+    "evaluation_num_workers": "evaluation_num_env_runners",
+    "evaluation_num_episodes": "evaluation_duration",
+    "metrics_smoothing_episodes": "metrics_num_episodes_for_smoothing",
+    "collect_metrics_timeout": "metrics_episode_collection_timeout_s",
+    "min_iter_time_s": "min_time_s_per_iteration",
+    "min_time_s_per_reporting": "min_time_s_per_iteration",
+    "timesteps_per_iteration": "min_sample_timesteps_per_iteration",
+    "min_sample_timesteps_per_reporting": "min_sample_timesteps_per_iteration",
+    "min_train_timesteps_per_reporting": "min_train_timesteps_per_iteration",
+    "ignore_worker_failures": "ignore_env_runner_failures",
+    "recreate_failed_workers": "restart_failed_env_runners",
+    "recreate_failed_env_runners": "restart_failed_env_runners",
+    "learning_starts": "num_steps_sampled_before_learning_starts",
+    "buffer_size": "replay_buffer_config: {capacity: ...}",
+    "prioritized_replay": "replay_buffer_config: {type: ...}",
+    "vf_share_layers": "model: {vf_share_layers: ...}",
+}
+
+
+def types_of_hint(hint: Any) -> tuple[tuple[type, ...], bool] | None:
+    """Translates a type hint to types that a YAML value can be tested against.
+
+    Args:
+        hint: A type hint such as ``Optional[Union[int, str]]``.
+
+    Returns:
+        The accepted types and whether ``None`` is accepted; nothing if the hint holds
+        something that YAML cannot tell (a class, a callable, ``Any``).
+    """
+    origin = get_origin(hint)
+    if hint is None or hint is type(None):
+        return (), True
+    if hint in (bool, int, float, str):
+        return (hint,), False
+    if origin is Literal:
+        return tuple({type(choice) for choice in get_args(hint)}), False
+    if origin in (Union, types.UnionType):
+        found: list[type] = []
+        optional = False
+        for part in get_args(hint):
+            translated = types_of_hint(part)
+            if translated is None:
+                return None
+            found += [t for t in translated[0] if t not in found]
+            optional = optional or translated[1]
+        return tuple(found), optional
+    base = origin or hint
+    if not isinstance(base, type) or base in (object, type):
+        return None
+    if issubclass(base, Mapping):
+        return (dict,), False
+    if base in (list, tuple, set) or issubclass(base, typing.Sequence):
+        return (list, tuple), False
+    return None
+
+
+def field_for(key: str, default: Any, hint: Any = None) -> Field:
+    """Declares a key from its default value and, where there is one, its type hint.
+
+    Args:
+        key: The key; its range is looked up among RLlib's common ones.
+        default: The default value.
+        hint: The type hint of its setter or argument, or None.
+
+    Returns:
+        A declaration that is as strict as hint and default allow.
+    """
+    translated = None if hint is None else types_of_hint(hint)
+    if translated is None and hint is None and default is not None:
+        # Without a hint the default's own type is all there is to go by.
+        translated = types_of_hint(type(default))
+    if translated is None or not translated[0]:
+        return replace(anything(), default=default)
+    accepted, optional = translated
+    own = type(default)
+    if default is not None and own in (bool, int, float, str, dict, list, tuple):
+        accepted = (*accepted, *(t for t in (own,) if t not in accepted))
+    low, high, low_open = _RANGES.get(key, (None, None, False))
+    if key in _RANGES and default is not None:
+        # RLlib's setters say Optional for every key, also where None cannot work.
+        optional = False
+    return Field(
+        default=default,
+        doc="",
+        type=accepted,
+        low=low,
+        high=high,
+        low_open=low_open,
+        optional=optional or default is None,
+    )
+
+
+def setter_hints(config_class: type, not_provided: object) -> dict[str, Any]:
+    """Collects the type hints of an ``AlgorithmConfig`` class's setter methods.
+
+    Args:
+        config_class: RLlib's ``AlgorithmConfig`` or a subclass.
+        not_provided: The default value by which RLlib marks a setter's arguments.
+
+    Returns:
+        Key to type hint. A key of the subclass wins over its parents'.
+    """
+    hints: dict[str, Any] = {}
+    for parent in reversed(config_class.__mro__):
+        for method in vars(parent).values():
+            if not inspect.isfunction(method):
+                continue
+            names = [
+                name
+                for name, parameter in inspect.signature(method).parameters.items()
+                if parameter.default is not_provided
+            ]
+            if names:
+                known = _resolved_hints(method)
+                hints.update({name: known[name] for name in names if name in known})
+    return {ALIASES.get(name, name): hint for name, hint in hints.items()}
+
+
+def _resolved_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError, AttributeError):
+        # Hints that name classes imported for type checkers only cannot be read; the
+        # default values decide then.
+        return {}
+
+
+def rllib_fields(
+    defaults: Mapping[str, Any], hints: Mapping[str, Any]
+) -> dict[str, Field]:
+    """Declares all keys of an RLlib algorithm.
+
+    Args:
+        defaults: ``AlgorithmConfig().to_dict()`` of the algorithm.
+        hints: The type hints of its setters, see :func:`setter_hints`.
+
+    Returns:
+        Key to declaration, aliases included and renamed keys left out.
+    """
+    fields = {
+        key: field_for(key, default, hints.get(key))
+        for key, default in defaults.items()
+        if key not in RENAMED
+    }
+    fields["multiagent"] = field_for("multiagent", {})
+    for alias, key in ALIASES.items():
+        if key in fields:
+            fields.setdefault(alias, fields[key])
+    return fields
+
+
+def signature_fields(function: Callable[..., Any]) -> dict[str, Field] | None:
+    """Declares the keyword arguments of a function or class.
+
+    Args:
+        function: A factory, such as an environment's, or a class.
+
+    Returns:
+        Argument name to declaration; None if it takes ``**kwargs``, so that its names
+        cannot be known.
+    """
+    hints = _resolved_hints(
+        function.__init__ if inspect.isclass(function) else function
+    )
+    fields: dict[str, Field] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            return None
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
+            continue
+        default = None if parameter.default is parameter.empty else parameter.default
+        fields[name] = field_for("", default, hints.get(name))
+    return fields

@@ -1,0 +1,147 @@
+"""What a configuration key is: its type, range, unit, default and meaning.
+
+Every key that this package adds to RLlib's ``AlgorithmConfig`` is declared once, as a
+:class:`Field`. The declaration gives the default, drives the strict YAML loader,
+``AlgorithmConfig.validate()``, ``rllib example``/``--help`` texts and the tables in
+``docs/``. Nothing here imports Ray or torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+# The class below has a field named `type`, which hides the builtin inside it.
+_Type = type
+
+
+class ConfigError(ValueError):
+    """A configuration that must not start: the message names the key and the fix."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One configuration key.
+
+    Attributes:
+        default: The value used where the user gives none.
+        doc: One sentence: what the key does.
+        type: Accepted Python types. ``float`` accepts whole numbers as well; ``bool``
+            is never accepted where a number is asked for.
+        choices: The only values accepted, if given.
+        low: Smallest accepted number.
+        high: Largest accepted number.
+        low_open: True if ``low`` itself is refused.
+        optional: True if ``None`` is accepted.
+        unit: The unit of the number, such as ``env steps``.
+        import_path: True if a string ``pkg.module:name`` is accepted beside
+            ``choices``.
+    """
+
+    default: Any
+    doc: str
+    type: _Type | tuple[_Type, ...]
+    choices: tuple[Any, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    low_open: bool = False
+    optional: bool = False
+    unit: str = ""
+    import_path: bool = False
+
+    @property
+    def types(self) -> tuple[_Type, ...]:
+        """The accepted types as a tuple."""
+        return self.type if isinstance(self.type, tuple) else (self.type,)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Returns `` Did you mean 'x'?`` for the closest known word, or nothing."""
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+_SPELLED = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "a mapping",
+}
+
+
+def _type_names(field: Field) -> str:
+    names = dict.fromkeys(_SPELLED.get(t.__name__, t.__name__) for t in field.types)
+    if "a number" in names:
+        names.pop("a whole number", None)
+    return " or ".join(names) + (" or null" if field.optional else "")
+
+
+def check_value(key: str, value: Any, field: Field) -> Any:
+    """Checks one value against its declaration.
+
+    Args:
+        key: Name of the key, for the message.
+        value: The value to check.
+        field: The declaration.
+
+    Returns:
+        The value, with whole numbers turned into ``float`` where the key is a float.
+
+    Raises:
+        ConfigError: If the type, the range or the choice is wrong.
+    """
+    if value is None:
+        if field.optional:
+            return None
+        raise ConfigError(f"{key}: must be {_type_names(field)}, not null.")
+    types = field.types
+    is_bool = isinstance(value, bool)
+    number = isinstance(value, (int, float)) and not is_bool
+    if number and float in types and not (isinstance(value, int) and int in types):
+        value = float(value)
+    elif (is_bool and bool not in types) or not isinstance(value, types):
+        raise ConfigError(
+            f"{key}: must be {_type_names(field)}, not {value!r}"
+            f" ({type(value).__name__})."
+        )
+    if number:
+        _check_range(key, value, field)
+    if isinstance(value, str) and field.choices is not None:
+        _check_choice(key, value, field, field.choices)
+    return value
+
+
+def _check_choice(key: str, value: str, field: Field, choices: tuple[Any, ...]) -> None:
+    if value in choices or (field.import_path and ":" in value):
+        return
+    options = ", ".join(str(c) for c in choices)
+    extra = " or an import path 'pkg.module:Name'" if field.import_path else ""
+    raise ConfigError(
+        f"{key}: must be one of {options}{extra}, not {value!r}."
+        + suggest(value, (str(c) for c in choices))
+    )
+
+
+def _check_range(key: str, value: float, field: Field) -> None:
+    if not math.isfinite(value):
+        raise ConfigError(f"{key}: must be a finite number, not {value}.")
+    below = field.low is not None and (
+        value <= field.low if field.low_open else value < field.low
+    )
+    above = field.high is not None and value > field.high
+    if not (below or above):
+        return
+    unit = f" {field.unit}" if field.unit else ""
+    low = "-inf" if field.low is None else field.low
+    high = "inf" if field.high is None else field.high
+    bracket = "(" if field.low_open or field.low is None else "["
+    close = ")" if field.high is None else "]"
+    raise ConfigError(
+        f"{key}: must be in {bracket}{low}, {high}{close}{unit}, not {value}."
+    )

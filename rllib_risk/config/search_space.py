@@ -1,0 +1,203 @@
+"""Tune's search space, written in YAML.
+
+A mapping with one key that names a sampler stands for a set of values::
+
+    lr: {loguniform: [1e-4, 1e-3]}
+    seed: {grid_search: [0, 1, 2]}
+
+Every value that it can give is checked against the key's declaration before anything
+starts. Ray's own objects are made from it at the end, by :meth:`Domain.to_tune`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rllib_risk.config.schema import ConfigError, Field, suggest
+
+# Sampler: names of its arguments, and whether it gives whole numbers.
+SAMPLERS: dict[str, tuple[tuple[str, ...], bool]] = {
+    "uniform": (("low", "high"), False),
+    "quniform": (("low", "high", "q"), False),
+    "loguniform": (("low", "high"), False),
+    "qloguniform": (("low", "high", "q"), False),
+    "normal": (("mean", "sd"), False),
+    "qnormal": (("mean", "sd", "q"), False),
+    "randint": (("low", "high"), True),
+    "qrandint": (("low", "high", "q"), True),
+    "lograndint": (("low", "high"), True),
+}
+LISTS = ("grid_search", "choice")
+
+Checker = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A set of values to choose from.
+
+    Attributes:
+        kind: ``grid_search``, ``choice`` or the name of a sampler.
+        args: The values to choose from, or the sampler's arguments.
+    """
+
+    kind: str
+    args: tuple[Any, ...]
+
+    @property
+    def candidates(self) -> tuple[Any, ...]:
+        """All values of a list, or the ends of a sampler's interval."""
+        if self.kind in LISTS:
+            return self.args
+        if self.kind in ("normal", "qnormal"):
+            return self.args[:1]
+        if self.kind in ("randint", "lograndint"):
+            # Ray's upper end is exclusive here (and inclusive in qrandint).
+            return self.args[0], self.args[1] - 1
+        return self.args[:2]
+
+    def to_tune(self) -> Any:
+        """Returns the object that ``ray.tune`` understands."""
+        from ray import tune
+
+        if self.kind == "grid_search":
+            return tune.grid_search(list(self.args))
+        if self.kind == "choice":
+            return tune.choice(list(self.args))
+        # Ray spells the normal distribution ``randn``.
+        name = {"normal": "randn", "qnormal": "qrandn"}.get(self.kind, self.kind)
+        return getattr(tune, name)(*self.args)
+
+
+def is_domain(value: Any) -> bool:
+    """Returns whether a YAML value is written as a search space."""
+    return (
+        isinstance(value, Mapping)
+        and len(value) == 1
+        and next(iter(value)) in (*LISTS, *SAMPLERS)
+    )
+
+
+def parse_domain(
+    key: str, value: Mapping[str, Any], field: Field | None, check: Checker
+) -> Domain:
+    """Reads and checks one search space.
+
+    Args:
+        key: The configuration key, for messages.
+        value: A mapping that :func:`is_domain` accepts.
+        field: The key's declaration, if known.
+        check: Checks one value of the key and returns it, converted if need be.
+
+    Returns:
+        The search space.
+
+    Raises:
+        ConfigError: If its arguments are wrong or a value that it gives is not
+            accepted by the key.
+    """
+    kind, args = next(iter(value.items()))
+    if not isinstance(args, list) or not args:
+        raise ConfigError(
+            f"{key}: {kind} needs a list of values, as in {{{kind}: [...]}}."
+        )
+    if kind in LISTS:
+        return Domain(kind, tuple(check(candidate) for candidate in args))
+    names, whole = SAMPLERS[kind]
+    _check_sampler(key, kind, args, names, whole)
+    _check_kind(key, kind, whole, field)
+    domain = Domain(kind, tuple(args))
+    for candidate in domain.candidates:
+        check(candidate)
+    return domain
+
+
+def _check_kind(key: str, kind: str, whole: bool, field: Field | None) -> None:
+    """Refuses a sampler whose numbers are of the wrong kind for the key."""
+    types = field.types if field else (object,)
+    accepted = {object, float, int} if whole else {object, float}
+    if not accepted.intersection(types):
+        other = "choice" if whole else "randint or choice"
+        raise ConfigError(
+            f"{key}: {kind} gives {'whole ' if whole else ''}numbers, which this key"
+            f" does not accept. Use {other}."
+        )
+
+
+def _check_sampler(
+    key: str, kind: str, args: list[Any], names: tuple[str, ...], whole: bool
+) -> None:
+    wanted = f"{{{kind}: [{', '.join(names)}]}}"
+    if len(args) != len(names):
+        raise ConfigError(f"{key}: {kind} is written {wanted}, not with {args}.")
+    accepted = int if whole else (int, float)
+    for name, arg in zip(names, args, strict=True):
+        if isinstance(arg, bool) or not isinstance(arg, accepted):
+            what = "whole number" if whole else "number"
+            raise ConfigError(f"{key}: {kind}: {name} must be a {what}, not {arg!r}.")
+    first, second = args[:2]
+    if names[0] == "low" and first >= second:
+        raise ConfigError(f"{key}: {kind}: low must be below high, not {args}.")
+    if kind.lstrip("q").startswith("log") and first <= 0:
+        raise ConfigError(f"{key}: {kind}: low must be above 0, not {first}.")
+    if names[-1] == "q" and args[-1] <= 0:
+        raise ConfigError(f"{key}: {kind}: q must be above 0, not {args[-1]}.")
+
+
+def misspelt_sampler(value: Any) -> str:
+    """Returns a hint if a mapping looks like a search space with a typo."""
+    if isinstance(value, Mapping) and len(value) == 1:
+        name, args = next(iter(value.items()))
+        if isinstance(args, list):
+            return suggest(str(name), (*LISTS, *SAMPLERS))
+    return ""
+
+
+def walk_domains(
+    config: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Domain]]:
+    """Yields the path and the search space of every key that has one."""
+    for key, value in config.items():
+        if isinstance(value, Domain):
+            yield (*path, key), value
+        elif isinstance(value, Mapping):
+            yield from walk_domains(value, (*path, str(key)))
+
+
+def map_domains(config: Mapping[str, Any], change: Callable[[Domain], Any]) -> Any:
+    """Returns a copy of ``config`` with ``change`` applied to every search space."""
+    return {
+        key: change(value)
+        if isinstance(value, Domain)
+        else map_domains(value, change)
+        if isinstance(value, Mapping)
+        else value
+        for key, value in config.items()
+    }
+
+
+def concrete_configs(config: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
+    """Returns configurations without search spaces that stand for all of them.
+
+    The first takes the first candidate everywhere; each of the others changes one key
+    to another candidate. Combinations are not built: their number is a product.
+
+    Args:
+        config: A configuration with search spaces.
+        limit: The most configurations to return.
+    """
+    base = map_domains(config, lambda domain: domain.candidates[0])
+    configs = [base]
+    for path, domain in walk_domains(config):
+        for candidate in domain.candidates[1:]:
+            if len(configs) >= limit:
+                return configs
+            changed = map_domains(config, lambda other: other.candidates[0])
+            place = changed
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = candidate
+            configs.append(changed)
+    return configs

@@ -1,0 +1,1 @@
+"""The RLlib side that all algorithms share: config, policy, sampling, replay, loop."""

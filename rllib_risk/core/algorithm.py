@@ -1,0 +1,482 @@
+"""The training loop that all algorithms share."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import ray
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.env.env_context import EnvContext
+from ray.rllib.evaluation.metrics import RolloutMetrics
+from ray.rllib.utils.metrics import (
+    NUM_AGENT_STEPS_SAMPLED,
+    NUM_AGENT_STEPS_TRAINED,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_TRAINED,
+)
+
+from rllib_risk.core import checkpoint as ckpt
+from rllib_risk.core.config import UNUSED_RLLIB_KEYS, TeamConfig
+from rllib_risk.core.envs import make_env
+from rllib_risk.core.episodes import Episode, collate
+from rllib_risk.core.play import play_and_render
+from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.replay import EpisodeReplay
+from rllib_risk.core.rollout_worker import TeamRolloutWorker
+from rllib_risk.core.runners import play_everywhere, sample_everywhere
+from rllib_risk.core.schedule import schedule_value
+from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.evaluation.statistics import return_statistics
+
+logger = logging.getLogger(__name__)
+
+# Counters that a checkpoint holds, beside RLlib's own.
+_NUM_EPISODES = "num_episodes_lifetime"
+_NUM_UPDATES = "num_updates_lifetime"
+_NUM_QR_UPDATES = "num_qr_updates_lifetime"
+_NUM_ROUNDS = "num_rounds_lifetime"
+_NUM_CRASHES = "num_env_crashes_lifetime"
+
+# What RLlib works out itself from the rest of a configuration.
+_DERIVED_KEYS = frozenset({"policies", "class", "_is_frozen", "exploration_config"})
+_NOT_RECORDED = _DERIVED_KEYS | UNUSED_RLLIB_KEYS.keys()
+
+
+class TeamAlgorithm(Algorithm):
+    """Sample a round of whole episodes, learn, move the target, report, evaluate.
+
+    Every unit of progress is counted in one place: sampled env steps drive epsilon,
+    lambda and the quantile-regression gate; episodes drive gradient steps and target
+    copies, as in PyMARL.
+    """
+
+    config: TeamConfig
+
+    def __init__(
+        self,
+        config: AlgorithmConfig | dict[str, Any] | None = None,
+        env: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Initializes the algorithm; see RLlib's ``Algorithm``.
+
+        Args:
+            config: Configuration or dict of keys. Without ``seed`` one is drawn, kept
+                in the configuration and reported, so that any run can be repeated.
+            env: RLlib's deprecated argument.
+            **kwargs: RLlib's arguments.
+        """
+        if not isinstance(config, AlgorithmConfig):
+            config = self.get_default_config().update_from_dict(config or {})
+        if config.seed is None:
+            config = config.copy(copy_frozen=False)
+            config.seed = secrets.randbelow(2**31)
+        super().__init__(config=config, env=env, **kwargs)
+
+    @classmethod
+    def get_default_config(cls) -> TeamConfig:
+        """See RLlib."""
+        return TeamConfig(algo_class=cls)
+
+    @classmethod
+    def get_default_policy_class(cls, config: AlgorithmConfig) -> type[TeamPolicy]:
+        """See RLlib."""
+        return TeamPolicy
+
+    @staticmethod
+    def _get_env_id_and_creator(
+        env_specifier: Any, config: AlgorithmConfig
+    ) -> tuple[str | None, Callable[[EnvContext], TeamEnv]]:
+        name = env_specifier if isinstance(env_specifier, str) else None
+        return name, functools.partial(make_env, config)
+
+    def setup(self, config: AlgorithmConfig) -> None:
+        """Builds workers, policies and the replay; see RLlib.
+
+        Args:
+            config: The configuration.
+        """
+        super().setup(config)
+        self.replay = EpisodeReplay(self.config.buffer_size_episodes, self.config.seed)
+        self._updates_owed = 0.0
+        self._last_target_update = 0
+        self._last_qr = 0
+        self._success_rate: float | None = None
+        self._learner_stats: dict[str, float] = {}
+        self._iteration_start = time.monotonic()
+
+    # Training
+
+    def training_step(self) -> dict[str, Any]:
+        """One round: sample, store, learn, hand out the new weights.
+
+        Returns:
+            The last update's statistics.
+        """
+        with self._timers["sample"]:
+            episodes = self._sample_round()
+        self.replay.add(episodes)
+        steps = sum(len(episode) for episode in episodes)
+        self._counters[NUM_ENV_STEPS_SAMPLED] += steps
+        self._counters[NUM_AGENT_STEPS_SAMPLED] += steps
+        self._counters[_NUM_EPISODES] += len(episodes)
+        self._publish_env_steps()
+        self._updates_owed += len(episodes) * self.config.updates_per_episode
+        with self._timers["learn"]:
+            if len(self.replay) >= self.config.learning_starts_episodes:
+                while self._updates_owed >= 1.0:
+                    self._updates_owed -= 1.0
+                    self._update()
+            else:
+                # No debt from before learning began: PyMARL takes no step then.
+                self._updates_owed %= 1.0
+        return dict(self._learner_stats)
+
+    @property
+    def team_policy(self) -> TeamPolicy:
+        """The policy that learns."""
+        return self.env_runner.team_policy
+
+    @property
+    def env_steps(self) -> int:
+        """Env steps sampled so far."""
+        return self._counters[NUM_ENV_STEPS_SAMPLED]
+
+    def _sample_round(self) -> list[Episode]:
+        group = self.env_runner_group
+        index = self._counters[_NUM_ROUNDS]
+        self._counters[_NUM_ROUNDS] += 1
+        if group.num_remote_env_runners() == 0:
+            before = self.env_runner.num_env_crashes
+            episodes = self.env_runner.sample(index)
+            self._counters[_NUM_CRASHES] += self.env_runner.num_env_crashes - before
+            return episodes
+        return sample_everywhere(self, index, overlap=self.config.overlap_sampling)
+
+    def _publish_env_steps(self) -> None:
+        self.env_runner.set_global_vars({"timestep": self.env_steps})
+
+    def _update(self) -> None:
+        config, policy = self.config, self.team_policy
+        batch = collate(self.replay.sample(config.batch_size_episodes))
+        quantiles = self._quantile_step_is_due()
+        if not (quantiles and config.qr_replaces_td):
+            self._learner_stats.update(policy.learn_on_batch(batch))
+        if quantiles:
+            self._learner_stats.update(policy.learn_quantiles_on_batch(batch))
+            self._counters[_NUM_QR_UPDATES] += 1
+        steps = int(batch["mask"].sum())
+        self._counters[NUM_ENV_STEPS_TRAINED] += steps
+        self._counters[NUM_AGENT_STEPS_TRAINED] += steps
+        self._counters[_NUM_UPDATES] += 1
+        if config.target_update_tau is not None:
+            policy.update_target(config.target_update_tau)
+            return
+        episodes = self._counters[_NUM_EPISODES]
+        due = self._last_target_update + config.target_update_interval_episodes
+        if episodes >= due:
+            policy.update_target()
+            self._last_target_update = episodes
+
+    def _quantile_step_is_due(self) -> bool:
+        """Whether this update includes quantile regression; RMIX, Algorithm 1."""
+        config = self.config
+        if config.qr_gate == "never":
+            return False
+        if config.qr_gate == "step" and self.env_steps <= config.qr_start_step:
+            return False
+        if config.qr_gate == "winrate":
+            rate = self._success_rate
+            if rate is None or rate <= config.qr_gate_threshold:
+                return False
+        in_steps = config.qr_interval_unit == "env_steps"
+        now = self.env_steps if in_steps else self._counters[_NUM_UPDATES]
+        if now - self._last_qr < config.qr_interval:
+            return False
+        self._last_qr = now
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One iteration and its evaluation; see RLlib.
+
+        Returns:
+            RLlib's results and ours.
+        """
+        self._iteration_start = time.monotonic()
+        steps_before = self.env_steps
+        results = super().step()
+        sampling_and_learning = time.monotonic() - self._iteration_start
+        results["learner"] = dict(self._learner_stats)
+        results["epsilon"] = self.team_policy.epsilon_at(self.env_steps)
+        results["td_lambda"] = schedule_value(self.config.td_lambda, self.env_steps)
+        results["seed"] = self.config.seed
+        results["replay_episodes"] = len(self.replay)
+        results["env_steps_per_s"] = (
+            self.env_steps - steps_before
+        ) / sampling_and_learning
+        for key in (_NUM_EPISODES, _NUM_UPDATES, _NUM_QR_UPDATES, _NUM_CRASHES):
+            results[key] = self._counters[key]
+        return results
+
+    # Evaluation
+
+    def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
+        """Plays ``evaluation_duration`` greedy episodes, always the same ones.
+
+        Args:
+            parallel_train_future: RLlib's argument; not used.
+
+        Returns:
+            Statistics of exactly that many returns; see :meth:`evaluate_episodes`.
+        """
+        result = self.evaluate_episodes(self.config.evaluation_duration)
+        result.pop("returns")
+        # Where tools made for RLlib look.
+        result["env_runners"] = {
+            "episode_return_mean": result["return_mean"],
+            "episode_len_mean": result["episode_len_mean"],
+            "num_episodes": result["episodes"],
+        }
+        self._success_rate = result.get("success_rate")
+        return result
+
+    def evaluate_episodes(
+        self,
+        num_episodes: int,
+        seed: int | None = None,
+        frames: list[np.ndarray] | None = None,
+    ) -> dict[str, Any]:
+        """Plays exactly so many greedy episodes and sums them up.
+
+        Args:
+            num_episodes: How many.
+            seed: Of the evaluation; the configuration's if not given. The seeds of the
+                environments never coincide with those of training.
+            frames: A list to add rendered frames of the first episode to.
+
+        Returns:
+            ``episodes``, ``return_mean``, ``return_median``, ``return_min``,
+            ``return_cvar_10`` and the like, ``success_rate`` where the environment
+            reports success, ``risk_level_mean`` and one level per agent, the mean of
+            every other number the environment reports, and ``returns``.
+        """
+        seed = self.config.seed if seed is None else seed
+        group = self.eval_env_runner_group or self.env_runner_group
+        if group is not self.env_runner_group:
+            group.sync_weights(from_worker_or_learner_group=self.env_runner)
+        if (
+            self.config.evaluation_num_env_runners == 0
+            or group is self.env_runner_group
+        ):
+            runner: TeamRolloutWorker = group.local_env_runner
+            episodes = runner.evaluate_episodes(range(num_episodes), seed)
+        else:
+            episodes = play_everywhere(self, group, num_episodes, seed)
+        if frames is not None:
+            frames += self.render_episode(seed)
+        return summarise(episodes, self._agent_names())
+
+    def render_episode(self, seed: int) -> list[np.ndarray]:
+        """Plays one greedy episode in an environment that renders.
+
+        Args:
+            seed: Of the evaluation; the episode is its first one.
+
+        Returns:
+            uint8 frames ``[height, width, 3]``.
+        """
+        return play_and_render(self.team_policy, self.evaluation_config, seed)
+
+    def _agent_names(self) -> tuple[str, ...]:
+        runner = (self.eval_env_runner_group or self.env_runner_group).local_env_runner
+        if runner.env is None:
+            runner = self.env_runner
+        if runner.env is not None:
+            return runner.env.spec_team.agents
+        env = make_env(self.config)
+        names = env.spec_team.agents
+        env.close()
+        return names
+
+    # Checkpoints
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Writes everything that the run depends on; see :mod:`.checkpoint`.
+
+        Args:
+            checkpoint_dir: Existing folder.
+        """
+        ckpt.write_checkpoint(
+            Path(checkpoint_dir),
+            config=self._config_record(),
+            tensors=self._named_tensors(),
+            optimizers=self.team_policy._optimizers,
+            replay=self.replay.state_arrays(),
+            state={
+                "iteration": self.iteration,
+                "counters": {k: v for k, v in self._counters.items() if _is_number(v)},
+                "updates_owed": self._updates_owed,
+                "last_target_update": self._last_target_update,
+                "last_qr": self._last_qr,
+                "success_rate": self._success_rate,
+                "learner_stats": self._learner_stats,
+                "episode_history": [
+                    [m.episode_length, m.episode_reward, dict(m.custom_metrics)]
+                    for m in self._episode_history
+                ],
+            },
+        )
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Restores a checkpoint, or the newest whole one before it.
+
+        Args:
+            checkpoint_dir: Folder that :meth:`save_checkpoint` wrote to.
+
+        Raises:
+            CheckpointError: If no whole checkpoint is there, or it does not fit.
+        """
+        folder = ckpt.newest_intact(checkpoint_dir)
+        state = ckpt.read_state(folder)
+        ckpt.load_parameters(folder, self._named_tensors())
+        ckpt.load_optimizers(folder, self.team_policy._optimizers)
+        self.replay.load_arrays(ckpt.read_replay(folder))
+        self._iteration = state["iteration"]
+        self._counters.update(state["counters"])
+        self._updates_owed = state["updates_owed"]
+        self._last_target_update = state["last_target_update"]
+        self._last_qr = state["last_qr"]
+        self._success_rate = state["success_rate"]
+        self._learner_stats = state["learner_stats"]
+        self._episode_history = [
+            RolloutMetrics(length, total, custom_metrics=metrics)
+            for length, total, metrics in state["episode_history"]
+        ]
+        self._publish_env_steps()
+        if self.env_runner_group.num_remote_env_runners():
+            self.env_runner_group.sync_weights(global_vars={"timestep": self.env_steps})
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, **kwargs: Any) -> Self:
+        """Builds the algorithm that a checkpoint came from, in the state it was in.
+
+        Nothing in the checkpoint is executed: classes come from this package by name
+        and every value is checked.
+
+        Args:
+            path: A checkpoint folder.
+            **kwargs: Keys that replace those of the checkpoint's configuration.
+
+        Returns:
+            The algorithm.
+
+        Raises:
+            CheckpointError: If the checkpoint is not whole or does not fit.
+        """
+        folder = ckpt.newest_intact(path)
+        config = config_from_record(ckpt.read_config(folder))
+        config.update_from_dict(kwargs)
+        algorithm = config.build_algo()
+        algorithm.load_checkpoint(str(folder))
+        return algorithm
+
+    def _named_tensors(self) -> dict[str, Any]:
+        policy = self.team_policy
+        online = {f"online.{k}": v for k, v in policy.network.named_parameters()}
+        target = {f"target.{k}": v for k, v in policy.target_network.named_parameters()}
+        return online | target
+
+    def _config_record(self) -> dict[str, Any]:
+        import rllib_risk
+
+        values, default = {}, type(self.config)(algo_class=type(self))
+        for key, value in self.config.to_dict().items():
+            known = getattr(default, key, None)
+            same = _is_json(known) and value == known
+            if key not in _NOT_RECORDED and _is_json(value) and not same:
+                values[key] = value
+        return {
+            "algorithm": type(self).__name__,
+            "config_class": _class_path(type(self.config)),
+            "config": values,
+            "versions": {"rllib_risk": rllib_risk.__version__, "ray": ray.__version__},
+        }
+
+
+def config_from_record(record: dict[str, Any]) -> TeamConfig:
+    """Rebuilds a configuration from ``config.json`` of a checkpoint.
+
+    Args:
+        record: The parsed file.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        CheckpointError: If it names a class that is no :class:`TeamConfig`.
+    """
+    module_name, _, class_name = str(record.get("config_class")).partition(":")
+    try:
+        config_class = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CheckpointError(
+            f"The checkpoint needs {record.get('config_class')!r}: {error}"
+        ) from error
+    if not (isinstance(config_class, type) and issubclass(config_class, TeamConfig)):
+        raise CheckpointError(
+            f"The checkpoint names {record['config_class']!r}, which is no TeamConfig."
+        )
+    return config_class().update_from_dict(record["config"])
+
+
+CheckpointError = ckpt.CheckpointError
+
+
+def summarise(episodes: Sequence[Episode], agents: Sequence[str]) -> dict[str, Any]:
+    """Sums up evaluation episodes.
+
+    Args:
+        episodes: Finished episodes.
+        agents: Names of the agents.
+
+    Returns:
+        See :meth:`TeamAlgorithm.evaluate_episodes`.
+    """
+    returns = [e.episode_return for e in episodes]
+    success = [e.metrics["is_success"] for e in episodes if "is_success" in e.metrics]
+    whole = success if len(success) == len(episodes) else None
+    result = return_statistics(returns, whole, [len(e) for e in episodes])
+    levels = np.concatenate([e.risk_levels for e in episodes])  # [steps, N]
+    result["risk_level_mean"] = float(levels.mean(dtype=np.float64))
+    for name, level in zip(agents, levels.mean(axis=0, dtype=np.float64), strict=True):
+        result[f"risk_level_{name}"] = float(level)
+    names = set.intersection(*(set(e.metrics) for e in episodes)) - {"is_success"}
+    for name in sorted(names):
+        result[name] = float(np.mean([e.metrics[name] for e in episodes]))
+    result["returns"] = returns
+    return result
+
+
+def _class_path(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _is_json(v) for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(_is_json(v) for v in value)
+    return value is None or isinstance(value, (bool, int, float, str))

@@ -1,0 +1,87 @@
+"""From the ``env`` of a configuration to team environments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pettingzoo import ParallelEnv
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.env.env_context import EnvContext
+from ray.tune.registry import ENV_CREATOR, _global_registry
+
+from rllib_risk.config.schema import suggest
+from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.registry import ENVS, make_batched, make_team_env
+from rllib_risk.env_wrappers.team_env import BatchedTeamEnv, LoopedTeamEnvs, TeamEnv
+
+
+def make_env(config: AlgorithmConfig, context: EnvContext | None = None) -> TeamEnv:
+    """Makes one team environment.
+
+    Args:
+        config: Its ``env`` is a name of this package, a name registered with Ray Tune
+            whose creator returns a ``TeamEnv`` or a PettingZoo ``ParallelEnv``, or such
+            a class.
+        context: What the creator of a registered environment gets; made if missing.
+
+    Returns:
+        The environment.
+
+    Raises:
+        EnvConfigError: If there is no such environment, or it is no team environment.
+    """
+    if config.env in ENVS:
+        return make_team_env(config.env, dict(config.env_config))
+    creator = _creator(config.env)
+    made = creator(context or EnvContext(config.env_config, worker_index=0))
+    if isinstance(made, TeamEnv):
+        return made
+    if isinstance(made, ParallelEnv):
+        return TeamEnv(made)
+    raise EnvConfigError(
+        f"env: {config.env!r} makes a {type(made).__name__}; a PettingZoo ParallelEnv or"
+        " a rllib_risk TeamEnv is needed."
+    )
+
+
+def make_batched_env(
+    config: AlgorithmConfig, num_envs: int, context: EnvContext
+) -> BatchedTeamEnv:
+    """Makes several environments that step together.
+
+    Args:
+        config: See :func:`make_env`.
+        num_envs: How many.
+        context: What the creator of a registered environment gets.
+
+    Returns:
+        The environment's own vectorised twin where there is one, else a loop.
+    """
+    if config.env in ENVS:
+        return make_batched(
+            config.env,
+            dict(config.env_config),
+            num_envs,
+            max_restarts=config.max_env_restarts,
+        )
+    return LoopedTeamEnvs(
+        lambda: make_env(config, context),
+        num_envs,
+        max_restarts=config.max_env_restarts,
+        env_name=str(config.env),
+    )
+
+
+def _creator(env: Any) -> Callable[[EnvContext], Any]:
+    if env is None:
+        raise EnvConfigError("env: is missing. Name one, such as 'macn'.")
+    if isinstance(env, str):
+        if _global_registry.contains(ENV_CREATOR, env):
+            return _global_registry.get(ENV_CREATOR, env)
+        raise EnvConfigError(
+            f"env: unknown environment {env!r}.{suggest(env, ENVS)} Known:"
+            f" {', '.join(ENVS)}. Your own: env: pettingzoo with env_config:"
+            " {factory: 'pkg.module:parallel_env'}."
+        )
+    return env

@@ -1,0 +1,99 @@
+"""Replay of whole episodes: a seeded first-in first-out ring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from rllib_risk.core.episodes import Episode
+
+_STEP_ARRAYS = ("actions", "rewards", "risk_levels")
+_ROW_ARRAYS = ("obs", "state", "action_mask")
+
+
+class EpisodeReplay:
+    """Keeps the last ``capacity`` episodes, real steps only.
+
+    What is drawn depends on the seed and on how many draws came before, never on hidden
+    state: restoring the two counters and the episodes restores the stream.
+
+    Attributes:
+        capacity: In episodes.
+    """
+
+    def __init__(self, capacity: int, seed: int) -> None:
+        """Initializes an empty buffer.
+
+        Args:
+            capacity: In episodes.
+            seed: Of the draws.
+        """
+        self.capacity = capacity
+        self.seed = seed
+        self._episodes: list[Episode] = []
+        self._next = 0
+        self._draws = 0
+
+    def __len__(self) -> int:
+        """Number of episodes held."""
+        return len(self._episodes)
+
+    @property
+    def num_steps(self) -> int:
+        """Number of env steps held."""
+        return sum(len(episode) for episode in self._episodes)
+
+    def add(self, episodes: Iterable[Episode]) -> None:
+        """Adds episodes; the oldest ones make room."""
+        for episode in episodes:
+            if len(self._episodes) < self.capacity:
+                self._episodes.append(episode)
+            else:
+                self._episodes[self._next] = episode
+            self._next = (self._next + 1) % self.capacity
+
+    def sample(self, size: int) -> list[Episode]:
+        """Draws episodes uniformly, without replacement.
+
+        Args:
+            size: In episodes; at most ``len(self)``.
+
+        Returns:
+            The episodes.
+        """
+        rng = np.random.default_rng((self.seed, self._draws))
+        self._draws += 1
+        chosen = rng.choice(len(self._episodes), size, replace=False)
+        return [self._episodes[i] for i in chosen]
+
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """Everything the buffer holds, as plain arrays: steps end to end, and lengths."""
+        arrays = {
+            "lengths": np.array([len(e) for e in self._episodes], np.int64),
+            "terminated": np.array([e.terminated for e in self._episodes], bool),
+            "counters": np.array([self._next, self._draws], np.int64),
+        }
+        for name in _STEP_ARRAYS + _ROW_ARRAYS if self._episodes else ():
+            arrays[name] = np.concatenate([getattr(e, name) for e in self._episodes])
+        return arrays
+
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """Takes back what :meth:`state_arrays` gave. Metrics of episodes are not kept.
+
+        Args:
+            arrays: From :meth:`state_arrays`.
+        """
+        lengths = arrays["lengths"]
+        steps = np.concatenate([[0], np.cumsum(lengths)])
+        rows = np.concatenate([[0], np.cumsum(lengths + 1)])
+        self._episodes = []
+        for i in range(len(lengths)):
+            # Copies, so that an episode that leaves the ring frees its memory.
+            step = slice(steps[i], steps[i + 1])
+            row = slice(rows[i], rows[i + 1])
+            parts = {name: arrays[name][step].copy() for name in _STEP_ARRAYS}
+            parts |= {name: arrays[name][row].copy() for name in _ROW_ARRAYS}
+            episode = Episode(terminated=bool(arrays["terminated"][i]), **parts)
+            self._episodes.append(episode)
+        self._next, self._draws = (int(c) for c in arrays["counters"])

@@ -1,0 +1,172 @@
+"""Sampling and evaluating on remote runners, some of which may be lost on the way."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+
+from rllib_risk.core.episodes import Episode
+from rllib_risk.core.rollout_worker import TeamRolloutWorker
+
+if TYPE_CHECKING:
+    from rllib_risk.core.algorithm import TeamAlgorithm
+
+logger = logging.getLogger(__name__)
+
+_TAG = "rllib_risk_sample"
+_WAIT_S = 0.5
+
+
+def sample_everywhere(
+    algorithm: TeamAlgorithm, round_index: int, *, overlap: bool
+) -> list[Episode]:
+    """One round on all remote runners.
+
+    Without overlap every runner gets the newest weights, plays its round, and all are
+    waited for: with the same seed the same episodes come back in the same order. With
+    overlap a runner is sent off again as soon as its episodes have been taken, and
+    plays while the learner learns from them.
+
+    Args:
+        algorithm: Whose runners, weights and counters.
+        round_index: Number of the round.
+        overlap: Whether sampling overlaps learning.
+
+    Returns:
+        At least one runner's episodes.
+
+    Raises:
+        RayTaskError: If an environment was given up; its cause is in the message.
+        RuntimeError: If all runners stay lost.
+    """
+    group = algorithm.env_runner_group
+    deadline = time.monotonic() + algorithm.config.env_runner_restore_timeout_s
+    while True:
+        if not overlap:
+            _sync(algorithm, group, None)
+        _dispatch(group, round_index, None)
+        ready = _collect(group, wait_for_all=not overlap)
+        if ready:
+            break
+        algorithm.restore_env_runners(group)
+        if time.monotonic() > deadline:
+            raise RuntimeError("All env runners are lost and none came back.")
+        time.sleep(_WAIT_S)
+    if overlap:
+        idle = [runner for runner, _ in ready]
+        _sync(algorithm, group, idle)
+        _dispatch(group, round_index + 1, idle)
+    return [episode for _, episodes in sorted(ready) for episode in episodes]
+
+
+def play_everywhere(
+    algorithm: TeamAlgorithm, group: EnvRunnerGroup, num_episodes: int, seed: int
+) -> list[Episode]:
+    """Evaluation episodes ``0 .. num_episodes - 1``, split over the remote runners.
+
+    What a lost runner had to play is played by another.
+
+    Args:
+        algorithm: Whose configuration.
+        group: The evaluation runners.
+        num_episodes: How many.
+        seed: Of the evaluation.
+
+    Returns:
+        Exactly ``num_episodes`` episodes, in order.
+
+    Raises:
+        RayTaskError: If an environment was given up.
+        RuntimeError: If all runners stay lost.
+    """
+    done: dict[int, Episode] = {}
+    deadline = time.monotonic() + algorithm.config.env_runner_restore_timeout_s
+    while len(done) < num_episodes:
+        runners = group.healthy_env_runner_ids()
+        missing = [i for i in range(num_episodes) if i not in done]
+        shares = {r: missing[k :: len(runners)] for k, r in enumerate(runners)}
+        shares = {r: share for r, share in shares.items() if share}
+        manager = group._worker_manager
+        for runner, share in shares.items():
+            manager.foreach_actor_async(
+                functools.partial(_evaluate, indices=share, seed=seed),
+                tag=_TAG,
+                remote_actor_ids=[runner],
+            )
+        for runner, episodes in _collect(group, wait_for_all=True):
+            done.update(zip(shares[runner], episodes, strict=True))
+        if len(done) < num_episodes:
+            if algorithm.restore_env_runners(group):
+                group.sync_weights(from_worker_or_learner_group=algorithm.env_runner)
+            if time.monotonic() > deadline:
+                raise RuntimeError("All evaluation runners are lost; none came back.")
+            time.sleep(_WAIT_S)
+    return [done[i] for i in range(num_episodes)]
+
+
+def _sample(worker: TeamRolloutWorker, round_index: int) -> list[Episode]:
+    return worker.sample(round_index)
+
+
+def _evaluate(
+    worker: TeamRolloutWorker, indices: list[int], seed: int
+) -> list[Episode]:
+    return worker.evaluate_episodes(indices, seed)
+
+
+def _sync(
+    algorithm: TeamAlgorithm, group: EnvRunnerGroup, runners: list[int] | None
+) -> None:
+    group.sync_weights(
+        to_worker_indices=runners,
+        global_vars={"timestep": algorithm.env_steps},
+    )
+
+
+def _dispatch(
+    group: EnvRunnerGroup, round_index: int, runners: list[int] | None
+) -> None:
+    # One request per runner at most: a busy one is passed over.
+    group._worker_manager.foreach_actor_async(
+        functools.partial(_sample, round_index=round_index),
+        tag=_TAG,
+        remote_actor_ids=runners,
+    )
+
+
+def _collect(
+    group: EnvRunnerGroup, *, wait_for_all: bool
+) -> list[tuple[int, list[Episode]]]:
+    """Results by runner; a lost runner's are missing, an environment's error is raised.
+
+    Args:
+        group: The runners.
+        wait_for_all: Whether to wait for every outstanding request, or for one.
+    """
+    manager = group._worker_manager
+    results: list[tuple[int, list[Episode]]] = []
+    while manager.num_outstanding_async_reqs(tag=_TAG):
+        ready = manager.fetch_ready_async_reqs(tags=_TAG, timeout_seconds=_WAIT_S)
+        for answer in ready:
+            if answer.ok:
+                results.append((answer.actor_id, answer.get()))
+            else:
+                _raise_unless_lost(answer.actor_id, answer.get())
+        if results and not wait_for_all:
+            break
+    return results
+
+
+def _raise_unless_lost(runner: int, error: Exception) -> None:
+    if isinstance(error, RayTaskError):
+        cause = error.as_instanceof_cause()
+        if not isinstance(cause, RayActorError):
+            raise cause
+    if not isinstance(error, RayError):
+        raise error
+    logger.warning("Env runner %d was lost: %s", runner, str(error).splitlines()[0])

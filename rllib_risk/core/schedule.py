@@ -1,0 +1,26 @@
+"""Piecewise linear schedules. One unit for all of them: sampled env steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Schedule = float | Sequence[Sequence[float]]
+
+
+def schedule_value(schedule: Schedule, env_steps: int) -> float:
+    """The value of a schedule.
+
+    Args:
+        schedule: A number, or points ``[[env_steps, value], ...]`` in ascending order,
+            with straight lines between them and constant values outside.
+        env_steps: Env steps sampled so far.
+
+    Returns:
+        The value.
+    """
+    if isinstance(schedule, (int, float)):
+        return float(schedule)
+    points = np.asarray(schedule, np.float64)
+    return float(np.interp(env_steps, points[:, 0], points[:, 1]))

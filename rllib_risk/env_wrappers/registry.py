@@ -1,0 +1,295 @@
+"""Envs by name, as YAML files and the command line name them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pettingzoo import ParallelEnv
+
+from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.team_env import (
+    BatchedTeamEnv,
+    LoopedTeamEnvs,
+    TeamEnv,
+)
+
+# Keys of env_config that belong to the adapter, with the adapter's defaults; every
+# other key is an argument of the env.
+ADAPTER_DEFAULTS: dict[str, Any] = {
+    "team_reward": "shared",
+    "time_limit_is_terminal": False,
+    "state": "auto",
+    "box_bins": None,
+}
+# What a vectorised twin understands itself; if any other adapter key differs from its
+# default, the envs are looped over.
+_TWIN_KEYS = ("time_limit_is_terminal", "state")
+
+PETTINGZOO = "pettingzoo"
+
+
+@dataclass(frozen=True)
+class EnvEntry:
+    """A registered env.
+
+    Attributes:
+        name: Name in configurations.
+        factory: "pkg.module:callable" that returns a PettingZoo ParallelEnv; empty for
+            `pettingzoo`, whose factory the user names.
+        doc: One line for listings.
+    """
+
+    name: str
+    factory: str
+    doc: str
+
+
+_HERE = "rllib_risk.env_wrappers"
+ENVS: dict[str, EnvEntry] = {
+    entry.name: entry
+    for entry in (
+        EnvEntry(
+            "macn",
+            f"{_HERE}.macn:MACN",
+            "Multi-Agent Cliff Navigation: two agents meet at a goal beside a cliff.",
+        ),
+        EnvEntry(
+            "matrix_game",
+            f"{_HERE}.matrix_games:MatrixGame",
+            "One-step matrix games P3, P4, P3_star, climb, or a table of your own.",
+        ),
+        EnvEntry(
+            "two_step",
+            f"{_HERE}.two_step:TwoStepGame",
+            "The two-step game of QMIX: 8 with a monotonic mixer, 7 with a sum.",
+        ),
+        EnvEntry(
+            "memory_game",
+            f"{_HERE}.memory_game:MemoryGame",
+            "Answer a cue shown some steps ago; 1.0 with memory, at most 0.5 without.",
+        ),
+        EnvEntry(
+            "risky_bandit",
+            f"{_HERE}.risky_bandit:RiskyBandit",
+            "One joint choice between a sure reward and a better mean with a bad tail.",
+        ),
+        EnvEntry(
+            PETTINGZOO,
+            "",
+            "Any PettingZoo ParallelEnv: factory: 'pkg.module:parallel_env', kwargs.",
+        ),
+    )
+}
+
+
+def make_team_env(name: str, env_config: Mapping[str, Any] | None = None) -> TeamEnv:
+    """Builds one env under the team contract.
+
+    Args:
+        name: A key of `ENVS`.
+        env_config: Arguments of the env and keys of the adapter (`ADAPTER_DEFAULTS`);
+            for `pettingzoo`: factory, kwargs and keys of the adapter.
+
+    Returns:
+        The wrapped env.
+
+    Raises:
+        EnvConfigError: If the name, a key or a value is wrong.
+    """
+    factory, kwargs, adapter = resolve(name, env_config)
+    env = build_parallel_env(factory, kwargs)
+    try:
+        return TeamEnv(env, **adapter)
+    except BaseException:
+        env.close()
+        raise
+
+
+def make_batched(
+    name: str,
+    env_config: Mapping[str, Any] | None,
+    num_envs: int,
+    *,
+    max_restarts: int = 3,
+) -> BatchedTeamEnv:
+    """Builds `num_envs` copies of an env behind one call.
+
+    The env's vectorised twin (its attribute `batched`) is used if it has one and
+    env_config asks the adapter for nothing that the twin does not know.
+
+    Args:
+        name: A key of `ENVS`.
+        env_config: As in `make_team_env`.
+        num_envs: Number of copies.
+        max_restarts: See `LoopedTeamEnvs`.
+
+    Returns:
+        The batched env.
+
+    Raises:
+        EnvConfigError: If the name, a key or a value is wrong.
+        EnvFailedError: If the env cannot be started.
+    """
+    factory, kwargs, adapter = resolve(name, env_config)
+    twin = getattr(factory, "batched", None)
+    twin_adapter = {key: adapter.pop(key) for key in _TWIN_KEYS if key in adapter}
+    if twin is not None and all(
+        value == ADAPTER_DEFAULTS[key] for key, value in adapter.items()
+    ):
+        return twin(num_envs, **kwargs, **twin_adapter)
+    return LoopedTeamEnvs(
+        partial(make_team_env, name, dict(env_config or {})),
+        num_envs,
+        max_restarts=max_restarts,
+        env_name=name,
+    )
+
+
+def register_envs() -> None:
+    """Makes every name known to Ray; calling it twice does no harm."""
+    from ray.tune.registry import register_env
+
+    for name in ENVS:
+        register_env(name, partial(make_team_env, name))
+
+
+def resolve(
+    name: str, env_config: Mapping[str, Any] | None
+) -> tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]:
+    """Finds the factory behind a name and sorts the keys of env_config.
+
+    Args:
+        name: A key of `ENVS`.
+        env_config: As in `make_team_env`.
+
+    Returns:
+        The factory, its keyword arguments, and the adapter keys that were given.
+
+    Raises:
+        EnvConfigError: If the name or a key is unknown or the factory is missing.
+    """
+    if name not in ENVS:
+        raise EnvConfigError(f"unknown env '{name}'{_suggest(name, ENVS)}")
+    rest = dict(env_config or {})
+    adapter = {key: rest.pop(key) for key in ADAPTER_DEFAULTS if key in rest}
+    if name != PETTINGZOO:
+        factory = import_factory(ENVS[name].factory)
+        _check_kwargs(factory, rest, "env_config", tuple(ADAPTER_DEFAULTS))
+        return factory, rest, adapter
+    for key in rest:
+        if key not in ("factory", "kwargs"):
+            known = ("factory", "kwargs", *ADAPTER_DEFAULTS)
+            raise EnvConfigError(
+                f"unknown key env_config.{key}{_suggest(key, known)} (arguments of "
+                "the env itself go into env_config.kwargs)"
+            )
+    if not isinstance(rest.get("factory"), str):
+        raise EnvConfigError(
+            "env 'pettingzoo' needs env_config.factory, the name of a function that "
+            "returns a ParallelEnv, for example "
+            "pettingzoo.mpe.simple_spread_v3:parallel_env"
+        )
+    kwargs = rest.get("kwargs") or {}
+    if not isinstance(kwargs, Mapping):
+        raise EnvConfigError("env_config.kwargs must be a mapping of argument names")
+    factory = import_factory(rest["factory"])
+    _check_kwargs(factory, kwargs, "env_config.kwargs", ())
+    return factory, dict(kwargs), adapter
+
+
+def import_factory(path: str) -> Callable[..., Any]:
+    """The callable behind "pkg.module:callable".
+
+    Args:
+        path: Module and attribute, joined by a colon.
+
+    Returns:
+        The callable.
+
+    Raises:
+        EnvConfigError: If there is no such callable, with the reason.
+    """
+    module_name, colon, attribute = path.partition(":")
+    if not (module_name and colon and attribute):
+        raise EnvConfigError(
+            f"factory '{path}' must have the form 'pkg.module:callable'"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a module may fail in any way while it is imported
+        raise EnvConfigError(
+            f"cannot import module '{module_name}' of factory '{path}': "
+            f"{type(error).__name__}: {error} (is its folder on PYTHONPATH?)"
+        ) from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise EnvConfigError(
+            f"module '{module_name}' has no callable '{attribute}'"
+            f"{_suggest(attribute, dir(module), listed=False)}"
+        )
+    return factory
+
+
+def build_parallel_env(
+    factory: Callable[..., Any], kwargs: Mapping[str, Any]
+) -> ParallelEnv:
+    """Calls a factory and checks what it is not.
+
+    Args:
+        factory: Returns a PettingZoo ParallelEnv.
+        kwargs: Its keyword arguments.
+
+    Returns:
+        The env.
+
+    Raises:
+        EnvConfigError: If an argument is missing or the result is no env.
+    """
+    try:
+        inspect.signature(factory).bind(**kwargs)
+    except ValueError:
+        pass  # a built-in callable without a signature: let the call itself complain
+    except TypeError as error:
+        raise EnvConfigError(f"the env cannot be built: {error}") from error
+    env = factory(**kwargs)
+    if env is None or isinstance(env, TeamEnv):
+        raise EnvConfigError(
+            f"the factory returned {type(env).__name__}, not a PettingZoo ParallelEnv"
+        )
+    return env
+
+
+def _check_kwargs(
+    factory: Callable[..., Any],
+    kwargs: Mapping[str, Any],
+    where: str,
+    also_known: tuple[str, ...],
+) -> None:
+    """Raises on arguments that the factory does not take."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except ValueError:
+        return  # a built-in callable without a signature
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    named = [p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY]
+    for key in kwargs:
+        if key not in named:
+            raise EnvConfigError(
+                f"unknown key {where}.{key}{_suggest(key, (*named, *also_known))}"
+            )
+
+
+def _suggest(word: str, known: Any, *, listed: bool = True) -> str:
+    """Text ": did you mean ...?", else a list of what there is."""
+    words = [str(other) for other in known]
+    close = difflib.get_close_matches(str(word), words, n=1)
+    if close:
+        return f": did you mean '{close[0]}'?"
+    return f": known are {', '.join(words)}" if listed else ""

@@ -1,0 +1,169 @@
+"""Turn one agent's Gymnasium spaces into what a team needs: a vector and an integer.
+
+`ObsEncoder` flattens an observation to float32 [size]; `ActionDecoder` maps an action
+number to the action the env expects.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from rllib_risk.env_wrappers.errors import EnvConfigError, EnvContractError
+
+# A Box grid is a product over dimensions: a guard against typing 100 bins for a
+# five-dimensional action and waiting for 10^10 network outputs.
+MAX_BOX_ACTIONS = 4096
+
+_MASKED_KEYS = {"observation", "action_mask"}
+
+
+class ObsEncoder:
+    """Flattens the observations of one agent.
+
+    Box observations are flattened, Discrete and MultiDiscrete ones become one-hot,
+    and the PettingZoo pair {"observation", "action_mask"} is taken apart.
+
+    Attributes:
+        size: Length of the flat observation.
+        has_mask: Whether the observation itself carries an action mask.
+    """
+
+    def __init__(self, agent: str, space: spaces.Space) -> None:
+        """Checks that the space can be flattened.
+
+        Args:
+            agent: Name of the agent, for error texts.
+            space: Its observation space.
+
+        Raises:
+            EnvConfigError: If the space has no fixed flat size.
+        """
+        self._agent = agent
+        self.has_mask = isinstance(space, spaces.Dict) and (
+            set(space.spaces) == _MASKED_KEYS
+        )
+        if self.has_mask:
+            assert isinstance(space, spaces.Dict)
+            space = space.spaces["observation"]
+        try:
+            flattenable = space.is_np_flattenable
+        except NotImplementedError:  # a space class of the user's own
+            flattenable = False
+        if not flattenable:
+            raise EnvConfigError(
+                f"agent '{agent}' has observation space {space}, which has no fixed "
+                "flat size: use Box, Discrete, MultiDiscrete, MultiBinary, or a Dict "
+                "or Tuple of these"
+            )
+        self._space = space
+        self._is_box = isinstance(space, spaces.Box)
+        self.size = int(spaces.flatdim(space))
+
+    def __call__(self, obs: Any) -> tuple[np.ndarray, Any]:
+        """Flattens one observation.
+
+        Args:
+            obs: What the env returned for this agent.
+
+        Returns:
+            The observation, float32 [size], and its action mask or None.
+
+        Raises:
+            EnvContractError: If the observation does not have the declared size.
+        """
+        mask = None
+        if self.has_mask:
+            obs, mask = obs["observation"], obs["action_mask"]
+        if self._is_box:  # any numeric dtype will do, so no check against the space
+            flat = np.asarray(obs, dtype=np.float32).reshape(-1)
+        else:
+            flat = np.asarray(spaces.flatten(self._space, obs), dtype=np.float32)
+        if flat.shape != (self.size,):
+            raise EnvContractError(
+                f"agent '{self._agent}' returned an observation of {flat.size} numbers "
+                f"but its space {self._space} has {self.size}"
+            )
+        return flat, mask
+
+
+class ActionDecoder:
+    """Maps the action numbers 0 .. num_actions - 1 of one agent to its own actions.
+
+    Attributes:
+        num_actions: Number of discrete actions.
+        grid: For a Box space the action of every number, [num_actions, *space.shape];
+            the last dimension runs fastest. None for a Discrete space.
+    """
+
+    def __init__(
+        self, agent: str, space: spaces.Space, box_bins: int | None = None
+    ) -> None:
+        """Numbers the actions of `space`.
+
+        Args:
+            agent: Name of the agent, for error texts.
+            space: Its action space, Discrete or bounded Box.
+            box_bins: Evenly spaced values per Box dimension, both bounds included.
+
+        Raises:
+            EnvConfigError: If the actions cannot be numbered.
+        """
+        self._start = 0
+        self.grid: np.ndarray | None = None
+        if isinstance(space, spaces.Discrete):
+            self._start = int(space.start)
+            self.num_actions = int(space.n)
+        elif isinstance(space, spaces.Box):
+            self.grid = _box_grid(agent, space, box_bins)
+            self.num_actions = len(self.grid)
+        else:
+            raise EnvConfigError(
+                f"agent '{agent}' has action space {space}: value factorisation needs "
+                "discrete actions; change the env to Discrete(n), or to a bounded Box "
+                "and set env_config.box_bins"
+            )
+
+    def __call__(self, action: int) -> Any:
+        """The env's own action behind action number `action`."""
+        if self.grid is None:
+            return self._start + action
+        return self.grid[action].copy()
+
+
+def _box_grid(agent: str, space: spaces.Box, box_bins: int | None) -> np.ndarray:
+    """All points of the product grid over a Box, [bins ** dimensions, *space.shape]."""
+    if box_bins is None:
+        raise EnvConfigError(
+            f"agent '{agent}' has action space {space}: set env_config.box_bins to the "
+            "number of evenly spaced values per dimension, for example box_bins: 5"
+        )
+    if isinstance(box_bins, bool) or not isinstance(box_bins, int) or box_bins < 2:
+        raise EnvConfigError(
+            f"env_config.box_bins must be an integer of at least 2, not {box_bins!r}"
+        )
+    if not space.is_bounded("both"):
+        raise EnvConfigError(
+            f"agent '{agent}' has the unbounded action space {space}: give the Box "
+            "finite low and high bounds so that it can be divided into bins"
+        )
+    dims = int(np.prod(space.shape))
+    num_actions = box_bins**dims
+    if num_actions > MAX_BOX_ACTIONS:
+        raise EnvConfigError(
+            f"agent '{agent}': box_bins {box_bins} over {dims} dimensions gives "
+            f"{num_actions} actions, more than {MAX_BOX_ACTIONS}: lower box_bins"
+        )
+    # linspace over float64: an integer Box must not round its step first
+    low = space.low.astype(np.float64).reshape(-1)
+    high = space.high.astype(np.float64).reshape(-1)
+    values = np.linspace(low, high, box_bins)  # [bins, dims]
+    if np.issubdtype(space.dtype, np.integer):
+        values = np.rint(values)
+    index = np.stack(
+        np.unravel_index(np.arange(num_actions), (box_bins,) * dims), axis=-1
+    )  # [num_actions, dims]
+    grid = values[index, np.arange(dims)]
+    return grid.reshape(num_actions, *space.shape).astype(space.dtype)

@@ -1,0 +1,373 @@
+"""One adapter from any PettingZoo `ParallelEnv` to the team contract.
+
+A cooperative team is one RLlib agent: its observation holds every agent's observation,
+the global state and the action masks, its action is the joint action, its reward is a
+scalar. `TeamEnv` is that view of one env; `LoopedTeamEnvs` steps several of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
+
+from rllib_risk.env_wrappers.batched_env import (
+    BatchedStep,
+    BatchedTeamEnv,
+    LoopedTeamEnvs,
+)
+from rllib_risk.env_wrappers.errors import (
+    EnvConfigError,
+    EnvContractError,
+    IllegalActionError,
+    NonFiniteError,
+)
+from rllib_risk.env_wrappers.parallel_env import (
+    agent_ids,
+    env_state,
+    episode_limit,
+    merge_infos,
+    state_source,
+)
+from rllib_risk.env_wrappers.spaces import ActionDecoder, ObsEncoder
+
+__all__ = ["BatchedStep", "BatchedTeamEnv", "LoopedTeamEnvs", "TeamEnv", "TeamSpec"]
+
+TEAM_REWARDS = ("shared", "sum", "mean")
+STATE_SOURCES = ("auto", "env", "concat_obs", "none")
+
+# Rewards that differ by less than this count as one shared reward: an env may compute
+# the same number along two roundings.
+_SHARED_REWARD_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class TeamSpec:
+    """The sizes of a team, the same for every episode.
+
+    Attributes:
+        agents: Names of the N agents; their order is the agent axis of all arrays.
+        num_actions: A, the largest number of actions of any agent.
+        obs_size: D, the longest flat observation of any agent.
+        state_size: S, the length of the global state; 0 if the env has none.
+        episode_limit: Longest possible episode in steps, or None if not declared.
+    """
+
+    agents: tuple[str, ...]
+    num_actions: int
+    obs_size: int
+    state_size: int
+    episode_limit: int | None
+
+    @property
+    def num_agents(self) -> int:
+        """N, the number of agents."""
+        return len(self.agents)
+
+
+class TeamEnv(gymnasium.Env):
+    """A PettingZoo parallel env seen as one env with a joint action.
+
+    Observations are padded with zeros to D and actions to A; the mask forbids padded
+    actions. An agent that is dead (finished, or gone from `agents`) stays: zero
+    observation, only action 0 legal, and its action is not passed on.
+
+    The episode ends when no agent is left. It is *terminated* if every agent that was
+    alive in the last step terminated, and *truncated* otherwise. In the row that ends
+    the episode the agents keep the last observation the env gave them; only in a
+    truncated episode is an agent that terminated by itself shown as dead, because a
+    learner bootstraps from that row.
+
+    `info` is empty until the episode ends; then it holds every number and flag of the
+    agents' infos (equal values as they are, else all() of flags and the mean of
+    numbers), and `episode_limit=True` if the env truncated the episode.
+
+    Attributes:
+        spec_team: The sizes; `spec` is taken by Gymnasium.
+        parallel_env: The wrapped env.
+    """
+
+    def __init__(
+        self,
+        parallel_env: ParallelEnv,
+        *,
+        team_reward: str = "shared",
+        time_limit_is_terminal: bool = False,
+        state: str = "auto",
+        box_bins: int | None = None,
+    ) -> None:
+        """Reads the sizes off the env.
+
+        Args:
+            parallel_env: The env to wrap; it is closed with this one.
+            team_reward: "shared" (all agents get the same number, checked each step),
+                or the "sum" or "mean" over the agents alive in the step.
+            time_limit_is_terminal: Report a truncated episode as terminated (the
+                StarCraft tradition), so that a learner does not bootstrap from it.
+            state: Where the global state comes from: "env" is env.state(),
+                "concat_obs" joins all observations, "none" gives S = 0, and "auto" is
+                "env" if the env has a state() and "none" otherwise.
+            box_bins: Values per dimension that a Box action is divided into.
+
+        Raises:
+            EnvConfigError: If the env cannot be used as a team with these options.
+        """
+        _check_choice("team_reward", team_reward, TEAM_REWARDS)
+        _check_choice("state", state, STATE_SOURCES)
+        if not isinstance(time_limit_is_terminal, bool):
+            raise EnvConfigError(
+                "env_config.time_limit_is_terminal must be true or false, not "
+                f"{time_limit_is_terminal!r}"
+            )
+        self.parallel_env = parallel_env
+        self._ids = agent_ids(parallel_env)
+        names = tuple(str(agent) for agent in self._ids)
+        self._encoders = [
+            ObsEncoder(name, parallel_env.observation_space(agent))
+            for name, agent in zip(names, self._ids, strict=True)
+        ]
+        self._decoders = [
+            ActionDecoder(name, parallel_env.action_space(agent), box_bins)
+            for name, agent in zip(names, self._ids, strict=True)
+        ]
+        self._team_reward = team_reward
+        self._time_limit_is_terminal = time_limit_is_terminal
+        obs_size = max(encoder.size for encoder in self._encoders)
+        num_actions = max(decoder.num_actions for decoder in self._decoders)
+        self._state_source, state_size = state_source(parallel_env, state)
+        if self._state_source == "concat_obs":
+            state_size = len(names) * obs_size
+        self.spec_team = TeamSpec(
+            names, num_actions, obs_size, state_size, episode_limit(parallel_env)
+        )
+        n = len(names)
+        self.observation_space = spaces.Dict(
+            {
+                "obs": spaces.Box(-np.inf, np.inf, (n, obs_size), np.float32),
+                "state": spaces.Box(-np.inf, np.inf, (state_size,), np.float32),
+                "action_mask": spaces.Box(0, 1, (n, num_actions), np.uint8),
+            }
+        )
+        self.action_space = spaces.MultiDiscrete([num_actions] * n)
+        self.metadata = dict(getattr(parallel_env, "metadata", None) or {})
+        self.render_mode = getattr(parallel_env, "render_mode", None)
+        self._alive: list[Any] = []
+        self._mask = np.zeros((n, num_actions), np.uint8)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Starts an episode.
+
+        Args:
+            seed: Seed of the episode; None goes on with the env's own random state.
+            options: Passed on to the env.
+
+        Returns:
+            The team observation and an empty info.
+
+        Raises:
+            EnvContractError: If the env returns something its spaces do not allow.
+        """
+        obs, infos = self.parallel_env.reset(seed=seed, options=options)
+        self._alive = self._living()
+        if not self._alive:
+            raise EnvContractError("reset() left no agent alive")
+        return self._observe(obs, infos, set(self._alive), ended=False), {}
+
+    def step(
+        self, action: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Plays one joint action.
+
+        Args:
+            action: Action number of each agent, integers [N]; ignored for dead agents.
+
+        Returns:
+            Team observation, team reward, terminated, truncated, info.
+
+        Raises:
+            IllegalActionError: If a living agent's action is masked.
+            EnvConfigError: If the agents' rewards differ under team_reward "shared".
+            EnvContractError: If the env returns something its spaces do not allow.
+        """
+        if not self._alive:
+            raise IllegalActionError("the episode has ended: call reset() first")
+        played = self._alive
+        obs, rewards, terminations, truncations, infos = self.parallel_env.step(
+            self._decode(action)
+        )
+        self._alive = [
+            agent
+            for agent in self._living()
+            if not (terminations.get(agent, False) or truncations.get(agent, False))
+        ]
+        reward = self._reward(played, rewards)
+        info: dict[str, Any] = {}
+        if self._alive:
+            shown = set(self._alive)
+            terminated = truncated = False
+        else:
+            terminated = all(terminations.get(agent, False) for agent in played)
+            truncated = not terminated
+            shown = {
+                agent
+                for agent in played
+                if agent in obs and (terminated or not terminations.get(agent, False))
+            }
+            info = merge_infos(infos, played)
+            if truncated:
+                info["episode_limit"] = True
+                if self._time_limit_is_terminal:
+                    terminated, truncated = True, False
+        team_obs = self._observe(obs, infos, shown, ended=not self._alive)
+        return team_obs, reward, terminated, truncated, info
+
+    def render(self) -> Any:
+        """What the env's own render() returns."""
+        return self.parallel_env.render()
+
+    def close(self) -> None:
+        """Closes the env."""
+        self.parallel_env.close()
+
+    def _living(self) -> list[Any]:
+        """The agents the env says are in the episode, in our order."""
+        living = self.parallel_env.agents
+        unknown = set(living) - set(self._ids)
+        if unknown:
+            raise EnvContractError(
+                f"agents {sorted(map(str, unknown))} are not in possible_agents"
+            )
+        return [agent for agent in self._ids if agent in living]
+
+    def _decode(self, action: np.ndarray) -> dict[Any, Any]:
+        """The env's own actions of the living agents."""
+        joint = {}
+        for i, agent in enumerate(self._ids):
+            if agent not in self._alive:
+                continue
+            number = int(action[i])
+            if not (0 <= number < self._mask.shape[1] and self._mask[i, number]):
+                legal = np.flatnonzero(self._mask[i]).tolist()
+                raise IllegalActionError(
+                    f"agent '{agent}': action {number} is not legal, only {legal} are"
+                )
+            joint[agent] = self._decoders[i](number)
+        return joint
+
+    def _reward(self, played: list[Any], rewards: dict[Any, Any]) -> float:
+        """The team's scalar reward of one step."""
+        values = [float(rewards[agent]) for agent in played if agent in rewards]
+        if not np.isfinite(values).all():
+            raise NonFiniteError(
+                f"the rewards are not finite: {_of_agents(played, values)}"
+            )
+        if not values:
+            return 0.0
+        if self._team_reward == "sum":
+            return sum(values)
+        if self._team_reward == "mean":
+            return sum(values) / len(values)
+        if max(values) - min(values) > _SHARED_REWARD_TOLERANCE:
+            raise EnvConfigError(
+                f"the agents' rewards differ ({_of_agents(played, values)}) but "
+                "team_reward is 'shared': set env_config.team_reward to sum or mean"
+            )
+        return values[0]
+
+    def _observe(
+        self,
+        obs: dict[Any, Any],
+        infos: dict[Any, Any],
+        shown: set[Any],
+        *,
+        ended: bool,
+    ) -> dict[str, np.ndarray]:
+        """Builds the team observation.
+
+        Args:
+            obs: Observations as the env gave them.
+            infos: Infos as the env gave them.
+            shown: Agents to show; the others are dead.
+            ended: Whether this row ends the episode, where no action will be chosen.
+
+        Returns:
+            Fresh arrays obs [N, D], state [S], action_mask [N, A].
+        """
+        spec = self.spec_team
+        team_obs = np.zeros((spec.num_agents, spec.obs_size), np.float32)
+        mask = np.zeros((spec.num_agents, spec.num_actions), np.uint8)
+        for i, agent in enumerate(self._ids):
+            if agent not in shown:
+                mask[i, 0] = 1
+                continue
+            if agent not in obs:
+                raise EnvContractError(f"living agent '{agent}' got no observation")
+            flat, agent_mask = self._encoders[i](obs[agent])
+            team_obs[i, : flat.size] = flat
+            if agent_mask is None:
+                agent_mask = (infos.get(agent) or {}).get("action_mask")
+            self._fill_mask(mask[i], i, agent_mask, ended)
+        if not np.isfinite(team_obs).all():
+            bad = spec.agents[int(np.argwhere(~np.isfinite(team_obs))[0, 0])]
+            raise NonFiniteError(f"the observation of agent '{bad}' holds NaN or inf")
+        state = self._state(team_obs)
+        self._mask = mask.copy()
+        return {"obs": team_obs, "state": state, "action_mask": mask}
+
+    def _fill_mask(
+        self, row: np.ndarray, index: int, agent_mask: Any, ended: bool
+    ) -> None:
+        """Writes one living agent's mask into `row`, uint8 [A]."""
+        num_actions = self._decoders[index].num_actions
+        if agent_mask is None:
+            row[:num_actions] = 1
+            return
+        legal = np.asarray(agent_mask).reshape(-1) != 0
+        agent = self.spec_team.agents[index]
+        if legal.shape != (num_actions,):
+            raise EnvContractError(
+                f"agent '{agent}' has {num_actions} actions but its action_mask has "
+                f"{legal.size} entries"
+            )
+        if legal.any():
+            row[:num_actions] = legal
+        elif ended:  # a finished game has no moves; no action will be chosen here
+            row[0] = 1
+        else:
+            raise EnvContractError(
+                f"agent '{agent}' has no legal action: its action_mask is all zero"
+            )
+
+    def _state(self, team_obs: np.ndarray) -> np.ndarray:
+        """The global state, float32 [S]."""
+        if self._state_source == "none":
+            return np.zeros(0, np.float32)
+        if self._state_source == "concat_obs":
+            return team_obs.reshape(-1).copy()
+        state = np.array(env_state(self.parallel_env), np.float32).reshape(-1)
+        if state.size != self.spec_team.state_size:
+            raise EnvContractError(
+                f"state() returned {state.size} numbers, not the declared "
+                f"{self.spec_team.state_size}"
+            )
+        if not np.isfinite(state).all():
+            raise NonFiniteError("the state holds NaN or inf")
+        return state
+
+
+def _check_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise EnvConfigError(
+            f"env_config.{key} must be one of {', '.join(choices)}, not {value!r}"
+        )
+
+
+def _of_agents(agents: list[Any], values: list[float]) -> str:
+    """Text "a: 1.0, b: 2.0" for an error message."""
+    return ", ".join(f"{a}: {v:g}" for a, v in zip(agents, values, strict=False))

@@ -1,0 +1,85 @@
+"""Writes the frames of an episode as one picture file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Frames side by side in a strip, and the white pixels between them.
+_STRIP_COLUMNS = 8
+_STRIP_GAP = 4
+
+
+def save_frames(frames: Sequence[NDArray[np.uint8]], out: Path, fps: float = 4) -> Path:
+    """Saves frames as an animation (``.gif``) or as a strip of pictures (``.png``).
+
+    A strip reads like text: left to right, then down, eight frames to a row.
+
+    Args:
+        frames: RGB frames, each uint8 ``[height, width, 3]``, all of one size.
+        out: File to write; its suffix chooses the form.
+        fps: Frames per second of the animation. The last frame stays for a second, so
+            that the end of the episode can be seen before it starts again.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ValueError: If there is no frame, a frame has another dtype or shape, ``fps``
+            is not positive, or the suffix is another.
+    """
+    if out.suffix not in (".gif", ".png"):
+        raise ValueError(f"{out} must end in .gif or .png")
+    if len(frames) == 0:
+        raise ValueError("there is no frame to save: does the environment render?")
+    if fps <= 0:
+        raise ValueError(f"fps must be positive, got {fps}")
+    for index, frame in enumerate(frames):
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise ValueError(
+                f"frame {index} must be uint8 [height, width, 3], "
+                f"got {frame.dtype} {list(frame.shape)}"
+            )
+        if frame.shape != frames[0].shape:
+            raise ValueError(
+                f"frame {index} has shape {list(frame.shape)}, "
+                f"the first one {list(frames[0].shape)}"
+            )
+
+    from PIL import Image
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".png":
+        Image.fromarray(_strip(frames)).save(out)
+        return out
+    milliseconds = [max(1, round(1000 / fps))] * len(frames)
+    milliseconds[-1] = max(1000, milliseconds[-1])
+    images = [Image.fromarray(frame) for frame in frames]
+    images[0].save(
+        out, save_all=True, append_images=images[1:], duration=milliseconds, loop=0
+    )
+    return out
+
+
+def _strip(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """All frames on one white canvas, row by row."""
+    height, width, _ = frames[0].shape
+    columns = min(len(frames), _STRIP_COLUMNS)
+    rows = -(-len(frames) // columns)
+    canvas = np.full(
+        (
+            rows * (height + _STRIP_GAP) - _STRIP_GAP,
+            columns * (width + _STRIP_GAP) - _STRIP_GAP,
+            3,
+        ),
+        255,
+        dtype=np.uint8,
+    )
+    for index, frame in enumerate(frames):
+        top = index // columns * (height + _STRIP_GAP)
+        left = index % columns * (width + _STRIP_GAP)
+        canvas[top : top + height, left : left + width] = frame
+    return canvas

@@ -1,0 +1,250 @@
+"""Reads the folders that Ray Tune writes and groups their trials into curves.
+
+A trial folder holds ``result.json`` (one JSON object per iteration and line) and
+``params.json`` (the configuration). Trials of one experiment folder that differ in
+nothing but the seed form a group.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rllib_risk.config.schema import suggest
+from rllib_risk.evaluation.statistics import FloatArray
+
+logger = logging.getLogger(__name__)
+
+X_DEFAULT = "num_env_steps_sampled_lifetime"
+METRIC_DEFAULT = "evaluation/return_mean"
+TIME_KEY = "time_total_s"
+
+
+class ResultsError(ValueError):
+    """Results that cannot be shown: the message names the folder or metric."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run as Tune wrote it.
+
+    Attributes:
+        path: The trial folder.
+        params: Its configuration, flat: ``env_config/width`` for nested keys.
+        rows: Its results in order, flat: ``evaluation/return_mean`` for nested keys.
+    """
+
+    path: Path
+    params: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One metric of one trial.
+
+    Attributes:
+        path: The trial folder.
+        seed: The seed in its configuration; None if that holds none.
+        x: Where the metric was measured, increasing, ``[points]``.
+        y: The metric there, ``[points]``.
+        seconds: Seconds since the start of training there, ``[points]``; NaN where the
+            results do not say.
+    """
+
+    path: Path
+    seed: Any
+    x: FloatArray
+    y: FloatArray
+    seconds: FloatArray
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in the seed alone.
+
+    Attributes:
+        label: Name of the experiment, with the parameters that set it apart.
+        runs: The runs, ordered by folder name.
+    """
+
+    label: str
+    runs: list[Run]
+
+    @property
+    def count_text(self) -> str:
+        """``5 seeds``, or ``5 runs`` where the seeds are unknown or repeated."""
+        seeds = {json.dumps(run.seed) for run in self.runs if run.seed is not None}
+        noun = "seed" if len(seeds) == len(self.runs) else "run"
+        return f"{len(self.runs)} {noun}" + ("" if len(self.runs) == 1 else "s")
+
+
+def read_groups(
+    paths: Sequence[Path], metric: str = METRIC_DEFAULT, x: str = X_DEFAULT
+) -> list[Group]:
+    """Reads every trial below ``paths`` and groups them by experiment and parameters.
+
+    Trials without any result yet, or without this metric, are left out with a warning.
+
+    Args:
+        paths: Trial folders, experiment folders, or folders of experiments.
+        metric: Result key of the metric, with slashes for nested keys.
+        x: Result key of the horizontal axis.
+
+    Raises:
+        ResultsError: If a path holds no result, or no trial has the metric or ``x``.
+    """
+    experiments: dict[Path, list[Trial]] = defaultdict(list)
+    for folder in _trial_folders(paths):
+        trial = _read_trial(folder)
+        if trial.rows:
+            experiments[folder.parent].append(trial)
+        else:
+            logger.warning("%s holds no result yet and is left out", folder)
+    all_trials = [trial for trials in experiments.values() for trial in trials]
+    if not all_trials:
+        raise ResultsError(f"every result.json below {_names(paths)} is still empty")
+    _check_keys(all_trials, [metric, x])
+    names = _experiment_names(list(experiments))
+    groups = []
+    for experiment, trials in sorted(experiments.items()):
+        by_label: dict[str, list[Run]] = defaultdict(list)
+        for suffix, trial in zip(_differences(trials), trials, strict=True):
+            run = _run(trial, metric, x)
+            if run is None:
+                logger.warning("%s has no %s and is left out", trial.path, metric)
+            else:
+                by_label[names[experiment] + suffix].append(run)
+        groups += [Group(label, runs) for label, runs in sorted(by_label.items())]
+    return groups
+
+
+def _trial_folders(paths: Sequence[Path]) -> list[Path]:
+    """Every folder with a result.json at or below the paths, once each, sorted."""
+    folders: set[Path] = set()
+    for path in paths:
+        if not path.exists():
+            raise ResultsError(f"{path} does not exist")
+        found = {file.resolve().parent for file in path.rglob("result.json")}
+        if not found:
+            raise ResultsError(
+                f"no result.json at or below {path}: give the folder that "
+                "`rllib train` named at its end, or one of its trial folders"
+            )
+        folders |= found
+    return sorted(folders)
+
+
+def _read_trial(folder: Path) -> Trial:
+    """Reads one trial folder."""
+    params_file = folder / "params.json"
+    params: dict[str, Any] = {}
+    if params_file.exists():
+        try:
+            params = dict(_flatten(json.loads(params_file.read_text())))
+        except json.JSONDecodeError as error:
+            raise ResultsError(f"{params_file} is not JSON: {error}") from error
+    lines = (folder / "result.json").read_text().splitlines()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            row.pop("config", None)  # The same in every row, and in params.json.
+            rows.append(dict(_flatten(row)))
+        except json.JSONDecodeError as error:
+            # A run that was killed, or is still running, may leave half a line.
+            if number == len(lines):
+                continue
+            message = f"{folder / 'result.json'}, line {number}: not JSON: {error}"
+            raise ResultsError(message) from error
+    return Trial(folder, params, rows)
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Pairs of slash-separated key and leaf."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _check_keys(trials: list[Trial], keys: list[str]) -> None:
+    """Raises where no trial has one of these keys as a number."""
+    rows = [row for trial in trials for row in trial.rows]
+    available = {key for row in rows for key in row if _number(row, key)}
+    for key in keys:
+        if key in available:
+            continue
+        # The metrics that people plot first, then the rest as far as it fits.
+        where = sorted(available, key=lambda k: (not k.startswith("evaluation/"), k))
+        rest = f" and {len(where) - 30} more" if len(where) > 30 else ""
+        raise ResultsError(
+            f"no result has the metric {key!r}.{suggest(key, where)} "
+            f"Available: {', '.join(where[:30])}{rest}"
+        )
+
+
+def _number(row: dict[str, Any], key: str) -> bool:
+    """Whether the row has a finite number under this key."""
+    value = row.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value)
+
+
+def _run(trial: Trial, metric: str, x: str) -> Run | None:
+    """The metric of one trial, or None where it has no finite value."""
+    points: list[tuple[float, float, float]] = []
+    for row in trial.rows:
+        if not (_number(row, metric) and _number(row, x)):
+            continue
+        # A run restored from a checkpoint repeats what came after it: the later rows
+        # are the ones that the final policy comes from.
+        while points and points[-1][0] >= row[x]:
+            points.pop()
+        seconds = row[TIME_KEY] if _number(row, TIME_KEY) else math.nan
+        points.append((row[x], row[metric], seconds))
+    if not points:
+        return None
+    xs, ys, seconds_at = np.array(points, dtype=np.float64).T
+    return Run(trial.path, trial.params.get("seed"), xs, ys, seconds_at)
+
+
+def _differences(trials: list[Trial]) -> list[str]:
+    """For each trial the parameters, other than seeds, that set it apart."""
+    keys = sorted({key for trial in trials for key in trial.params})
+    varied = [
+        key
+        for key in keys
+        if key.rpartition("/")[2] != "seed"
+        and len({json.dumps(t.params.get(key)) for t in trials}) > 1
+    ]
+    return [
+        "".join(f", {key}={trial.params.get(key)}" for key in varied)
+        for trial in trials
+    ]
+
+
+def _experiment_names(experiments: list[Path]) -> dict[Path, str]:
+    """Folder names, with as many parent folders as it takes to tell them apart."""
+    names = {}
+    for path in experiments:
+        others = [other for other in experiments if other != path]
+        depth = 1
+        while any(other.parts[-depth:] == path.parts[-depth:] for other in others):
+            depth += 1
+        names[path] = "/".join(path.parts[-depth:])
+    return names
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(str(path) for path in paths)

@@ -1,0 +1,253 @@
+"""Statistics of returns within one evaluation, and of scores over several runs.
+
+Within one evaluation: mean, quantiles and CVaR of the returns of its episodes. Over
+runs: interquartile mean (IQM) and percentile bootstrap intervals, as proposed by Agarwal
+et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
+(their library rliable computes the same numbers). NumPy only.
+
+Letters in shapes: ``E`` episodes, ``R`` runs (seeds), ``P`` points of a curve.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+def return_statistics(
+    returns: ArrayLike, successes: ArrayLike | None, lengths: ArrayLike
+) -> dict[str, float]:
+    """Describes the episodes of one evaluation.
+
+    Quartiles are interpolated linearly between order statistics (NumPy's default).
+
+    Args:
+        returns: Undiscounted team return of each episode, ``[E]``, in reward units.
+        successes: Whether each episode was a success, ``[E]``; None where the
+            environment does not say.
+        lengths: Length of each episode, ``[E]``, in environment steps.
+
+    Returns:
+        ``episodes``, ``return_mean``, ``return_median``, ``return_min``,
+        ``return_max``, ``return_q25``, ``return_q75``, ``return_cvar_10`` (mean of the
+        ``ceil(E / 10)`` lowest returns: the 4 lowest of 32), ``success_rate`` (NaN
+        where ``successes`` is None) and ``episode_len_mean``.
+
+    Raises:
+        ValueError: If there is no episode, a return is NaN or infinite, or the lengths
+            of the arguments differ.
+    """
+    values = _finite(returns, "returns", ndim=1)  # [E]
+    steps = _finite(lengths, "lengths", ndim=1)  # [E]
+    if steps.shape != values.shape:
+        raise ValueError(f"{values.size} returns but {steps.size} lengths")
+    success_rate = math.nan
+    if successes is not None:
+        flags = _finite(successes, "successes", ndim=1)  # [E]
+        if flags.shape != values.shape:
+            raise ValueError(f"{values.size} returns but {flags.size} successes")
+        success_rate = float(flags.mean())
+    q25, median, q75 = np.quantile(values, [0.25, 0.5, 0.75])
+    return {
+        "episodes": values.size,
+        "return_mean": float(values.mean()),
+        "return_median": float(median),
+        "return_min": float(values.min()),
+        "return_max": float(values.max()),
+        "return_q25": float(q25),
+        "return_q75": float(q75),
+        "return_cvar_10": cvar_of_returns(values, 0.1),
+        "success_rate": success_rate,
+        "episode_len_mean": float(steps.mean()),
+    }
+
+
+def cvar_of_returns(returns: ArrayLike, level: float) -> float:
+    """Conditional value at risk of a sample: the mean of its lowest share ``level``.
+
+    The share is rounded up to whole episodes, ``ceil(level * E)``. The level counts as
+    the decimal number it is written as: in floating point 0.1 * 30 exceeds 3, and the
+    ceiling would take a fourth episode.
+
+    Args:
+        returns: Returns of the episodes, ``[E]``.
+        level: Share of the episodes, in (0, 1]; 1 gives the mean.
+
+    Raises:
+        ValueError: If there is no episode, a return is not finite, or the level is
+            outside (0, 1].
+    """
+    values = _finite(returns, "returns", ndim=1)  # [E]
+    if not 0.0 < level <= 1.0:
+        raise ValueError(f"the CVaR level must be in (0, 1], got {level}")
+    num_lowest = math.ceil(Fraction(str(float(level))) * values.size)
+    return float(np.sort(values)[:num_lowest].mean())
+
+
+def iqm(scores: ArrayLike, axis: int | None = None) -> Any:
+    """Interquartile mean: the mean without the lowest and the highest quarter.
+
+    Drops ``floor(n / 4)`` scores on each side, as rliable does through
+    ``scipy.stats.trim_mean(scores, 0.25)``. Up to three scores it is the plain mean.
+
+    Args:
+        scores: Scores of any shape.
+        axis: The axis to reduce; None takes all scores together.
+
+    Returns:
+        A float, or an array of the shape that is left after the reduction.
+
+    Raises:
+        ValueError: If there is no score, or one is NaN or infinite.
+    """
+    values = _finite(scores, "scores")
+    if axis is None:
+        values, axis = values.reshape(-1), 0
+    ordered = np.moveaxis(np.sort(values, axis=axis), axis, 0)
+    num_cut = len(ordered) // 4
+    middle = ordered[num_cut : len(ordered) - num_cut].mean(axis=0)
+    return float(middle) if middle.ndim == 0 else middle
+
+
+def bootstrap_ci(
+    scores: ArrayLike,
+    statistic: Callable[..., Any] = iqm,
+    *,
+    reps: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[Any, Any]:
+    """Percentile bootstrap interval of a statistic, resampling whole runs.
+
+    One run is drawn as a whole for all its points, so that neighbouring points of a
+    curve stay as dependent as they are. With a single run the interval has width zero:
+    it says nothing about other seeds.
+
+    Args:
+        scores: One score per run ``[R]``, or one curve per run ``[R, P]``.
+        statistic: ``statistic(array, axis=k)`` reduces axis ``k``: :func:`iqm`,
+            ``numpy.mean``, ``numpy.median``.
+        reps: Number of resamples.
+        level: Share of the bootstrap distribution inside the interval, in (0, 1).
+        seed: Seed of the resampling: the same scores give the same interval.
+
+    Returns:
+        Lower and upper end: two floats, or two arrays ``[P]``.
+
+    Raises:
+        ValueError: If the scores are empty, not finite, or not of one or two
+            dimensions; or if ``reps`` or ``level`` are out of range.
+    """
+    values = _finite(scores, "scores")
+    if values.ndim not in (1, 2):
+        raise ValueError(f"scores must be [runs] or [runs, points], got {values.shape}")
+    if reps < 1 or not 0.0 < level < 1.0:
+        raise ValueError(f"need reps >= 1 and 0 < level < 1, got {reps} and {level}")
+    rng = np.random.default_rng(seed)
+    num_runs = len(values)
+    drawn = rng.integers(num_runs, size=(reps, num_runs))
+    # Blocks of resamples keep the array of resampled curves below about 64 MB.
+    block = max(1, 8_000_000 // values.size)
+    resampled = np.concatenate(
+        [
+            np.atleast_1d(statistic(values[drawn[start : start + block]], axis=1))
+            for start in range(0, reps, block)
+        ]
+    )  # [reps] or [reps, P]
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(resampled, [tail, 1.0 - tail], axis=0)
+    return (float(low), float(high)) if values.ndim == 1 else (low, high)
+
+
+@dataclass(frozen=True)
+class AggregatedCurve:
+    """Curves of several runs on one grid.
+
+    Attributes:
+        x: The grid, ``[P]``.
+        center: The statistic over the runs, ``[P]``.
+        low: Lower end of its confidence interval, ``[P]``.
+        high: Upper end, ``[P]``.
+        num_runs: Number of runs.
+    """
+
+    x: FloatArray
+    center: FloatArray
+    low: FloatArray
+    high: FloatArray
+    num_runs: int
+
+
+def aggregate_curves(
+    xs: Sequence[ArrayLike],
+    ys: Sequence[ArrayLike],
+    *,
+    statistic: Callable[..., Any] = iqm,
+    max_points: int = 400,
+    reps: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> AggregatedCurve:
+    """Brings the curves of several runs onto one grid and summarises them.
+
+    Between two evaluations, and after the last one, a run keeps its last value. A run
+    that ended early because it was solved therefore still counts with the value it
+    reached. The grid starts where every run has a value. It holds every x at which some
+    run was evaluated, or ``max_points`` evenly spaced ones where that would be more.
+
+    Args:
+        xs: For each run the increasing x values, ``[points of the run]``.
+        ys: For each run the values there, of the same length.
+        statistic: See :func:`bootstrap_ci`.
+        max_points: Largest size of the grid.
+        reps: See :func:`bootstrap_ci`.
+        level: See :func:`bootstrap_ci`.
+        seed: See :func:`bootstrap_ci`.
+
+    Raises:
+        ValueError: If there is no run, a run has no point, x does not increase, or the
+            lengths of x and y differ.
+    """
+    if not xs or len(xs) != len(ys):
+        raise ValueError(f"need as many x as y curves, got {len(xs)} and {len(ys)}")
+    run_xs = [_finite(x, f"x of run {i}", ndim=1) for i, x in enumerate(xs)]
+    run_ys = [_finite(y, f"y of run {i}", ndim=1) for i, y in enumerate(ys)]
+    for index, (x, y) in enumerate(zip(run_xs, run_ys, strict=True)):
+        if x.shape != y.shape:
+            raise ValueError(f"run {index}: {x.size} x values but {y.size} y values")
+        if np.any(np.diff(x) <= 0.0):
+            raise ValueError(f"run {index}: x must increase from point to point")
+    start = max(x[0] for x in run_xs)
+    grid = np.unique(np.concatenate(run_xs))
+    grid = grid[grid >= start]
+    if grid.size > max_points:
+        grid = np.linspace(start, grid[-1], max_points)
+    curves = np.stack(
+        [
+            y[np.searchsorted(x, grid, side="right") - 1]
+            for x, y in zip(run_xs, run_ys, strict=True)
+        ]
+    )  # [R, P]
+    low, high = bootstrap_ci(curves, statistic, reps=reps, level=level, seed=seed)
+    center = np.asarray(statistic(curves, axis=0), dtype=np.float64)
+    return AggregatedCurve(grid, center, low, high, len(curves))
+
+
+def _finite(values: ArrayLike, name: str, ndim: int | None = None) -> FloatArray:
+    """``values`` as float64, refused where empty, not finite or of another rank."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0:
+        raise ValueError(f"{name} must not be empty")
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimension, got {array.shape}")
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name} must be finite numbers")
+    return array

@@ -1,0 +1,1 @@
+"""Agent networks, the risk level predictor and mixers."""

@@ -1,0 +1,230 @@
+"""The network of one agent (or of all agents, if they share parameters).
+
+Letters: ``R`` rows (episodes times agents), ``T`` steps, ``I`` input size, ``H`` hidden
+size, ``A`` actions, ``M`` atoms, ``K`` risk levels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Encoder(nn.Module):
+    """Linear, ReLU, then a GRU over time (or a second linear layer without memory).
+
+    PyMARL's agent body: ``I -> 64 -> GRU 64``, PyTorch's default initialisation. The
+    GRU runs over all steps in one call.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, recurrent: bool) -> None:
+        """Initializes the encoder.
+
+        Args:
+            input_size: ``I``.
+            hidden_size: ``H``.
+            recurrent: False replaces the GRU by a linear layer with ReLU.
+        """
+        super().__init__()
+        self.recurrent = recurrent
+        self.fc1 = nn.Linear(input_size, hidden_size)
+        self.body: nn.Module = (
+            nn.GRU(hidden_size, hidden_size, batch_first=True)
+            if recurrent
+            else nn.Linear(hidden_size, hidden_size)
+        )
+
+    def forward(self, inputs: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Encodes a stretch of time.
+
+        Args:
+            inputs: ``[R, T, I]``.
+            hidden: ``[R, H]`` before the first step, or None for zeros.
+
+        Returns:
+            Features ``[R, T, H]`` and the hidden state after the last step ``[R, H]``.
+        """
+        embedded = F.relu(self.fc1(inputs))
+        if not self.recurrent:
+            features = F.relu(self.body(embedded))
+            return features, features[:, -1]
+        if embedded.shape[1] == 1 and hidden is not None:
+            # Acting: one fused cell is several times cheaper than a sequence of one.
+            last = torch.gru_cell(embedded[:, 0], hidden, *self.body.parameters())
+            return last.unsqueeze(1), last
+        start = None if hidden is None else hidden.unsqueeze(0).contiguous()
+        features, last = self.body(embedded, start)
+        return features, last.squeeze(0)
+
+
+class RiskLevelPredictor(nn.Module):
+    """Predicts one of ``K`` risk levels per agent and step: RMIX, Section 4.1.
+
+    Compares an embedding of the current return distribution with one of the return
+    distribution as it was expected from the history. Both embeddings are linear maps
+    without bias, of atoms that are themselves linear in the features; the two maps are
+    multiplied first, so that the ``A x M`` atoms of the history are never formed.
+
+    No gradient reaches the agent's encoder or head from here. In the released code none
+    reaches the predictor either (its level comes from an argmax); see
+    ``docs/algorithms/rmix.md``.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        recurrent: bool,
+        num_outputs: int,
+        num_levels: int,
+        embed_dim: int,
+        *,
+        scale: float,
+        tie_embeddings: bool,
+        history_trains: bool,
+    ) -> None:
+        """Initializes the predictor.
+
+        Args:
+            input_size: ``I``, the size of the agent's own input.
+            hidden_size: ``H``.
+            recurrent: Whether the history encoder has a GRU.
+            num_outputs: ``A * M``.
+            num_levels: ``K``.
+            embed_dim: ``d``, size of the embedding that is compared.
+            scale: Factor on the inner products.
+            tie_embeddings: One map for both sides (the paper's reading) instead of two.
+            history_trains: Whether gradients reach the history encoder.
+        """
+        super().__init__()
+        self.num_levels = num_levels
+        self.embed_dim = embed_dim
+        self.scale = scale
+        self.history_trains = history_trains
+        self.history = Encoder(input_size, hidden_size, recurrent)
+        self.embed_history = nn.Linear(num_outputs, embed_dim * num_levels, bias=False)
+        self.embed_current: nn.Linear | None = (
+            None if tie_embeddings else nn.Linear(num_outputs, embed_dim, bias=False)
+        )
+        self._products: dict[int, tuple[tuple, tuple[Tensor, Tensor]]] = {}
+
+    def forward(
+        self, features: Tensor, history_features: Tensor, head: nn.Linear
+    ) -> Tensor:
+        """Logits of the levels.
+
+        Args:
+            features: The agent's features, ``[R, T, H]``; detached here.
+            history_features: Those of :attr:`history`, ``[R, T, H]``.
+            head: The agent's last layer, ``H -> A * M``; its weights are detached.
+
+        Returns:
+            ``[R, T, K]``.
+        """
+        if not self.history_trains:
+            history_features = history_features.detach()
+        expected = self._embed(self.embed_history, head, history_features)
+        expected = expected.unflatten(-1, (self.embed_dim, self.num_levels))
+        if self.embed_current is None:
+            current = self._embed(self.embed_history, head, features.detach())
+            current = current.unflatten(-1, (self.embed_dim, self.num_levels))
+            return (current * expected).sum(dim=-2) * self.scale
+        current = self._embed(self.embed_current, head, features.detach())
+        return (current.unsqueeze(-2) @ expected).squeeze(-2) * self.scale
+
+    def _embed(self, embed: nn.Linear, head: nn.Linear, features: Tensor) -> Tensor:
+        parts = (embed.weight, head.weight, head.bias)
+        if torch.is_grad_enabled():
+            return F.linear(features, *_product(*parts))
+        # Acting asks for the same product at every step. Every in-place change of a
+        # parameter (an optimizer step, new weights) raises its version.
+        key = tuple((part.data_ptr(), part._version) for part in parts)
+        cached = self._products.get(id(embed))
+        if cached is None or cached[0] != key:
+            cached = (key, _product(*parts))
+            self._products[id(embed)] = cached
+        return F.linear(features, *cached[1])
+
+
+def _product(embed: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the map from features to an embedding of their atoms."""
+    return embed @ weight.detach(), embed @ bias.detach()
+
+
+class AgentNetwork(nn.Module):
+    """Encoder, a linear head to ``A * M`` return atoms, and perhaps a level predictor.
+
+    Attributes:
+        num_actions: ``A``.
+        num_atoms: ``M``; 1 makes a plain action value.
+        predictor: The risk level predictor, or None.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        num_actions: int,
+        num_atoms: int,
+        hidden_size: int,
+        recurrent: bool,
+        predictor: RiskLevelPredictor | None,
+    ) -> None:
+        """Initializes the network.
+
+        Args:
+            input_size: ``I``.
+            num_actions: ``A``.
+            num_atoms: ``M``.
+            hidden_size: ``H``.
+            recurrent: Whether there is a GRU.
+            predictor: The risk level predictor, or None.
+        """
+        super().__init__()
+        self.num_actions = num_actions
+        self.num_atoms = num_atoms
+        self.encoder = Encoder(input_size, hidden_size, recurrent)
+        self.head = nn.Linear(hidden_size, num_actions * num_atoms)
+        self.predictor = predictor
+
+    def atoms(self, features: Tensor) -> Tensor:
+        """Return atoms of every action.
+
+        Args:
+            features: ``[..., H]``.
+
+        Returns:
+            ``[..., A, M]``, in no order.
+        """
+        return self.head(features).unflatten(-1, (self.num_actions, self.num_atoms))
+
+    def atoms_of(self, features: Tensor, actions: Tensor) -> Tensor:
+        """Return atoms of one action per row.
+
+        On the CPU rows are grouped by action and each group meets only its own slice of
+        the head, so that neither the forward nor the backward pass touches the atoms of
+        actions that nobody asked for.
+
+        Args:
+            features: ``[..., H]``.
+            actions: int64 ``[...]``.
+
+        Returns:
+            ``[..., M]``.
+        """
+        if self.num_atoms == 1 or features.device.type != "cpu":
+            index = actions[..., None, None].expand(*actions.shape, 1, self.num_atoms)
+            return self.atoms(features).gather(-2, index).squeeze(-2)
+        rows = features.flatten(0, -2)
+        flat = actions.flatten()
+        order = torch.argsort(flat, stable=True)
+        counts = torch.bincount(flat, minlength=self.num_actions).tolist()
+        weight = self.head.weight.unflatten(0, (self.num_actions, self.num_atoms))
+        bias = self.head.bias.unflatten(0, (self.num_actions, self.num_atoms))
+        groups = rows.index_select(0, order).split(counts)
+        chosen = torch.cat(
+            [F.linear(g, w, b) for g, w, b in zip(groups, weight, bias, strict=True)]
+        )
+        inverse = torch.empty_like(order)
+        inverse[order] = torch.arange(order.numel())
+        return chosen.index_select(0, inverse).unflatten(0, actions.shape)

@@ -1,0 +1,1 @@
+"""Pure torch functions: risk measures, quantile losses, Bellman targets. No Ray."""

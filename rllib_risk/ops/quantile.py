@@ -1,0 +1,134 @@
+"""Quantile regression between two sets of equally likely atoms.
+
+Letters: ``M`` predicted atoms, ``M2`` target atoms.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def huber(error: Tensor, kappa: float = 1.0) -> Tensor:
+    """Huber loss: quadratic within ``kappa``, linear outside.
+
+    RMIX Eq. 8 prints the two branches exchanged, which would be ``-kappa^2/2`` at zero.
+
+    Args:
+        error: Any shape.
+        kappa: Where the quadratic piece ends.
+
+    Returns:
+        The loss per element.
+    """
+    size = error.abs()
+    return torch.where(size <= kappa, 0.5 * error**2, kappa * (size - 0.5 * kappa))
+
+
+def quantile_fractions(num_atoms: int, kind: str = "midpoint") -> Tensor:
+    """The fraction of probability mass that lies below each atom.
+
+    Args:
+        num_atoms: ``M``.
+        kind: ``midpoint``: ``(2m - 1) / (2M)`` as in QR-DQN (Dabney et al., 2018), Eq. 9.
+            ``right_edge``: ``m / M``, the printed form of RMIX.
+
+    Returns:
+        float32 ``[M]``.
+
+    Raises:
+        ValueError: If ``kind`` is unknown.
+    """
+    edges = torch.arange(1, num_atoms + 1, dtype=torch.float64)
+    if kind == "midpoint":
+        return ((2 * edges - 1) / (2 * num_atoms)).float()
+    if kind == "right_edge":
+        return (edges / num_atoms).float()
+    raise ValueError(f"Unknown quantile fractions {kind!r}.")
+
+
+def pairwise_quantile_huber_loss(
+    atoms: Tensor,
+    target_atoms: Tensor,
+    fractions: Tensor,
+    kappa: float = 1.0,
+    *,
+    official: bool = False,
+) -> Tensor:
+    """Quantile-Huber loss over all ``M x M2`` pairs, as it is written down.
+
+    QR-DQN (Dabney et al., 2018), Eq. 10; RMIX Eq. 7 and 8 with the branches put right.
+    Sum over predicted atoms of the mean over target atoms, divided by ``kappa``.
+
+    Args:
+        atoms: Predicted atoms, ``[..., M]``.
+        target_atoms: Target atoms, ``[..., M2]``. They get no gradient.
+        fractions: Fraction of each predicted atom, ``[M]``.
+        kappa: Huber threshold.
+        official: The released RMIX code's form: the fraction belongs to the target
+            axis and the error's sign is turned round. Every atom then has the same
+            loss, so that the distribution collapses to a point. Needs ``M == M2``.
+
+    Returns:
+        ``[...]``.
+    """
+    error = target_atoms.detach().unsqueeze(-2) - atoms.unsqueeze(-1)  # [..., M, M2]
+    if official:
+        weight = (fractions - (-error.detach() < 0).to(error)).abs()
+    else:
+        weight = (fractions.unsqueeze(-1) - (error.detach() < 0).to(error)).abs()
+    return (weight * huber(error, kappa) / kappa).mean(dim=-1).sum(dim=-1)
+
+
+def quantile_huber_loss(
+    atoms: Tensor, target_atoms: Tensor, fractions: Tensor, kappa: float = 1.0
+) -> Tensor:
+    """The same loss as :func:`pairwise_quantile_huber_loss` in ``O(M log M)``.
+
+    For one predicted atom the loss is piecewise quadratic in its value. With the target
+    atoms sorted, the pieces are ranges of targets, and the sum over a range needs only
+    the number of targets in it, their sum and their sum of squares: three prefix sums,
+    read at three positions found by bisection. No ``M x M2`` tensor is formed.
+
+    Args:
+        atoms: Predicted atoms, ``[..., M]``.
+        target_atoms: Target atoms, ``[..., M2]``. They get no gradient.
+        fractions: Fraction of each predicted atom, ``[M]``.
+        kappa: Huber threshold.
+
+    Returns:
+        ``[...]``, in the type of ``atoms``.
+    """
+    # Sums of squares cancel: float64 keeps the result at float32's own accuracy.
+    theta = atoms.double()
+    with torch.no_grad():
+        targets = torch.sort(target_atoms.double(), dim=-1).values
+        zero = torch.zeros_like(targets[..., :1])
+        prefix = torch.cat([zero, targets.cumsum(-1)], -1)  # [..., M2 + 1]
+        prefix_sq = torch.cat([zero, targets.square().cumsum(-1)], -1)
+        where = theta.detach()
+        low = torch.searchsorted(targets, where - kappa, right=False)
+        mid = torch.searchsorted(targets, where, right=False)
+        high = torch.searchsorted(targets, where + kappa, right=True)
+        last = torch.full_like(low, targets.shape[-1])
+        first = torch.zeros_like(low)
+
+    def linear(start: Tensor, stop: Tensor, sign: int) -> Tensor:
+        # sum over targets in [start, stop) of kappa * (sign * (T - theta) - kappa / 2)
+        count = (stop - start).double()
+        total = prefix.gather(-1, stop) - prefix.gather(-1, start)
+        return kappa * (sign * (total - count * theta) - 0.5 * kappa * count)
+
+    def square(start: Tensor, stop: Tensor) -> Tensor:
+        # sum over targets in [start, stop) of (T - theta)^2 / 2
+        count = (stop - start).double()
+        total = prefix.gather(-1, stop) - prefix.gather(-1, start)
+        total_sq = prefix_sq.gather(-1, stop) - prefix_sq.gather(-1, start)
+        return 0.5 * (total_sq - 2.0 * theta * total + count * theta.square())
+
+    # Targets below the atom (T < theta) weigh 1 - tau, those above weigh tau.
+    below = linear(first, low, -1) + square(low, mid)
+    above = square(mid, high) + linear(high, last, 1)
+    tau = fractions.to(theta)
+    per_atom = ((1.0 - tau) * below + tau * above) / (kappa * targets.shape[-1])
+    return per_atom.sum(dim=-1).to(atoms.dtype)
