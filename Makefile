@@ -54,7 +54,7 @@ bench: $(INSTALLED_DEV) ## Set up, then run every benchmark in benchmarks/.
 clean: ## Remove the environment, the build products and the caches.
 	rm -rf $(VENV) build dist *.egg-info
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find rllib_risk tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { \

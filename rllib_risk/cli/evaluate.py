@@ -131,7 +131,9 @@ def run_evaluation(
         )
     prepare(verbose)
     register_all()
-    with ray_session(RayOptions(num_cpus=1, verbose=verbose)):
+    # RLlib's own are first built as they were trained, with all their env runners; Ray
+    # only counts CPUs, and would wait for ever for one that it does not have.
+    with ray_session(RayOptions(num_cpus=1000 if foreign else 1, verbose=verbose)):
         if foreign:
             return _evaluate_foreign(checkpoint, str(algo), episodes, seed, render), []
         from rllib_risk.core.algorithm import TeamAlgorithm
@@ -163,7 +165,7 @@ def _evaluate_foreign(
     expected = default_config(algo).algo_class
     note("Loading pickles of RLlib's own checkpoint format: this runs their code.")
     algorithm = expected.from_checkpoint(str(checkpoint))
-    if type(algorithm) is not expected:
+    if type(algorithm).__name__ != expected.__name__:
         raise ConfigError(f"--algo: the checkpoint is of {type(algorithm).__name__}.")
     config = algorithm.config.copy(copy_frozen=False)
     algorithm.stop()

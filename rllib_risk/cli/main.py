@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
 
 from rllib_risk.cli import examples, train
 from rllib_risk.cli.evaluate import EVALUATE_HELP, evaluate
-from rllib_risk.cli.output import EXIT_INTERRUPTED, EXIT_USAGE, err, fail, say
+from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, say
 from rllib_risk.cli.tools import CHECK_ENV_HELP, PLOT_HELP, check_env, plot
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.env_wrappers.errors import EnvConfigError
@@ -99,8 +100,8 @@ def run(arguments: list[str]) -> int:
             # By name: importing the class would load torch for every command.
             fail(str(error))
             return EXIT_USAGE
-        err.print_exception()
-        return 1
+        traceback.print_exc()
+        return EXIT_FAILED
     return result if isinstance(result, int) else 0
 
 

@@ -137,14 +137,16 @@ def format_line(
 
 def trial_label(trial: Trial) -> str:
     """Returns the trial's number and what sets it apart."""
-    values = ", ".join(
-        f"{str(name).rsplit('/', 1)[-1]}={value:.4g}"
-        if isinstance(value, float)
-        else f"{str(name).rsplit('/', 1)[-1]}={value}"
-        for name, value in (trial.evaluated_params or {}).items()
-    )
+    values = []
+    for path, first in (trial.evaluated_params or {}).items():
+        # PBT changes the configuration only, not the parameters a trial began with.
+        value: Any = trial.config
+        for key in str(path).split("/"):
+            value = value.get(key, first) if isinstance(value, Mapping) else first
+        shown = f"{value:.4g}" if isinstance(value, float) else value
+        values.append(f"{str(path).rsplit('/', 1)[-1]}={shown}")
     number = trial.trial_id.rsplit("_", 1)[-1]
-    return f"[{number}{' ' + values if values else ''}]"
+    return f"[{' '.join([number, *values])}]"
 
 
 class ProgressLines(Callback):

@@ -196,9 +196,14 @@ def _report_failures(trials: Sequence[Any]) -> bool:
     """Prints the root cause of each failed trial; returns whether there was one."""
     failed = [trial for trial in trials if trial.status == trial.ERROR]
     for trial in failed:
-        log = trial.error_file
-        cause = root_cause(Path(log).read_text()) if log else "unknown cause"
-        fail(f"trial {trial} failed: {cause}\n  full text: {log}")
+        if not trial.error_file:
+            fail(f"trial {trial} failed; Tune kept no reason.")
+            continue
+        log = Path(trial.error_file)
+        # Tune writes it to its session folder and copies it to the results.
+        kept = Path(trial.storage.trial_fs_path) / log.name
+        cause = root_cause(log.read_text())
+        fail(f"trial {trial} failed: {cause}\n  full text: {kept}")
     return bool(failed)
 
 

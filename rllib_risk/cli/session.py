@@ -6,6 +6,8 @@ import contextlib
 import importlib
 import logging
 import os
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,11 +36,23 @@ def prepare(verbose: int) -> None:
     Args:
         verbose: 0 for only what the command itself prints.
     """
+    # A user's modules are where the command is run; a console script does not look
+    # there, and workers look where PYTHONPATH points.
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if here not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (here, *paths) if p)
     # Tune's handler would end the run without a checkpoint; see interrupt.py.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # Ray announces a change of a future release in every process otherwise.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if verbose == 0:
+        # The older of Tune's two reporters is the one that can be silent.
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+        warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
+        warnings.filterwarnings("ignore", message="Consider boosting PBT")
         os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
         os.environ.setdefault("PYTHONWARNINGS", "ignore::DeprecationWarning")
         quieten()

@@ -40,10 +40,11 @@ def check_env(
     ] = None,
 ) -> None:
     """Prints what is right and wrong with an environment."""
-    from rllib_risk.config.loading import import_modules, parse_json
+    from rllib_risk.cli.session import prepare
+    from rllib_risk.config.loading import parse_json
     from rllib_risk.env_wrappers.check_env import check_env as run_checks
 
-    import_modules([])  # puts the working directory on the path
+    prepare(0)  # puts the working directory on the path
     settings: dict[str, Any] = {}
     if env_config:
         settings = parse_json(env_config, "--env-config").data

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import netrc
 import os
+import socket
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -22,13 +23,41 @@ from rllib_risk.cli.options import WandbOptions
 from rllib_risk.cli.output import note
 from rllib_risk.cli.progress import STEPS, flatten
 
-_API = "https://api.wandb.ai"
 _START_TIMEOUT_S = 30
+_CONNECT_TIMEOUT_S = 5
 
 
-def has_login() -> bool:
+def choose_mode(options: WandbOptions) -> str:
+    """Decides whether to log online.
+
+    Args:
+        options: May hold a key.
+
+    Returns:
+        ``WANDB_MODE`` if it is set; ``offline`` without a key or without a connection,
+        which is said on stderr; otherwise ``online``.
+    """
+    import wandb
+
+    if os.environ.get("WANDB_MODE"):
+        return os.environ["WANDB_MODE"]
+    server = urlparse(wandb.Settings().base_url)
+    host = server.hostname or ""
+    if not (options.key or os.environ.get("WANDB_API_KEY") or _has_login(host)):
+        note("W&B: no key, so the runs are logged offline; 'wandb sync' uploads them.")
+        return "offline"
+    port = server.port or (80 if server.scheme == "http" else 443)
+    try:
+        # W&B itself would try for minutes, for each trial.
+        socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        note(f"W&B: {host} cannot be reached ({error}); logging offline instead.")
+        return "offline"
+    return "online"
+
+
+def _has_login(host: str) -> bool:
     """Returns whether ``wandb login`` left a key on this machine."""
-    host = urlparse(os.environ.get("WANDB_BASE_URL", _API)).hostname or ""
     try:
         return netrc.netrc().authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
@@ -45,16 +74,13 @@ class WandbRuns(Callback):
             options: Project, key and run name.
             group: Name of the experiment, under which its runs are grouped.
         """
+        # W&B announces the key's origin on stdout otherwise.
+        os.environ.setdefault("WANDB_SILENT", "true")
+        self._mode: Any = choose_mode(options)
         self._options = options
         self._group = group
         self._runs: dict[str, Any] = {}
         self._last_step: dict[str, int] = {}
-
-    def _mode(self) -> str:
-        if os.environ.get("WANDB_MODE"):
-            return os.environ["WANDB_MODE"]
-        key = self._options.key or os.environ.get("WANDB_API_KEY") or has_login()
-        return "online" if key else "offline"
 
     def _start(self, trial: Trial, several: bool) -> Any:
         import wandb
@@ -80,16 +106,18 @@ class WandbRuns(Callback):
         }
         if self._options.key:
             settings["api_key"] = self._options.key
-        mode: Any = self._mode()
         try:
             return wandb.init(
-                **arguments, mode=mode, settings=wandb.Settings(**settings)
+                **arguments, mode=self._mode, settings=wandb.Settings(**settings)
             )
-        except (wandb.errors.CommError, wandb.errors.UsageError) as error:
-            if mode != "online":
+        except Exception as error:  # a wrong key, a full quota, a broken connection
+            if self._mode == "offline":
                 raise
-            note(f"W&B cannot be reached ({error}); logging offline instead.")
+            note(f"W&B: {error}\nLogging offline instead.")
+            self._mode = "offline"
             settings.pop("api_key", None)
+            # W&B still holds the id of the run that it could not start.
+            arguments["id"] = f"{trial.trial_id}-offline"
             return wandb.init(
                 **arguments, mode="offline", settings=wandb.Settings(**settings)
             )

@@ -244,9 +244,9 @@ def load_changed(
     )
     from rllib_risk.config.yaml_reader import read_yaml
 
+    file = find_file(path)
     register_all()
     catalog = RLlibCatalog()
-    file = find_file(path)
     stop_data = parse_json(stop, "--stop").data if stop else None
     changes = {key: value for key, value in changes.items() if value is not None}
     if file.suffix == ".py":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import sys
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -84,9 +83,6 @@ def import_modules(modules: Any) -> tuple[str, ...]:
     names = [modules] if isinstance(modules, str) else modules or []
     if not all(isinstance(name, str) for name in names):
         raise ConfigError(f"imports: must be a list of module names, not {modules!r}.")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        # The console script does not put the working directory on the path.
-        sys.path.insert(0, str(Path.cwd()))
     for name in names:
         try:
             importlib.import_module(name)
@@ -148,7 +144,6 @@ def load_python(path: Path) -> ExperimentSpec:
     if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"{path}: cannot be loaded as a Python file.")
     module = importlib.util.module_from_spec(module_spec)
-    import_modules([])  # puts the working directory on the path
     try:
         module_spec.loader.exec_module(module)
     except ConfigError as error:

@@ -26,7 +26,7 @@ from ray.rllib.utils.metrics import (
 
 from rllib_risk.core import checkpoint as ckpt
 from rllib_risk.core.config import UNUSED_RLLIB_KEYS, TeamConfig
-from rllib_risk.core.envs import make_env
+from rllib_risk.core.envs import start_env
 from rllib_risk.core.episodes import Episode, collate
 from rllib_risk.core.play import play_and_render
 from rllib_risk.core.policy import TeamPolicy
@@ -97,7 +97,7 @@ class TeamAlgorithm(Algorithm):
         env_specifier: Any, config: AlgorithmConfig
     ) -> tuple[str | None, Callable[[EnvContext], TeamEnv]]:
         name = env_specifier if isinstance(env_specifier, str) else None
-        return name, functools.partial(make_env, config)
+        return name, functools.partial(start_env, config)
 
     def setup(self, config: AlgorithmConfig) -> None:
         """Builds workers, policies and the replay; see RLlib.
@@ -156,11 +156,13 @@ class TeamAlgorithm(Algorithm):
         index = self._counters[_NUM_ROUNDS]
         self._counters[_NUM_ROUNDS] += 1
         if group.num_remote_env_runners() == 0:
-            before = self.env_runner.num_env_crashes
             episodes = self.env_runner.sample(index)
-            self._counters[_NUM_CRASHES] += self.env_runner.num_env_crashes - before
-            return episodes
-        return sample_everywhere(self, index, overlap=self.config.overlap_sampling)
+            crashes = self.env_runner.take_crash_count()
+        else:
+            overlap = self.config.overlap_sampling
+            episodes, crashes = sample_everywhere(self, index, overlap=overlap)
+        self._counters[_NUM_CRASHES] += crashes
+        return episodes
 
     def _publish_env_steps(self) -> None:
         self.env_runner.set_global_vars({"timestep": self.env_steps})
@@ -302,7 +304,7 @@ class TeamAlgorithm(Algorithm):
             runner = self.env_runner
         if runner.env is not None:
             return runner.env.spec_team.agents
-        env = make_env(self.config)
+        env = start_env(self.config)
         names = env.spec_team.agents
         env.close()
         return names

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def read_replay(folder: Path) -> dict[str, np.ndarray]:
     """The replay's arrays, from a verified checkpoint."""
-    return load_arrays(folder / REPLAY)
+    return _load_safetensors(load_arrays, folder / REPLAY)
 
 
 def load_parameters(folder: Path, named: Mapping[str, torch.Tensor]) -> None:
@@ -164,10 +164,7 @@ def load_parameters(folder: Path, named: Mapping[str, torch.Tensor]) -> None:
     Raises:
         CheckpointError: If names or shapes differ, or the file is no safetensors file.
     """
-    try:
-        saved = load_tensors(folder / POLICY)
-    except SafetensorError as error:
-        raise CheckpointError(f"{folder / POLICY} cannot be read: {error}") from error
+    saved = _load_safetensors(load_tensors, folder / POLICY)
     if saved.keys() != named.keys():
         odd = sorted(saved.keys() ^ named.keys())[:5]
         raise CheckpointError(
@@ -192,7 +189,7 @@ def load_optimizers(folder: Path, optimizers: list[torch.optim.Optimizer]) -> No
         folder: A verified checkpoint.
         optimizers: In the order in which they were saved.
     """
-    saved = load_tensors(folder / OPTIMIZERS)
+    saved = _load_safetensors(load_tensors, folder / OPTIMIZERS)
     for i, optimizer in enumerate(optimizers):
         state: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in saved.items():
@@ -202,6 +199,13 @@ def load_optimizers(folder: Path, optimizers: list[torch.optim.Optimizer]) -> No
         optimizer.load_state_dict(
             {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
         )
+
+
+def _load_safetensors(load: Callable[[Path], dict[str, Any]], path: Path) -> dict:
+    try:
+        return load(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def _optimizer_tensors(

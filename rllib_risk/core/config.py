@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_risk.config.schema import ConfigError, Field, check_value
-from rllib_risk.core.envs import make_env
+from rllib_risk.core.envs import start_env
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.env_wrappers.team_env import TeamEnv
 from rllib_risk.models.team import TeamNetworkConfig
@@ -243,7 +243,7 @@ SAMPLING_FIELDS: dict[str, Field] = {
         bool,
     ),
     "max_env_restarts": Field(
-        3, "Failures in a row of one environment before the run stops.", int, low=0
+        3, "Failures in a row of one environment that stop the run.", int, low=1
     ),
     "on_nonfinite": Field(
         "raise",
@@ -458,9 +458,10 @@ class TeamConfig(AlgorithmConfig):
 
         Raises:
             ConfigError: If a mixer needs a state that the environment does not have.
-            EnvConfigError: If the environment cannot be made or is no team environment.
+            EnvConfigError: If the environment is unknown or no team environment.
+            EnvFailedError: If it cannot be started.
         """
-        env = make_env(self)
+        env = start_env(self)
         try:
             self.check_env(env)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from rllib_risk.config.schema import suggest
-from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.batched_env import BACKOFF_S
+from rllib_risk.env_wrappers.errors import EnvConfigError, EnvFailedError
 from rllib_risk.env_wrappers.registry import ENVS, make_batched, make_team_env
 from rllib_risk.env_wrappers.team_env import BatchedTeamEnv, LoopedTeamEnvs, TeamEnv
 
@@ -43,6 +45,34 @@ def make_env(config: AlgorithmConfig, context: EnvContext | None = None) -> Team
         f"env: {config.env!r} makes a {type(made).__name__}; a PettingZoo ParallelEnv or"
         " a rllib_risk TeamEnv is needed."
     )
+
+
+def start_env(config: AlgorithmConfig, context: EnvContext | None = None) -> TeamEnv:
+    """Like :func:`make_env`, for simulators that do not always start at once.
+
+    Args:
+        config: See :func:`make_env`; ``max_env_restarts`` bounds the attempts.
+        context: See :func:`make_env`.
+
+    Returns:
+        The environment.
+
+    Raises:
+        EnvConfigError: If there is no such environment, or it is no team environment.
+        EnvFailedError: If it failed ``max_env_restarts`` times in a row.
+    """
+    attempts = 0
+    while True:
+        try:
+            return make_env(config, context)
+        except EnvConfigError:
+            raise
+        except Exception as error:  # any other error is the environment's own
+            attempts += 1
+            if attempts >= config.max_env_restarts:
+                cause = f"{type(error).__name__}: {error}"
+                raise EnvFailedError(str(config.env), attempts, cause) from error
+            time.sleep(BACKOFF_S * attempts)
 
 
 def make_batched_env(

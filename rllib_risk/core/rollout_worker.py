@@ -56,7 +56,7 @@ class TeamRolloutWorker(RolloutWorker):
         self._storage: _Storage | None = None
         self._metrics: list[RolloutMetrics] = []
         self._rounds = 0
-        self.num_env_crashes = 0
+        self._crashes = 0
 
     @property
     def team_policy(self) -> TeamPolicy:
@@ -71,6 +71,16 @@ class TeamRolloutWorker(RolloutWorker):
                 self.config, self._num_envs, self.env_context
             )
         return self._team_envs
+
+    def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Calls a function with this worker; see RLlib's ``FaultAwareApply``.
+
+        RLlib ends the process on any error, and a minute later starts another. What
+        gets this far has already been retried in a new environment, or is a mistake in
+        code or configuration: a new process would only repeat it, and the message
+        would be lost.
+        """
+        return func(self, *args, **kwargs)
 
     def sample(
         self, round_index: int | None = None, num_episodes: int | None = None
@@ -116,6 +126,11 @@ class TeamRolloutWorker(RolloutWorker):
         seeds = [evaluation_seed(seed, index) for index in indices]
         rng = np.random.default_rng((seed, _EVAL_STREAM))
         return self._play(np.array(seeds), rng, explore=False)
+
+    def take_crash_count(self) -> int:
+        """Episodes lost to crashes since this was last asked."""
+        count, self._crashes = self._crashes, 0
+        return count
 
     def get_metrics(self) -> list[RolloutMetrics]:
         """Returns and forgets the metrics of training episodes; see RolloutWorker."""
@@ -206,7 +221,7 @@ class TeamRolloutWorker(RolloutWorker):
                 store.time[slot] = 0
             for slot in lost:
                 # Same episode, another seed: the old one may crash each time.
-                self.num_env_crashes += 1
+                self._crashes += 1
                 store.time[slot] = 0
                 again.append(slot)
                 again_seeds.append(_retry_seed(seeds[playing[slot]], rng))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -24,7 +24,7 @@ _WAIT_S = 0.5
 
 def sample_everywhere(
     algorithm: TeamAlgorithm, round_index: int, *, overlap: bool
-) -> list[Episode]:
+) -> tuple[list[Episode], int]:
     """One round on all remote runners.
 
     Without overlap every runner gets the newest weights, plays its round, and all are
@@ -38,7 +38,7 @@ def sample_everywhere(
         overlap: Whether sampling overlaps learning.
 
     Returns:
-        At least one runner's episodes.
+        At least one runner's episodes, and how many were lost to crashes.
 
     Raises:
         RayTaskError: If an environment was given up; its cause is in the message.
@@ -61,7 +61,9 @@ def sample_everywhere(
         idle = [runner for runner, _ in ready]
         _sync(algorithm, group, idle)
         _dispatch(group, round_index + 1, idle)
-    return [episode for _, episodes in sorted(ready) for episode in episodes]
+    answers = [answer for _, answer in sorted(ready, key=lambda pair: pair[0])]
+    episodes = [episode for played, _ in answers for episode in played]
+    return episodes, sum(crashes for _, crashes in answers)
 
 
 def play_everywhere(
@@ -109,8 +111,8 @@ def play_everywhere(
     return [done[i] for i in range(num_episodes)]
 
 
-def _sample(worker: TeamRolloutWorker, round_index: int) -> list[Episode]:
-    return worker.sample(round_index)
+def _sample(worker: TeamRolloutWorker, round_index: int) -> tuple[list[Episode], int]:
+    return worker.sample(round_index), worker.take_crash_count()
 
 
 def _evaluate(
@@ -141,7 +143,7 @@ def _dispatch(
 
 def _collect(
     group: EnvRunnerGroup, *, wait_for_all: bool
-) -> list[tuple[int, list[Episode]]]:
+) -> list[tuple[int, Any]]:
     """Results by runner; a lost runner's are missing, an environment's error is raised.
 
     Args:
@@ -149,7 +151,7 @@ def _collect(
         wait_for_all: Whether to wait for every outstanding request, or for one.
     """
     manager = group._worker_manager
-    results: list[tuple[int, list[Episode]]] = []
+    results: list[tuple[int, Any]] = []
     while manager.num_outstanding_async_reqs(tag=_TAG):
         ready = manager.fetch_ready_async_reqs(tags=_TAG, timeout_seconds=_WAIT_S)
         for answer in ready:

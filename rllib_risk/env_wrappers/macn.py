@@ -27,7 +27,7 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
 from rllib_risk.env_wrappers.errors import EnvConfigError
-from rllib_risk.env_wrappers.macn_map import Cell, load_map
+from rllib_risk.env_wrappers.macn_map import Cell, GridMap, load_map
 from rllib_risk.env_wrappers.macn_render import draw, write
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ class MACN(ParallelEnv):
             agent: spaces.Discrete(4) for agent in AGENTS
         }
         self.state_space = spaces.Box(0.0, 1.0, (state_size,), np.float32)
+        self._scenery = _scenery(self.map, obs_encoding)
         self._cells: list[Cell] = list(self.map.starts)
         self._steps = 0
         self._rng = np.random.default_rng()
@@ -297,21 +298,17 @@ class MACN(ParallelEnv):
 
     def _view(self, own: Cell, other: Cell) -> np.ndarray:
         """The 3x3 cells around `own`, row by row, float32 [9] or [36]."""
-        view = np.zeros((3, 3, 4), np.float32)  # outside, cliff, goal, other
-        for i, row in enumerate(range(own[0] - 1, own[0] + 2)):
-            for j, column in enumerate(range(own[1] - 1, own[1] + 2)):
-                if not (0 <= row < self.map.height and 0 <= column < self.map.width):
-                    view[i, j, 0] = 1.0
-                    continue
-                view[i, j, 1] = self.map.cliff[row, column]
-                view[i, j, 2] = self.map.goal[row, column]
-                view[i, j, 3] = other == (row, column)
-        if self.obs_encoding == "onehot":
-            return view.reshape(-1)
-        outside, cliff, goal, here = np.moveaxis(view, -1, 0)
-        codes = OUTSIDE * outside + CLIFF * cliff + GOAL * goal
-        codes = np.where(here > 0, np.where(goal > 0, OTHER_ON_GOAL, OTHER), codes)
-        return (codes / OTHER_ON_GOAL).astype(np.float32).reshape(-1)
+        row, column = own
+        # one cell of margin on every side, so the window starts at (row, column)
+        view = self._scenery[row : row + 3, column : column + 3].copy()
+        down, right = other[0] - row + 1, other[1] - column + 1
+        if 0 <= down < 3 and 0 <= right < 3:
+            if self.obs_encoding == "onehot":
+                view[down, right, 3] = 1.0
+            else:
+                code = OTHER_ON_GOAL if self.map.goal[other] else OTHER
+                view[down, right] = code / OTHER_ON_GOAL
+        return view.reshape(-1)
 
     @staticmethod
     def _infos(success: bool = False, truncated: bool = False) -> dict[str, dict]:
@@ -332,6 +329,24 @@ def draw_noise(rng: np.random.Generator, std: float, episode_limit: int) -> np.n
     without a call per env and step.
     """
     return rng.normal(0.0, std, episode_limit) if std > 0 else np.zeros(0)
+
+
+def _scenery(grid: GridMap, obs_encoding: str) -> np.ndarray:
+    """What every cell looks like without agents, with a margin of one cell outside.
+
+    Args:
+        grid: The map.
+        obs_encoding: "codes" or "onehot".
+
+    Returns:
+        float32 [H + 2, W + 2] codes / 5, or [H + 2, W + 2, 4] flags.
+    """
+    codes = np.full((grid.height + 2, grid.width + 2), OUTSIDE)
+    codes[1:-1, 1:-1] = np.where(grid.cliff, CLIFF, np.where(grid.goal, GOAL, FREE))
+    if obs_encoding == "codes":
+        return (codes / OTHER_ON_GOAL).astype(np.float32)
+    flags = [codes == OUTSIDE, codes == CLIFF, codes == GOAL, codes == OTHER]
+    return np.stack(flags, axis=-1).astype(np.float32)
 
 
 def _number(key: str, value: Any) -> float:

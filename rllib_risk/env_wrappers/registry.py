@@ -193,7 +193,7 @@ def resolve(
         raise EnvConfigError(
             "env 'pettingzoo' needs env_config.factory, the name of a function that "
             "returns a ParallelEnv, for example "
-            "pettingzoo.mpe.simple_spread_v3:parallel_env"
+            "mpe2.simple_spread_v3:parallel_env"
         )
     kwargs = rest.get("kwargs") or {}
     if not isinstance(kwargs, Mapping):
@@ -223,9 +223,13 @@ def import_factory(path: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # a module may fail in any way while it is imported
+        own = isinstance(error, ModuleNotFoundError) and (
+            f"{module_name}.".startswith(f"{error.name}.")
+        )
         raise EnvConfigError(
             f"cannot import module '{module_name}' of factory '{path}': "
-            f"{type(error).__name__}: {error} (is its folder on PYTHONPATH?)"
+            f"{type(error).__name__}: {error}"
+            f"{' (is its folder on PYTHONPATH?)' if own else ''}"
         ) from error
     factory = getattr(module, attribute, None)
     if not callable(factory):
@@ -257,7 +261,13 @@ def build_parallel_env(
         pass  # a built-in callable without a signature: let the call itself complain
     except TypeError as error:
         raise EnvConfigError(f"the env cannot be built: {error}") from error
-    env = factory(**kwargs)
+    try:
+        env = factory(**kwargs)
+    except TypeError as error:
+        # a factory that takes **kwargs passes them on to a class that does not
+        if "keyword argument" not in str(error):
+            raise
+        raise EnvConfigError(f"the env cannot be built: {error}") from error
     if env is None or isinstance(env, TeamEnv):
         raise EnvConfigError(
             f"the factory returned {type(env).__name__}, not a PettingZoo ParallelEnv"

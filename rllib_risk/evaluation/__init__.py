@@ -1,1 +1,1 @@
-"""What a set of runs shows: statistics of returns, learning curves, frames of episodes."""
+"""What runs show: statistics of returns, learning curves, frames of episodes."""

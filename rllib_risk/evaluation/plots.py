@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -142,7 +142,7 @@ def run_plot_command(
     y_min: float | None = None,
     threshold: float | None = None,
 ) -> list[Path]:
-    """Everything that ``rllib plot`` does: figure, CSV, table on screen and as Markdown.
+    """All that ``rllib plot`` does: figure, CSV, table on screen and as Markdown.
 
     Returns:
         The files written: figure, ``.csv`` and ``.md`` of the same name.
@@ -156,15 +156,15 @@ def run_plot_command(
     groups = read_groups(paths, metric, x)
     _draw(groups, out, metric, x, title, y_min, threshold)
     rows = [_summarise(group, threshold) for group in groups]
-    header, cells = _table(rows, metric, x, threshold)
-    table = Table(title=title)
+    header, cells, note = _table(rows, metric, x, threshold)
+    table = Table(title=title, caption=note, caption_justify="left")
     for name in header:
         table.add_column(name, justify="left" if name == header[0] else "right")
     for row in cells:
         table.add_row(*row)
     console.print(table)
     markdown = out.with_suffix(".md")
-    markdown.write_text(_markdown(header, cells), encoding="utf-8")
+    markdown.write_text(f"{_markdown(header, cells)}\n{note}\n", encoding="utf-8")
     files = [out, out.with_suffix(".csv"), markdown]
     for file in files:
         console.print(f"Wrote {file}", highlight=False, soft_wrap=True)
@@ -224,7 +224,7 @@ def _draw(
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8.5, loc="best")
     if title:
-        axes.set_title(title, loc="left", fontweight="semibold")
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
     figure.supxlabel(_CAPTION, fontsize=7.5, color="0.4")
     figure.savefig(out)
     return out
@@ -273,21 +273,20 @@ def _mean_std(values: list[float]) -> tuple[float, float]:
 
 def _table(
     rows: list[SummaryRow], metric: str, x: str, threshold: float | None
-) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of the summary table, as text."""
-    axis = _AXIS_NAMES.get(x, x)
-    final = f"final {metric}: IQM [95 % CI]"
+) -> tuple[list[str], list[list[str]], str]:
+    """Header and cells of the summary table, and a sentence that explains them."""
+    final = "final: IQM [95 % CI]"
     if threshold is None:
         header = ["group", "runs", "seconds: mean ± std", final]
+        note = f"Seconds of training, and the last {metric} of each run."
     else:
-        header = [
-            "group",
-            f"runs with {metric} ≥ {threshold:g}",
-            f"{axis} until then: mean ± std",
-            "min – max",
-            "seconds until then: mean ± std",
-            final,
-        ]
+        axis = f"{_AXIS_NAMES.get(x, x)}: mean ± std"
+        header = ["group", "reached", axis, "min – max", "seconds: mean ± std", final]
+        note = (
+            f"Reached: runs that had {metric} of {threshold:g} or more in an "
+            f"evaluation; {_AXIS_NAMES.get(x, x)} and seconds of these runs until "
+            f"then. Final: the last {metric} of all runs."
+        )
     cells = []
     for row in rows:
         center, low, high = (f"{value:.4g}" for value in row.final)
@@ -301,7 +300,7 @@ def _table(
             line.append("–" if math.isnan(mean) else f"{lowest:,.0f} – {highest:,.0f}")
         line += [_plus_minus(*row.seconds), f"{center} [{low}, {high}]"]
         cells.append(line)
-    return header, cells
+    return header, cells, note
 
 
 def _plus_minus(mean: float, std: float) -> str:

@@ -1,9 +1,9 @@
 """Statistics of returns within one evaluation, and of scores over several runs.
 
 Within one evaluation: mean, quantiles and CVaR of the returns of its episodes. Over
-runs: interquartile mean (IQM) and percentile bootstrap intervals, as proposed by Agarwal
-et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
-(their library rliable computes the same numbers). NumPy only.
+runs: interquartile mean (IQM) and percentile bootstrap intervals, as proposed by
+Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical
+Precipice" (their library rliable computes the same numbers). NumPy only.
 
 Letters in shapes: ``E`` episodes, ``R`` runs (seeds), ``P`` points of a curve.
 """
@@ -198,10 +198,10 @@ def aggregate_curves(
 ) -> AggregatedCurve:
     """Brings the curves of several runs onto one grid and summarises them.
 
-    Between two evaluations, and after the last one, a run keeps its last value. A run
-    that ended early because it was solved therefore still counts with the value it
-    reached. The grid starts where every run has a value. It holds every x at which some
-    run was evaluated, or ``max_points`` evenly spaced ones where that would be more.
+    A run counts with values interpolated linearly between its evaluations, and with its
+    last value after the last one: a run that ended early because it was solved does not
+    drop out of the mean. The grid is even, from where every run has a value to where
+    the longest run ends, with as many points as the run with the most evaluations has.
 
     Args:
         xs: For each run the increasing x values, ``[points of the run]``.
@@ -225,16 +225,13 @@ def aggregate_curves(
             raise ValueError(f"run {index}: {x.size} x values but {y.size} y values")
         if np.any(np.diff(x) <= 0.0):
             raise ValueError(f"run {index}: x must increase from point to point")
-    start = max(x[0] for x in run_xs)
-    grid = np.unique(np.concatenate(run_xs))
-    grid = grid[grid >= start]
-    if grid.size > max_points:
-        grid = np.linspace(start, grid[-1], max_points)
+    start, end = max(x[0] for x in run_xs), max(x[-1] for x in run_xs)
+    num_points = min(max_points, max(x.size for x in run_xs))
+    # Two runs of one evaluation each, at different x, still need both ends.
+    grid = np.linspace(start, end, max(num_points, 2) if end > start else 1)
+    # np.interp keeps the last value beyond the last x.
     curves = np.stack(
-        [
-            y[np.searchsorted(x, grid, side="right") - 1]
-            for x, y in zip(run_xs, run_ys, strict=True)
-        ]
+        [np.interp(grid, x, y) for x, y in zip(run_xs, run_ys, strict=True)]
     )  # [R, P]
     low, high = bootstrap_ci(curves, statistic, reps=reps, level=level, seed=seed)
     center = np.asarray(statistic(curves, axis=0), dtype=np.float64)

@@ -49,13 +49,27 @@ class Encoder(nn.Module):
         if not self.recurrent:
             features = F.relu(self.body(embedded))
             return features, features[:, -1]
-        if embedded.shape[1] == 1 and hidden is not None:
-            # Acting: one fused cell is several times cheaper than a sequence of one.
-            last = torch.gru_cell(embedded[:, 0], hidden, *self.body.parameters())
-            return last.unsqueeze(1), last
         start = None if hidden is None else hidden.unsqueeze(0).contiguous()
         features, last = self.body(embedded, start)
         return features, last.squeeze(0)
+
+    def step(self, inputs: Tensor, hidden: Tensor) -> Tensor:
+        """Encodes one step of acting.
+
+        With few rows the calls cost more than the arithmetic: one fused cell is several
+        times cheaper than a sequence of one.
+
+        Args:
+            inputs: ``[R, I]``.
+            hidden: ``[R, H]``.
+
+        Returns:
+            The features, which are the next hidden state too, ``[R, H]``.
+        """
+        embedded = F.linear(inputs, self.fc1.weight, self.fc1.bias).relu_()
+        if self.recurrent:
+            return torch.gru_cell(embedded, hidden, *self.body.parameters())
+        return F.relu(self.body(embedded))
 
 
 class RiskLevelPredictor(nn.Module):
@@ -107,7 +121,8 @@ class RiskLevelPredictor(nn.Module):
         self.embed_current: nn.Linear | None = (
             None if tie_embeddings else nn.Linear(num_outputs, embed_dim, bias=False)
         )
-        self._products: dict[int, tuple[tuple, tuple[Tensor, Tensor]]] = {}
+        self._maps_of: tuple = ()
+        self._maps: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
     def forward(
         self, features: Tensor, history_features: Tensor, head: nn.Linear
@@ -124,32 +139,38 @@ class RiskLevelPredictor(nn.Module):
         """
         if not self.history_trains:
             history_features = history_features.detach()
-        expected = self._embed(self.embed_history, head, history_features)
+        weight, bias, history_weight, history_bias = self.embedding_maps(head)
+        current = F.linear(features.detach(), weight, bias)
+        expected = F.linear(history_features, history_weight, history_bias)
         expected = expected.unflatten(-1, (self.embed_dim, self.num_levels))
         if self.embed_current is None:
-            current = self._embed(self.embed_history, head, features.detach())
             current = current.unflatten(-1, (self.embed_dim, self.num_levels))
-            return (current * expected).sum(dim=-2) * self.scale
-        current = self._embed(self.embed_current, head, features.detach())
-        return (current.unsqueeze(-2) @ expected).squeeze(-2) * self.scale
+            return (current * expected).sum(dim=-2)
+        return (current.unsqueeze(-2) @ expected).squeeze(-2)
 
-    def _embed(self, embed: nn.Linear, head: nn.Linear, features: Tensor) -> Tensor:
-        parts = (embed.weight, head.weight, head.bias)
+    def embedding_maps(self, head: nn.Linear) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weight and bias from features to embeddings: the current side's, scaled, and
+        the history's."""
+        parameters = [self.embed_history.weight, head.weight, head.bias]
+        if self.embed_current is not None:
+            parameters.append(self.embed_current.weight)
         if torch.is_grad_enabled():
-            return F.linear(features, *_product(*parts))
-        # Acting asks for the same product at every step. Every in-place change of a
+            return self._multiply(*parameters)
+        # Acting asks for the same products at every step. Every in-place change of a
         # parameter (an optimizer step, new weights) raises its version.
-        key = tuple((part.data_ptr(), part._version) for part in parts)
-        cached = self._products.get(id(embed))
-        if cached is None or cached[0] != key:
-            cached = (key, _product(*parts))
-            self._products[id(embed)] = cached
-        return F.linear(features, *cached[1])
+        key = tuple([(p.data_ptr(), p._version) for p in parameters])
+        if self._maps is None or self._maps_of != key:
+            self._maps_of, self._maps = key, self._multiply(*parameters)
+        return self._maps
 
-
-def _product(embed: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the map from features to an embedding of their atoms."""
-    return embed @ weight.detach(), embed @ bias.detach()
+    def _multiply(
+        self, history: Tensor, head: Tensor, bias: Tensor, current: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        head, bias = head.detach(), bias.detach()
+        expected = (history @ head, history @ bias)
+        if current is None:
+            return expected[0] * self.scale, expected[1] * self.scale, *expected
+        return (current @ head) * self.scale, (current @ bias) * self.scale, *expected
 
 
 class AgentNetwork(nn.Module):
@@ -186,6 +207,28 @@ class AgentNetwork(nn.Module):
         self.encoder = Encoder(input_size, hidden_size, recurrent)
         self.head = nn.Linear(hidden_size, num_actions * num_atoms)
         self.predictor = predictor
+
+    def step(
+        self, inputs: Tensor, hidden: Tensor, *past: Tensor
+    ) -> tuple[Tensor, ...]:
+        """One step of acting.
+
+        Args:
+            inputs: ``[R, I]``.
+            hidden: ``[R, H]``.
+            *past: With a predictor the history encoder's inputs ``[R, I]`` and state
+                ``[R, H]``.
+
+        Returns:
+            Atoms ``[R, A * M]`` and the next hidden state ``[R, H]``; with a predictor
+            also the next history state ``[R, H]`` and the level logits ``[R, K]``.
+        """
+        features = self.encoder.step(inputs, hidden)
+        atoms = F.linear(features, self.head.weight, self.head.bias)
+        if self.predictor is None:
+            return atoms, features
+        history = self.predictor.history.step(*past)
+        return atoms, features, history, self.predictor(features, history, self.head)
 
     def atoms(self, features: Tensor) -> Tensor:
         """Return atoms of every action.

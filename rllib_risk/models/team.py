@@ -330,31 +330,30 @@ class TeamNetwork(nn.Module):
             past = inputs
             if self.config.risk_history_lag:
                 past = torch.where(started > 0, previous, inputs)
-            features, hidden, history, logits = self._step_agents(
+            atoms, hidden, history, logits = self._step_agents(
                 inputs, hidden, past, history
             )
             carry = [last_action, hidden, history, inputs, torch.ones_like(started)]
         else:
-            features, hidden = self._step_agents(inputs, hidden)
+            atoms, hidden = self._step_agents(inputs, hidden)
             carry = [last_action, hidden]
-        atoms = self.atoms(features.unsqueeze(1)).squeeze(1)
+        atoms = atoms.unflatten(-1, (self.sizes.num_actions, self.config.num_atoms))
         utilities = self.risk.of_all_actions(atoms, logits)
         utilities = utilities.masked_fill(action_mask == 0, -torch.inf)
         level_index = None if logits is None else logits.argmax(dim=-1)
         return Decision(utilities, level_index, atoms), carry
 
     def _step_agents(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        # inputs, hidden[, past inputs, history state], each [E, N, .]
-        def encode(agent: AgentNetwork, *rows: Tensor) -> tuple[Tensor, ...]:
-            features, hidden = agent.encoder(rows[0], rows[1][:, 0])
-            if agent.predictor is None:
-                return features, hidden.unsqueeze(1)
-            past, history = agent.predictor.history(rows[2], rows[3][:, 0])
-            logits = agent.predictor(features, past, agent.head)
-            return features, hidden.unsqueeze(1), history.unsqueeze(1), logits
-
-        out = self._per_agent(encode, *(t.unsqueeze(1) for t in tensors))
-        return tuple(o.squeeze(1) for o in out)
+        """Calls :meth:`AgentNetwork.step` with ``[E, N, .]`` as rows."""
+        if len(self.agents) == 1:
+            shape = tensors[0].shape[:2]
+            out = self.agents[0].step(*[t.flatten(0, 1) for t in tensors])
+            return tuple([o.view(*shape, -1) for o in out])
+        per_agent = [
+            agent.step(*[t[:, i] for t in tensors])
+            for i, agent in enumerate(self.agents)
+        ]
+        return tuple([torch.stack(o, dim=1) for o in zip(*per_agent, strict=True)])
 
     def remember(self, carry: list[Tensor], actions: Tensor) -> None:
         """Writes the actions taken into the carry.

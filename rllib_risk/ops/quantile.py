@@ -30,8 +30,8 @@ def quantile_fractions(num_atoms: int, kind: str = "midpoint") -> Tensor:
 
     Args:
         num_atoms: ``M``.
-        kind: ``midpoint``: ``(2m - 1) / (2M)`` as in QR-DQN (Dabney et al., 2018), Eq. 9.
-            ``right_edge``: ``m / M``, the printed form of RMIX.
+        kind: ``midpoint``: ``(2m - 1) / (2M)`` as in QR-DQN (Dabney et al., 2018),
+            Eq. 9. ``right_edge``: ``m / M``, the printed form of RMIX.
 
     Returns:
         float32 ``[M]``.
@@ -102,11 +102,12 @@ def quantile_huber_loss(
     # Sums of squares cancel: float64 keeps the result at float32's own accuracy.
     theta = atoms.double()
     with torch.no_grad():
-        targets = torch.sort(target_atoms.double(), dim=-1).values
+        # searchsorted copies, and warns, where its arguments are not contiguous.
+        targets = torch.sort(target_atoms.double(), dim=-1).values.contiguous()
         zero = torch.zeros_like(targets[..., :1])
         prefix = torch.cat([zero, targets.cumsum(-1)], -1)  # [..., M2 + 1]
         prefix_sq = torch.cat([zero, targets.square().cumsum(-1)], -1)
-        where = theta.detach()
+        where = theta.detach().contiguous()
         low = torch.searchsorted(targets, where - kappa, right=False)
         mid = torch.searchsorted(targets, where, right=False)
         high = torch.searchsorted(targets, where + kappa, right=True)

@@ -119,7 +119,11 @@ def sort_atoms(atoms: Tensor) -> Tensor:
 
 
 def cvar(
-    atoms: Tensor, level: float | str | Fraction, *, norm: str = "count", mode="ceil"
+    atoms: Tensor,
+    level: float | str | Fraction,
+    *,
+    norm: str = "count",
+    mode: str = "ceil",
 ) -> Tensor:
     """CVaR of the atoms on the last axis at one level; see :func:`cvar_weights`.
 
@@ -153,4 +157,5 @@ def straight_through_level(level_values: Tensor, level_probs: Tensor) -> Tensor:
     chosen = level_probs.argmax(dim=-1, keepdim=True)
     hard = level_values.gather(-1, chosen).squeeze(-1)
     soft = (level_probs * level_values.detach()).sum(dim=-1)
-    return hard + soft - soft.detach()
+    # The bracket is exactly zero, so that the value is the hard choice to the last bit.
+    return hard + (soft - soft.detach())

@@ -52,11 +52,11 @@ def lambda_returns(
         if t == steps - 1:
             blended = next_values[:, t]
         else:
-            # Where the next step is padding, this one is the last: bootstrap fully.
-            weight = td_lambda * mask[:, t + 1]
-            if trace is not None:
-                weight = weight * trace[:, t + 1]
+            weight = td_lambda if trace is None else td_lambda * trace[:, t + 1]
             blended = (1.0 - weight) * next_values[:, t] + weight * following
+            # Where the next step is padding, this one is the last: bootstrap fully. A
+            # weight of zero would not do, if the padding is not finite.
+            blended = torch.where(mask[:, t + 1] > 0, blended, next_values[:, t])
         following = rewards[:, t] + discount[:, t] * blended
         returns[:, t] = following
     return returns

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
@@ -15,7 +17,8 @@ class ScriptedEnv(ParallelEnv):
     has k + 2 actions. All get reward `rewards[agent]`, or 1.0.
     """
 
-    metadata = {"name": "scripted", "render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {"name": "scripted", "render_modes": []}
+    render_mode = None
 
     def __init__(self, script, num_agents=2, rewards=None, masks=None, infos=None):
         self.possible_agents = [f"a{k}" for k in range(num_agents)]
@@ -110,9 +113,10 @@ class FlakyEnv(ScriptedEnv):
 
 
 class RandomDeathEnv(ParallelEnv):
-    """Four agents that die at random steps; at most 30 steps; a state of two numbers."""
+    """Agents that die at random steps; `limit` steps at most; two state numbers."""
 
-    metadata = {"name": "random_death", "render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {"name": "random_death", "render_modes": []}
+    render_mode = None
 
     def __init__(self, num_agents=4, limit=30):
         self.possible_agents = [f"soldier_{k}" for k in range(num_agents)]

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from scripted_envs import RandomDeathEnv, ScriptedEnv
 
 from rllib_risk.env_wrappers import (
     ENVS,
     EnvConfigError,
+    EnvFailedError,
     LoopedTeamEnvs,
     TeamEnv,
     make_batched,
@@ -106,6 +108,13 @@ FACTORY = {"factory": f"{__name__}:named_env"}
 def test_what_is_written_wrong_is_named(name, config, text, make):
     with pytest.raises(EnvConfigError, match=text):
         make(name, config)
+
+
+def test_max_restarts_reaches_the_loop():
+    config = {"factory": "scripted_envs:FlakyEnv", "kwargs": {"p_reset": 1.0}}
+    envs = make_batched("pettingzoo", config, 1, max_restarts=1)
+    with pytest.raises(EnvFailedError, match="env 'pettingzoo' failed 1 times"):
+        envs.reset(np.array([0]), np.array([0]))
 
 
 def test_a_refused_env_is_closed(monkeypatch):

@@ -44,7 +44,7 @@ def test_slots_are_independent():
     before = envs.obs[0].copy()
     actions = envs.action_mask.argmax(axis=-1)
     step = envs.step(actions, np.array([False, False, True]))
-    obs, reward, terminated, truncated, info = alone.step(actions[2])
+    obs, reward, terminated, _, info = alone.step(actions[2])
     np.testing.assert_array_equal(envs.obs[2], obs["obs"])
     np.testing.assert_array_equal(envs.obs[0], before)
     assert step.rewards.tolist() == [0.0, 0.0, reward]
@@ -116,7 +116,7 @@ def test_an_env_that_never_resets_stops_after_three_attempts():
 def test_an_env_that_breaks_in_every_step_stops_too(no_waiting):
     log = []
     envs = flaky(1, log, p_step=1.0)
-    with pytest.raises(EnvFailedError, match="flaky.*3 times.*hung up"):
+    with pytest.raises(EnvFailedError, match=r"flaky.*3 times.*hung up"):
         for _ in range(10):
             envs.reset(np.array([0]), np.array([0]))
             step = envs.step(np.zeros((1, 2), np.int64), np.ones(1, bool))

@@ -39,7 +39,7 @@ def test_both_along_the_edge_is_the_optimum(width):
     rows = play(MACN(width=width), [(a, a) for a in walk(width)])
     assert len(rows) == width + 1
     assert rewards_of(rows) == [-1.0] * width + [0.0]
-    obs, rewards, terminations, truncations, infos = rows[-1]
+    _, _, terminations, truncations, infos = rows[-1]
     for agent in ("agent_0", "agent_1"):
         assert terminations[agent] and not truncations[agent]
         assert infos[agent] == {

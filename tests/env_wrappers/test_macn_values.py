@@ -106,9 +106,7 @@ def chain(request):
 def row_policy(width, row, epsilon):
     """Up to `row`, right to the last column, down; epsilon of it at random, [C, 4]."""
     rows, columns = np.divmod(np.arange(4 * width), width)
-    actions = np.where(
-        columns == width - 1, DOWN, np.where(rows > row, UP, RIGHT)
-    )
+    actions = np.where(columns == width - 1, DOWN, np.where(rows > row, UP, RIGHT))
     table = np.full((4 * width, 4), epsilon / 4)
     table[np.arange(4 * width), actions] += 1 - epsilon
     return table
@@ -118,9 +116,7 @@ def test_the_env_follows_these_rules():
     """Every pair of free start cells, every joint action."""
     width = 7
     chain = Chain(width)
-    free = [
-        cell for cell in range(4 * width) if outcome(cell, cell, width) == WALKING
-    ]
+    free = [cell for cell in range(4 * width) if outcome(cell, cell, width) == WALKING]
     env = MACN(width=width)
     for one, two in itertools.product(free, free):
         # set the cells directly: building 484 envs would take longer than the test
@@ -135,8 +131,9 @@ def test_the_env_follows_these_rules():
             assert terminations["agent_0"] == (not chain.goes_on[k, joint])
             assert infos["agent_0"]["is_success"] == (chain.kind[k, joint] == SUCCESS)
             state = env.state()
-            after = np.flatnonzero(state[: 4 * width]), np.flatnonzero(
-                state[4 * width :]
+            after = (
+                np.flatnonzero(state[: 4 * width]),
+                np.flatnonzero(state[4 * width :]),
             )
             assert after[0] * chain.cells + after[1] == chain.next[k, joint]
 

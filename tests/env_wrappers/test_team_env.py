@@ -48,9 +48,7 @@ def test_padding():
     assert (spec.obs_size, spec.num_actions, spec.state_size) == (3, 4, 0)
     obs, info = env.reset(seed=0)
     assert info == {}
-    np.testing.assert_array_equal(
-        obs["obs"], [[10, 0, 0], [20, 20, 0], [30, 30, 30]]
-    )
+    np.testing.assert_array_equal(obs["obs"], [[10, 0, 0], [20, 20, 0], [30, 30, 30]])
     np.testing.assert_array_equal(
         obs["action_mask"], [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
     )
@@ -220,7 +218,7 @@ def test_done_flags_of_agents_that_end_together(ends, expected):
 
 
 @pytest.mark.parametrize(
-    ("first", "last"), itertools.product(("term", "trunc"), repeat=2)
+    ("first", "last"), list(itertools.product(("term", "trunc"), repeat=2))
 )
 def test_the_last_agent_alive_decides(first, last):
     env = TeamEnv(ScriptedEnv([{"a0": first}, {}, {"a1": last}]))

@@ -1,0 +1,316 @@
+"""The training loop: determinism, schedules, exact resume, safe checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import rllib_risk
+from rllib_risk.algorithms import ALGORITHMS, config_class
+from rllib_risk.core.algorithm import TeamAlgorithm
+from rllib_risk.core.checkpoint import CheckpointError, newest_intact
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+SMALL = {
+    "batch_size_episodes": 8,
+    "learning_starts_episodes": 8,
+    "hidden_size": 16,
+    "epsilon_anneal_env_steps": 1000,
+    "target_update_interval_episodes": 20,
+}
+
+
+def small_config(name, **training):
+    config = config_class(name)()
+    config.environment("macn", env_config={"episode_limit": 20})
+    config.env_runners(num_envs_per_env_runner=4).debugging(seed=3)
+    config.training(**SMALL)
+    if name in ("RMIX", "RDN"):
+        config.training(
+            num_atoms=10, qr_gate="step", qr_start_step=50, qr_interval=30
+        )
+    config.training(**training)
+    config.min_sample_timesteps_per_iteration = 60
+    config.evaluation_duration = 3
+    return config
+
+
+def fingerprint(algorithm: TeamAlgorithm) -> bytes:
+    """Every bit that a run depends on: parameters, moments, replay, counters."""
+    policy = algorithm.team_policy
+    parts = [p.detach().numpy() for p in policy.network.parameters()]
+    parts += [p.detach().numpy() for p in policy.target_network.parameters()]
+    for optimizer in policy._optimizers:
+        for entries in optimizer.state_dict()["state"].values():
+            parts += [np.asarray(entries[key]) for key in sorted(entries)]
+    parts += list(algorithm.replay.state_arrays().values())
+    counters = json.dumps(
+        {k: v for k, v in sorted(algorithm._counters.items())}, default=str
+    )
+    return b"".join(np.ascontiguousarray(p).tobytes() for p in parts) + bytes(
+        counters, "utf8"
+    )
+
+
+LOGGED = ("epsilon", "learner", "num_updates_lifetime", "num_episodes_lifetime")
+
+
+def logged(result):
+    evaluation = {
+        k: v for k, v in result["evaluation"].items() if not isinstance(v, dict)
+    }
+    sampled = {
+        k: result["env_runners"][k]
+        for k in ("episode_return_mean", "episode_len_mean", "num_episodes")
+        if k in result["env_runners"]
+    }
+    return {k: result[k] for k in LOGGED} | evaluation | sampled
+
+
+DETERMINISM = """
+import hashlib, sys
+sys.path.insert(0, {tests!r})
+import ray, rllib_risk
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+rllib_risk.register()
+from test_algorithm import small_config, fingerprint
+algorithm = small_config({name!r}).build_algo()
+for _ in range(3):
+    algorithm.train()
+print("HASH", hashlib.sha256(fingerprint(algorithm)).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("name", ["RMIX", "QMIX"])
+def test_two_processes_with_one_seed_are_identical(name):
+    # R10, with different hash seeds.
+    code = DETERMINISM.format(tests=str(Path(__file__).parent), name=name)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for hash_seed in (0, 1)
+    ]
+    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    hashes = [line for out in outputs for line in out.splitlines() if "HASH" in line]
+    assert len(hashes) == 2 and hashes[0] == hashes[1]
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_stopping_and_resuming_changes_nothing(name, tmp_path):
+    # R13: six iterations against three, a checkpoint, a new algorithm, three more.
+    straight = small_config(name).build_algo()
+    results = [straight.train() for _ in range(6)]
+    first = small_config(name).build_algo()
+    for _ in range(3):
+        first.train()
+    first.save_checkpoint(str(tmp_path))
+    first.stop()
+    resumed = rllib_risk.load(tmp_path)
+    assert type(resumed).__name__ == name
+    again = [resumed.train() for _ in range(3)]
+    assert fingerprint(resumed) == fingerprint(straight)
+    for a, b in zip(again, results[3:], strict=True):
+        assert a["training_iteration"] == b["training_iteration"]
+        np.testing.assert_equal(logged(a), logged(b))
+    straight.stop()
+    resumed.stop()
+
+
+def test_evaluation_of_a_checkpoint_repeats_the_logged_one(tmp_path):
+    algorithm = small_config("RMIX").build_algo()
+    logged_evaluation = algorithm.train()["evaluation"]
+    algorithm.save_checkpoint(str(tmp_path))
+    algorithm.stop()
+    loaded = rllib_risk.load(tmp_path)
+    evaluation = loaded.evaluate_episodes(3)
+    for key in ("return_mean", "return_cvar_10", "success_rate", "risk_level_mean"):
+        assert evaluation[key] == logged_evaluation[key], key
+    loaded.stop()
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory, ray_local):
+    """Two checkpoints of one run: after one and after two iterations."""
+    root = tmp_path_factory.mktemp("trial")
+    algorithm = small_config("QMIX").build_algo()
+    for index in range(2):
+        algorithm.train()
+        folder = root / f"checkpoint_{index:06d}"
+        folder.mkdir()
+        algorithm.save_checkpoint(str(folder))
+    algorithm.stop()
+    return root
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["no manifest", "short replay", "missing file", "changed config", "empty manifest"],
+)
+def test_a_checkpoint_cut_short_gives_way_to_the_one_before(
+    checkpoints, tmp_path, damage
+):
+    root = tmp_path / "trial"
+    shutil.copytree(checkpoints, root)
+    last, before = root / "checkpoint_000001", root / "checkpoint_000000"
+    if damage == "no manifest":
+        (last / "manifest.json").unlink()
+    elif damage == "short replay":
+        data = (last / "replay.safetensors").read_bytes()
+        (last / "replay.safetensors").write_bytes(data[: len(data) // 2])
+    elif damage == "missing file":
+        (last / "policy.safetensors").unlink()
+    elif damage == "changed config":
+        text = (last / "config.json").read_text().replace("QMIX", "VDN")
+        (last / "config.json").write_text(text)
+    else:
+        (last / "manifest.json").write_text("")
+    assert newest_intact(last) == before
+    algorithm = rllib_risk.load(last)
+    assert algorithm.iteration == 1
+    algorithm.stop()
+    (before / "state.json").unlink()
+    with pytest.raises(CheckpointError, match="checkpoint_000001"):
+        rllib_risk.load(last)
+
+
+def rehash(folder):
+    import hashlib
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in manifest["sha256"]:
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        manifest["sha256"][name] = digest
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+class Canary:
+    """Unpickling this writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.write_text, (Path(self.path), "executed")
+
+
+@pytest.mark.parametrize("name", ["policy", "optimizers", "replay"])
+def test_a_pickle_in_a_checkpoint_is_refused_and_not_run(checkpoints, tmp_path, name):
+    # R25, with checksums that match.
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoints / "checkpoint_000001", folder)
+    canary = tmp_path / "canary"
+    payload = pickle.dumps(Canary(str(canary)))
+    (folder / f"{name}.safetensors").write_bytes(payload)
+    rehash(folder)
+    with pytest.raises(CheckpointError, match=name):
+        rllib_risk.load(folder)
+    assert not canary.exists()
+
+
+def test_a_checkpoint_cannot_name_a_foreign_class(checkpoints, tmp_path):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoints / "checkpoint_000001", folder)
+    record = json.loads((folder / "config.json").read_text())
+    record["config_class"] = "subprocess:Popen"
+    (folder / "config.json").write_text(json.dumps(record))
+    rehash(folder)
+    with pytest.raises(CheckpointError, match="no TeamConfig"):
+        rllib_risk.load(folder)
+
+
+def test_a_checkpoint_of_another_shape_is_refused(checkpoints):
+    algorithm = small_config("QMIX", hidden_size=8).build_algo()
+    before = fingerprint(algorithm)
+    with pytest.raises(CheckpointError, match=r"shape"):
+        algorithm.load_checkpoint(str(checkpoints / "checkpoint_000001"))
+    assert fingerprint(algorithm) == before
+    algorithm.stop()
+
+
+def test_target_network_is_copied_every_so_many_episodes():
+    # Fact 31: equal right after the copy, different one step later.
+    config = small_config("VDN", updates_per_episode=0.25)
+    config.training(target_update_interval_episodes=12)
+    algorithm = config.build_algo()
+    policy = algorithm.team_policy
+    copied = []
+    for _ in range(10):  # rounds of 4 episodes with one update each
+        algorithm.training_step()
+        online, target = policy.network.parameters(), policy.target_network.parameters()
+        copied.append(all(torch.equal(a, b) for a, b in zip(online, target)))
+    # Learning starts at 8 episodes, and online differs from then on. 12 episodes after
+    # the (initial) copy at 0 comes the first, in round 3; then rounds 6 and 9.
+    assert copied == [True, False, True] + [False, False, True] * 2 + [False]
+    algorithm.stop()
+
+
+def test_one_update_per_episode_from_the_32nd_on():
+    # Fact 31, PyMARL's protocol with one environment.
+    config = config_class("VDN")().environment("macn").debugging(seed=0)
+    algorithm = config.training(hidden_size=4).build_algo()
+    counts = []
+    for _ in range(34):
+        algorithm.training_step()
+        counts.append(algorithm._counters["num_updates_lifetime"])
+    assert counts == [0] * 31 + [1, 2, 3]
+    algorithm.stop()
+
+
+def test_quantile_steps_keep_their_interval_and_their_gate():
+    # Fact 16, strict inequalities: over the threshold, more than qr_start_step.
+    config = small_config("RMIX", qr_gate="winrate", qr_interval=10)
+    algorithm = config.build_algo()
+    algorithm._counters["num_env_steps_sampled"] = 100
+    for rate, due in ((None, False), (0.35, False), (0.36, True)):
+        algorithm._last_qr, algorithm._success_rate = 0, rate
+        assert algorithm._quantile_step_is_due() is due
+    algorithm._counters["num_env_steps_sampled"] = 109
+    assert not algorithm._quantile_step_is_due()
+    algorithm._counters["num_env_steps_sampled"] = 110
+    assert algorithm._quantile_step_is_due()
+    algorithm.stop()
+    algorithm = small_config("RMIX", qr_start_step=50).build_algo()
+    algorithm._counters["num_env_steps_sampled"] = 50
+    assert not algorithm._quantile_step_is_due()
+    algorithm._counters["num_env_steps_sampled"] = 51
+    assert algorithm._quantile_step_is_due()
+    algorithm.stop()
+
+
+def test_a_run_without_a_seed_reports_the_one_it_drew():
+    config = small_config("VDN")
+    config.seed = None
+    algorithm = config.build_algo()
+    assert isinstance(algorithm.train()["seed"], int)
+    algorithm.stop()
+
+
+def test_rllibs_own_sampler_accepts_the_policy():
+    from ray.rllib.evaluation.rollout_worker import RolloutWorker
+
+    config = small_config("RMIX")
+    config.env_runner_cls = RolloutWorker
+    config.rollout_fragment_length = 50
+    algorithm = config.build_algo()
+    worker = algorithm.env_runner
+    batch = worker.sample()
+    assert batch.env_steps() == 200
+    actions = batch["default_policy"]["actions"] if hasattr(
+        batch, "policy_batches"
+    ) else batch["actions"]
+    assert actions.shape == (200, 2) and actions.max() < 4
+    algorithm.stop()

@@ -1,0 +1,178 @@
+"""Remote runners: sampling, evaluation, and what happens when something dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rllib_risk.algorithms import config_class
+from rllib_risk.env_wrappers.errors import EnvFailedError, NonFiniteError
+
+sys.path.insert(0, str(Path(__file__).parent))
+FACTORY = "faulty_envs:Walk"
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def importable():
+    """Remote workers must find ``faulty_envs`` too."""
+    old = os.environ.get("PYTHONPATH")
+    here = str(Path(__file__).parent)
+    os.environ["PYTHONPATH"] = here + (os.pathsep + old if old else "")
+    yield
+    os.environ["PYTHONPATH"] = old or ""
+
+
+def walk_config(runners=0, envs=2, **env_kwargs):
+    env_config = {"factory": FACTORY, "kwargs": env_kwargs}
+    return small_config("pettingzoo", env_config, runners, envs)
+
+
+def macn_config(runners=0, envs=2, **env_config):
+    return small_config("macn", {"episode_limit": 20, **env_config}, runners, envs)
+
+
+def small_config(env, env_config, runners, envs):
+    config = config_class("VDN")().environment(env, env_config=env_config)
+    config.env_runners(num_env_runners=runners, num_envs_per_env_runner=envs)
+    config.training(batch_size_episodes=4, learning_starts_episodes=4)
+    config.training(updates_per_episode=0.25, hidden_size=8)
+    config.min_sample_timesteps_per_iteration = 100
+    config.evaluation_duration = 4
+    return config.debugging(seed=7)
+
+
+def parameters(algorithm):
+    network = algorithm.team_policy.network
+    return np.concatenate([p.detach().numpy().ravel() for p in network.parameters()])
+
+
+def test_two_runners_give_the_same_episodes_every_time():
+    # R11: the seed, the runner's index and the number of the round fix an episode.
+    runs = []
+    for _ in range(2):
+        algorithm = macn_config(runners=2).build_algo()
+        for _ in range(2):
+            algorithm.train()
+        runs.append(parameters(algorithm))
+        algorithm.stop()
+    np.testing.assert_array_equal(runs[0], runs[1])
+
+
+@pytest.mark.parametrize(
+    ("runners", "envs"), [(0, 1), (0, 8), (1, 8), (2, 1), (2, 5), (3, 7)]
+)
+def test_evaluation_plays_exactly_32_episodes(runners, envs):
+    # R29. Four of the runners' shares are uneven: 32 / 3, and 32 / 5 per environment.
+    config = macn_config(envs=envs)
+    config.evaluation(evaluation_num_env_runners=runners, evaluation_duration=32)
+    algorithm = config.build_algo()
+    results = [algorithm.evaluate_episodes(32) for _ in range(2)]
+    assert [r["episodes"] for r in results] == [32, 32]
+    assert results[0]["returns"] == results[1]["returns"]
+    assert algorithm.evaluate()["episodes"] == 32
+    algorithm.stop()
+
+
+def test_evaluation_does_not_depend_on_how_it_is_split():
+    returns = []
+    for runners, envs in ((0, 3), (2, 2)):
+        config = macn_config(envs=envs, reward_noise_std=1.0)
+        config.evaluation(evaluation_num_env_runners=runners)
+        algorithm = config.build_algo()
+        returns.append(algorithm.evaluate_episodes(9)["returns"])
+        algorithm.stop()
+    # Each episode has its own noise, and the same one however it was scheduled.
+    assert len(set(returns[0])) == 9
+    np.testing.assert_allclose(returns[0], returns[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_killed_runner_is_replaced(overlap):
+    # R17, kill -9 of a sampling runner and of an evaluating one.
+    config = walk_config(runners=2)
+    config.evaluation(evaluation_num_env_runners=2)
+    config.training(overlap_sampling=overlap)
+    algorithm = config.build_algo()
+    algorithm.train()
+    groups = (algorithm.env_runner_group, algorithm.eval_env_runner_group)
+    for group in groups:
+        pids = group.foreach_env_runner(lambda w: os.getpid(), local_env_runner=False)
+        os.kill(pids[0], signal.SIGKILL)
+    for _ in range(2):
+        result = algorithm.train()
+        assert result["evaluation"]["episodes"] == 4
+        assert result["num_env_steps_sampled_lifetime"] > 0
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        algorithm.train()
+        if all(g.num_healthy_remote_env_runners() == 2 for g in groups):
+            break
+    assert [g.num_healthy_remote_env_runners() for g in groups] == [2, 2]
+    algorithm.stop()
+
+
+@pytest.mark.parametrize("runners", [0, 2])
+def test_crashing_environments_cost_only_their_episodes(runners):
+    # R14: one step in a thousand and one reset in a hundred fail. An episode that got
+    # into the replay lasted 5 steps at reward 1, whatever crashed around it.
+    config = walk_config(runners=runners, envs=8, step_crash=1e-3, reset_crash=1e-2)
+    config.min_sample_timesteps_per_iteration = 5000
+    algorithm = config.build_algo()
+    for _ in range(4):
+        result = algorithm.train()
+    assert result["num_env_steps_sampled_lifetime"] >= 20_000
+    for episode in algorithm.replay._episodes:
+        assert len(episode) == 5 and episode.episode_return == 5.0
+        np.testing.assert_allclose(episode.obs[:, 0, 0], np.arange(6) / 10, atol=1e-6)
+    assert result["num_env_crashes_lifetime"] > 0
+    algorithm.stop()
+
+
+@pytest.mark.parametrize("runners", [0, 1])
+def test_an_environment_that_never_resets_stops_the_run(runners):
+    # R15: three attempts, then one error that names env, attempts and root cause.
+    start = time.monotonic()
+    config = walk_config(runners=runners, never_resets=True)
+    algorithm = config.build_algo()
+    with pytest.raises(EnvFailedError, match=r"pettingzoo.*3 times.*does not answer"):
+        algorithm.train()
+    algorithm.stop()
+    assert time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize("runners", [0, 1])
+def test_an_environment_that_stops_resetting_stops_the_run(runners):
+    config = walk_config(runners=runners, resets_until_it_breaks=10)
+    start = time.monotonic()
+    algorithm = config.build_algo()
+    with pytest.raises(EnvFailedError, match=r"pettingzoo.*3 times.*does not answer"):
+        for _ in range(20):
+            algorithm.train()
+    algorithm.stop()
+    assert time.monotonic() - start < 60
+
+
+def test_nan_is_named_and_never_stored():
+    # R20.
+    algorithm = walk_config(nan_at=3).build_algo()
+    with pytest.raises(NonFiniteError, match="pettingzoo"):
+        algorithm.train()
+    assert len(algorithm.replay) == 0
+    algorithm.stop()
+
+
+def test_nan_may_cost_the_episode_instead():
+    # The agents of one environment in two meet the NaN; the other's episodes are kept.
+    config = walk_config(envs=4, nan_in_odd_episodes=True)
+    algorithm = config.training(on_nonfinite="skip_episode").build_algo()
+    result = algorithm.train()
+    assert result["num_env_crashes_lifetime"] > 0
+    assert all(np.isfinite(e.obs).all() for e in algorithm.replay._episodes)
+    algorithm.stop()

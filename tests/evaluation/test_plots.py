@@ -1,0 +1,102 @@
+"""Figures and summary tables from result folders."""
+
+import csv
+import io
+import math
+
+import pytest
+from rich.console import Console
+from test_results import write_trial
+
+from rllib_risk.evaluation.plots import (
+    plot_results,
+    run_plot_command,
+    summarise_results,
+)
+from rllib_risk.evaluation.results import ResultsError
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Three seeds of ``rmix``, two of them solved (-7), and one run of ``qmix``."""
+    write_trial(tmp_path / "rmix" / "t0", [(10, -50.0), (20, -7.0)], {"seed": 0})
+    write_trial(
+        tmp_path / "rmix" / "t1",
+        [(10, -60.0), (20, -9.0), (30, -8.0), (40, -7.0)],
+        {"seed": 1},
+    )
+    write_trial(tmp_path / "rmix" / "t2", [(10, -90.0), (40, -30.0)], {"seed": 2})
+    write_trial(tmp_path / "qmix" / "t0", [(10, -200.0), (40, -100.0)], {"seed": 0})
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "head"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")]
+)
+def test_figure_and_numbers_are_written(results, suffix, head):
+    out = results / "figures" / f"curves{suffix}"
+    assert plot_results([results], out, title="MACN", threshold=-7.0) == out
+    assert out.read_bytes().startswith(head)
+    with out.with_suffix(".csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    # Four points for rmix (its longest run), two for qmix.
+    assert [row["group"] for row in rows] == ["qmix"] * 2 + ["rmix"] * 4
+    last = rows[-1]
+    assert float(last["num_env_steps_sampled_lifetime"]) == 40
+    # The solved run keeps -7 up to x = 40: (-7 - 7 - 30) / 3.
+    assert float(last["evaluation/return_mean iqm"]) == pytest.approx(-44 / 3)
+    assert (last["ci95_low"], last["ci95_high"], last["runs"]) == ("-30", "-7", "3")
+
+
+def test_a_solved_run_is_said_to_keep_its_last_value(results):
+    out = plot_results([results / "rmix"], results / "curves.svg", y_min=-100.0)
+    # Matplotlib writes each text as a comment beside its glyphs.
+    text = out.read_text()
+    assert "A run that ended early keeps its last value." in text
+    assert "<!-- rmix (3 seeds) -->" in text
+
+
+def test_other_suffixes_are_refused_before_anything_is_written(results):
+    with pytest.raises(ResultsError, match=r"must end in one of .pdf, .png, .svg"):
+        plot_results([results], results / "curves.gif")
+    assert not (results / "curves.csv").exists()
+
+
+def test_summary_counts_the_runs_that_reached_the_threshold(results):
+    qmix, rmix = summarise_results([results], threshold=-7.0)
+    assert (qmix.label, qmix.num_runs, qmix.num_reached) == ("qmix", 1, 0)
+    assert all(math.isnan(v) for v in (*qmix.x_to_threshold, *qmix.seconds))
+    assert qmix.final == (-100.0, -100.0, -100.0)
+    assert (rmix.num_runs, rmix.num_reached) == (3, 2)
+    # Reached at 20 and 40: mean 30, standard deviation sqrt((10^2 + 10^2) / 1).
+    assert rmix.x_to_threshold == pytest.approx((30.0, math.sqrt(200.0), 20.0, 40.0))
+    assert rmix.seconds == pytest.approx((0.3, math.sqrt(200.0) / 100))
+    assert rmix.final[0] == pytest.approx(-44 / 3)
+
+
+def test_summary_without_threshold_takes_whole_runs(results):
+    _, rmix = summarise_results([results])
+    assert rmix.num_reached is None
+    assert math.isnan(rmix.x_to_threshold[0])
+    # The runs end after 0.2, 0.4 and 0.4 seconds.
+    assert rmix.seconds[0] == pytest.approx(1.0 / 3.0)
+
+
+def test_the_command_prints_a_table_and_writes_three_files(results):
+    console = Console(file=io.StringIO(), width=200)
+    files = run_plot_command([results], results / "curves.png", console, threshold=-7.0)
+    assert [file.name for file in files] == ["curves.png", "curves.csv", "curves.md"]
+    assert all(file.stat().st_size > 0 for file in files)
+    screen = console.file.getvalue()
+    markdown = files[2].read_text()
+    for text in (screen, markdown):
+        assert "2 of 3" in text
+        assert "30 ± 14" in text
+        assert "-14.67 [-30, -7]" in text
+    assert markdown.splitlines()[2].startswith("| qmix | 0 of 1 | – | – | – |")
+
+
+def test_the_command_without_threshold(results):
+    console = Console(file=io.StringIO(), width=200)
+    files = run_plot_command([results], results / "curves.png", console)
+    assert "| rmix | 3 |" in files[2].read_text()

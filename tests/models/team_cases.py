@@ -1,0 +1,53 @@
+"""Networks and inputs that the tests of the models share."""
+
+import torch
+
+from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig, TeamSizes
+
+
+def make_network(
+    seed=0, *, num_agents=3, num_actions=4, obs_size=5, state_size=6, spread=0.5, **keys
+):
+    """A network with larger parameters than a fresh one, so that levels differ."""
+    torch.manual_seed(seed)
+    config = TeamNetworkConfig(**{"hidden_size": 16, **keys})
+    sizes = TeamSizes(num_agents, num_actions, obs_size, state_size)
+    network = TeamNetwork(sizes, config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, spread)
+    return network
+
+
+def make_inputs(network, *, episodes=3, steps=5, seed=0):
+    """Observations [B, T, N, D], states [B, T, S], actions [B, T, N], masks."""
+    sizes = network.sizes
+    generator = torch.Generator().manual_seed(seed)
+    lead = (episodes, steps)
+
+    def normal(*shape):
+        return torch.randn(*lead, *shape, generator=generator)
+
+    obs = normal(sizes.num_agents, sizes.obs_size)
+    state = normal(sizes.state_size)
+    actions = torch.randint(
+        sizes.num_actions, (*lead, sizes.num_agents), generator=generator
+    )
+    mask = normal(sizes.num_agents, sizes.num_actions) > 0
+    mask.scatter_(-1, actions.unsqueeze(-1), True)  # at least one is available
+    dtype = next(network.parameters()).dtype
+    return obs.to(dtype), state.to(dtype), actions, mask.to(torch.uint8)
+
+
+def unroll(network, obs, actions):
+    return network.unroll(network.inputs(obs, actions[:, :-1]))
+
+
+def all_utilities(network, unrolled):
+    """Utilities of all actions, [B, T, N, A]."""
+    atoms = network.atoms(unrolled.features)
+    return network.risk.of_all_actions(atoms, unrolled.level_logits)
+
+
+def gradients(module):
+    return {name: p.grad for name, p in module.named_parameters()}

@@ -1,0 +1,80 @@
+"""Encoder and head of one agent."""
+
+import pytest
+import torch
+from torch import nn
+
+from rllib_risk.models.agent import AgentNetwork, Encoder
+
+
+def agent(num_atoms, *, recurrent=True, seed=0):
+    torch.manual_seed(seed)
+    return AgentNetwork(7, 4, num_atoms, 16, recurrent, None)
+
+
+def test_number_of_parameters():
+    # 64 * 15 + 64 in, a GRU of 2 * 3 * 64 * 64 + 2 * 3 * 64 = 24 960, 64 * 4 + 4 out:
+    # 9 + 4 + 2 = 15 inputs, 4 actions, 1 atom.
+    network = AgentNetwork(15, 4, 1, 64, True, None)
+    assert sum(p.numel() for p in network.parameters()) == 26_244
+    # Without memory 64 * 64 + 64 stands in the place of the GRU.
+    network = AgentNetwork(15, 4, 1, 64, False, None)
+    assert sum(p.numel() for p in network.parameters()) == 26_244 - 24_960 + 4_160
+
+
+@pytest.mark.parametrize("recurrent", [True, False])
+def test_encoder_step_by_step(recurrent):
+    torch.manual_seed(0)
+    encoder = Encoder(7, 16, recurrent)
+    inputs = torch.randn(5, 9, 7)
+    features, last = encoder(inputs, None)
+    hidden = torch.zeros(5, 16)
+    for t in range(9):
+        step, hidden = encoder(inputs[:, t : t + 1], hidden)
+        torch.testing.assert_close(step[:, 0], features[:, t])
+    torch.testing.assert_close(hidden, last)
+    # Starting in the middle, from the state that was reached there.
+    _, middle = encoder(inputs[:, :4], None)
+    rest, _ = encoder(inputs[:, 4:], middle)
+    torch.testing.assert_close(rest, features[:, 4:])
+
+
+def test_encoder_is_a_linear_layer_and_a_gru_cell():
+    torch.manual_seed(1)
+    encoder = Encoder(7, 16, True)
+    cell = nn.GRUCell(16, 16)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    cell.load_state_dict(
+        {name: getattr(encoder.body, f"{name}_l0").detach() for name in names}
+    )
+    inputs = torch.randn(2, 4, 7)
+    features, _ = encoder(inputs, None)
+    hidden = torch.zeros(2, 16)
+    for t in range(4):
+        hidden = cell(torch.relu(encoder.fc1(inputs[:, t])), hidden)
+        torch.testing.assert_close(features[:, t], hidden)
+
+
+@pytest.mark.parametrize("num_atoms", [1, 2, 10])
+@pytest.mark.parametrize("chosen", ["all", "one", "none"])
+def test_atoms_of_is_a_gather_of_atoms(num_atoms, chosen):
+    network = agent(num_atoms)
+    features = torch.randn(3, 5, 2, 16, requires_grad=True)
+    actions = torch.randint(4, (3, 5, 2))
+    if chosen == "one":
+        actions = torch.full_like(actions, 2)  # the others' groups are empty
+    if chosen == "none":
+        features, actions = features[:0], actions[:0]
+    got = network.atoms_of(features, actions)
+    index = actions[..., None, None].expand(*actions.shape, 1, num_atoms)
+    expected = network.atoms(features).gather(-2, index).squeeze(-2)
+    assert got.shape == (*actions.shape, num_atoms)
+    torch.testing.assert_close(got, expected)
+    weight = torch.randn_like(got)
+    wanted = [features, *network.head.parameters()]
+    for left, right in zip(
+        torch.autograd.grad((got * weight).sum(), wanted),
+        torch.autograd.grad((expected * weight).sum(), wanted),
+        strict=True,
+    ):
+        torch.testing.assert_close(left, right)

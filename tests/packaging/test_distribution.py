@@ -1,0 +1,92 @@
+"""The wheel holds what an installed user needs, and the pins fit the ranges."""
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import rllib_risk
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from a copy so that nothing is left in the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(
+        ROOT / "rllib_risk",
+        folder / "rllib_risk",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    # Found by a careless discovery, these would end up beside the package.
+    for name in ("tests", "benchmarks"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "."],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = (folder / "dist").glob("*.whl")
+    with zipfile.ZipFile(file) as archive:
+        yield archive
+
+
+def test_every_module_and_data_file_is_in_the_wheel(wheel):
+    package = ROOT / "rllib_risk"
+    suffixes = {".md", ".py", ".typed", ".yaml"}
+    expected = {
+        str(file.relative_to(ROOT))
+        for file in package.rglob("*")
+        if file.suffix in suffixes
+    }
+    assert "rllib_risk/py.typed" in expected
+    assert any(name.endswith("rmix/macn-4x7.yaml") for name in expected)
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert packed == expected
+
+
+def test_the_wheel_brings_the_commands_and_the_licence(wheel):
+    info = f"rllib_risk-{rllib_risk.__version__}.dist-info"
+    commands = wheel.read(f"{info}/entry_points.txt").decode()
+    assert "rllib = rllib_risk.cli.main:main" in commands
+    assert "rllib-risk = rllib_risk.cli.main:main" in commands
+    assert b"Apache License" in wheel.read(f"{info}/licenses/LICENSE")
+
+
+def test_one_version_everywhere():
+    (version,) = re.findall(r'^version = "(.+)"$', PYPROJECT, re.MULTILINE)
+    assert rllib_risk.__version__ == version
+
+
+def requirements(key):
+    """The requirements listed under this key of pyproject.toml."""
+    # Python 3.10 has no TOML reader, and the lists hold one or more plain strings.
+    block = re.search(rf"^{key} = \[(.*?)\]$", PYPROJECT, re.MULTILINE | re.DOTALL)
+    return [Requirement(text) for text in re.findall(r'"([^"]+)"', block[1])]
+
+
+def test_pins_lie_within_the_ranges():
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    pins = {canonicalize_name(name): version for name, version in pins.items()}
+    needed = requirements("dependencies") + requirements("dev")
+    assert {"ray", "torch", "pytest"} <= {need.name for need in needed}
+    for need in needed:
+        version = pins[canonicalize_name(need.name)]
+        assert need.specifier.contains(version, prereleases=True), need
+    local = [name for name, version in pins.items() if "+" in version]
+    assert local == [], "a local version exists on one machine only"

@@ -1,0 +1,154 @@
+"""Imports run one way, and importing the package is light (R40)."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "rllib_risk"
+NAME = PACKAGE.name
+# What each part must not import from this package, at module level or in a function.
+FORBIDDEN_PARTS = {
+    "ops": {
+        "algorithms",
+        "cli",
+        "config",
+        "core",
+        "env_wrappers",
+        "evaluation",
+        "models",
+        "offline",
+    },
+    "config": {
+        "algorithms",
+        "cli",
+        "core",
+        "env_wrappers",
+        "evaluation",
+        "models",
+        "offline",
+    },
+    "models": {"algorithms", "cli", "core"},
+    "core": {"algorithms", "cli"},
+    "algorithms": {"cli"},
+    "env_wrappers": {"algorithms", "cli", "core", "models"},
+    "offline": {"algorithms", "cli"},
+    "evaluation": {"algorithms", "cli", "core", "models"},
+}
+# Packages that a part must not import at all, and those it must not import when it is
+# itself imported.
+FORBIDDEN_PACKAGES = {"ops": {"ray"}}
+FORBIDDEN_AT_IMPORT = {
+    "config": {"ray", "torch"},
+    "evaluation": {"matplotlib", "PIL", "ray", "torch"},
+    "env_wrappers": {"ray", "torch"},
+}
+
+
+def imported(source: str, package: str, at_import: bool = False) -> set[str]:
+    """Full names of the modules that this source imports.
+
+    Args:
+        source: Python source.
+        package: Full name of the package that holds it, for relative imports.
+        at_import: True for what runs on import alone: not what functions import, nor
+            what stands under ``if TYPE_CHECKING``.
+    """
+    names: set[str] = set()
+    nodes: list[ast.AST] = [ast.parse(source)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            # `from rllib_risk import core` names a module after the import.
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+        if at_import:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+                continue
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                nodes += node.orelse
+                continue
+        nodes += ast.iter_child_nodes(node)
+    return names
+
+
+def violations(part: str, *, internal: set[str], external: set[str], at_import: bool):
+    """Imports in a part of the package that it must not have, as ``file: name``."""
+    found = []
+    for file in sorted((PACKAGE / part).rglob("*.py")):
+        package = ".".join(file.relative_to(PACKAGE.parent).parent.parts)
+        for name in sorted(imported(file.read_text("utf-8"), package, at_import)):
+            top, *rest = name.split(".")
+            if top in external or (top == NAME and rest and rest[0] in internal):
+                found.append(f"{file.relative_to(PACKAGE)}: {name}")
+    return found
+
+
+def test_the_check_reads_every_form_of_import():
+    source = (
+        "import ray.tune as tune\n"
+        "from .statistics import iqm\n"
+        "from ..core import policy\n"
+        "if TYPE_CHECKING:\n"
+        "    import torch\n"
+        "def f():\n"
+        "    from rllib_risk import models\n"
+    )
+    at_import = {
+        "ray.tune",
+        "rllib_risk.evaluation.statistics.iqm",
+        "rllib_risk.core.policy",
+    }
+    package = "rllib_risk.evaluation"
+    assert imported(source, package, at_import=True) == at_import
+    everything = at_import | {"torch", "rllib_risk.models"}
+    assert imported(source, package) == everything
+
+
+@pytest.mark.parametrize("part", sorted(FORBIDDEN_PARTS))
+def test_imports_run_one_way(part):
+    found = violations(
+        part,
+        internal=FORBIDDEN_PARTS[part],
+        external=FORBIDDEN_PACKAGES.get(part, set()),
+        at_import=False,
+    )
+    assert found == []
+
+
+@pytest.mark.parametrize("part", sorted(FORBIDDEN_AT_IMPORT))
+def test_heavy_packages_are_imported_when_needed(part):
+    found = violations(
+        part, internal=set(), external=FORBIDDEN_AT_IMPORT[part], at_import=True
+    )
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("rllib_risk", {"gymnasium", "matplotlib", "ray", "smac", "torch", "wandb"}),
+        ("rllib_risk.config.schema", {"matplotlib", "ray", "smac", "torch", "wandb"}),
+        ("rllib_risk.evaluation.plots", {"matplotlib", "ray", "torch", "wandb"}),
+        ("rllib_risk.evaluation.rendering", {"PIL", "ray", "torch"}),
+    ],
+)
+def test_import_is_light(module, heavy):
+    code = f"import {module}, json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    loaded = {name.split(".")[0] for name in json.loads(done.stdout)}
+    assert loaded & heavy == set()
