@@ -6,6 +6,13 @@ package is light: neither Ray nor torch is loaded before something needs them.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rllib_risk.core.algorithm import TeamAlgorithm
+
 __version__ = "0.1.0"
 
 __all__ = ["__version__", "load", "register"]
@@ -22,7 +29,7 @@ def register() -> None:
     register_model()
 
 
-def load(path):  # type: ignore[no-untyped-def]
+def load(path: str | Path) -> TeamAlgorithm:
     """Loads a checkpoint, ready to evaluate or to go on training.
 
     Args:

@@ -1,10 +1,9 @@
 """RMIX: Qiu et al., "RMIX: Learning Risk-Sensitive Policies for Cooperative
 Reinforcement Learning Agents", NeurIPS 2021.
 
-Idea: every agent learns a return distribution; acts on its CVaR rather than its mean, at
-a risk level that a predictor chooses per agent and step; and the CVaR values, not the
-means, are mixed monotonically into the team's value, so that the joint argmax is each
-agent's own argmax.
+Idea: every agent learns a return distribution and acts on its CVaR, not on its mean, at
+a risk level that a predictor chooses per agent and step; the CVaR values are mixed
+monotonically into the team's value, so that the joint argmax is each agent's own.
 
 Equations (``M`` atoms, ``K`` levels, numbers of the paper):
 

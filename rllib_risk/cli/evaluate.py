@@ -27,7 +27,6 @@ A checkpoint of this package's algorithms holds no code. One of RLlib's own algo
 is a set of Python pickles, which run code when they are loaded: evaluate only those
 that you trust, and name the algorithm with --algo.
 """
-_FRAME_MS = 200
 
 
 def evaluate(
@@ -61,7 +60,8 @@ def evaluate(
         typer.Option("--render", help="Render the first episode to episode.gif."),
     ] = False,
     render_out: Annotated[
-        Path | None, typer.Option("--render-out", help="Render it to this .gif file.")
+        Path | None,
+        typer.Option("--render-out", help="Render it to this file (.gif or .png)."),
     ] = None,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Show Ray's output.")
@@ -79,7 +79,9 @@ def evaluate(
         out.write_text(text + "\n")
         note(f"Wrote {out}")
     if render_out is not None:
-        save_gif(frames, render_out)
+        from rllib_risk.evaluation.rendering import save_frames
+
+        save_frames(frames, render_out)
         note(f"Wrote {render_out} ({len(frames)} frames)")
     if as_json:
         say(text)
@@ -92,8 +94,8 @@ def _check_outputs(out: Path | None, render_out: Path | None) -> None:
     for path in (out, render_out):
         if path is not None and not path.resolve().parent.is_dir():
             raise ConfigError(f"there is no folder {path.resolve().parent}.")
-    if render_out is not None and render_out.suffix != ".gif":
-        raise ConfigError(f"--render-out: must end in .gif, not {render_out.name}.")
+    if render_out is not None and render_out.suffix not in (".gif", ".png"):
+        raise ConfigError(f"--render-out: {render_out.name} must end in .gif or .png.")
 
 
 def run_evaluation(
@@ -217,19 +219,3 @@ def print_table(result: Mapping[str, Any]) -> None:
             continue
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
         say(f"{key:<22} {shown:>12}")
-
-
-def save_gif(frames: list[Any], path: Path) -> None:
-    """Writes frames ``uint8 [height, width, 3]`` as an animation.
-
-    Raises:
-        ConfigError: If there are no frames: the environment does not render.
-    """
-    from PIL import Image
-
-    if not frames:
-        raise ConfigError("--render: the environment gave no frames.")
-    images = [Image.fromarray(frame) for frame in frames]
-    images[0].save(
-        path, save_all=True, append_images=images[1:], duration=_FRAME_MS, loop=0
-    )

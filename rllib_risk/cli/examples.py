@@ -44,7 +44,8 @@ def list_command(
 
     names = [n for n in list_examples() if not filter_text or filter_text in n]
     if not names:
-        raise ConfigError(f"no example's name contains '{filter_text}'.")
+        what = f"whose name contains '{filter_text}'" if filter_text else "installed"
+        raise ConfigError(f"there is no example {what}.")
     table = Table("name", "what it is", box=None, pad_edge=False)
     for name in names:
         table.add_row(name, _first_comment(examples_root() / f"{name}.yaml"))

@@ -65,8 +65,10 @@ def preflight(spec: ExperimentSpec) -> Any:
             config.validate()
             if hasattr(config, "preflight"):
                 config.preflight()
-        except (ConfigError, EnvConfigError) as error:
+        except ConfigError as error:
             raise spec.located(str(error)) from error
+        except EnvConfigError as error:
+            raise spec.located(str(error), "config.env_config", "env") from error
         except Exception as error:  # RLlib and environments raise all kinds
             raise spec.located(f"{type(error).__name__}: {error}") from error
         first = first or config

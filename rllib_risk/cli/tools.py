@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rllib_risk.cli.output import EXIT_FAILED, fail, say
+from rllib_risk.cli import output
+from rllib_risk.cli.output import EXIT_FAILED, say
 from rllib_risk.config.schema import ConfigError
 
 CHECK_ENV_HELP = """Check an environment, in plain words, before training on it.
@@ -23,7 +24,8 @@ PLOT_HELP = """Draw learning curves from result folders, as IQM with 95 % interv
 \b
     rllib plot ~/ray_results/rmix-macn ~/ray_results/qmix-macn --out curves.png
 
-Trials of one experiment are taken as seeds of one curve.
+Trials of one experiment that differ in their seed only form one curve. The numbers go
+to a .csv and a .md file beside the figure.
 """
 
 
@@ -65,23 +67,26 @@ def plot(
     x: Annotated[
         str, typer.Option("--x", help="What to draw it over.")
     ] = "num_env_steps_sampled_lifetime",
-    title: Annotated[str | None, typer.Option("--title")] = None,
+    title: Annotated[
+        str | None, typer.Option("--title", help="Title of the figure.")
+    ] = None,
     y_min: Annotated[
         float | None, typer.Option("--y-min", help="Lower end of the y axis.")
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="Count the runs that reach this value."),
+    ] = None,
 ) -> None:
-    """Draws a figure."""
+    """Draws a figure and prints its table."""
     paths = [folder.expanduser() for folder in folders]
     for path in paths:
         if not path.is_dir():
             raise ConfigError(f"{path}: there is no such folder.")
-    from rllib_risk.evaluation.plots import plot_results
+    from rllib_risk.evaluation.plots import run_plot_command
+    from rllib_risk.evaluation.results import ResultsError
 
     try:
-        figure = plot_results(
-            paths, out=out, metric=metric, x=x, title=title, y_min=y_min
-        )
-    except (ValueError, OSError) as error:
-        fail(str(error))
-        raise typer.Exit(EXIT_FAILED) from error
-    say(f"Wrote {figure}")
+        run_plot_command(paths, out, output.out, metric, x, title, y_min, threshold)
+    except ResultsError as error:
+        raise ConfigError(str(error)) from error

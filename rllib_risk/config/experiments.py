@@ -129,16 +129,24 @@ class ExperimentSpec:
     document: Document | None = None
     path: KeyPath = ()
 
-    def located(self, message: str) -> ConfigError:
-        """Returns an error with the place of the key that the message begins with."""
+    def located(self, message: str, *otherwise: str) -> ConfigError:
+        """Returns an error with the place of the key that the message begins with.
+
+        Args:
+            message: Begins with a key of ``config`` or of the experiment, or not.
+            *otherwise: Keys of the experiment to point to if it does not; the first
+                one that was written counts.
+        """
         if self.document is None:
             return ConfigError(message)
         match = re.match(r"(?:unknown key )?(\w+)(?:\.(\w+))?", message)
         keys = [key for key in match.groups() if key] if match else []
-        config_path = (*self.path, "config", *keys)
-        if config_path[: len(self.path) + 2] in self.document.lines:
-            return self.document.error(message, *config_path)
-        return self.document.error(message, *self.path, *keys)
+        for path in (("config", *keys), keys, *(key.split(".") for key in otherwise)):
+            # The first key below the section decides; deeper ones may be the env's.
+            depth = 2 if path and path[0] == "config" else 1
+            if path and (*self.path, *path[:depth]) in self.document.lines:
+                return self.document.error(message, *self.path, *path)
+        return self.document.error(message, *self.path)
 
 
 def check_name(name: str) -> str:

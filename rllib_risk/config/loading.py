@@ -162,11 +162,29 @@ def load_python(path: Path) -> ExperimentSpec:
     return ExperimentSpec(
         name=check_name(path.stem),
         algorithm=config.algo_class,
-        config=config.to_dict(),
+        config=_changed_keys(config),
         stop=stop,
         config_object=config,
         document=Document(None, str(path)),
     )
+
+
+def _changed_keys(config: Any) -> dict[str, Any]:
+    """Returns what an ``AlgorithmConfig`` sets differently from its algorithm.
+
+    The defaults are left out: results show what was chosen, and some of RLlib's keys
+    may be left alone but not given.
+    """
+    defaults = config.algo_class.get_default_config().to_dict()
+    changed = {}
+    for key, value in config.to_dict().items():
+        try:
+            same = key in defaults and bool(value == defaults[key])
+        except (TypeError, ValueError):  # arrays, for example
+            same = False
+        if not same:
+            changed[key] = value
+    return changed
 
 
 def parse_json(text: str, option: str) -> Document:

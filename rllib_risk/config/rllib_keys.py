@@ -214,9 +214,9 @@ def _resolved_hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
     except (NameError, TypeError, AttributeError):
-        # Hints that name classes imported for type checkers only cannot be read; the
-        # default values decide then.
-        return {}
+        # A hint names a class that is imported for type checkers only. The others are
+        # good as they are, unless all are texts, which say nothing then.
+        return dict(function.__annotations__)
 
 
 def rllib_fields(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED,
     NUM_ENV_STEPS_TRAINED,
 )
+from ray.util.debug import log_once
 
 from rllib_risk.core import checkpoint as ckpt
 from rllib_risk.core.config import UNUSED_RLLIB_KEYS, TeamConfig
@@ -75,12 +77,14 @@ class TeamAlgorithm(Algorithm):
             env: RLlib's deprecated argument.
             **kwargs: RLlib's arguments.
         """
-        if not isinstance(config, AlgorithmConfig):
-            config = self.get_default_config().update_from_dict(config or {})
-        if config.seed is None:
-            config = config.copy(copy_frozen=False)
-            config.seed = secrets.randbelow(2**31)
-        super().__init__(config=config, env=env, **kwargs)
+        full = self.get_default_config()
+        if isinstance(config, AlgorithmConfig):
+            full = config.copy(copy_frozen=False)
+        else:
+            full.update_from_dict(config or {})
+        if full.seed is None:
+            full.seed = secrets.randbelow(2**31)
+        super().__init__(config=full, env=env, **kwargs)
 
     @classmethod
     def get_default_config(cls) -> TeamConfig:
@@ -248,7 +252,15 @@ class TeamAlgorithm(Algorithm):
             "episode_len_mean": result["episode_len_mean"],
             "num_episodes": result["episodes"],
         }
-        self._success_rate = result.get("success_rate")
+        rate = result["success_rate"]
+        self._success_rate = None if math.isnan(rate) else rate
+        gated = self._success_rate is None and self.config.qr_gate == "winrate"
+        if gated and log_once("rllib_risk_winrate_gate"):
+            logger.warning(
+                "qr_gate is 'winrate', but env %r reports no is_success: quantile"
+                " regression never starts. Set qr_gate: step.",
+                self.config.env,
+            )
         return result
 
     def evaluate_episodes(
@@ -456,7 +468,8 @@ def summarise(episodes: Sequence[Episode], agents: Sequence[str]) -> dict[str, A
     returns = [e.episode_return for e in episodes]
     success = [e.metrics["is_success"] for e in episodes if "is_success" in e.metrics]
     whole = success if len(success) == len(episodes) else None
-    result = return_statistics(returns, whole, [len(e) for e in episodes])
+    lengths = [len(e) for e in episodes]
+    result: dict[str, Any] = dict(return_statistics(returns, whole, lengths))
     levels = np.concatenate([e.risk_levels for e in episodes])  # [steps, N]
     result["risk_level_mean"] = float(levels.mean(dtype=np.float64))
     for name, level in zip(agents, levels.mean(axis=0, dtype=np.float64), strict=True):

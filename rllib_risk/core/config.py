@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -118,6 +119,14 @@ LEARNING_FIELDS: dict[str, Field] = {
     ),
     "optimizer": Field(
         "rmsprop", "Optimizer of the TD loss.", str, choices=("rmsprop", "adam")
+    ),
+    "risk_lr": Field(
+        None,
+        "Learning rate of the risk level predictor; null: lr.",
+        float,
+        low=0.0,
+        low_open=True,
+        optional=True,
     ),
     "optimizer_eps": Field(
         None,
@@ -367,7 +376,7 @@ class TeamConfig(AlgorithmConfig):
         return super().training(**kwargs)
 
     def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
-        """See RLlib; a preset is applied before the other keys, whatever their order."""
+        """See RLlib; a preset comes before the other keys, whatever their order."""
         self._apply_preset(config_dict)
         return super().update_from_dict(dict(config_dict))
 
@@ -495,7 +504,7 @@ def _check_schedule(key: str, points: list) -> None:
         values = [float(value) for _, value in points]
     except (TypeError, ValueError):
         steps, values = [], []
-    ordered = all(a < b for a, b in zip(steps, steps[1:], strict=False))
+    ordered = all(a < b for a, b in itertools.pairwise(steps))
     if not steps or not ordered or not all(0.0 <= v <= 1.0 for v in values):
         raise ConfigError(
             f"{key}: must be a number in [0, 1] or points [[env_steps, value], ...] in"

@@ -42,8 +42,8 @@ def make_env(config: AlgorithmConfig, context: EnvContext | None = None) -> Team
     if isinstance(made, ParallelEnv):
         return TeamEnv(made)
     raise EnvConfigError(
-        f"env: {config.env!r} makes a {type(made).__name__}; a PettingZoo ParallelEnv or"
-        " a rllib_risk TeamEnv is needed."
+        f"env: {config.env!r} makes a {type(made).__name__}, and a PettingZoo"
+        " ParallelEnv or a TeamEnv of this package is needed."
     )
 
 

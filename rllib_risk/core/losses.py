@@ -3,8 +3,8 @@
 The order is always: encode online, encode target, target value, loss. Both networks see
 the episode from its first step to the observation after its last.
 
-Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state size, ``D``
-observation size, ``M`` atoms, ``G`` outputs of the mixer (1, or ``N``).
+Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state size,
+``D`` observation size, ``M`` atoms, ``G`` outputs of the mixer (1, or ``N``).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Pass:
     Attributes:
         online: Encoded by the online network, ``T+1`` steps.
         target: Encoded by the target network, ``T+1`` steps.
-        greedy: The actions that the target's maximum is taken at, int64 ``[B, T+1, N]``.
+        greedy: The actions of the target's maximum, int64 ``[B, T+1, N]``.
     """
 
     online: Unroll
@@ -192,8 +192,8 @@ def quantile_targets(
 ) -> Tensor:
     """Target atoms of each agent; RMIX Eq. 7.
 
-    ``T_j = c_i + gamma (1 - terminated) theta^-_{i,j}(tau', a*_i)`` with the agent's own
-    CVaR ``c_i`` in the place of a reward, which the team has and the agent has not.
+    ``T_j = c_i + gamma (1 - terminated) theta^-_{i,j}(tau', a*_i)`` with the agent's
+    own CVaR ``c_i`` in the place of a reward, which the team has and the agent has not.
 
     Args:
         network: The online network.

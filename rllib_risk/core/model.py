@@ -34,9 +34,10 @@ def team_sizes(obs_space: spaces.Space, action_space: spaces.Space) -> TeamSizes
             f"Expected the observation space of a team environment, got {obs_space}."
             " Wrap the environment in rllib_risk.env_wrappers.team_env.TeamEnv."
         )
-    num_agents, obs_size = obs_space["obs"].shape
-    num_actions = obs_space["action_mask"].shape[1]
-    return TeamSizes(num_agents, num_actions, obs_size, obs_space["state"].shape[0])
+    num_agents, obs_size = obs_space["obs"].shape or (0, 0)
+    _, num_actions = obs_space["action_mask"].shape or (0, 0)
+    (state_size,) = obs_space["state"].shape or (0,)
+    return TeamSizes(num_agents, num_actions, obs_size, state_size)
 
 
 class TeamModel(TorchModelV2, nn.Module):

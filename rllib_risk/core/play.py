@@ -33,16 +33,13 @@ def play_and_render(
     env = make_env(with_render_mode(config))
     try:
         obs, _ = env.reset(seed=evaluation_seed(seed, 0))
-        carry = policy.network.initial_carry(1)
+        actor = policy.make_actor(1)
         frames = [_frame(env.render(), config.env)]
         done = False
         while not done:
-            decision, carry = policy.decide(
-                obs["obs"][None], obs["action_mask"][None], carry
-            )
-            actions = decision.utilities.argmax(dim=-1)
-            policy.network.remember(carry, actions)
-            obs, _, terminated, truncated, _ = env.step(actions[0].cpu().numpy())
+            actions, _ = actor.act(obs["obs"][None], obs["action_mask"][None])
+            actor.remember(actions)
+            obs, _, terminated, truncated, _ = env.step(actions[0])
             done = terminated or truncated
             frames.append(_frame(env.render(), config.env))
         return frames

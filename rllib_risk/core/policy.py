@@ -28,7 +28,8 @@ from rllib_risk.core.losses import (
 )
 from rllib_risk.core.model import MODEL_NAME, TeamModel, register_model, team_sizes
 from rllib_risk.core.schedule import schedule_value
-from rllib_risk.models.team import Decision, TeamNetwork, TeamNetworkConfig
+from rllib_risk.models.acting import Actor, make_actor
+from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
 
 
 class TeamPolicy(TorchPolicyV2):
@@ -95,41 +96,39 @@ class TeamPolicy(TorchPolicyV2):
         """
         c = self.config
         # The order is fixed: a checkpoint stores optimizer state by position.
-        parameters = list(self.model.parameters())
+        network: TeamNetwork = self.model.network
+        predictors = {p for a in network.agents for p in a.predictor_parameters()}
+        parameters = list(network.parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p not in predictors], "lr": c["lr"]}
+        ]
+        if predictors:
+            lr = c["lr"] if c["risk_lr"] is None else c["risk_lr"]
+            own = [p for p in parameters if p in predictors]
+            groups.append({"params": own, "lr": lr})
+        eps = c["optimizer_eps"]
         if c["optimizer"] == "adam":
-            eps = 1e-8 if c["optimizer_eps"] is None else c["optimizer_eps"]
-            td: torch.optim.Optimizer = torch.optim.Adam(parameters, c["lr"], eps=eps)
+            eps = 1e-8 if eps is None else eps
+            td: torch.optim.Optimizer = torch.optim.Adam(groups, eps=eps)
         else:
-            eps = 1e-5 if c["optimizer_eps"] is None else c["optimizer_eps"]
-            td = torch.optim.RMSprop(
-                parameters, c["lr"], alpha=c["rmsprop_smoothing"], eps=eps
-            )
+            eps = 1e-5 if eps is None else eps
+            td = torch.optim.RMSprop(groups, alpha=c["rmsprop_smoothing"], eps=eps)
         if c["qr_gate"] == "never":
             return [td]
         return [td, torch.optim.Adam(parameters, c["qr_lr"], eps=c["qr_eps"])]
 
     # Acting
 
-    def decide(
-        self, obs: np.ndarray, action_mask: np.ndarray, carry: list[Tensor]
-    ) -> tuple[Decision, list[Tensor]]:
-        """One step of acting for several environments; see :meth:`TeamNetwork.step`.
+    def make_actor(self, num_envs: int) -> Actor:
+        """Someone who acts greedily with the present weights.
 
         Args:
-            obs: ``[E, N, D]``.
-            action_mask: ``[E, N, A]``.
-            carry: From :meth:`TeamNetwork.initial_carry` or the step before.
+            num_envs: How many environments act at once.
 
         Returns:
-            The decision and the next carry.
+            An actor at the start of that many episodes.
         """
-        obs_tensor = torch.from_numpy(obs).to(self.device)
-        mask_tensor = torch.from_numpy(action_mask).to(self.device)
-        return self.network.step(obs_tensor, mask_tensor, carry)
-
-    def action_tensor(self, actions: np.ndarray) -> Tensor:
-        """Actions ``[E, N]`` on the device."""
-        return torch.from_numpy(actions).to(self.device)
+        return make_actor(self.network, num_envs)
 
     def make_explorer(self, num_envs: int) -> EpsilonGreedy:
         """The exploration that the configuration names.
@@ -311,6 +310,6 @@ class TeamPolicy(TorchPolicyV2):
         Args:
             tau: 1 copies; less is the Polyak rate.
         """
-        online = list(self.network.parameters())
-        target = list(self.target_network.parameters())
+        online: list[Tensor] = list(self.network.parameters())
+        target: list[Tensor] = list(self.target_network.parameters())
         torch._foreach_lerp_(target, online, tau)

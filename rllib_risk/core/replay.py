@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class EpisodeReplay:
         return [self._episodes[i] for i in chosen]
 
     def state_arrays(self) -> dict[str, np.ndarray]:
-        """Everything the buffer holds, as plain arrays: steps end to end, and lengths."""
+        """All that the buffer holds as plain arrays: steps end to end, and lengths."""
         arrays = {
             "lengths": np.array([len(e) for e in self._episodes], np.int64),
             "terminated": np.array([e.terminated for e in self._episodes], bool),
@@ -92,7 +93,9 @@ class EpisodeReplay:
             # Copies, so that an episode that leaves the ring frees its memory.
             step = slice(steps[i], steps[i + 1])
             row = slice(rows[i], rows[i + 1])
-            parts = {name: arrays[name][step].copy() for name in _STEP_ARRAYS}
+            parts: dict[str, Any] = {
+                name: arrays[name][step].copy() for name in _STEP_ARRAYS
+            }
             parts |= {name: arrays[name][row].copy() for name in _ROW_ARRAYS}
             episode = Episode(terminated=bool(arrays["terminated"][i]), **parts)
             self._episodes.append(episode)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from ray.rllib.evaluation.metrics import RolloutMetrics
 from ray.rllib.evaluation.rollout_worker import RolloutWorker
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
@@ -159,7 +158,6 @@ class TeamRolloutWorker(RolloutWorker):
 
         return epsilons
 
-    @torch.inference_mode()
     def _play(
         self, seeds: np.ndarray, rng: np.random.Generator, *, explore: bool
     ) -> list[Episode]:
@@ -174,7 +172,7 @@ class TeamRolloutWorker(RolloutWorker):
         playing = np.where(active, slots, -1)  # index of the episode in each slot
         waiting = list(range(used, len(seeds)))[::-1]
         finished: dict[int, Episode] = {}
-        carry = policy.network.initial_carry(envs.num_envs)
+        actor = policy.make_actor(envs.num_envs)
         explorer = policy.make_explorer(envs.num_envs)
         epsilons = self._epsilons() if explore else None
         epsilon = np.zeros(envs.num_envs)
@@ -187,17 +185,11 @@ class TeamRolloutWorker(RolloutWorker):
 
         while len(finished) < len(seeds):
             store.write_rows(envs)
-            decision, carry = policy.decide(envs.obs, envs.action_mask, carry)
-            actions = decision.utilities.argmax(dim=-1).cpu().numpy()
+            actions, level_index = actor.act(envs.obs, envs.action_mask)
             if explore:
                 actions = explorer.explore(actions, envs.action_mask, epsilon, rng)
-            policy.network.remember(carry, policy.action_tensor(actions))
-            level_index = decision.level_index
-            levels = (
-                levels_of[0]
-                if level_index is None
-                else levels_of[level_index.cpu().numpy()]
-            )
+            actor.remember(actions)
+            levels = levels_of[0] if level_index is None else levels_of[level_index]
             step = envs.step(actions, active)
             store.write_steps(actions, step.rewards, levels, active)
             ended = active & (step.terminateds | step.truncateds)
@@ -229,10 +221,9 @@ class TeamRolloutWorker(RolloutWorker):
                 restart = np.array(again)
                 envs.reset(restart, np.array(again_seeds))
                 explorer.reset(restart)
+                actor.reset(restart)
                 if epsilons is not None:
                     epsilon[restart] = epsilons(steps_done)[restart]
-                for part in carry:
-                    part[again] = 0.0
         return [finished[i] for i in range(len(seeds))]
 
     def _lost_slots(
@@ -287,7 +278,7 @@ class _Storage:
         self.time = np.zeros(num_envs, np.int64)
         self.slots = np.arange(num_envs)
         n = spec.num_agents
-        self.arrays = {
+        self.arrays: dict[str, np.ndarray] = {
             "obs": np.zeros((num_envs, 1, n, spec.obs_size), np.float32),
             "state": np.zeros((num_envs, 1, spec.state_size), np.float32),
             "action_mask": np.zeros((num_envs, 1, n, spec.num_actions), np.uint8),

@@ -141,9 +141,7 @@ def _dispatch(
     )
 
 
-def _collect(
-    group: EnvRunnerGroup, *, wait_for_all: bool
-) -> list[tuple[int, Any]]:
+def _collect(group: EnvRunnerGroup, *, wait_for_all: bool) -> list[tuple[int, Any]]:
     """Results by runner; a lost runner's are missing, an environment's error is raised.
 
     Args:

@@ -3,17 +3,19 @@
 An actor holds the network's weights as they are when it is made, so make one per round.
 
 Letters: ``E`` environments, ``N`` agents, ``A`` actions, ``D`` observation size, ``R``
-rows (environments times agents), ``I`` input size, ``H`` hidden size, ``M`` atoms, ``K``
-risk levels.
+rows (environments times agents), ``I`` input size, ``H`` hidden size, ``M`` atoms,
+``K`` risk levels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from rllib_risk.models.agent import AgentNetwork, Encoder
 from rllib_risk.models.risk import CVaR
@@ -34,7 +36,8 @@ class Actor(Protocol):
 
         Returns:
             The greedy available actions, int64 ``[E, N]``; and the index of the risk
-            level that each agent acts at, int64 ``[E, N]``, or None if none is predicted.
+            level that each agent acts at, int64 ``[E, N]``, or None where no level is
+            predicted.
         """
 
     def remember(self, actions: np.ndarray) -> None:
@@ -102,11 +105,11 @@ class TorchActor:
 
 
 class NumpyActor:
-    """The same in NumPy, over the very memory of the network's parameters.
+    """The same, with NumPy for everything but the linear layers.
 
-    A step of acting is some thirty operations on a few rows. There a call into PyTorch
-    costs several times the arithmetic, and a call into NumPy does not: this actor is
-    about four times as fast with one environment, and faster up to a hundred or so.
+    A step of acting is some fifty operations on a few rows, and most calls into PyTorch
+    cost several times the arithmetic; see ``benchmarks/README.md``. The linear layers
+    work on the very memory of the network's parameters.
     """
 
     def __init__(self, network: TeamNetwork, num_envs: int) -> None:
@@ -178,7 +181,9 @@ class NumpyActor:
             return ascending @ self._level_weights[0]
         return (ascending @ self._level_weights[levels][..., None])[..., 0]
 
-    def _for_agents(self, method, *arrays: np.ndarray) -> np.ndarray:
+    def _for_agents(
+        self, method: Callable[..., np.ndarray], *arrays: np.ndarray
+    ) -> np.ndarray:
         """Calls ``method(agent, rows...)`` with ``[E, N, .]`` as rows."""
         num_envs, n = arrays[0].shape[:2]
         if len(self._agents) == 1:
@@ -261,12 +266,12 @@ class _Encoder:
         return new + gates[:, size:] * (hidden - new)
 
 
-def _map(weight: Tensor, bias: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """A linear layer as ``(weight [in, out], bias [out])``, sharing its memory."""
-    return weight.detach().numpy().T, bias.detach().numpy()
+def _map(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """A linear layer without gradients, sharing its memory."""
+    return weight.detach(), bias.detach()
 
 
-def _affine(rows: np.ndarray, layer: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    out = rows @ layer[0]
-    out += layer[1]
-    return out
+def _affine(rows: np.ndarray, layer: tuple[Tensor, Tensor]) -> np.ndarray:
+    # NumPy's own product is a little faster for a handful of rows, but its library
+    # wakes all cores from a few dozen rows on, which costs more than it brings.
+    return F.linear(torch.from_numpy(rows), *layer).numpy()

@@ -208,9 +208,7 @@ class AgentNetwork(nn.Module):
         self.head = nn.Linear(hidden_size, num_actions * num_atoms)
         self.predictor = predictor
 
-    def step(
-        self, inputs: Tensor, hidden: Tensor, *past: Tensor
-    ) -> tuple[Tensor, ...]:
+    def step(self, inputs: Tensor, hidden: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
         """One step of acting.
 
         Args:
@@ -229,6 +227,10 @@ class AgentNetwork(nn.Module):
             return atoms, features
         history = self.predictor.history.step(*past)
         return atoms, features, history, self.predictor(features, history, self.head)
+
+    def predictor_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the risk level predictor; none if there is no predictor."""
+        return [] if self.predictor is None else list(self.predictor.parameters())
 
     def atoms(self, features: Tensor) -> Tensor:
         """Return atoms of every action.

@@ -1,6 +1,6 @@
 """Mixers: from the agents' utilities to the team's value.
 
-Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``S`` state size, ``E`` mixing width.
+Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``S`` state size, ``E`` width.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class MonotonicMixer(Mixer):
     """QMIX (Rashid et al., 2018): a mixing network with non-negative weights.
 
     ``Q_tot = ELU(q W1(s) + b1(s)) w2(s) + v(s)``, with ``W1`` and ``w2`` the absolute
-    values of two-layer hypernetworks of the state, ``b1`` linear and ``v`` of two layers.
+    values of two-layer hypernetworks of the state, ``b1`` linear, ``v`` of two layers.
     Only the weights are made non-negative, never the biases.
     """
 

@@ -185,6 +185,8 @@ def test_errors_found_later_are_located() -> None:
     later = spec.located("unknown key env_config.width: no")
     assert str(later).startswith("f.yaml:7: ")
     assert str(spec.located("something else")).startswith("f.yaml:1: ")
+    elsewhere = spec.located("something else", "config.nothing", "env")
+    assert str(elsewhere).startswith("f.yaml:3: ")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "-x", "a b", "/tmp"])

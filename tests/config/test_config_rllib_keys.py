@@ -8,19 +8,25 @@ from rllib_risk.config.metrics import RLLIB_METRICS, TEAM_METRICS, check_metric
 from rllib_risk.config.rllib_keys import field_for, signature_fields, types_of_hint
 from rllib_risk.config.schema import ConfigError, check_value
 
+# RLlib spells its hints so, which at run time is something else than `int | None`.
+OPTIONAL_INT = Optional[int]  # noqa: UP045
+OPTIONAL_FLOAT = Optional[float]  # noqa: UP045
+OPTIONAL_TYPE = Optional[type]  # noqa: UP045
+STR_OR_INT = Union[str, int]  # noqa: UP007
+
 
 @pytest.mark.parametrize(
     ("hint", "expected"),
     [
         (int, ((int,), False)),
-        (Optional[int], ((int,), True)),
+        (OPTIONAL_INT, ((int,), True)),
         (float | list[list[int]] | None, ((float, list, tuple), True)),
-        (Union[str, int], ((str, int), False)),
+        (STR_OR_INT, ((str, int), False)),
         (dict[str, Any], ((dict,), False)),
         (Literal["a", "b"], ((str,), False)),
         (Any, None),
         (type, None),
-        (Optional[type], None),
+        (OPTIONAL_TYPE, None),
     ],
 )
 def test_types_of_hints(hint: Any, expected: Any) -> None:
@@ -28,17 +34,17 @@ def test_types_of_hints(hint: Any, expected: Any) -> None:
 
 
 def test_fields_from_hint_and_default() -> None:
-    gamma = field_for("gamma", 0.99, Optional[float])
+    gamma = field_for("gamma", 0.99, OPTIONAL_FLOAT)
     assert check_value("gamma", 1, gamma) == 1.0
     for wrong in ("abc", 1.5, -0.1, None, True):
         with pytest.raises(ConfigError, match="gamma"):
             check_value("gamma", wrong, gamma)
     # The default's own type is accepted beside the hint's: 'auto' here.
-    fragment = field_for("rollout_fragment_length", "auto", Optional[int])
+    fragment = field_for("rollout_fragment_length", "auto", OPTIONAL_INT)
     assert check_value("k", "auto", fragment) == "auto"
     assert check_value("k", 5, fragment) == 5
     # What YAML cannot tell is left alone.
-    free = field_for("callbacks", None, Optional[type])
+    free = field_for("callbacks", None, OPTIONAL_TYPE)
     assert check_value("k", True, free) is True
 
 

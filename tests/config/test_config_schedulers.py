@@ -61,9 +61,7 @@ def test_schedulers_by_name(name: str, arguments: dict, kind: type) -> None:
         ("PBT", {"custom_explore_fn": "os.system"}, "unknown argument"),
     ],
 )
-def test_wrong_schedulers_are_refused(
-    name: str, arguments: dict, message: str
-) -> None:
+def test_wrong_schedulers_are_refused(name: str, arguments: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_scheduler(name, arguments, FIELDS)
 

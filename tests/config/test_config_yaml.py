@@ -54,7 +54,11 @@ def test_merge_keys_may_be_overridden() -> None:
 
 @pytest.mark.parametrize(
     ("text", "place"),
-    [("a: [1, 2", "f.yaml:1"), ("a: 1\n  b: 2", "f.yaml:2"), ("a: !!set {x}", "f.yaml")],
+    [
+        ("a: [1, 2", "f.yaml:1"),
+        ("a: 1\n  b: 2", "f.yaml:2"),
+        ("a: !!set {x}", "f.yaml"),
+    ],
 )
 def test_broken_yaml_names_the_line(text: str, place: str) -> None:
     if "set" in text:

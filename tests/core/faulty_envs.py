@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import ClassVar
 
 import numpy as np
 from gymnasium import spaces
@@ -19,7 +20,7 @@ class Walk(ParallelEnv):
     Every fault is off by default.
     """
 
-    metadata = {"name": "walk_v0"}
+    metadata: ClassVar[dict] = {"name": "walk_v0"}
 
     def __init__(
         self,

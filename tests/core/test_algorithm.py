@@ -36,9 +36,7 @@ def small_config(name, **training):
     config.env_runners(num_envs_per_env_runner=4).debugging(seed=3)
     config.training(**SMALL)
     if name in ("RMIX", "RDN"):
-        config.training(
-            num_atoms=10, qr_gate="step", qr_start_step=50, qr_interval=30
-        )
+        config.training(num_atoms=10, qr_gate="step", qr_start_step=50, qr_interval=30)
     config.training(**training)
     config.min_sample_timesteps_per_iteration = 60
     config.evaluation_duration = 3
@@ -51,7 +49,7 @@ def fingerprint(algorithm: TeamAlgorithm) -> bytes:
     parts = [p.detach().numpy() for p in policy.network.parameters()]
     parts += [p.detach().numpy() for p in policy.target_network.parameters()]
     for optimizer in policy._optimizers:
-        for entries in optimizer.state_dict()["state"].values():
+        for _, entries in sorted(optimizer.state_dict()["state"].items()):
             parts += [np.asarray(entries[key]) for key in sorted(entries)]
     parts += list(algorithm.replay.state_arrays().values())
     counters = json.dumps(
@@ -251,7 +249,9 @@ def test_target_network_is_copied_every_so_many_episodes():
     for _ in range(10):  # rounds of 4 episodes with one update each
         algorithm.training_step()
         online, target = policy.network.parameters(), policy.target_network.parameters()
-        copied.append(all(torch.equal(a, b) for a, b in zip(online, target)))
+        copied.append(
+            all(torch.equal(a, b) for a, b in zip(online, target, strict=True))
+        )
     # Learning starts at 8 episodes, and online differs from then on. 12 episodes after
     # the (initial) copy at 0 comes the first, in round 3; then rounds 6 and 9.
     assert copied == [True, False, True] + [False, False, True] * 2 + [False]
@@ -309,8 +309,10 @@ def test_rllibs_own_sampler_accepts_the_policy():
     worker = algorithm.env_runner
     batch = worker.sample()
     assert batch.env_steps() == 200
-    actions = batch["default_policy"]["actions"] if hasattr(
-        batch, "policy_batches"
-    ) else batch["actions"]
+    actions = (
+        batch["default_policy"]["actions"]
+        if hasattr(batch, "policy_batches")
+        else batch["actions"]
+    )
     assert actions.shape == (200, 2) and actions.max() < 4
     algorithm.stop()

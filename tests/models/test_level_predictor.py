@@ -14,7 +14,7 @@ def is_zero(gradient):
 
 
 def value_gradients(**keys):
-    network = make_network(**{**RMIX, **keys})
+    network = make_network(**{**RMIX, **keys}).double()
     obs, state, actions, _ = make_inputs(network)
     encoded = unroll(network, obs, actions)
     network.mixer(network.utilities_of(encoded, actions), state).sum().backward()

@@ -1,0 +1,133 @@
+"""Sampling in MACN with the RMIX policy: our rollout worker against RLlib's own.
+
+Both workers live in this process, hold the same policy class with the same
+configuration (100 atoms, a predicted risk level, MACN 4x7, epsilon 1) and take turns, so
+that whatever else the machine does strikes both. What counts is env steps per second,
+once by the clock and once by the CPU time of this process.
+
+Run: ``python benchmarks/sampling.py``
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from ray.rllib.evaluation.rollout_worker import RolloutWorker
+
+from rllib_risk.algorithms.rmix import RMIXConfig
+from rllib_risk.core.envs import make_env
+from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.rollout_worker import TeamRolloutWorker
+
+# Enough of a round that its draining end, when fewer and fewer environments are left to
+# play, weighs little. (A training run with longer rounds has the same.)
+EPISODES_PER_ENV = 64
+RLLIB_STEPS = 800
+
+
+def make_worker(worker_class: type[RolloutWorker], num_envs: int) -> RolloutWorker:
+    """A local worker with its own policy and environments.
+
+    Args:
+        worker_class: RLlib's, or ours.
+        num_envs: Environments.
+
+    Returns:
+        The worker.
+    """
+    config = (
+        RMIXConfig()
+        .environment("macn")
+        .env_runners(env_runner_cls=worker_class, num_envs_per_env_runner=num_envs)
+        .debugging(seed=0)
+    )
+    # In our own configurations this key is refused, since episodes are never cut.
+    config.rollout_fragment_length = RLLIB_STEPS // num_envs
+    return worker_class(
+        env_creator=functools.partial(make_env, config.copy()),
+        default_policy_class=TeamPolicy,
+        config=config,
+        worker_index=0,
+        num_workers=0,
+    )
+
+
+def check_rllib_batch(worker: RolloutWorker, num_envs: int) -> None:
+    """Checks that RLlib's worker really plays: legal moves, whole arrays, ends.
+
+    Args:
+        worker: RLlib's worker.
+        num_envs: Its environments.
+
+    Raises:
+        AssertionError: If it does not.
+    """
+    batch = worker.sample()
+    assert batch.env_steps() == RLLIB_STEPS // num_envs * num_envs
+    rows = batch.policy_batches["default_policy"]
+    assert rows["actions"].shape == (batch.env_steps(), 2)
+    assert set(np.unique(rows["actions"])) <= {0, 1, 2, 3}
+    assert rows["terminateds"].any(), "no episode ended"
+    lengths = np.diff(np.flatnonzero(rows["terminateds"] | rows["truncateds"]))
+    # From the start two of four moves of an agent keep it safe: short episodes.
+    assert 2.0 < lengths.mean() < 8.0, lengths.mean()
+
+
+def timed(sample: Callable[[], int]) -> tuple[float, float]:
+    """Env steps per second by the clock, and per second of CPU time."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    steps = sample()
+    return steps / (time.perf_counter() - wall), steps / (time.process_time() - cpu)
+
+
+def compare(num_envs: int, repetitions: int) -> None:
+    """Measures both workers in turn and prints a row of the table.
+
+    Args:
+        num_envs: Environments of each.
+        repetitions: Turns.
+    """
+    ours = make_worker(TeamRolloutWorker, num_envs)
+    theirs = make_worker(RolloutWorker, num_envs)
+    episodes = EPISODES_PER_ENV * max(num_envs, 4)
+
+    def sample_ours() -> int:
+        return sum(len(e) for e in ours.sample(num_episodes=episodes))
+
+    def sample_theirs() -> int:
+        return theirs.sample().env_steps()
+
+    check_rllib_batch(theirs, num_envs)
+    sample_ours()
+    results = [(timed(sample_ours), timed(sample_theirs)) for _ in range(repetitions)]
+    cells = []
+    for clock in (0, 1):
+        fast = statistics.median(o[clock] for o, _ in results)
+        slow = statistics.median(t[clock] for _, t in results)
+        ratio = statistics.median(o[clock] / t[clock] for o, t in results)
+        cells += [f"{fast:9.0f}", f"{slow:8.0f}", f"{ratio:6.1f}"]
+    print(f"| {num_envs:4d} | " + " | ".join(cells) + " |", flush=True)
+    ours.stop()
+    theirs.stop()
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repetitions", type=int, default=7)
+    repetitions = parser.parse_args().repetitions
+    print(f"torch threads: {torch.get_num_threads()}; median of {repetitions} turns")
+    print("| envs | ours/s | RLlib/s | ratio | ours/CPU s | RLlib/CPU s | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    for num_envs in (1, 8, 32):
+        compare(num_envs, repetitions)
+
+
+if __name__ == "__main__":
+    main()

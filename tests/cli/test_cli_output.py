@@ -1,0 +1,252 @@
+"""Lines, causes, interrupts and tracking, without Ray running."""
+
+import json
+import math
+import os
+import signal
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from rllib_risk.cli import main as main_module
+from rllib_risk.cli import tracking
+from rllib_risk.cli.evaluate import json_safe
+from rllib_risk.cli.interrupt import Interrupt
+from rllib_risk.cli.options import WandbOptions
+from rllib_risk.cli.progress import STEPS, Timer, duration, flatten, format_line
+from rllib_risk.cli.runner import root_cause
+
+
+def test_duration() -> None:
+    assert [duration(s) for s in (0.4, 59.6, 200, 7500)] == [
+        "0 s",
+        "1 min 0 s",
+        "3 min 20 s",
+        "2 h 5 min",
+    ]
+
+
+def result(steps: int, seconds: float, iteration: int, restored: int = 0) -> dict:
+    return {
+        STEPS: steps,
+        "time_total_s": seconds,
+        "training_iteration": iteration,
+        "iterations_since_restore": iteration - restored,
+    }
+
+
+def test_time_left_of_a_new_trial() -> None:
+    timer, stop = Timer(), {STEPS: 10_000, "training_iteration": 5}
+    timer.update(result(1000, 10, 1), stop)
+    # 100 steps/s: 90 s for the steps; 10 s per iteration: 40 s for the iterations.
+    assert timer.steps_per_s() == 100
+    assert timer.seconds_left(stop) == 40
+    assert timer.seconds_left({"evaluation/return_mean": 3}) is None
+
+
+def test_time_left_of_a_resumed_trial_ignores_the_time_before() -> None:
+    timer, stop = Timer(), {STEPS: 10_000}
+    timer.update(result(5000, 1000, 6, restored=5), stop)
+    assert timer.seconds_left(stop) is None
+    timer.update(result(6000, 1010, 7, restored=5), stop)
+    # 1000 steps in 10 s since the restart: 4000 steps take 40 s.
+    assert timer.seconds_left(stop) == 40
+
+
+def test_the_line_of_a_team() -> None:
+    flat = flatten(
+        {
+            **result(20_000, 10, 1),
+            "env_steps_per_s": 1234.5,
+            "epsilon": 0.62,
+            "evaluation": {
+                "return_mean": -12.34,
+                "return_cvar_10": -50,
+                "success_rate": 0.456,
+            },
+        }
+    )
+    timer = Timer()
+    timer.update(flat, {STEPS: 40_000})
+    line = format_line(flat, timer, {STEPS: 40_000}, "[00001 lr=0.1]")
+    assert " ".join(line.split()) == (
+        "[00001 lr=0.1] 20,000 steps | 1234 steps/s | return -12.34"
+        " | CVaR 10% -50.00 | success 46% | epsilon 0.62 | left 10 s"
+    )
+    flat["evaluation/success_rate"] = math.nan
+    assert "success -" in " ".join(format_line(flat, timer, {}).split())
+
+
+def test_the_line_of_rllibs_own_algorithms() -> None:
+    flat = flatten(
+        {
+            **result(4000, 2, 1),
+            "env_runners": {"episode_return_mean": 21.5, "episode_len_mean": 21.5},
+        }
+    )
+    timer = Timer()
+    timer.update(flat, {})
+    assert " ".join(format_line(flat, timer, {}).split()) == (
+        "4,000 steps | 2000 steps/s | return 21.50 | length 22 | left -"
+    )
+
+
+def test_root_cause() -> None:
+    text = """Failure # 1 (occurred at ...)
+Traceback (most recent call last):
+  File "x.py", line 1, in f
+ray.exceptions.RayTaskError(EnvFailedError): ray::VDN.train() (pid=1)
+  File "y.py", line 2, in g
+    raise EnvFailedError("env 'x' failed")
+rllib_risk.env_wrappers.errors.EnvFailedError: env 'x' failed
+  with a second line
+"""
+    assert root_cause(text) == (
+        "rllib_risk.env_wrappers.errors.EnvFailedError: env 'x' failed\n"
+        "    with a second line"
+    )
+    assert root_cause("") == "unknown cause"
+
+
+def test_ctrl_c_pauses_trials_and_then_ends_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interrupt = Interrupt(grace_s=1000)
+    scheduler = interrupt.pause_trials(FIFOScheduler())
+    trial = types.SimpleNamespace(status=Trial.RUNNING, trial_id="t")
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *args: sent.append(args))
+
+    assert scheduler.on_trial_result(None, trial, {}) == TrialScheduler.CONTINUE
+    interrupt.on_step_end(0, [trial])
+    assert not sent
+
+    interrupt._on_signal(signal.SIGINT, None)
+    assert interrupt.requested
+    # Its checkpoint is written because it is paused, and it must not start again.
+    assert scheduler.on_trial_result(None, trial, {}) == TrialScheduler.PAUSE
+    assert scheduler.choose_trial_to_run(None) is None
+    interrupt.on_step_end(1, [trial])
+    assert not sent
+    trial.status = Trial.PAUSED
+    interrupt.on_step_end(2, [trial])
+    assert sent == [(os.getpid(), signal.SIGUSR1)]
+    assert interrupt.killed == []
+    with pytest.raises(KeyboardInterrupt):
+        interrupt._on_signal(signal.SIGINT, None)
+
+
+def test_a_trial_that_takes_too_long_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interrupt = Interrupt(grace_s=0)
+    state = types.SimpleNamespace(ray_actor=None)
+    trial = types.SimpleNamespace(
+        status=Trial.RUNNING, trial_id="t", temporary_state=state
+    )
+    monkeypatch.setattr(os, "kill", lambda *args: None)
+    interrupt._on_signal(signal.SIGINT, None)
+    interrupt.on_step_end(1, [trial])
+    assert interrupt.killed == ["t"]
+
+
+class FakeRun:
+    def __init__(self, **arguments: Any) -> None:
+        self.arguments = arguments
+        self.steps: list[int] = []
+        self.exit_code: int | None = None
+
+    def log(self, values: dict, step: int) -> None:
+        self.steps.append(step)
+        self.values = values
+
+    def finish(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+
+@pytest.fixture
+def wandb_runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
+    """Stands in for W&B; collects the runs that are started."""
+    runs: list[FakeRun] = []
+
+    def init(**arguments: Any) -> FakeRun:
+        runs.append(FakeRun(**arguments))
+        return runs[-1]
+
+    module = types.SimpleNamespace(
+        init=init,
+        Settings=lambda **values: types.SimpleNamespace(
+            base_url="https://none.invalid", **values
+        ),
+    )
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr(tracking, "_has_login", lambda host: False)
+    return runs
+
+
+def test_wandb_steps_are_env_steps_and_never_repeat(
+    wandb_runs: list[FakeRun], tmp_path: Path
+) -> None:
+    trial = types.SimpleNamespace(
+        trial_id="a_00000", local_path=str(tmp_path / "t"), config={"lr": 1, "f": len}
+    )
+    callback = tracking.WandbRuns(WandbOptions("project"), "group")
+    for steps in (100, 200):
+        info = {STEPS: steps, "evaluation": {"return_mean": 1.0, "bad": math.nan}}
+        callback.on_trial_result(1, [trial], trial, {**info, "config": {"lr": 1}})
+    (run,) = wandb_runs
+    assert run.arguments["mode"] == "offline"
+    assert run.arguments["id"] == "a_00000"
+    assert run.steps == [100, 200]
+    assert run.values == {STEPS: 200.0, "evaluation/return_mean": 1.0}
+    callback.on_trial_error(1, [trial], trial)
+    assert run.exit_code == 1
+
+    # A resumed experiment repeats the steps since its last checkpoint.
+    resumed = tracking.WandbRuns(WandbOptions("project"), "group")
+    resumed.set_state(json.loads(json.dumps(callback.get_state())))
+    for steps in (200, 300):
+        resumed.on_trial_result(1, [trial], trial, {STEPS: steps})
+    resumed.on_experiment_end([trial])
+    assert wandb_runs[1].arguments["id"] == "a_00000"
+    assert wandb_runs[1].steps == [300]
+    assert wandb_runs[1].exit_code == 0
+
+
+def test_wandb_without_a_network_is_offline(
+    wandb_runs: list[FakeRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tracking.choose_mode(WandbOptions("p", key="k" * 40)) == "offline"
+    message = capsys.readouterr().err
+    assert "none.invalid cannot be reached" in message
+    assert "kkk" not in message
+
+
+@pytest.mark.parametrize("form", [["--wandb-key", "SECRET"], ["--wandb-key=SECRET"]])
+def test_the_wandb_key_leaves_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda path, args: started.append(args))
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    command = ["rllib", "train", "file", "x.yaml", *form, "--seed", "1"]
+    monkeypatch.setattr(sys, "argv", command)
+    main_module._hide_key()
+    kept = ["-m", "rllib_risk", "train", "file", "x.yaml", "--seed", "1"]
+    assert started == [[sys.executable, *kept]]
+    assert os.environ["WANDB_API_KEY"] == "SECRET"
+
+
+def test_json_has_no_nan() -> None:
+    import numpy as np
+
+    value = {"a": math.nan, "b": [np.float32(0.5), np.arange(2)], "c": math.inf}
+    assert json_safe(value) == {"a": None, "b": [0.5, [0, 1]], "c": None}

@@ -1,0 +1,207 @@
+"""Exploration: legal actions only, the right frequencies, and schedules."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rllib_risk.core.exploration import (
+    MAX_REPEATS,
+    EpsilonGreedy,
+    EpsilonZGreedy,
+    ladder,
+)
+from rllib_risk.core.schedule import schedule_value
+
+
+def make(kind, num_envs, num_agents, exponent=2.0):
+    if kind == "z":
+        return EpsilonZGreedy(num_envs, num_agents, exponent)
+    return EpsilonGreedy(num_envs, num_agents)
+
+
+def everything(num_envs, num_agents, num_actions):
+    return np.ones((num_envs, num_agents, num_actions), np.uint8)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(["plain", "z"]),
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.integers(1, 6),
+    st.floats(0, 1),
+    st.integers(0, 2**32),
+)
+def test_only_legal_actions(kind, num_envs, num_agents, num_actions, epsilon, seed):
+    rng = np.random.default_rng(seed)
+    explorer = make(kind, num_envs, num_agents)
+    shape = (num_envs, num_agents, num_actions)
+    for _ in range(20):
+        mask = (rng.random(shape) < 0.4).astype(np.uint8)
+        greedy = rng.integers(num_actions, size=shape[:2])
+        np.put_along_axis(mask, greedy[..., None], 1, axis=-1)
+        epsilons = np.full(num_envs, epsilon)
+        actions = explorer.explore(greedy, mask, epsilons, rng)
+        assert actions.shape == (num_envs, num_agents)
+        assert np.take_along_axis(mask, actions[..., None], -1).all()
+        explorer.reset(np.flatnonzero(rng.random(num_envs) < 0.2))
+
+
+@pytest.mark.parametrize("kind", ["plain", "z"])
+def test_epsilon_zero_is_greedy(kind):
+    rng = np.random.default_rng(0)
+    greedy = rng.integers(5, size=(7, 3))
+    explorer = make(kind, 7, 3)
+    for _ in range(10):
+        actions = explorer.explore(greedy, everything(7, 3, 5), np.zeros(7), rng)
+        np.testing.assert_array_equal(actions, greedy)
+
+
+def test_frequencies():
+    # Four of five actions are legal, epsilon 0.4: each of the others 0.4 / 4 = 0.1, the
+    # greedy one 0.6 + 0.1. 40 000 draws: one standard deviation is 0.0023 at most.
+    rng = np.random.default_rng(1)
+    mask = everything(10_000, 4, 5)
+    mask[..., 1] = 0
+    greedy = np.full((10_000, 4), 2)
+    actions = EpsilonGreedy(10_000, 4).explore(greedy, mask, np.full(10_000, 0.4), rng)
+    shares = np.bincount(actions.ravel(), minlength=5) / actions.size
+    np.testing.assert_allclose(shares, [0.1, 0, 0.7, 0.1, 0.1], atol=0.01)
+
+
+def test_each_environment_has_its_own_epsilon_and_each_agent_its_own_draw():
+    rng = np.random.default_rng(2)
+    epsilon = np.array([0.0, 0.5, 1.0])
+    explorer = EpsilonGreedy(3, 2)
+    greedy = np.zeros((3, 2), np.int64)
+    mask = everything(3, 2, 1000)  # a random action is hardly ever the greedy one
+    moved = np.array(
+        [explorer.explore(greedy, mask, epsilon, rng) != 0 for _ in range(2000)]
+    )
+    np.testing.assert_allclose(moved.mean(axis=(0, 2)), [0, 0.5, 1.0], atol=0.03)
+    # Both agents of the second environment at once: 0.5 * 0.5.
+    assert moved[:, 1].all(axis=-1).mean() == pytest.approx(0.25, abs=0.04)
+
+
+def stretch_lengths(exponent, steps=40, num_envs=20_000):
+    """Length of the first stretch of every environment, at epsilon 1."""
+    rng = np.random.default_rng(3)
+    explorer = EpsilonZGreedy(num_envs, 1, exponent)
+    mask = everything(num_envs, 1, 50)
+    greedy = np.zeros((num_envs, 1), np.int64)
+    lengths = np.zeros(num_envs, np.int64)
+    running = np.ones(num_envs, bool)
+    before = None
+    for _ in range(steps):
+        actions = explorer.explore(greedy, mask, np.ones(num_envs), rng)[:, 0]
+        if before is not None:
+            running &= actions == before
+        lengths += running
+        before = actions
+    return lengths
+
+
+def test_stretches_follow_the_zeta_distribution():
+    # P(n) = n^-2 / zeta(2) with zeta(2) = pi^2 / 6: 0.6079, 0.1520, 0.0675. One in 50
+    # stretches is taken for a longer one, because the next has the same action: that
+    # scales P(1) by 49/50 and adds P(1) P(1) / 50 and so on to the rest.
+    p = 6 / np.pi**2 / np.arange(1, 4) ** 2
+    expected = [
+        p[0] * 0.98,
+        p[1] * 0.98 + p[0] * p[0] * 0.98 / 50,
+        p[2] * 0.98 + 2 * p[0] * p[1] * 0.98 / 50,
+    ]
+    lengths = stretch_lengths(2.0)
+    shares = [(lengths == n).mean() for n in (1, 2, 3)]
+    np.testing.assert_allclose(shares, expected, atol=0.012)
+    # A smaller exponent makes longer stretches.
+    assert (stretch_lengths(1.2) > 10).mean() > 3 * (lengths > 10).mean()
+
+
+class LongDraws:
+    """A generator whose zeta draws are all enormous."""
+
+    def __init__(self):
+        self.random = np.random.default_rng(4).random
+
+    def zipf(self, exponent, shape):
+        return np.full(shape, 10**12)
+
+
+def long_stretch():
+    """One environment, one agent, in the middle of a very long stretch of action 2."""
+    rng = LongDraws()
+    explorer = EpsilonZGreedy(1, 1, 2.0)
+    only_two = np.array([[[0, 0, 1]]], np.uint8)
+    actions = explorer.explore(np.array([[2]]), only_two, np.ones(1), rng)
+    assert actions.item() == 2
+    assert explorer.remaining.item() == MAX_REPEATS - 1
+    return explorer, rng
+
+
+GREEDY, FREE = np.array([[0]]), np.ones((1, 1, 3), np.uint8)
+
+
+def test_a_stretch_goes_on_without_further_draws_and_ends():
+    explorer, rng = long_stretch()
+    for _ in range(MAX_REPEATS - 1):
+        action = explorer.explore(GREEDY, FREE, np.zeros(1), rng)
+        assert action.item() == 2
+    assert explorer.explore(GREEDY, FREE, np.zeros(1), rng).item() == 0
+
+
+def test_a_stretch_ends_for_good_when_its_action_becomes_illegal():
+    explorer, rng = long_stretch()
+    no_two = np.array([[[1, 1, 0]]], np.uint8)
+    assert explorer.explore(GREEDY, no_two, np.zeros(1), rng).item() == 0
+    assert explorer.explore(GREEDY, FREE, np.zeros(1), rng).item() == 0
+
+
+def test_a_stretch_does_not_outlast_its_episode():
+    explorer, rng = long_stretch()
+    explorer.reset(np.array([0]))
+    assert explorer.explore(GREEDY, FREE, np.zeros(1), rng).item() == 0
+
+
+def test_same_generator_same_actions():
+    for kind in ("plain", "z"):
+        runs = []
+        for _ in range(2):
+            rng = np.random.default_rng(5)
+            explorer = make(kind, 4, 3)
+            greedy = np.zeros((4, 3), np.int64)
+            mask = everything(4, 3, 6)
+            runs.append(
+                [explorer.explore(greedy, mask, np.full(4, 0.5), rng) for _ in range(9)]
+            )
+        np.testing.assert_array_equal(*runs)
+
+
+def test_ladder():
+    # 0.4 ** (1 + 7 i / 3) for i = 0..3: from 0.4 to 0.4^8.
+    rungs = ladder(0.4, 7.0, 4)
+    np.testing.assert_allclose(rungs, [0.4, 0.4 ** (10 / 3), 0.4 ** (17 / 3), 0.4**8])
+    np.testing.assert_array_equal(ladder(0.4, 0.0, 3), [0.4, 0.4, 0.4])
+    np.testing.assert_array_equal(ladder(0.4, 7.0, 1), [0.4])
+    np.testing.assert_array_equal(ladder(1.0, 7.0, 3), [1.0, 1.0, 1.0])
+    np.testing.assert_array_equal(ladder(0.0, 7.0, 3), [0.0, 0.0, 0.0])
+
+
+# From 1 to 0.05 over 50 000: 1 - 0.95 * steps / 50 000, then flat.
+@pytest.mark.parametrize(
+    ("env_steps", "epsilon"),
+    [(0, 1.0), (1000, 0.981), (25_000, 0.525), (50_000, 0.05), (10**7, 0.05)],
+)
+def test_epsilon_schedule(env_steps, epsilon):
+    points = [[0, 1.0], [50_000, 0.05]]
+    assert schedule_value(points, env_steps) == pytest.approx(epsilon, abs=1e-12)
+
+
+def test_schedules():
+    assert schedule_value(0.3, 12_345) == 0.3
+    assert schedule_value(1, 5) == 1.0
+    # Constant before the first point, straight lines between.
+    points = [[100, 1.0], [200, 0.0], [300, 0.5]]
+    values = [schedule_value(points, at) for at in (0, 100, 150, 200, 250, 400)]
+    assert values == [1.0, 1.0, 0.5, 0.0, 0.25, 0.5]

@@ -1,0 +1,577 @@
+"""TD and quantile losses: alignment in time, padding, masks and gradients."""
+
+import copy
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from loss_cases import (
+    COMPOSITIONS,
+    random_batch,
+    random_networks,
+    set_linear_mixer,
+    table_batch,
+    tabular_network,
+)
+
+from rllib_risk.core.losses import (
+    QuantileLossConfig,
+    encode,
+    quantile_loss,
+    quantile_targets,
+    td_loss,
+    td_targets,
+)
+
+GAMMA = 0.5
+ACTIONS = [[0, 1], [1, 0], [1, 1]]
+REWARDS = [1.0, 2.0, 3.0]
+
+# Plain utilities [step][agent][action], of the online network ...
+ONLINE_Q = [
+    [[1, 0], [2, 0]],
+    [[0, 4], [1, 3]],  # greedy (1, 1)
+    [[2, 1], [0, 2]],  # greedy (0, 1)
+    [[5, 0], [0, 1]],  # greedy (0, 1)
+]
+# ... and of the target network.
+TARGET_Q = [
+    [[0, 0], [0, 0]],
+    [[2, 6], [8, 4]],  # at online's greedy: 6, 4; its own maxima: 6, 8
+    [[1, 3], [5, 7]],  # 1, 7; 3, 7
+    [[4, 9], [2, 3]],  # 4, 3; 9, 3
+]
+
+
+def plain_networks(mixer):
+    networks = []
+    for values, state_weight in ((ONLINE_Q, 1.0), (TARGET_Q, 2.0)):
+        table = torch.tensor(values, dtype=torch.float32).unsqueeze(-1)
+        network = tabular_network(table, mixer=mixer)
+        if mixer == "qmix":
+            set_linear_mixer(network.mixer, [2.0, 3.0], state_weight)
+        networks.append(network)
+    return networks
+
+
+def plain_batch(terminated):
+    return table_batch(torch.zeros(4, 2, 2, 1), ACTIONS, REWARDS, terminated=terminated)
+
+
+def targets_and_loss(networks, batch, *, double_q=True, **keys):
+    online, target = networks
+    encoded = encode(online, target, batch, double_q=double_q)
+    targets = td_targets(target, encoded, batch, gamma=GAMMA, **keys)
+    loss, stats = td_loss(online, encoded, batch, targets)
+    assert stats["td_loss"].item() == loss.item()
+    return targets[0].tolist(), loss.item(), stats
+
+
+# gamma 0.5, double Q. Utilities of the actions taken: (1, 0), (4, 1), (1, 2).
+# iql: y = 1 + (6, 4) / 2, 2 + (1, 7) / 2, 3 + (4, 3) / 2 or 3;
+#   squares 9 + 9 + 2.25 + 20.25 + 16 + 6.25 over 6; at the end 4 + 1 if terminated.
+# vdn: y = 1 + 10 / 2, 2 + 8 / 2, 3 + 7 / 2 or 3, against 1, 5 and 3;
+#   squares 25 + 1 + 12.25 over 3; at the end 0 if terminated.
+# qmix, 2 q_0 + 3 q_1 + s online and 2 q_0 + 3 q_1 + 2 s in the target network:
+#   next values 12 + 12 + 2 = 26, 2 + 21 + 4 = 27, 8 + 9 + 6 = 23, so
+#   y = 14, 15.5, 14.5 or 3, against 2 + 0 + 0 = 2, 8 + 3 + 1 = 12, 2 + 6 + 2 = 10;
+#   squares 144 + 12.25 + 20.25 over 3; at the end 49 if terminated.
+PLAIN = {
+    "none": ([[4, 3], [2.5, 5.5], [5, 4.5]], 62.75 / 6, [3, 3], 45.5 / 6),
+    "vdn": ([[6], [6], [6.5]], 38.25 / 3, [3], 26 / 3),
+    "qmix": ([[14], [15.5], [14.5]], 176.5 / 3, [3], 205.25 / 3),
+}
+
+
+@pytest.mark.parametrize("mixer", PLAIN)
+def test_targets_line_up_in_time(mixer):
+    truncated, truncated_loss, end, terminated_loss = PLAIN[mixer]
+    networks = plain_networks(mixer)
+    targets, loss, _ = targets_and_loss(networks, plain_batch(False))
+    assert targets == truncated
+    assert loss == pytest.approx(truncated_loss, rel=1e-6)
+    targets, loss, _ = targets_and_loss(networks, plain_batch(True))
+    assert targets == [*truncated[:2], end]
+    assert loss == pytest.approx(terminated_loss, rel=1e-6)
+
+
+# The target network's own maxima: 1 + (6, 8) / 2, 2 + (3, 7) / 2, 3 + (9, 3) / 2.
+# qmix: 12 + 24 + 2 = 38, 6 + 21 + 4 = 31, 18 + 9 + 6 = 33.
+@pytest.mark.parametrize(
+    ("mixer", "expected"),
+    [
+        ("none", [[4, 5], [3.5, 5.5], [7.5, 4.5]]),
+        ("vdn", [[8], [7], [9]]),
+        ("qmix", [[20], [17.5], [19.5]]),
+    ],
+)
+def test_without_double_q(mixer, expected):
+    networks = plain_networks(mixer)
+    got = targets_and_loss(networks, plain_batch(False), double_q=False)[0]
+    assert got == expected
+
+
+# vdn, truncated, next values 10, 8, 7, lambda 0.8: 6.5;
+#   2 + (0.2 * 8 + 0.8 * 6.5) / 2 = 5.4; 1 + (0.2 * 10 + 0.8 * 5.4) / 2 = 4.16.
+#   Watkins: (1, 0) at step 1 and (1, 1) at step 2 are not the greedy (1, 1) and (0, 1),
+#   so nothing is traced: the one-step targets.
+# iql, Watkins, each agent by itself: agent 0 was greedy at step 1 and not at step 2:
+#   5; 2 + 1 / 2; 1 + (1.2 + 0.8 * 2.5) / 2 = 2.6. Agent 1 the other way about: 4.5;
+#   2 + (1.4 + 0.8 * 4.5) / 2 = 4.5; 1 + 4 / 2.
+@pytest.mark.parametrize(
+    ("mixer", "watkins", "expected"),
+    [
+        ("vdn", False, [[4.16], [5.4], [6.5]]),
+        ("vdn", True, [[6], [6], [6.5]]),
+        ("none", True, [[2.6, 3], [2.5, 4.5], [5, 4.5]]),
+    ],
+)
+def test_lambda_targets(mixer, watkins, expected):
+    got = targets_and_loss(
+        plain_networks(mixer), plain_batch(False), td_lambda=0.8, watkins=watkins
+    )[0]
+    torch.testing.assert_close(torch.tensor(got), torch.tensor(expected).float())
+
+
+def test_reward_scale():
+    # 2 * 1 + 10 / 2, 2 * 2 + 8 / 2, 2 * 3 + 7 / 2.
+    networks = plain_networks("vdn")
+    got = targets_and_loss(networks, plain_batch(False), reward_scale=2.0)[0]
+    assert got == [[7], [8], [9.5]]
+
+
+def test_a_short_truncated_episode_bootstraps_from_its_own_last_row():
+    # The same episode beside one that is longer: two steps of it only, truncated.
+    networks = plain_networks("vdn")
+    batch = plain_batch(False)
+    short = {
+        field.name: getattr(batch, field.name).clone()
+        for field in dataclasses.fields(batch)
+    }
+    short["mask"][0, 2] = 0
+    both = type(batch)(
+        **{k: torch.cat([getattr(batch, k), v]) for k, v in short.items()}
+    )
+    for td_lambda in (0.0, 0.8):
+        encoded = encode(*networks, both, double_q=True)
+        targets = td_targets(
+            networks[1], encoded, both, gamma=GAMMA, td_lambda=td_lambda
+        )
+        # Its last step is step 1: 2 + 8 / 2 whatever lambda.
+        assert targets[1, 1, 0].item() == 6.0
+        encoded = encode(*networks, batch, double_q=True)
+        alone = td_targets(
+            networks[1], encoded, batch, gamma=GAMMA, td_lambda=td_lambda
+        )
+        assert torch.equal(targets[:1], alone)
+
+
+# Return atoms: the mean of the lower and of the upper two of four, so that CVaR is the
+# first number at level 1/2 and the mean of both at level 1.
+ONLINE_ATOMS = [
+    [[(1, 5), (0, 8)], [(2, 4), (1, 7)]],
+    [[(0, 12), (4, 6)], [(1, 11), (3, 5)]],
+    [[(2, 4), (1, 9)], [(0, 6), (2, 12)]],
+    [[(5, 7), (3, 13)], [(0, 20), (1, 3)]],
+]
+TARGET_ATOMS = [
+    [[(0, 2), (0, 2)], [(0, 2), (0, 2)]],
+    [[(0, 2), (6, 10)], [(4, 8), (9, 11)]],
+    [[(0, 2), (3, 9)], [(0, 2), (7, 9)]],
+    [[(4, 10), (0, 2)], [(2, 8), (0, 2)]],
+]
+HALF, ONE = 0, 1
+# The level that each cell's history asks for: it counts one step later (and at step 0).
+ONLINE_DIALS = [[HALF, ONE], [ONE, HALF], [HALF, ONE], [HALF, HALF]]
+TARGET_DIALS = [[ONE, HALF], [HALF, HALF], [ONE, ONE], [HALF, HALF]]
+
+
+def four_atoms(low, high):
+    return [high + 1, low - 1, high - 1, low + 1]
+
+
+def risk_network(pairs, dials, mixer, state_weight):
+    """A third action, never legal, holds in its atoms the level to predict."""
+    table = torch.zeros(4, 2, 3, 4)
+    for t, i in itertools.product(range(4), range(2)):
+        for a in range(2):
+            table[t, i, a] = torch.tensor(four_atoms(*pairs[t][i][a]))
+        table[t, i, 2, dials[t][i]] = 1.0
+    network = tabular_network(
+        table, mixer=mixer, risk_mode="dynamic", risk_levels=2, risk_embed_dim=1
+    )
+    predictor = network.agents[0].predictor
+    with torch.no_grad():
+        # Current side: the sum of the third action's atoms, which is 1. History side:
+        # level k reads its atom k.
+        predictor.embed_current.weight.zero_()
+        predictor.embed_current.weight[0, 8:] = 1.0
+        predictor.embed_history.weight.zero_()
+        predictor.embed_history.weight[0, 8] = 1.0
+        predictor.embed_history.weight[1, 9] = 1.0
+    if mixer == "qmix":
+        set_linear_mixer(network.mixer, [2.0, 3.0], state_weight)
+    return network
+
+
+def risk_networks(mixer):
+    return [
+        risk_network(ONLINE_ATOMS, ONLINE_DIALS, mixer, 1.0),
+        risk_network(TARGET_ATOMS, TARGET_DIALS, mixer, 2.0),
+    ]
+
+
+def risk_batch(terminated):
+    batch = table_batch(
+        torch.zeros(4, 2, 3, 4), ACTIONS, REWARDS, terminated=terminated
+    )
+    batch.action_mask[..., 2] = 0
+    return batch
+
+
+# Online levels (1/2, 1), (1/2, 1), (1, 1/2), (1/2, 1).
+#   Utilities: step 1: [0, 4] and [6, 4], greedy (1, 0); step 2: [3, 5] and [0, 2],
+#   greedy (1, 1); step 3: [5, 3] and [10, 2], greedy (0, 0).
+#   Of the actions taken: (1, 4), (4, 6), (5, 2).
+# Target levels at steps 1 to 3: (1, 1/2), (1/2, 1/2), (1, 1).
+#   Utilities at online's greedy actions: (8, 4), (3, 7), (7, 5).
+# rdn: y = 1 + 12 / 2, 2 + 10 / 2, 3 + 12 / 2 or 3, against 5, 10 and 7;
+#   squares 4 + 9 + 4 over 3; at the end 16 if terminated.
+# rmix: next values 16 + 12 + 2 = 30, 6 + 21 + 4 = 31, 14 + 15 + 6 = 35, so
+#   y = 16, 17.5, 20.5 or 3, against 2 + 12 + 0 = 14, 8 + 18 + 1 = 27, 10 + 6 + 2 = 18;
+#   squares 4 + 90.25 + 6.25 over 3; at the end 225 if terminated.
+RISKY = {
+    "vdn": ([[7], [7], [9]], 17 / 3, 29 / 3),
+    "qmix": ([[16], [17.5], [20.5]], 100.5 / 3, 319.25 / 3),
+}
+
+
+@pytest.mark.parametrize("mixer", RISKY)
+def test_risk_sensitive_targets_line_up_in_time(mixer):
+    truncated, truncated_loss, terminated_loss = RISKY[mixer]
+    networks = risk_networks(mixer)
+    targets, loss, stats = targets_and_loss(networks, risk_batch(False))
+    assert targets == truncated
+    assert loss == pytest.approx(truncated_loss, rel=1e-6)
+    # Levels at which the actions were taken: 1/2, 1, 1/2, 1, 1, 1/2.
+    assert stats["risk_level_mean"].item() == 0.75
+    targets, loss, _ = targets_and_loss(networks, risk_batch(True))
+    assert targets == [*truncated[:2], [3]]
+    assert loss == pytest.approx(terminated_loss, rel=1e-6)
+
+
+def test_what_is_logged():
+    # rdn, truncated: values 5, 10, 7; targets 7, 7, 9.
+    _, _, stats = targets_and_loss(risk_networks("vdn"), risk_batch(False))
+    assert stats["q_taken_mean"].item() == pytest.approx(22 / 3)
+    assert stats["target_mean"].item() == pytest.approx(23 / 3)
+    assert stats["td_error_abs"].item() == pytest.approx(7 / 3)
+    # Without a predictor no level is logged.
+    _, _, stats = targets_and_loss(plain_networks("vdn"), plain_batch(False))
+    assert "risk_level_mean" not in stats
+
+
+# T = c + atoms^- / 2 with c = (1, 4), (4, 6), (5, 2) and the target's atoms of online's
+# greedy actions, whose lower and upper means are (6, 10) and (4, 8); (3, 9) and (7, 9);
+# (4, 10) and (2, 8).
+QUANTILE_TARGETS = [
+    [[6.5, 3.5, 5.5, 4.5], [8.5, 5.5, 7.5, 6.5]],
+    [[9, 5, 8, 6], [11, 9, 10, 10]],
+    [[10.5, 6.5, 9.5, 7.5], [6.5, 2.5, 5.5, 3.5]],
+]
+
+
+def quantile_pass(networks, batch, **keys):
+    config = QuantileLossConfig(gamma=GAMMA, **keys)
+    encoded = encode(*networks, batch, double_q=True)
+    targets = quantile_targets(*networks, encoded, batch, config)
+    return encoded, targets, quantile_loss(networks[0], encoded, batch, targets, config)
+
+
+def test_quantile_targets():
+    networks = risk_networks("vdn")
+    _, targets, _ = quantile_pass(networks, risk_batch(False))
+    assert targets[0].tolist() == QUANTILE_TARGETS
+    assert not targets.requires_grad
+    # A true end: nothing but the dummy reward.
+    _, targets, _ = quantile_pass(networks, risk_batch(True))
+    assert targets[0].tolist() == [*QUANTILE_TARGETS[:2], [[5.0] * 4, [2.0] * 4]]
+
+
+def test_implied_reward_agrees_with_the_utility():
+    # At the target's level the CVaR of T is c: the mean of T where that is 1, of the
+    # two lowest where it is 1/2; levels (1, 1/2), (1/2, 1/2), (1, 1).
+    networks = risk_networks("vdn")
+    _, targets, _ = quantile_pass(
+        networks, risk_batch(False), qr_target="implied_reward"
+    )
+    ascending = targets[0].sort(dim=-1).values
+    half, one = ascending[..., :2].mean(dim=-1), ascending.mean(dim=-1)
+    assert [one[0, 0], half[0, 1]] == [1, 4]
+    assert [half[1, 0], half[1, 1]] == [4, 6]
+    assert [one[2, 0], one[2, 1]] == [5, 2]
+    _, targets, _ = quantile_pass(
+        networks, risk_batch(True), qr_target="implied_reward"
+    )
+    assert targets[0, 2].tolist() == [[5.0] * 4, [2.0] * 4]
+
+
+@pytest.mark.parametrize("form", ["qrdqn", "official"])
+@pytest.mark.parametrize("kind", ["midpoint", "right_edge"])
+def test_quantile_loss_by_loop(form, kind):
+    """Sum over atoms, mean over target atoms, agents and steps; kappa 1."""
+    networks = risk_networks("vdn")
+    _, _, loss = quantile_pass(
+        networks, risk_batch(False), qr_loss=form, qr_fractions=kind
+    )
+    total = 0.0
+    for t, i in itertools.product(range(3), range(2)):
+        atoms = four_atoms(*ONLINE_ATOMS[t][i][ACTIONS[t][i]])
+        for m, j in itertools.product(range(4), range(4)):
+            error = QUANTILE_TARGETS[t][i][j] - atoms[m]
+            # official: the fraction of the target's place, and the error turned round.
+            place, below = (m, error < 0) if form == "qrdqn" else (j, error > 0)
+            tau = (place + 0.5) / 4 if kind == "midpoint" else (place + 1) / 4
+            size = abs(error)
+            total += abs(tau - below) * (size**2 / 2 if size <= 1 else size - 0.5) / 4
+    assert loss.item() == pytest.approx(total / 6, rel=1e-6)
+
+
+CASES = pytest.mark.parametrize("keys", COMPOSITIONS.values(), ids=COMPOSITIONS.keys())
+
+
+def losses(networks, batch, td_lambda=0.0):
+    """The TD loss, and where there are atoms the quantile loss."""
+    encoded = encode(*networks, batch, double_q=True)
+    targets = td_targets(
+        networks[1],
+        encoded,
+        batch,
+        gamma=0.9,
+        td_lambda=td_lambda,
+        watkins=td_lambda == 0.5,
+    )
+    result = [td_loss(networks[0], encoded, batch, targets)[0]]
+    if networks[0].config.num_atoms > 1:
+        result.append(quantile_pass(networks, batch)[2])
+    return result
+
+
+def losses_and_gradients(networks, batch, td_lambda=0.0):
+    result = []
+    for loss in losses(networks, batch, td_lambda):
+        grads = torch.autograd.grad(
+            loss, list(networks[0].parameters()), allow_unused=True
+        )
+        zeros = (torch.zeros_like(p) for p in networks[0].parameters())
+        flat = [
+            (zero if grad is None else grad).flatten()
+            for grad, zero in zip(grads, zeros, strict=True)
+        ]
+        result.append((loss.item(), torch.cat(flat)))
+    return result
+
+
+def assert_same(left, right):
+    for (loss, grad), (other_loss, other_grad) in zip(left, right, strict=True):
+        assert loss == pytest.approx(other_loss, rel=1e-6, abs=1e-6)
+        torch.testing.assert_close(grad, other_grad, rtol=1e-4, atol=1e-5)
+
+
+def padded(batch, extra_steps, *, extra_episode=False, junk=False):
+    """More padding, as collate writes it, or full of random numbers."""
+    torch.manual_seed(2)
+    fields = {}
+    for field in dataclasses.fields(batch):
+        old = getattr(batch, field.name)
+        shape = [old.shape[0] + extra_episode, old.shape[1] + extra_steps]
+        fill = 1 if field.name == "action_mask" else 0
+        new = torch.full((*shape, *old.shape[2:]), fill, dtype=old.dtype)
+        if junk and field.name == "actions":
+            new = torch.randint_like(new, 4)
+        elif junk and field.name in ("obs", "state", "rewards", "terminateds"):
+            new = 100 * torch.randn_like(new)
+        new[: old.shape[0], : old.shape[1]] = old
+        fields[field.name] = new
+    return type(batch)(**fields)
+
+
+@CASES
+@pytest.mark.parametrize("td_lambda", [0.0, 0.5, 0.9])
+def test_padding_changes_nothing(keys, td_lambda):
+    networks = random_networks(**keys)
+    batch = random_batch()
+    expected = losses_and_gradients(networks, batch, td_lambda)
+    for extra_steps, junk in ((1, False), (10, False), (3, True)):
+        more = padded(batch, extra_steps, extra_episode=True, junk=junk)
+        assert_same(losses_and_gradients(networks, more, td_lambda), expected)
+
+
+@CASES
+def test_what_is_masked_out_does_not_matter(keys):
+    # Random numbers where random_batch's shorter episodes are padded.
+    networks = random_networks(**keys)
+    batch = random_batch()
+    expected = losses_and_gradients(networks, batch, 0.9)
+    gone = batch.mask[..., 0] == 0  # [B, T]
+    batch.rewards[gone] = 1e3
+    batch.terminateds[gone] = 1.0
+    batch.actions[gone] = 2
+    # The row after the last step is real: it is what a truncated target reads.
+    after = torch.cat([torch.zeros_like(gone[:, :1]), gone], dim=1)
+    batch.obs[after] = 50.0
+    batch.state[after] = -50.0
+    assert_same(losses_and_gradients(networks, batch, 0.9), expected)
+
+
+@CASES
+@pytest.mark.parametrize("shift", [1e6, -1e6])
+def test_illegal_actions_do_not_matter(keys, shift):
+    # Action 3 is legal nowhere. A predicted level reads all actions' atoms, by design;
+    # it is made blind to this one, so that the rest can be compared.
+    networks = random_networks(**keys)
+    num_atoms = networks[0].config.num_atoms
+    for network in networks:
+        predictor = network.agents[0].predictor
+        if predictor is not None:
+            with torch.no_grad():
+                predictor.embed_current.weight[:, 3 * num_atoms :] = 0.0
+                predictor.embed_history.weight[:, 3 * num_atoms :] = 0.0
+    batch = random_batch()
+    real = torch.cat([batch.mask[:, :1], batch.mask], dim=1)[..., 0] > 0  # [B, T+1]
+    assert not batch.action_mask[real][..., 3].any()
+    expected = [loss.item() for loss in losses(networks, batch)]
+    for network in networks:
+        with torch.no_grad():
+            network.agents[0].head.bias[3 * num_atoms :] += shift
+    got = [loss.item() for loss in losses(networks, batch)]
+    assert got == pytest.approx(expected, rel=1e-6)
+
+
+@CASES
+def test_a_huge_illegal_utility_with_one_legal_action_stays_finite(keys):
+    networks = random_networks(**keys)
+    batch = random_batch()
+    batch.action_mask.zero_()
+    batch.action_mask[..., 1] = 1
+    batch.actions.fill_(1)
+    encoded = encode(*networks, batch, double_q=True)
+    assert (encoded.greedy == 1).all()
+    with torch.no_grad():
+        for network in networks:
+            network.agents[0].head.bias[-1] += 1e6
+    for loss, grad in losses_and_gradients(networks, batch, 0.9):
+        assert torch.isfinite(torch.tensor(loss))
+        assert torch.isfinite(grad).all()
+
+
+@CASES
+def test_the_target_network_gets_no_gradient(keys):
+    networks = random_networks(**keys)
+    for loss in losses(networks, random_batch(), 0.9):
+        loss.backward()
+    assert all(p.requires_grad for p in networks[1].parameters())
+    assert all(p.grad is None for p in networks[1].parameters())
+
+
+@CASES
+def test_the_loss_does_not_pull_at_its_own_target(keys):
+    # With one network in both roles the gradient must be that of fixed targets.
+    network, _ = random_networks(**keys)
+    frozen = copy.deepcopy(network)
+    assert_same(
+        losses_and_gradients((network, network), random_batch(), 0.9),
+        losses_and_gradients((network, frozen), random_batch(), 0.9),
+    )
+
+
+def test_quantile_regression_trains_the_agent_and_nothing_else():
+    networks = random_networks(**COMPOSITIONS["rmix"])
+    quantile_pass(networks, random_batch())[2].backward()
+    agent = networks[0].agents[0]
+    for part in (agent.encoder, agent.head):
+        assert all(p.grad.any() for p in part.parameters())
+    for part in (agent.predictor, networks[0].mixer):
+        assert all(p.grad is None for p in part.parameters())
+
+
+# Straight-through is left out: its backward pass is not the derivative of its forward.
+SMOOTH = {name: keys for name, keys in COMPOSITIONS.items() if name[0] != "r"} | {
+    "rmix static": COMPOSITIONS["rmix static"],
+    "rmix frozen": {**COMPOSITIONS["rmix"], "risk_grad": "frozen"},
+    "rdn frozen": {**COMPOSITIONS["rdn"], "risk_grad": "frozen"},
+}
+
+
+@pytest.mark.parametrize("keys", SMOOTH.values(), ids=SMOOTH.keys())
+def test_gradients_by_finite_differences(keys):
+    networks = [network.double() for network in random_networks(**keys)]
+    batch = random_batch()
+    for name in ("obs", "state", "rewards", "terminateds", "mask"):
+        setattr(batch, name, getattr(batch, name).double())
+    online, target = networks
+    parameters = list(online.parameters())
+    config = QuantileLossConfig(gamma=0.9)
+    encoded = encode(online, target, batch, double_q=True)
+    td_fixed = td_targets(target, encoded, batch, gamma=0.9)
+    qr_fixed = quantile_targets(online, target, encoded, batch, config)
+
+    def td():
+        encoded = encode(online, target, batch, double_q=True)
+        return td_loss(online, encoded, batch, td_fixed)[0]
+
+    def qr():
+        encoded = encode(online, target, batch, double_q=True)
+        return quantile_loss(online, encoded, batch, qr_fixed, config)
+
+    for loss in (td, qr):
+        grads = torch.autograd.grad(loss(), parameters, allow_unused=True)
+        torch.manual_seed(3)
+        for _ in range(5):
+            direction = [torch.randn_like(p) for p in parameters]
+            slope = sum(
+                (g * d).sum()
+                for g, d in zip(grads, direction, strict=True)
+                if g is not None
+            )
+            sides = []
+            for step in (1e-6, -2e-6):
+                with torch.no_grad():
+                    torch._foreach_add_(parameters, direction, alpha=step)
+                sides.append(loss().item())
+            with torch.no_grad():
+                torch._foreach_add_(parameters, direction, alpha=1e-6)
+            numeric = (sides[0] - sides[1]) / 2e-6
+            assert numeric == pytest.approx(slope.item(), rel=1e-4, abs=1e-4)
+
+
+def joint_tables(network, steps, num_agents, num_actions):
+    """C_tot of all joint actions at every step, from the utilities: [steps, J]."""
+    cells = steps * num_agents
+    features = torch.eye(cells).reshape(1, steps, num_agents, cells)
+    utilities = network.risk.of_all_actions(network.atoms(features), None)[0]
+    joints = itertools.product(range(num_actions), repeat=num_agents)
+    values = [sum(utilities[:, i, a] for i, a in enumerate(joint)) for joint in joints]
+    return torch.stack(values, dim=-1)
+
+
+def test_the_backup_is_a_contraction_at_a_fixed_level():
+    # |r + g max C1 - r - g max C2| <= g max |C1 - C2|, over joint actions and steps.
+    # Said of a level that does not change; a predictor's may.
+    torch.manual_seed(4)
+    shrunk = []
+    for _ in range(50):
+        tables = 5 * torch.randn(2, 4, 2, 3, 6)
+        backups, values = [], []
+        for table in tables:
+            network = tabular_network(table, mixer="vdn", risk_mode="static", alpha=0.5)
+            batch = table_batch(table, ACTIONS, REWARDS, terminated=False)
+            encoded = encode(network, network, batch, double_q=False)
+            backups.append(td_targets(network, encoded, batch, gamma=0.9))
+            values.append(joint_tables(network, 4, 2, 3)[1:])
+        distance = (values[0] - values[1]).abs().max()
+        after = (backups[0] - backups[1]).abs().max()
+        assert after <= 0.9 * distance + 1e-4
+        shrunk.append((after / distance).item())
+    assert max(shrunk) > 0.5  # the bound is not met by everything being equal

@@ -1,0 +1,151 @@
+"""Replay of whole episodes: the ring, the draws, the round trip and the padding."""
+
+import numpy as np
+import pytest
+
+from rllib_risk.core.episodes import Episode, collate
+from rllib_risk.core.replay import EpisodeReplay
+
+
+def episode(number, length=2, *, terminated=True):
+    """Two agents, three actions; every number of it tells which episode it is of."""
+    rng = np.random.default_rng(number)
+    return Episode(
+        obs=np.full((length + 1, 2, 4), number, np.float32),
+        state=rng.normal(size=(length + 1, 3)).astype(np.float32),
+        action_mask=rng.integers(0, 2, (length + 1, 2, 3)).astype(np.uint8),
+        actions=rng.integers(0, 3, (length, 2)).astype(np.int16),
+        rewards=rng.normal(size=length).astype(np.float32),
+        terminated=terminated,
+        risk_levels=rng.random((length, 2)).astype(np.float32),
+        metrics={"is_success": 1.0},
+    )
+
+
+def numbers(episodes):
+    return [int(e.obs[0, 0, 0]) for e in episodes]
+
+
+def held(replay):
+    return sorted(numbers(replay.sample(len(replay))))
+
+
+def test_first_in_first_out():
+    replay = EpisodeReplay(capacity=3, seed=0)
+    assert len(replay) == 0
+    replay.add(episode(n) for n in range(2))
+    assert held(replay) == [0, 1]
+    replay.add([episode(2), episode(3)])
+    assert held(replay) == [1, 2, 3]
+    replay.add([episode(4)])
+    assert held(replay) == [2, 3, 4]
+    replay.add(episode(n) for n in range(5, 12))
+    assert held(replay) == [9, 10, 11]
+    assert len(replay) == 3
+
+
+def test_number_of_steps():
+    replay = EpisodeReplay(capacity=2, seed=0)
+    replay.add([episode(0, 3), episode(1, 5)])
+    assert replay.num_steps == 8
+    replay.add([episode(2, 1)])
+    assert replay.num_steps == 6
+
+
+def test_draws_are_without_replacement_and_uniform():
+    replay = EpisodeReplay(capacity=10, seed=1)
+    replay.add(episode(n) for n in range(10))
+    counts = np.zeros(10)
+    for _ in range(2000):
+        drawn = numbers(replay.sample(4))
+        assert len(set(drawn)) == 4
+        counts[drawn] += 1
+    # 0.4 each; one standard deviation of 2000 draws is 0.011.
+    np.testing.assert_allclose(counts / 2000, 0.4, atol=0.05)
+
+
+def test_more_than_there_are_cannot_be_drawn():
+    replay = EpisodeReplay(capacity=10, seed=1)
+    replay.add([episode(0)])
+    with pytest.raises(ValueError):
+        replay.sample(2)
+
+
+def test_draws_follow_from_the_seed():
+    def draws(seed):
+        replay = EpisodeReplay(capacity=20, seed=seed)
+        replay.add(episode(n) for n in range(20))
+        return [numbers(replay.sample(5)) for _ in range(4)]
+
+    assert draws(7) == draws(7)
+    assert draws(7) != draws(8)
+    assert len({tuple(d) for d in draws(7)}) == 4
+
+
+@pytest.mark.parametrize("added", [0, 3, 5, 12])
+def test_round_trip(added):
+    replay = EpisodeReplay(capacity=5, seed=3)
+    replay.add(episode(n, 1 + n % 4, terminated=n % 2 == 0) for n in range(added))
+    if added:
+        replay.sample(2)
+    arrays = {key: value.copy() for key, value in replay.state_arrays().items()}
+    assert all(array.dtype != object for array in arrays.values())
+    restored = EpisodeReplay(capacity=5, seed=3)
+    restored.load_arrays(arrays)
+    assert len(restored) == len(replay) == min(added, 5)
+    assert restored.num_steps == replay.num_steps
+    # From here on both do the same, when they draw and when they make room.
+    for buffer in (replay, restored):
+        buffer.add([episode(100), episode(101, terminated=False)])
+    for _ in range(3):
+        for mine, other in zip(replay.sample(2), restored.sample(2), strict=True):
+            assert mine.terminated is other.terminated
+            for name in vars(mine).keys() - {"terminated", "metrics"}:
+                left, right = getattr(mine, name), getattr(other, name)
+                assert left.dtype == right.dtype
+                np.testing.assert_array_equal(left, right)
+
+
+def test_collate():
+    long, short = episode(1, 3), episode(2, 1, terminated=False)
+    batch = collate([long, short])
+    shapes = {key: batch[key].shape for key in batch}
+    assert shapes == {
+        "obs": (2, 4, 2, 4),
+        "state": (2, 4, 3),
+        "action_mask": (2, 4, 2, 3),
+        "actions": (2, 3, 2),
+        "rewards": (2, 3),
+        "terminateds": (2, 3),
+        "mask": (2, 3),
+    }
+    # The true end stands at the last step, a time limit nowhere.
+    assert batch["terminateds"].tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert batch["mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    for name in ("obs", "state", "action_mask"):
+        np.testing.assert_array_equal(batch[name][0], getattr(long, name))
+        np.testing.assert_array_equal(batch[name][1, :2], getattr(short, name))
+    for name in ("actions", "rewards"):
+        np.testing.assert_array_equal(batch[name][0], getattr(long, name))
+        np.testing.assert_array_equal(batch[name][1, :1], getattr(short, name))
+    # Padding: zero, but every action is legal.
+    assert not batch["obs"][1, 2:].any()
+    assert not batch["state"][1, 2:].any()
+    assert not batch["actions"][1, 1:].any()
+    assert not batch["rewards"][1, 1:].any()
+    assert batch["action_mask"][1, 2:].all()
+    # RLlib must not pad or cut it again.
+    assert batch.zero_padded
+
+
+def test_collate_crops_to_the_longest():
+    assert collate([episode(0, 1), episode(1, 2)])["obs"].shape[1] == 3
+
+
+def test_return_of_an_episode():
+    # In float32 the ones would vanish beside 2^24.
+    rewards = np.array([2.0**24, 1.0, 1.0], np.float32)
+    long = episode(0, 3)
+    long.rewards = rewards
+    assert len(long) == 3
+    assert long.episode_return == 2.0**24 + 2
