@@ -120,7 +120,7 @@ def compare(num_envs: int, repetitions: int) -> None:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--repetitions", type=int, default=5)
     repetitions = parser.parse_args().repetitions
     print(f"torch threads: {torch.get_num_threads()}; median of {repetitions} turns")
     print("| envs | ours/s | RLlib/s | ratio | ours/CPU s | RLlib/CPU s | ratio |")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rllib_risk.cli.options import RayOptions
+from rllib_risk.cli.options import ImportOption, RayOptions
 from rllib_risk.cli.output import note, say, stdout_to_stderr
 from rllib_risk.config.schema import ConfigError
 
@@ -63,16 +63,22 @@ def evaluate(
         Path | None,
         typer.Option("--render-out", help="Render it to this file (.gif or .png)."),
     ] = None,
+    imports: ImportOption = None,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Show Ray's output.")
     ] = 0,
 ) -> None:
     """Evaluates a checkpoint and prints the result."""
+    from rllib_risk.cli.session import prepare
+    from rllib_risk.config.loading import import_modules
+
     render_out = render_out or (Path("episode.gif") if render else None)
     _check_outputs(out, render_out)
     with stdout_to_stderr():
+        prepare(verbose)
+        modules = import_modules(imports)
         result, frames = run_evaluation(
-            checkpoint, algo, episodes, seed, render_out is not None, verbose
+            checkpoint, algo, episodes, seed, render_out is not None, modules, verbose
         )
     text = json.dumps(json_safe(result), indent=2)
     if out is not None:
@@ -104,6 +110,7 @@ def run_evaluation(
     episodes: int | None,
     seed: int | None,
     render: bool,
+    imports: Sequence[str],
     verbose: int,
 ) -> tuple[dict[str, Any], list[Any]]:
     """Evaluates a checkpoint; see :func:`evaluate` for the arguments.
@@ -115,7 +122,7 @@ def run_evaluation(
         ConfigError: If there is no such checkpoint or it needs --algo.
         CheckpointError: If the checkpoint was cut short or changed.
     """
-    from rllib_risk.cli.session import prepare, ray_session, register_all
+    from rllib_risk.cli.session import ray_session, register_all
 
     checkpoint = checkpoint.expanduser().resolve()
     if not checkpoint.is_dir():
@@ -131,11 +138,11 @@ def run_evaluation(
             f"{checkpoint} is a checkpoint of RLlib's own algorithms, which runs code"
             " when it is loaded. If you trust it, name its algorithm with --algo."
         )
-    prepare(verbose)
     register_all()
     # RLlib's own are first built as they were trained, with all their env runners; Ray
     # only counts CPUs, and would wait for ever for one that it does not have.
-    with ray_session(RayOptions(num_cpus=1000 if foreign else 1, verbose=verbose)):
+    ray_options = RayOptions(num_cpus=1000 if foreign else 1, verbose=verbose)
+    with ray_session(ray_options, imports):
         if foreign:
             return _evaluate_foreign(checkpoint, str(algo), episodes, seed, render), []
         from rllib_risk.core.algorithm import TeamAlgorithm

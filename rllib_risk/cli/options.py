@@ -55,6 +55,15 @@ RestoreOption = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+ImportOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="MODULE",
+        help="Import this first: a module that registers envs (may be repeated).",
+        rich_help_panel=_RUN,
+    ),
+]
 VerboseOption = Annotated[
     int,
     typer.Option(

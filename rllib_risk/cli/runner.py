@@ -144,7 +144,7 @@ def _run(
         resume_config=ResumeConfig(errored=resume_type) if options.resume else None,
         raise_on_failed_trial=False,
     )
-    _report_best(analysis.trials, metric, order)
+    _report_best(analysis.trials, metric, order, spec.imports)
     if interrupt.requested:
         _report_interrupt(interrupt.killed, options.command)
         return EXIT_INTERRUPTED
@@ -157,7 +157,9 @@ def _what(spec: ExperimentSpec) -> str:
     return f"{name} on {env}"
 
 
-def _report_best(trials: Sequence[Any], metric: str, order: str) -> None:
+def _report_best(
+    trials: Sequence[Any], metric: str, order: str, imports: Sequence[str]
+) -> None:
     """Prints the best checkpoint and the command that evaluates it."""
     from rllib_risk.cli.progress import flatten
 
@@ -180,6 +182,7 @@ def _report_best(trials: Sequence[Any], metric: str, order: str) -> None:
     command = f"rllib evaluate {shlex.quote(checkpoint.path)}"
     if not (Path(checkpoint.path) / "manifest.json").is_file():
         command += f" --algo {trial.trainable_name}"
+    command += "".join(f" --import {module}" for module in imports)
     say(f"Evaluate it with: {command}")
 
 
@@ -187,7 +190,7 @@ def _report_interrupt(killed: Sequence[str], command: str) -> None:
     if killed:
         note(
             f"{len(killed)} trial(s) could not finish their iteration in time and go on"
-            " from their last checkpoint."
+            " from their last checkpoint, if they have one."
         )
     note(f"Interrupted. Continue with: {command} --resume")
 

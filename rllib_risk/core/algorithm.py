@@ -244,6 +244,7 @@ class TeamAlgorithm(Algorithm):
         Returns:
             Statistics of exactly that many returns; see :meth:`evaluate_episodes`.
         """
+        self.callbacks.on_evaluate_start(algorithm=self, metrics_logger=self.metrics)
         result = self.evaluate_episodes(self.config.evaluation_duration)
         result.pop("returns")
         # Where tools made for RLlib look.
@@ -252,6 +253,9 @@ class TeamAlgorithm(Algorithm):
             "episode_len_mean": result["episode_len_mean"],
             "num_episodes": result["episodes"],
         }
+        self.callbacks.on_evaluate_end(
+            algorithm=self, metrics_logger=self.metrics, evaluation_metrics=result
+        )
         rate = result["success_rate"]
         self._success_rate = None if math.isnan(rate) else rate
         gated = self._success_rate is None and self.config.qr_gate == "winrate"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from ray.rllib.evaluation.metrics import RolloutMetrics
 from ray.rllib.evaluation.rollout_worker import RolloutWorker
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
@@ -23,6 +25,22 @@ _TRAIN_STREAM, _EVAL_STREAM = 1, 2
 _SEED_RANGE = 2**30
 # How a crash text begins when the environment gave NaN or infinity.
 _NON_FINITE = NonFiniteError.__name__
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keeps PyTorch to one thread, as Ray does in remote runners.
+
+    The matrices of a step are so small that a second thread brings next to nothing, and
+    where another process wants that core, waiting for it makes a step tens of times
+    slower.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class TeamRolloutWorker(RolloutWorker):
@@ -158,6 +176,7 @@ class TeamRolloutWorker(RolloutWorker):
 
         return epsilons
 
+    @_one_thread()
     def _play(
         self, seeds: np.ndarray, rng: np.random.Generator, *, explore: bool
     ) -> list[Episode]:

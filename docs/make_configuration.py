@@ -1,0 +1,330 @@
+"""Writes the tables of the documentation from the code that they describe.
+
+A table stands between two comments, and everything else on a page is left alone::
+
+    <!-- table: keys network -->
+    ...
+    <!-- end of table -->
+
+Run: ``python docs/make_configuration.py``. A test fails while a table is out of date.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from rllib_risk.algorithms import ALGORITHMS, config_class
+from rllib_risk.cli.main import app
+from rllib_risk.config.experiments import _CHECKPOINT_FIELDS, EXPERIMENT_FIELDS
+from rllib_risk.config.metrics import TEAM_METRICS
+from rllib_risk.config.schedulers import SCHEDULERS, SEARCHERS
+from rllib_risk.config.schema import Field
+from rllib_risk.config.search_space import SAMPLERS
+from rllib_risk.core.config import (
+    LEARNING_FIELDS,
+    NETWORK_FIELDS,
+    SAMPLING_FIELDS,
+    UNUSED_RLLIB_KEYS,
+    TeamConfig,
+)
+from rllib_risk.env_wrappers.registry import ADAPTER_DEFAULTS, ENVS, import_factory
+from rllib_risk.env_wrappers.team_env import TeamEnv
+
+ROOT = Path(__file__).parents[1]
+_TABLE = re.compile(
+    r"(?P<begin><!-- table: (?P<what>.+?) -->\n).*?(?P<end><!-- end of table -->)",
+    re.DOTALL,
+)
+
+GROUPS: dict[str, dict[str, Field]] = {
+    "network": NETWORK_FIELDS,
+    "learning": LEARNING_FIELDS,
+    "sampling": SAMPLING_FIELDS,
+    "experiment": EXPERIMENT_FIELDS,
+    "checkpoint": _CHECKPOINT_FIELDS,
+}
+
+# RLlib's own keys that these algorithms read, and what they mean here.
+RLLIB_KEYS: dict[str, str] = {
+    "gamma": "Discount, in [0, 1].",
+    "lr": "Learning rate of the TD loss, above 0.",
+    "grad_clip": "Limit of the gradient's L2 norm over all parameters; null: none.",
+    "seed": "Seed of everything; null draws one and reports it.",
+    "num_env_runners": "Remote sampling processes; 0 samples in the trial's own.",
+    "num_envs_per_env_runner": "Environments that one runner steps together.",
+    "num_cpus_per_env_runner": "CPUs that Ray reserves for a runner.",
+    "num_gpus": "GPUs for learning; 0 learns on the CPU.",
+    "min_sample_timesteps_per_iteration": "Env steps of one iteration, at least.",
+    "evaluation_interval": "Iterations between evaluations; null: none.",
+    "evaluation_duration": "Greedy episodes of an evaluation, exactly so many.",
+    "evaluation_num_env_runners": "Remote processes that play them; 0: none.",
+    "restart_failed_env_runners": "Whether a lost runner is replaced.",
+    "env_runner_restore_timeout_s": "Seconds to wait if all runners are lost.",
+}
+
+_OF_EVALUATION = "of the greedy returns"
+METRICS: dict[str, str] = {
+    "num_env_steps_sampled_lifetime": "Env steps sampled so far.",
+    "num_episodes_lifetime": "Episodes sampled so far.",
+    "num_updates_lifetime": "Gradient steps so far.",
+    "epsilon": "Exploration rate now.",
+    "env_steps_per_s": "Env steps per second of sampling and learning.",
+    "env_runners/episode_return_mean": "Mean return while exploring.",
+    "evaluation/episodes": "Greedy episodes of this evaluation.",
+    "evaluation/return_mean": f"Mean {_OF_EVALUATION}.",
+    "evaluation/return_median": f"Median {_OF_EVALUATION}.",
+    "evaluation/return_min": f"Smallest {_OF_EVALUATION}.",
+    "evaluation/return_max": f"Largest {_OF_EVALUATION}.",
+    "evaluation/return_q25": f"Lower quartile {_OF_EVALUATION}.",
+    "evaluation/return_q75": f"Upper quartile {_OF_EVALUATION}.",
+    "evaluation/return_cvar_10": "Mean of the lowest tenth, rounded up: 4 of 32.",
+    "evaluation/success_rate": "Share of episodes whose last info has a true"
+    " `is_success`; NaN where the environment reports none.",
+    "evaluation/episode_len_mean": "Mean length in env steps.",
+    "evaluation/risk_level_mean": "Mean risk level over steps and agents; 1 for the"
+    " mean.",
+    "evaluation/env_runners/episode_return_mean": "The same as"
+    " `evaluation/return_mean`, where tools made for RLlib look.",
+}
+
+
+def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    names = list(header)
+    lines = [names, ["---"] * len(names), *(list(row) for row in rows)]
+    # A bar inside a cell would start a new one.
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+def code(value: Any) -> str:
+    """A value as YAML writes it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"`{value}`" if value != "" else "empty"
+
+
+def accepts(field: Field) -> str:
+    """What a key accepts, in words: choices, or kind and range."""
+    if field.choices is not None:
+        text = ", ".join(f"`{choice}`" for choice in field.choices)
+    else:
+        names = {int: "whole number", float: "number", bool: "true, false"}
+        names |= {str: "text", list: "list", dict: "mapping"}
+        text = " or ".join(names[kind] for kind in field.types)
+        if field.low is not None or field.high is not None:
+            low = "(-inf" if field.low is None else f"[{field.low:g}"
+            low = low.replace("[", "(") if field.low_open else low
+            high = "inf)" if field.high is None else f"{field.high:g}]"
+            text += f" in {low}, {high}"
+    return text + (" or null" if field.optional else "")
+
+
+def keys(group: str) -> str:
+    """All keys of a group, with everything that is declared of them."""
+    return markdown(
+        ("key", "default", "accepts", "unit", "meaning"),
+        (
+            (f"`{key}`", code(f.default), accepts(f), f.unit or "-", f.doc)
+            for key, f in GROUPS[group].items()
+        ),
+    )
+
+
+def switches(algorithm: str, *names: str) -> str:
+    """Some keys with the defaults of one algorithm."""
+    fields = config_class(algorithm).fields()
+    return markdown(
+        ("key", "default", "meaning"),
+        ((f"`{n}`", code(fields[n].default), fields[n].doc) for n in names),
+    )
+
+
+def defaults() -> str:
+    """Where an algorithm's default differs from the general one."""
+    changed = sorted({k for name in ALGORITHMS for k in config_class(name).overrides})
+    general = {**NETWORK_FIELDS, **LEARNING_FIELDS, **SAMPLING_FIELDS}
+    fields = {name: config_class(name).fields() for name in ALGORITHMS}
+    return markdown(
+        ("key", "in general", *ALGORITHMS),
+        (
+            (
+                f"`{key}`",
+                code(general[key].default),
+                *(code(fields[name][key].default) for name in ALGORITHMS),
+            )
+            for key in changed
+        ),
+    )
+
+
+def preset(algorithm: str, name: str) -> str:
+    """The values of a preset beside the algorithm's defaults."""
+    config = config_class(algorithm)
+    fields = config.fields()
+    return markdown(
+        ("key", "default", f"`preset: {name}`"),
+        (
+            (f"`{key}`", code(fields[key].default), code(value))
+            for key, value in config.presets[name].items()
+        ),
+    )
+
+
+def rllib_keys() -> str:
+    """Keys of RLlib that matter, with this package's defaults."""
+    config = TeamConfig()
+    return markdown(
+        ("key", "default", "meaning here"),
+        ((f"`{k}`", code(getattr(config, k)), text) for k, text in RLLIB_KEYS.items()),
+    )
+
+
+def unused() -> str:
+    """Keys of RLlib that are refused, and why."""
+    rows = ((f"`{key}`", text) for key, text in UNUSED_RLLIB_KEYS.items())
+    return markdown(("key", "instead"), rows)
+
+
+def samplers() -> str:
+    """Tune's samplers in YAML."""
+    lists = [
+        ("`{grid_search: [a, b, c]}`", "every value, once per sample"),
+        ("`{choice: [a, b, c]}`", "one of the values at random"),
+    ]
+    rows = [
+        (f"`{{{name}: [{', '.join(args)}]}}`", "whole numbers" if whole else "numbers")
+        for name, (args, whole) in SAMPLERS.items()
+    ]
+    return markdown(("written", "gives"), lists + rows)
+
+
+def components() -> str:
+    """Schedulers and searchers by name."""
+    rows = []
+    for kind, known in (("scheduler", SCHEDULERS), ("search_alg", SEARCHERS)):
+        for path in dict.fromkeys(known.values()):
+            names = ", ".join(f"`{name}`" for name in known if known[name] == path)
+            rows.append((f"`{kind}`", names, f"`{path.replace(':', '.')}`"))
+    return markdown(("key", "names", "class of Ray Tune"), rows)
+
+
+def metrics() -> str:
+    """Results that may be stopped on, scored or compared by."""
+    return markdown(
+        ("result", "meaning"), ((f"`{name}`", METRICS[name]) for name in TEAM_METRICS)
+    )
+
+
+def documented_arguments(function: Callable[..., Any]) -> dict[str, str]:
+    """What a Google docstring says of each argument."""
+    text = inspect.getdoc(function) or ""
+    section = re.search(r"^Args:\n((?:    .*\n|\n)+)", text + "\n", re.MULTILINE)
+    found: dict[str, str] = {}
+    for line in textwrap.dedent(section.group(1)).splitlines() if section else []:
+        begin = re.match(r"(\w+): (.*)", line)
+        if begin:
+            found[begin.group(1)] = begin.group(2)
+        elif line.strip():
+            name = list(found)[-1]
+            found[name] = f"{found[name]} {line.strip()}"
+    return found
+
+
+def arguments(function: Callable[..., Any], only: Mapping[str, Any] | None) -> str:
+    """Keyword arguments of an initializer, as its docstring describes them."""
+    texts = documented_arguments(function)
+    return markdown(
+        ("key", "default", "meaning"),
+        (
+            (f"`{name}`", code(parameter.default), texts[name])
+            for name, parameter in inspect.signature(function).parameters.items()
+            if name != "self" and (only is None or name in only)
+        ),
+    )
+
+
+def env(name: str) -> str:
+    """Arguments of an environment."""
+    factory: Any = import_factory(ENVS[name].factory)
+    return arguments(factory.__init__, None)
+
+
+def options(*command: str) -> str:
+    """Arguments and options of a command."""
+    node: Any = typer.main.get_command(app)
+    for word in command[1:]:
+        node = node.commands[word]
+    rows = []
+    for parameter in node.params:
+        if parameter.name == "help":
+            continue
+        if parameter.param_type_name == "argument":
+            names = f"`{parameter.metavar or parameter.name.upper()}`"
+        else:
+            names = ", ".join(
+                f"`{n}`" for n in (*parameter.opts, *parameter.secondary_opts)
+            )
+        rows.append((names, parameter.help or ""))
+    return markdown(("argument or option", "meaning"), rows)
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    "keys": keys,
+    "switches": switches,
+    "defaults": defaults,
+    "preset": preset,
+    "rllib-keys": rllib_keys,
+    "unused": unused,
+    "samplers": samplers,
+    "components": components,
+    "metrics": metrics,
+    "env": env,
+    "adapter": lambda: arguments(TeamEnv.__init__, ADAPTER_DEFAULTS),
+    "options": options,
+}
+
+
+def fill(page: str) -> str:
+    """Writes every table of a page anew.
+
+    Args:
+        page: Markdown.
+
+    Returns:
+        The page with up-to-date tables.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        kind, *words = match["what"].split()
+        return match["begin"] + TABLES[kind](*words) + match["end"]
+
+    return _TABLE.sub(table, page)
+
+
+def pages() -> list[Path]:
+    """README and every page of the documentation."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def main() -> None:
+    """Fills the tables of all pages in place."""
+    for path in pages():
+        old = path.read_text(encoding="utf-8")
+        new = fill(old)
+        if new != old:
+            path.write_text(new, encoding="utf-8")
+            print(f"Wrote {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
