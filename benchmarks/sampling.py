@@ -3,7 +3,7 @@
 Both workers live in this process, hold the same policy class with the same
 configuration (100 atoms, a predicted risk level, MACN 4x7, epsilon 1) and take turns, so
 that whatever else the machine does strikes both. What counts is env steps per second,
-once by the clock and once by the CPU time of this process.
+once by the clock and once by the CPU time of this process. Each uses one thread.
 
 Run: ``python benchmarks/sampling.py``
 """
@@ -122,7 +122,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=5)
     repetitions = parser.parse_args().repetitions
-    print(f"torch threads: {torch.get_num_threads()}; median of {repetitions} turns")
+    # Ours sets this itself. With more threads and another process on the same cores,
+    # RLlib's worker becomes several times slower still.
+    torch.set_num_threads(1)
+    print(f"one torch thread; median of {repetitions} turns")
     print("| envs | ours/s | RLlib/s | ratio | ours/CPU s | RLlib/CPU s | ratio |")
     print("|---|---|---|---|---|---|---|")
     for num_envs in (1, 8, 32):

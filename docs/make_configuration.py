@@ -121,12 +121,12 @@ def accepts(field: Field) -> str:
         names = {int: "whole number", float: "number", bool: "true, false"}
         names |= {str: "text", list: "list", dict: "mapping"}
         text = " or ".join(names[kind] for kind in field.types)
-        if field.low is not None or field.high is not None:
-            low = "(-inf" if field.low is None else f"[{field.low:g}"
-            low = low.replace("[", "(") if field.low_open else low
-            high = "inf)" if field.high is None else f"{field.high:g}]"
-            text += f" in {low}, {high}"
-    return text + (" or null" if field.optional else "")
+        if field.low is not None and field.high is not None:
+            bracket = "(" if field.low_open else "["
+            text += f" in {bracket}{field.low:g}, {field.high:g}]"
+        elif field.low is not None:
+            text += f", {'above' if field.low_open else 'at least'} {field.low:g}"
+    return text + (", or null" if field.optional else "")
 
 
 def keys(group: str) -> str:
@@ -306,7 +306,8 @@ def fill(page: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         kind, *words = match["what"].split()
-        return match["begin"] + TABLES[kind](*words) + match["end"]
+        # Blank lines, so that every Markdown reader sees a table.
+        return f"{match['begin']}\n{TABLES[kind](*words)}\n{match['end']}"
 
     return _TABLE.sub(table, page)
 

@@ -7,9 +7,10 @@ atoms, ``K`` risk levels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +120,11 @@ class TeamNetwork(nn.Module):
         self.config = config
         self.input_size = sizes.obs_size + sizes.num_actions + sizes.num_agents
         copies = 1 if config.parameter_sharing else sizes.num_agents
-        self.agents = nn.ModuleList(self._make_agent() for _ in range(copies))
+        # A ModuleList; the type says what is in it.
+        self.agents = cast(
+            "Sequence[AgentNetwork]",
+            nn.ModuleList(self._make_agent() for _ in range(copies)),
+        )
         self.risk = self._make_risk()
         self.mixer = make_mixer(
             config.mixer,
@@ -226,11 +231,14 @@ class TeamNetwork(nn.Module):
             past = torch.cat([inputs[:, :1], inputs[:, :-1]], dim=1)
         trains = self.config.risk_grad == "straight_through"
 
-        def encode_both(agent: AgentNetwork, rows: Tensor, past_rows: Tensor):
+        def encode_both(
+            agent: AgentNetwork, rows: Tensor, past_rows: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            predictor = cast("RiskLevelPredictor", agent.predictor)
             features = agent.encoder(rows, None)[0]
             with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
-                history = agent.predictor.history(past_rows, None)[0]
-                logits = agent.predictor(features, history, agent.head)
+                history = predictor.history(past_rows, None)[0]
+                logits = predictor(features, history, agent.head)
             return features, logits
 
         return Unroll(*self._per_agent(encode_both, inputs, past))

@@ -1,0 +1,235 @@
+"""The documentation is true: its code runs, its YAML loads, its tables are current."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import typer
+
+from rllib_risk.algorithms import ALGORITHMS, config_class
+from rllib_risk.cli.catalog import RLlibCatalog, default_metric
+from rllib_risk.cli.main import app
+from rllib_risk.cli.preflight import preflight
+from rllib_risk.config.checks import check_config
+from rllib_risk.config.loading import find_example, parse_document
+from rllib_risk.config.yaml_reader import parse_yaml
+from rllib_risk.core.config import FIELDS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OUTPUT = re.compile(
+    r"<!-- output of: check-env (\S+)(?: (\{.*\}))? -->\n```text\n(.*?)```", re.DOTALL
+)
+PAGE = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: str(page.relative_to(ROOT))
+)
+
+
+class Block(NamedTuple):
+    """A block of code: where it stands, and its text."""
+
+    place: str
+    text: str
+
+
+def blocks(language: str) -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in FENCE.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            if match[1] == language:
+                place = f"{page.relative_to(ROOT)}:{line}"
+                found.append(Block(place, match[2]))
+    return found
+
+
+def named(language: str) -> list:
+    """The blocks as test parameters; those that start Ray are slow."""
+    return [
+        pytest.param(
+            block,
+            id=block.place,
+            marks=[pytest.mark.slow] if "import ray\n" in block.text else [],
+        )
+        for block in blocks(language)
+    ]
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the modules that readers are told to save: `# name.py` on top."""
+    folder = tmp_path_factory.mktemp("modules")
+    for block in blocks("python"):
+        name = re.match(r"# (\w+\.py)\n", block.text)
+        if name:
+            assert not (folder / name[1]).exists(), f"{name[1]} twice"
+            (folder / name[1]).write_text(block.text)
+    return folder
+
+
+def run_python(folder: Path, *arguments: str) -> str:
+    """Runs Python in a folder; returns what it printed."""
+    environ = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("block", named("python"))
+def test_python_runs(block: Block, modules: Path, tmp_path: Path) -> None:
+    script = tmp_path / "block.py"
+    script.write_text(block.text)
+    run_python(modules, str(script))
+
+
+@pytest.mark.parametrize("block", named("yaml"))
+def test_yaml_loads_and_could_start(
+    block: Block, modules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(modules))
+    document = parse_yaml(block.text, block.place)
+    catalog = RLlibCatalog()
+    if list(document.data) == ["config"]:  # a part of an experiment
+        keys = document.data["config"]
+        check_config(keys, "RMIX", "macn", document, ("config",), catalog)
+        return
+    for spec in parse_document(document, catalog):
+        preflight(spec)
+        if spec.scheduler is not None:
+            spec.scheduler.build(default_metric(spec.algorithm), "max")
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Every `rllib` command line of the pages, with its place."""
+    return [
+        (block.place, shlex.split(line)[1:])
+        for block in blocks("sh")
+        for line in block.text.splitlines()
+        if line.startswith("rllib ")
+    ]
+
+
+def test_commands_and_their_options_exist() -> None:
+    assert len(commands()) > 20
+    for place, words in commands():
+        node = typer.main.get_command(app)
+        path = []
+        while words and words[0] in getattr(node, "commands", {}):
+            path.append(words.pop(0))
+            node = node.commands[path[-1]]
+        known = {name for parameter in node.params for name in parameter.opts}
+        for word in words:
+            if word.startswith("-"):
+                assert word in known, f"{place}: {word}"
+            elif word.startswith("tuned_examples/") or path[:1] == ["example"]:
+                if word.startswith("tuned_examples/") or words.index(word) == 0:
+                    find_example(word)
+            elif word.startswith("{"):
+                json.loads(word)
+
+
+def test_check_env_says_what_the_page_shows(modules: Path) -> None:
+    # In a process each, since one of them must not find the other's module imported.
+    code = (
+        "import json, sys\n"
+        "from rllib_risk.env_wrappers.check_env import check_env\n"
+        "for env, config in json.loads(sys.argv[1]):\n"
+        "    print(check_env(env, config), end='\\0')\n"
+    )
+    shown = [
+        match
+        for page in PAGES
+        for match in OUTPUT.finditer(page.read_text(encoding="utf-8"))
+    ]
+    assert len(shown) >= 2
+    asked = json.dumps([(m[1], json.loads(m[2] or "{}")) for m in shown])
+    outputs = run_python(modules, "-c", code, asked).split("\0")[:-1]
+    for match, output in zip(shown, outputs, strict=True):
+        speed = re.compile(r"steps_per_s: .*")
+        expected = speed.sub("steps_per_s: ...", match[3].rstrip("\n"))
+        assert speed.sub("steps_per_s: ...", output) == expected
+
+
+def load_generator():
+    path = ROOT / "docs" / "make_configuration.py"
+    spec = importlib.util.spec_from_file_location("make_configuration", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@PAGE
+def test_tables_are_current(page: Path) -> None:
+    # R28. If this fails, run: python docs/make_configuration.py
+    text = page.read_text(encoding="utf-8")
+    assert text == load_generator().fill(text)
+
+
+def test_every_key_is_documented() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for name in ALGORITHMS:
+        fields = config_class(name).fields()
+        assert fields.keys() >= FIELDS.keys()
+        for key, field in fields.items():
+            assert field.doc.endswith("."), key
+            assert f"`{key}`" in page, key
+
+
+def test_every_algorithm_has_a_page() -> None:
+    stems = {page.stem for page in (ROOT / "docs" / "algorithms").glob("*.md")}
+    assert stems == {module.rpartition(".")[2] for module in ALGORITHMS.values()}
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that headings get on GitHub."""
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", title.lower()) for title in titles)
+    return {title.replace(" ", "-") for title in plain}
+
+
+@PAGE
+def test_links_resolve(page: Path) -> None:
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if link.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if not target.is_file() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@PAGE
+def test_tests_that_are_named_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for file, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text):
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), test
+
+
+def test_documents_are_read() -> None:
+    # The patterns above find something: an empty list would pass for true.
+    assert len(blocks("python")) >= 3
+    assert len(blocks("yaml")) >= 15
