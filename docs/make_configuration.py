@@ -274,8 +274,11 @@ def options(*command: str) -> str:
             names = ", ".join(
                 f"`{n}`" for n in (*parameter.opts, *parameter.secondary_opts)
             )
-        rows.append((names, parameter.help or ""))
-    return markdown(("argument or option", "meaning"), rows)
+        default = "required" if parameter.required else "-"
+        if parameter.default not in (None, False, 0) and not parameter.required:
+            default = code(parameter.default)
+        rows.append((names, default, parameter.help or ""))
+    return markdown(("argument or option", "default", "meaning"), rows)
 
 
 TABLES: dict[str, Callable[..., str]] = {

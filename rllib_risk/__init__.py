@@ -29,19 +29,22 @@ def register() -> None:
     register_model()
 
 
-def load(path: str | Path) -> TeamAlgorithm:
+def load(path: str | Path, *, trust_env: bool = False) -> TeamAlgorithm:
     """Loads a checkpoint, ready to evaluate or to go on training.
 
     Args:
         path: A checkpoint folder.
+        trust_env: Whether the factory of a ``pettingzoo`` environment, which is code
+            that the checkpoint names, may be imported and called.
 
     Returns:
         The :class:`~rllib_risk.core.algorithm.TeamAlgorithm` it came from.
 
     Raises:
-        CheckpointError: If the checkpoint is not whole or does not fit.
+        CheckpointError: If the checkpoint is not whole, does not fit, or names a
+            factory that is not trusted.
     """
     from rllib_risk.core.algorithm import TeamAlgorithm
 
     register()
-    return TeamAlgorithm.from_checkpoint(path)
+    return TeamAlgorithm.from_checkpoint(path, trust_env=trust_env)

@@ -63,6 +63,13 @@ def evaluate(
         Path | None,
         typer.Option("--render-out", help="Render it to this file (.gif or .png)."),
     ] = None,
+    trust_env: Annotated[
+        bool,
+        typer.Option(
+            "--trust-env",
+            help="Call the environment factory that the checkpoint names.",
+        ),
+    ] = False,
     imports: ImportOption = None,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Show Ray's output.")
@@ -78,7 +85,14 @@ def evaluate(
         prepare(verbose)
         modules = import_modules(imports)
         result, frames = run_evaluation(
-            checkpoint, algo, episodes, seed, render_out is not None, modules, verbose
+            checkpoint,
+            algo,
+            episodes,
+            seed,
+            render=render_out is not None,
+            trust_env=trust_env,
+            imports=modules,
+            verbose=verbose,
         )
     text = json.dumps(json_safe(result), indent=2)
     if out is not None:
@@ -109,7 +123,9 @@ def run_evaluation(
     algo: str | None,
     episodes: int | None,
     seed: int | None,
+    *,
     render: bool,
+    trust_env: bool,
     imports: Sequence[str],
     verbose: int,
 ) -> tuple[dict[str, Any], list[Any]]:
@@ -150,7 +166,10 @@ def run_evaluation(
         # All episodes are played in this process; one batch of environments is as
         # fast as several processes for the few that an evaluation needs.
         algorithm = TeamAlgorithm.from_checkpoint(
-            checkpoint, num_env_runners=0, evaluation_num_env_runners=0
+            checkpoint,
+            trust_env=trust_env,
+            num_env_runners=0,
+            evaluation_num_env_runners=0,
         )
         frames: list[Any] = []
         try:

@@ -16,6 +16,7 @@ from rllib_risk.cli.session import prepare, ray_session, register_all
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import Domain, map_domains
+from rllib_risk.env_wrappers.registry import PETTINGZOO
 
 
 def run_experiments(
@@ -182,6 +183,9 @@ def _report_best(
     command = f"rllib evaluate {shlex.quote(checkpoint.path)}"
     if not (Path(checkpoint.path) / "manifest.json").is_file():
         command += f" --algo {trial.trainable_name}"
+    # Its environment is code that the checkpoint names; whoever trained it trusts it.
+    if trial.config.get("env") == PETTINGZOO:
+        command += " --trust-env"
     command += "".join(f" --import {module}" for module in imports)
     say(f"Evaluate it with: {command}")
 

@@ -115,12 +115,14 @@ def ray_session(options: RayOptions, imports: Sequence[str] = ()) -> Iterator[No
             shared.pop("include_dashboard")
             ray.init(address=options.address, **shared)
         else:
-            ray.init(
-                num_cpus=options.num_cpus,
-                num_gpus=options.num_gpus,
-                object_store_memory=options.object_store_memory,
-                **shared,
-            )
+            own = {
+                "num_cpus": options.num_cpus,
+                "num_gpus": options.num_gpus,
+                "object_store_memory": options.object_store_memory,
+            }
+            # A cluster that runs here is joined, unless sizes for a new one are given.
+            new = any(size is not None for size in own.values())
+            ray.init("local" if new else None, **own, **shared)
         register_all()
         yield
     finally:

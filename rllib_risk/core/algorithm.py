@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import logging
 import math
 import secrets
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_context import EnvContext
@@ -27,11 +25,12 @@ from ray.rllib.utils.metrics import (
 from ray.util.debug import log_once
 
 from rllib_risk.core import checkpoint as ckpt
-from rllib_risk.core.config import UNUSED_RLLIB_KEYS, TeamConfig
+from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.envs import start_env
 from rllib_risk.core.episodes import Episode, collate
 from rllib_risk.core.play import play_and_render
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.record import from_record, to_record
 from rllib_risk.core.replay import EpisodeReplay
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.core.runners import play_everywhere, sample_everywhere
@@ -47,10 +46,6 @@ _NUM_UPDATES = "num_updates_lifetime"
 _NUM_QR_UPDATES = "num_qr_updates_lifetime"
 _NUM_ROUNDS = "num_rounds_lifetime"
 _NUM_CRASHES = "num_env_crashes_lifetime"
-
-# What RLlib works out itself from the rest of a configuration.
-_DERIVED_KEYS = frozenset({"policies", "class", "_is_frozen", "exploration_config"})
-_NOT_RECORDED = _DERIVED_KEYS | UNUSED_RLLIB_KEYS.keys()
 
 
 class TeamAlgorithm(Algorithm):
@@ -335,7 +330,7 @@ class TeamAlgorithm(Algorithm):
         """
         ckpt.write_checkpoint(
             Path(checkpoint_dir),
-            config=self._config_record(),
+            config=to_record(type(self).__name__, self.config),
             tensors=self._named_tensors(),
             optimizers=self.team_policy._optimizers,
             replay=self.replay.state_arrays(),
@@ -384,24 +379,28 @@ class TeamAlgorithm(Algorithm):
             self.env_runner_group.sync_weights(global_vars={"timestep": self.env_steps})
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, **kwargs: Any) -> Self:
+    def from_checkpoint(
+        cls, path: str | Path, *, trust_env: bool = False, **kwargs: Any
+    ) -> Self:
         """Builds the algorithm that a checkpoint came from, in the state it was in.
 
-        Nothing in the checkpoint is executed: classes come from this package by name
-        and every value is checked.
+        Nothing that the checkpoint names is imported or called, but for the factory of
+        a ``pettingzoo`` environment, and that only if it is trusted.
 
         Args:
             path: A checkpoint folder.
+            trust_env: Whether such a factory may be called.
             **kwargs: Keys that replace those of the checkpoint's configuration.
 
         Returns:
             The algorithm.
 
         Raises:
-            CheckpointError: If the checkpoint is not whole or does not fit.
+            CheckpointError: If the checkpoint is not whole, does not fit, or names a
+                factory that is not trusted.
         """
         folder = ckpt.newest_intact(path)
-        config = config_from_record(ckpt.read_config(folder))
+        config = from_record(ckpt.read_config(folder), trust_env=trust_env)
         config.update_from_dict(kwargs)
         algorithm = config.build_algo()
         algorithm.load_checkpoint(str(folder))
@@ -412,51 +411,6 @@ class TeamAlgorithm(Algorithm):
         online = {f"online.{k}": v for k, v in policy.network.named_parameters()}
         target = {f"target.{k}": v for k, v in policy.target_network.named_parameters()}
         return online | target
-
-    def _config_record(self) -> dict[str, Any]:
-        import rllib_risk
-
-        values, default = {}, type(self.config)(algo_class=type(self))
-        for key, value in self.config.to_dict().items():
-            known = getattr(default, key, None)
-            same = _is_json(known) and value == known
-            if key not in _NOT_RECORDED and _is_json(value) and not same:
-                values[key] = value
-        return {
-            "algorithm": type(self).__name__,
-            "config_class": _class_path(type(self.config)),
-            "config": values,
-            "versions": {"rllib_risk": rllib_risk.__version__, "ray": ray.__version__},
-        }
-
-
-def config_from_record(record: dict[str, Any]) -> TeamConfig:
-    """Rebuilds a configuration from ``config.json`` of a checkpoint.
-
-    Args:
-        record: The parsed file.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        CheckpointError: If it names a class that is no :class:`TeamConfig`.
-    """
-    module_name, _, class_name = str(record.get("config_class")).partition(":")
-    try:
-        config_class = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise CheckpointError(
-            f"The checkpoint needs {record.get('config_class')!r}: {error}"
-        ) from error
-    if not (isinstance(config_class, type) and issubclass(config_class, TeamConfig)):
-        raise CheckpointError(
-            f"The checkpoint names {record['config_class']!r}, which is no TeamConfig."
-        )
-    return config_class().update_from_dict(record["config"])
-
-
-CheckpointError = ckpt.CheckpointError
 
 
 def summarise(episodes: Sequence[Episode], agents: Sequence[str]) -> dict[str, Any]:
@@ -485,17 +439,5 @@ def summarise(episodes: Sequence[Episode], agents: Sequence[str]) -> dict[str, A
     return result
 
 
-def _class_path(cls: type) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float))
-
-
-def _is_json(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(k, str) and _is_json(v) for k, v in value.items())
-    if isinstance(value, (list, tuple)):
-        return all(_is_json(v) for v in value)
-    return value is None or isinstance(value, (bool, int, float, str))

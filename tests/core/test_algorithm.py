@@ -79,7 +79,7 @@ DETERMINISM = """
 import hashlib, sys
 sys.path.insert(0, {tests!r})
 import ray, rllib_risk
-ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 rllib_risk.register()
 from test_algorithm import small_config, fingerprint
 algorithm = small_config({name!r}).build_algo()
@@ -219,15 +219,54 @@ def test_a_pickle_in_a_checkpoint_is_refused_and_not_run(checkpoints, tmp_path, 
     assert not canary.exists()
 
 
-def test_a_checkpoint_cannot_name_a_foreign_class(checkpoints, tmp_path):
+def forge(checkpoints, tmp_path, change):
+    """A copy of a checkpoint with another config.json and checksums that match."""
     folder = tmp_path / "checkpoint"
     shutil.copytree(checkpoints / "checkpoint_000001", folder)
     record = json.loads((folder / "config.json").read_text())
-    record["config_class"] = "subprocess:Popen"
+    change(record)
     (folder / "config.json").write_text(json.dumps(record))
     rehash(folder)
-    with pytest.raises(CheckpointError, match="no TeamConfig"):
+    return folder
+
+
+@pytest.mark.parametrize("where", ["env_config", "evaluation_config"])
+def test_a_checkpoint_cannot_call_a_factory_unasked(checkpoints, tmp_path, where):
+    canary = tmp_path / "canary"
+    env_config = {
+        "factory": "os:system",
+        "kwargs": {"command": f"touch {canary}"},
+    }
+
+    def change(record):
+        if where == "env_config":
+            record["config"]["env"] = "pettingzoo"
+            record["config"]["env_config"] = env_config
+        else:
+            evaluation = {"env": "pettingzoo", "env_config": env_config}
+            record["config"]["evaluation_config"] = evaluation
+
+    with pytest.raises(CheckpointError, match=r"os:system.*--trust-env"):
+        rllib_risk.load(forge(checkpoints, tmp_path, change))
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("config_class", "subprocess:Popen"), ("config_class", None)],
+)
+def test_a_checkpoint_cannot_name_a_foreign_class(checkpoints, tmp_path, key, value):
+    folder = forge(checkpoints, tmp_path, lambda record: record.update({key: value}))
+    with pytest.raises(CheckpointError, match="configuration class"):
         rllib_risk.load(folder)
+
+
+def test_a_checkpoint_cannot_set_unlisted_keys(checkpoints, tmp_path):
+    def change(record):
+        record["config"]["sample_collector"] = "os.system"
+
+    with pytest.raises(CheckpointError, match="unknown keys: sample_collector"):
+        rllib_risk.load(forge(checkpoints, tmp_path, change))
 
 
 def test_a_checkpoint_of_another_shape_is_refused(checkpoints):

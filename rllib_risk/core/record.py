@@ -1,0 +1,140 @@
+"""A configuration as JSON in a checkpoint, and back, without trusting the file.
+
+A checkpoint may come from anywhere, so what it may name is limited: algorithms of this
+package (or configuration classes that the caller has imported already), keys that are
+listed here, and environments that are registered. The one thing that names code is the
+factory of a ``pettingzoo`` environment, and the caller must agree to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ray
+
+import rllib_risk
+from rllib_risk.algorithms import ALGORITHMS, config_class
+from rllib_risk.core.checkpoint import CheckpointError
+from rllib_risk.core.config import TeamConfig
+from rllib_risk.env_wrappers.registry import PETTINGZOO
+
+# RLlib's keys that a run depends on; ours are all recorded.
+_RLLIB_KEYS = (
+    "env",
+    "env_config",
+    "gamma",
+    "lr",
+    "grad_clip",
+    "seed",
+    "num_env_runners",
+    "num_envs_per_env_runner",
+    "num_cpus_per_env_runner",
+    "num_gpus",
+    "min_sample_timesteps_per_iteration",
+    "min_time_s_per_iteration",
+    "evaluation_interval",
+    "evaluation_duration",
+    "evaluation_num_env_runners",
+    "evaluation_config",
+    "metrics_num_episodes_for_smoothing",
+)
+
+
+def to_record(algorithm: str, config: TeamConfig) -> dict[str, Any]:
+    """What a checkpoint says of how it was made.
+
+    Args:
+        algorithm: Name of the algorithm's class.
+        config: The configuration.
+
+    Returns:
+        A JSON object.
+    """
+    keys = (*config.fields(), *_RLLIB_KEYS)
+    values = {key: getattr(config, key) for key in keys}
+    return {
+        "algorithm": algorithm,
+        "config_class": _path(type(config)),
+        "config": {key: value for key, value in values.items() if _is_json(value)},
+        "versions": {"rllib_risk": rllib_risk.__version__, "ray": ray.__version__},
+    }
+
+
+def from_record(record: Mapping[str, Any], *, trust_env: bool) -> TeamConfig:
+    """Rebuilds a configuration.
+
+    Args:
+        record: From :func:`to_record`, by way of a file.
+        trust_env: Whether a factory that the record names may be imported and called.
+
+    Returns:
+        The configuration; not yet validated.
+
+    Raises:
+        CheckpointError: If the record names a class or key that it must not, or a
+            factory that is not trusted.
+    """
+    values = record.get("config")
+    cls = _find_class(record)
+    if not isinstance(values, dict):
+        raise CheckpointError("The checkpoint's config.json holds no configuration.")
+    config = cls()
+    known = {*config.fields(), *_RLLIB_KEYS}
+    if not values.keys() <= known:
+        odd = ", ".join(sorted(values.keys() - known))
+        raise CheckpointError(
+            f"The checkpoint's configuration has unknown keys: {odd}."
+        )
+    if not trust_env:
+        for factory in _factories(values):
+            raise CheckpointError(
+                f"The checkpoint's environment is made by calling {factory!r}. If you"
+                " trust it, say so: rllib evaluate --trust-env, or"
+                " rllib_risk.load(path, trust_env=True)."
+            )
+    # A preset has done its work: the values it set are recorded too.
+    config.preset = values.get("preset")
+    return config.update_from_dict(values)
+
+
+def _factories(values: Mapping[str, Any]) -> Iterator[str]:
+    """Factories that the environments of a configuration would call."""
+    evaluation = values.get("evaluation_config") or {}
+    for part in (values, evaluation):
+        env = part.get("env", values.get("env"))
+        if env == PETTINGZOO:
+            factory = (part.get("env_config") or {}).get("factory")
+            if factory is not None:
+                yield str(factory)
+
+
+def _find_class(record: Mapping[str, Any]) -> type[TeamConfig]:
+    name, path = record.get("algorithm"), record.get("config_class")
+    if name in ALGORITHMS and path == _path(config_class(str(name))):
+        return config_class(str(name))
+    for cls in _subclasses(TeamConfig):
+        if path == _path(cls):
+            return cls
+    raise CheckpointError(
+        f"The checkpoint needs the configuration class {path!r}. Import its module"
+        " first (rllib evaluate --import MODULE)."
+    )
+
+
+def _subclasses(cls: type[TeamConfig]) -> Iterator[type[TeamConfig]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _is_json(v) for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(_is_json(v) for v in value)
+    return value is None or isinstance(value, (bool, int, float, str))
