@@ -91,7 +91,9 @@ NETWORK_FIELDS: dict[str, Field] = {
         choices=("none", "vdn", "qmix"),
     ),
     "mixing_embed_dim": Field(32, "Width of the monotonic mixer.", int, low=1),
-    "hypernet_embed_dim": Field(64, "Width of its hypernetworks.", int, low=1),
+    "hypernet_embed_dim": Field(
+        64, "Width of the monotonic mixer's hypernetworks.", int, low=1
+    ),
 }
 
 LEARNING_FIELDS: dict[str, Field] = {
@@ -130,7 +132,7 @@ LEARNING_FIELDS: dict[str, Field] = {
     ),
     "optimizer_eps": Field(
         None,
-        "Its epsilon; null: 1e-5 for rmsprop, 1e-8 for adam.",
+        "Epsilon of the TD optimizer; null: 1e-5 for rmsprop, 1e-8 for adam.",
         float,
         low=0.0,
         low_open=True,
@@ -189,7 +191,9 @@ LEARNING_FIELDS: dict[str, Field] = {
     "qr_lr": Field(
         5e-5, "Learning rate of the QR loss (Adam).", float, low=0.0, low_open=True
     ),
-    "qr_eps": Field(3.125e-4, "Adam's epsilon for it.", float, low=0.0, low_open=True),
+    "qr_eps": Field(
+        3.125e-4, "Epsilon of the QR loss's Adam.", float, low=0.0, low_open=True
+    ),
     "qr_loss": Field(
         "qrdqn",
         "QR-DQN's loss, or the released code's, under which atoms collapse.",
@@ -225,10 +229,18 @@ SAMPLING_FIELDS: dict[str, Field] = {
     "initial_epsilon": Field(1.0, "Epsilon at the start.", float, low=0.0, high=1.0),
     "final_epsilon": Field(0.05, "Epsilon at the end.", float, low=0.0, high=1.0),
     "epsilon_anneal_env_steps": Field(
-        50_000, "Linear in between.", int, low=1, unit="env steps"
+        50_000,
+        "Epsilon falls linearly over so many steps.",
+        int,
+        low=1,
+        unit="env steps",
     ),
     "epsilon_z_exponent": Field(
-        2.0, "Of the zeta distribution.", float, low=1.0, low_open=True
+        2.0,
+        "Exponent of the zeta distribution of repeats in epsilon_z_greedy.",
+        float,
+        low=1.0,
+        low_open=True,
     ),
     "epsilon_ladder": Field(
         0.0,
