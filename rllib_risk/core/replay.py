@@ -73,7 +73,7 @@ class EpisodeReplay:
         arrays = {
             "lengths": np.array([len(e) for e in self._episodes], np.int64),
             "terminated": np.array([e.terminated for e in self._episodes], bool),
-            "counters": np.array([self._next, self._draws], np.int64),
+            "counters": np.array([self._next, self._draws, self.capacity]),
         }
         for name in _STEP_ARRAYS + _ROW_ARRAYS if self._episodes else ():
             arrays[name] = np.concatenate([getattr(e, name) for e in self._episodes])
@@ -99,4 +99,11 @@ class EpisodeReplay:
             parts |= {name: arrays[name][row].copy() for name in _ROW_ARRAYS}
             episode = Episode(terminated=bool(arrays["terminated"][i]), **parts)
             self._episodes.append(episode)
-        self._next, self._draws = (int(c) for c in arrays["counters"])
+        self._next, self._draws, capacity = (int(c) for c in arrays["counters"])
+        if capacity != self.capacity:
+            # Another size: the oldest first, as many as there is room for.
+            if len(self._episodes) == capacity:
+                oldest = self._next
+                self._episodes = self._episodes[oldest:] + self._episodes[:oldest]
+            self._episodes = self._episodes[-self.capacity :]
+            self._next = len(self._episodes) % self.capacity

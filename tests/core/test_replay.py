@@ -106,6 +106,18 @@ def test_round_trip(added):
                 np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.parametrize(("capacity", "kept"), [(2, [3, 4]), (5, [2, 3, 4])])
+def test_another_capacity_keeps_the_newest(capacity, kept):
+    # A ring of 3 that held 0 .. 4 holds 3, 4, 2; the oldest is 2.
+    full = EpisodeReplay(3, seed=0)
+    full.add(episode(n) for n in range(5))
+    other = EpisodeReplay(capacity, seed=0)
+    other.load_arrays(full.state_arrays())
+    assert held(other) == kept
+    other.add([episode(5)])
+    assert held(other) == [*kept, 5][-capacity:]
+
+
 def test_collate():
     long, short = episode(1, 3), episode(2, 1, terminated=False)
     batch = collate([long, short])
