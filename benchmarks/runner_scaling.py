@@ -75,7 +75,9 @@ def compare(waves: int) -> None:
     one = env_steps_per_s(1, waves)
     many = env_steps_per_s(RUNNERS, waves)
     share = many / one / RUNNERS
-    print(f"  {RUNNERS} runners give {many / one:.2f} times one: {share:.2f} of {RUNNERS}")
+    print(
+        f"  {RUNNERS} runners give {many / one:.2f} times one: {share:.2f} of {RUNNERS}"
+    )
 
 
 def main() -> None:

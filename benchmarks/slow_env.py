@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
@@ -16,7 +16,7 @@ EPISODE_STEPS = 25
 class SlowEnv(ParallelEnv):
     """Two agents wait; reward 1 per step for agreeing, 25 steps."""
 
-    metadata = {"name": "slow_v0", "render_modes": []}
+    metadata: ClassVar[dict] = {"name": "slow_v0", "render_modes": []}
 
     def __init__(self) -> None:
         """Initializes the environment."""

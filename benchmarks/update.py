@@ -1,11 +1,11 @@
 """One RMIX update at the size of 5m_vs_6m: ours against a step-by-step reference.
 
-The reference does what the released code does: a ``GRUCell`` in a loop over time, a full
-``torch.sort`` of the atoms of all actions at every step, cumulative sums for all risk
+The reference does what the released code does: a ``GRUCell`` in a loop over time, a
+full ``torch.sort`` of the atoms of all actions at every step, cumulative sums for all risk
 levels, the history branch with all its atoms, and for quantile regression an ``M x M``
 tensor per step and agent. It computes the same mathematics as our policy (the released
 code's slips left out), starts from a copy of the same weights, and must give the same
-loss to 1e-5; the two then take turns at whole steps: forward, backward, clip, optimizer.
+loss to 1e-5; the two then take turns at whole steps: forward, backward, clip, step.
 
 Run: ``python benchmarks/update.py``
 """
@@ -129,10 +129,14 @@ class ReferenceAgents(nn.Module):
             hidden = self.gru(F.relu(self.fc1(inputs)), hidden)
             current = self.fc2(hidden)  # [B N, A M]
             history = self.history_gru(F.relu(self.history_fc1(past)), history)
-            expected = F.linear(history, self.fc2.weight.detach(), self.fc2.bias.detach())
+            expected = F.linear(
+                history, self.fc2.weight.detach(), self.fc2.bias.detach()
+            )
             query = self.embed_current(current.detach())  # [B N, d]
             keys = self.embed_history(expected).view(B * N, -1, K)
-            probs = (torch.bmm(query.unsqueeze(1), keys).squeeze(1) / H**0.5).softmax(-1)
+            probs = (torch.bmm(query.unsqueeze(1), keys).squeeze(1) / H**0.5).softmax(
+                -1
+            )
             theta = current.view(B, N, A, M)
             values.append(self.cvar(theta, probs.view(B, N, K)))
             atoms.append(theta)
@@ -185,9 +189,9 @@ class Reference:
         following = target_values.gather(-1, greedy.unsqueeze(-1)).squeeze(-1)[:, 1:]
         with torch.no_grad():
             bootstrap = self.target.mixer(following, batch.state[:, 1:])
-        targets = batch.rewards + self.config["gamma"] * (
-            1.0 - batch.terminateds
-        ) * bootstrap
+        targets = (
+            batch.rewards + self.config["gamma"] * (1.0 - batch.terminateds) * bootstrap
+        )
         error = self.online.mixer(chosen, batch.state[:, :-1]) - targets
         return ((error * batch.mask) ** 2).sum() / batch.mask.sum()
 
@@ -231,28 +235,38 @@ class Reference:
 
 
 def check_same_loss(policy: TeamPolicy, reference: Reference, batch: Batch) -> None:
-    """Checks both losses before any step is taken.
+    """Checks both losses, and the norms of their gradients, before any step is taken.
+
+    Args:
+        policy: Our policy.
+        reference: The reference with the same weights.
+        batch: The batch.
 
     Raises:
-        AssertionError: If one differs by more than 1e-5 of its size.
+        AssertionError: If a loss differs by more than 1e-5 of its size, or a norm by
+            more than 1e-4.
     """
-    with torch.no_grad():
-        pairs = {
-            "CVaR": (policy.td_targets_and_loss(batch)[0], reference.td_loss(batch)),
-            "quantile": (
-                policy.quantile_regression_loss(batch),
-                reference.qr_loss(batch),
-            ),
-        }
-    # What needs gradients takes another way through our code: measured below too.
-    pairs["CVaR, with gradients"] = (
-        policy.td_targets_and_loss(batch)[0].detach(),
-        pairs["CVaR"][1],
-    )
+    pairs = {
+        "CVaR": (policy.td_targets_and_loss(batch)[0], reference.td_loss(batch)),
+        "quantile": (policy.quantile_regression_loss(batch), reference.qr_loss(batch)),
+    }
     for name, (ours, theirs) in pairs.items():
-        difference = abs(ours.item() / theirs.item() - 1.0)
-        print(f"{name} loss: {ours.item():.7g}, relative difference {difference:.1e}")
-        assert difference < 1e-5, name
+        loss = abs(ours.item() / theirs.item() - 1.0)
+        our_norm = gradient_norm(ours, policy.network)
+        norm = abs(our_norm / gradient_norm(theirs, reference.online) - 1.0)
+        print(
+            f"{name} loss {ours.item():.7g}, relative difference {loss:.1e};"
+            f" gradient norm {our_norm:.6g}, relative difference {norm:.1e}"
+        )
+        assert loss < 1e-5, name
+        assert norm < 1e-4, name
+
+
+def gradient_norm(loss: Tensor, module: nn.Module) -> float:
+    """The norm of a loss's gradient in all parameters of a module."""
+    parameters = list(module.parameters())
+    gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+    return torch.stack([g.norm() for g in gradients]).norm().item()
 
 
 def main() -> None:
