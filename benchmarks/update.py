@@ -1,8 +1,8 @@
 """One RMIX update at the size of 5m_vs_6m: ours against a step-by-step reference.
 
 The reference does what the released code does: a ``GRUCell`` in a loop over time, a
-full ``torch.sort`` of the atoms of all actions at every step, cumulative sums for all risk
-levels, the history branch with all its atoms, and for quantile regression an ``M x M``
+full ``torch.sort`` of the atoms of all actions at every step, cumulative sums for all
+risk levels, the history branch with all its atoms, and for quantile regression an ``M x M``
 tensor per step and agent. It computes the same mathematics as our policy (the released
 code's slips left out), starts from a copy of the same weights, and must give the same
 loss to 1e-5; the two then take turns at whole steps: forward, backward, clip, step.
