@@ -3,7 +3,7 @@
 Both workers live in this process, hold the same policy class with the same
 configuration (100 atoms, a predicted risk level, MACN 4x7, epsilon 1) and take turns,
 so that whatever else the machine does strikes both. What counts is env steps per
-second, once by the clock and once by the CPU time of this process. Each uses one thread.
+second, once by the clock and once by the CPU time of this process, on one thread.
 
 Run: ``python benchmarks/sampling.py``
 """

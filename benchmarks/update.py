@@ -2,10 +2,11 @@
 
 The reference does what the released code does: a ``GRUCell`` in a loop over time, a
 full ``torch.sort`` of the atoms of all actions at every step, cumulative sums for all
-risk levels, the history branch with all its atoms, and for quantile regression an ``M x M``
-tensor per step and agent. It computes the same mathematics as our policy (the released
-code's slips left out), starts from a copy of the same weights, and must give the same
-loss to 1e-5; the two then take turns at whole steps: forward, backward, clip, step.
+risk levels, the history branch with all its atoms, and for quantile regression an ``M x
+M`` tensor per step and agent. It computes the same mathematics as our policy (the
+released code's slips left out), starts from a copy of the same weights, and must give
+the same loss to 1e-5; the two then take turns at whole steps: forward, backward, clip,
+step.
 
 Run: ``python benchmarks/update.py``
 """
