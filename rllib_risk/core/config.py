@@ -259,8 +259,8 @@ SAMPLING_FIELDS: dict[str, Field] = {
     ),
     "overlap_sampling": Field(
         False,
-        "Remote runners sample while the learner learns, with weights that are one"
-        " round old. Off, a run repeats exactly.",
+        "Remote runners sample while the learner learns, with weights that are up"
+        " to two rounds old. Off, a run repeats exactly.",
         bool,
     ),
     "max_env_restarts": Field(
@@ -342,7 +342,8 @@ class TeamConfig(AlgorithmConfig):
         self.evaluation_duration_unit = "episodes"
         self.evaluation_num_env_runners = 0
         self.restart_failed_env_runners = True
-        self.max_requests_in_flight_per_env_runner = 1
+        # One round being played and one waiting; see core/runners.py.
+        self.max_requests_in_flight_per_env_runner = 2
         self.env_runner_cls = TeamRolloutWorker
         # Observations reach the policy as they are.
         self._disable_preprocessor_api = True

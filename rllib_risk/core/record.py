@@ -1,9 +1,10 @@
 """A configuration as JSON in a checkpoint, and back, without trusting the file.
 
-A checkpoint may come from anywhere, so what it may name is limited: algorithms of this
-package (or configuration classes that the caller has imported already), keys that are
-listed here, and environments that are registered. The one thing that names code is the
-factory of a ``pettingzoo`` environment, and the caller must agree to that.
+A checkpoint may come from anywhere, so what it may name is limited: configuration
+classes that the caller has imported already (``rllib_risk.register()`` imports those of
+this package), keys that are listed here, and environments that are registered. The one
+thing that names code is the factory of a ``pettingzoo`` environment; the caller must
+agree to that.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 import ray
 
 import rllib_risk
-from rllib_risk.algorithms import ALGORITHMS, config_class
 from rllib_risk.core.checkpoint import CheckpointError
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.env_wrappers.registry import PETTINGZOO
@@ -110,9 +110,8 @@ def _factories(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _find_class(record: Mapping[str, Any]) -> type[TeamConfig]:
-    name, path = record.get("algorithm"), record.get("config_class")
-    if name in ALGORITHMS and path == _path(config_class(str(name))):
-        return config_class(str(name))
+    path = record.get("config_class")
+    # Only among classes that exist already: a file must not have modules imported.
     for cls in _subclasses(TeamConfig):
         if path == _path(cls):
             return cls

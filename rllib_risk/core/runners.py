@@ -29,8 +29,8 @@ def sample_everywhere(
 
     Without overlap every runner gets the newest weights, plays its round, and all are
     waited for: with the same seed the same episodes come back in the same order. With
-    overlap a runner is sent off again as soon as its episodes have been taken, and
-    plays while the learner learns from them.
+    overlap every runner always has a second round waiting behind the one it plays, so
+    that it is never idle while the learner learns.
 
     Args:
         algorithm: Whose runners, weights and counters.
@@ -49,7 +49,9 @@ def sample_everywhere(
     while True:
         if not overlap:
             _sync(algorithm, group, None)
-        _dispatch(group, round_index, None)
+            _dispatch(group, round_index, None)
+        else:
+            _dispatch_ahead(group, round_index, None)
         ready = _collect(group, wait_for_all=not overlap)
         if ready:
             break
@@ -58,9 +60,9 @@ def sample_everywhere(
             raise RuntimeError("All env runners are lost and none came back.")
         time.sleep(_WAIT_S)
     if overlap:
-        idle = [runner for runner, _ in ready]
+        idle = sorted({runner for runner, _ in ready})
         _sync(algorithm, group, idle)
-        _dispatch(group, round_index + 1, idle)
+        _dispatch_ahead(group, round_index + 1, idle)
     answers = [answer for _, answer in sorted(ready, key=lambda pair: pair[0])]
     episodes = [episode for played, _ in answers for episode in played]
     return episodes, sum(crashes for _, crashes in answers)
@@ -133,12 +135,20 @@ def _sync(
 def _dispatch(
     group: EnvRunnerGroup, round_index: int, runners: list[int] | None
 ) -> None:
-    # One request per runner at most: a busy one is passed over.
+    # A runner that has as many requests as it may have is passed over.
     group._worker_manager.foreach_actor_async(
         functools.partial(_sample, round_index=round_index),
         tag=_TAG,
         remote_actor_ids=runners,
     )
+
+
+def _dispatch_ahead(
+    group: EnvRunnerGroup, round_index: int, runners: list[int] | None
+) -> None:
+    """Fills up to two rounds per runner; no runner gets the same number twice."""
+    for ahead in range(2):
+        _dispatch(group, 2 * round_index + ahead, runners)
 
 
 def _collect(group: EnvRunnerGroup, *, wait_for_all: bool) -> list[tuple[int, Any]]:
