@@ -21,19 +21,8 @@ class IndependentQConfig(TeamConfig):
 
     overrides: ClassVar[dict[str, Any]] = {"mixer": "none"}
 
-    def __init__(self, algo_class: type | None = None) -> None:
-        """Initializes the defaults.
-
-        Args:
-            algo_class: The Algorithm class it builds; IndependentQ if not given.
-        """
-        super().__init__(algo_class=algo_class or IndependentQ)
-
 
 class IndependentQ(TeamAlgorithm):
     """IndependentQ; see the module's docstring."""
 
-    @classmethod
-    def get_default_config(cls) -> TeamConfig:
-        """See RLlib."""
-        return IndependentQConfig()
+    config_class = IndependentQConfig

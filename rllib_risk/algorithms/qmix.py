@@ -23,19 +23,8 @@ class QMIXConfig(TeamConfig):
 
     overrides: ClassVar[dict[str, Any]] = {"mixer": "qmix"}
 
-    def __init__(self, algo_class: type | None = None) -> None:
-        """Initializes the defaults.
-
-        Args:
-            algo_class: The Algorithm class it builds; QMIX if not given.
-        """
-        super().__init__(algo_class=algo_class or QMIX)
-
 
 class QMIX(TeamAlgorithm):
     """QMIX; see the module's docstring."""
 
-    @classmethod
-    def get_default_config(cls) -> TeamConfig:
-        """See RLlib."""
-        return QMIXConfig()
+    config_class = QMIXConfig

@@ -27,19 +27,8 @@ class RDNConfig(TeamConfig):
         "rmix_official": OFFICIAL,
     }
 
-    def __init__(self, algo_class: type | None = None) -> None:
-        """Initializes the defaults.
-
-        Args:
-            algo_class: The Algorithm class it builds; RDN if not given.
-        """
-        super().__init__(algo_class=algo_class or RDN)
-
 
 class RDN(TeamAlgorithm):
     """RDN; see the module's docstring."""
 
-    @classmethod
-    def get_default_config(cls) -> TeamConfig:
-        """See RLlib."""
-        return RDNConfig()
+    config_class = RDNConfig

@@ -58,19 +58,8 @@ class RMIXConfig(TeamConfig):
         "rmix_official": OFFICIAL,
     }
 
-    def __init__(self, algo_class: type | None = None) -> None:
-        """Initializes the defaults.
-
-        Args:
-            algo_class: The Algorithm class it builds; RMIX if not given.
-        """
-        super().__init__(algo_class=algo_class or RMIX)
-
 
 class RMIX(TeamAlgorithm):
     """RMIX; see the module's docstring."""
 
-    @classmethod
-    def get_default_config(cls) -> TeamConfig:
-        """See RLlib."""
-        return RMIXConfig()
+    config_class = RMIXConfig

@@ -22,19 +22,8 @@ class VDNConfig(TeamConfig):
 
     overrides: ClassVar[dict[str, Any]] = {"mixer": "vdn"}
 
-    def __init__(self, algo_class: type | None = None) -> None:
-        """Initializes the defaults.
-
-        Args:
-            algo_class: The Algorithm class it builds; VDN if not given.
-        """
-        super().__init__(algo_class=algo_class or VDN)
-
 
 class VDN(TeamAlgorithm):
     """VDN; see the module's docstring."""
 
-    @classmethod
-    def get_default_config(cls) -> TeamConfig:
-        """See RLlib."""
-        return VDNConfig()
+    config_class = VDNConfig

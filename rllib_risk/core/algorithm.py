@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -54,9 +54,19 @@ class TeamAlgorithm(Algorithm):
     Every unit of progress is counted in one place: sampled env steps drive epsilon,
     lambda and the quantile-regression gate; episodes drive gradient steps and target
     copies, as in PyMARL.
+
+    Attributes:
+        config_class: The class of its configuration; all that a named algorithm sets.
     """
 
     config: TeamConfig
+    config_class: ClassVar[type[TeamConfig]] = TeamConfig
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Tells the configuration class which algorithm it is for."""
+        super().__init_subclass__(**kwargs)
+        if "config_class" in vars(cls):
+            cls.config_class.algorithm_class = cls
 
     def __init__(
         self,
@@ -84,7 +94,7 @@ class TeamAlgorithm(Algorithm):
     @classmethod
     def get_default_config(cls) -> TeamConfig:
         """See RLlib."""
-        return TeamConfig(algo_class=cls)
+        return cls.config_class(algo_class=cls)
 
     @classmethod
     def get_default_policy_class(cls, config: AlgorithmConfig) -> type[TeamPolicy]:
@@ -111,7 +121,6 @@ class TeamAlgorithm(Algorithm):
         self._last_qr = 0
         self._success_rate: float | None = None
         self._learner_stats: dict[str, float] = {}
-        self._iteration_start = time.monotonic()
 
     # Training
 
@@ -212,18 +221,16 @@ class TeamAlgorithm(Algorithm):
         Returns:
             RLlib's results and ours.
         """
-        self._iteration_start = time.monotonic()
+        start = time.monotonic()
         steps_before = self.env_steps
         results = super().step()
-        sampling_and_learning = time.monotonic() - self._iteration_start
+        seconds = time.monotonic() - start
         results["learner"] = dict(self._learner_stats)
         results["epsilon"] = self.team_policy.epsilon_at(self.env_steps)
         results["td_lambda"] = schedule_value(self.config.td_lambda, self.env_steps)
         results["seed"] = self.config.seed
         results["replay_episodes"] = len(self.replay)
-        results["env_steps_per_s"] = (
-            self.env_steps - steps_before
-        ) / sampling_and_learning
+        results["env_steps_per_s"] = (self.env_steps - steps_before) / seconds
         for key in (_NUM_EPISODES, _NUM_UPDATES, _NUM_QR_UPDATES, _NUM_CRASHES):
             results[key] = self._counters[key]
         return results

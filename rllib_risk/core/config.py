@@ -266,6 +266,13 @@ SAMPLING_FIELDS: dict[str, Field] = {
     "max_env_restarts": Field(
         3, "Failures in a row of one environment that stop the run.", int, low=1
     ),
+    "max_episode_steps": Field(
+        20_000,
+        "Steps after which an episode that has not ended stops the run.",
+        int,
+        low=1,
+        unit="env steps",
+    ),
     "on_nonfinite": Field(
         "raise",
         "What NaN or infinity from an environment does: stop the run, or cost the"
@@ -310,18 +317,21 @@ class TeamConfig(AlgorithmConfig):
         overrides: Defaults that differ from those of :data:`FIELDS`.
         presets: Named sets of values; ``preset`` in a configuration picks one, and
             keys beside it win over it.
+        algorithm_class: The Algorithm that names this class as its ``config_class``.
     """
 
     overrides: ClassVar[dict[str, Any]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    algorithm_class: ClassVar[type | None] = None
 
     def __init__(self, algo_class: type | None = None) -> None:
         """Initializes a configuration with the algorithm's defaults.
 
         Args:
-            algo_class: The Algorithm class it builds.
+            algo_class: The Algorithm class it builds; :attr:`algorithm_class` if not
+                given.
         """
-        super().__init__(algo_class=algo_class)
+        super().__init__(algo_class=algo_class or self.algorithm_class)
         # Without one, RLlib warns at every look at the stack and its sampler fails.
         self.exploration_config = {"type": "StochasticSampling"}
         self.api_stack(

@@ -16,7 +16,7 @@ from rllib_risk.core.envs import make_batched_env
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.exploration import ladder
 from rllib_risk.core.policy import TeamPolicy
-from rllib_risk.env_wrappers.errors import NonFiniteError
+from rllib_risk.env_wrappers.errors import EnvContractError, NonFiniteError
 from rllib_risk.env_wrappers.team_env import BatchedStep, BatchedTeamEnv, TeamSpec
 
 # First words of the random streams: training and evaluation never share one, and
@@ -126,16 +126,13 @@ class TeamRolloutWorker(RolloutWorker):
         ]
         return episodes
 
-    def evaluate_episodes(
-        self, indices: Sequence[int], seed: int, frames: list | None = None
-    ) -> list[Episode]:
+    def evaluate_episodes(self, indices: Sequence[int], seed: int) -> list[Episode]:
         """Plays greedy episodes.
 
         Args:
             indices: Which episodes of the evaluation; each index has its own fixed
                 environment seed, so that any split over workers plays the same ones.
             seed: Of the evaluation.
-            frames: A list that rendered frames of the first environment are added to.
 
         Returns:
             The episodes, in the order of ``indices``.
@@ -211,6 +208,7 @@ class TeamRolloutWorker(RolloutWorker):
             levels = levels_of[0] if level_index is None else levels_of[level_index]
             step = envs.step(actions, active)
             store.write_steps(actions, step.rewards, levels, active)
+            self._check_length(store)
             ended = active & (step.terminateds | step.truncateds)
             lost = self._lost_slots(envs, step, active)
             if not (ended.any() or lost):
@@ -244,6 +242,15 @@ class TeamRolloutWorker(RolloutWorker):
                 if epsilons is not None:
                     epsilon[restart] = epsilons(steps_done)[restart]
         return [finished[i] for i in range(len(seeds))]
+
+    def _check_length(self, store: _Storage) -> None:
+        limit = self.config.max_episode_steps
+        if store.time.max() > limit:
+            raise EnvContractError(
+                f"env '{self.config.env}': an episode has not ended after {limit}"
+                " steps. Give the environment a time limit (truncation), or raise"
+                " max_episode_steps."
+            )
 
     def _lost_slots(
         self, envs: BatchedTeamEnv, step: BatchedStep, active: np.ndarray

@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 
 from rllib_risk.algorithms import config_class
-from rllib_risk.env_wrappers.errors import EnvFailedError, NonFiniteError
+from rllib_risk.env_wrappers.errors import (
+    EnvContractError,
+    EnvFailedError,
+    NonFiniteError,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 FACTORY = "faulty_envs:Walk"
@@ -175,4 +179,12 @@ def test_nan_may_cost_the_episode_instead():
     result = algorithm.train()
     assert result["num_env_crashes_lifetime"] > 0
     assert all(np.isfinite(e.obs).all() for e in algorithm.replay._episodes)
+    algorithm.stop()
+
+
+def test_an_episode_that_never_ends_stops_the_run():
+    config = walk_config(length=1000).training(max_episode_steps=50)
+    algorithm = config.build_algo()
+    with pytest.raises(EnvContractError, match=r"not ended after 50 steps.*time limit"):
+        algorithm.train()
     algorithm.stop()
