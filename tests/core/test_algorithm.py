@@ -355,3 +355,21 @@ def test_rllibs_own_sampler_accepts_the_policy():
     )
     assert actions.shape == (200, 2) and actions.max() < 4
     algorithm.stop()
+
+
+def test_a_mutated_learning_rate_survives_the_checkpoint(tmp_path):
+    # R32: population based training loads another trial's checkpoint into a trial with
+    # changed values. Moments come from the checkpoint, rates from the configuration.
+    donor = small_config("RMIX", lr=1e-3).build_algo()
+    donor.train()
+    donor.save_checkpoint(str(tmp_path))
+    heir = small_config("RMIX", lr=2e-3, risk_lr=3e-3, qr_lr=4e-5).build_algo()
+    heir.load_checkpoint(str(tmp_path))
+    td, quantile = heir.team_policy._optimizers
+    assert [group["lr"] for group in td.param_groups] == [2e-3, 3e-3]
+    assert quantile.param_groups[0]["lr"] == 4e-5
+    (donor_td, _) = donor.team_policy._optimizers
+    moments = [o.state_dict()["state"][0]["exp_avg"] for o in (td, donor_td)]
+    assert torch.equal(*moments)
+    donor.stop()
+    heir.stop()
