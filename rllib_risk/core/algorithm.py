@@ -25,7 +25,7 @@ from ray.rllib.utils.metrics import (
 from ray.util.debug import log_once
 
 from rllib_risk.core import checkpoint as ckpt
-from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.config import ALGORITHM_OF, TeamConfig
 from rllib_risk.core.envs import start_env
 from rllib_risk.core.episodes import Episode, collate
 from rllib_risk.core.play import play_and_render
@@ -66,7 +66,7 @@ class TeamAlgorithm(Algorithm):
         """Tells the configuration class which algorithm it is for."""
         super().__init_subclass__(**kwargs)
         if "config_class" in vars(cls):
-            cls.config_class.algorithm_class = cls
+            ALGORITHM_OF[cls.config_class] = cls
 
     def __init__(
         self,

@@ -307,6 +307,12 @@ UNUSED_RLLIB_KEYS: dict[str, str] = {
 }
 
 
+# Which algorithm each configuration class is for. Not an attribute of the class: Ray
+# disassembles an algorithm's class with all classes that it refers to, and would never
+# end if they referred to each other.
+ALGORITHM_OF: dict[type, type] = {}
+
+
 class TeamConfig(AlgorithmConfig):
     """A composition of utilities, risk measure, mixer, target and losses.
 
@@ -317,21 +323,19 @@ class TeamConfig(AlgorithmConfig):
         overrides: Defaults that differ from those of :data:`FIELDS`.
         presets: Named sets of values; ``preset`` in a configuration picks one, and
             keys beside it win over it.
-        algorithm_class: The Algorithm that names this class as its ``config_class``.
     """
 
     overrides: ClassVar[dict[str, Any]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    algorithm_class: ClassVar[type | None] = None
 
     def __init__(self, algo_class: type | None = None) -> None:
         """Initializes a configuration with the algorithm's defaults.
 
         Args:
-            algo_class: The Algorithm class it builds; :attr:`algorithm_class` if not
-                given.
+            algo_class: The Algorithm class it builds; if not given, the one that names
+                this class as its ``config_class``.
         """
-        super().__init__(algo_class=algo_class or self.algorithm_class)
+        super().__init__(algo_class=algo_class or ALGORITHM_OF.get(type(self)))
         # Without one, RLlib warns at every look at the stack and its sampler fails.
         self.exploration_config = {"type": "StochasticSampling"}
         self.api_stack(
