@@ -365,7 +365,10 @@ class TeamAlgorithm(Algorithm):
         Raises:
             CheckpointError: If no whole checkpoint is there, or it does not fit.
         """
-        folder = ckpt.newest_intact(checkpoint_dir)
+        self._restore(ckpt.newest_intact(checkpoint_dir))
+
+    def _restore(self, folder: Path) -> None:
+        """Restores a verified checkpoint; hashing a large replay once is enough."""
         state = ckpt.read_state(folder)
         ckpt.load_parameters(folder, self._named_tensors())
         ckpt.load_optimizers(folder, self.team_policy._optimizers)
@@ -410,7 +413,7 @@ class TeamAlgorithm(Algorithm):
         config = from_record(ckpt.read_config(folder), trust_env=trust_env)
         config.update_from_dict(kwargs)
         algorithm = config.build_algo()
-        algorithm.load_checkpoint(str(folder))
+        algorithm._restore(folder)
         return algorithm
 
     def _named_tensors(self) -> dict[str, Any]:
