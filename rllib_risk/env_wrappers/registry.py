@@ -70,6 +70,11 @@ ENVS: dict[str, EnvEntry] = {
             "The two-step game of QMIX: 8 with a monotonic mixer, 7 with a sum.",
         ),
         EnvEntry(
+            "mmdp",
+            f"{_HERE}.mmdp_game:MMDPGame",
+            "The two-state game of QPLEX: 1 per step until one joint mistake ends it.",
+        ),
+        EnvEntry(
             "memory_game",
             f"{_HERE}.memory_game:MemoryGame",
             "Answer a cue shown some steps ago; 1.0 with memory, at most 0.5 without.",

@@ -130,7 +130,7 @@ def here(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["macn", "matrix_game", "two_step", "memory_game", "risky_bandit"]
+    "name", ["macn", "matrix_game", "two_step", "memory_game", "mmdp", "risky_bandit"]
 )
 def test_our_envs_have_no_findings(name):
     report = check_env(name)

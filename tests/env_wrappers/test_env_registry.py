@@ -45,6 +45,7 @@ def test_the_names():
         "matrix_game",
         "two_step",
         "memory_game",
+        "mmdp",
         "risky_bandit",
         "pettingzoo",
     }

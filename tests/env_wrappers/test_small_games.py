@@ -1,4 +1,7 @@
-"""Matrix games, the two-step game, the memory game and the risky bandit."""
+"""Matrix games, the two-step game, the MMDP, the memory game, the risky bandit.
+
+Also what the two variants of MACN, low risk and noisy rewards, change and what not.
+"""
 
 import itertools
 import warnings
@@ -10,8 +13,10 @@ from pettingzoo.test.state_test import state_test
 from pettingzoo.utils import parallel_to_aec
 
 from rllib_risk.env_wrappers import EnvConfigError, make_team_env
-from rllib_risk.env_wrappers.matrix_games import MatrixGame
+from rllib_risk.env_wrappers.check_env import check_env
+from rllib_risk.env_wrappers.matrix_games import PAYOFFS, MatrixGame
 from rllib_risk.env_wrappers.memory_game import MemoryGame
+from rllib_risk.env_wrappers.mmdp_game import MMDPGame
 from rllib_risk.env_wrappers.risky_bandit import RiskyBandit
 from rllib_risk.env_wrappers.two_step import TwoStepGame
 
@@ -19,6 +24,8 @@ GAMES = [
     MatrixGame,
     lambda: MatrixGame([[[1, 2], [3, 4]], [[5, 6], [7, 8]]]),
     TwoStepGame,
+    MMDPGame,
+    lambda: MMDPGame(episode_limit=1),
     MemoryGame,
     lambda: MemoryGame(num_agents=3, delay=0),
     RiskyBandit,
@@ -33,7 +40,7 @@ def test_pettingzoo_accepts_them(make):
         parallel_seed_test(make, num_cycles=100)
 
 
-@pytest.mark.parametrize("make", [TwoStepGame, MemoryGame])
+@pytest.mark.parametrize("make", [TwoStepGame, MMDPGame, MemoryGame])
 def test_pettingzoo_accepts_their_states(make):
     # (the one-number states of the one-step games are meant, but PettingZoo warns)
     with warnings.catch_warnings():
@@ -74,6 +81,51 @@ def test_matrix_games(name, size, best, cell, value):
     assert max(payoffs, key=payoffs.get) == best and payoffs[cell] == value
 
 
+def test_the_tables_are_those_of_the_literature():
+    # 8 in the corner, -12 along row and column 0, 0 elsewhere; the star has 6 on the
+    # rest of the diagonal.
+    for name, size, diagonal in (("P3", 3, 0), ("P4", 4, 0), ("P3_star", 3, 6)):
+        expected = np.diag([8.0] + [diagonal] * (size - 1))
+        expected[0, 1:] = expected[1:, 0] = -12.0
+        np.testing.assert_array_equal(MatrixGame(name).payoff, expected)
+    climb = [[11, -30, 0], [-30, 7, 6], [0, 0, 5]]
+    np.testing.assert_array_equal(MatrixGame("climb").payoff, climb)
+    assert set(PAYOFFS) == {"P3", "P4", "P3_star", "climb"}
+
+
+def expectile(values, beta):
+    """The q at which the errors v - q cancel if negative ones weigh only beta."""
+    low, high = min(values), max(values)
+    for _ in range(60):
+        q = (low + high) / 2
+        errors = [value - q for value in values]
+        total = sum(error if error > 0 else beta * error for error in errors)
+        low, high = (q, high) if total > 0 else (low, q)
+    return q
+
+
+@pytest.mark.parametrize(
+    ("beta", "rows", "columns", "payoff"),
+    [
+        # Means: -19 / 3, -17 / 3, 5 / 3 of the rows; -19 / 3, -23 / 3, 11 / 3 of the
+        # columns. Both pick action 2, which pays 5.
+        (1.0, (-6.3333, -5.6667, 1.6667), (-6.3333, -7.6667, 3.6667), 5),
+        # Row 0 (11, -30, 0): (11 - q) + .1 (-30 - q) + .1 (0 - q) = 0, q = 8 / 1.2.
+        # Row 1: 13 - 3 = 2.1 q. Row 2: 5 = 1.2 q. Column 1 (-30, 7, 0): 4 = 1.2 q.
+        # Column 2 (0, 6, 5): 6 + .5 = 1.2 q. Both pick action 0, which pays 11.
+        (0.1, (6.6667, 4.7619, 4.1667), (6.6667, 3.3333, 5.4167), 11),
+    ],
+)
+def test_hysteresis_climbs(beta, rows, columns, payoff):
+    # What independent learners make of uniformly random play of the climbing game.
+    table = MatrixGame("climb").payoff
+    one = [expectile(row, beta) for row in table]
+    two = [expectile(column, beta) for column in table.T]
+    np.testing.assert_allclose(one, rows, atol=1e-4)
+    np.testing.assert_allclose(two, columns, atol=1e-4)
+    assert table[np.argmax(one), np.argmax(two)] == payoff
+
+
 def test_a_matrix_game_of_ones_own():
     # three agents with 2, 1 and 3 actions
     table = [[[0, 1, 2]], [[3, 4, 5]]]
@@ -111,6 +163,100 @@ def test_the_two_step_game():
             state = [0, 0, 1] if first[0] else [0, 1, 0]
             assert one[0]["state"].tolist() == state
             assert one[0]["obs"].tolist() == [state, state]
+
+
+JOINT = list(itertools.product(range(2), repeat=2))
+
+
+def test_the_mmdp_by_pairs():
+    # live: (0, 0) pays 1 and stays, (0, 1) and (1, 0) stay, (1, 1) leaves for good
+    live, absorbed = [1, 0], [0, 1]
+    for first in JOINT:
+        for second in JOINT:
+            one, two = play("mmdp", {}, first, second)
+            left = first == (1, 1)
+            assert one[1:] == (float(first == (0, 0)), False, False, {})
+            assert two[1:] == (float(second == (0, 0) and not left), False, False, {})
+            for row, gone in ((one, left), (two, left or second == (1, 1))):
+                state = absorbed if gone else live
+                assert row[0]["state"].tolist() == state
+                assert row[0]["obs"].tolist() == [state, state]
+                assert row[0]["action_mask"].tolist() == [[1, 1], [1, 1]]
+    obs, _ = make_team_env("mmdp").reset()
+    assert obs["obs"].tolist() == [live, live] and obs["state"].tolist() == live
+
+
+def test_the_mmdp_by_all_plays_of_four_steps():
+    returns = []
+    for joints in itertools.product(JOINT, repeat=4):
+        *rows, last = play("mmdp", {"episode_limit": 4}, *joints)
+        assert all(row[2:] == (False, False, {}) for row in rows)
+        # counted in another way: the (0, 0) that come before any (1, 1)
+        alive = list(itertools.takewhile(lambda joint: joint != (1, 1), joints))
+        expected = alive.count((0, 0))
+        assert sum(row[1] for row in (*rows, last)) == expected
+        assert last[2:4] == (False, True), "a time limit truncates"
+        assert last[4] == {"is_success": expected == 4, "episode_limit": True}
+        returns.append(expected)
+    assert len(returns) == 256 and max(returns) == 4 and returns.count(4) == 1
+    # uniform play: sum over t of (3 / 4) ** t / 4 = 1 - (3 / 4) ** 4 = 175 / 256
+    assert sum(returns) == 175
+
+
+def test_the_best_play_of_the_mmdp():
+    rewards = np.array([row[1] for row in play("mmdp", {}, *[(0, 0)] * 100)])
+    assert rewards.sum() == 100
+    # (1 - .99 ** 100) / (1 - .99) = (1 - .366032) / .01
+    assert (0.99 ** np.arange(100) * rewards).sum() == pytest.approx(63.3968, abs=1e-4)
+    config = {"time_limit_is_terminal": True}
+    *_, last = play("mmdp", config, *[(0, 0)] * 100)
+    assert last[2:4] == (True, False) and last[4]["is_success"]
+    # nothing is carried over from one episode to the next
+    env = make_team_env("mmdp", {"episode_limit": 2})
+    for first, success in (((1, 1), False), ((0, 0), True), ((0, 0), True)):
+        env.reset()
+        rows = [env.step(joint) for joint in (first, (0, 0))]
+        assert [row[3] for row in rows] == [False, True]
+        assert rows[-1][4]["is_success"] == success
+
+
+def test_a_sum_of_utilities_diverges_on_the_mmdp():
+    # The targets of the live state, read off the game, with V = 10 and gamma = .9:
+    # 1 + 9, 9, 9 and 0. Row means 9.5 and 4.5, columns alike, mean 7: the additive fit
+    # is 12 at (0, 0), which is 3 / 4 + 5 / 4 * 9.
+    def best_of_fit(gamma, value):
+        targets = []
+        for joint in JOINT:
+            ((obs, reward, *_),) = play("mmdp", {}, joint)
+            targets.append(reward + gamma * value * obs["state"][0])
+        one_hot = [[*np.eye(2)[first], *np.eye(2)[second]] for first, second in JOINT]
+        utilities, *_ = np.linalg.lstsq(np.array(one_hot), np.array(targets), None)
+        return (np.array(one_hot) @ utilities).max()
+
+    assert best_of_fit(0.9, 10.0) == pytest.approx(12.0)
+    # At gamma .7 < 4 / 5 it settles, at .75 / (1 - 1.25 * .7) = 6 and so above the true
+    # 1 / (1 - .7) = 3.33; at .99 it grows by 1.2375 in each round: from 1, by 1000
+    # after 30 rounds (1.2375 ** 30 = 596, and the rewards add more than that).
+    settled = grown = 1.0
+    for _ in range(60):
+        settled = best_of_fit(0.7, settled)
+    for _ in range(30):
+        grown = best_of_fit(0.99, grown)
+    assert settled == pytest.approx(6.0, abs=0.01) and grown > 1000
+
+
+def test_the_mmdp_passes_the_check():
+    report = check_env("mmdp")
+    assert report.ok, str(report)
+    assert {finding.level for finding in report.findings} == {"ok"}
+    assert report.summary["state_size"] == 2
+    assert report.summary["episode_limit"] == 100
+
+
+@pytest.mark.parametrize("episode_limit", [0, -1, 2.0, True, "100"])
+def test_mmdps_that_never_end(episode_limit):
+    with pytest.raises(EnvConfigError, match="episode_limit must be a positive"):
+        MMDPGame(episode_limit)
 
 
 def test_the_memory_game():
@@ -208,7 +354,9 @@ def test_bandits_that_ask_nothing(kwargs, text):
         RiskyBandit(**kwargs)
 
 
-@pytest.mark.parametrize("make", [MatrixGame, TwoStepGame, MemoryGame, RiskyBandit])
+@pytest.mark.parametrize(
+    "make", [MatrixGame, TwoStepGame, MMDPGame, MemoryGame, RiskyBandit]
+)
 def test_misuse_says_so(make):
     env = make()
     actions = dict.fromkeys(env.possible_agents, 0)
@@ -217,3 +365,46 @@ def test_misuse_says_so(make):
     env.reset(seed=0)
     with pytest.raises(ValueError, match="has no action 9"):
         env.step(dict.fromkeys(env.possible_agents, 9))
+
+
+def random_walks(config):
+    """Random MACN episodes; rows of joint action, observations, reward, ends, info."""
+    env = make_team_env("macn", {"episode_limit": 10, **config})
+    rng = np.random.default_rng(0)
+    walks = []
+    for seed in range(100):
+        obs, _ = env.reset(seed=seed)
+        done, rows = False, []
+        while not done:
+            joint = rng.integers(4, size=2)
+            obs, reward, *ends, info = env.step(joint)
+            seen = {key: value.tolist() for key, value in obs.items()}
+            rows.append((joint.tolist(), seen, reward, ends, info))
+            done = any(ends)
+        walks.append(rows)
+    return walks
+
+
+def without_reward(walks):
+    return [[(*row[:2], *row[3:]) for row in rows] for rows in walks]
+
+
+def test_noise_and_low_risk_change_rewards_alone():
+    plain = random_walks({})
+    noisy = random_walks({"reward_noise_std": 3.0})
+    low = random_walks({"cliff_reward": -50.0})
+    # what is seen, when it ends and how: the same. Both kinds of end occur.
+    assert without_reward(plain) == without_reward(noisy) == without_reward(low)
+    ends = {tuple(rows[-1][3]) for rows in plain}
+    assert ends == {(True, False), (False, True)}
+    # every reward is noisy, that of the last step too; low risk halves only the fall
+    pairs = [
+        (one[2], two[2], three[2])
+        for walk, other, third in zip(plain, noisy, low, strict=True)
+        for one, two, three in zip(walk, other, third, strict=True)
+    ]
+    assert {one for one, _, _ in pairs} >= {-1.0, -100.0}
+    assert all(one != two for one, two, _ in pairs)
+    assert all(three == (-50.0 if one == -100.0 else one) for one, _, three in pairs)
+    # the same seeds, the same noise
+    assert random_walks({"reward_noise_std": 3.0}) == noisy

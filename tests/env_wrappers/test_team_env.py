@@ -419,7 +419,7 @@ def random_play(env, rng, num_steps, check):
     return episodes
 
 
-ENVS = ["macn", "matrix_game", "two_step", "memory_game", "risky_bandit"]
+ENVS = ["macn", "matrix_game", "two_step", "memory_game", "mmdp", "risky_bandit"]
 
 
 @pytest.mark.parametrize("name", ENVS)
