@@ -9,8 +9,9 @@ rows (environments times agents), ``I`` input size, ``H`` hidden size, ``M`` ato
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -18,8 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rllib_risk.models.agent import AgentNetwork, Encoder
-from rllib_risk.models.risk import CVaR
+from rllib_risk.models.quantile_head import QuantileHead
+from rllib_risk.models.risk import Distorted, LevelMeasure, Mean
 from rllib_risk.models.team import TeamNetwork
+from rllib_risk.ops.quantile import quantile_fractions
 
 
 class Actor(Protocol):
@@ -35,9 +38,9 @@ class Actor(Protocol):
             action_mask: uint8 ``[E, N, A]``, nonzero where available.
 
         Returns:
-            The greedy available actions, int64 ``[E, N]``; and the index of the risk
-            level that each agent acts at, int64 ``[E, N]``, or None where no level is
-            predicted.
+            Utilities of all actions, ``-inf`` where unavailable, float32 ``[E, N, A]``;
+            and the index of the risk level that each agent acts at, int64 ``[E, N]``,
+            or None where no level is predicted.
         """
 
     def remember(self, actions: np.ndarray) -> None:
@@ -87,8 +90,8 @@ class TorchActor:
             self._carry,
         )
         levels = decision.level_index
-        actions = decision.utilities.argmax(dim=-1)
-        return actions.cpu().numpy(), None if levels is None else levels.cpu().numpy()
+        utilities = decision.utilities.cpu().numpy()
+        return utilities, None if levels is None else levels.cpu().numpy()
 
     @torch.inference_mode()
     def remember(self, actions: np.ndarray) -> None:
@@ -133,10 +136,16 @@ class NumpyActor:
         self._fresh = list(range(num_envs))
         states = np.zeros((2, num_envs, n, config.hidden_size), np.float32)
         self._hidden, self._history = states
-        self._agents = [_Agent(agent) for agent in network.agents]
+        self._risk = network.risk
+        self._sampled = config.quantiles == "sampled"
+        fractions = None
+        if self._sampled:
+            # Midpoints instead of random fractions: the same greedy action each time.
+            fractions = network.risk.distort(quantile_fractions(config.num_atoms))
+        self._agents = [_Agent(agent, fractions) for agent in network.agents]
         self._predicts = config.risk_mode == "dynamic"
         self._level_weights: np.ndarray | None = None
-        if isinstance(network.risk, CVaR):
+        if isinstance(network.risk, (Distorted, LevelMeasure)):
             self._level_weights = network.risk.weights.numpy()  # [K, M]
         self._atoms_shape = (num_envs, n, sizes.num_actions, config.num_atoms)
 
@@ -159,8 +168,7 @@ class NumpyActor:
             levels = logits.argmax(axis=-1)
             if self._lagged:
                 self._past[:] = self._inputs
-        utilities = np.where(action_mask, self._utilities(atoms, levels), -np.inf)
-        return utilities.argmax(axis=-1), levels
+        return np.where(action_mask, self._utilities(atoms, levels), -np.inf), levels
 
     def remember(self, actions: np.ndarray) -> None:
         """See :meth:`Actor.remember`."""
@@ -175,8 +183,12 @@ class NumpyActor:
 
     def _utilities(self, atoms: np.ndarray, levels: np.ndarray | None) -> np.ndarray:
         # [E, N, A, M] to [E, N, A]
-        if self._level_weights is None:
+        if type(self._risk) is Mean:
             return atoms.mean(axis=-1)
+        if self._sampled:
+            return self._risk.of_samples(torch.from_numpy(atoms)).numpy()
+        if self._level_weights is None:
+            return self._risk.of_all_actions(torch.from_numpy(atoms), None).numpy()
         ascending = np.sort(atoms, axis=-1)
         if levels is None:
             return ascending @ self._level_weights[0]
@@ -200,15 +212,20 @@ class NumpyActor:
 class _Agent:
     """One :class:`AgentNetwork` in arrays; hidden states are changed in place."""
 
-    def __init__(self, agent: AgentNetwork) -> None:
+    def __init__(self, agent: AgentNetwork, fractions: Tensor | None) -> None:
         self._encoder = _Encoder(agent.encoder)
-        self._head = _map(agent.head.weight, agent.head.bias)
+        self._head: Callable[[np.ndarray], np.ndarray]
+        if isinstance(agent.head, QuantileHead):
+            self._head = _Quantiles(agent.head, cast("Tensor", fractions))
+        else:
+            layer = _map(agent.head.weight, agent.head.bias)
+            self._head = functools.partial(_affine, layer=layer)
         predictor = agent.predictor
         if predictor is None:
             return
         self._history = _Encoder(predictor.history)
         with torch.no_grad():
-            weight, bias, *expected = predictor.embedding_maps(agent.head)
+            weight, bias, *expected = predictor.embedding_maps(agent.linear_head)
         self._current_map = _map(weight, bias)
         self._expected_map = _map(*expected)
         self._tied = predictor.embed_current is None
@@ -217,7 +234,7 @@ class _Agent:
     def step(self, inputs: np.ndarray, hidden: np.ndarray) -> np.ndarray:
         """Atoms ``[R, A * M]`` from ``[R, I]`` and ``[R, H]``."""
         hidden[:] = self._encoder.step(inputs, hidden)
-        return _affine(hidden, self._head)
+        return self._head(hidden)
 
     def level_logits(
         self, past: np.ndarray, history: np.ndarray, features: np.ndarray
@@ -229,6 +246,23 @@ class _Agent:
         if self._tied:
             return (current.reshape(self._embedding_shape) * expected).sum(axis=1)
         return (current[:, None] @ expected)[:, 0]
+
+
+class _Quantiles:
+    """One :class:`QuantileHead` in arrays, at fractions that do not change."""
+
+    def __init__(self, head: QuantileHead, fractions: Tensor) -> None:
+        with torch.no_grad():
+            self._embedded = head.embed(fractions).numpy()  # [M, H]
+        self._hidden = _map(head.hidden.weight, head.hidden.bias)
+        self._output = _map(head.output.weight, head.output.bias)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Atoms ``[R, A * M]`` from ``[R, H]``."""
+        hidden = _affine(features[:, None] * self._embedded, self._hidden)
+        np.maximum(hidden, 0.0, out=hidden)  # [R, M, H]
+        atoms = _affine(hidden, self._output).swapaxes(1, 2)  # [R, A, M]
+        return atoms.reshape(len(features), -1)
 
 
 class _Encoder:

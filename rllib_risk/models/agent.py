@@ -6,9 +6,13 @@ size, ``A`` actions, ``M`` atoms, ``K`` risk levels.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from rllib_risk.models.quantile_head import QuantileHead
 
 
 class Encoder(nn.Module):
@@ -174,11 +178,13 @@ class RiskLevelPredictor(nn.Module):
 
 
 class AgentNetwork(nn.Module):
-    """Encoder, a linear head to ``A * M`` return atoms, and perhaps a level predictor.
+    """Encoder, a head to ``M`` return atoms per action, and perhaps a level predictor.
 
     Attributes:
         num_actions: ``A``.
         num_atoms: ``M``; 1 makes a plain action value.
+        head: A linear layer to ``A * M`` atoms at fixed fractions, or one function of
+            the fraction (IQN).
         predictor: The risk level predictor, or None.
     """
 
@@ -190,6 +196,8 @@ class AgentNetwork(nn.Module):
         hidden_size: int,
         recurrent: bool,
         predictor: RiskLevelPredictor | None,
+        *,
+        sampled: bool = False,
     ) -> None:
         """Initializes the network.
 
@@ -200,16 +208,26 @@ class AgentNetwork(nn.Module):
             hidden_size: ``H``.
             recurrent: Whether there is a GRU.
             predictor: The risk level predictor, or None.
+            sampled: Whether atoms belong to fractions that are given with each call.
         """
         super().__init__()
         self.num_actions = num_actions
         self.num_atoms = num_atoms
         self.encoder = Encoder(input_size, hidden_size, recurrent)
-        self.head = nn.Linear(hidden_size, num_actions * num_atoms)
+        self.head: nn.Linear | QuantileHead = (
+            QuantileHead(hidden_size, num_actions)
+            if sampled
+            else nn.Linear(hidden_size, num_actions * num_atoms)
+        )
         self.predictor = predictor
 
+    @property
+    def linear_head(self) -> nn.Linear:
+        """The head, where fractions are fixed."""
+        return cast("nn.Linear", self.head)
+
     def step(self, inputs: Tensor, hidden: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
-        """One step of acting.
+        """One step of acting, up to the head.
 
         Args:
             inputs: ``[R, I]``.
@@ -218,32 +236,38 @@ class AgentNetwork(nn.Module):
                 ``[R, H]``.
 
         Returns:
-            Atoms ``[R, A * M]`` and the next hidden state ``[R, H]``; with a predictor
-            also the next history state ``[R, H]`` and the level logits ``[R, K]``.
+            The features, which are the next hidden state too, ``[R, H]``; with a
+            predictor also the next history state ``[R, H]`` and the level logits
+            ``[R, K]``.
         """
         features = self.encoder.step(inputs, hidden)
-        atoms = F.linear(features, self.head.weight, self.head.bias)
         if self.predictor is None:
-            return atoms, features
+            return (features,)
         history = self.predictor.history.step(*past)
-        return atoms, features, history, self.predictor(features, history, self.head)
+        logits = self.predictor(features, history, self.linear_head)
+        return features, history, logits
 
     def predictor_parameters(self) -> list[nn.Parameter]:
         """Parameters of the risk level predictor; none if there is no predictor."""
         return [] if self.predictor is None else list(self.predictor.parameters())
 
-    def atoms(self, features: Tensor) -> Tensor:
+    def atoms(self, features: Tensor, fractions: Tensor | None = None) -> Tensor:
         """Return atoms of every action.
 
         Args:
             features: ``[..., H]``.
+            fractions: ``[..., M]`` where quantiles are sampled.
 
         Returns:
             ``[..., A, M]``, in no order.
         """
+        if isinstance(self.head, QuantileHead):
+            return self.head(features, fractions)
         return self.head(features).unflatten(-1, (self.num_actions, self.num_atoms))
 
-    def atoms_of(self, features: Tensor, actions: Tensor) -> Tensor:
+    def atoms_of(
+        self, features: Tensor, actions: Tensor, fractions: Tensor | None = None
+    ) -> Tensor:
         """Return atoms of one action per row.
 
         On the CPU rows are grouped by action and each group meets only its own slice of
@@ -253,10 +277,13 @@ class AgentNetwork(nn.Module):
         Args:
             features: ``[..., H]``.
             actions: int64 ``[...]``.
+            fractions: ``[..., M]`` where quantiles are sampled.
 
         Returns:
             ``[..., M]``.
         """
+        if isinstance(self.head, QuantileHead):
+            return self.head.of_actions(features, cast("Tensor", fractions), actions)
         if self.num_atoms == 1 or features.device.type != "cpu":
             index = actions[..., None, None].expand(*actions.shape, 1, self.num_atoms)
             return self.atoms(features).gather(-2, index).squeeze(-2)

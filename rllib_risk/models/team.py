@@ -7,36 +7,21 @@ atoms, ``K`` risk levels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rllib_risk.models.agent import AgentNetwork, RiskLevelPredictor
-from rllib_risk.models.mixers import make_mixer
-from rllib_risk.models.risk import CVaR, Mean
+from rllib_risk.models.joint_critics import JointCritic, make_joint_critic
+from rllib_risk.models.mixers import MixerInputs, make_mixer
+from rllib_risk.models.risk import make_risk
+from rllib_risk.models.sizes import TeamSizes
+from rllib_risk.ops.quantile import quantile_fractions
 from rllib_risk.ops.targets import mask_utilities
-
-
-@dataclass(frozen=True)
-class TeamSizes:
-    """What the environment fixes.
-
-    Attributes:
-        num_agents: ``N``.
-        num_actions: ``A``, after padding.
-        obs_size: ``D``, after padding.
-        state_size: ``S``; 0 if there is no state.
-    """
-
-    num_agents: int
-    num_actions: int
-    obs_size: int
-    state_size: int
 
 
 @dataclass(frozen=True)
@@ -47,8 +32,12 @@ class TeamNetworkConfig:
     recurrent: bool = True
     parameter_sharing: bool = True
     num_atoms: int = 1
-    risk_mode: str = "mean"
-    alpha: float = 1.0
+    quantiles: str = "fixed"
+    risk_measure: str = "mean"
+    risk_parameter: float | None = None
+    risk_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    risk_mode: str = "static"
+    alpha: float | Sequence[Sequence[float]] = 1.0
     risk_levels: int = 10
     cvar_norm: str = "count"
     cvar_mode: str = "ceil"
@@ -59,26 +48,43 @@ class TeamNetworkConfig:
     risk_history_lag: int = 1
     risk_history_trains: bool = True
     mixer: str = "none"
+    mixer_kwargs: Mapping[str, Any] = field(default_factory=dict)
     mixing_embed_dim: int = 32
     hypernet_embed_dim: int = 64
+    qplex_heads: int = 4
+    qplex_lambda_layers: int = 1
+    joint_critic: str = "none"
 
 
 @dataclass
 class Unroll:
-    """Whole episodes through the agents' encoders.
+    """Whole episodes through the encoders.
 
     Attributes:
         features: ``[B, T, N, H]``.
         level_logits: ``[B, T, N, K]``, or None where no level is predicted.
+        fractions: Uniform quantile fractions ``[B, T, N, M]``, or None where atoms have
+            fixed ones.
+        joint: What the joint critic reads, ``[B, T, N, F]``, or None without one.
     """
 
     features: Tensor
-    level_logits: Tensor | None
+    level_logits: Tensor | None = None
+    fractions: Tensor | None = None
+    joint: Tensor | None = None
 
     def at(self, steps: slice) -> Unroll:
         """The same for some of the steps."""
-        logits = None if self.level_logits is None else self.level_logits[:, steps]
-        return Unroll(self.features[:, steps], logits)
+
+        def part(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[:, steps]
+
+        return Unroll(
+            self.features[:, steps],
+            part(self.level_logits),
+            part(self.fractions),
+            part(self.joint),
+        )
 
 
 @dataclass
@@ -88,16 +94,15 @@ class Decision:
     Attributes:
         utilities: Risk-adjusted utilities, ``[E, N, A]``.
         level_index: Index into the risk measure's levels, ``[E, N]``, or None.
-        atoms: Return atoms, ``[E, N, A, M]``.
     """
 
     utilities: Tensor
     level_index: Tensor | None
-    atoms: Tensor
 
 
 class TeamNetwork(nn.Module):
-    """Agents that share a network (or do not), a risk measure and a mixer.
+    """Agents that share a network (or do not), a risk measure, a mixer, and perhaps a
+    joint critic.
 
     The agent's input is its observation, its last action (one-hot, zeros at the start)
     and its own id (one-hot), as in PyMARL; the last two are derived here, never stored.
@@ -106,6 +111,7 @@ class TeamNetwork(nn.Module):
         sizes: What the environment fixes.
         risk: The risk measure.
         mixer: The mixer.
+        joint_critic: An unrestricted value of the joint action, or None.
     """
 
     def __init__(self, sizes: TeamSizes, config: TeamNetworkConfig) -> None:
@@ -125,13 +131,10 @@ class TeamNetwork(nn.Module):
             "Sequence[AgentNetwork]",
             nn.ModuleList(self._make_agent() for _ in range(copies)),
         )
-        self.risk = self._make_risk()
-        self.mixer = make_mixer(
-            config.mixer,
-            sizes.num_agents,
-            sizes.state_size,
-            config.mixing_embed_dim,
-            config.hypernet_embed_dim,
+        self.risk = make_risk(config, config.num_atoms)
+        self.mixer = make_mixer(config.mixer, sizes, config)
+        self.joint_critic = make_joint_critic(
+            config.joint_critic, sizes, config, self.input_size
         )
         self.register_buffer("ids", torch.eye(sizes.num_agents), persistent=False)
 
@@ -159,24 +162,7 @@ class TeamNetwork(nn.Module):
             c.hidden_size,
             c.recurrent,
             predictor,
-        )
-
-    def _make_risk(self) -> Mean:
-        c = self.config
-        if c.risk_mode == "mean":
-            return Mean()
-        if c.risk_mode == "static":
-            levels = [Fraction(str(c.alpha))]
-        elif c.risk_mode == "dynamic":
-            levels = [Fraction(k, c.risk_levels) for k in range(1, c.risk_levels + 1)]
-        else:
-            raise ValueError(f"Unknown risk_mode {c.risk_mode!r}.")
-        return CVaR(
-            levels,
-            c.num_atoms,
-            norm=c.cvar_norm,
-            mode=c.cvar_mode,
-            straight_through=c.risk_grad == "straight_through",
+            sampled=c.quantiles == "sampled",
         )
 
     def _per_agent(
@@ -209,21 +195,39 @@ class TeamNetwork(nn.Module):
         ids = self.ids.expand(*obs.shape[:2], -1, -1)
         return torch.cat([obs, last, ids], dim=-1)
 
-    def unroll(self, inputs: Tensor) -> Unroll:
+    def unroll(
+        self, inputs: Tensor, generator: torch.Generator | None = None
+    ) -> Unroll:
         """Runs the encoders over whole episodes, from a zero state.
 
         Args:
             inputs: ``[B, T, N, I]``.
+            generator: Source of the fractions of sampled quantiles, on the CPU; without
+                one they are the midpoints that acting uses.
 
         Returns:
-            Features and level logits of every step.
+            What all values of every step are computed from.
         """
+        features, logits = self._encode(inputs)
+        fractions = None
+        if self.config.quantiles == "sampled":
+            fractions = self._midpoints(features)
+            if generator is not None:
+                drawn = torch.rand(fractions.shape, generator=generator)
+                fractions = drawn.to(features)
+        joint = None
+        if self.joint_critic is not None:
+            joint = self.joint_critic.encode(inputs, features)
+        return Unroll(features, logits, fractions, joint)
+
+    def _encode(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features ``[B, T, N, H]`` and, where predicted, level logits."""
         if self.config.risk_mode != "dynamic":
 
             def encode(agent: AgentNetwork, rows: Tensor) -> tuple[Tensor]:
                 return (agent.encoder(rows, None)[0],)
 
-            return Unroll(self._per_agent(encode, inputs)[0], None)
+            return self._per_agent(encode, inputs)[0], None
 
         # The history branch reads the input of the step before, and the first twice.
         past = inputs
@@ -238,31 +242,47 @@ class TeamNetwork(nn.Module):
             features = agent.encoder(rows, None)[0]
             with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
                 history = predictor.history(past_rows, None)[0]
-                logits = predictor(features, history, agent.head)
+                logits = predictor(features, history, agent.linear_head)
             return features, logits
 
-        return Unroll(*self._per_agent(encode_both, inputs, past))
+        features, logits = self._per_agent(encode_both, inputs, past)
+        return features, logits
 
-    def atoms(self, features: Tensor) -> Tensor:
-        """Return atoms of all actions: ``[B, T, N, H]`` to ``[B, T, N, A, M]``."""
-        if len(self.agents) == 1:
-            return self.agents[0].atoms(features)
-        return self._per_agent(lambda agent, rows: (agent.atoms(rows),), features)[0]
+    def atoms(self, unroll: Unroll) -> Tensor:
+        """Return atoms of all actions, ``[B, T, N, A, M]``."""
+        return self._atoms(unroll, unroll.fractions)
 
-    def atoms_of(self, features: Tensor, actions: Tensor) -> Tensor:
+    def atoms_of(self, unroll: Unroll, actions: Tensor) -> Tensor:
         """Return atoms of one action per agent.
 
         Args:
-            features: ``[B, T, N, H]``.
+            unroll: Encoded episodes.
             actions: int64 ``[B, T, N]``.
 
         Returns:
             ``[B, T, N, M]``.
         """
+        return self._atoms_of(unroll, actions, unroll.fractions)
+
+    def _atoms(self, unroll: Unroll, fractions: Tensor | None) -> Tensor:
+        given = () if fractions is None else (fractions,)
         if len(self.agents) == 1:
-            return self.agents[0].atoms_of(features, actions)
+            return self.agents[0].atoms(unroll.features, *given)
         return self._per_agent(
-            lambda agent, rows, acts: (agent.atoms_of(rows, acts),), features, actions
+            lambda agent, *rows: (agent.atoms(*rows),), unroll.features, *given
+        )[0]
+
+    def _atoms_of(
+        self, unroll: Unroll, actions: Tensor, fractions: Tensor | None
+    ) -> Tensor:
+        given = () if fractions is None else (fractions,)
+        if len(self.agents) == 1:
+            return self.agents[0].atoms_of(unroll.features, actions, *given)
+        return self._per_agent(
+            lambda agent, *rows: (agent.atoms_of(*rows),),
+            unroll.features,
+            actions,
+            *given,
         )[0]
 
     def utilities_of(self, unroll: Unroll, actions: Tensor) -> Tensor:
@@ -275,9 +295,30 @@ class TeamNetwork(nn.Module):
         Returns:
             ``[B, T, N]``.
         """
-        return self.risk(self.atoms_of(unroll.features, actions), unroll.level_logits)
+        if unroll.fractions is None:
+            return self.risk(self.atoms_of(unroll, actions), unroll.level_logits)
+        distorted = self.risk.distort(unroll.fractions)
+        return self.risk.of_samples(self._atoms_of(unroll, actions, distorted))
 
     @torch.no_grad()
+    def utilities(self, unroll: Unroll, action_mask: Tensor) -> Tensor:
+        """Risk-adjusted utilities of all actions, without gradients.
+
+        Args:
+            unroll: Encoded episodes.
+            action_mask: ``[B, T, N, A]``.
+
+        Returns:
+            ``[B, T, N, A]``, very low where an action is not available.
+        """
+        return mask_utilities(self._utilities(unroll), action_mask)
+
+    def _utilities(self, unroll: Unroll) -> Tensor:
+        if unroll.fractions is None:
+            return self.risk.of_all_actions(self.atoms(unroll), unroll.level_logits)
+        distorted = self.risk.distort(unroll.fractions)
+        return self.risk.of_samples(self._atoms(unroll, distorted))
+
     def greedy_actions(self, unroll: Unroll, action_mask: Tensor) -> Tensor:
         """The available action of highest utility, per agent and step.
 
@@ -288,9 +329,41 @@ class TeamNetwork(nn.Module):
         Returns:
             int64 ``[B, T, N]``.
         """
-        atoms = self.atoms(unroll.features.detach())
-        utilities = self.risk.of_all_actions(atoms, unroll.level_logits)
-        return mask_utilities(utilities, action_mask).argmax(dim=-1)
+        return self.utilities(unroll, action_mask).argmax(dim=-1)
+
+    def values_of(
+        self, unroll: Unroll, actions: Tensor, state: Tensor, action_mask: Tensor
+    ) -> Tensor:
+        """What the mixer makes of one joint action per step, with gradients.
+
+        Args:
+            unroll: Encoded episodes.
+            actions: int64 ``[B, T, N]``.
+            state: ``[B, T, S]``.
+            action_mask: ``[B, T, N, A]``.
+
+        Returns:
+            ``[B, T, G]``: one value of the team, or one per agent.
+        """
+        greedy = None
+        if self.mixer.needs_greedy:
+            greedy = self.utilities(unroll, action_mask).amax(dim=-1)
+        utilities = self.utilities_of(unroll, actions)
+        return self.mixer(MixerInputs(utilities, state, actions, greedy))
+
+    def joint_values_of(self, unroll: Unroll, actions: Tensor, state: Tensor) -> Tensor:
+        """What the joint critic says of one joint action per step, with gradients.
+
+        Args:
+            unroll: Encoded episodes.
+            actions: int64 ``[B, T, N]``.
+            state: ``[B, T, S]``.
+
+        Returns:
+            ``[B, T, 1]``.
+        """
+        critic = cast("JointCritic", self.joint_critic)
+        return critic(unroll.joint, actions, state)
 
     # Acting: one step at a time, with everything that lasts in one list of tensors.
 
@@ -338,18 +411,25 @@ class TeamNetwork(nn.Module):
             past = inputs
             if self.config.risk_history_lag:
                 past = torch.where(started > 0, previous, inputs)
-            atoms, hidden, history, logits = self._step_agents(
-                inputs, hidden, past, history
-            )
+            hidden, history, logits = self._step_agents(inputs, hidden, past, history)
             carry = [last_action, hidden, history, inputs, torch.ones_like(started)]
         else:
-            atoms, hidden = self._step_agents(inputs, hidden)
+            (hidden,) = self._step_agents(inputs, hidden)
             carry = [last_action, hidden]
-        atoms = atoms.unflatten(-1, (self.sizes.num_actions, self.config.num_atoms))
-        utilities = self.risk.of_all_actions(atoms, logits)
+        fractions = None
+        if self.config.quantiles == "sampled":
+            fractions = self._midpoints(hidden.unsqueeze(1))
+        step = None if logits is None else logits.unsqueeze(1)
+        unroll = Unroll(hidden.unsqueeze(1), step, fractions)
+        utilities = self._utilities(unroll).squeeze(1)
         utilities = utilities.masked_fill(action_mask == 0, -torch.inf)
         level_index = None if logits is None else logits.argmax(dim=-1)
-        return Decision(utilities, level_index, atoms), carry
+        return Decision(utilities, level_index), carry
+
+    def _midpoints(self, features: Tensor) -> Tensor:
+        """Evenly spread fractions for every row of ``[B, T, N, H]``."""
+        m = self.config.num_atoms
+        return quantile_fractions(m).to(features).expand(*features.shape[:3], m)
 
     def _step_agents(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Calls :meth:`AgentNetwork.step` with ``[E, N, .]`` as rows."""

@@ -63,7 +63,8 @@ def pairwise_quantile_huber_loss(
     Args:
         atoms: Predicted atoms, ``[..., M]``.
         target_atoms: Target atoms, ``[..., M2]``. They get no gradient.
-        fractions: Fraction of each predicted atom, ``[M]``.
+        fractions: Fraction of each predicted atom, ``[M]``, or ``[..., M]`` where they
+            were sampled.
         kappa: Huber threshold.
         official: The released RMIX code's form: the fraction belongs to the target
             axis and the error's sign is turned round. Every atom then has the same
@@ -74,7 +75,7 @@ def pairwise_quantile_huber_loss(
     """
     error = target_atoms.detach().unsqueeze(-2) - atoms.unsqueeze(-1)  # [..., M, M2]
     if official:
-        weight = (fractions - (-error.detach() < 0).to(error)).abs()
+        weight = (fractions.unsqueeze(-2) - (-error.detach() < 0).to(error)).abs()
     else:
         weight = (fractions.unsqueeze(-1) - (error.detach() < 0).to(error)).abs()
     return (weight * huber(error, kappa) / kappa).mean(dim=-1).sum(dim=-1)
@@ -93,7 +94,8 @@ def quantile_huber_loss(
     Args:
         atoms: Predicted atoms, ``[..., M]``.
         target_atoms: Target atoms, ``[..., M2]``. They get no gradient.
-        fractions: Fraction of each predicted atom, ``[M]``.
+        fractions: Fraction of each predicted atom, ``[M]``, or ``[..., M]`` where they
+            were sampled.
         kappa: Huber threshold.
 
     Returns:

@@ -1,20 +1,35 @@
 """Risk measures of a return distribution that is given by equally likely atoms.
 
-Every measure here is a weighted sum of the *sorted* atoms: one row of weights per risk
-level. A level is chosen by picking a row, a gradient reaches an atom with the weight it
-has in that row, and all levels of one distribution come from a single matrix product.
+Every measure here but :func:`mean_variance` is a weighted sum of the *sorted* atoms:
+one row of weights per risk level. A level is chosen by picking a row, a gradient
+reaches an atom with the weight it has in that row, and all levels of one distribution
+come from a single matrix product.
+
+Such a measure is a distortion of probability. There are two views of one distortion:
+
+* fractions: a map ``beta`` of [0, 1] such that the measure is ``E[Z(beta(tau))]`` with
+  ``tau`` uniform and ``Z`` the quantile function. It serves quantiles at sampled
+  fractions (IQN: Dabney et al., 2018, Section 3): :func:`distort_fractions`.
+* weights: ``Z`` of ``M`` atoms is a step function, atom ``j`` on the fractions
+  ``((j - 1)/M, j/M]``. ``beta(tau)`` lies there for ``tau`` from ``g((j - 1)/M)`` to
+  ``g(j/M)``, where ``g`` is the inverse of ``beta``, so that this atom has the weight
+  ``g(j/M) - g((j - 1)/M)``: :func:`distortion_weights`.
 
 Letters: ``M`` atoms, ``K`` risk levels.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 import torch
 from torch import Tensor
+
+# The parameter of each distortion where none is given: what IQN was measured with.
+DISTORTION_PARAMETERS = {"wang": -0.75, "cpw": 0.71, "power": -2.0}
 
 
 def as_fraction(level: float | str | Fraction) -> Fraction:
@@ -31,10 +46,33 @@ def as_fraction(level: float | str | Fraction) -> Fraction:
     Raises:
         ValueError: If the level is outside (0, 1].
     """
-    fraction = level if isinstance(level, Fraction) else Fraction(str(level))
+    try:
+        fraction = level if isinstance(level, Fraction) else Fraction(str(level))
+    except ValueError:  # nan, for one
+        raise ValueError(f"A risk level must be in (0, 1], not {level}.") from None
     if not 0 < fraction <= 1:
         raise ValueError(f"A risk level must be in (0, 1], not {level}.")
     return fraction
+
+
+def simple_level(level: float | Fraction) -> Fraction:
+    """The simplest fraction that is meant by a level.
+
+    A schedule yields 0.30000000000000004, which as written keeps 31 atoms of 100.
+
+    Args:
+        level: A risk level in (0, 1].
+
+    Returns:
+        The closest fraction whose denominator has at most six digits.
+
+    Raises:
+        ValueError: If the level is outside (0, 1].
+    """
+    simple = as_fraction(level).limit_denominator(999_999)
+    if simple == 0:
+        raise ValueError(f"A risk level must be at least 1e-6, not {level}.")
+    return simple
 
 
 def num_kept_atoms(level: float | str | Fraction, num_atoms: int) -> int:
@@ -98,6 +136,171 @@ def cvar_weights(
         else:
             row[:kept] = 1.0 / max(kept - 1, 1)
     return weights.float()
+
+
+def var_weights(levels: Sequence[float | str | Fraction], num_atoms: int) -> Tensor:
+    """Weights of the ascending atoms in the value at risk (VaR) at each level.
+
+    VaR is the quantile at the level, here the lowest atom with at least that much
+    probability at or below it: the ``ceil(alpha M)``-th.
+
+    Args:
+        levels: ``K`` risk levels in (0, 1].
+        num_atoms: ``M``.
+
+    Returns:
+        float32 ``[K, M]``, a single 1 per row.
+
+    Raises:
+        ValueError: If a level is outside (0, 1].
+    """
+    weights = torch.zeros(len(levels), num_atoms)
+    for row, level in zip(weights, levels, strict=True):
+        row[num_kept_atoms(level, num_atoms) - 1] = 1.0
+    return weights
+
+
+def check_distortion(kind: str, parameter: float) -> None:
+    """Refuses a distortion that does not exist.
+
+    Args:
+        kind: ``wang``, ``cpw`` or ``power``.
+        parameter: Its ``eta``.
+
+    Raises:
+        ValueError: If the kind is unknown or the parameter outside its range.
+    """
+    if kind not in DISTORTION_PARAMETERS:
+        raise ValueError(
+            f"Unknown distortion {kind!r}: it must be one of"
+            f" {', '.join(DISTORTION_PARAMETERS)}."
+        )
+    if not math.isfinite(parameter):
+        raise ValueError(f"The parameter of {kind} must be finite, not {parameter}.")
+    if kind == "cpw" and not _cpw_is_increasing(parameter):
+        raise ValueError(
+            "The parameter of cpw must be at least 0.2795, where its map of fractions"
+            f" begins to be increasing, not {parameter}."
+        )
+
+
+def _cpw_is_increasing(eta: float) -> bool:
+    # With x = (1 - tau) / tau, beta' has the sign of eta - 1 + eta x^eta + x^(eta - 1).
+    # For eta < 1 that is smallest at x = (1 - eta) / eta^2, where its last two terms
+    # make x^(eta - 1) / eta.
+    if eta <= 0:
+        return False
+    return eta >= 1 or ((1 - eta) / eta**2) ** (eta - 1) >= eta * (1 - eta)
+
+
+def _wang(tau: Tensor, eta: float) -> Tensor:
+    moved: Tensor = torch.special.ndtr(torch.special.ndtri(tau) + eta)
+    return moved
+
+
+def _cpw(tau: Tensor, eta: float) -> Tensor:
+    mass, rest = tau**eta, (1.0 - tau) ** eta
+    return mass / (mass + rest) ** (1.0 / eta)
+
+
+def _inverse_cpw(fractions: Tensor, eta: float) -> Tensor:
+    # It has no closed form. 60 halvings leave less than float64 can tell apart.
+    low, high = torch.zeros_like(fractions), torch.ones_like(fractions)
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = _cpw(middle, eta) < fractions
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return (low + high) / 2
+
+
+def _power(tau: Tensor, exponent: float, seeking: bool) -> Tensor:
+    return tau**exponent if seeking else 1.0 - (1.0 - tau) ** exponent
+
+
+def distort_fractions(kind: str, fractions: Tensor, parameter: float) -> Tensor:
+    """Maps uniform fractions so that the mean of their quantiles is the measure.
+
+    As IQN (Dabney et al., 2018, Section 3) prints them, with ``eta`` the parameter:
+
+    * ``wang`` (Wang, 2000): ``Phi(Phi^-1(tau) + eta)``; averse below 0, seeking above.
+    * ``cpw``: ``tau^eta / (tau^eta + (1 - tau)^eta)^(1 / eta)``, with 0.71 from Wu and
+      Gonzalez (1996); 1 is the mean. In prospect theory (Tversky and Kahneman, 1992)
+      this curve distorts cumulative probability, and below 1 rare losses and gains
+      count more. IQN asks for quantiles along it, which is the inverse: below 1 both
+      tails count *less*, and above 1 more.
+    * ``power``: ``tau^(1 / (1 + |eta|))`` for ``eta >= 0`` (seeking), else ``1 - (1 -
+      tau)^(1 / (1 + |eta|))`` (averse).
+
+    Args:
+        kind: ``wang``, ``cpw`` or ``power``.
+        fractions: Any shape, in [0, 1].
+        parameter: ``eta``.
+
+    Returns:
+        The same shape and type. The arithmetic is in float64.
+
+    Raises:
+        ValueError: See :func:`check_distortion`.
+    """
+    check_distortion(kind, parameter)
+    tau = fractions.double()
+    if kind == "wang":
+        mapped = _wang(tau, parameter)
+    elif kind == "cpw":
+        mapped = _cpw(tau, parameter)
+    else:
+        mapped = _power(tau, 1.0 / (1.0 + abs(parameter)), parameter >= 0)
+    return mapped.to(fractions)
+
+
+def distortion_weights(kind: str, parameter: float, num_atoms: int) -> Tensor:
+    """Weights of the ascending atoms in the measure of :func:`distort_fractions`.
+
+    Args:
+        kind: ``wang``, ``cpw`` or ``power``.
+        parameter: ``eta``.
+        num_atoms: ``M``.
+
+    Returns:
+        float32 ``[M]``, not negative, with the sum 1.
+
+    Raises:
+        ValueError: See :func:`check_distortion`.
+    """
+    check_distortion(kind, parameter)
+    edges = torch.arange(1, num_atoms, dtype=torch.float64) / num_atoms
+    if kind == "wang":
+        masses = _wang(edges, -parameter)
+    elif kind == "cpw":
+        masses = _inverse_cpw(edges, parameter)
+    else:
+        masses = _power(edges, 1.0 + abs(parameter), parameter >= 0)
+    # The outer edges stay where they are, to the last bit.
+    zero, one = edges.new_zeros(1), edges.new_ones(1)
+    return torch.cat([zero, masses, one]).diff().float()
+
+
+def mean_variance(atoms: Tensor, penalty: float) -> Tensor:
+    """Mean minus ``penalty`` times variance: Markowitz (1952).
+
+    The variance of the atoms as the whole distribution, over ``M`` and not ``M - 1``.
+    It is quadratic in the atoms, so no row of weights makes it.
+
+    Args:
+        atoms: ``[..., M]`` in any order.
+        penalty: At least 0, per unit of return: halve it where rewards are doubled.
+
+    Returns:
+        ``[...]``.
+
+    Raises:
+        ValueError: If the penalty is negative or not finite.
+    """
+    if not (math.isfinite(penalty) and penalty >= 0):
+        raise ValueError(
+            f"The penalty of mean_variance must be a number from 0 on, not {penalty}."
+        )
+    return atoms.mean(dim=-1) - penalty * atoms.var(dim=-1, correction=0)
 
 
 def sort_atoms(atoms: Tensor) -> Tensor:

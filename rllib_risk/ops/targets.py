@@ -62,6 +62,56 @@ def lambda_returns(
     return returns
 
 
+def tree_backup_targets(
+    rewards: Tensor,
+    values: Tensor,
+    next_expected: Tensor,
+    probabilities: Tensor,
+    terminateds: Tensor,
+    mask: Tensor,
+    *,
+    gamma: float,
+    backup_lambda: float,
+    steps: int,
+) -> Tensor:
+    """Tree-backup targets from episodes of another policy; Wang et al., 2021 (DOP).
+
+    ``y_t = Q_t + sum_{l < n} (gamma lambda)^l [prod_{j=1..l} pi(u_{t+j})] delta_{t+l}``
+    with ``delta_t = r_t + gamma (1 - terminated_t) E_pi Q_{t+1} - Q_t``: what the
+    policy would not have done itself counts the less, the less likely it is. With one
+    step, or lambda zero, it is ``r_t + gamma E_pi Q_{t+1}``.
+
+    Args:
+        rewards: ``[B, T, 1]``.
+        values: Value of what was done, ``[B, T, 1]``.
+        next_expected: Expected value of the following state under the policy,
+            ``[B, T, 1]``.
+        probabilities: The policy's probability of the joint action that was done,
+            ``[B, T, 1]``.
+        terminateds: 1 where the episode truly ended, ``[B, T, 1]``.
+        mask: 1 on real steps, ``[B, T, 1]``.
+        gamma: Discount in [0, 1].
+        backup_lambda: ``lambda`` in [0, 1].
+        steps: ``n``, at least 1.
+
+    Returns:
+        ``[B, T, 1]``. Padded steps hold their value.
+    """
+    real = mask > 0
+    errors = rewards + gamma * (1.0 - terminateds) * next_expected - values
+    # Cut out rather than multiplied by zero: padding may hold anything.
+    errors = torch.where(real, errors, torch.zeros_like(errors))
+    decay = gamma * backup_lambda * probabilities
+    decay = torch.where(real, decay, torch.zeros_like(decay))
+    targets = values + errors
+    trace = torch.ones_like(errors)
+    for ahead in range(1, min(steps, errors.shape[1])):
+        # [B, T - ahead, 1]: from t, what stands at t + ahead
+        trace = trace[:, : errors.shape[1] - ahead] * decay[:, ahead:]
+        targets[:, : errors.shape[1] - ahead] += trace * errors[:, ahead:]
+    return targets
+
+
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of ``values`` over the steps where ``mask`` is 1, and over the last axis.
 

@@ -45,8 +45,8 @@ def unroll(network, obs, actions):
 
 def all_utilities(network, unrolled):
     """Utilities of all actions, [B, T, N, A]."""
-    atoms = network.atoms(unrolled.features)
-    return network.risk.of_all_actions(atoms, unrolled.level_logits)
+    everything = torch.ones(*unrolled.features.shape[:3], network.sizes.num_actions)
+    return network.utilities(unrolled, everything)
 
 
 def gradients(module):

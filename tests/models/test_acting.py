@@ -9,20 +9,58 @@ import pytest
 import torch
 
 from rllib_risk.models.acting import NumpyActor, TorchActor, make_actor
-from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig, TeamSizes
+from rllib_risk.models.risk import RiskMeasure
+from rllib_risk.models.sizes import TeamSizes
+from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
 
 SIZES = TeamSizes(num_agents=3, num_actions=4, obs_size=5, state_size=0)
 ENVS, STEPS = 4, 6
 
+
+class LowestAndSpread(RiskMeasure):
+    """A measure of a user's own: the worst quantile, less a share of the spread."""
+
+    def __init__(self, num_atoms: int, share: float = 0.25) -> None:
+        super().__init__(num_atoms)
+        self.share = share
+
+    def forward(self, atoms, level_logits=None):
+        return self.of_samples(atoms)
+
+    def distort(self, fractions):
+        return fractions.square()
+
+    def of_samples(self, atoms):
+        lowest = atoms.amin(dim=-1)
+        return lowest - self.share * (atoms.amax(dim=-1) - lowest)
+
+
+OWN = {
+    "risk_measure": f"{__name__}:LowestAndSpread",
+    "risk_kwargs": {"share": 0.5},
+}
+DYNAMIC = {"num_atoms": 7, "risk_measure": "cvar", "risk_mode": "dynamic"}
+MEASURES = {
+    "mean": {},
+    "cvar": {"risk_measure": "cvar", "alpha": 0.3},
+    "var": {"risk_measure": "var", "alpha": 0.3},
+    "wang": {"risk_measure": "wang"},
+    "cpw": {"risk_measure": "cpw"},
+    "power": {"risk_measure": "power", "risk_parameter": 1.5},
+    "mean-variance": {"risk_measure": "mean_variance", "risk_parameter": 2.0},
+    "own": OWN,
+}
 CONFIGS = {
     "plain values": {},
-    "atoms, mean": {"num_atoms": 7},
-    "static level": {"num_atoms": 7, "risk_mode": "static", "alpha": 0.3},
-    "dynamic level": {"num_atoms": 7, "risk_mode": "dynamic", "risk_levels": 5},
-    "no lag": {"num_atoms": 7, "risk_mode": "dynamic", "risk_history_lag": 0},
-    "tied": {"num_atoms": 7, "risk_mode": "dynamic", "risk_tie_femb": True},
-    "scaled": {"num_atoms": 7, "risk_mode": "dynamic", "risk_logit_scale": 30.0},
+    "dynamic level": {**DYNAMIC, "risk_levels": 5},
+    "dynamic quantile": {**DYNAMIC, "risk_measure": "var", "risk_levels": 5},
+    "no lag": {**DYNAMIC, "risk_history_lag": 0},
+    "tied": {**DYNAMIC, "risk_tie_femb": True},
+    "scaled": {**DYNAMIC, "risk_logit_scale": 30.0},
 }
+for _name, _keys in MEASURES.items():
+    CONFIGS[f"atoms, {_name}"] = {"num_atoms": 7, **_keys}
+    CONFIGS[f"sampled, {_name}"] = {"num_atoms": 7, "quantiles": "sampled", **_keys}
 
 
 def make_network(**config) -> TeamNetwork:
@@ -57,7 +95,10 @@ def test_numpy_actor_acts_as_the_torch_network_does(name, sharing, recurrent):
         (ours, our_levels), (theirs, their_levels) = (
             actor.act(obs, action_mask) for actor in actors
         )
-        np.testing.assert_array_equal(ours, theirs)
+        assert ours.shape == (ENVS, 3, 4) and ours.dtype == np.float32
+        np.testing.assert_array_equal(np.isneginf(ours), action_mask == 0)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(ours.argmax(axis=-1), theirs.argmax(axis=-1))
         assert (our_levels is None) == (network.config.risk_mode != "dynamic")
         if our_levels is not None:
             np.testing.assert_array_equal(our_levels, their_levels)
@@ -68,30 +109,45 @@ def test_numpy_actor_acts_as_the_torch_network_does(name, sharing, recurrent):
                 actor.reset(np.array([1, 3]))
 
 
+@pytest.mark.parametrize("sharing", [True, False])
+@pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("actor_class", [NumpyActor, TorchActor])
-def test_acting_and_unrolling_give_the_same_actions_and_levels(actor_class):
-    network = make_network(**CONFIGS["dynamic level"])
+def test_acting_and_unrolling_give_the_same_actions_and_levels(
+    actor_class, name, sharing
+):
+    # Sampled quantiles: without a generator the learner uses the actors' midpoints.
+    network = make_network(**CONFIGS[name], parameter_sharing=sharing)
     actor = actor_class(network, ENVS)
     rng = np.random.default_rng(2)
     history = []
     for _ in range(STEPS):
         obs, action_mask = observations(rng)
-        actions, levels = actor.act(obs, action_mask)
+        utilities, levels = actor.act(obs, action_mask)
         taken = rng.integers(4, size=(ENVS, 3))
         actor.remember(taken)
-        history.append((obs, action_mask, actions, levels, taken))
-    obs, action_mask, actions, levels, taken = (
+        history.append((obs, action_mask, utilities, taken))
+        if levels is not None:
+            history[-1] += (levels,)
+    obs, action_mask, utilities, taken, *levels = (
         torch.from_numpy(np.stack(column, axis=1))
         for column in zip(*history, strict=True)
     )
     unroll = network.unroll(network.inputs(obs, taken[:, :-1]))
-    assert torch.equal(network.greedy_actions(unroll, action_mask), actions)
-    assert torch.equal(unroll.level_logits.argmax(dim=-1), levels)
+    greedy = network.greedy_actions(unroll, action_mask)
+    assert len(greedy.unique()) > 1
+    assert torch.equal(greedy, utilities.argmax(dim=-1))
+    legal = action_mask.bool()
+    learned = network.utilities(unroll, action_mask)
+    torch.testing.assert_close(learned[legal], utilities[legal], rtol=1e-4, atol=1e-5)
+    assert bool(levels) == (unroll.level_logits is not None)
+    if levels:
+        assert torch.equal(unroll.level_logits.argmax(dim=-1), levels[0])
 
 
+@pytest.mark.parametrize("name", ["dynamic level", "sampled, cvar"])
 @pytest.mark.parametrize("actor_class", [NumpyActor, TorchActor])
-def test_after_reset_an_actor_is_as_new(actor_class):
-    network = make_network(**CONFIGS["dynamic level"])
+def test_after_reset_an_actor_is_as_new(actor_class, name):
+    network = make_network(**CONFIGS[name])
     used, new = actor_class(network, ENVS), actor_class(network, ENVS)
     rng = np.random.default_rng(3)
     for _ in range(3):
@@ -108,7 +164,7 @@ def test_after_reset_an_actor_is_as_new(actor_class):
 
 
 def test_a_new_actor_has_the_new_weights():
-    network = make_network(**CONFIGS["static level"])
+    network = make_network(**CONFIGS["atoms, cvar"])
     seen = observations(np.random.default_rng(4))
     before, _ = make_actor(network, ENVS).act(*seen)
     with torch.no_grad():
@@ -117,5 +173,31 @@ def test_a_new_actor_has_the_new_weights():
         # All atoms of action 0 are 1, those of the others 0; action 0 is always legal.
         network.agents[0].head.bias[:7] = 1.0
     after, _ = make_actor(network, ENVS).act(*seen)
-    assert (before != 0).any()
-    np.testing.assert_array_equal(after, np.zeros((ENVS, 3)))
+    assert (before.argmax(axis=-1) != 0).any()
+    np.testing.assert_allclose(after[..., 0], 1.0, rtol=1e-6)
+    assert (after[..., 1:] <= 0.0).all()
+
+
+@pytest.mark.parametrize("quantiles", ["fixed", "sampled"])
+@pytest.mark.parametrize("measure", ["cvar", "var"])
+@pytest.mark.parametrize("actor_class", [NumpyActor, TorchActor])
+def test_a_new_actor_has_the_new_level(actor_class, measure, quantiles):
+    # As an annealed level moves: from 0.3 to the 0.8 that the other was built with.
+    keys = {"num_atoms": 7, "quantiles": quantiles, "risk_measure": measure}
+    moved, other = (make_network(**keys, alpha=alpha) for alpha in (0.3, 0.8))
+    seen = observations(np.random.default_rng(5))
+    before, _ = actor_class(moved, ENVS).act(*seen)
+    moved.risk.set_level(0.8)
+    after, _ = actor_class(moved, ENVS).act(*seen)
+    expected, _ = actor_class(other, ENVS).act(*seen)
+    np.testing.assert_array_equal(after, expected)
+    legal = seen[1] > 0
+    assert np.abs(after[legal] - before[legal]).max() > 1e-3
+
+
+def test_acting_with_sampled_quantiles_repeats():
+    # Midpoints, not draws: one policy, which an evaluation can repeat.
+    network = make_network(**CONFIGS["sampled, mean"])
+    seen = observations(np.random.default_rng(6))
+    first, second = (make_actor(network, ENVS).act(*seen)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)

@@ -6,7 +6,15 @@ import pytest
 import torch
 from team_cases import gradients, make_inputs, make_network, unroll
 
-RMIX = {"num_atoms": 10, "risk_mode": "dynamic", "risk_levels": 5, "mixer": "qmix"}
+from rllib_risk.models.mixers import MixerInputs
+
+RMIX = {
+    "num_atoms": 10,
+    "risk_measure": "cvar",
+    "risk_mode": "dynamic",
+    "risk_levels": 5,
+    "mixer": "qmix",
+}
 
 
 def is_zero(gradient):
@@ -17,7 +25,8 @@ def value_gradients(**keys):
     network = make_network(**{**RMIX, **keys}).double()
     obs, state, actions, _ = make_inputs(network)
     encoded = unroll(network, obs, actions)
-    network.mixer(network.utilities_of(encoded, actions), state).sum().backward()
+    utilities = network.utilities_of(encoded, actions)
+    network.mixer(MixerInputs(utilities, state, actions)).sum().backward()
     return gradients(network)
 
 

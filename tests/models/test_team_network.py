@@ -7,8 +7,15 @@ import torch
 from team_cases import all_utilities, make_inputs, make_network, unroll
 from torch import nn
 
-RISK = {"num_atoms": 10, "risk_mode": "dynamic", "risk_levels": 5}
-STATIC = {"num_atoms": 10, "risk_mode": "static", "alpha": 0.3}
+from rllib_risk.models.mixers import MixerInputs
+
+RISK = {
+    "num_atoms": 10,
+    "risk_measure": "cvar",
+    "risk_mode": "dynamic",
+    "risk_levels": 5,
+}
+STATIC = {"num_atoms": 10, "risk_measure": "cvar", "alpha": 0.3}
 
 
 def parameter_count(*parts):
@@ -22,7 +29,7 @@ def test_number_of_parameters():
     assert parameter_count(network) == 26_244
     # M = 100, K = 10, d = 2: 25 984 encoder + 65 * 400 head = 51 984; history 25 984;
     # embeddings 400 * 2 * 10 + 400 * 2 = 8800.
-    risk = {"num_atoms": 100, "risk_mode": "dynamic"}
+    risk = {"num_atoms": 100, "risk_measure": "cvar", "risk_mode": "dynamic"}
     network = make_network(**macn, hidden_size=64, **risk)
     assert parameter_count(network) == 51_984 + 25_984 + 8_800 == 86_768
     network = make_network(**macn, hidden_size=64, **risk, mixer="qmix")
@@ -158,9 +165,6 @@ def test_training_unroll_is_acting(keys, sharing, recurrent):
         chosen = decision.utilities.argmax(dim=-1)
         assert torch.equal(chosen, greedy[:, t])
         assert legal.gather(-1, chosen.unsqueeze(-1)).all()
-        torch.testing.assert_close(
-            decision.atoms, network.atoms(encoded.features)[:, t]
-        )
         if encoded.level_logits is None:
             assert decision.level_index is None
         else:
@@ -205,10 +209,10 @@ def test_separate_agents_are_separate():
 def test_atoms_of_is_a_gather_of_atoms(num_atoms, sharing):
     network = make_network(num_atoms=num_atoms, parameter_sharing=sharing)
     obs, _, actions, _ = make_inputs(network)
-    features = unroll(network, obs, actions).features
+    encoded = unroll(network, obs, actions)
     index = actions[..., None, None].expand(*actions.shape, 1, num_atoms)
-    expected = network.atoms(features).gather(-2, index).squeeze(-2)
-    got = network.atoms_of(features, actions)
+    expected = network.atoms(encoded).gather(-2, index).squeeze(-2)
+    got = network.atoms_of(encoded, actions)
     torch.testing.assert_close(got, expected)
     parameters = list(network.parameters())
     for left, right in zip(
@@ -228,7 +232,8 @@ def joint_values(network, utilities, state):
     columns = [utilities[:, :, i, joints[:, i]] for i in range(size.num_agents)]
     each = torch.stack(columns, dim=-1)  # [B, T, J, N]
     states = state.unsqueeze(2).expand(-1, -1, len(joints), -1)
-    return network.mixer(each, states).squeeze(-1), joints
+    actions = joints.expand_as(each)
+    return network.mixer(MixerInputs(each, states, actions)).squeeze(-1), joints
 
 
 IGM_CASES = [
@@ -283,7 +288,7 @@ def test_additive_team_value_is_the_exact_sum(keys):
     network = make_network(**keys, mixer="vdn")
     obs, state, actions, _ = make_inputs(network)
     utilities = network.utilities_of(unroll(network, obs, actions), actions)
-    total = network.mixer(utilities, state)
+    total = network.mixer(MixerInputs(utilities, state, actions))
     assert torch.equal(total, utilities.sum(dim=-1, keepdim=True))
 
 
@@ -294,21 +299,22 @@ def test_lower_level_never_has_the_larger_best_value(mixer):
         best = []
         for alpha in (0.1, 0.3, 0.5, 0.7, 1.0):
             network = make_network(
-                seed, num_atoms=10, risk_mode="static", alpha=alpha, mixer=mixer
+                seed, num_atoms=10, risk_measure="cvar", alpha=alpha, mixer=mixer
             )
             obs, state, actions, mask = make_inputs(network, seed=seed)
             encoded = unroll(network, obs, actions)
             greedy = network.greedy_actions(encoded, mask)
             with torch.no_grad():
                 chosen = network.utilities_of(encoded, greedy)
-                best.append(network.mixer(chosen, state))
+                best.append(network.mixer(MixerInputs(chosen, state, greedy)))
         assert (torch.stack(best).diff(dim=0) >= -1e-4).all()
 
 
 def team_values(network, obs, state, actions):
     encoded = unroll(network, obs, actions)
     chosen = network.utilities_of(encoded, actions)
-    return all_utilities(network, encoded), network.mixer(chosen, state).detach()
+    total = network.mixer(MixerInputs(chosen, state, actions)).detach()
+    return all_utilities(network, encoded), total
 
 
 @pytest.mark.parametrize("mixer", ["vdn", "qmix"])
@@ -346,13 +352,16 @@ def test_order_of_agents_does_not_matter_to_a_sum(keys):
     network = make_network(**keys, mixer="vdn")
     obs, state, actions, mask = make_inputs(network)
     encoded = unroll(network, obs, actions)
-    total = network.mixer(network.utilities_of(encoded, actions), state)
+    chosen = network.utilities_of(encoded, actions)
+    total = network.mixer(MixerInputs(chosen, state, actions))
     greedy = network.greedy_actions(encoded, mask)
     order = [2, 0, 1]
     network.ids = network.ids[order]
     encoded = unroll(network, obs[:, :, order], actions[:, :, order])
-    chosen = network.utilities_of(encoded, actions[:, :, order])
-    torch.testing.assert_close(network.mixer(chosen, state), total)
+    actions = actions[:, :, order]
+    chosen = network.utilities_of(encoded, actions)
+    permuted = network.mixer(MixerInputs(chosen, state, actions))
+    torch.testing.assert_close(permuted, total)
     permuted = network.greedy_actions(encoded, mask[:, :, order])
     assert torch.equal(permuted, greedy[:, :, order])
 
@@ -380,6 +389,7 @@ def test_only_legal_actions_are_greedy():
     assert mask.gather(-1, greedy.unsqueeze(-1)).all()
 
 
-def test_unknown_risk_mode():
-    with pytest.raises(ValueError, match="'neutral'"):
-        make_network(risk_mode="neutral")
+@pytest.mark.parametrize("key", ["risk_measure", "mixer", "joint_critic"])
+def test_unknown_parts(key):
+    with pytest.raises(ValueError, match=f"{key}.*'neutral'"):
+        make_network(**{key: "neutral"})

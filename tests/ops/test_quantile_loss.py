@@ -126,6 +126,36 @@ def test_batches_of_any_shape_and_layout():
             assert fast[b, t].item() == pytest.approx(expected, rel=1e-5)
 
 
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.data())
+def test_every_row_may_have_fractions_of_its_own(data):
+    num_atoms = data.draw(st.integers(1, 6))
+
+    def rows(elements, size):
+        return data.draw(
+            st.lists(
+                st.lists(elements, min_size=size, max_size=size), min_size=3, max_size=3
+            )
+        )
+
+    atoms, targets = rows(VALUES, num_atoms), rows(VALUES, 4)
+    fractions = rows(st.floats(0, 1), num_atoms)
+    expected = [
+        loss_and_gradient_by_loop(*row, 1.0)
+        for row in zip(atoms, targets, fractions, strict=True)
+    ]
+    for function in LOSSES:
+        theta = tensor(atoms).requires_grad_()
+        losses = function(theta, tensor(targets), tensor(fractions))
+        np.testing.assert_allclose(
+            losses.detach(), [loss for loss, _ in expected], rtol=1e-6, atol=1e-9
+        )
+        losses.sum().backward()
+        np.testing.assert_allclose(
+            theta.grad, [gradient for _, gradient in expected], rtol=1e-6, atol=1e-9
+        )
+
+
 def test_far_from_zero_the_sums_of_squares_do_not_cancel():
     # Returns about -10 000 with a spread of 1: squares of 1e8 in the prefix sums.
     torch.manual_seed(1)
@@ -209,3 +239,7 @@ def test_official_form_by_loop():
             expected += abs(tau - (error < 0)) * size / 5
     got = pairwise_quantile_huber_loss(atoms, targets, fractions, official=True)
     assert got.item() == pytest.approx(expected, rel=1e-6)
+    # Fractions of each row its own, here by chance the same.
+    rows = [x.expand(3, 2, 5) for x in (atoms, targets, fractions)]
+    got = pairwise_quantile_huber_loss(*rows, official=True)
+    assert got.flatten().tolist() == pytest.approx([expected] * 6, rel=1e-6)

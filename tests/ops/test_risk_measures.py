@@ -173,6 +173,16 @@ def test_constant_atoms_have_that_value_at_every_level(value, num_atoms, level):
     assert exact == pytest.approx(value, rel=1e-6)
 
 
+@PROPERTY
+@given(st.integers(1, 60), st.integers(1, 20))
+def test_exact_mode_is_a_distortion_of_probability(num_atoms, k):
+    # CVaR asks for quantiles at level * tau, so g(u) = min(u / level, 1), and atom j
+    # weighs g(j/M) - g((j - 1)/M).
+    edges = np.minimum(np.arange(num_atoms + 1) / num_atoms / (k / 20), 1)
+    weights = cvar_weights([k / 20], num_atoms, mode="exact")[0]
+    np.testing.assert_allclose(weights, np.diff(edges), atol=1e-6)
+
+
 QUANTILES = (np.arange(10_000) + 0.5) / 10_000
 
 
@@ -262,7 +272,9 @@ def test_sort_is_the_same_with_and_without_gradient():
 
 @pytest.mark.parametrize("level", [0, -0.1, 1.01, float("nan"), float("inf"), "x"])
 def test_levels_outside_the_range_are_refused(level):
-    with pytest.raises(ValueError):
+    with pytest.raises(
+        ValueError, match=rf"risk level must be in \(0, 1\], not {level}"
+    ):
         as_fraction(level)
 
 
