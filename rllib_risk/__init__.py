@@ -29,22 +29,22 @@ def register() -> None:
     register_model()
 
 
-def load(path: str | Path, *, trust_env: bool = False) -> TeamAlgorithm:
+def load(path: str | Path, *, trust_code: bool = False) -> TeamAlgorithm:
     """Loads a checkpoint, ready to evaluate or to go on training.
 
     Args:
         path: A checkpoint folder.
-        trust_env: Whether the factory of a ``pettingzoo`` environment, which is code
-            that the checkpoint names, may be imported and called.
+        trust_code: Whether code that the checkpoint names may be imported and called:
+            the factory of a ``pettingzoo`` environment, a mixer or a risk measure.
 
     Returns:
         The :class:`~rllib_risk.core.algorithm.TeamAlgorithm` it came from.
 
     Raises:
-        CheckpointError: If the checkpoint is not whole, does not fit, or names a
-            factory that is not trusted.
+        CheckpointError: If the checkpoint is not whole, does not fit, or names code
+            that is not trusted.
     """
     from rllib_risk.core.algorithm import TeamAlgorithm
 
     register()
-    return TeamAlgorithm.from_checkpoint(path, trust_env=trust_env)
+    return TeamAlgorithm.from_checkpoint(path, trust_code=trust_code)

@@ -16,7 +16,14 @@ ALGORITHMS: dict[str, str] = {
     "RDN": "rllib_risk.algorithms.rdn",
     "QMIX": "rllib_risk.algorithms.qmix",
     "VDN": "rllib_risk.algorithms.vdn",
+    "QPLEX": "rllib_risk.algorithms.qplex",
+    "QTRAN": "rllib_risk.algorithms.qtran",
+    "OWQMIX": "rllib_risk.algorithms.ow_qmix",
+    "CWQMIX": "rllib_risk.algorithms.cw_qmix",
+    "LHIQN": "rllib_risk.algorithms.lh_iqn",
     "IndependentQ": "rllib_risk.algorithms.independent_q",
+    "COMA": "rllib_risk.algorithms.coma",
+    "DOP": "rllib_risk.algorithms.dop",
 }
 
 

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rllib_risk.core.algorithm import TeamAlgorithm
-from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.value_algorithm import ValueAlgorithm
+from rllib_risk.core.value_config import ValueConfig
 
 
-class IndependentQConfig(TeamConfig):
+class IndependentQConfig(ValueConfig):
     """Configuration of IndependentQ."""
 
     overrides: ClassVar[dict[str, Any]] = {"mixer": "none"}
 
 
-class IndependentQ(TeamAlgorithm):
+class IndependentQ(ValueAlgorithm):
     """IndependentQ; see the module's docstring."""
 
     config_class = IndependentQConfig

@@ -14,17 +14,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rllib_risk.core.algorithm import TeamAlgorithm
-from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.value_algorithm import ValueAlgorithm
+from rllib_risk.core.value_config import ValueConfig
 
 
-class QMIXConfig(TeamConfig):
+class QMIXConfig(ValueConfig):
     """Configuration of QMIX."""
 
     overrides: ClassVar[dict[str, Any]] = {"mixer": "qmix"}
 
 
-class QMIX(TeamAlgorithm):
+class QMIX(ValueAlgorithm):
     """QMIX; see the module's docstring."""
 
     config_class = QMIXConfig

@@ -14,11 +14,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from rllib_risk.algorithms.rmix import OFFICIAL, RISK_DEFAULTS
-from rllib_risk.core.algorithm import TeamAlgorithm
-from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.value_algorithm import ValueAlgorithm
+from rllib_risk.core.value_config import ValueConfig
 
 
-class RDNConfig(TeamConfig):
+class RDNConfig(ValueConfig):
     """Configuration of RDN."""
 
     overrides: ClassVar[dict[str, Any]] = {**RISK_DEFAULTS, "mixer": "vdn"}
@@ -28,7 +28,7 @@ class RDNConfig(TeamConfig):
     }
 
 
-class RDN(TeamAlgorithm):
+class RDN(ValueAlgorithm):
     """RDN; see the module's docstring."""
 
     config_class = RDNConfig

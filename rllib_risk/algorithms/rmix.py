@@ -20,12 +20,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rllib_risk.core.algorithm import TeamAlgorithm
-from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.value_algorithm import ValueAlgorithm
+from rllib_risk.core.value_config import ValueConfig
 
 # What RMIX and RDN share.
 RISK_DEFAULTS: dict[str, Any] = {
     "num_atoms": 100,
+    "risk_measure": "cvar",
     "risk_mode": "dynamic",
     "optimizer": "adam",
     "qr_gate": "winrate",
@@ -45,7 +46,7 @@ OFFICIAL: dict[str, Any] = {
 }
 
 
-class RMIXConfig(TeamConfig):
+class RMIXConfig(ValueConfig):
     """Configuration of RMIX.
 
     ``preset: rmix`` is the paper with its slips mended (the default), and
@@ -59,7 +60,7 @@ class RMIXConfig(TeamConfig):
     }
 
 
-class RMIX(TeamAlgorithm):
+class RMIX(ValueAlgorithm):
     """RMIX; see the module's docstring."""
 
     config_class = RMIXConfig

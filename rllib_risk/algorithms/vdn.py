@@ -13,17 +13,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rllib_risk.core.algorithm import TeamAlgorithm
-from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.value_algorithm import ValueAlgorithm
+from rllib_risk.core.value_config import ValueConfig
 
 
-class VDNConfig(TeamConfig):
+class VDNConfig(ValueConfig):
     """Configuration of VDN."""
 
     overrides: ClassVar[dict[str, Any]] = {"mixer": "vdn"}
 
 
-class VDN(TeamAlgorithm):
+class VDN(ValueAlgorithm):
     """VDN; see the module's docstring."""
 
     config_class = VDNConfig

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import math
 import secrets
 import time
@@ -22,45 +21,42 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED,
     NUM_ENV_STEPS_TRAINED,
 )
-from ray.util.debug import log_once
 
 from rllib_risk.core import checkpoint as ckpt
 from rllib_risk.core.config import ALGORITHM_OF, TeamConfig
 from rllib_risk.core.envs import start_env
-from rllib_risk.core.episodes import Episode, collate
+from rllib_risk.core.episodes import Episode
 from rllib_risk.core.play import play_and_render
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.record import from_record, to_record
 from rllib_risk.core.replay import EpisodeReplay
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.core.runners import play_everywhere, sample_everywhere
-from rllib_risk.core.schedule import schedule_value
 from rllib_risk.env_wrappers.team_env import TeamEnv
 from rllib_risk.evaluation.statistics import return_statistics
 
-logger = logging.getLogger(__name__)
-
 # Counters that a checkpoint holds, beside RLlib's own.
-_NUM_EPISODES = "num_episodes_lifetime"
-_NUM_UPDATES = "num_updates_lifetime"
-_NUM_QR_UPDATES = "num_qr_updates_lifetime"
+NUM_EPISODES = "num_episodes_lifetime"
+NUM_UPDATES = "num_updates_lifetime"
 _NUM_ROUNDS = "num_rounds_lifetime"
 _NUM_CRASHES = "num_env_crashes_lifetime"
 
 
 class TeamAlgorithm(Algorithm):
-    """Sample a round of whole episodes, learn, move the target, report, evaluate.
+    """Sample a round of whole episodes, learn, report, evaluate.
 
-    Every unit of progress is counted in one place: sampled env steps drive epsilon,
-    lambda and the quantile-regression gate; episodes drive gradient steps and target
-    copies, as in PyMARL.
+    Every unit of progress is counted in one place: sampled env steps drive epsilon and
+    every other schedule, episodes drive updates, as in PyMARL. How an update is made is
+    the subclass's part: :meth:`_learn`.
 
     Attributes:
         config_class: The class of its configuration; all that a named algorithm sets.
+        policy_class: The class of its policy.
     """
 
     config: TeamConfig
     config_class: ClassVar[type[TeamConfig]] = TeamConfig
+    policy_class: ClassVar[type[TeamPolicy]] = TeamPolicy
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Tells the configuration class which algorithm it is for."""
@@ -99,7 +95,7 @@ class TeamAlgorithm(Algorithm):
     @classmethod
     def get_default_policy_class(cls, config: AlgorithmConfig) -> type[TeamPolicy]:
         """See RLlib."""
-        return TeamPolicy
+        return cls.policy_class
 
     @staticmethod
     def _get_env_id_and_creator(
@@ -117,8 +113,8 @@ class TeamAlgorithm(Algorithm):
         super().setup(config)
         self.replay = EpisodeReplay(self.config.buffer_size_episodes, self.config.seed)
         self._updates_owed = 0.0
-        self._last_target_update = 0
-        self._last_qr = 0
+        # Where the counters stood when something was last done, by its name.
+        self._last: dict[str, int] = {}
         self._success_rate: float | None = None
         self._learner_stats: dict[str, float] = {}
 
@@ -136,7 +132,7 @@ class TeamAlgorithm(Algorithm):
         steps = sum(len(episode) for episode in episodes)
         self._counters[NUM_ENV_STEPS_SAMPLED] += steps
         self._counters[NUM_AGENT_STEPS_SAMPLED] += steps
-        self._counters[_NUM_EPISODES] += len(episodes)
+        self._counters[NUM_EPISODES] += len(episodes)
         self._publish_env_steps()
         self._updates_owed += len(episodes) * self.config.updates_per_episode
         with self._timers["learn"]:
@@ -176,44 +172,20 @@ class TeamAlgorithm(Algorithm):
         self.env_runner.set_global_vars({"timestep": self.env_steps})
 
     def _update(self) -> None:
-        config, policy = self.config, self.team_policy
-        batch = collate(self.replay.sample(config.batch_size_episodes))
-        quantiles = self._quantile_step_is_due()
-        if not (quantiles and config.qr_replaces_td):
-            self._learner_stats.update(policy.learn_on_batch(batch))
-        if quantiles:
-            self._learner_stats.update(policy.learn_quantiles_on_batch(batch))
-            self._counters[_NUM_QR_UPDATES] += 1
-        steps = int(batch["mask"].sum())
+        self.team_policy.update_index = self._counters[NUM_UPDATES]
+        stats, steps = self._learn()
+        self._learner_stats.update(stats)
         self._counters[NUM_ENV_STEPS_TRAINED] += steps
         self._counters[NUM_AGENT_STEPS_TRAINED] += steps
-        self._counters[_NUM_UPDATES] += 1
-        if config.target_update_tau is not None:
-            policy.update_target(config.target_update_tau)
-            return
-        episodes = self._counters[_NUM_EPISODES]
-        due = self._last_target_update + config.target_update_interval_episodes
-        if episodes >= due:
-            policy.update_target()
-            self._last_target_update = episodes
+        self._counters[NUM_UPDATES] += 1
 
-    def _quantile_step_is_due(self) -> bool:
-        """Whether this update includes quantile regression; RMIX, Algorithm 1."""
-        config = self.config
-        if config.qr_gate == "never":
-            return False
-        if config.qr_gate == "step" and self.env_steps <= config.qr_start_step:
-            return False
-        if config.qr_gate == "winrate":
-            rate = self._success_rate
-            if rate is None or rate <= config.qr_gate_threshold:
-                return False
-        in_steps = config.qr_interval_unit == "env_steps"
-        now = self.env_steps if in_steps else self._counters[_NUM_UPDATES]
-        if now - self._last_qr < config.qr_interval:
-            return False
-        self._last_qr = now
-        return True
+    def _learn(self) -> tuple[dict[str, float], int]:
+        """One update of everything that learns, targets included.
+
+        Returns:
+            What to log, and how many env steps were learned from.
+        """
+        raise NotImplementedError
 
     def step(self) -> dict[str, Any]:
         """One iteration and its evaluation; see RLlib.
@@ -227,11 +199,10 @@ class TeamAlgorithm(Algorithm):
         seconds = time.monotonic() - start
         results["learner"] = dict(self._learner_stats)
         results["epsilon"] = self.team_policy.epsilon_at(self.env_steps)
-        results["td_lambda"] = schedule_value(self.config.td_lambda, self.env_steps)
         results["seed"] = self.config.seed
         results["replay_episodes"] = len(self.replay)
         results["env_steps_per_s"] = (self.env_steps - steps_before) / seconds
-        for key in (_NUM_EPISODES, _NUM_UPDATES, _NUM_QR_UPDATES, _NUM_CRASHES):
+        for key in (NUM_EPISODES, NUM_UPDATES, _NUM_CRASHES):
             results[key] = self._counters[key]
         return results
 
@@ -260,13 +231,6 @@ class TeamAlgorithm(Algorithm):
         )
         rate = result["success_rate"]
         self._success_rate = None if math.isnan(rate) else rate
-        gated = self._success_rate is None and self.config.qr_gate == "winrate"
-        if gated and log_once("rllib_risk_winrate_gate"):
-            logger.warning(
-                "qr_gate is 'winrate', but env %r reports no is_success: quantile"
-                " regression never starts. Set qr_gate: step.",
-                self.config.env,
-            )
         return result
 
     def evaluate_episodes(
@@ -345,8 +309,7 @@ class TeamAlgorithm(Algorithm):
                 "iteration": self.iteration,
                 "counters": {k: v for k, v in self._counters.items() if _is_number(v)},
                 "updates_owed": self._updates_owed,
-                "last_target_update": self._last_target_update,
-                "last_qr": self._last_qr,
+                "last": self._last,
                 "success_rate": self._success_rate,
                 "learner_stats": self._learner_stats,
                 "episode_history": [
@@ -376,8 +339,7 @@ class TeamAlgorithm(Algorithm):
         self._iteration = state["iteration"]
         self._counters.update(state["counters"])
         self._updates_owed = state["updates_owed"]
-        self._last_target_update = state["last_target_update"]
-        self._last_qr = state["last_qr"]
+        self._last = state["last"]
         self._success_rate = state["success_rate"]
         self._learner_stats = state["learner_stats"]
         self._episode_history = [
@@ -390,37 +352,39 @@ class TeamAlgorithm(Algorithm):
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | Path, *, trust_env: bool = False, **kwargs: Any
+        cls, path: str | Path, *, trust_code: bool = False, **kwargs: Any
     ) -> Self:
         """Builds the algorithm that a checkpoint came from, in the state it was in.
 
         Nothing that the checkpoint names is imported or called, but for the factory of
-        a ``pettingzoo`` environment, and that only if it is trusted.
+        a ``pettingzoo`` environment and a mixer or risk measure by import path, and
+        those only if they are trusted.
 
         Args:
             path: A checkpoint folder.
-            trust_env: Whether such a factory may be called.
+            trust_code: Whether such code may be imported and called.
             **kwargs: Keys that replace those of the checkpoint's configuration.
 
         Returns:
             The algorithm.
 
         Raises:
-            CheckpointError: If the checkpoint is not whole, does not fit, or names a
-                factory that is not trusted.
+            CheckpointError: If the checkpoint is not whole, does not fit, or names
+                code that is not trusted.
         """
         folder = ckpt.newest_intact(path)
-        config = from_record(ckpt.read_config(folder), trust_env=trust_env)
+        config = from_record(ckpt.read_config(folder), trust_code=trust_code)
         config.update_from_dict(kwargs)
         algorithm = config.build_algo()
         algorithm._restore(folder)
         return algorithm
 
     def _named_tensors(self) -> dict[str, Any]:
-        policy = self.team_policy
-        online = {f"online.{k}": v for k, v in policy.network.named_parameters()}
-        target = {f"target.{k}": v for k, v in policy.target_network.named_parameters()}
-        return online | target
+        return {
+            f"{name}.{key}": tensor
+            for name, module in self.team_policy.modules().items()
+            for key, tensor in module.named_parameters()
+        }
 
 
 def summarise(episodes: Sequence[Episode], agents: Sequence[str]) -> dict[str, Any]:

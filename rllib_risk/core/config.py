@@ -13,105 +13,11 @@ from rllib_risk.config.schema import ConfigError, Field, check_value
 from rllib_risk.core.envs import start_env
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.env_wrappers.team_env import TeamEnv
-from rllib_risk.models.team import TeamNetworkConfig
 
-NETWORK_FIELDS: dict[str, Field] = {
+TEAM_FIELDS: dict[str, Field] = {
     "hidden_size": Field(64, "Width of the agent network.", int, low=1),
     "recurrent": Field(True, "GRU over time; false for no memory.", bool),
     "parameter_sharing": Field(True, "One network for all agents.", bool),
-    "num_atoms": Field(
-        1, "Return atoms M per action; 1 is a plain action value.", int, low=1
-    ),
-    "risk_mode": Field(
-        "mean",
-        "Risk measure: the mean, CVaR at the static level alpha, or CVaR at a level"
-        " predicted per agent and step.",
-        str,
-        choices=("mean", "static", "dynamic"),
-    ),
-    "alpha": Field(
-        1.0,
-        "Static risk level; 1 is risk-neutral.",
-        float,
-        low=0.0,
-        low_open=True,
-        high=1.0,
-    ),
-    "risk_levels": Field(10, "Levels K to predict from: 1/K, 2/K, ..., 1.", int, low=1),
-    "cvar_norm": Field(
-        "count",
-        "Divisor of the kept atoms: their number, or the paper's printed form, or the"
-        " released code's.",
-        str,
-        choices=("count", "eq2_raw", "code_offby1"),
-    ),
-    "cvar_mode": Field(
-        "ceil",
-        "Whole atoms only, or the last one in part.",
-        str,
-        choices=("ceil", "exact"),
-    ),
-    "risk_grad": Field(
-        "straight_through",
-        "How the level predictor learns; frozen is what the released code does.",
-        str,
-        choices=("straight_through", "frozen"),
-    ),
-    "risk_embed_dim": Field(
-        None,
-        "Size of the predictor's embedding; null: agents.",
-        int,
-        low=1,
-        optional=True,
-    ),
-    "risk_logit_scale": Field(
-        None,
-        "Factor on the predictor's logits; null: 1/sqrt(hidden_size).",
-        float,
-        low=0.0,
-        low_open=True,
-        optional=True,
-    ),
-    "risk_tie_femb": Field(
-        False, "One embedding for both sides of the predictor.", bool
-    ),
-    "risk_history_lag": Field(
-        1,
-        "Steps by which the predictor's history lags.",
-        int,
-        low=0,
-        high=1,
-        unit="steps",
-    ),
-    "risk_history_trains": Field(True, "Whether the history encoder learns.", bool),
-    "mixer": Field(
-        "none",
-        "From the agents' utilities to the team's value.",
-        str,
-        choices=("none", "vdn", "qmix"),
-    ),
-    "mixing_embed_dim": Field(32, "Width of the monotonic mixer.", int, low=1),
-    "hypernet_embed_dim": Field(
-        64, "Width of the monotonic mixer's hypernetworks.", int, low=1
-    ),
-}
-
-LEARNING_FIELDS: dict[str, Field] = {
-    "double_q": Field(True, "Online network picks the next action.", bool),
-    "td_lambda": Field(
-        0.0,
-        "TD(lambda) of the targets; a number, or points [[env_steps, value], ...].",
-        (float, list),
-        low=0.0,
-        high=1.0,
-    ),
-    "td_lambda_cut": Field(
-        "none",
-        "Where a lambda-return stops: nowhere (Peng), or at the first action that is"
-        " not greedy (Watkins).",
-        str,
-        choices=("none", "watkins"),
-    ),
     "reward_scale": Field(
         1.0,
         "Factor on rewards inside the learner; logged returns are not scaled.",
@@ -121,14 +27,6 @@ LEARNING_FIELDS: dict[str, Field] = {
     ),
     "optimizer": Field(
         "rmsprop", "Optimizer of the TD loss.", str, choices=("rmsprop", "adam")
-    ),
-    "risk_lr": Field(
-        None,
-        "Learning rate of the risk level predictor; null: lr.",
-        float,
-        low=0.0,
-        low_open=True,
-        optional=True,
     ),
     "optimizer_eps": Field(
         None,
@@ -156,76 +54,6 @@ LEARNING_FIELDS: dict[str, Field] = {
         low_open=True,
         unit="updates",
     ),
-    "target_update_interval_episodes": Field(
-        200, "Episodes between hard target copies.", int, low=1, unit="episodes"
-    ),
-    "target_update_tau": Field(
-        None,
-        "Polyak rate per update; null: hard copies.",
-        float,
-        low=0.0,
-        low_open=True,
-        high=1.0,
-        optional=True,
-    ),
-    "qr_gate": Field(
-        "never",
-        "When the quantile-regression loss may start: once the evaluation success rate"
-        " is above a threshold, after a number of env steps, or never.",
-        str,
-        choices=("winrate", "step", "never"),
-    ),
-    "qr_gate_threshold": Field(
-        0.35, "Success rate that must be exceeded.", float, low=0.0, high=1.0
-    ),
-    "qr_start_step": Field(
-        100_000, "Env steps that must be exceeded.", int, low=0, unit="env steps"
-    ),
-    "qr_interval": Field(1000, "Least distance between QR steps.", int, low=1),
-    "qr_interval_unit": Field(
-        "env_steps",
-        "Unit of qr_interval.",
-        str,
-        choices=("env_steps", "train_steps"),
-    ),
-    "qr_lr": Field(
-        5e-5, "Learning rate of the QR loss (Adam).", float, low=0.0, low_open=True
-    ),
-    "qr_eps": Field(
-        3.125e-4, "Epsilon of the QR loss's Adam.", float, low=0.0, low_open=True
-    ),
-    "qr_loss": Field(
-        "qrdqn",
-        "QR-DQN's loss, or the released code's, under which atoms collapse.",
-        str,
-        choices=("qrdqn", "official"),
-    ),
-    "qr_fractions": Field(
-        "midpoint",
-        "Quantile fractions (2m-1)/(2M), or m/M.",
-        str,
-        choices=("midpoint", "right_edge"),
-    ),
-    "qr_kappa": Field(1.0, "Huber threshold.", float, low=0.0, low_open=True),
-    "qr_target": Field(
-        "cvar_dummy",
-        "Dummy reward of the QR target: the paper's CVaR, or the reward that CVaR"
-        " implies, for which both losses agree.",
-        str,
-        choices=("cvar_dummy", "implied_reward"),
-    ),
-    "qr_replaces_td": Field(
-        False, "Whether a QR step takes the place of the TD step.", bool
-    ),
-}
-
-SAMPLING_FIELDS: dict[str, Field] = {
-    "exploration": Field(
-        "epsilon_greedy",
-        "epsilon_z_greedy repeats a random action for a random number of steps.",
-        str,
-        choices=("epsilon_greedy", "epsilon_z_greedy"),
-    ),
     "initial_epsilon": Field(1.0, "Epsilon at the start.", float, low=0.0, high=1.0),
     "final_epsilon": Field(0.05, "Epsilon at the end.", float, low=0.0, high=1.0),
     "epsilon_anneal_env_steps": Field(
@@ -234,20 +62,6 @@ SAMPLING_FIELDS: dict[str, Field] = {
         int,
         low=1,
         unit="env steps",
-    ),
-    "epsilon_z_exponent": Field(
-        2.0,
-        "Exponent of the zeta distribution of repeats in epsilon_z_greedy.",
-        float,
-        low=1.0,
-        low_open=True,
-    ),
-    "epsilon_ladder": Field(
-        0.0,
-        "Spread of epsilon over environments as in Ape-X: the first has epsilon, the"
-        " last epsilon ** (1 + ladder); 0: all the same.",
-        float,
-        low=0.0,
     ),
     "episodes_per_round": Field(
         None,
@@ -282,8 +96,6 @@ SAMPLING_FIELDS: dict[str, Field] = {
     ),
 }
 
-FIELDS: dict[str, Field] = NETWORK_FIELDS | LEARNING_FIELDS | SAMPLING_FIELDS
-
 # Keys of RLlib that look as if they did something here, and what to use instead.
 UNUSED_RLLIB_KEYS: dict[str, str] = {
     "train_batch_size": "use batch_size_episodes",
@@ -314,17 +126,16 @@ ALGORITHM_OF: dict[type, type] = {}
 
 
 class TeamConfig(AlgorithmConfig):
-    """A composition of utilities, risk measure, mixer, target and losses.
-
-    Named algorithms are subclasses that set :attr:`overrides`; nothing else differs, so
-    any key of :data:`FIELDS` may be given to any of them.
+    """What all algorithms share: sampling, replay, optimizer, evaluation, checks.
 
     Attributes:
-        overrides: Defaults that differ from those of :data:`FIELDS`.
+        declared: The keys of this package that the algorithm has.
+        overrides: Defaults that differ from those of :attr:`declared`.
         presets: Named sets of values; ``preset`` in a configuration picks one, and
             keys beside it win over it.
     """
 
+    declared: ClassVar[dict[str, Field]] = TEAM_FIELDS
     overrides: ClassVar[dict[str, Any]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
@@ -372,7 +183,7 @@ class TeamConfig(AlgorithmConfig):
             key: dataclasses.replace(
                 field, default=cls.overrides.get(key, field.default)
             )
-            for key, field in FIELDS.items()
+            for key, field in cls.declared.items()
         }
         if cls.presets:
             names = tuple(cls.presets)
@@ -418,11 +229,6 @@ class TeamConfig(AlgorithmConfig):
         check_value("preset", name, field)
         for key, value in self.presets[name].items():
             setattr(self, key, value)
-
-    def network_config(self) -> TeamNetworkConfig:
-        """The part of the configuration that shapes the network."""
-        names = (f.name for f in dataclasses.fields(TeamNetworkConfig))
-        return TeamNetworkConfig(**{name: getattr(self, name) for name in names})
 
     def validate(self) -> None:
         """Checks every key and every combination of keys.
@@ -477,63 +283,61 @@ class TeamConfig(AlgorithmConfig):
                 f"buffer_size_episodes ({self.buffer_size_episodes}) must be at least"
                 f" learning_starts_episodes ({self.learning_starts_episodes})."
             )
-        if self.cvar_mode == "exact" and self.cvar_norm != "count":
-            raise ConfigError("cvar_mode: 'exact' goes with cvar_norm 'count' only.")
-        if self.qr_gate != "never" and self.num_atoms == 1:
-            raise ConfigError(
-                "qr_gate: quantile regression needs num_atoms above 1; set"
-                " qr_gate: never."
-            )
-        if self.qr_gate == "winrate" and not self.evaluation_interval:
-            raise ConfigError("qr_gate: 'winrate' needs evaluation_interval above 0.")
-        if isinstance(self.td_lambda, list):
-            _check_schedule("td_lambda", self.td_lambda)
 
     def preflight(self) -> None:
-        """Makes the environment once and checks that the network fits it.
+        """Makes the environments once and checks that the networks fit them.
 
         Raises:
-            ConfigError: If a mixer needs a state that the environment does not have.
+            ConfigError: If the networks do not fit the environment.
             EnvConfigError: If the environment is unknown or no team environment.
             EnvFailedError: If it cannot be started.
         """
-        env = start_env(self)
-        try:
-            self.check_env(env)
-        finally:
-            env.close()
+        configs = [self]
+        if self.evaluation_config:
+            configs.append(self.get_evaluation_config_object())
+        for config in configs:
+            env = start_env(config)
+            try:
+                self.check_env(env)
+            finally:
+                env.close()
 
     def check_env(self, env: TeamEnv) -> None:
-        """Checks that the network fits an environment.
+        """Checks that the networks fit an environment.
 
         Args:
             env: The environment.
 
         Raises:
-            ConfigError: If a mixer needs a state that the environment does not have.
+            ConfigError: If they do not.
         """
-        if self.mixer == "qmix" and env.spec_team.state_size == 0:
-            raise ConfigError(
-                f"mixer: 'qmix' needs a global state, and env {self.env!r} has none."
-                " Give the environment a state() method, or set env_config: {state:"
-                " concat_obs} to use the agents' observations side by side, or choose"
-                " mixer: vdn."
-            )
 
 
 def _unused(key: str, algorithm: str) -> str:
     return f"{key}: has no effect in {algorithm}; {UNUSED_RLLIB_KEYS[key]}."
 
 
-def _check_schedule(key: str, points: list) -> None:
+def check_schedule(key: str, points: list, *, zero: bool) -> None:
+    """Checks a schedule of a number that lies between 0 and 1.
+
+    Args:
+        key: Name of the key, for the message.
+        points: ``[[env_steps, value], ...]``.
+        zero: Whether 0 is accepted as a value.
+
+    Raises:
+        ConfigError: If steps do not ascend or a value is out of range.
+    """
     try:
         steps = [float(step) for step, _ in points]
         values = [float(value) for _, value in points]
     except (TypeError, ValueError):
         steps, values = [], []
     ordered = all(a < b for a, b in itertools.pairwise(steps))
-    if not steps or not ordered or not all(0.0 <= v <= 1.0 for v in values):
+    within = all(0.0 <= v <= 1.0 and (zero or v > 0.0) for v in values)
+    if not steps or not ordered or not within:
+        bracket = "[" if zero else "("
         raise ConfigError(
-            f"{key}: must be a number in [0, 1] or points [[env_steps, value], ...] in"
-            f" ascending order with values in [0, 1], not {points!r}."
+            f"{key}: must be a number in {bracket}0, 1] or points [[env_steps, value],"
+            f" ...] in ascending order with values in {bracket}0, 1], not {points!r}."
         )

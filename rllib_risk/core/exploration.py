@@ -5,10 +5,45 @@ Letters: ``E`` environments, ``N`` agents, ``A`` actions.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
+import torch
+from torch import Tensor
 
 # A zeta(2) draw has no mean: without a cap one draw could outlast every episode.
 MAX_REPEATS = 1000
+
+
+class Explorer(Protocol):
+    """What the sampler asks for."""
+
+    def reset(self, slots: np.ndarray) -> None:
+        """Forgets what lasts between steps, where new episodes begin.
+
+        Args:
+            slots: Indices of environments.
+        """
+
+    def explore(
+        self,
+        utilities: np.ndarray,
+        action_mask: np.ndarray,
+        epsilon: np.ndarray,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Chooses actions.
+
+        Args:
+            utilities: What the network says of every action, ``-inf`` where it is not
+                available, ``[E, N, A]``.
+            action_mask: ``[E, N, A]``.
+            epsilon: ``[E]``.
+            rng: Source of all randomness.
+
+        Returns:
+            int64 ``[E, N]``, available ones only.
+        """
 
 
 class EpsilonGreedy:
@@ -27,31 +62,18 @@ class EpsilonGreedy:
         self.shape = (num_envs, num_agents)
 
     def reset(self, slots: np.ndarray) -> None:
-        """Forgets what lasts between steps, where new episodes begin.
-
-        Args:
-            slots: Indices of environments.
-        """
+        """See :meth:`Explorer.reset`."""
 
     def explore(
         self,
-        greedy: np.ndarray,
+        utilities: np.ndarray,
         action_mask: np.ndarray,
         epsilon: np.ndarray,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        """Chooses actions.
-
-        Args:
-            greedy: int64 ``[E, N]``.
-            action_mask: ``[E, N, A]``.
-            epsilon: ``[E]``.
-            rng: Source of all randomness.
-
-        Returns:
-            int64 ``[E, N]``, available ones only.
-        """
+        """See :meth:`Explorer.explore`."""
         explores = rng.random(self.shape) < epsilon[:, None]
+        greedy = utilities.argmax(axis=-1)
         return np.where(explores, _random_available(action_mask, rng), greedy)
 
 
@@ -77,17 +99,17 @@ class EpsilonZGreedy(EpsilonGreedy):
         self.repeated = np.zeros(self.shape, np.int64)
 
     def reset(self, slots: np.ndarray) -> None:
-        """See :meth:`EpsilonGreedy.reset`."""
+        """See :meth:`Explorer.reset`."""
         self.remaining[slots] = 0
 
     def explore(
         self,
-        greedy: np.ndarray,
+        utilities: np.ndarray,
         action_mask: np.ndarray,
         epsilon: np.ndarray,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        """See :meth:`EpsilonGreedy.explore`."""
+        """See :meth:`Explorer.explore`."""
         kept = np.take_along_axis(action_mask, self.repeated[..., None], -1)[..., 0]
         goes_on = (self.remaining > 0) & (kept != 0)
         begins = ~goes_on & (rng.random(self.shape) < epsilon[:, None])
@@ -97,7 +119,62 @@ class EpsilonZGreedy(EpsilonGreedy):
         self.remaining = np.where(begins, lengths, np.where(goes_on, self.remaining, 0))
         exploring = self.remaining > 0
         self.remaining -= exploring
-        return np.where(exploring, self.repeated, greedy)
+        return np.where(exploring, self.repeated, utilities.argmax(axis=-1))
+
+
+class PolicySampler:
+    """Draws every agent's action from a stochastic policy; utilities are its logits."""
+
+    def reset(self, slots: np.ndarray) -> None:
+        """See :meth:`Explorer.reset`; nothing lasts."""
+
+    def explore(
+        self,
+        utilities: np.ndarray,
+        action_mask: np.ndarray,
+        epsilon: np.ndarray,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """See :meth:`Explorer.explore`."""
+        weights = _softmax_weights(utilities, action_mask, epsilon)
+        # Of independent exponential clocks, the one of rate p rings first with
+        # probability proportional to p.
+        clocks = rng.standard_exponential(weights.shape)
+        rings = np.full(weights.shape, np.inf)
+        np.divide(clocks, weights, out=rings, where=weights > 0.0)
+        return rings.argmin(axis=-1)
+
+
+def _softmax_weights(
+    logits: np.ndarray, action_mask: np.ndarray, epsilon: np.ndarray
+) -> np.ndarray:
+    """:func:`action_probabilities` in NumPy, before they are normalised."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    softmax = shifted / shifted.sum(axis=-1, keepdims=True)
+    share = epsilon[:, None, None]
+    return ((1.0 - share) * softmax + share / logits.shape[-1]) * (action_mask != 0)
+
+
+def action_probabilities(logits: Tensor, action_mask: Tensor, epsilon: float) -> Tensor:
+    """The policy of actor-critic teams, in acting and in learning; PyMARL.
+
+    ``pi = (1 - epsilon) softmax(logits) + epsilon / A``, then zero for unavailable
+    actions, and normalised. The softmax is over available actions only: PyMARL's is
+    over all of them, so that there an action that cannot be taken moves the others.
+
+    Args:
+        logits: ``[..., A]``.
+        action_mask: Nonzero where the action is available, ``[..., A]``.
+        epsilon: Least share of chance.
+
+    Returns:
+        ``[..., A]``.
+    """
+    available = action_mask.bool()
+    softmax = logits.masked_fill(~available, -torch.inf).softmax(dim=-1)
+    mixed = (1.0 - epsilon) * softmax + epsilon / logits.shape[-1]
+    mixed = mixed * available
+    return mixed / mixed.sum(dim=-1, keepdim=True)
 
 
 def _random_available(action_mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:

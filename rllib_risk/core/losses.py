@@ -10,11 +10,14 @@ Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from rllib_risk.models.joint_critics import QtranCritic
 from rllib_risk.models.team import TeamNetwork, Unroll
+from rllib_risk.ops.hysteresis import hysteretic_weights, td_likelihood
 from rllib_risk.ops.quantile import (
     pairwise_quantile_huber_loss,
     quantile_fractions,
@@ -61,8 +64,52 @@ class Pass:
     greedy: Tensor
 
 
+@dataclass(frozen=True)
+class LossConfig:
+    """Switches of the losses; names are those of the configuration's keys.
+
+    Attributes:
+        gamma: Discount.
+        reward_scale: Factor on rewards.
+        td_lambda: See :func:`rllib_risk.ops.targets.lambda_returns`.
+        watkins: Whether a trace ends where an action was not greedy.
+        loss: ``td``, ``quantile`` or ``qtran``.
+        opt_weight: Weight of QTRAN's ``L_opt``.
+        nopt_weight: Weight of QTRAN's ``L_nopt``.
+        td_weighting: ``none``, ``ow``, ``cw`` or ``likelihood``.
+        td_weighting_alpha: The lesser weight.
+        qr_loss: ``qrdqn`` or ``official``.
+        qr_fractions: ``midpoint`` or ``right_edge``.
+        qr_kappa: Huber threshold.
+        qr_target: ``cvar_dummy`` or ``implied_reward``.
+    """
+
+    gamma: float
+    reward_scale: float = 1.0
+    td_lambda: float = 0.0
+    watkins: bool = False
+    loss: str = "td"
+    opt_weight: float = 1.0
+    nopt_weight: float = 0.1
+    td_weighting: str = "none"
+    td_weighting_alpha: float = 0.1
+    qr_loss: str = "qrdqn"
+    qr_fractions: str = "midpoint"
+    qr_kappa: float = 1.0
+    qr_target: str = "cvar_dummy"
+
+
+# Steps of an episode: those at which something was done, and those that followed.
+_TAKEN, _FOLLOWING = slice(None, -1), slice(1, None)
+
+
 def encode(
-    network: TeamNetwork, target_network: TeamNetwork, batch: Batch, *, double_q: bool
+    network: TeamNetwork,
+    target_network: TeamNetwork,
+    batch: Batch,
+    *,
+    double_q: bool,
+    generator: torch.Generator | None = None,
 ) -> Pass:
     """Runs both networks over a batch.
 
@@ -71,115 +118,289 @@ def encode(
         target_network: The target network; it gets no gradient.
         batch: The batch.
         double_q: Whether the online network picks the greedy actions.
+        generator: Source of the fractions of sampled quantiles.
 
     Returns:
         What the losses share.
     """
     inputs = network.inputs(batch.obs, batch.actions)
-    online = network.unroll(inputs)
+    online = network.unroll(inputs, generator)
     with torch.no_grad():
-        target = target_network.unroll(inputs)
+        target = target_network.unroll(inputs, generator)
         chooser = (network, online) if double_q else (target_network, target)
         greedy = chooser[0].greedy_actions(chooser[1], batch.action_mask)
     return Pass(online, target, greedy)
 
 
-@torch.no_grad()
-def td_targets(
+def team_loss(
+    network: TeamNetwork,
     target_network: TeamNetwork,
     encoded: Pass,
     batch: Batch,
-    *,
-    gamma: float,
-    td_lambda: float = 0.0,
-    watkins: bool = False,
-    reward_scale: float = 1.0,
+    config: LossConfig,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Everything that one update minimizes, RMIX's quantile regression apart.
+
+    Args:
+        network: The online network.
+        target_network: The target network.
+        encoded: From :func:`encode`.
+        batch: The batch.
+        config: Switches.
+
+    Returns:
+        A scalar, and what to log of it.
+    """
+    if config.loss == "quantile":
+        return distributional_loss(network, target_network, encoded, batch, config)
+    targets = td_targets(target_network, encoded, batch, config)
+    if network.joint_critic is None:
+        return td_loss(network, target_network, encoded, batch, targets, config)
+    online, state = encoded.online.at(_TAKEN), batch.state[:, _TAKEN]
+    joint = network.joint_values_of(online, batch.actions, state)
+    critic_loss = masked_mean((joint - targets).square(), batch.mask)
+    if config.loss == "qtran":
+        loss, stats = qtran_loss(network, encoded, batch, joint.detach(), config)
+    else:
+        loss, stats = td_loss(network, target_network, encoded, batch, targets, config)
+    with torch.no_grad():
+        stats["critic_loss"] = critic_loss.detach()
+        stats["critic_taken_mean"] = masked_mean(joint, batch.mask)
+    return loss + critic_loss, stats
+
+
+@torch.no_grad()
+def td_targets(
+    target_network: TeamNetwork, encoded: Pass, batch: Batch, config: LossConfig
 ) -> Tensor:
     """Targets of the team's value; RMIX Eq. 5 and 6, and QMIX Eq. 6 for plain values.
+
+    The value of the next state comes from the joint critic, where there is one.
 
     Args:
         target_network: The target network.
         encoded: From :func:`encode`.
         batch: The batch.
-        gamma: Discount.
-        td_lambda: See :func:`rllib_risk.ops.targets.lambda_returns`.
-        watkins: Whether a trace ends where an action was not greedy.
-        reward_scale: Factor on rewards.
+        config: Switches.
 
     Returns:
-        ``[B, T, G]``.
+        ``[B, T, G]``; zero in the padding.
     """
-    following = slice(1, None)
-    utilities = target_network.utilities_of(
-        encoded.target.at(following), encoded.greedy[:, following]
-    )
-    next_values = target_network.mixer(utilities, batch.state[:, following])
+    target, greedy = encoded.target.at(_FOLLOWING), encoded.greedy[:, _FOLLOWING]
+    state, action_mask = batch.state[:, _FOLLOWING], batch.action_mask[:, _FOLLOWING]
+    if target_network.joint_critic is None:
+        next_values = target_network.values_of(target, greedy, state, action_mask)
+    else:
+        next_values = target_network.joint_values_of(target, greedy, state)
     trace = None
-    if watkins and td_lambda > 0.0:
-        trace = (batch.actions == encoded.greedy[:, :-1]).to(next_values)  # [B, T, N]
+    if config.watkins and config.td_lambda > 0.0:
+        trace = (batch.actions == encoded.greedy[:, _TAKEN]).to(next_values)
         if next_values.shape[-1] == 1:
             trace = trace.prod(dim=-1, keepdim=True)
-    return lambda_returns(
-        batch.rewards * reward_scale,
+    targets = lambda_returns(
+        batch.rewards * config.reward_scale,
         next_values,
         batch.terminateds,
         batch.mask,
-        gamma=gamma,
-        td_lambda=td_lambda,
+        gamma=config.gamma,
+        td_lambda=config.td_lambda,
         trace=trace,
     )
+    # An error that is not finite would make NaN of a gradient that is masked later.
+    return torch.where(batch.mask > 0, targets, 0.0)
 
 
 def td_loss(
-    network: TeamNetwork, encoded: Pass, batch: Batch, targets: Tensor
+    network: TeamNetwork,
+    target_network: TeamNetwork,
+    encoded: Pass,
+    batch: Batch,
+    targets: Tensor,
+    config: LossConfig,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean squared TD error over real steps (and agents, if they are independent).
 
     Args:
         network: The online network.
+        target_network: The target network, for CW-QMIX's weights.
         encoded: From :func:`encode`.
         batch: The batch.
         targets: ``[B, T, G]``.
+        config: Switches.
 
     Returns:
         The loss, and what to log of it.
     """
-    taken = slice(None, -1)
-    utilities = network.utilities_of(encoded.online.at(taken), batch.actions)
-    values = network.mixer(utilities, batch.state[:, taken])  # [B, T, G]
-    loss = masked_mean((values - targets).square(), batch.mask)
+    values = _values_taken(network, encoded, batch)  # [B, T, G]
+    errors = targets - values
+    losses = errors.square()
+    stats: dict[str, Tensor] = {}
+    if config.td_weighting != "none":
+        if config.td_weighting == "cw":
+            weights = central_weights(target_network, encoded, batch, targets, config)
+        else:
+            weights = hysteretic_weights(errors.detach(), config.td_weighting_alpha)
+        losses = weights * losses
+        stats["td_weight_mean"] = masked_mean(weights, batch.mask)
+    loss = masked_mean(losses, batch.mask)
     with torch.no_grad():
-        stats = {
-            "td_loss": loss.detach(),
-            "td_error_abs": masked_mean((values - targets).abs(), batch.mask),
-            "q_taken_mean": masked_mean(values, batch.mask),
-            "target_mean": masked_mean(targets, batch.mask),
-        }
+        stats["td_loss"] = loss.detach()
+        stats["td_error_abs"] = masked_mean(errors.abs(), batch.mask)
+        stats["q_taken_mean"] = masked_mean(values, batch.mask)
+        stats["target_mean"] = masked_mean(targets, batch.mask)
         logits = encoded.online.level_logits
         if logits is not None:
             levels = torch.tensor(network.risk.levels, device=logits.device)
-            level = levels[logits[:, taken].argmax(dim=-1)]  # [B, T, N]
+            level = levels[logits[:, _TAKEN].argmax(dim=-1)]  # [B, T, N]
             stats["risk_level_mean"] = masked_mean(level, batch.mask)
     return loss, stats
 
 
-@dataclass(frozen=True)
-class QuantileLossConfig:
-    """Switches of the quantile-regression loss; names are those of the keys.
+def _values_taken(network: TeamNetwork, encoded: Pass, batch: Batch) -> Tensor:
+    return network.values_of(
+        encoded.online.at(_TAKEN),
+        batch.actions,
+        batch.state[:, _TAKEN],
+        batch.action_mask[:, _TAKEN],
+    )
 
-    Attributes:
-        gamma: Discount.
-        qr_loss: ``qrdqn`` or ``official``.
-        qr_fractions: ``midpoint`` or ``right_edge``.
-        qr_kappa: Huber threshold.
-        qr_target: ``cvar_dummy`` or ``implied_reward``.
+
+@torch.no_grad()
+def central_weights(
+    target_network: TeamNetwork,
+    encoded: Pass,
+    batch: Batch,
+    targets: Tensor,
+    config: LossConfig,
+) -> Tensor:
+    """CW-QMIX's weights: 1 for the best joint action and for what may be better.
+
+    Rashid et al., "Weighted QMIX" (NeurIPS 2020), Eq. 9, as released: 1 where every
+    agent took its greedy action, or where the target is above what the target critic
+    says of the greedy joint action; else ``td_weighting_alpha``.
+
+    Args:
+        target_network: The target network.
+        encoded: From :func:`encode`.
+        batch: The batch.
+        targets: ``[B, T, 1]``.
+        config: Switches.
+
+    Returns:
+        ``[B, T, 1]``.
     """
+    greedy = encoded.greedy[:, _TAKEN]
+    best = target_network.joint_values_of(
+        encoded.target.at(_TAKEN), greedy, batch.state[:, _TAKEN]
+    )
+    took_best = (batch.actions == greedy).all(dim=-1, keepdim=True)
+    full = took_best | (targets > best)
+    return torch.where(full, 1.0, config.td_weighting_alpha)
 
-    gamma: float
-    qr_loss: str = "qrdqn"
-    qr_fractions: str = "midpoint"
-    qr_kappa: float = 1.0
-    qr_target: str = "cvar_dummy"
+
+def qtran_loss(
+    network: TeamNetwork,
+    encoded: Pass,
+    batch: Batch,
+    joint: Tensor,
+    config: LossConfig,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """QTRAN-base's constraints, which tie the mixed value to the joint critic.
+
+    Son et al., "QTRAN" (ICML 2019), Eq. 4a and 4b: with ``V`` added, the mixed value is
+    the critic's at the greedy joint action and nowhere below it.
+
+    Args:
+        network: The online network.
+        encoded: From :func:`encode`.
+        batch: The batch.
+        joint: The critic's value of the actions taken, without gradient, ``[B, T, 1]``.
+        config: Switches.
+
+    Returns:
+        The loss, and what to log of it.
+    """
+    online, state = encoded.online.at(_TAKEN), batch.state[:, _TAKEN]
+    greedy, action_mask = encoded.greedy[:, _TAKEN], batch.action_mask[:, _TAKEN]
+    offset = cast("QtranCritic", network.joint_critic).state_value(state)
+    with torch.no_grad():
+        joint_greedy = network.joint_values_of(online, greedy, state)
+    best = network.values_of(online, greedy, state, action_mask)
+    taken = _values_taken(network, encoded, batch)
+    opt_loss = masked_mean((best - joint_greedy + offset).square(), batch.mask)
+    slack = taken - joint + offset
+    nopt_loss = masked_mean(slack.clamp(max=0.0).square(), batch.mask)
+    loss = config.opt_weight * opt_loss + config.nopt_weight * nopt_loss
+    with torch.no_grad():
+        stats = {
+            "td_loss": loss.detach(),
+            "opt_loss": opt_loss.detach(),
+            "nopt_loss": nopt_loss.detach(),
+            "q_taken_mean": masked_mean(taken, batch.mask),
+        }
+    return loss, stats
+
+
+def distributional_loss(
+    network: TeamNetwork,
+    target_network: TeamNetwork,
+    encoded: Pass,
+    batch: Batch,
+    config: LossConfig,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Quantile regression of independent agents on the team's reward.
+
+    ``T_j = r + gamma (1 - terminated) Z^-_i(tau', a*_i; tau'_j)``: QR-DQN (Dabney et
+    al., 2018a) for fixed fractions, IQN (2018b) for sampled ones, LH-IQN (Lyu and
+    Amato, 2020) with the weights of hysteresis and likelihood.
+
+    Args:
+        network: The online network.
+        target_network: The target network.
+        encoded: From :func:`encode`.
+        batch: The batch.
+        config: Switches.
+
+    Returns:
+        The loss, and what to log of it.
+    """
+    online = encoded.online.at(_TAKEN)
+    atoms = network.atoms_of(online, batch.actions)  # [B, T, N, M]
+    with torch.no_grad():
+        next_atoms = target_network.atoms_of(
+            encoded.target.at(_FOLLOWING), encoded.greedy[:, _FOLLOWING]
+        )
+        discount = config.gamma * (1.0 - batch.terminateds)  # [B, T, 1]
+        rewards = batch.rewards * config.reward_scale
+        targets = rewards.unsqueeze(-1) + discount.unsqueeze(-1) * next_atoms
+        targets = torch.where(batch.mask.unsqueeze(-1) > 0, targets, 0.0)
+    fractions = _fractions(online, atoms, config)
+    losses = quantile_huber_loss(atoms, targets, fractions, config.qr_kappa)
+    errors = targets.mean(dim=-1) - atoms.detach().mean(dim=-1)  # [B, T, N]
+    stats: dict[str, Tensor] = {}
+    if config.td_weighting != "none":
+        likelihood = None
+        if config.td_weighting == "likelihood":
+            half_width = 0.5 / atoms.shape[-1]
+            likelihood = td_likelihood(atoms.detach(), fractions, targets, half_width)
+            stats["td_likelihood_mean"] = masked_mean(likelihood, batch.mask)
+        weights = hysteretic_weights(errors, config.td_weighting_alpha, likelihood)
+        losses = weights * losses
+        stats["td_weight_mean"] = masked_mean(weights, batch.mask)
+    loss = masked_mean(losses, batch.mask)
+    with torch.no_grad():
+        stats["td_loss"] = loss.detach()
+        stats["td_error_abs"] = masked_mean(errors.abs(), batch.mask)
+        stats["q_taken_mean"] = masked_mean(atoms.mean(dim=-1), batch.mask)
+        stats["target_mean"] = masked_mean(targets.mean(dim=-1), batch.mask)
+    return loss, stats
+
+
+def _fractions(unroll: Unroll, atoms: Tensor, config: LossConfig) -> Tensor:
+    """Fractions of the atoms: sampled ``[B, T, N, M]``, or fixed ``[M]``."""
+    if unroll.fractions is not None:
+        return unroll.fractions
+    return quantile_fractions(atoms.shape[-1], config.qr_fractions).to(atoms)
 
 
 @torch.no_grad()
@@ -188,7 +409,7 @@ def quantile_targets(
     target_network: TeamNetwork,
     encoded: Pass,
     batch: Batch,
-    config: QuantileLossConfig,
+    config: LossConfig,
 ) -> Tensor:
     """Target atoms of each agent; RMIX Eq. 7.
 
@@ -205,18 +426,15 @@ def quantile_targets(
     Returns:
         ``[B, T, N, M]``.
     """
-    following, taken = slice(1, None), slice(None, -1)
-    next_features = encoded.target.features[:, following]
-    next_atoms = target_network.atoms_of(next_features, encoded.greedy[:, following])
-    dummy = network.utilities_of(encoded.online.at(taken), batch.actions)  # [B, T, N]
+    target, greedy = encoded.target.at(_FOLLOWING), encoded.greedy[:, _FOLLOWING]
+    next_atoms = target_network.atoms_of(target, greedy)
+    dummy = network.utilities_of(encoded.online.at(_TAKEN), batch.actions)  # [B, T, N]
     discount = config.gamma * (1.0 - batch.terminateds)  # [B, T, 1]
     if config.qr_target == "implied_reward":
         # The reward for which CVaR of the target is CVaR now: then TD and QR agree.
-        next_cvar = target_network.risk(
-            next_atoms, encoded.target.at(following).level_logits
-        )
-        dummy = dummy - discount * next_cvar
-    return dummy.unsqueeze(-1) + discount.unsqueeze(-1) * next_atoms
+        dummy = dummy - discount * target_network.utilities_of(target, greedy)
+    targets = dummy.unsqueeze(-1) + discount.unsqueeze(-1) * next_atoms
+    return torch.where(batch.mask.unsqueeze(-1) > 0, targets, 0.0)
 
 
 def quantile_loss(
@@ -224,7 +442,7 @@ def quantile_loss(
     encoded: Pass,
     batch: Batch,
     targets: Tensor,
-    config: QuantileLossConfig,
+    config: LossConfig,
 ) -> Tensor:
     """Quantile regression of the chosen actions' atoms, mean over steps and agents.
 
@@ -238,9 +456,9 @@ def quantile_loss(
     Returns:
         A scalar.
     """
-    taken = slice(None, -1)
-    atoms = network.atoms_of(encoded.online.features[:, taken], batch.actions)
-    fractions = quantile_fractions(atoms.shape[-1], config.qr_fractions).to(atoms)
+    online = encoded.online.at(_TAKEN)
+    atoms = network.atoms_of(online, batch.actions)
+    fractions = _fractions(online, atoms, config)
     if config.qr_loss == "official":
         losses = pairwise_quantile_huber_loss(
             atoms, targets, fractions, config.qr_kappa, official=True

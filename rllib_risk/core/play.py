@@ -37,7 +37,8 @@ def play_and_render(
         frames = [_frame(env.render(), config.env)]
         done = False
         while not done:
-            actions, _ = actor.act(obs["obs"][None], obs["action_mask"][None])
+            utilities, _ = actor.act(obs["obs"][None], obs["action_mask"][None])
+            actions = utilities.argmax(axis=-1)
             actor.remember(actions)
             obs, _, terminated, truncated, _ = env.step(actions[0])
             done = terminated or truncated

@@ -1,10 +1,9 @@
-"""The policy of a team: acting, the gradient steps, and target networks."""
+"""The policy of a team: acting, batches, and the gradient step."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,11 @@ from gymnasium import spaces
 from ray.rllib.models import ModelCatalog
 from ray.rllib.policy.sample_batch import SampleBatch
 from ray.rllib.policy.torch_policy_v2 import TorchPolicyV2
-from torch import Tensor
+from torch import Tensor, nn
 
 from rllib_risk.core import episodes as columns
-from rllib_risk.core.exploration import EpsilonGreedy, EpsilonZGreedy
-from rllib_risk.core.losses import (
-    Batch,
-    QuantileLossConfig,
-    encode,
-    quantile_loss,
-    quantile_targets,
-    td_loss,
-    td_targets,
-)
+from rllib_risk.core.exploration import EpsilonGreedy, Explorer
+from rllib_risk.core.losses import Batch
 from rllib_risk.core.model import MODEL_NAME, TeamModel, register_model, team_sizes
 from rllib_risk.core.schedule import schedule_value
 from rllib_risk.models.acting import Actor, make_actor
@@ -33,11 +24,15 @@ from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
 
 
 class TeamPolicy(TorchPolicyV2):
-    """One policy for the whole team; every value-based algorithm uses it as it is.
+    """One policy for the whole team: acting, and what all learners share.
+
+    A learner adds :meth:`optimizer`, :meth:`make_explorer`, :meth:`modules`, and the
+    updates that its algorithm asks for.
 
     Attributes:
-        network: The online network.
-        target_network: The network that targets come from.
+        network: The network that acts.
+        update_index: How many updates were made before; all randomness of an update
+            follows from it and the seed, so that a resumed run repeats.
     """
 
     def __init__(
@@ -61,20 +56,13 @@ class TeamPolicy(TorchPolicyV2):
             max_seq_len=config["model"]["max_seq_len"],
         )
         self.network: TeamNetwork = self.model.network
-        self.target_network: TeamNetwork = copy.deepcopy(self.network)
-        self.target_network.requires_grad_(False)
-        self._quantile_config = QuantileLossConfig(
-            gamma=config["gamma"],
-            qr_loss=config["qr_loss"],
-            qr_fractions=config["qr_fractions"],
-            qr_kappa=config["qr_kappa"],
-            qr_target=config["qr_target"],
-        )
+        self.update_index = 0
 
     def make_model(self) -> TeamModel:
         """Builds the model from the configuration; see TorchPolicyV2."""
         register_model()
-        names = [f.name for f in dataclasses.fields(TeamNetworkConfig)]
+        fields = dataclasses.fields(TeamNetworkConfig)
+        names = [f.name for f in fields if f.name in self.config]
         sizes = team_sizes(self.observation_space, self.action_space)
         return ModelCatalog.get_model_v2(
             obs_space=self.observation_space,
@@ -88,34 +76,21 @@ class TeamPolicy(TorchPolicyV2):
             framework="torch",
         )
 
-    def optimizer(self) -> list[torch.optim.Optimizer]:
-        """The TD optimizer, and where QR is on a second one over the same parameters.
+    def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """The optimizer that the configuration names.
 
-        Two, because the released RMIX gives quantile regression its own rate and its
-        own Adam moments. See TorchPolicyV2.
+        Args:
+            groups: Parameters and learning rates.
+
+        Returns:
+            Adam, or RMSprop with PyMARL's constants.
         """
         c = self.config
-        # The order is fixed: a checkpoint stores optimizer state by position.
-        network: TeamNetwork = self.model.network
-        predictors = {p for a in network.agents for p in a.predictor_parameters()}
-        parameters = list(network.parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if p not in predictors], "lr": c["lr"]}
-        ]
-        if predictors:
-            lr = c["lr"] if c["risk_lr"] is None else c["risk_lr"]
-            own = [p for p in parameters if p in predictors]
-            groups.append({"params": own, "lr": lr})
         eps = c["optimizer_eps"]
         if c["optimizer"] == "adam":
-            eps = 1e-8 if eps is None else eps
-            td: torch.optim.Optimizer = torch.optim.Adam(groups, eps=eps)
-        else:
-            eps = 1e-5 if eps is None else eps
-            td = torch.optim.RMSprop(groups, alpha=c["rmsprop_smoothing"], eps=eps)
-        if c["qr_gate"] == "never":
-            return [td]
-        return [td, torch.optim.Adam(parameters, c["qr_lr"], eps=c["qr_eps"])]
+            return torch.optim.Adam(groups, eps=1e-8 if eps is None else eps)
+        eps = 1e-5 if eps is None else eps
+        return torch.optim.RMSprop(groups, alpha=c["rmsprop_smoothing"], eps=eps)
 
     # Acting
 
@@ -130,8 +105,8 @@ class TeamPolicy(TorchPolicyV2):
         """
         return make_actor(self.network, num_envs)
 
-    def make_explorer(self, num_envs: int) -> EpsilonGreedy:
-        """The exploration that the configuration names.
+    def make_explorer(self, num_envs: int) -> Explorer:
+        """Who turns utilities into exploring actions.
 
         Args:
             num_envs: How many environments act at once.
@@ -139,11 +114,7 @@ class TeamPolicy(TorchPolicyV2):
         Returns:
             A fresh explorer.
         """
-        num_agents = self.network.sizes.num_agents
-        if self.config["exploration"] == "epsilon_z_greedy":
-            exponent = self.config["epsilon_z_exponent"]
-            return EpsilonZGreedy(num_envs, num_agents, exponent)
-        return EpsilonGreedy(num_envs, num_agents)
+        raise NotImplementedError
 
     def epsilon_at(self, env_steps: int) -> float:
         """The schedule's epsilon.
@@ -160,6 +131,18 @@ class TeamPolicy(TorchPolicyV2):
             (c["epsilon_anneal_env_steps"], c["final_epsilon"]),
         )
         return schedule_value(points, env_steps)
+
+    def epsilons_at(self, env_steps: int, num_envs: int) -> np.ndarray:
+        """Epsilon of every environment of all runners.
+
+        Args:
+            env_steps: Env steps sampled so far.
+            num_envs: ``E``, over all runners.
+
+        Returns:
+            float64 ``[E]``.
+        """
+        return np.full(num_envs, self.epsilon_at(env_steps))
 
     def action_sampler_fn(
         self,
@@ -185,14 +168,20 @@ class TeamPolicy(TorchPolicyV2):
             )
             actions = decision.utilities.argmax(dim=-1)
             if explore:
-                explorer = EpsilonGreedy(*actions.shape)
                 epsilon = np.full(len(actions), self.epsilon_at(timestep))
-                mask = obs["action_mask"].cpu().numpy()
                 rng = np.random.default_rng((self._explore_seed(), timestep))
-                chosen = explorer.explore(actions.cpu().numpy(), mask, epsilon, rng)
+                chosen = self._memoryless_explorer(*actions.shape).explore(
+                    decision.utilities.cpu().numpy(),
+                    obs["action_mask"].cpu().numpy(),
+                    epsilon,
+                    rng,
+                )
                 actions = torch.from_numpy(chosen).to(self.device)
             model.network.remember(carry, actions)
         return actions, torch.zeros(len(actions)), None, carry
+
+    def _memoryless_explorer(self, num_envs: int, num_agents: int) -> Explorer:
+        return EpsilonGreedy(num_envs, num_agents)
 
     def _explore_seed(self) -> int:
         return int(self.config.get("seed") or 0) + int(self.config["worker_index"])
@@ -222,77 +211,33 @@ class TeamPolicy(TorchPolicyV2):
             mask=tensor(columns.MASK).unsqueeze(-1),
         )
 
-    def td_targets_and_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The TD loss of a batch, and what to log of it."""
-        c = self.config
-        encoded = encode(
-            self.network, self.target_network, batch, double_q=c["double_q"]
-        )
-        targets = td_targets(
-            self.target_network,
-            encoded,
-            batch,
-            gamma=c["gamma"],
-            td_lambda=schedule_value(c["td_lambda"], self.global_timestep),
-            watkins=c["td_lambda_cut"] == "watkins",
-            reward_scale=c["reward_scale"],
-        )
-        return td_loss(self.network, encoded, batch, targets)
-
-    def quantile_regression_loss(self, batch: Batch) -> Tensor:
-        """The quantile-regression loss of a batch."""
-        encoded = encode(
-            self.network,
-            self.target_network,
-            batch,
-            double_q=self.config["double_q"],
-        )
-        targets = quantile_targets(
-            self.network, self.target_network, encoded, batch, self._quantile_config
-        )
-        return quantile_loss(
-            self.network, encoded, batch, targets, self._quantile_config
-        )
-
-    def loss(self, model: Any, dist_class: Any, train_batch: SampleBatch) -> Tensor:
-        """The TD loss; see TorchPolicyV2."""
-        return self.td_targets_and_loss(self.tensors(train_batch))[0]
-
-    def learn_on_batch(self, postprocessed_batch: SampleBatch) -> dict[str, float]:
-        """One TD step.
-
-        TorchPolicyV2's own version pads to short sequences, splits over towers and
-        keeps one gradient per parameter for all optimizers; whole episodes and two
-        optimizers over the same parameters need none of that.
+    def generator(self, stream: int) -> torch.Generator:
+        """The source of all randomness of one update; see :attr:`update_index`.
 
         Args:
-            postprocessed_batch: From :func:`rllib_risk.core.episodes.collate`.
+            stream: Tells several sources of one update apart.
 
         Returns:
-            What to log.
+            A generator on the CPU, so that any device draws the same.
         """
-        loss, stats = self.td_targets_and_loss(self.tensors(postprocessed_batch))
-        norm = self._step(self._optimizers[0], loss)
-        return {key: value.item() for key, value in stats.items()} | {"grad_norm": norm}
+        words = (self.config.get("seed") or 0, self.update_index, stream)
+        seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
+        return torch.Generator().manual_seed(seed >> 1)
 
-    def learn_quantiles_on_batch(self, samples: SampleBatch) -> dict[str, float]:
-        """One quantile-regression step, with its own optimizer.
+    def modules(self) -> dict[str, nn.Module]:
+        """Everything that a checkpoint must hold, by name."""
+        raise NotImplementedError
 
-        Args:
-            samples: From :func:`rllib_risk.core.episodes.collate`.
-
-        Returns:
-            What to log.
-        """
-        loss = self.quantile_regression_loss(self.tensors(samples))
-        norm = self._step(self._optimizers[1], loss)
-        return {"qr_loss": loss.item(), "qr_grad_norm": norm}
-
-    def _step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
+    def _step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        loss: Tensor,
+        parameters: Sequence[Tensor],
+    ) -> float:
+        """One clipped gradient step; returns the norm before clipping."""
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         clip = self.config["grad_clip"]
-        parameters = self.model.parameters()
         limit = float("inf") if clip is None else clip
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
         if not np.isfinite(norm):
@@ -303,13 +248,16 @@ class TeamPolicy(TorchPolicyV2):
         optimizer.step()
         return norm
 
-    @torch.no_grad()
-    def update_target(self, tau: float = 1.0) -> None:
-        """Moves the target network towards the online network.
 
-        Args:
-            tau: 1 copies; less is the Polyak rate.
-        """
-        online: list[Tensor] = list(self.network.parameters())
-        target: list[Tensor] = list(self.target_network.parameters())
-        torch._foreach_lerp_(target, online, tau)
+@torch.no_grad()
+def move_towards(target: nn.Module, online: nn.Module, tau: float) -> None:
+    """Moves a network's parameters towards another's.
+
+    Args:
+        target: Changed in place.
+        online: Of the same shape.
+        tau: 1 copies; less is the Polyak rate.
+    """
+    ours: list[Tensor] = list(target.parameters())
+    theirs: list[Tensor] = list(online.parameters())
+    torch._foreach_lerp_(ours, theirs, tau)

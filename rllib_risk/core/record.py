@@ -2,9 +2,9 @@
 
 A checkpoint may come from anywhere, so what it may name is limited: configuration
 classes that the caller has imported already (``rllib_risk.register()`` imports those of
-this package), keys that are listed here, and environments that are registered. The one
-thing that names code is the factory of a ``pettingzoo`` environment; the caller must
-agree to that.
+this package), keys that are listed here, and environments that are registered. What
+names code is the factory of a ``pettingzoo`` environment and a mixer or risk measure
+by import path; the caller must agree to that.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ _RLLIB_KEYS = (
     "metrics_num_episodes_for_smoothing",
 )
 
+# Keys that may name a class by import path.
+_PARTS = ("mixer", "risk_measure")
+
 
 def to_record(algorithm: str, config: TeamConfig) -> dict[str, Any]:
     """What a checkpoint says of how it was made.
@@ -61,19 +64,20 @@ def to_record(algorithm: str, config: TeamConfig) -> dict[str, Any]:
     }
 
 
-def from_record(record: Mapping[str, Any], *, trust_env: bool) -> TeamConfig:
+def from_record(record: Mapping[str, Any], *, trust_code: bool) -> TeamConfig:
     """Rebuilds a configuration.
 
     Args:
         record: From :func:`to_record`, by way of a file.
-        trust_env: Whether a factory that the record names may be imported and called.
+        trust_code: Whether what the record names by import path (an environment's
+            factory, a mixer, a risk measure) may be imported and called.
 
     Returns:
         The configuration; not yet validated.
 
     Raises:
-        CheckpointError: If the record names a class or key that it must not, or a
-            factory that is not trusted.
+        CheckpointError: If the record names a class or key that it must not, or code
+            that is not trusted.
     """
     values = record.get("config")
     cls = _find_class(record)
@@ -86,20 +90,31 @@ def from_record(record: Mapping[str, Any], *, trust_env: bool) -> TeamConfig:
         raise CheckpointError(
             f"The checkpoint's configuration has unknown keys: {odd}."
         )
-    if not trust_env:
-        for factory in _factories(values):
+    if not trust_code:
+        for path in named_code(values):
             raise CheckpointError(
-                f"The checkpoint's environment is made by calling {factory!r}. If you"
-                " trust it, say so: rllib evaluate --trust-env, or"
-                " rllib_risk.load(path, trust_env=True)."
+                f"The checkpoint can be loaded only by importing {path!r}. If you"
+                " trust it, say so: rllib evaluate --trust-code, or"
+                " rllib_risk.load(path, trust_code=True)."
             )
     # A preset has done its work: the values it set are recorded too.
     config.preset = values.get("preset")
     return config.update_from_dict(values)
 
 
-def _factories(values: Mapping[str, Any]) -> Iterator[str]:
-    """Factories that the environments of a configuration would call."""
+def named_code(values: Mapping[str, Any]) -> Iterator[str]:
+    """Import paths in a configuration: what it would have Python import and call.
+
+    Args:
+        values: Keys and values.
+
+    Yields:
+        Factories of environments, and parts of a network of the user's own.
+    """
+    for key in _PARTS:
+        part = values.get(key)
+        if isinstance(part, str) and ":" in part:
+            yield part
     evaluation = values.get("evaluation_config") or {}
     for part in (values, evaluation):
         env = part.get("env", values.get("env"))

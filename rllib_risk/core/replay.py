@@ -54,19 +54,43 @@ class EpisodeReplay:
                 self._episodes[self._next] = episode
             self._next = (self._next + 1) % self.capacity
 
-    def sample(self, size: int) -> list[Episode]:
+    def sample(self, size: int, newest: int | None = None) -> list[Episode]:
         """Draws episodes uniformly, without replacement.
 
         Args:
             size: In episodes; at most ``len(self)``.
+            newest: Draw from so many of the newest episodes, or from all that there are
+                if they are fewer; None: from all.
 
         Returns:
             The episodes.
         """
         rng = np.random.default_rng((self.seed, self._draws))
         self._draws += 1
-        chosen = rng.choice(len(self._episodes), size, replace=False)
-        return [self._episodes[i] for i in chosen]
+        if newest is None or newest >= len(self._episodes):
+            pool = self._episodes
+        else:
+            pool = self.newest(newest)
+        chosen = rng.choice(len(pool), size, replace=False)
+        return [pool[i] for i in chosen]
+
+    def newest(self, size: int) -> list[Episode]:
+        """The newest episodes, the oldest of them first.
+
+        Args:
+            size: In episodes; at most ``len(self)``.
+
+        Returns:
+            The episodes.
+
+        Raises:
+            ValueError: If there are not that many.
+        """
+        held = len(self._episodes)
+        if size > held:
+            raise ValueError(f"{size} episodes asked for, {held} held.")
+        # The newest stands right before the place of the next one.
+        return [self._episodes[(self._next - 1 - i) % held] for i in range(size)][::-1]
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """All that the buffer holds as plain arrays: steps end to end, and lengths."""

@@ -14,7 +14,6 @@ from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 
 from rllib_risk.core.envs import make_batched_env
 from rllib_risk.core.episodes import Episode
-from rllib_risk.core.exploration import ladder
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.env_wrappers.errors import EnvContractError, NonFiniteError
 from rllib_risk.env_wrappers.team_env import BatchedStep, BatchedTeamEnv, TeamSpec
@@ -164,12 +163,12 @@ class TeamRolloutWorker(RolloutWorker):
         runners = max(self.num_workers, 1)
         first = max(self.worker_index - 1, 0) * self._num_envs
         mine = slice(first, first + self._num_envs)
-        exponent = self.config.epsilon_ladder
+        everywhere = runners * self._num_envs
 
         def epsilons(steps: int) -> np.ndarray:
             # The other runners are about as far in their rounds as this one.
-            epsilon = self.team_policy.epsilon_at(start + steps * runners)
-            return ladder(epsilon, exponent, runners * self._num_envs)[mine]
+            now = start + steps * runners
+            return self.team_policy.epsilons_at(now, everywhere)[mine]
 
         return epsilons
 
@@ -201,9 +200,11 @@ class TeamRolloutWorker(RolloutWorker):
 
         while len(finished) < len(seeds):
             store.write_rows(envs)
-            actions, level_index = actor.act(envs.obs, envs.action_mask)
+            utilities, level_index = actor.act(envs.obs, envs.action_mask)
             if explore:
-                actions = explorer.explore(actions, envs.action_mask, epsilon, rng)
+                actions = explorer.explore(utilities, envs.action_mask, epsilon, rng)
+            else:
+                actions = utilities.argmax(axis=-1)
             actor.remember(actions)
             levels = levels_of[0] if level_index is None else levels_of[level_index]
             step = envs.step(actions, active)

@@ -1,13 +1,55 @@
 """Networks whose utilities are tables, and batches, for the tests of the losses."""
 
 import dataclasses
+import functools
+import math
 
 import numpy as np
 import torch
 
+from rllib_risk.algorithms import ALGORITHMS, config_class
 from rllib_risk.core.episodes import Episode, collate
-from rllib_risk.core.losses import Batch
-from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig, TeamSizes
+from rllib_risk.core.losses import Batch, LossConfig
+from rllib_risk.core.value_config import ValueConfig
+from rllib_risk.models.quantile_head import QuantileHead
+from rllib_risk.models.sizes import TeamSizes
+from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
+
+
+def value_based():
+    """Names of the algorithms that these losses serve."""
+    return [name for name in ALGORITHMS if issubclass(config_class(name), ValueConfig)]
+
+
+def composition(name):
+    """What sets a named algorithm apart: its own keys of network and loss."""
+    overrides = config_class(name).overrides
+    return {key: value for key, value in overrides.items() if key in _keys_of_parts()}
+
+
+def _keys_of_parts():
+    parts = (TeamNetworkConfig, LossConfig)
+    return {field.name for part in parts for field in dataclasses.fields(part)}
+
+
+def network_config(**keys):
+    """The keys that a network has; others are left out."""
+    return TeamNetworkConfig(**_of(TeamNetworkConfig, keys))
+
+
+def loss_config(**keys):
+    """The keys that a loss has; others are left out. A schedule stands at its start."""
+    keys = {"gamma": 0.9, **_of(LossConfig, keys)}
+    for key, value in keys.items():
+        if isinstance(value, list):
+            keys[key] = value[0][1]
+    return LossConfig(**keys)
+
+
+def _of(part, keys):
+    assert keys.keys() <= _keys_of_parts() | {"td_lambda", "gamma"}, keys
+    names = {field.name for field in dataclasses.fields(part)}
+    return {key: value for key, value in keys.items() if key in names}
 
 
 def tabular_network(table, **keys):
@@ -17,18 +59,20 @@ def tabular_network(table, **keys):
     identities on it, and the head's weights are the table.
 
     Args:
-        table: ``[T+1, N, A, M]``.
-        keys: Of TeamNetworkConfig.
+        table: ``[T+1, N, A, M]``. For sampled quantiles ``[T+1, N, A, 1]``: of a cell
+            ``v`` the quantile at ``tau`` is ``v (1 - cos(pi tau) / sqrt(2))``, that is
+            ``v / 2`` at 1/4 and ``3 v / 2`` at 3/4.
+        keys: Of TeamNetworkConfig, and of LossConfig, which count for nothing.
     """
     steps, num_agents, num_actions, num_atoms = table.shape
     cells = steps * num_agents
-    config = TeamNetworkConfig(
-        hidden_size=cells,
+    sampled = keys.get("quantiles") == "sampled"
+    sizes = {"num_atoms": 2 if sampled else num_atoms, "hidden_size": cells}
+    config = network_config(
+        **{**keys, **sizes},
         recurrent=False,
-        num_atoms=num_atoms,
         mixing_embed_dim=1,
         hypernet_embed_dim=1,
-        **keys,
     )
     network = TeamNetwork(TeamSizes(num_agents, num_actions, cells, 1), config)
     agent = network.agents[0]
@@ -37,14 +81,54 @@ def tabular_network(table, **keys):
         encoders.append(agent.predictor.history)
     with torch.no_grad():
         for encoder in encoders:
-            encoder.fc1.weight.zero_()
-            encoder.fc1.weight[:, :cells] = torch.eye(cells)
-            encoder.fc1.bias.zero_()
-            encoder.body.weight.copy_(torch.eye(cells))
-            encoder.body.bias.zero_()
-        agent.head.weight.copy_(table.reshape(cells, -1).T)
-        agent.head.bias.zero_()
+            pass_cells_through(encoder)
+        head = agent.head
+        if isinstance(head, QuantileHead):
+            for layer in (head.embedding, head.hidden, head.output):
+                layer.weight.zero_()
+                layer.bias.zero_()
+            head.embedding.weight[:, 1] = -math.sqrt(0.5)  # of cos(pi tau)
+            head.embedding.bias.fill_(1.0)
+            head.hidden.weight.copy_(torch.eye(cells))
+            head = head.output
+        head.weight.copy_(table.reshape(cells, -1).T)
+        head.bias.zero_()
     return network
+
+
+@torch.no_grad()
+def pass_cells_through(encoder):
+    """Makes an encoder without memory hand on the first numbers of its input."""
+    cells = encoder.body.weight.shape[0]
+    encoder.fc1.weight.zero_()
+    encoder.fc1.weight[:, :cells] = torch.eye(cells)
+    encoder.fc1.bias.zero_()
+    encoder.body.weight.copy_(torch.eye(cells))
+    encoder.body.bias.zero_()
+
+
+@torch.no_grad()
+def set_units(network, units, output, bias=0.0):
+    """Makes an MLP ``bias + sum_k output_k relu(unit_k)``.
+
+    Args:
+        network: Linear layers with ReLU between them.
+        units: Of each unit the weights, by index of the input, and the bias.
+        output: A weight for each unit.
+        bias: Of the output.
+    """
+    layers = [layer for layer in network if isinstance(layer, torch.nn.Linear)]
+    for layer in layers:
+        layer.weight.zero_()
+        layer.bias.zero_()
+    for k, (weights, unit_bias) in enumerate(units):
+        for index, weight in weights.items():
+            layers[0].weight[k, index] = weight
+        layers[0].bias[k] = unit_bias
+        for layer in layers[1:-1]:
+            layer.weight[k, k] = 1.0
+        layers[-1].weight[..., k] = output[k]
+    layers[-1].bias.fill_(bias)
 
 
 def set_linear_mixer(mixer, weights, state_weight):
@@ -57,6 +141,66 @@ def set_linear_mixer(mixer, weights, state_weight):
         mixer.hyper_w2[-1].bias.fill_(-1.0)
         mixer.value[0].weight.fill_(1.0)
         mixer.value[-1].weight.fill_(state_weight)
+
+
+def set_duplex_mixer(mixer, weights, state_weight):
+    """Makes QPLEX's mixer ``sum_i [weights_i (q_i + (lambda_i - 1) advantage_i)] + v``.
+
+    ``v = state_weight s`` for ``s >= 0``. Of two agents with two actions ``lambda_i``
+    is 2 where the *other* takes its second action, and 1 where it does not.
+    """
+    with torch.no_grad():
+        for parameter in mixer.parameters():
+            parameter.zero_()
+        mixer.weights[-1].bias.copy_(-torch.tensor(weights))
+        mixer.biases[0].weight[0] = 1.0
+        mixer.biases[-1].weight[:, 0] = state_weight / 2
+        # sum over 4 heads of |key| sigmoid(agent) sigmoid(action): 4 * 1 * 1/2 * 1/2,
+        # or with an action's sigmoid(100) = 1: 4 * 1 * 1/2 * 1.
+        mixer.keys.biases[0].fill_(-1.0)
+        state_size, num_actions = 1, 2
+        for agent, other in ((0, 1), (1, 0)):
+            row = state_size + other * num_actions + 1
+            mixer.actions.weights[0][:, row, agent] = 100.0
+
+
+GAMMA = 0.5
+ACTIONS = [[0, 1], [1, 0], [1, 1]]
+REWARDS = [1.0, 2.0, 3.0]
+
+# Plain utilities [step][agent][action], of the online network ...
+ONLINE_Q = [
+    [[1, 0], [2, 0]],  # greedy (0, 0)
+    [[0, 4], [1, 3]],  # greedy (1, 1)
+    [[2, 1], [0, 2]],  # greedy (0, 1)
+    [[5, 0], [0, 1]],  # greedy (0, 1)
+]
+# ... and of the target network.
+TARGET_Q = [
+    [[0, 0], [0, 0]],
+    [[2, 6], [8, 4]],  # at online's greedy: 6, 4; its own maxima: 6, 8
+    [[1, 3], [5, 7]],  # 1, 7; 3, 7
+    [[4, 9], [2, 3]],  # 4, 3; 9, 3
+]
+
+
+def plain_networks(**keys):
+    """Both networks with the tables above, and mixers that can be worked out."""
+    networks = []
+    for values, state_weight in ((ONLINE_Q, 1.0), (TARGET_Q, 2.0)):
+        table = torch.tensor(values, dtype=torch.float32).unsqueeze(-1)
+        network = tabular_network(table, **keys)
+        if keys["mixer"] == "qmix":
+            set_linear_mixer(network.mixer, [2.0, 3.0], state_weight)
+        if keys["mixer"] == "qplex":
+            set_duplex_mixer(network.mixer, [2.0, 3.0], state_weight)
+        networks.append(network)
+    return networks
+
+
+def plain_batch(terminated):
+    """Three steps through those tables."""
+    return table_batch(torch.zeros(4, 2, 2, 1), ACTIONS, REWARDS, terminated=terminated)
 
 
 def table_batch(table, actions, rewards, *, terminated):
@@ -76,18 +220,35 @@ def table_batch(table, actions, rewards, *, terminated):
     )
 
 
+# Every algorithm as it is configured (with fewer atoms), and what else the keys allow.
 COMPOSITIONS = {
-    "iql": {"mixer": "none"},
-    "vdn": {"mixer": "vdn"},
-    "qmix": {"mixer": "qmix"},
-    "rmix": {"mixer": "qmix", "num_atoms": 8, "risk_mode": "dynamic"},
-    "rdn": {"mixer": "vdn", "num_atoms": 8, "risk_mode": "dynamic"},
-    "rmix static": {
+    name: composition(name)
+    | ({"num_atoms": 8} if "num_atoms" in composition(name) else {})
+    for name in value_based()
+} | {
+    "static level": {
         "mixer": "qmix",
         "num_atoms": 8,
-        "risk_mode": "static",
+        "risk_measure": "cvar",
         "alpha": 0.5,
     },
+    "QPLEX of CVaR": {
+        "mixer": "qplex",
+        "qplex_lambda_layers": 3,
+        "num_atoms": 8,
+        "risk_measure": "cvar",
+        "risk_mode": "dynamic",
+    },
+    "mixed samples": {
+        "mixer": "qmix",
+        "joint_critic": "qtran",
+        "num_atoms": 8,
+        "quantiles": "sampled",
+        "risk_measure": "wang",
+        "td_weighting": "ow",
+        "parameter_sharing": False,
+    },
+    "hysteresis": {"mixer": "none", "td_weighting": "ow"},
 }
 
 
@@ -96,13 +257,23 @@ def random_networks(**keys):
     networks = []
     for seed in range(2):
         torch.manual_seed(seed)
-        config = TeamNetworkConfig(hidden_size=8, mixing_embed_dim=4, **keys)
+        config = network_config(**{"hidden_size": 8, "mixing_embed_dim": 4} | keys)
         network = TeamNetwork(TeamSizes(3, 4, 5, 6), config)
         with torch.no_grad():
             for parameter in network.parameters():
-                parameter.normal_(0, 0.5)
+                # Less in wide layers, whose sums would be too large for float32.
+                parameter.normal_(0, min(0.5, parameter.shape[-1] ** -0.5))
+        if network.config.quantiles == "sampled":
+            # Random, yet the same for a step whatever is padded around it.
+            draws = torch.rand(8, 20, 3, network.config.num_atoms)
+            network._midpoints = functools.partial(_drawn, draws)
         networks.append(network)
     return networks
+
+
+def _drawn(draws, features):
+    episodes, steps = features.shape[:2]
+    return draws[:episodes, :steps].to(features)
 
 
 def random_episode(rng, length, *, terminated):

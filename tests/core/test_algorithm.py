@@ -246,7 +246,7 @@ def test_a_checkpoint_cannot_call_a_factory_unasked(checkpoints, tmp_path, where
             evaluation = {"env": "pettingzoo", "env_config": env_config}
             record["config"]["evaluation_config"] = evaluation
 
-    with pytest.raises(CheckpointError, match=r"os:system.*--trust-env"):
+    with pytest.raises(CheckpointError, match=r"os:system.*--trust-code"):
         rllib_risk.load(forge(checkpoints, tmp_path, change))
     assert not canary.exists()
 
@@ -315,7 +315,7 @@ def test_quantile_steps_keep_their_interval_and_their_gate():
     algorithm = config.build_algo()
     algorithm._counters["num_env_steps_sampled"] = 100
     for rate, due in ((None, False), (0.35, False), (0.36, True)):
-        algorithm._last_qr, algorithm._success_rate = 0, rate
+        algorithm._last["quantile_step"], algorithm._success_rate = 0, rate
         assert algorithm._quantile_step_is_due() is due
     algorithm._counters["num_env_steps_sampled"] = 109
     assert not algorithm._quantile_step_is_due()

@@ -7,7 +7,14 @@ import itertools
 import pytest
 import torch
 from loss_cases import (
+    ACTIONS,
     COMPOSITIONS,
+    GAMMA,
+    REWARDS,
+    composition,
+    loss_config,
+    plain_batch,
+    plain_networks,
     random_batch,
     random_networks,
     set_linear_mixer,
@@ -16,54 +23,25 @@ from loss_cases import (
 )
 
 from rllib_risk.core.losses import (
-    QuantileLossConfig,
     encode,
     quantile_loss,
     quantile_targets,
     td_loss,
     td_targets,
+    team_loss,
 )
-
-GAMMA = 0.5
-ACTIONS = [[0, 1], [1, 0], [1, 1]]
-REWARDS = [1.0, 2.0, 3.0]
-
-# Plain utilities [step][agent][action], of the online network ...
-ONLINE_Q = [
-    [[1, 0], [2, 0]],
-    [[0, 4], [1, 3]],  # greedy (1, 1)
-    [[2, 1], [0, 2]],  # greedy (0, 1)
-    [[5, 0], [0, 1]],  # greedy (0, 1)
-]
-# ... and of the target network.
-TARGET_Q = [
-    [[0, 0], [0, 0]],
-    [[2, 6], [8, 4]],  # at online's greedy: 6, 4; its own maxima: 6, 8
-    [[1, 3], [5, 7]],  # 1, 7; 3, 7
-    [[4, 9], [2, 3]],  # 4, 3; 9, 3
-]
-
-
-def plain_networks(mixer):
-    networks = []
-    for values, state_weight in ((ONLINE_Q, 1.0), (TARGET_Q, 2.0)):
-        table = torch.tensor(values, dtype=torch.float32).unsqueeze(-1)
-        network = tabular_network(table, mixer=mixer)
-        if mixer == "qmix":
-            set_linear_mixer(network.mixer, [2.0, 3.0], state_weight)
-        networks.append(network)
-    return networks
-
-
-def plain_batch(terminated):
-    return table_batch(torch.zeros(4, 2, 2, 1), ACTIONS, REWARDS, terminated=terminated)
+from rllib_risk.models.quantile_head import QuantileHead
+from rllib_risk.models.team import Unroll
 
 
 def targets_and_loss(networks, batch, *, double_q=True, **keys):
     online, target = networks
+    config = loss_config(**{"gamma": GAMMA} | keys)
     encoded = encode(online, target, batch, double_q=double_q)
-    targets = td_targets(target, encoded, batch, gamma=GAMMA, **keys)
-    loss, stats = td_loss(online, encoded, batch, targets)
+    targets = td_targets(target, encoded, batch, config)
+    loss, stats = td_loss(online, target, encoded, batch, targets, config)
+    # Without a joint critic that is all that is minimized.
+    assert team_loss(online, target, encoded, batch, config)[0].item() == loss.item()
     assert stats["td_loss"].item() == loss.item()
     return targets[0].tolist(), loss.item(), stats
 
@@ -77,17 +55,28 @@ def targets_and_loss(networks, batch, *, double_q=True, **keys):
 #   next values 12 + 12 + 2 = 26, 2 + 21 + 4 = 27, 8 + 9 + 6 = 23, so
 #   y = 14, 15.5, 14.5 or 3, against 2 + 0 + 0 = 2, 8 + 3 + 1 = 12, 2 + 6 + 2 = 10;
 #   squares 144 + 12.25 + 20.25 over 3; at the end 49 if terminated.
+# qplex, the same plus (lambda_i - 1) w_i (q_i - max_a q_i), where lambda_i is 2 if the
+#   other agent takes action 1. Next, at (1, 1), (0, 1), (0, 1): the target's advantages
+#   are (0, -4), (-2, 0), (-5, 0), both count at first and then agent 0's:
+#   26 - 3 * 4 = 14, 27 - 2 * 2 = 23, 23 - 2 * 5 = 13, so y = 8, 13.5, 9.5 or 3.
+#   Taken (0, 1), (1, 0), (1, 1): advantages (0, -2), (0, -2), (-1, 0); what counts is
+#   agent 0's, agent 1's, both: 2, 12 - 3 * 2 = 6, 10 - 2 * 1 = 8;
+#   squares 36 + 56.25 + 2.25 over 3; at the end 25 if terminated.
 PLAIN = {
     "none": ([[4, 3], [2.5, 5.5], [5, 4.5]], 62.75 / 6, [3, 3], 45.5 / 6),
     "vdn": ([[6], [6], [6.5]], 38.25 / 3, [3], 26 / 3),
     "qmix": ([[14], [15.5], [14.5]], 176.5 / 3, [3], 205.25 / 3),
+    "qplex": ([[8], [13.5], [9.5]], 94.5 / 3, [3], 117.25 / 3),
 }
+OF_MIXER = {"none": "IndependentQ", "vdn": "VDN", "qmix": "QMIX", "qplex": "QPLEX"}
 
 
 @pytest.mark.parametrize("mixer", PLAIN)
 def test_targets_line_up_in_time(mixer):
     truncated, truncated_loss, end, terminated_loss = PLAIN[mixer]
-    networks = plain_networks(mixer)
+    keys = composition(OF_MIXER[mixer])
+    assert keys == {"mixer": mixer}
+    networks = plain_networks(**keys)
     targets, loss, _ = targets_and_loss(networks, plain_batch(False))
     assert targets == truncated
     assert loss == pytest.approx(truncated_loss, rel=1e-6)
@@ -97,17 +86,19 @@ def test_targets_line_up_in_time(mixer):
 
 
 # The target network's own maxima: 1 + (6, 8) / 2, 2 + (3, 7) / 2, 3 + (9, 3) / 2.
-# qmix: 12 + 24 + 2 = 38, 6 + 21 + 4 = 31, 18 + 9 + 6 = 33.
+# qmix: 12 + 24 + 2 = 38, 6 + 21 + 4 = 31, 18 + 9 + 6 = 33. qplex: at its own maxima all
+# advantages are zero, and it is the same.
 @pytest.mark.parametrize(
     ("mixer", "expected"),
     [
         ("none", [[4, 5], [3.5, 5.5], [7.5, 4.5]]),
         ("vdn", [[8], [7], [9]]),
         ("qmix", [[20], [17.5], [19.5]]),
+        ("qplex", [[20], [17.5], [19.5]]),
     ],
 )
 def test_without_double_q(mixer, expected):
-    networks = plain_networks(mixer)
+    networks = plain_networks(mixer=mixer)
     got = targets_and_loss(networks, plain_batch(False), double_q=False)[0]
     assert got == expected
 
@@ -129,21 +120,21 @@ def test_without_double_q(mixer, expected):
 )
 def test_lambda_targets(mixer, watkins, expected):
     got = targets_and_loss(
-        plain_networks(mixer), plain_batch(False), td_lambda=0.8, watkins=watkins
+        plain_networks(mixer=mixer), plain_batch(False), td_lambda=0.8, watkins=watkins
     )[0]
     torch.testing.assert_close(torch.tensor(got), torch.tensor(expected).float())
 
 
 def test_reward_scale():
     # 2 * 1 + 10 / 2, 2 * 2 + 8 / 2, 2 * 3 + 7 / 2.
-    networks = plain_networks("vdn")
+    networks = plain_networks(mixer="vdn")
     got = targets_and_loss(networks, plain_batch(False), reward_scale=2.0)[0]
     assert got == [[7], [8], [9.5]]
 
 
 def test_a_short_truncated_episode_bootstraps_from_its_own_last_row():
     # The same episode beside one that is longer: two steps of it only, truncated.
-    networks = plain_networks("vdn")
+    networks = plain_networks(mixer="vdn")
     batch = plain_batch(False)
     short = {
         field.name: getattr(batch, field.name).clone()
@@ -154,16 +145,13 @@ def test_a_short_truncated_episode_bootstraps_from_its_own_last_row():
         **{k: torch.cat([getattr(batch, k), v]) for k, v in short.items()}
     )
     for td_lambda in (0.0, 0.8):
+        config = loss_config(gamma=GAMMA, td_lambda=td_lambda)
         encoded = encode(*networks, both, double_q=True)
-        targets = td_targets(
-            networks[1], encoded, both, gamma=GAMMA, td_lambda=td_lambda
-        )
+        targets = td_targets(networks[1], encoded, both, config)
         # Its last step is step 1: 2 + 8 / 2 whatever lambda.
         assert targets[1, 1, 0].item() == 6.0
         encoded = encode(*networks, batch, double_q=True)
-        alone = td_targets(
-            networks[1], encoded, batch, gamma=GAMMA, td_lambda=td_lambda
-        )
+        alone = td_targets(networks[1], encoded, batch, config)
         assert torch.equal(targets[:1], alone)
 
 
@@ -198,9 +186,9 @@ def risk_network(pairs, dials, mixer, state_weight):
         for a in range(2):
             table[t, i, a] = torch.tensor(four_atoms(*pairs[t][i][a]))
         table[t, i, 2, dials[t][i]] = 1.0
-    network = tabular_network(
-        table, mixer=mixer, risk_mode="dynamic", risk_levels=2, risk_embed_dim=1
-    )
+    keys = composition({"vdn": "RDN", "qmix": "RMIX"}[mixer])
+    assert keys["mixer"] == mixer
+    network = tabular_network(table, **keys, risk_levels=2, risk_embed_dim=1)
     predictor = network.agents[0].predictor
     with torch.no_grad():
         # Current side: the sum of the third action's atoms, which is 1. History side:
@@ -268,7 +256,7 @@ def test_what_is_logged():
     assert stats["target_mean"].item() == pytest.approx(23 / 3)
     assert stats["td_error_abs"].item() == pytest.approx(7 / 3)
     # Without a predictor no level is logged.
-    _, _, stats = targets_and_loss(plain_networks("vdn"), plain_batch(False))
+    _, _, stats = targets_and_loss(plain_networks(mixer="vdn"), plain_batch(False))
     assert "risk_level_mean" not in stats
 
 
@@ -283,7 +271,7 @@ QUANTILE_TARGETS = [
 
 
 def quantile_pass(networks, batch, **keys):
-    config = QuantileLossConfig(gamma=GAMMA, **keys)
+    config = loss_config(**{"gamma": GAMMA} | keys)
     encoded = encode(*networks, batch, double_q=True)
     targets = quantile_targets(*networks, encoded, batch, config)
     return encoded, targets, quantile_loss(networks[0], encoded, batch, targets, config)
@@ -341,26 +329,19 @@ def test_quantile_loss_by_loop(form, kind):
 CASES = pytest.mark.parametrize("keys", COMPOSITIONS.values(), ids=COMPOSITIONS.keys())
 
 
-def losses(networks, batch, td_lambda=0.0):
-    """The TD loss, and where there are atoms the quantile loss."""
+def losses(networks, batch, keys, td_lambda=0.0):
+    """What is minimized, and where RMIX's quantile regression may join, that too."""
+    config = loss_config(**keys, td_lambda=td_lambda, watkins=td_lambda == 0.5)
     encoded = encode(*networks, batch, double_q=True)
-    targets = td_targets(
-        networks[1],
-        encoded,
-        batch,
-        gamma=0.9,
-        td_lambda=td_lambda,
-        watkins=td_lambda == 0.5,
-    )
-    result = [td_loss(networks[0], encoded, batch, targets)[0]]
-    if networks[0].config.num_atoms > 1:
+    result = [team_loss(*networks, encoded, batch, config)[0]]
+    if networks[0].config.num_atoms > 1 and config.loss != "quantile":
         result.append(quantile_pass(networks, batch)[2])
     return result
 
 
-def losses_and_gradients(networks, batch, td_lambda=0.0):
+def losses_and_gradients(networks, batch, keys, td_lambda=0.0):
     result = []
-    for loss in losses(networks, batch, td_lambda):
+    for loss in losses(networks, batch, keys, td_lambda):
         grads = torch.autograd.grad(
             loss, list(networks[0].parameters()), allow_unused=True
         )
@@ -402,10 +383,19 @@ def padded(batch, extra_steps, *, extra_episode=False, junk=False):
 def test_padding_changes_nothing(keys, td_lambda):
     networks = random_networks(**keys)
     batch = random_batch()
-    expected = losses_and_gradients(networks, batch, td_lambda)
+    expected = losses_and_gradients(networks, batch, keys, td_lambda)
     for extra_steps, junk in ((1, False), (10, False), (3, True)):
         more = padded(batch, extra_steps, extra_episode=True, junk=junk)
-        assert_same(losses_and_gradients(networks, more, td_lambda), expected)
+        assert_same(losses_and_gradients(networks, more, keys, td_lambda), expected)
+
+
+def padding_of(batch):
+    """Steps that are padding [B, T], and rows of observations [B, T+1].
+
+    The row after the last step is real: it is what a truncated target reads.
+    """
+    gone = batch.mask[..., 0] == 0
+    return gone, torch.cat([torch.zeros_like(gone[:, :1]), gone], dim=1)
 
 
 @CASES
@@ -413,16 +403,50 @@ def test_what_is_masked_out_does_not_matter(keys):
     # Random numbers where random_batch's shorter episodes are padded.
     networks = random_networks(**keys)
     batch = random_batch()
-    expected = losses_and_gradients(networks, batch, 0.9)
-    gone = batch.mask[..., 0] == 0  # [B, T]
+    expected = losses_and_gradients(networks, batch, keys, 0.9)
+    gone, after = padding_of(batch)
     batch.rewards[gone] = 1e3
     batch.terminateds[gone] = 1.0
     batch.actions[gone] = 2
-    # The row after the last step is real: it is what a truncated target reads.
-    after = torch.cat([torch.zeros_like(gone[:, :1]), gone], dim=1)
     batch.obs[after] = 50.0
     batch.state[after] = -50.0
-    assert_same(losses_and_gradients(networks, batch, 0.9), expected)
+    assert_same(losses_and_gradients(networks, batch, keys, 0.9), expected)
+
+
+@CASES
+@pytest.mark.parametrize("td_lambda", [0.0, 0.9])
+def test_padding_need_not_be_finite(keys, td_lambda):
+    networks = random_networks(**keys)
+    batch = random_batch()
+    expected = losses_and_gradients(networks, batch, keys, td_lambda)
+    gone, after = padding_of(batch)
+    batch.rewards[gone] = torch.nan
+    batch.terminateds[gone] = torch.inf
+    got = losses_and_gradients(networks, batch, keys, td_lambda)
+    assert_same(got, expected)
+    # Of observations the value says the same; their gradient is that of a product.
+    batch.obs[after] = torch.nan
+    batch.state[after] = torch.nan
+    got = [loss.item() for loss in losses(networks, batch, keys, td_lambda)]
+    assert got == pytest.approx([loss for loss, _ in expected], rel=1e-6, abs=1e-6)
+
+
+def shift_unavailable_action(network, shift):
+    """Moves everything that a network says of the last of its four actions."""
+    num_atoms = network.config.num_atoms
+    with torch.no_grad():
+        for agent in network.agents:
+            if isinstance(agent.head, QuantileHead):
+                agent.head.output.bias[3] += shift
+            else:
+                agent.head.bias[3 * num_atoms :] += shift
+        if network.config.joint_critic == "wqmix":
+            network.joint_critic.head.bias[3] += shift
+        if network.config.joint_critic == "qtran":
+            network.joint_critic.embed[0].weight[:, -1] += shift
+        if network.config.mixer == "qplex":
+            # One-hot actions of three agents stand behind the state's six numbers.
+            network.mixer.actions.weights[0][:, [6 + 3, 6 + 7, 6 + 11]] += shift
 
 
 @CASES
@@ -441,12 +465,15 @@ def test_illegal_actions_do_not_matter(keys, shift):
     batch = random_batch()
     real = torch.cat([batch.mask[:, :1], batch.mask], dim=1)[..., 0] > 0  # [B, T+1]
     assert not batch.action_mask[real][..., 3].any()
-    expected = [loss.item() for loss in losses(networks, batch)]
+    expected = [loss.item() for loss in losses(networks, batch, keys)]
     for network in networks:
-        with torch.no_grad():
-            network.agents[0].head.bias[3 * num_atoms :] += shift
-    got = [loss.item() for loss in losses(networks, batch)]
+        shift_unavailable_action(network, shift)
+    got = [loss.item() for loss in losses(networks, batch, keys)]
     assert got == pytest.approx(expected, rel=1e-6)
+    # It would have mattered.
+    batch.action_mask[:] = 1
+    got = [loss.item() for loss in losses(networks, batch, keys)]
+    assert got != pytest.approx(expected, rel=1e-2)
 
 
 @CASES
@@ -458,10 +485,9 @@ def test_a_huge_illegal_utility_with_one_legal_action_stays_finite(keys):
     batch.actions.fill_(1)
     encoded = encode(*networks, batch, double_q=True)
     assert (encoded.greedy == 1).all()
-    with torch.no_grad():
-        for network in networks:
-            network.agents[0].head.bias[-1] += 1e6
-    for loss, grad in losses_and_gradients(networks, batch, 0.9):
+    for network in networks:
+        shift_unavailable_action(network, 1e6)
+    for loss, grad in losses_and_gradients(networks, batch, keys, 0.9):
         assert torch.isfinite(torch.tensor(loss))
         assert torch.isfinite(grad).all()
 
@@ -469,7 +495,7 @@ def test_a_huge_illegal_utility_with_one_legal_action_stays_finite(keys):
 @CASES
 def test_the_target_network_gets_no_gradient(keys):
     networks = random_networks(**keys)
-    for loss in losses(networks, random_batch(), 0.9):
+    for loss in losses(networks, random_batch(), keys, 0.9):
         loss.backward()
     assert all(p.requires_grad for p in networks[1].parameters())
     assert all(p.grad is None for p in networks[1].parameters())
@@ -481,26 +507,39 @@ def test_the_loss_does_not_pull_at_its_own_target(keys):
     network, _ = random_networks(**keys)
     frozen = copy.deepcopy(network)
     assert_same(
-        losses_and_gradients((network, network), random_batch(), 0.9),
-        losses_and_gradients((network, frozen), random_batch(), 0.9),
+        losses_and_gradients((network, network), random_batch(), keys, 0.9),
+        losses_and_gradients((network, frozen), random_batch(), keys, 0.9),
     )
 
 
-def test_quantile_regression_trains_the_agent_and_nothing_else():
-    networks = random_networks(**COMPOSITIONS["rmix"])
+@pytest.mark.parametrize("name", ["RMIX", "OWQMIX of atoms", "mixed samples"])
+def test_quantile_regression_trains_the_agents_and_nothing_else(name):
+    atoms = {"num_atoms": 8, "risk_measure": "cvar", "alpha": 0.5}
+    of_atoms = COMPOSITIONS["OWQMIX"] | atoms
+    keys = of_atoms if name == "OWQMIX of atoms" else COMPOSITIONS[name]
+    networks = random_networks(**keys)
     quantile_pass(networks, random_batch())[2].backward()
-    agent = networks[0].agents[0]
-    for part in (agent.encoder, agent.head):
-        assert all(p.grad.any() for p in part.parameters())
-    for part in (agent.predictor, networks[0].mixer):
-        assert all(p.grad is None for p in part.parameters())
+    for agent in networks[0].agents:
+        for part in (agent.encoder, agent.head):
+            assert all(p.grad.any() for p in part.parameters())
+    others = [networks[0].agents[0].predictor, networks[0].mixer]
+    for part in (*others, networks[0].joint_critic):
+        assert part is None or all(p.grad is None for p in part.parameters())
 
 
-# Straight-through is left out: its backward pass is not the derivative of its forward.
-SMOOTH = {name: keys for name, keys in COMPOSITIONS.items() if name[0] != "r"} | {
-    "rmix static": COMPOSITIONS["rmix static"],
-    "rmix frozen": {**COMPOSITIONS["rmix"], "risk_grad": "frozen"},
-    "rdn frozen": {**COMPOSITIONS["rdn"], "risk_grad": "frozen"},
+# Left out is what by design is not the derivative of its forward pass: straight-through
+# levels, QPLEX's detached advantages, the detached critic in QTRAN's constraints, and
+# the likelihood as a weight.
+SMOOTH = {
+    name: COMPOSITIONS[name]
+    for name in ("IndependentQ", "VDN", "QMIX", "OWQMIX", "CWQMIX", "static level")
+} | {
+    "RMIX frozen": {**COMPOSITIONS["RMIX"], "risk_grad": "frozen"},
+    "RDN frozen": {**COMPOSITIONS["RDN"], "risk_grad": "frozen"},
+    "hysteresis": COMPOSITIONS["hysteresis"],
+    "mixed samples": COMPOSITIONS["mixed samples"],
+    "IQN": {**COMPOSITIONS["LHIQN"], "td_weighting": "none"},
+    "hysteretic IQN": {**COMPOSITIONS["LHIQN"], "td_weighting": "ow"},
 }
 
 
@@ -512,14 +551,14 @@ def test_gradients_by_finite_differences(keys):
         setattr(batch, name, getattr(batch, name).double())
     online, target = networks
     parameters = list(online.parameters())
-    config = QuantileLossConfig(gamma=0.9)
+    config = loss_config(**keys)
     encoded = encode(online, target, batch, double_q=True)
-    td_fixed = td_targets(target, encoded, batch, gamma=0.9)
     qr_fixed = quantile_targets(online, target, encoded, batch, config)
 
     def td():
+        # The greedy actions in its targets do not change in so small a step.
         encoded = encode(online, target, batch, double_q=True)
-        return td_loss(online, encoded, batch, td_fixed)[0]
+        return team_loss(online, target, encoded, batch, config)[0]
 
     def qr():
         encoded = encode(online, target, batch, double_q=True)
@@ -550,7 +589,8 @@ def joint_tables(network, steps, num_agents, num_actions):
     """C_tot of all joint actions at every step, from the utilities: [steps, J]."""
     cells = steps * num_agents
     features = torch.eye(cells).reshape(1, steps, num_agents, cells)
-    utilities = network.risk.of_all_actions(network.atoms(features), None)[0]
+    legal = torch.ones(1, steps, num_agents, num_actions)
+    utilities = network.utilities(Unroll(features), legal)[0]
     joints = itertools.product(range(num_actions), repeat=num_agents)
     values = [sum(utilities[:, i, a] for i, a in enumerate(joint)) for joint in joints]
     return torch.stack(values, dim=-1)
@@ -565,10 +605,12 @@ def test_the_backup_is_a_contraction_at_a_fixed_level():
         tables = 5 * torch.randn(2, 4, 2, 3, 6)
         backups, values = [], []
         for table in tables:
-            network = tabular_network(table, mixer="vdn", risk_mode="static", alpha=0.5)
+            network = tabular_network(
+                table, mixer="vdn", risk_measure="cvar", alpha=0.5
+            )
             batch = table_batch(table, ACTIONS, REWARDS, terminated=False)
             encoded = encode(network, network, batch, double_q=False)
-            backups.append(td_targets(network, encoded, batch, gamma=0.9))
+            backups.append(td_targets(network, encoded, batch, loss_config(gamma=0.9)))
             values.append(joint_tables(network, 4, 2, 3)[1:])
         distance = (values[0] - values[1]).abs().max()
         after = (backups[0] - backups[1]).abs().max()

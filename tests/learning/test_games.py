@@ -14,15 +14,15 @@ import torch
 
 from rllib_risk.core.losses import (
     Batch,
-    QuantileLossConfig,
+    LossConfig,
     encode,
     quantile_loss,
     quantile_targets,
-    td_loss,
-    td_targets,
+    team_loss,
 )
 from rllib_risk.env_wrappers.registry import make_team_env
-from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig, TeamSizes
+from rllib_risk.models.sizes import TeamSizes
+from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
 from rllib_risk.ops.quantile import quantile_fractions, quantile_huber_loss
 
 SEEDS = pytest.mark.parametrize("seed", [0, 1, 2])
@@ -98,7 +98,7 @@ def fit(networks, batch, *, steps, lr=5e-3, qr_every=0):
     online, target = networks
     optimizer = torch.optim.Adam(online.parameters(), lr)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
-    config = QuantileLossConfig(gamma=0.99)
+    config = LossConfig(gamma=0.99)
 
     def descend(loss):
         optimizer.zero_grad()
@@ -109,8 +109,7 @@ def fit(networks, batch, *, steps, lr=5e-3, qr_every=0):
         if step % 50 == 0:
             target.load_state_dict(online.state_dict())
         encoded = encode(online, target, batch, double_q=True)
-        targets = td_targets(target, encoded, batch, gamma=0.99)
-        loss, _ = td_loss(online, encoded, batch, targets)
+        loss, _ = team_loss(online, target, encoded, batch, config)
         descend(loss)
         if qr_every and step % qr_every == 0:
             encoded = encode(online, target, batch, double_q=True)
@@ -125,8 +124,12 @@ def team_values(network, batch):
     """Value of the joint actions taken, [B, T, G]."""
     unrolled = network.unroll(network.inputs(batch.obs, batch.actions))
     taken = slice(None, -1)
-    utilities = network.utilities_of(unrolled.at(taken), batch.actions)
-    return network.mixer(utilities, batch.state[:, taken])
+    return network.values_of(
+        unrolled.at(taken),
+        batch.actions,
+        batch.state[:, taken],
+        batch.action_mask[:, taken],
+    )
 
 
 def greedy_return(network, env):
@@ -269,20 +272,20 @@ def test_quantile_regression_on_rewards_makes_levels_matter(seed):
     """
     env = make_team_env("risky_bandit", {})
     batch = bandit_batch(env)
-    network, _ = make_networks(env, seed, num_atoms=20, risk_mode="static")
+    network, _ = make_networks(env, seed, num_atoms=20, risk_measure="cvar")
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
     fractions = quantile_fractions(20)
     samples = batch.rewards.unsqueeze(-1).expand(-1, -1, 2, -1)  # [B, 1, N, 1]
     inputs = network.inputs(batch.obs, batch.actions)
     for _ in range(800):
-        features = network.unroll(inputs).features[:, :1]
-        atoms = network.atoms_of(features, batch.actions)
+        unrolled = network.unroll(inputs).at(slice(0, 1))
+        atoms = network.atoms_of(unrolled, batch.actions)
         loss = quantile_huber_loss(atoms, samples, fractions, 0.1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     for level, payoff in ((0.1, 1.0), (0.5, 1.0), (0.95, None), (1.0, None)):
-        keys = {"num_atoms": 20, "risk_mode": "static", "alpha": level}
+        keys = {"num_atoms": 20, "risk_measure": "cvar", "alpha": level}
         reader, _ = make_networks(env, seed, **keys)
         reader.load_state_dict(network.state_dict())
         got = greedy_return(reader, env)
@@ -306,7 +309,7 @@ def test_rdn_is_risk_neutral_about_a_reward(alpha, seed):
     env = make_team_env("risky_bandit", {})
     batch = bandit_batch(env)
     networks = make_networks(
-        env, seed, mixer="vdn", num_atoms=20, risk_mode="static", alpha=alpha
+        env, seed, mixer="vdn", num_atoms=20, risk_measure="cvar", alpha=alpha
     )
     fit(networks, batch, steps=500, qr_every=10)
     assert greedy_return(networks[0], env) in (-5.0, 4.0)  # joint risky
@@ -325,7 +328,13 @@ def test_the_predicted_level_follows_the_td_error(reward, direction, seed):
     batch = bandit_batch(env)
     batch.rewards.fill_(reward)
     networks = make_networks(
-        env, seed, mixer="vdn", num_atoms=20, risk_mode="dynamic", risk_levels=5
+        env,
+        seed,
+        mixer="vdn",
+        num_atoms=20,
+        risk_measure="cvar",
+        risk_mode="dynamic",
+        risk_levels=5,
     )
     online = networks[0]
     with torch.no_grad():
@@ -344,8 +353,7 @@ def test_the_predicted_level_follows_the_td_error(reward, direction, seed):
     optimizer = torch.optim.Adam(predictor, 1e-2)
     for _ in range(30):
         encoded = encode(*networks, batch, double_q=True)
-        targets = td_targets(networks[1], encoded, batch, gamma=0.99)
         optimizer.zero_grad()
-        td_loss(online, encoded, batch, targets)[0].backward()
+        team_loss(*networks, encoded, batch, LossConfig(gamma=0.99))[0].backward()
         optimizer.step()
     assert direction * (expected_level() - before) > 0.05

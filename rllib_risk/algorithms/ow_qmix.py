@@ -1,0 +1,37 @@
+"""OW-QMIX: Rashid et al., "Weighted QMIX: Expanding Monotonic Value Function
+Factorisation for Deep Multi-Agent Reinforcement Learning", NeurIPS 2020; optimistic
+weighting.
+
+Idea: QMIX cannot fit every payoff, so let it fit those joint actions best that
+matter: a value below its target may be that of the best joint action and counts in
+full, one above its target counts less. Targets come from a value without
+restriction.
+
+Equations: ``y = r + gamma Qhat*^-(s', u*)`` with QMIX's greedy ``u*``; ``L = w
+(Q_tot - y)^2 + (Qhat* - y)^2``, ``w = 1`` where ``Q_tot < y``, else ``alpha``.
+
+``alpha`` (``td_weighting_alpha``) is 0.1, the value in the released configuration.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rllib_risk.core.value_algorithm import ValueAlgorithm
+from rllib_risk.core.value_config import ValueConfig
+
+
+class OWQMIXConfig(ValueConfig):
+    """Configuration of OWQMIX."""
+
+    overrides: ClassVar[dict[str, Any]] = {
+        "mixer": "qmix",
+        "joint_critic": "wqmix",
+        "td_weighting": "ow",
+    }
+
+
+class OWQMIX(ValueAlgorithm):
+    """OWQMIX; see the module's docstring."""
+
+    config_class = OWQMIXConfig

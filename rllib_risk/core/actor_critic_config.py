@@ -1,0 +1,134 @@
+"""The configuration of actor-critic algorithms."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rllib_risk.config.schema import ConfigError, Field
+from rllib_risk.core.config import TEAM_FIELDS, TeamConfig
+from rllib_risk.env_wrappers.team_env import TeamEnv
+
+ACTOR_CRITIC_FIELDS: dict[str, Field] = TEAM_FIELDS | {
+    "optimizer": Field(
+        "rmsprop",
+        "Optimizer of actor and critic; each has its own.",
+        str,
+        choices=("rmsprop", "adam"),
+    ),
+    "critic_lr": Field(
+        5e-4, "Learning rate of the critic.", float, low=0.0, low_open=True
+    ),
+    "critic_hidden_size": Field(128, "Width of the critic's layers.", int, low=1),
+    "td_lambda": Field(
+        0.8, "TD(lambda) of on-policy targets.", float, low=0.0, high=1.0
+    ),
+    "target_update_interval_critic_steps": Field(
+        200,
+        "Gradient steps of the critic between hard target copies; an update takes one"
+        " for each time index of its longest episode.",
+        int,
+        low=1,
+        unit="critic steps",
+    ),
+    "batch_size_episodes": Field(
+        8, "On-policy episodes per update.", int, low=1, unit="episodes"
+    ),
+    "updates_per_episode": Field(
+        0.125,
+        "Updates (a sweep of the critic and a step of the actor) per sampled episode.",
+        float,
+        low=0.0,
+        low_open=True,
+        unit="updates",
+    ),
+    "initial_epsilon": Field(
+        0.5,
+        "Least share of chance in the policy, at the start.",
+        float,
+        low=0.0,
+        high=1.0,
+    ),
+    "final_epsilon": Field(
+        0.01, "Least share of chance, at the end.", float, low=0.0, high=1.0
+    ),
+}
+
+OFF_POLICY_FIELDS: dict[str, Field] = {
+    "mixer_lr": Field(
+        1e-4, "Learning rate of the critic's mixing.", float, low=0.0, low_open=True
+    ),
+    "dop_bias": Field(
+        False,
+        "Whether the team's value has a term b(s), as in the paper and not in the"
+        " released code.",
+        bool,
+    ),
+    "on_policy_episodes": Field(
+        32,
+        "Newest episodes, from which the critic's on-policy batch is drawn.",
+        int,
+        low=1,
+        unit="episodes",
+    ),
+    "off_policy_batch_size_episodes": Field(
+        32,
+        "Episodes per update of the critic from the whole replay.",
+        int,
+        low=1,
+        unit="episodes",
+    ),
+    "tree_backup_lambda": Field(
+        0.93, "Lambda of off-policy targets.", float, low=0.0, high=1.0
+    ),
+    "tree_backup_steps": Field(
+        5, "Steps that an off-policy target looks ahead.", int, low=1, unit="steps"
+    ),
+}
+
+
+class ActorCriticConfig(TeamConfig):
+    """What COMA and DOP share."""
+
+    declared: ClassVar[dict[str, Field]] = ACTOR_CRITIC_FIELDS
+    # Lists of key and value for RLlib's own keys, at the values of the source.
+    rllib_overrides: ClassVar[dict[str, Any]] = {"num_envs_per_env_runner": 8}
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        """Initializes a configuration; see :class:`TeamConfig`.
+
+        Args:
+            algo_class: The Algorithm class it builds.
+        """
+        super().__init__(algo_class)
+        for key, value in self.rllib_overrides.items():
+            setattr(self, key, value)
+
+    def _check_combinations(self) -> None:
+        super()._check_combinations()
+        if "on_policy_episodes" not in self.declared:
+            return
+        for small, large in (
+            ("batch_size_episodes", "on_policy_episodes"),
+            ("on_policy_episodes", "buffer_size_episodes"),
+            ("off_policy_batch_size_episodes", "learning_starts_episodes"),
+        ):
+            low, high = getattr(self, small), getattr(self, large)
+            if low > high:
+                raise ConfigError(f"{small} ({low}) must be at most {large} ({high}).")
+
+    def check_env(self, env: TeamEnv) -> None:
+        """Checks that the critic finds what it needs.
+
+        Args:
+            env: The environment.
+
+        Raises:
+            ConfigError: If the environment has no global state.
+        """
+        if env.spec_team.state_size == 0:
+            raise ConfigError(
+                f"env: {self.env!r} has no global state, which the critic of"
+                f" {type(self).__name__.removesuffix('Config')} needs. Give the"
+                " environment a state() method, or set env_config: {state: concat_obs}"
+                " to use the agents' observations side by side."
+            )

@@ -1,0 +1,90 @@
+"""The training loop of value-based algorithms: TD steps, quantile steps, targets."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar
+
+from ray.util.debug import log_once
+
+from rllib_risk.core.algorithm import NUM_EPISODES, NUM_UPDATES, TeamAlgorithm
+from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.episodes import collate
+from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.schedule import schedule_value
+from rllib_risk.core.value_config import ValueConfig
+from rllib_risk.core.value_policy import ValuePolicy
+
+logger = logging.getLogger(__name__)
+
+_NUM_QR_UPDATES = "num_qr_updates_lifetime"
+
+
+class ValueAlgorithm(TeamAlgorithm):
+    """Learns from replayed episodes; the target network follows, as in PyMARL."""
+
+    config: ValueConfig
+    config_class: ClassVar[type[TeamConfig]] = ValueConfig
+    policy_class: ClassVar[type[TeamPolicy]] = ValuePolicy
+
+    def _learn(self) -> tuple[dict[str, float], int]:
+        config = self.config
+        policy: ValuePolicy = self.team_policy
+        batch = collate(self.replay.sample(config.batch_size_episodes))
+        stats: dict[str, float] = {}
+        quantiles = self._quantile_step_is_due()
+        if not (quantiles and config.qr_replaces_td):
+            stats |= policy.learn_on_batch(batch)
+        if quantiles:
+            stats |= policy.learn_quantiles_on_batch(batch)
+            self._counters[_NUM_QR_UPDATES] += 1
+        self._move_target(policy)
+        return stats, int(batch["mask"].sum())
+
+    def _move_target(self, policy: ValuePolicy) -> None:
+        config = self.config
+        if config.target_update_tau is not None:
+            policy.update_target(config.target_update_tau)
+            return
+        episodes = self._counters[NUM_EPISODES]
+        last = self._last.get("target_update", 0)
+        if episodes - last >= config.target_update_interval_episodes:
+            policy.update_target()
+            self._last["target_update"] = episodes
+
+    def _quantile_step_is_due(self) -> bool:
+        """Whether this update includes quantile regression; RMIX, Algorithm 1."""
+        config = self.config
+        if config.qr_gate == "never":
+            return False
+        if config.qr_gate == "step" and self.env_steps <= config.qr_start_step:
+            return False
+        if config.qr_gate == "winrate":
+            rate = self._success_rate
+            if rate is None or rate <= config.qr_gate_threshold:
+                return False
+        in_steps = config.qr_interval_unit == "env_steps"
+        now = self.env_steps if in_steps else self._counters[NUM_UPDATES]
+        if now - self._last.get("quantile_step", 0) < config.qr_interval:
+            return False
+        self._last["quantile_step"] = now
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One iteration and its evaluation; see TeamAlgorithm."""
+        results = super().step()
+        results["td_lambda"] = schedule_value(self.config.td_lambda, self.env_steps)
+        results[_NUM_QR_UPDATES] = self._counters[_NUM_QR_UPDATES]
+        return results
+
+    def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
+        """See TeamAlgorithm."""
+        result = super().evaluate(parallel_train_future)
+        gated = self._success_rate is None and self.config.qr_gate == "winrate"
+        if gated and log_once("rllib_risk_winrate_gate"):
+            logger.warning(
+                "qr_gate is 'winrate', but env %r reports no is_success: quantile"
+                " regression never starts. Set qr_gate: step.",
+                self.config.env,
+            )
+        return result

@@ -1,0 +1,446 @@
+"""The configuration of value-based algorithms: a composition of parts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+
+from rllib_risk.config.schema import ConfigError, Field
+from rllib_risk.core.config import TEAM_FIELDS, TeamConfig, check_schedule
+from rllib_risk.core.model import team_sizes
+from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.models.sizes import NeedsStateError
+from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
+
+# What each measure reads beside the atoms.
+_LEVEL_MEASURES = ("cvar", "var")
+_PARAMETER_MEASURES = ("wang", "cpw", "power", "mean_variance")
+
+COMPOSITION_FIELDS: dict[str, Field] = {
+    "num_atoms": Field(
+        1, "Return atoms M per action; 1 is a plain action value.", int, low=1
+    ),
+    "quantiles": Field(
+        "fixed",
+        "What the atoms are: outputs of their own at fixed fractions (QR-DQN), or one"
+        " function of the fraction, sampled anew in every update (IQN).",
+        str,
+        choices=("fixed", "sampled"),
+    ),
+    "risk_measure": Field(
+        "mean",
+        "From an action's atoms to its utility: mean, cvar, var, wang, cpw, power,"
+        " mean_variance, or your own as pkg.module:Class.",
+        str,
+        choices=("mean", *_LEVEL_MEASURES, *_PARAMETER_MEASURES),
+        import_path=True,
+    ),
+    "risk_parameter": Field(
+        None,
+        "Parameter of wang, cpw, power and mean_variance; null: -0.75, 0.71, -2, 0.1.",
+        float,
+        optional=True,
+    ),
+    "risk_kwargs": Field({}, "Arguments of your own risk measure.", dict),
+    "risk_mode": Field(
+        "static",
+        "Level of cvar and var: alpha, or predicted per agent and step.",
+        str,
+        choices=("static", "dynamic"),
+    ),
+    "alpha": Field(
+        1.0,
+        "Static level of cvar and var, a number or points [[env_steps, value], ...];"
+        " 1 keeps all atoms.",
+        (float, list),
+        low=0.0,
+        low_open=True,
+        high=1.0,
+    ),
+    "risk_levels": Field(10, "Levels K to predict from: 1/K, 2/K, ..., 1.", int, low=1),
+    "cvar_norm": Field(
+        "count",
+        "Divisor of the kept atoms: their number, or the paper's printed form, or the"
+        " released code's.",
+        str,
+        choices=("count", "eq2_raw", "code_offby1"),
+    ),
+    "cvar_mode": Field(
+        "ceil",
+        "Whole atoms only, or the last one in part.",
+        str,
+        choices=("ceil", "exact"),
+    ),
+    "risk_grad": Field(
+        "straight_through",
+        "How the level predictor learns; frozen is what the released code does.",
+        str,
+        choices=("straight_through", "frozen"),
+    ),
+    "risk_embed_dim": Field(
+        None,
+        "Size of the predictor's embedding; null: agents.",
+        int,
+        low=1,
+        optional=True,
+    ),
+    "risk_logit_scale": Field(
+        None,
+        "Factor on the predictor's logits; null: 1/sqrt(hidden_size).",
+        float,
+        low=0.0,
+        low_open=True,
+        optional=True,
+    ),
+    "risk_tie_femb": Field(
+        False, "One embedding for both sides of the predictor.", bool
+    ),
+    "risk_history_lag": Field(
+        1,
+        "Steps by which the predictor's history lags.",
+        int,
+        low=0,
+        high=1,
+        unit="steps",
+    ),
+    "risk_history_trains": Field(True, "Whether the history encoder learns.", bool),
+    "mixer": Field(
+        "none",
+        "From the agents' utilities to the team's value: none, vdn, qmix, qplex, or"
+        " your own as pkg.module:Class.",
+        str,
+        choices=("none", "vdn", "qmix", "qplex"),
+        import_path=True,
+    ),
+    "mixer_kwargs": Field({}, "Arguments of your own mixer.", dict),
+    "mixing_embed_dim": Field(32, "Width of the monotonic mixer.", int, low=1),
+    "hypernet_embed_dim": Field(
+        64, "Width of the hypernetworks of qmix and qplex.", int, low=1
+    ),
+    "qplex_heads": Field(4, "Heads of qplex's importance weights.", int, low=1),
+    "qplex_lambda_layers": Field(
+        1, "Layers of the networks behind those weights.", int, low=1, high=3
+    ),
+    "joint_critic": Field(
+        "none",
+        "An unrestricted value of the joint action, from which targets come: QTRAN's"
+        " (of the agents' features) or WQMIX's (with agents of its own).",
+        str,
+        choices=("none", "qtran", "wqmix"),
+    ),
+}
+
+LEARNING_FIELDS: dict[str, Field] = {
+    "loss": Field(
+        "td",
+        "How utilities and mixer learn: squared TD error, quantile regression on the"
+        " team's reward (independent agents), or QTRAN's consistency with the critic.",
+        str,
+        choices=("td", "quantile", "qtran"),
+    ),
+    "opt_weight": Field(1.0, "Weight of QTRAN's L_opt.", float, low=0.0),
+    "nopt_weight": Field(0.1, "Weight of QTRAN's L_nopt.", float, low=0.0),
+    "td_weighting": Field(
+        "none",
+        "Which errors weigh td_weighting_alpha instead of 1: ow, those of values above"
+        " their target (OW-QMIX; hysteresis of independent agents); cw, those of joint"
+        " actions that are not the critic's best either (CW-QMIX); likelihood, as ow,"
+        " but no less than the likelihood of the target (LH-IQN).",
+        str,
+        choices=("none", "ow", "cw", "likelihood"),
+    ),
+    "td_weighting_alpha": Field(
+        0.1,
+        "The lesser weight; a number, or points [[env_steps, value], ...].",
+        (float, list),
+        low=0.0,
+        high=1.0,
+    ),
+    "double_q": Field(True, "Online network picks the next action.", bool),
+    "td_lambda": Field(
+        0.0,
+        "TD(lambda) of the targets; a number, or points [[env_steps, value], ...].",
+        (float, list),
+        low=0.0,
+        high=1.0,
+    ),
+    "td_lambda_cut": Field(
+        "none",
+        "Where a lambda-return stops: nowhere (Peng), or at the first action that is"
+        " not greedy (Watkins).",
+        str,
+        choices=("none", "watkins"),
+    ),
+    "risk_lr": Field(
+        None,
+        "Learning rate of the risk level predictor; null: lr.",
+        float,
+        low=0.0,
+        low_open=True,
+        optional=True,
+    ),
+    "target_update_interval_episodes": Field(
+        200, "Episodes between hard target copies.", int, low=1, unit="episodes"
+    ),
+    "target_update_tau": Field(
+        None,
+        "Polyak rate per update; null: hard copies.",
+        float,
+        low=0.0,
+        low_open=True,
+        high=1.0,
+        optional=True,
+    ),
+    "qr_gate": Field(
+        "never",
+        "When RMIX's quantile-regression loss may start: once the evaluation success"
+        " rate is above a threshold, after a number of env steps, or never.",
+        str,
+        choices=("winrate", "step", "never"),
+    ),
+    "qr_gate_threshold": Field(
+        0.35, "Success rate that must be exceeded.", float, low=0.0, high=1.0
+    ),
+    "qr_start_step": Field(
+        100_000, "Env steps that must be exceeded.", int, low=0, unit="env steps"
+    ),
+    "qr_interval": Field(1000, "Least distance between QR steps.", int, low=1),
+    "qr_interval_unit": Field(
+        "env_steps",
+        "Unit of qr_interval.",
+        str,
+        choices=("env_steps", "train_steps"),
+    ),
+    "qr_lr": Field(
+        5e-5, "Learning rate of the QR loss (Adam).", float, low=0.0, low_open=True
+    ),
+    "qr_eps": Field(
+        3.125e-4, "Epsilon of the QR loss's Adam.", float, low=0.0, low_open=True
+    ),
+    "qr_loss": Field(
+        "qrdqn",
+        "QR-DQN's loss, or the released code's, under which atoms collapse.",
+        str,
+        choices=("qrdqn", "official"),
+    ),
+    "qr_fractions": Field(
+        "midpoint",
+        "Quantile fractions (2m-1)/(2M), or m/M.",
+        str,
+        choices=("midpoint", "right_edge"),
+    ),
+    "qr_kappa": Field(
+        1.0, "Huber threshold, in units of return.", float, low=0.0, low_open=True
+    ),
+    "qr_target": Field(
+        "cvar_dummy",
+        "Dummy reward of the QR target: the paper's CVaR, or the reward that CVaR"
+        " implies, for which both losses agree.",
+        str,
+        choices=("cvar_dummy", "implied_reward"),
+    ),
+    "qr_replaces_td": Field(
+        False, "Whether a QR step takes the place of the TD step.", bool
+    ),
+}
+
+EXPLORATION_FIELDS: dict[str, Field] = {
+    "exploration": Field(
+        "epsilon_greedy",
+        "epsilon_z_greedy repeats a random action for a random number of steps.",
+        str,
+        choices=("epsilon_greedy", "epsilon_z_greedy"),
+    ),
+    "epsilon_z_exponent": Field(
+        2.0,
+        "Exponent of the zeta distribution of repeats in epsilon_z_greedy.",
+        float,
+        low=1.0,
+        low_open=True,
+    ),
+    "epsilon_ladder": Field(
+        0.0,
+        "Spread of epsilon over environments as in Ape-X: the first has epsilon, the"
+        " last epsilon ** (1 + ladder); 0: all the same.",
+        float,
+        low=0.0,
+    ),
+}
+
+VALUE_FIELDS: dict[str, Field] = (
+    TEAM_FIELDS | COMPOSITION_FIELDS | LEARNING_FIELDS | EXPLORATION_FIELDS
+)
+
+
+class ValueConfig(TeamConfig):
+    """A composition of utilities, risk measure, mixer, critic, target and losses.
+
+    Named algorithms are subclasses that set :attr:`overrides`; nothing else differs, so
+    any key of :data:`VALUE_FIELDS` may be given to any of them.
+    """
+
+    declared: ClassVar[dict[str, Field]] = VALUE_FIELDS
+
+    def network_config(self) -> TeamNetworkConfig:
+        """The part of the configuration that shapes the network."""
+        names = (f.name for f in dataclasses.fields(TeamNetworkConfig))
+        return TeamNetworkConfig(**{name: getattr(self, name) for name in names})
+
+    def _check_combinations(self) -> None:
+        super()._check_combinations()
+        for key in ("td_lambda", "td_weighting_alpha", "alpha"):
+            if isinstance(getattr(self, key), list):
+                check_schedule(key, getattr(self, key), zero=key != "alpha")
+        problems = (
+            *self._risk_problems(),
+            *self._value_problems(),
+            *self._quantile_problems(),
+        )
+        for wrong, message in problems:
+            if wrong:
+                raise ConfigError(message)
+
+    def _risk_problems(self) -> tuple[tuple[bool, str], ...]:
+        measure = self.risk_measure
+        own, dynamic = ":" in measure, self.risk_mode == "dynamic"
+        return (
+            (
+                measure != "mean" and self.num_atoms == 1,
+                f"risk_measure: {measure!r} of a single atom is that atom; set"
+                " num_atoms above 1.",
+            ),
+            (
+                dynamic and measure not in _LEVEL_MEASURES,
+                f"risk_mode: 'dynamic' predicts the level of cvar or var, and"
+                f" {measure!r} has none; set risk_measure: cvar, or risk_mode: static.",
+            ),
+            (
+                dynamic and self.quantiles == "sampled",
+                "risk_mode: 'dynamic' compares fixed atoms; set quantiles: fixed, or"
+                " risk_mode: static.",
+            ),
+            (
+                self.quantiles == "sampled" and self.cvar_norm != "count",
+                f"cvar_norm: {self.cvar_norm!r} weighs fixed atoms; with quantiles:"
+                " sampled set cvar_norm: count.",
+            ),
+            (
+                self.alpha != 1.0 and (dynamic or measure not in _LEVEL_MEASURES),
+                "alpha: is the static level of cvar and var; it has no effect with"
+                f" risk_measure: {measure} and risk_mode: {self.risk_mode}.",
+            ),
+            (
+                self.risk_parameter is not None and measure not in _PARAMETER_MEASURES,
+                f"risk_parameter: belongs to {', '.join(_PARAMETER_MEASURES)};"
+                f" {measure!r} has none.",
+            ),
+            (
+                bool(self.risk_kwargs) and not own,
+                "risk_kwargs: are for a risk_measure of your own (pkg.module:Class).",
+            ),
+            (
+                self.cvar_mode == "exact" and self.cvar_norm != "count",
+                "cvar_mode: 'exact' goes with cvar_norm 'count' only.",
+            ),
+        )
+
+    def _value_problems(self) -> tuple[tuple[bool, str], ...]:
+        critic = self.joint_critic != "none"
+        weighting = self.td_weighting
+        return (
+            (
+                bool(self.mixer_kwargs) and ":" not in self.mixer,
+                "mixer_kwargs: are for a mixer of your own (pkg.module:Class).",
+            ),
+            (
+                critic and self.mixer == "none",
+                f"joint_critic: {self.joint_critic!r} teaches one value of the team,"
+                " and mixer 'none' has one per agent; choose another mixer.",
+            ),
+            (
+                critic and not self.double_q,
+                f"joint_critic: {self.joint_critic!r} is evaluated at the online"
+                " network's greedy actions; set double_q: true.",
+            ),
+            (
+                self.loss == "qtran" and self.joint_critic != "qtran",
+                "loss: 'qtran' needs joint_critic: qtran, whose state value it uses.",
+            ),
+            (
+                self.loss == "qtran" and weighting != "none",
+                "td_weighting: weighs errors of the mixed value; loss 'qtran' has none."
+                " Set td_weighting: none.",
+            ),
+            (
+                weighting == "cw" and not critic,
+                "td_weighting: 'cw' asks which joint action the critic thinks best; set"
+                " joint_critic: wqmix.",
+            ),
+            (
+                weighting == "likelihood" and self.loss != "quantile",
+                "td_weighting: 'likelihood' compares return distributions; set loss:"
+                " quantile.",
+            ),
+        )
+
+    def _quantile_problems(self) -> tuple[tuple[bool, str], ...]:
+        sampled, regresses = self.quantiles == "sampled", self.loss == "quantile"
+        gated = self.qr_gate != "never"
+        return (
+            (
+                (sampled or regresses or gated) and self.num_atoms == 1,
+                "num_atoms: must be above 1 for quantiles: sampled, loss: quantile and"
+                " the quantile-regression loss (set qr_gate: never).",
+            ),
+            (
+                regresses and self.mixer != "none",
+                "loss: 'quantile' fits the distribution of the team's reward per agent,"
+                f" and mixer {self.mixer!r} mixes numbers; set mixer: none.",
+            ),
+            (
+                regresses and self.td_lambda != 0.0,
+                "td_lambda: lambda-returns are numbers; loss 'quantile' needs"
+                " td_lambda: 0.",
+            ),
+            (
+                regresses and gated,
+                "qr_gate: loss 'quantile' is a quantile regression already; set"
+                " qr_gate: never.",
+            ),
+            (
+                sampled and (self.qr_loss, self.qr_fractions) != ("qrdqn", "midpoint"),
+                "quantiles: 'sampled' draws the fractions; leave qr_loss: qrdqn and"
+                " qr_fractions: midpoint.",
+            ),
+            (
+                self.qr_gate == "winrate" and not self.evaluation_interval,
+                "qr_gate: 'winrate' needs evaluation_interval above 0.",
+            ),
+        )
+
+    def check_env(self, env: TeamEnv) -> None:
+        """Checks that the network fits an environment, by building it.
+
+        Args:
+            env: The environment.
+
+        Raises:
+            ConfigError: If a part needs a state that the environment does not have, or
+                a part of the user's own cannot be built.
+        """
+        sizes = team_sizes(env.observation_space, env.action_space)
+        try:
+            network = TeamNetwork(sizes, self.network_config())
+            if self.quantiles == "sampled":
+                network.risk.distort(torch.zeros(1))
+        except NeedsStateError as error:
+            raise ConfigError(
+                f"{error.key}: {error.part!r} needs a global state, and env"
+                f" {self.env!r} has none. Give the environment a state() method, or set"
+                " env_config: {state: concat_obs} to use the agents' observations side"
+                " by side, or choose mixer: vdn."
+            ) from error
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"The network cannot be built: {error}") from error

@@ -1,0 +1,197 @@
+"""The policy of value-based teams: the gradient steps and the target network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from ray.rllib.policy.sample_batch import SampleBatch
+from torch import Tensor, nn
+
+from rllib_risk.core.exploration import (
+    EpsilonGreedy,
+    EpsilonZGreedy,
+    Explorer,
+    ladder,
+)
+from rllib_risk.core.losses import (
+    Batch,
+    LossConfig,
+    Pass,
+    encode,
+    quantile_loss,
+    quantile_targets,
+    team_loss,
+)
+from rllib_risk.core.policy import TeamPolicy, move_towards
+from rllib_risk.core.schedule import schedule_value
+from rllib_risk.models.team import TeamNetwork
+
+# Streams of random fractions: the two losses of one update never share one.
+_TD_STREAM, _QUANTILE_STREAM = 0, 1
+
+
+class ValuePolicy(TeamPolicy):
+    """Every value-based algorithm uses it as it is.
+
+    Attributes:
+        target_network: The network that targets come from.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        config: Mapping[str, Any],
+    ) -> None:
+        """Initializes the policy; see :class:`TeamPolicy`.
+
+        Args:
+            observation_space: The team's observation space.
+            action_space: The team's action space.
+            config: A :class:`~rllib_risk.core.value_config.ValueConfig`, or its dict.
+        """
+        super().__init__(observation_space, action_space, config)
+        self.target_network: TeamNetwork = copy.deepcopy(self.network)
+        self.target_network.requires_grad_(False)
+
+    def optimizer(self) -> list[torch.optim.Optimizer]:
+        """The TD optimizer, and where QR is on a second one over the same parameters.
+
+        Two, because the released RMIX gives quantile regression its own rate and its
+        own Adam moments. See TorchPolicyV2.
+        """
+        c = self.config
+        # The order is fixed: a checkpoint stores optimizer state by position.
+        network: TeamNetwork = self.model.network
+        predictors = {p for a in network.agents for p in a.predictor_parameters()}
+        parameters = list(network.parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p not in predictors], "lr": c["lr"]}
+        ]
+        if predictors:
+            lr = c["lr"] if c["risk_lr"] is None else c["risk_lr"]
+            own = [p for p in parameters if p in predictors]
+            groups.append({"params": own, "lr": lr})
+        td = self.make_optimizer(groups)
+        if c["qr_gate"] == "never":
+            return [td]
+        return [td, torch.optim.Adam(parameters, c["qr_lr"], eps=c["qr_eps"])]
+
+    def modules(self) -> dict[str, nn.Module]:
+        """See TeamPolicy."""
+        return {"online": self.network, "target": self.target_network}
+
+    def on_global_var_update(self, global_vars: Mapping[str, Any]) -> None:
+        """Takes the env steps so far, on which schedules depend; see RLlib."""
+        super().on_global_var_update(global_vars)
+        level = schedule_value(self.config["alpha"], self.global_timestep)
+        self.network.risk.set_level(level)
+        self.target_network.risk.set_level(level)
+
+    # Exploration
+
+    def make_explorer(self, num_envs: int) -> Explorer:
+        """See TeamPolicy."""
+        num_agents = self.network.sizes.num_agents
+        if self.config["exploration"] == "epsilon_z_greedy":
+            exponent = self.config["epsilon_z_exponent"]
+            return EpsilonZGreedy(num_envs, num_agents, exponent)
+        return EpsilonGreedy(num_envs, num_agents)
+
+    def epsilons_at(self, env_steps: int, num_envs: int) -> np.ndarray:
+        """See TeamPolicy."""
+        epsilon = self.epsilon_at(env_steps)
+        return ladder(epsilon, self.config["epsilon_ladder"], num_envs)
+
+    # Learning
+
+    def loss_config(self) -> LossConfig:
+        """The switches of the losses, with schedules at their present values."""
+        c, now = self.config, self.global_timestep
+        return LossConfig(
+            gamma=c["gamma"],
+            reward_scale=c["reward_scale"],
+            td_lambda=schedule_value(c["td_lambda"], now),
+            watkins=c["td_lambda_cut"] == "watkins",
+            loss=c["loss"],
+            opt_weight=c["opt_weight"],
+            nopt_weight=c["nopt_weight"],
+            td_weighting=c["td_weighting"],
+            td_weighting_alpha=schedule_value(c["td_weighting_alpha"], now),
+            qr_loss=c["qr_loss"],
+            qr_fractions=c["qr_fractions"],
+            qr_kappa=c["qr_kappa"],
+            qr_target=c["qr_target"],
+        )
+
+    def _encode(self, batch: Batch, stream: int) -> Pass:
+        return encode(
+            self.network,
+            self.target_network,
+            batch,
+            double_q=self.config["double_q"],
+            generator=self.generator(stream),
+        )
+
+    def td_targets_and_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of utilities, mixer and critic, and what to log of it."""
+        encoded = self._encode(batch, _TD_STREAM)
+        return team_loss(
+            self.network, self.target_network, encoded, batch, self.loss_config()
+        )
+
+    def quantile_regression_loss(self, batch: Batch) -> Tensor:
+        """RMIX's quantile-regression loss."""
+        encoded = self._encode(batch, _QUANTILE_STREAM)
+        config = self.loss_config()
+        targets = quantile_targets(
+            self.network, self.target_network, encoded, batch, config
+        )
+        return quantile_loss(self.network, encoded, batch, targets, config)
+
+    def loss(self, model: Any, dist_class: Any, train_batch: SampleBatch) -> Tensor:
+        """The TD loss; see TorchPolicyV2."""
+        return self.td_targets_and_loss(self.tensors(train_batch))[0]
+
+    def learn_on_batch(self, postprocessed_batch: SampleBatch) -> dict[str, float]:
+        """One TD step.
+
+        TorchPolicyV2's own version pads to short sequences, splits over towers and
+        keeps one gradient per parameter for all optimizers; whole episodes and two
+        optimizers over the same parameters need none of that.
+
+        Args:
+            postprocessed_batch: From :func:`rllib_risk.core.episodes.collate`.
+
+        Returns:
+            What to log.
+        """
+        loss, stats = self.td_targets_and_loss(self.tensors(postprocessed_batch))
+        norm = self._step(self._optimizers[0], loss, list(self.network.parameters()))
+        return {key: value.item() for key, value in stats.items()} | {"grad_norm": norm}
+
+    def learn_quantiles_on_batch(self, samples: SampleBatch) -> dict[str, float]:
+        """One quantile-regression step, with its own optimizer.
+
+        Args:
+            samples: From :func:`rllib_risk.core.episodes.collate`.
+
+        Returns:
+            What to log.
+        """
+        loss = self.quantile_regression_loss(self.tensors(samples))
+        norm = self._step(self._optimizers[1], loss, list(self.network.parameters()))
+        return {"qr_loss": loss.item(), "qr_grad_norm": norm}
+
+    def update_target(self, tau: float = 1.0) -> None:
+        """Moves the target network towards the online network.
+
+        Args:
+            tau: 1 copies; less is the Polyak rate.
+        """
+        move_towards(self.target_network, self.network, tau)
