@@ -66,8 +66,8 @@ def descend(optimizer, loss):
 
 # P3: 8 in the corner, -12 along row and column 0, else 0. QPLEX's best joint action is
 # its agents' own, so a fit that does not play the corner gives it no more than another
-# joint action u: with a payoff of 0 the squared errors (8 - c)^2 + c^2 of a common value
-# c are at least 2 * 4^2, over nine 3.556, and with -12 more. Below 3.5 it plays it.
+# joint action: with a payoff of 0 the squared errors (8 - c)^2 + c^2 of a common value
+# c are at least 2 * 4^2, over nine 3.556; with -12 more. Below 3.5 it plays 8.
 # Some seeds are there after 400 updates, some only after 4000.
 
 
@@ -129,8 +129,13 @@ def fit_qtran(game, seed, nopt_weight, updates):
 
 @pytest.mark.parametrize(
     ("name", "nopt_weight", "seed"),
-    [("P3", 0.1, 0), ("P3", 1.0, 1), ("P3", 1.0, 2), ("P3_star", 1.0, 0)]
-    + [("P3_star", 1.0, 1), ("P3_star", 1.0, 2)],
+    [
+        ("P3", 0.1, 0),
+        ("P3", 1.0, 1),
+        ("P3", 1.0, 2),
+        ("P3_star", 1.0, 0),
+        ("P3_star", 1.0, 1),
+    ],
 )
 def test_qtran_finds_eight(name, nopt_weight, seed):
     game = Game(name)
