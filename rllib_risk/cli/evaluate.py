@@ -63,11 +63,11 @@ def evaluate(
         Path | None,
         typer.Option("--render-out", help="Render it to this file (.gif or .png)."),
     ] = None,
-    trust_env: Annotated[
+    trust_code: Annotated[
         bool,
         typer.Option(
-            "--trust-env",
-            help="Call the environment factory that the checkpoint names.",
+            "--trust-code",
+            help="Import the environment, mixer or measure that it names.",
         ),
     ] = False,
     imports: ImportOption = None,
@@ -90,7 +90,7 @@ def evaluate(
             episodes,
             seed,
             render=render_out is not None,
-            trust_env=trust_env,
+            trust_code=trust_code,
             imports=modules,
             verbose=verbose,
         )
@@ -125,7 +125,7 @@ def run_evaluation(
     seed: int | None,
     *,
     render: bool,
-    trust_env: bool,
+    trust_code: bool,
     imports: Sequence[str],
     verbose: int,
 ) -> tuple[dict[str, Any], list[Any]]:
@@ -167,7 +167,7 @@ def run_evaluation(
         # fast as several processes for the few that an evaluation needs.
         algorithm = TeamAlgorithm.from_checkpoint(
             checkpoint,
-            trust_env=trust_env,
+            trust_code=trust_code,
             num_env_runners=0,
             evaluation_num_env_runners=0,
         )

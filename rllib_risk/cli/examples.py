@@ -15,6 +15,8 @@ app = typer.Typer(
     help="List, show and run the tuned examples of this package.",
     no_args_is_help=True,
 )
+_COMPARISONS = "compare/"
+
 NameArgument = Annotated[
     str, typer.Argument(help="Such as rmix/macn-4x7; see 'rllib example list'.")
 ]
@@ -40,7 +42,7 @@ def list_command(
     """List the examples."""
     from rich.table import Table
 
-    from rllib_risk.config.loading import examples_root, list_examples
+    from rllib_risk.config.loading import EXAMPLES, examples_root, list_examples
 
     names = [n for n in list_examples() if not filter_text or filter_text in n]
     if not names:
@@ -51,6 +53,11 @@ def list_command(
         table.add_row(name, _first_comment(examples_root() / f"{name}.yaml"))
     out.print(table)
     say("\nRun one with: rllib example run NAME")
+    if any(name.startswith(_COMPARISONS) for name in names):
+        say(
+            f"A comparison ({_COMPARISONS}...) with: rllib compare"
+            f" {EXAMPLES}/{_COMPARISONS}NAME.yaml"
+        )
 
 
 @app.command("get")
@@ -63,14 +70,16 @@ def get_command(
     """Show an example, or copy it to a file of your own."""
     from rllib_risk.config.loading import find_example
 
-    text = find_example(name).read_text(encoding="utf-8")
+    source = find_example(name)
+    text = source.read_text(encoding="utf-8")
     if target is None:
         say(text.rstrip("\n"))
         return
     if target.exists():
         raise ConfigError(f"--out: {target} exists already.")
     target.write_text(text, encoding="utf-8")
-    note(f"Wrote {target}. Run it with: rllib train file {target}")
+    command = "compare" if source.parent.name == _COMPARISONS[:-1] else "train file"
+    note(f"Wrote {target}. Run it with: rllib {command} {target}")
 
 
 @app.command("run")

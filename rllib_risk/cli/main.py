@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from rllib_risk.cli import examples, train
+from rllib_risk.cli.compare import COMPARE_HELP, compare
 from rllib_risk.cli.evaluate import EVALUATE_HELP, evaluate
 from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, say
 from rllib_risk.cli.tools import CHECK_ENV_HELP, PLOT_HELP, check_env, plot
@@ -21,6 +22,7 @@ _HELP = """Train and evaluate multi-agent reinforcement learning on RLlib.
 \b
     rllib example list                          what is there to run
     rllib train file tuned_examples/rmix/macn-4x7.yaml
+    rllib compare tuned_examples/compare/macn-4x7.yaml
     rllib evaluate CHECKPOINT                   the best one is printed at the end
     rllib check-env my_package:parallel_env     is my environment all right?
     rllib plot FOLDER ... --out curves.png
@@ -40,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(train.app, name="train")
 app.add_typer(examples.app, name="example")
+app.command("compare", help=COMPARE_HELP)(compare)
 app.command("evaluate", help=EVALUATE_HELP)(evaluate)
 app.command("check-env", help=CHECK_ENV_HELP)(check_env)
 app.command("plot", help=PLOT_HELP)(plot)

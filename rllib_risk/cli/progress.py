@@ -136,7 +136,9 @@ def format_line(
 
 
 def trial_label(trial: Trial) -> str:
-    """Returns the trial's number and what sets it apart."""
+    """Returns the trial's name, or its number and what sets it apart."""
+    if trial.custom_trial_name:
+        return f"[{trial.custom_trial_name}]"
     values = []
     for path, first in (trial.evaluated_params or {}).items():
         # PBT changes the configuration only, not the parameters a trial began with.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from rllib_risk.cli.session import prepare, ray_session, register_all
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import Domain, map_domains
-from rllib_risk.env_wrappers.registry import PETTINGZOO
 
 
 def run_experiments(
@@ -92,38 +91,12 @@ def _run(
     options: RunOptions,
     wandb: WandbOptions,
 ) -> int:
-    from ray import tune
-    from ray.tune import CheckpointConfig, ResumeConfig
-    from ray.tune.experiment import Experiment
-    from ray.tune.schedulers import FIFOScheduler
-
     from rllib_risk.cli.interrupt import Interrupt
     from rllib_risk.cli.progress import ProgressLines
     from rllib_risk.cli.tracking import WandbRuns
 
-    metric = spec.checkpoint.get("checkpoint_score_attribute") or default_metric(
-        spec.algorithm
-    )
-    order = spec.checkpoint.get("checkpoint_score_order", "max")
-    experiment: Any = Experiment(
-        spec.name,
-        spec.algorithm,
-        stop=spec.stop,
-        time_budget_s=spec.time_budget_s,
-        config=tune_config(spec, map_domains(spec.config, Domain.to_tune)),
-        resources_per_trial=spec.resources_per_trial,
-        num_samples=spec.num_samples,
-        storage_path=storage_path(spec),
-        checkpoint_config=CheckpointConfig(
-            **{
-                "checkpoint_at_end": True,
-                **spec.checkpoint,
-                "checkpoint_score_attribute": metric,
-            }
-        ),
-        max_failures=spec.max_failures,
-        restore=spec.restore,
-    )
+    folder = Path(storage_path(spec)) / spec.name
+    experiment = tune_experiment(spec, spec.name, storage_path(spec), spec.config)
     interrupt = Interrupt()
     callbacks: list[Any] = [
         ProgressLines(spec.stop, evaluates=bool(config.evaluation_interval)),
@@ -131,25 +104,111 @@ def _run(
     ]
     if wandb.project:
         callbacks.append(WandbRuns(wandb, spec.name))
-    folder = Path(storage_path(spec)) / spec.name
     say(f"{spec.name}: {_what(spec)}; results in {folder}")
+    trials = run_tune(
+        [experiment],
+        interrupt,
+        callbacks,
+        options,
+        scheduler=scheduler,
+        searcher=searcher,
+        max_concurrent_trials=spec.max_concurrent_trials,
+    )
+    _report_best(trials, *checkpoint_metric(spec), spec.imports)
+    if interrupt.requested:
+        report_interrupt(interrupt.killed, options.command)
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED if report_failures(trials) else 0
+
+
+def tune_experiment(
+    spec: ExperimentSpec,
+    name: str,
+    storage: str,
+    config: Mapping[str, Any],
+    **more: Any,
+) -> Any:
+    """Makes Tune's ``Experiment``.
+
+    Args:
+        spec: The experiment.
+        name: Name of its folder.
+        storage: Where that folder is.
+        config: Its configuration, search spaces included.
+        **more: Further arguments of ``Experiment``.
+    """
+    from ray.tune import CheckpointConfig
+    from ray.tune.experiment import Experiment
+
+    checkpoint = {
+        "checkpoint_at_end": True,
+        **spec.checkpoint,
+        "checkpoint_score_attribute": checkpoint_metric(spec)[0],
+    }
+    return Experiment(
+        name,
+        spec.algorithm,
+        stop=spec.stop,
+        time_budget_s=spec.time_budget_s,
+        config=tune_config(spec, map_domains(config, Domain.to_tune)),
+        resources_per_trial=spec.resources_per_trial,
+        num_samples=spec.num_samples,
+        storage_path=storage,
+        checkpoint_config=CheckpointConfig(**checkpoint),
+        max_failures=spec.max_failures,
+        restore=spec.restore,
+        **more,
+    )
+
+
+def checkpoint_metric(spec: ExperimentSpec) -> tuple[str, str]:
+    """Returns the result by which checkpoints are scored, and ``max`` or ``min``."""
+    metric = spec.checkpoint.get("checkpoint_score_attribute")
+    order = spec.checkpoint.get("checkpoint_score_order", "max")
+    return metric or default_metric(spec.algorithm), order
+
+
+def run_tune(
+    experiments: Sequence[Any],
+    interrupt: Any,
+    callbacks: list[Any],
+    options: RunOptions,
+    *,
+    scheduler: Any = None,
+    searcher: Any = None,
+    max_concurrent_trials: int | None = None,
+) -> list[Any]:
+    """Runs the trials of all experiments, as many at a time as there are cores for.
+
+    Args:
+        experiments: Tune's experiments. Several must share one storage.
+        interrupt: Ends the run after Ctrl-C.
+        callbacks: Tune's callbacks; ``interrupt`` is one of them.
+        options: What the command line adds.
+        scheduler: Tune scheduler; None: first in, first out.
+        searcher: Tune searcher; None: grid and random search.
+        max_concurrent_trials: Trials at the same time; None: no limit.
+
+    Returns:
+        The trials.
+    """
+    from ray import tune
+    from ray.tune import ResumeConfig
+    from ray.tune.schedulers import FIFOScheduler
+
     interrupt.listen()
     resume_type: Any = ResumeConfig.ResumeType.RESUME
     analysis = tune.run(
-        experiment,
+        list(experiments),
         scheduler=interrupt.pause_trials(scheduler or FIFOScheduler()),
         search_alg=searcher,
-        max_concurrent_trials=spec.max_concurrent_trials,
+        max_concurrent_trials=max_concurrent_trials,
         callbacks=callbacks,
         verbose=min(options.verbose, 2),
         resume_config=ResumeConfig(errored=resume_type) if options.resume else None,
         raise_on_failed_trial=False,
     )
-    _report_best(analysis.trials, metric, order, spec.imports)
-    if interrupt.requested:
-        _report_interrupt(interrupt.killed, options.command)
-        return EXIT_INTERRUPTED
-    return EXIT_FAILED if _report_failures(analysis.trials) else 0
+    return list(analysis.trials)
 
 
 def _what(spec: ExperimentSpec) -> str:
@@ -162,6 +221,30 @@ def _report_best(
     trials: Sequence[Any], metric: str, order: str, imports: Sequence[str]
 ) -> None:
     """Prints the best checkpoint and the command that evaluates it."""
+    best = best_checkpoint(trials, metric, order)
+    if best is None:
+        note("No checkpoint was saved.")
+        return
+    score, checkpoint, trial = best
+    shown = "-" if score == -math.inf else f"{score if order == 'max' else -score:.2f}"
+    say(f"Best checkpoint ({metric} {shown}): {checkpoint.path}")
+    say(f"Evaluate it with: {evaluate_command(checkpoint, trial, imports)}")
+
+
+def best_checkpoint(
+    trials: Sequence[Any], metric: str, order: str
+) -> tuple[float, Any, Any] | None:
+    """Finds the best checkpoint of some trials.
+
+    Args:
+        trials: Tune's trials.
+        metric: The result that says which is best.
+        order: ``max`` or ``min``.
+
+    Returns:
+        Its score (-inf: not evaluated yet; negated for ``min``), itself and its trial;
+        None if there is no checkpoint.
+    """
     from rllib_risk.cli.progress import flatten
 
     best: tuple[float, Any, Any] | None = None
@@ -174,23 +257,29 @@ def _report_best(
             # Of equal checkpoints the latest: it has learned longest.
             if best is None or score >= best[0]:
                 best = (score, saved.checkpoint, trial)
-    if best is None:
-        note("No checkpoint was saved.")
-        return
-    score, checkpoint, trial = best
-    shown = "-" if score == -math.inf else f"{score if order == 'max' else -score:.2f}"
-    say(f"Best checkpoint ({metric} {shown}): {checkpoint.path}")
+    return best
+
+
+def evaluate_command(checkpoint: Any, trial: Any, imports: Sequence[str]) -> str:
+    """Returns the command that evaluates a checkpoint of a trial."""
+    from rllib_risk.core.record import named_code
+
     command = f"rllib evaluate {shlex.quote(checkpoint.path)}"
     if not (Path(checkpoint.path) / "manifest.json").is_file():
         command += f" --algo {trial.trainable_name}"
-    # Its environment is code that the checkpoint names; whoever trained it trusts it.
-    if trial.config.get("env") == PETTINGZOO:
-        command += " --trust-env"
-    command += "".join(f" --import {module}" for module in imports)
-    say(f"Evaluate it with: {command}")
+    # Code that the checkpoint names; whoever trained it trusts it.
+    if any(named_code(trial.config)):
+        command += " --trust-code"
+    return command + "".join(f" --import {module}" for module in imports)
 
 
-def _report_interrupt(killed: Sequence[str], command: str) -> None:
+def report_interrupt(killed: Sequence[str], command: str) -> None:
+    """Says how to go on after Ctrl-C.
+
+    Args:
+        killed: Ids of the trials that could not save in time.
+        command: The command without ``--resume``.
+    """
     if killed:
         note(
             f"{len(killed)} trial(s) could not finish their iteration in time and go on"
@@ -199,7 +288,7 @@ def _report_interrupt(killed: Sequence[str], command: str) -> None:
     note(f"Interrupted. Continue with: {command} --resume")
 
 
-def _report_failures(trials: Sequence[Any]) -> bool:
+def report_failures(trials: Sequence[Any]) -> bool:
     """Prints the root cause of each failed trial; returns whether there was one."""
     failed = [trial for trial in trials if trial.status == trial.ERROR]
     for trial in failed:

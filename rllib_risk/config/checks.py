@@ -75,6 +75,13 @@ def check_config(
             )
         if key not in fields:
             raise document.error(unknown_key(str(key), fields, algorithm), *place)
+        if key == "evaluation_config" and isinstance(value, Mapping):
+            # What is different while evaluating: the same keys once more.
+            other_env = value.get("env", env)
+            checked[key] = check_config(
+                value, algorithm, other_env, document, place, catalog
+            )
+            continue
         inner: Mapping[str, Field] | None = None
         if key == "env_config":
             inner = catalog.env_fields(env) if env else None

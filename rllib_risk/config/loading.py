@@ -116,6 +116,11 @@ def load_experiments(path: Path, catalog: Catalog) -> list[ExperimentSpec]:
 
 def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]:
     """Checks all experiments of a document; see :func:`load_experiments`."""
+    if is_comparison(document.data):
+        raise document.error(
+            "this is a comparison, not a training file. Run it with:"
+            f" rllib compare {document.source}"
+        )
     if not isinstance(document.data, Mapping) or not document.data:
         raise document.error(
             "must map experiment names to experiments, as in"
@@ -133,6 +138,19 @@ def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]
         spec.imports = imports
         specs.append(spec)
     return specs
+
+
+def is_comparison(data: Any) -> bool:
+    """Returns whether a document is a comparison, for ``rllib compare``.
+
+    Args:
+        data: The document's values.
+    """
+    if not isinstance(data, Mapping) or "algorithms" not in data:
+        return False
+    # An experiment may have any name, this one included.
+    section = data["algorithms"]
+    return not (isinstance(section, Mapping) and {"run", "algorithm"} & set(section))
 
 
 def load_python(path: Path) -> ExperimentSpec:

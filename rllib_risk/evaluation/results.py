@@ -2,7 +2,8 @@
 
 A trial folder holds ``result.json`` (one JSON object per iteration and line) and
 ``params.json`` (the configuration). Trials of one experiment folder that differ in
-nothing but the seed form a group.
+nothing but the seed form a group. The folder of a comparison holds ``comparison.json``
+as well, which says what was planned: its groups are the labels there.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 X_DEFAULT = "num_env_steps_sampled_lifetime"
 METRIC_DEFAULT = "evaluation/return_mean"
 TIME_KEY = "time_total_s"
+CVAR_KEY = "evaluation/return_cvar_10"
+COMPARISON_FILE = "comparison.json"
 
 
 class ResultsError(ValueError):
@@ -58,6 +61,7 @@ class Run:
         y: The metric there, ``[points]``.
         seconds: Seconds since the start of training there, ``[points]``; NaN where the
             results do not say.
+        cvar: Mean of the lowest tenth of the returns there, ``[points]``; NaN likewise.
     """
 
     path: Path
@@ -65,6 +69,7 @@ class Run:
     x: FloatArray
     y: FloatArray
     seconds: FloatArray
+    cvar: FloatArray
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,16 @@ class Group:
     """Runs that differ in the seed alone.
 
     Attributes:
-        label: Name of the experiment, with the parameters that set it apart.
-        runs: The runs, ordered by folder name.
+        label: Name of the experiment, with the parameters that set it apart; in a
+            comparison the label of the algorithm.
+        runs: The runs, ordered by folder name. Empty only in a comparison, where every
+            trial of a label failed.
+        planned: How many runs a comparison planned; None outside of comparisons.
     """
 
     label: str
     runs: list[Run]
+    planned: int | None = None
 
     @property
     def count_text(self) -> str:
@@ -87,12 +96,59 @@ class Group:
         return f"{len(self.runs)} {noun}" + ("" if len(self.runs) == 1 else "s")
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison was to run, from its ``comparison.json``.
+
+    Attributes:
+        labels: Label of each trial folder, in the order of the comparison.
+        failed: Names of the trial folders whose trials failed.
+        details: Everything that decides what the trials do, for ``--resume``.
+    """
+
+    labels: dict[str, str]
+    failed: tuple[str, ...] = ()
+    details: Any = None
+
+
+def write_plan(folder: Path, plan: Plan) -> None:
+    """Writes the ``comparison.json`` of a comparison's folder."""
+    text = json.dumps(asdict(plan), indent=2, default=str)
+    # Never half a file: what is there decides whether the comparison can go on.
+    part = folder / f"{COMPARISON_FILE}.part"
+    part.write_text(f"{text}\n", encoding="utf-8")
+    part.replace(folder / COMPARISON_FILE)
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """Reads the plan of a comparison.
+
+    Args:
+        folder: A folder of trials.
+
+    Returns:
+        The plan; None if the folder is not that of a comparison.
+
+    Raises:
+        ResultsError: If ``comparison.json`` is not what this package writes.
+    """
+    file = folder / COMPARISON_FILE
+    if not file.is_file():
+        return None
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        return Plan(dict(data["labels"]), tuple(data["failed"]), data["details"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultsError(f"{file} is damaged: {error!r}") from error
+
+
 def read_groups(
     paths: Sequence[Path], metric: str = METRIC_DEFAULT, x: str = X_DEFAULT
 ) -> list[Group]:
     """Reads every trial below ``paths`` and groups them by experiment and parameters.
 
-    Trials without any result yet, or without this metric, are left out with a warning.
+    Trials without any result yet, or without this metric, are left out with a warning;
+    so are the failed trials of a comparison, which ended anywhere.
 
     Args:
         paths: Trial folders, experiment folders, or folders of experiments.
@@ -116,6 +172,11 @@ def read_groups(
     names = _experiment_names(list(experiments))
     groups = []
     for experiment, trials in sorted(experiments.items()):
+        plan = read_plan(experiment)
+        if plan is not None:
+            prefix = f"{names[experiment]}/" if len(experiments) > 1 else ""
+            groups += _planned_groups(plan, trials, prefix, metric, x)
+            continue
         by_label: dict[str, list[Run]] = defaultdict(list)
         for suffix, trial in zip(_differences(trials), trials, strict=True):
             run = _run(trial, metric, x)
@@ -125,6 +186,28 @@ def read_groups(
                 by_label[names[experiment] + suffix].append(run)
         groups += [Group(label, runs) for label, runs in sorted(by_label.items())]
     return groups
+
+
+def _planned_groups(
+    plan: Plan, trials: list[Trial], prefix: str, metric: str, x: str
+) -> list[Group]:
+    """The groups of a comparison: one for each label, in its order."""
+    counts = Counter(plan.labels.values())
+    by_label: dict[str, list[Run]] = {label: [] for label in counts}
+    for trial in trials:
+        name = trial.path.name
+        run = _run(trial, metric, x)
+        if name not in plan.labels:
+            raise ResultsError(f"{trial.path} is not a trial of the comparison")
+        if name in plan.failed:
+            logger.warning("%s failed and is left out", trial.path)
+        elif run is None:
+            logger.warning("%s has no %s and is left out", trial.path, metric)
+        else:
+            by_label[plan.labels[name]].append(run)
+    return [
+        Group(prefix + label, runs, counts[label]) for label, runs in by_label.items()
+    ]
 
 
 def _trial_folders(paths: Sequence[Path]) -> list[Path]:
@@ -203,7 +286,7 @@ def _number(row: dict[str, Any], key: str) -> bool:
 
 def _run(trial: Trial, metric: str, x: str) -> Run | None:
     """The metric of one trial, or None where it has no finite value."""
-    points: list[tuple[float, float, float]] = []
+    points: list[tuple[float, ...]] = []
     for row in trial.rows:
         if not (_number(row, metric) and _number(row, x)):
             continue
@@ -211,12 +294,12 @@ def _run(trial: Trial, metric: str, x: str) -> Run | None:
         # are the ones that the final policy comes from.
         while points and points[-1][0] >= row[x]:
             points.pop()
-        seconds = row[TIME_KEY] if _number(row, TIME_KEY) else math.nan
-        points.append((row[x], row[metric], seconds))
+        also = [row[k] if _number(row, k) else math.nan for k in (TIME_KEY, CVAR_KEY)]
+        points.append((row[x], row[metric], *also))
     if not points:
         return None
-    xs, ys, seconds_at = np.array(points, dtype=np.float64).T
-    return Run(trial.path, trial.params.get("seed"), xs, ys, seconds_at)
+    columns = np.array(points, dtype=np.float64).T  # [4, points]
+    return Run(trial.path, trial.params.get("seed"), *columns)
 
 
 def _differences(trials: list[Trial]) -> list[str]:

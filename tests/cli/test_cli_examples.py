@@ -8,7 +8,14 @@ from rllib_risk.cli.catalog import RLlibCatalog
 from rllib_risk.cli.main import run
 from rllib_risk.cli.preflight import preflight
 from rllib_risk.cli.session import register_all
-from rllib_risk.config.loading import examples_root, list_examples, load_experiments
+from rllib_risk.config.comparison import parse_comparison
+from rllib_risk.config.loading import (
+    examples_root,
+    is_comparison,
+    list_examples,
+    parse_document,
+)
+from rllib_risk.config.yaml_reader import read_yaml
 
 
 def test_examples_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,14 +25,39 @@ def test_examples_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "rmix/macn-4x7" in names
     assert all(name in printed for name in names)
     assert run(["example", "list", "--filter", "rmix/"]) == 0
-    assert "vdn/" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "vdn/" not in printed and "rllib compare" not in printed
+
+
+def test_comparisons_are_listed_with_their_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["example", "list", "--filter", "compare/"]) == 0
+    printed = capsys.readouterr().out
+    assert "compare/macn-4x7" in printed
+    assert "rllib compare tuned_examples/compare/NAME.yaml" in printed
+    # Each in the folder that says so, and nothing else there.
+    for name in list_examples():
+        data = read_yaml(examples_root() / f"{name}.yaml").data
+        assert is_comparison(data) == name.startswith("compare/"), name
+    assert run(["example", "run", "compare/macn-4x7"]) == 2
+    assert "Run it with: rllib compare " in capsys.readouterr().err
+    target = tmp_path / "mine.yaml"
+    assert run(["example", "get", "compare/macn-4x7", "--out", str(target)]) == 0
+    printed = "".join(capsys.readouterr().err.split())
+    assert f"Runitwith:rllibcompare{target}" in printed
 
 
 @pytest.mark.parametrize("name", list_examples())
 def test_every_example_is_correct_and_explained(name: str) -> None:
     register_all()
     file = examples_root() / f"{name}.yaml"
-    for spec in load_experiments(file, RLlibCatalog()):
+    document, catalog = read_yaml(file), RLlibCatalog()
+    if is_comparison(document.data):
+        specs = list(parse_comparison(document, catalog).specs)
+    else:
+        specs = parse_document(document, catalog)
+    for spec in specs:
         preflight(spec)
         assert spec.stop
     assert file.read_text().startswith("#")

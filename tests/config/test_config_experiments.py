@@ -37,6 +37,7 @@ class FakeCatalog:
             "env": Field(None, "", str),
             "env_config": Field({}, "", dict),
             "model": Field({}, "", dict),
+            "evaluation_config": Field({}, "", dict),
         }
 
     def unused_keys(self, name: str) -> Mapping[str, str]:
@@ -177,6 +178,17 @@ def test_free_env_configs_may_hold_search_spaces() -> None:
         "  config: {env_config: {deep: {x: {uniform: [0, 1]}}}}\n"
     )
     assert spec.config["env_config"]["deep"]["x"] == Domain("uniform", (0, 1))
+
+
+def test_evaluation_config_is_checked_like_config() -> None:
+    text = "x: {run: ALGO, env: known, config: {evaluation_config: %s}}"
+    spec = load(text % "{env_config: {noise: 0}, lr: 1}")
+    assert spec.config["evaluation_config"] == {"env_config": {"noise": 0.0}, "lr": 1.0}
+    with pytest.raises(ConfigError, match=r"unknown key 'nois' of env_config"):
+        load(text % "{env_config: {nois: 0}}")
+    # Another environment has other arguments.
+    free = load(text % "{env: free, env_config: {anything: 1}}")
+    assert free.config["evaluation_config"]["env_config"] == {"anything": 1}
 
 
 def test_errors_found_later_are_located() -> None:

@@ -2,17 +2,12 @@
 
 import csv
 import io
-import math
 
 import pytest
 from rich.console import Console
 from test_results import write_trial
 
-from rllib_risk.evaluation.plots import (
-    plot_results,
-    run_plot_command,
-    summarise_results,
-)
+from rllib_risk.evaluation.plots import plot_results, run_plot_command
 from rllib_risk.evaluation.results import ResultsError
 
 
@@ -62,26 +57,6 @@ def test_other_suffixes_are_refused_before_anything_is_written(results):
     assert not (results / "curves.csv").exists()
 
 
-def test_summary_counts_the_runs_that_reached_the_threshold(results):
-    qmix, rmix = summarise_results([results], threshold=-7.0)
-    assert (qmix.label, qmix.num_runs, qmix.num_reached) == ("qmix", 1, 0)
-    assert all(math.isnan(v) for v in (*qmix.x_to_threshold, *qmix.seconds))
-    assert qmix.final == (-100.0, -100.0, -100.0)
-    assert (rmix.num_runs, rmix.num_reached) == (3, 2)
-    # Reached at 20 and 40: mean 30, standard deviation sqrt((10^2 + 10^2) / 1).
-    assert rmix.x_to_threshold == pytest.approx((30.0, math.sqrt(200.0), 20.0, 40.0))
-    assert rmix.seconds == pytest.approx((0.3, math.sqrt(200.0) / 100))
-    assert rmix.final[0] == pytest.approx(-44 / 3)
-
-
-def test_summary_without_threshold_takes_whole_runs(results):
-    _, rmix = summarise_results([results])
-    assert rmix.num_reached is None
-    assert math.isnan(rmix.x_to_threshold[0])
-    # The runs end after 0.2, 0.4 and 0.4 seconds.
-    assert rmix.seconds[0] == pytest.approx(1.0 / 3.0)
-
-
 def test_the_command_prints_a_table_and_writes_three_files(results):
     console = Console(file=io.StringIO(), width=200)
     files = run_plot_command([results], results / "curves.png", console, threshold=-7.0)
@@ -93,7 +68,8 @@ def test_the_command_prints_a_table_and_writes_three_files(results):
         assert "2 of 3" in text
         assert "30 ± 14" in text
         assert "-14.67 [-30, -7]" in text
-    assert markdown.splitlines()[2].startswith("| qmix | 0 of 1 | – | – | – |")
+    line = "| qmix | 1 | -100 [-100, -100] | -100 | 0 of 1 | – | – | – |"
+    assert markdown.splitlines()[2] == line
 
 
 def test_the_command_without_threshold(results):

@@ -5,21 +5,27 @@ import logging
 
 import pytest
 
-from rllib_risk.evaluation.results import ResultsError, read_groups
+from rllib_risk.evaluation.results import (
+    Plan,
+    ResultsError,
+    read_groups,
+    read_plan,
+    write_plan,
+)
 
 
 def write_trial(folder, points, params=None, metric="return_mean"):
-    """Writes a trial of (env steps, value) points, as Tune does."""
+    """Writes a trial of (env steps, value[, CVaR]) points, as Tune does."""
     folder.mkdir(parents=True)
     (folder / "params.json").write_text(json.dumps(params or {}))
     lines = [
         {
             "num_env_steps_sampled_lifetime": steps,
             "time_total_s": steps / 100,
-            "evaluation": {metric: value},
+            "evaluation": {metric: value, **({"return_cvar_10": cvar} if cvar else {})},
             "config": {"gamma": 0.99},
         }
-        for steps, value in points
+        for steps, value, cvar in ((*point, None)[:3] for point in points)
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "result.json").write_text(text)
@@ -121,3 +127,41 @@ def test_folders_without_results_are_named(tmp_path):
     write_trial(tmp_path / "a" / "t0", [])
     with pytest.raises(ResultsError, match="still empty"):
         read_groups([tmp_path / "a"])
+
+
+def test_the_groups_of_a_comparison_are_its_labels(tmp_path, caplog):
+    labels = {"RMIX_seed_1": "RMIX", "RMIX_seed_0": "RMIX", "QMIX_seed_0": "QMIX"}
+    for name in labels:
+        # The labels differ in more than the seed; that is not what names them.
+        params = {"seed": int(name[-1]), "mixer": name}
+        write_trial(tmp_path / "c" / name, [(10, 1.0, 0.5)], params)
+    write_plan(tmp_path / "c", Plan(labels, ("QMIX_seed_0",)))
+    with caplog.at_level(logging.WARNING):
+        rmix, qmix = read_groups([tmp_path / "c"])
+    assert (rmix.label, rmix.count_text, rmix.planned) == ("RMIX", "2 seeds", 2)
+    assert rmix.runs[0].cvar.tolist() == [0.5]
+    assert (qmix.label, qmix.runs, qmix.planned) == ("QMIX", [], 1)
+    assert "QMIX_seed_0 failed and is left out" in caplog.text
+    write_trial(tmp_path / "old" / "t0", [(10, 1.0)])
+    names = [group.label for group in read_groups([tmp_path])]
+    assert names == ["c/RMIX", "c/QMIX", "old"]
+
+
+def test_the_folder_of_a_comparison_holds_its_trials_only(tmp_path):
+    write_trial(tmp_path / "RMIX_seed_0", [(10, 1.0)])
+    write_plan(tmp_path, Plan({"RMIX_seed_1": "RMIX"}))
+    with pytest.raises(ResultsError, match="RMIX_seed_0 is not a trial of the compari"):
+        read_groups([tmp_path])
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path):
+    assert read_plan(tmp_path) is None
+    plan = Plan({"b_seed_0": "b", "a_seed_0": "a"}, ("b_seed_0",), {"a": {"lr": 0.1}})
+    write_plan(tmp_path, plan)
+    again = read_plan(tmp_path)
+    assert again == plan
+    assert list(again.labels) == ["b_seed_0", "a_seed_0"]
+    for text in ("[]", "{", "{}"):
+        (tmp_path / "comparison.json").write_text(text)
+        with pytest.raises(ResultsError, match=r"comparison.json is damaged"):
+            read_plan(tmp_path)

@@ -1,0 +1,303 @@
+"""Comparisons: several algorithms on one env, with the same seeds.
+
+A file of ``rllib compare`` says once what all algorithms share::
+
+    env: macn
+    stop: {num_env_steps_sampled_lifetime: 100_000}
+    seeds: [0, 1, 2, 3, 4]
+    threshold: -7.0
+    config: {gamma: 0.97, mixer: qmix}
+    algorithms:
+      QMIX:                            # a label that is an algorithm's name
+      RMIX-static: {run: RMIX, config: {risk_mode: static}}
+      COMA: {without: [mixer]}
+
+Each label becomes one :class:`ExperimentSpec`, checked as a training file is, with
+errors at the line where the key was written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rllib_risk.config.checks import Catalog, check_key, unknown_key
+from rllib_risk.config.experiments import (
+    EXPERIMENT_FIELDS,
+    ExperimentSpec,
+    parse_experiment,
+)
+from rllib_risk.config.loading import import_modules, is_comparison
+from rllib_risk.config.schema import ConfigError, Field, suggest
+from rllib_risk.config.search_space import walk_domains
+from rllib_risk.config.yaml_reader import Document, KeyPath
+
+DEFAULT_SEEDS = (0, 1, 2, 3, 4)
+
+_EXPERIMENT_KEYS = (
+    "checkpoint_config",
+    "max_concurrent_trials",
+    "max_failures",
+    "resources_per_trial",
+    "imports",
+)
+COMPARISON_FIELDS: dict[str, Field] = {
+    "env": Field(None, "Name of the environment.", str),
+    "stop": Field({}, "Result: value at which a trial stops.", dict),
+    "seeds": Field(list(DEFAULT_SEEDS), "Seeds of every algorithm.", list),
+    "threshold": Field(
+        None, "Return whose env steps the table tells.", float, optional=True
+    ),
+    "config": Field({}, "Configuration that all share.", dict, optional=True),
+    "algorithms": Field({}, "Label: `run`, `config` and `without` of it.", dict),
+    **{key: EXPERIMENT_FIELDS[key] for key in _EXPERIMENT_KEYS},
+}
+ALGORITHM_FIELDS: dict[str, Field] = {
+    "run": Field(None, "Name of the algorithm; the label itself if left out.", str),
+    "config": Field({}, "Its own keys, which win over shared ones.", dict),
+    "without": Field([], "Shared keys that it does not take.", list),
+}
+_ELSEWHERE: dict[str, str] = {
+    "num_samples": "write `seeds: [0, 1, 2]`.",
+    "seed": "write `seeds: [0, 1, 2]`.",
+    "run": "write the names under `algorithms`.",
+}
+# What would make the trials of an algorithm differ from the others' in more than the
+# algorithm.
+_ONE_FOR_ALL: dict[str, str] = {
+    "seed": "all algorithms have the same seeds: write them under 'seeds'",
+    "env": "all algorithms have the same env: write it under 'env'",
+}
+_RANGE = re.compile(r"(\d+)-(\d+)")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison, checked.
+
+    Attributes:
+        specs: One experiment per algorithm, named by its label; the seed is left out.
+        seeds: The seeds of each.
+        threshold: Return whose env steps the table tells; None: none.
+    """
+
+    specs: tuple[ExperimentSpec, ...]
+    seeds: tuple[int, ...]
+    threshold: float | None = None
+
+    def select(self, labels: Sequence[str]) -> Comparison:
+        """Returns the comparison of some of its algorithms, in its own order.
+
+        Raises:
+            ConfigError: If a label does not exist, with the closest one.
+        """
+        known = [spec.name for spec in self.specs]
+        for label in labels:
+            if label not in known:
+                raise ConfigError(
+                    f"--algo: the file has no algorithm '{label}'."
+                    f"{suggest(label, known)} It has: {', '.join(known)}."
+                )
+        return replace(self, specs=tuple(s for s in self.specs if s.name in labels))
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Reads seeds from a command line: ``0-4``, ``0,3`` or ``0-2,7``.
+
+    Raises:
+        ConfigError: If it is written in another way.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        if match and int(match[1]) <= int(match[2]):
+            seeds += range(int(match[1]), int(match[2]) + 1)
+        elif part.strip().isdecimal():
+            seeds.append(int(part))
+        else:
+            raise ConfigError(f"--seeds: write '0-4' or '0,1,2', not '{text}'.")
+    return seeds
+
+
+def parse_comparison(document: Document, catalog: Catalog) -> Comparison:
+    """Checks a comparison.
+
+    Args:
+        document: The file as it was read.
+        catalog: What exists.
+
+    Returns:
+        The comparison, with a checked experiment for each label.
+
+    Raises:
+        ConfigError: With place and suggestion, for the first thing that is wrong.
+    """
+    data = _check_keys(document)
+    seeds = _check_seeds(data.get("seeds", list(DEFAULT_SEEDS)), document)
+    imports: tuple[str, ...] = ()
+    try:
+        imports = import_modules(data.get("imports"))
+    except ConfigError as error:
+        raise document.error(str(error), "imports") from error
+    if not data["algorithms"]:
+        raise document.error("algorithms: name at least one.", "algorithms")
+    specs = []
+    for label, own in data["algorithms"].items():
+        try:
+            spec = _parse_algorithm(str(label), own, data, document, catalog)
+        except ConfigError as error:
+            raise ConfigError(f"{error} (In '{label}'.)") from error
+        spec.imports = imports
+        specs.append(spec)
+    return Comparison(tuple(specs), seeds, data.get("threshold"))
+
+
+def _check_keys(document: Document) -> dict[str, Any]:
+    """Checks the keys of the file itself."""
+    data = document.data
+    if not is_comparison(data):
+        if isinstance(data, Mapping) and any(
+            isinstance(value, Mapping) and ("run" in value or "algorithm" in value)
+            for value in data.values()
+        ):
+            raise document.error(
+                "this is a training file, not a comparison. Run it with:"
+                f" rllib train file {document.source}"
+            )
+        raise document.error("'algorithms' is missing: which are to be compared?")
+    checked: dict[str, Any] = {}
+    for key, value in data.items():
+        if key in _ELSEWHERE:
+            raise document.error(f"unknown key '{key}': {_ELSEWHERE[key]}", str(key))
+        if key not in COMPARISON_FIELDS:
+            raise document.error(
+                f"unknown key '{key}' of a comparison."
+                f"{suggest(str(key), COMPARISON_FIELDS)}"
+                " (Keys of the algorithms go under 'config'.)",
+                str(key),
+            )
+        field = COMPARISON_FIELDS[key]
+        checked[key] = check_key(str(key), value, field, document, (str(key),))
+    checked["config"] = checked.get("config") or {}
+    for key, why in (("env", "where"), ("stop", "when does a trial end")):
+        if not checked.get(key):
+            raise document.error(f"'{key}' is missing: {why}?")
+    return checked
+
+
+def _check_seeds(seeds: list[Any], document: Document) -> tuple[int, ...]:
+    if not seeds:
+        raise document.error("seeds: give at least one.", "seeds")
+    for index, seed in enumerate(seeds):
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise document.error(
+                f"seeds: must be whole numbers of at least 0, not {seed!r}.",
+                "seeds",
+                index,
+            )
+        if seed in seeds[:index]:
+            raise document.error(f"seeds: {seed} is given twice.", "seeds", index)
+    return tuple(seeds)
+
+
+def _parse_algorithm(
+    label: str,
+    own: Any,
+    data: Mapping[str, Any],
+    document: Document,
+    catalog: Catalog,
+) -> ExperimentSpec:
+    """Makes one experiment of what is shared and what an algorithm has of its own."""
+    place: KeyPath = ("algorithms", label)
+    own = _check_own(label, own, data["config"], document)
+    algorithm = own.get("run", label)
+    try:
+        catalog.check_algorithm(algorithm)
+    except ConfigError as error:
+        raise document.error(str(error), *place, "run") from error
+    replaced = {*own["config"], *own["without"]}
+    shared = {k: v for k, v in data["config"].items() if k not in replaced}
+    _check_shared(algorithm, shared, document, catalog)
+    keys = ("env", "stop", *_EXPERIMENT_KEYS)
+    section = {key: data[key] for key in keys if key in data}
+    section |= {"run": algorithm, "config": {**shared, **own["config"]}}
+    # Every key at the line where it was written: its own or the shared one.
+    written = document.lines.items()
+    lines: dict[KeyPath, int] = {
+        (label, *path): line
+        for path, line in written
+        if path[0] != "algorithms" and path[:2] not in {("config", k) for k in replaced}
+    }
+    lines |= {(label, *path[2:]): line for path, line in written if path[:2] == place}
+    view = Document({label: section}, document.source, lines)
+    spec = parse_experiment(label, section, view, catalog, (label,))
+    for names, domain in walk_domains(spec.config):
+        raise view.error(
+            f"{'.'.join(names)}: a comparison has one setting per label, not a"
+            f" {domain.kind}: give each value a label of its own.",
+            *(label, "config", *names),
+        )
+    return spec
+
+
+def _check_own(
+    label: str, own: Any, shared: Mapping[str, Any], document: Document
+) -> dict[str, Any]:
+    """Checks the section of a label; returns it with all of its keys but ``run``."""
+    place: KeyPath = ("algorithms", label)
+    own = {} if own is None else own  # "QMIX:" with nothing behind it
+    if not isinstance(own, Mapping):
+        raise document.error(
+            f"{label}: must be a mapping with run, config and without, or empty, not"
+            f" {own!r}.",
+            *place,
+        )
+    checked: dict[str, Any] = {"config": {}, "without": []}
+    for key, value in own.items():
+        inside = (*place, str(key))
+        if key not in ALGORITHM_FIELDS:
+            raise document.error(
+                f"unknown key '{key}' of {label}.{suggest(str(key), ALGORITHM_FIELDS)}"
+                " (Its own keys go under 'config'.)",
+                *inside,
+            )
+        field = ALGORITHM_FIELDS[key]
+        checked[key] = check_key(str(key), value, field, document, inside)
+    for section, start in ((shared, ()), (checked["config"], place)):
+        for key, why in _ONE_FOR_ALL.items():
+            if key in section:
+                raise document.error(f"{key}: {why}.", *start, "config", key)
+    if "env_config" in checked["config"]:
+        raise document.error(
+            "env_config: all algorithms have the same env: write it under the shared"
+            " 'config'.",
+            *(*place, "config", "env_config"),
+        )
+    for index, key in enumerate(checked["without"]):
+        if key not in shared:
+            raise document.error(
+                f"without: '{key}' is no shared key.{suggest(str(key), shared)}",
+                *(*place, "without", index),
+            )
+        if key in checked["config"]:
+            raise document.error(
+                f"without: '{key}' is under the 'config' of {label} as well.",
+                *(*place, "without", index),
+            )
+    return checked
+
+
+def _check_shared(
+    algorithm: str, shared: Mapping[str, Any], document: Document, catalog: Catalog
+) -> None:
+    """Refuses shared keys that the algorithm lacks, and says how to leave them out."""
+    fields = catalog.algorithm_fields(algorithm)
+    for key in shared:
+        if key not in fields and key not in catalog.unused_keys(algorithm):
+            raise document.error(
+                f"{unknown_key(str(key), fields, algorithm)} It is shared; what an"
+                f" algorithm does not take is left out with 'without: [{key}]'.",
+                *("config", str(key)),
+            )

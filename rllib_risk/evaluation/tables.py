@@ -1,0 +1,232 @@
+"""Summary tables of several runs: on screen, as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rllib_risk.evaluation.results import (
+    METRIC_DEFAULT,
+    X_DEFAULT,
+    Group,
+    read_groups,
+)
+from rllib_risk.evaluation.statistics import bootstrap_ci, iqm
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+AXIS_NAMES = {
+    "num_env_steps_sampled_lifetime": "environment steps",
+    "num_episodes_lifetime": "episodes",
+    "num_updates_lifetime": "updates",
+    "time_total_s": "wall-clock seconds",
+    "training_iteration": "iterations",
+    "evaluation/return_mean": "greedy return (mean of an evaluation)",
+    "evaluation/return_cvar_10": "greedy return (mean of the lowest 10 %)",
+    "evaluation/success_rate": "greedy success rate",
+    "env_runners/episode_return_mean": "return while exploring (mean)",
+}
+_NAN = math.nan
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One line of the summary table. A number that does not exist is NaN.
+
+    Attributes:
+        label: Name of the group.
+        num_runs: Number of runs (seeds) that the line rests on.
+        planned: How many runs a comparison planned; None outside of comparisons.
+        final: IQM of the last values of all runs, lower and upper end of its 95 %
+            interval.
+        cvar: Mean over runs of the CVaR 10 % of the returns of the last evaluation.
+        best: The best value of any evaluation of any run.
+        num_reached: How many runs reached the threshold; None without threshold.
+        x_to_threshold: Where they reached it (environment steps by default): mean,
+            standard deviation (n - 1), minimum, maximum.
+        seconds: Seconds of training until then (without threshold: of the whole run):
+            mean and standard deviation.
+    """
+
+    label: str
+    num_runs: int
+    planned: int | None
+    final: tuple[float, float, float]
+    cvar: float
+    best: float
+    num_reached: int | None
+    x_to_threshold: tuple[float, float, float, float]
+    seconds: tuple[float, float]
+
+
+def summarise_results(
+    paths: Sequence[Path],
+    metric: str = METRIC_DEFAULT,
+    threshold: float | None = None,
+    x: str = X_DEFAULT,
+) -> list[SummaryRow]:
+    """Says for each group how many runs reached ``metric >= threshold``, and when.
+
+    Args:
+        paths: Trial folders, experiment folders, or folders of experiments.
+        metric: Result key that is compared with the threshold.
+        threshold: The value to reach; None gives the final values alone.
+        x: Result key of the axis on which "when" is told.
+
+    Raises:
+        ResultsError: If there are no results, or no such metric.
+    """
+    return [summarise(group, threshold) for group in read_groups(paths, metric, x)]
+
+
+def summarise(group: Group, threshold: float | None) -> SummaryRow:
+    """Summarises one group; see :func:`summarise_results`."""
+    if threshold is None:
+        hits = [(run, len(run.y) - 1) for run in group.runs]
+    else:
+        passed = [(run, np.flatnonzero(run.y >= threshold)) for run in group.runs]
+        hits = [(run, int(points[0])) for run, points in passed if points.size]
+    at = [float(run.x[point]) for run, point in hits]
+    seconds = [float(run.seconds[point]) for run, point in hits]
+    last = [float(run.y[-1]) for run in group.runs]
+    reached = bool(at) and threshold is not None
+    return SummaryRow(
+        label=group.label,
+        num_runs=len(group.runs),
+        planned=group.planned,
+        final=(iqm(last), *bootstrap_ci(last)) if last else (_NAN,) * 3,
+        cvar=_mean_std([float(run.cvar[-1]) for run in group.runs])[0],
+        best=max((float(run.y.max()) for run in group.runs), default=_NAN),
+        num_reached=None if threshold is None else len(hits),
+        x_to_threshold=(*_mean_std(at), min(at), max(at)) if reached else (_NAN,) * 4,
+        seconds=_mean_std(seconds),
+    )
+
+
+def _mean_std(values: list[float]) -> tuple[float, float]:
+    """Mean and standard deviation (n - 1); NaN where there are too few values."""
+    mean = float(np.mean(values)) if values else _NAN
+    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else _NAN
+
+
+def print_table(
+    rows: list[SummaryRow],
+    markdown: Path,
+    console: Console,
+    metric: str,
+    x: str,
+    title: str | None,
+    threshold: float | None,
+) -> None:
+    """Prints the table and writes it as Markdown.
+
+    Args:
+        rows: Its lines.
+        markdown: The file to write.
+        console: Where to print.
+        metric: Result key that the lines are about.
+        x: Result key of the axis on which "when" is told.
+        title: Title on screen.
+        threshold: The value to reach, if there is one.
+    """
+    from rich.table import Table
+
+    header, cells, note = _cells(rows, metric, x, threshold)
+    # Without lines between columns most tables fit into 80 characters.
+    table = Table(title=title, box=None, pad_edge=False, title_justify="left")
+    for name in header:
+        first = name == header[0]
+        table.add_column(name, justify="left" if first else "right", no_wrap=first)
+    for line in cells:
+        table.add_row(*line)
+    console.print(table)
+    console.print(note, highlight=False, soft_wrap=True)
+    markdown.write_text(f"{_markdown(header, cells)}\n{note}\n", encoding="utf-8")
+
+
+def _cells(
+    rows: list[SummaryRow], metric: str, x: str, threshold: float | None
+) -> tuple[list[str], list[list[str]], str]:
+    """Header and cells of the table, and a sentence that explains them."""
+    axis = AXIS_NAMES.get(x, x)
+    compared = all(row.planned is not None for row in rows)
+    header = ["algorithm", "seeds"] if compared else ["group", "runs"]
+    header.append("final: IQM [95 % CI]")
+    note = f"Final: the last {metric} of each run."
+    # RLlib's own algorithms report no CVaR.
+    with_cvar = any(not math.isnan(row.cvar) for row in rows)
+    if with_cvar:
+        header.append("CVaR 10 %")
+        note += " CVaR 10 %: of the last evaluation's returns, mean over runs."
+    header.append("best")
+    note += " Best: of all evaluations of all runs."
+    if threshold is None:
+        note += " Seconds: of training, mean ± std."
+    else:
+        header += ["reached", axis.replace("environment", "env"), "min – max"]
+        note += (
+            f" Reached: runs that had {threshold:g} or more in an evaluation; {axis}"
+            " and seconds of these runs until then: mean ± std."
+        )
+    header.append("seconds")
+    cells = []
+    for row in rows:
+        of = "" if row.planned in (None, row.num_runs) else f" of {row.planned}"
+        line = [row.label, f"{row.num_runs}{of}"]
+        center, low, high = (f"{value:.4g}" for value in row.final)
+        line.append(f"{center} [{low}, {high}]" if row.num_runs else "–")
+        line += [_number(row.cvar)] * with_cvar + [_number(row.best)]
+        if row.num_reached is not None:
+            mean, std, lowest, highest = row.x_to_threshold
+            line.append(f"{row.num_reached} of {row.num_runs}" if row.num_runs else "–")
+            line.append(_plus_minus(mean, std))
+            line.append("–" if math.isnan(mean) else f"{lowest:,.0f} – {highest:,.0f}")
+        cells.append([*line, _plus_minus(*row.seconds)])
+    return header, cells, note
+
+
+def _number(value: float) -> str:
+    """Four digits, or a dash for what does not exist."""
+    return "–" if math.isnan(value) else f"{value:.4g}"
+
+
+def _plus_minus(mean: float, std: float) -> str:
+    """``12,300 ± 400``, with a dash for what does not exist."""
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:,.0f}" + ("" if math.isnan(std) else f" ± {std:,.0f}")
+
+
+def _markdown(header: list[str], cells: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *cells]
+    # A bar inside a cell would start a new one.
+    rows = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+_PARTS = {
+    "final": ("final_iqm", "final_ci95_low", "final_ci95_high"),
+    "x_to_threshold": ("x_mean", "x_std", "x_min", "x_max"),
+    "seconds": ("seconds_mean", "seconds_std"),
+}
+
+
+def write_csv(rows: list[SummaryRow], file: Path) -> None:
+    """Writes the numbers of a table in full; what does not exist is left empty."""
+    names = [part for f in fields(SummaryRow) for part in _PARTS.get(f.name, (f.name,))]
+    with file.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(names)
+        for row in rows:
+            values: list[Any] = []
+            for value in asdict(row).values():
+                values += value if isinstance(value, tuple) else [value]
+            writer.writerow(["" if v is None or v != v else v for v in values])

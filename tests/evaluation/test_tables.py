@@ -1,0 +1,125 @@
+"""Summary tables: numbers worked by hand, and the files of a comparison."""
+
+import csv
+import io
+import math
+
+import pytest
+from rich.console import Console
+from test_results import write_trial
+
+from rllib_risk.evaluation.plots import write_comparison
+from rllib_risk.evaluation.results import Plan, ResultsError, write_plan
+from rllib_risk.evaluation.tables import summarise_results
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Three seeds of ``rmix``, two of them solved (-7), and one run of ``qmix``."""
+    write_trial(tmp_path / "rmix" / "t0", [(10, -50.0), (20, -7.0)], {"seed": 0})
+    write_trial(
+        tmp_path / "rmix" / "t1",
+        [(10, -60.0), (20, -9.0), (30, -8.0), (40, -7.0)],
+        {"seed": 1},
+    )
+    write_trial(tmp_path / "rmix" / "t2", [(10, -90.0), (40, -30.0)], {"seed": 2})
+    write_trial(tmp_path / "qmix" / "t0", [(10, -200.0), (40, -100.0)], {"seed": 0})
+    return tmp_path
+
+
+@pytest.fixture
+def comparison(tmp_path):
+    """Five seeds of ``RMIX``, one of them failed; ``COMA`` failed in both seeds.
+
+    The seeds of ``RMIX`` end at 8, 4, 2 and 6, with CVaR 1, 2, 3 and 6.
+    """
+    points = [
+        [(100, 9.0, 0.0), (200, 8.0, 1.0)],
+        [(100, 0.0, 0.0), (200, 4.0, 2.0)],
+        [(100, 1.0, 0.0), (200, 2.0, 3.0)],
+        [(100, 5.0, 4.0), (200, 6.0, 6.0)],
+        [(100, 99.0, 99.0)],
+    ]
+    for seed, curve in enumerate(points):
+        write_trial(tmp_path / f"RMIX_seed_{seed}", curve, {"seed": seed})
+    labels = {
+        f"{a}_seed_{s}": a for a, n in (("RMIX", 5), ("COMA", 2)) for s in range(n)
+    }
+    failed = ("RMIX_seed_4", "COMA_seed_0", "COMA_seed_1")
+    write_plan(tmp_path, Plan(labels, failed))
+    return tmp_path
+
+
+def test_summary_counts_the_runs_that_reached_the_threshold(results):
+    qmix, rmix = summarise_results([results], threshold=-7.0)
+    assert (qmix.label, qmix.num_runs, qmix.num_reached) == ("qmix", 1, 0)
+    assert all(math.isnan(v) for v in (*qmix.x_to_threshold, *qmix.seconds))
+    assert qmix.final == (-100.0, -100.0, -100.0)
+    assert math.isnan(qmix.cvar)
+    assert (rmix.num_runs, rmix.num_reached, rmix.planned) == (3, 2, None)
+    # Reached at 20 and 40: mean 30, standard deviation sqrt((10^2 + 10^2) / 1).
+    assert rmix.x_to_threshold == pytest.approx((30.0, math.sqrt(200.0), 20.0, 40.0))
+    assert rmix.seconds == pytest.approx((0.3, math.sqrt(200.0) / 100))
+    assert rmix.final[0] == pytest.approx(-44 / 3)
+    assert rmix.best == -7.0
+
+
+def test_summary_without_threshold_takes_whole_runs(results):
+    _, rmix = summarise_results([results])
+    assert rmix.num_reached is None
+    assert math.isnan(rmix.x_to_threshold[0])
+    # The runs end after 0.2, 0.4 and 0.4 seconds.
+    assert rmix.seconds[0] == pytest.approx(1.0 / 3.0)
+
+
+def test_a_comparison_counts_what_did_not_fail(comparison):
+    rmix, coma = summarise_results([comparison], threshold=5.0)
+    assert (rmix.label, rmix.num_runs, rmix.planned) == ("RMIX", 4, 5)
+    # Of 2, 4, 6 and 8 the interquartile mean drops one at each end: (4 + 6) / 2. The
+    # lowest and highest means that resampling can give are 2 and 8.
+    assert rmix.final[0] == 5.0
+    assert 2.0 <= rmix.final[1] < 5.0 < rmix.final[2] <= 8.0
+    assert rmix.cvar == 3.0  # (1 + 2 + 3 + 6) / 4
+    assert rmix.best == 9.0  # seed 0 at 100, not where it ended; not the failed 99
+    # Seeds 0 and 3 reach 5, both at 100; seeds 1 and 2 never do.
+    assert rmix.num_reached == 2
+    assert rmix.x_to_threshold == (100.0, 0.0, 100.0, 100.0)
+    assert rmix.seconds == (1.0, 0.0)
+    assert (coma.label, coma.num_runs, coma.planned) == ("COMA", 0, 2)
+    assert coma.num_reached == 0
+    assert all(math.isnan(v) for v in (*coma.final, coma.cvar, coma.best))
+
+
+def test_the_files_of_a_comparison(comparison):
+    console = Console(file=io.StringIO(), width=200)
+    files = write_comparison(comparison, console, title="two games", threshold=5.0)
+    names = ["table.md", "table.csv", "curves.png", "curves.csv"]
+    assert [file.name for file in files] == names
+    assert files[2].read_bytes().startswith(b"\x89PNG")
+    head, _, rmix, coma, *_ = files[0].read_text().splitlines()
+    assert head == (
+        "| algorithm | seeds | final: IQM [95 % CI] | CVaR 10 % | best | reached |"
+        " env steps | min – max | seconds |"
+    )
+    assert rmix.startswith("| RMIX | 4 of 5 | 5 [")
+    assert rmix.endswith("] | 3 | 9 | 2 of 4 | 100 ± 0 | 100 – 100 | 1 ± 0 |")
+    assert coma == "| COMA | 0 of 2 | – | – | – | – | – | – | – |"
+    screen = console.file.getvalue()
+    assert "two games" in screen and "4 of 5" in screen
+    with files[1].open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["label"], first["planned"], first["num_runs"]) == ("RMIX", "5", "4")
+    assert (first["final_iqm"], first["cvar"], first["best"]) == ("5.0", "3.0", "9.0")
+    assert (first["num_reached"], first["x_mean"]) == ("2", "100.0")
+    assert (second["num_reached"], second["final_iqm"]) == ("0", "")
+    # The figure has no curve for what has no run.
+    with files[3].open(newline="") as file:
+        assert {row["group"] for row in csv.DictReader(file)} == {"RMIX"}
+
+
+def test_no_table_where_everything_failed(comparison):
+    labels = {f"RMIX_seed_{seed}": "RMIX" for seed in range(5)}
+    write_plan(comparison, Plan(labels, tuple(labels)))
+    with pytest.raises(ResultsError, match=r"no trial has evaluation/return_mean"):
+        write_comparison(comparison, Console(file=io.StringIO()))
+    assert not (comparison / "table.md").exists()
