@@ -11,6 +11,7 @@ from rllib_risk.config.schema import ConfigError, Field
 from rllib_risk.core.config import TEAM_FIELDS, TeamConfig, check_schedule
 from rllib_risk.core.model import team_sizes
 from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.models.mixers import MixerInputs
 from rllib_risk.models.sizes import NeedsStateError
 from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
 
@@ -405,6 +406,13 @@ class ValueConfig(TeamConfig):
                 " td_lambda: 0.",
             ),
             (
+                regresses
+                and self.risk_mode == "dynamic"
+                and self.risk_grad != "frozen",
+                "risk_mode: the level predictor learns from the TD error, and loss"
+                " 'quantile' has none; set risk_mode: static, or risk_grad: frozen.",
+            ),
+            (
                 regresses and gated,
                 "qr_gate: loss 'quantile' is a quantile regression already; set"
                 " qr_gate: never.",
@@ -444,3 +452,12 @@ class ValueConfig(TeamConfig):
             ) from error
         except (TypeError, ValueError) as error:
             raise ConfigError(f"The network cannot be built: {error}") from error
+        if network.joint_critic is not None:
+            zeros = torch.zeros(1, 1, sizes.num_agents)
+            state = torch.zeros(1, 1, sizes.state_size)
+            team = MixerInputs(zeros, state, zeros.long(), zeros)
+            if network.mixer(team).shape[-1] != 1:
+                raise ConfigError(
+                    f"joint_critic: {self.joint_critic!r} teaches one value of the"
+                    f" team, and mixer {self.mixer!r} gives one per agent."
+                )

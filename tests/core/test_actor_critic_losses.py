@@ -332,9 +332,9 @@ def test_unavailable_actions_have_probability_zero_and_the_others_sum_to_one():
 
 
 def test_hand_worked_probabilities():
-    # Softmax of (0, log 3) is (1/4, 3/4); the third action of four is not available and
-    # the fourth is certain never to be: its logit is very low. epsilon 0.4 gives each
-    # of four 0.1: 0.6 (1/4, 3/4, 0) + 0.1 = 0.25, 0.55, 0.1, which sum to 0.9.
+    # The third action is not available, the fourth has a very low logit: the softmax
+    # is (1/4, 3/4, -, 0). epsilon 0.4 gives each of four actions 0.1:
+    # 0.6 (1/4, 3/4, 0) + 0.1 = 0.25, 0.55, 0.1, which sum to 0.9.
     logits = torch.tensor([0.0, math.log(3), 5.0, -1e9])
     p = action_probabilities(logits, torch.tensor([1, 1, 0, 1]), 0.4)
     expected = torch.tensor([0.25, 0.55, 0.0, 0.1]) / 0.9
@@ -386,7 +386,7 @@ def test_the_actors_loss_as_a_loop(kind):
     critic = critic_of(kind)
     p = action_probabilities(random_logits(batch), batch.action_mask, 0.2)[:, :-1]
     values = torch.randn(p.shape)
-    k = critic.weights(batch.state[:, :-1])
+    k = critic.weights(batch.state[:, :-1]).detach()
     total, count = 0.0, 0
     for b, (length, _) in enumerate(LENGTHS):
         for t in range(length):

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loss_cases import value_based
 
 import rllib_risk
-from rllib_risk.algorithms import ALGORITHMS, config_class
+from rllib_risk.algorithms import config_class
 from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.checkpoint import CheckpointError, newest_intact
 
@@ -37,6 +38,9 @@ def small_config(name, **training):
     config.training(**SMALL)
     if name in ("RMIX", "RDN"):
         config.training(num_atoms=10, qr_gate="step", qr_start_step=50, qr_interval=30)
+    if name == "LHIQN":
+        # Moving with the env steps, as it does over a longer run.
+        config.training(num_atoms=8, td_weighting_alpha=[[0, 0.2], [600, 0.4]])
     config.training(**training)
     config.min_sample_timesteps_per_iteration = 60
     config.evaluation_duration = 3
@@ -89,7 +93,7 @@ print("HASH", hashlib.sha256(fingerprint(algorithm)).hexdigest())
 """
 
 
-@pytest.mark.parametrize("name", ["RMIX", "QMIX"])
+@pytest.mark.parametrize("name", ["RMIX", "QMIX", "LHIQN"])
 def test_two_processes_with_one_seed_are_identical(name):
     # R10, with different hash seeds.
     code = DETERMINISM.format(tests=str(Path(__file__).parent), name=name)
@@ -107,7 +111,7 @@ def test_two_processes_with_one_seed_are_identical(name):
     assert len(hashes) == 2 and hashes[0] == hashes[1]
 
 
-@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+@pytest.mark.parametrize("name", sorted(value_based()))
 def test_stopping_and_resuming_changes_nothing(name, tmp_path):
     # R13: six iterations against three, a checkpoint, a new algorithm, three more.
     straight = small_config(name).build_algo()
@@ -249,6 +253,29 @@ def test_a_checkpoint_cannot_call_a_factory_unasked(checkpoints, tmp_path, where
     with pytest.raises(CheckpointError, match=r"os:system.*--trust-code"):
         rllib_risk.load(forge(checkpoints, tmp_path, change))
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("key", ["mixer", "risk_measure"])
+def test_a_checkpoint_cannot_import_a_part_unasked(
+    checkpoints, tmp_path, monkeypatch, key
+):
+    canary = tmp_path / "canary"
+    code = f"import pathlib; pathlib.Path({str(canary)!r}).touch()"
+    (tmp_path / "evil_part.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def change(record):
+        record["config"][key] = "evil_part:Part"
+        record["config"]["num_atoms"] = 4
+
+    folder = forge(checkpoints, tmp_path, change)
+    with pytest.raises(CheckpointError, match=r"evil_part:Part.*--trust-code"):
+        rllib_risk.load(folder)
+    assert not canary.exists()
+    # Trusted, it is imported, and refused for what it is.
+    with pytest.raises(ValueError, match=f"{key}.*no class 'Part'"):
+        rllib_risk.load(folder, trust_code=True)
+    assert canary.exists()
 
 
 @pytest.mark.parametrize(

@@ -470,10 +470,10 @@ def test_illegal_actions_do_not_matter(keys, shift):
         shift_unavailable_action(network, shift)
     got = [loss.item() for loss in losses(networks, batch, keys)]
     assert got == pytest.approx(expected, rel=1e-6)
-    # It would have mattered.
-    batch.action_mask[:] = 1
-    got = [loss.item() for loss in losses(networks, batch, keys)]
-    assert got != pytest.approx(expected, rel=1e-2)
+    if shift > 0:  # it would have mattered
+        batch.action_mask[:] = 1
+        got = [loss.item() for loss in losses(networks, batch, keys)]
+        assert got != pytest.approx(expected, rel=1e-2)
 
 
 @CASES
@@ -575,13 +575,13 @@ def test_gradients_by_finite_differences(keys):
                 if g is not None
             )
             sides = []
-            for step in (1e-6, -2e-6):
+            for step in (1e-7, -2e-7):
                 with torch.no_grad():
                     torch._foreach_add_(parameters, direction, alpha=step)
                 sides.append(loss().item())
             with torch.no_grad():
-                torch._foreach_add_(parameters, direction, alpha=1e-6)
-            numeric = (sides[0] - sides[1]) / 2e-6
+                torch._foreach_add_(parameters, direction, alpha=1e-7)
+            numeric = (sides[0] - sides[1]) / 2e-7
             assert numeric == pytest.approx(slope.item(), rel=1e-4, abs=1e-4)
 
 

@@ -1,0 +1,448 @@
+"""Free composition: what is refused, with the reason, and that all the rest learns."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from loss_cases import composition, random_episode, value_based
+
+from rllib_risk.algorithms import config_class
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.core.episodes import collate
+from rllib_risk.core.value_config import ValueConfig
+from rllib_risk.core.value_policy import ValuePolicy
+from rllib_risk.env_wrappers.registry import make_team_env
+from rllib_risk.models.mixers import Mixer
+from rllib_risk.models.risk import RiskMeasure
+
+
+class ScaledSum(Mixer):
+    """A mixer of a user's own: a sum with one learned factor."""
+
+    def __init__(self, sizes):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, team):
+        return self.factor * team.utilities.sum(dim=-1, keepdim=True)
+
+
+class Scaled(Mixer):
+    """One value per agent."""
+
+    def __init__(self, sizes):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, team):
+        return self.factor * team.utilities
+
+
+class MidRange(RiskMeasure):
+    """A measure of a user's own, for fixed atoms and for sampled quantiles."""
+
+    def forward(self, atoms, level_logits=None):
+        return (atoms.amin(dim=-1) + atoms.amax(dim=-1)) / 2
+
+    def distort(self, fractions):
+        return fractions
+
+    def of_samples(self, atoms):
+        return self(atoms)
+
+
+class FixedOnly(RiskMeasure):
+    """A measure that has no map of fractions."""
+
+    def forward(self, atoms, level_logits=None):
+        return atoms.amin(dim=-1)
+
+
+OWN_MIXER, OWN_MEASURE = f"{__name__}:ScaledSum", f"{__name__}:MidRange"
+
+ATOMS = {"num_atoms": 4}
+CVAR = ATOMS | {"risk_measure": "cvar"}
+DYNAMIC = CVAR | {"risk_mode": "dynamic"}
+SAMPLED = ATOMS | {"quantiles": "sampled"}
+QUANTILE = ATOMS | {"loss": "quantile"}
+WQMIX = {"mixer": "qmix", "joint_critic": "wqmix"}
+QTRAN = {"mixer": "vdn", "joint_critic": "qtran", "loss": "qtran"}
+
+# What is wrong, and what the message must name: the key, and what to do.
+REFUSED = [
+    ({"risk_measure": "cvar"}, r"risk_measure.*'cvar'.*num_atoms above 1"),
+    ({"risk_measure": OWN_MEASURE}, r"risk_measure.*num_atoms above 1"),
+    ({"risk_measure": "lowest"}, r"risk_measure.*'lowest'"),
+    ({"risk_mode": "neutral"}, r"risk_mode.*'neutral'"),
+    (ATOMS | {"risk_mode": "dynamic"}, r"risk_mode.*'mean'.*risk_measure: cvar"),
+    (DYNAMIC | {"risk_measure": "wang"}, r"risk_mode.*'wang'.*risk_mode: static"),
+    (DYNAMIC | {"risk_measure": OWN_MEASURE}, r"risk_mode.*MidRange"),
+    (DYNAMIC | {"quantiles": "sampled"}, r"risk_mode.*quantiles: fixed"),
+    (DYNAMIC | {"alpha": 0.5}, r"alpha.*no effect.*dynamic"),
+    (ATOMS | {"alpha": 0.5}, r"alpha.*no effect.*mean"),
+    (ATOMS | {"risk_measure": "wang", "alpha": 0.5}, r"alpha.*no effect.*wang"),
+    (CVAR | {"alpha": 0.0}, r"alpha"),
+    (CVAR | {"alpha": 1.1}, r"alpha"),
+    (CVAR | {"alpha": [[0, 0.5], [10, 0.0]]}, r"alpha.*\(0, 1\]"),
+    (CVAR | {"alpha": [[10, 0.5], [0, 0.7]]}, r"alpha.*ascending"),
+    ({"td_lambda": [[0, 0.5], [0, 0.7]]}, r"td_lambda.*ascending"),
+    (
+        WQMIX | {"td_weighting": "ow", "td_weighting_alpha": [[0, 1.5]]},
+        r"td_weighting_alpha.*\[0, 1\]",
+    ),
+    (CVAR | {"risk_parameter": 0.5}, r"risk_parameter.*'cvar' has none"),
+    (ATOMS | {"risk_parameter": 0.5}, r"risk_parameter.*'mean' has none"),
+    (CVAR | {"risk_kwargs": {"share": 1}}, r"risk_kwargs.*your own"),
+    (SAMPLED | CVAR | {"cvar_norm": "eq2_raw"}, r"cvar_norm.*cvar_norm: count"),
+    (CVAR | {"cvar_mode": "exact", "cvar_norm": "eq2_raw"}, r"cvar_mode.*'count'"),
+    ({"mixer": "vdn", "mixer_kwargs": {"a": 1}}, r"mixer_kwargs.*your own"),
+    ({"mixer": "sum"}, r"mixer.*'sum'"),
+    ({"joint_critic": "wqmix"}, r"joint_critic.*'none'.*another mixer"),
+    ({"joint_critic": "qtran"}, r"joint_critic.*'none'.*another mixer"),
+    (WQMIX | {"double_q": False}, r"joint_critic.*double_q: true"),
+    (QTRAN | {"joint_critic": "none"}, r"loss: 'qtran'.*joint_critic: qtran"),
+    (QTRAN | {"joint_critic": "wqmix"}, r"loss: 'qtran'.*joint_critic: qtran"),
+    (QTRAN | {"td_weighting": "ow"}, r"td_weighting.*td_weighting: none"),
+    ({"mixer": "qmix", "td_weighting": "cw"}, r"td_weighting: 'cw'.*wqmix"),
+    ({"td_weighting": "likelihood"}, r"td_weighting: 'likelihood'.*loss: quantile"),
+    (QUANTILE | {"td_weighting": "cw"}, r"td_weighting: 'cw'"),
+    ({"quantiles": "sampled"}, r"num_atoms.*above 1"),
+    ({"loss": "quantile"}, r"num_atoms.*above 1"),
+    ({"qr_gate": "step"}, r"num_atoms.*above 1.*qr_gate: never"),
+    (QUANTILE | {"mixer": "vdn"}, r"loss: 'quantile'.*'vdn'.*mixer: none"),
+    (QUANTILE | {"mixer": OWN_MIXER}, r"loss: 'quantile'.*mixer: none"),
+    (QUANTILE | {"td_lambda": 0.5}, r"td_lambda.*td_lambda: 0"),
+    (QUANTILE | {"td_lambda": [[0, 0.0], [9, 0.5]]}, r"td_lambda.*td_lambda: 0"),
+    (QUANTILE | {"qr_gate": "step"}, r"qr_gate.*qr_gate: never"),
+    (QUANTILE | DYNAMIC, r"risk_mode.*predictor.*risk_grad: frozen"),
+    (SAMPLED | {"qr_loss": "official"}, r"quantiles: 'sampled'.*qr_loss: qrdqn"),
+    (SAMPLED | {"qr_fractions": "right_edge"}, r"quantiles.*qr_fractions: midpoint"),
+    (
+        ATOMS | {"qr_gate": "winrate", "evaluation_interval": None},
+        r"qr_gate.*evaluation_interval above 0",
+    ),
+]
+
+
+def make_config(keys, base=ValueConfig):
+    config = base()
+    config.update_from_dict(keys)
+    return config
+
+
+@pytest.mark.parametrize(("keys", "message"), REFUSED)
+def test_what_makes_no_sense_is_refused_with_the_reason(keys, message):
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        make_config(keys).validate()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        QUANTILE | DYNAMIC | {"risk_grad": "frozen"},
+        CVAR | {"alpha": [[0, 1.0], [1000, 0.2]]},
+        SAMPLED | CVAR | {"alpha": 0.2},
+        QTRAN | {"mixer": "qmix"},
+        WQMIX | {"td_weighting": "none"},
+        WQMIX | {"mixer": OWN_MIXER, "td_weighting": "cw"},
+        {"mixer": "qmix", "td_weighting": "ow"},
+        QUANTILE | {"td_weighting": "ow"},
+        SAMPLED | {"qr_gate": "step", "mixer": "qmix"},
+    ],
+    ids=str,
+)
+def test_what_makes_sense_is_not_refused(keys):
+    make_config(keys).validate()
+
+
+@pytest.mark.parametrize("name", value_based())
+def test_any_key_may_be_given_to_any_algorithm(name):
+    # Named ones differ by their defaults alone: undo them, and the plain one is left.
+    fields = ValueConfig.fields()
+    undone = {key: fields[key].default for key in config_class(name).overrides}
+    config = make_config(undone, config_class(name))
+    config.validate()
+    assert config.network_config() == ValueConfig().network_config()
+
+
+def test_parts_that_do_not_fit_the_environment_are_refused():
+    with_state = make_team_env("macn", {})
+    no_state = spaces.Box(-np.inf, np.inf, (0,), np.float32)
+    without = SimpleNamespace(
+        observation_space=spaces.Dict({**TEAM, "state": no_state}),
+        action_space=spaces.MultiDiscrete([4] * 3),
+    )
+    for keys in ({"mixer": "qmix"}, {"mixer": "qplex"}):
+        with pytest.raises(ConfigError, match=f"mixer: '{keys['mixer']}'.*mixer: vdn"):
+            make_config(keys).check_env(without)
+        make_config(keys).check_env(with_state)
+    for critic in ("qtran", "wqmix"):
+        keys = {"mixer": "vdn", "joint_critic": critic}
+        with pytest.raises(ConfigError, match=f"joint_critic: '{critic}'"):
+            make_config(keys).check_env(without)
+        make_config(keys).check_env(with_state)
+    keys = {"risk_measure": f"{__name__}:FixedOnly", "num_atoms": 4}
+    make_config(keys).check_env(without)
+    with pytest.raises(ConfigError, match="FixedOnly has no map of fractions"):
+        make_config(keys | {"quantiles": "sampled"}).check_env(without)
+    # A critic's targets are the team's; one value per agent would only broadcast.
+    keys = {"mixer": f"{__name__}:Scaled", "joint_critic": "wqmix"}
+    with pytest.raises(ConfigError, match=r"joint_critic: 'wqmix'.*Scaled'.*per agent"):
+        make_config(keys).check_env(with_state)
+    make_config(keys | {"joint_critic": "none"}).check_env(with_state)
+
+
+TEAM = spaces.Dict(
+    obs=spaces.Box(-np.inf, np.inf, (3, 5), np.float32),
+    state=spaces.Box(-np.inf, np.inf, (6,), np.float32),
+    action_mask=spaces.Box(0, 1, (3, 4), np.uint8),
+)
+
+
+def make_policy(keys, base=ValueConfig, seed=0):
+    torch.manual_seed(seed)
+    config = make_config({"hidden_size": 8, "seed": 5} | keys, base)
+    config.validate()
+    policy = ValuePolicy(TEAM, spaces.MultiDiscrete([4] * 3), config.to_dict())
+    with torch.no_grad():
+        for parameter in policy.target_network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return policy
+
+
+def make_batch(seed=0):
+    rng = np.random.default_rng(seed)
+    lengths = [(6, True), (3, False), (5, True), (4, False)]
+    return collate([random_episode(rng, n, terminated=end) for n, end in lengths])
+
+
+AXES = {
+    "measure": {
+        "mean": {},
+        "cvar": {"risk_measure": "cvar", "alpha": 0.5},
+        "cvar predicted": {"risk_measure": "cvar", "risk_mode": "dynamic"},
+        "var": {"risk_measure": "var", "alpha": 0.5},
+        "var predicted": {"risk_measure": "var", "risk_mode": "dynamic"},
+        "wang": {"risk_measure": "wang"},
+        "cpw": {"risk_measure": "cpw"},
+        "power": {"risk_measure": "power"},
+        "mean_variance": {"risk_measure": "mean_variance"},
+        "own measure": {"risk_measure": OWN_MEASURE},
+    },
+    "mixer": {
+        "no mixer": {"mixer": "none"},
+        "vdn": {"mixer": "vdn"},
+        "qmix": {"mixer": "qmix"},
+        "qplex": {"mixer": "qplex"},
+        "own mixer": {"mixer": OWN_MIXER},
+    },
+    "critic": {
+        "no critic": {"joint_critic": "none"},
+        "qtran critic": {"joint_critic": "qtran"},
+        "wqmix critic": {"joint_critic": "wqmix"},
+    },
+    "loss": {
+        "td": {"loss": "td"},
+        "quantile": {"loss": "quantile"},
+        "qtran": {"loss": "qtran"},
+    },
+    "weighting": {
+        "even": {"td_weighting": "none"},
+        "ow": {"td_weighting": "ow"},
+        "cw": {"td_weighting": "cw"},
+        "likelihood": {"td_weighting": "likelihood"},
+    },
+    "quantiles": {"fixed": {}, "sampled": {"quantiles": "sampled"}},
+    "memory": {"gru": {"recurrent": True}, "no gru": {"recurrent": False}},
+    "sharing": {"shared": {}, "separate": {"parameter_sharing": False}},
+    "return": {
+        "one step": {},
+        "lambda": {"td_lambda": 0.5},
+        "watkins": {"td_lambda": 0.5, "td_lambda_cut": "watkins"},
+    },
+}
+LEVELS = {"cvar predicted", "var predicted"}
+MIXED = {"vdn", "qmix", "qplex", "own mixer"}
+CRITICS = {"qtran critic", "wqmix critic"}
+ERRORS = {"lambda", "watkins"}
+AXIS_OF = {name: axis for axis, names in AXES.items() for name in names}
+# Pairs that nothing beside them makes sense of.
+NEVER = {
+    frozenset(pair)
+    for left, right in [
+        (LEVELS, {"sampled", "quantile", "likelihood"}),
+        (CRITICS, {"no mixer", "quantile", "likelihood"}),
+        ({"quantile", "likelihood"}, MIXED | ERRORS | {"td", "qtran", "cw"}),
+        ({"qtran"}, {"no mixer", "no critic", "wqmix critic", "ow", "cw"}),
+        ({"cw"}, {"no mixer", "no critic"}),
+    ]
+    for pair in itertools.product(left, right)
+    if AXIS_OF[pair[0]] != AXIS_OF[pair[1]]
+}
+
+
+def keys_of(row):
+    keys = {"num_atoms": 6, "risk_levels": 3, "mixing_embed_dim": 4}
+    for part, name in zip(AXES.values(), row, strict=True):
+        keys |= part[name]
+    return keys
+
+
+def pairs_of(row):
+    return {frozenset(pair) for pair in itertools.combinations(row, 2)}
+
+
+def covering_rows():
+    """Accepted rows in which every pair that is ever accepted occurs."""
+    config = ValueConfig()
+    defaults = {key: field.default for key, field in config.fields().items()}
+    accepted = []
+    for row in itertools.product(*AXES.values()):
+        # One object for all of them: making thousands would take minutes.
+        vars(config).update(defaults | keys_of(row))
+        try:
+            config._check_combinations()
+        except ConfigError:
+            continue
+        accepted.append(row)
+    random.Random(0).shuffle(accepted)
+    missing = {
+        frozenset(pair)
+        for left, right in itertools.combinations(AXES.values(), 2)
+        for pair in itertools.product(left, right)
+    }
+    chosen = []
+    for worth in (20, 10, 5, 2, 1):
+        for row in accepted:
+            if len(pairs_of(row) & missing) >= worth:
+                chosen.append(row)
+                missing -= pairs_of(row)
+    return chosen, missing
+
+
+ROWS, UNMET = covering_rows()
+
+
+def test_pairs_that_no_combination_contains():
+    assert UNMET == NEVER
+
+
+def ought_to_learn(name, keys):
+    """V(s) of QTRAN's critic is in no loss but QTRAN's own. All else learns."""
+    of_value = name.startswith("joint_critic.value") and keys["loss"] != "qtran"
+    return not (of_value and keys["joint_critic"] == "qtran")
+
+
+@pytest.mark.parametrize("row", ROWS, ids="-".join)
+def test_every_accepted_pair_learns(row):
+    keys = keys_of(row)
+    policy = make_policy(keys)
+    before = {k: v.detach().clone() for k, v in policy.network.named_parameters()}
+    stats = policy.learn_on_batch(make_batch())
+    assert all(np.isfinite(value) for value in stats.values()), stats
+    for name, parameter in policy.network.named_parameters():
+        if ought_to_learn(name, keys):
+            assert torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.any(), name
+            assert not torch.equal(parameter, before[name]), name
+        else:
+            assert parameter.grad is None, name
+            assert torch.equal(parameter, before[name]), name
+    for parameter in policy.target_network.parameters():
+        assert parameter.grad is None
+
+
+@pytest.mark.parametrize("name", value_based())
+def test_every_algorithm_learns_with_its_own_defaults(name):
+    policy = make_policy({}, config_class(name))
+    stats = policy.learn_on_batch(make_batch())
+    assert all(np.isfinite(value) for value in stats.values())
+    for key, parameter in policy.network.named_parameters():
+        assert parameter.grad.any(), key
+
+
+def test_agents_own_values_may_pass_through_a_mixer_of_ones_own():
+    policy = make_policy({"mixer": f"{__name__}:Scaled"})
+    policy.learn_on_batch(make_batch())
+    assert policy.network.mixer.factor.grad.any()
+
+
+# Randomness and schedules
+
+
+def test_fractions_follow_from_the_seed_and_the_number_of_the_update():
+    # What a resumed run must repeat, and no two updates share.
+    keys = composition("LHIQN") | {"qr_gate": "never"}
+    policy, other = (make_policy(keys, config_class("LHIQN")) for _ in range(2))
+    batch = policy.tensors(make_batch())
+
+    def update(policy, index):
+        policy.update_index = index
+        fractions = policy._encode(batch, 0).online.fractions
+        return fractions, policy.td_targets_and_loss(batch)[0].item()
+
+    first, second = update(policy, 0), update(policy, 1)
+    assert not torch.equal(first[0], second[0]) and first[1] != second[1]
+    for index, expected in ((0, first), (1, second)):
+        for again in (update(policy, index), update(other, index)):
+            assert torch.equal(again[0], expected[0]) and again[1] == expected[1]
+    reseeded = make_policy(keys | {"seed": 6}, config_class("LHIQN"))
+    assert not torch.equal(update(reseeded, 0)[0], first[0])
+    # RMIX's quantile step draws others than the TD step of the same update.
+    policy.update_index = 0
+    assert not torch.equal(policy._encode(batch, 1).online.fractions, first[0])
+
+
+def test_drawing_fractions_does_not_disturb_other_randomness():
+    policy = make_policy(composition("LHIQN"))
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    policy.td_targets_and_loss(policy.tensors(make_batch()))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_an_annealed_level_follows_the_env_steps():
+    # From 1 to 0.2 over 1000 env steps: 0.6 half way. Of five atoms the ceil(5 level)
+    # lowest count: 5, then 3, then 1.
+    keys = {"num_atoms": 5, "risk_measure": "cvar", "mixer": "vdn"}
+    policy = make_policy(keys | {"alpha": [[0, 1.0], [1000, 0.2]]})
+    expected = {
+        0: [0.2] * 5,
+        500: [1 / 3] * 3 + [0.0] * 2,
+        1000: [1.0] + [0.0] * 4,
+        9999: [1.0] + [0.0] * 4,
+    }
+    batch = make_batch()
+    obs, mask = batch["obs"][:, 0], batch["action_mask"][:, 0]
+    for steps, weights in expected.items():
+        policy.on_global_var_update({"timestep": steps})
+        level = 1.0 - 0.8 * min(steps, 1000) / 1000
+        for network in (policy.network, policy.target_network):
+            assert network.risk.levels == pytest.approx((level,))
+            assert network.risk.weights[0].tolist() == pytest.approx(weights)
+        # Acting and learning read the same level as a network built with it.
+        fixed = make_policy(keys | {"alpha": round(level, 9)})
+        for ours, theirs in zip(
+            policy.make_actor(4).act(obs, mask),
+            fixed.make_actor(4).act(obs, mask),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+        losses = [p.td_targets_and_loss(p.tensors(batch))[0] for p in (policy, fixed)]
+        assert losses[0].item() == losses[1].item()
+
+
+def test_the_lesser_weight_follows_the_env_steps():
+    # LH-IQN: 0.2 to 0.4 over 200 000 env steps.
+    policy = make_policy({}, config_class("LHIQN"))
+    for steps, beta in ((0, 0.2), (50_000, 0.25), (200_000, 0.4), (300_000, 0.4)):
+        policy.on_global_var_update({"timestep": steps})
+        assert policy.loss_config().td_weighting_alpha == pytest.approx(beta)
