@@ -22,8 +22,8 @@ from ray.rllib.evaluation.rollout_worker import RolloutWorker
 
 from rllib_risk.algorithms.rmix import RMIXConfig
 from rllib_risk.core.envs import make_env
-from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
+from rllib_risk.core.value_policy import ValuePolicy
 
 # Enough of a round that its draining end, when fewer and fewer environments are left to
 # play, weighs little. (A training run with longer rounds has the same.)
@@ -51,7 +51,7 @@ def make_worker(worker_class: type[RolloutWorker], num_envs: int) -> RolloutWork
     config.rollout_fragment_length = RLLIB_STEPS // num_envs
     return worker_class(
         env_creator=functools.partial(make_env, config.copy()),
-        default_policy_class=TeamPolicy,
+        default_policy_class=ValuePolicy,
         config=config,
         worker_index=0,
         num_workers=0,

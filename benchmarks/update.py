@@ -27,8 +27,9 @@ from torch.nn import functional as F
 from rllib_risk.algorithms.rmix import RMIXConfig
 from rllib_risk.core.episodes import Episode, collate
 from rllib_risk.core.losses import Batch
-from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.value_policy import ValuePolicy
 from rllib_risk.models.agent import AgentNetwork, Encoder
+from rllib_risk.models.mixers import MixerInputs
 from rllib_risk.models.team import TeamNetwork
 
 # B episodes, T steps, N agents, A actions, D observation, S state, M atoms, K levels.
@@ -65,7 +66,7 @@ def random_batch(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return collate(episodes)
 
 
-def make_policy() -> TeamPolicy:
+def make_policy() -> ValuePolicy:
     """Our policy, with a target network that differs from the online one."""
     torch.manual_seed(0)
     team = spaces.Dict(
@@ -74,7 +75,7 @@ def make_policy() -> TeamPolicy:
         action_mask=spaces.Box(0, 1, (N, A), np.uint8),
     )
     config = RMIXConfig().training(qr_gate="step", num_atoms=M, risk_levels=K)
-    policy = TeamPolicy(team, spaces.MultiDiscrete([A] * N), config.to_dict())
+    policy = ValuePolicy(team, spaces.MultiDiscrete([A] * N), config.to_dict())
     with torch.no_grad():
         for parameter in policy.target_network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -165,7 +166,7 @@ def _cell(encoder: Encoder) -> tuple[nn.Linear, nn.GRUCell]:
 class Reference:
     """The reference's two steps, each with its own Adam, as in the released code."""
 
-    def __init__(self, policy: TeamPolicy) -> None:
+    def __init__(self, policy: ValuePolicy) -> None:
         """Initializes with a policy's weights and settings.
 
         Args:
@@ -189,11 +190,13 @@ class Reference:
         chosen = values[:, :-1].gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
         following = target_values.gather(-1, greedy.unsqueeze(-1)).squeeze(-1)[:, 1:]
         with torch.no_grad():
-            bootstrap = self.target.mixer(following, batch.state[:, 1:])
+            team = MixerInputs(following, batch.state[:, 1:], greedy[:, 1:])
+            bootstrap = self.target.mixer(team)
         targets = (
             batch.rewards + self.config["gamma"] * (1.0 - batch.terminateds) * bootstrap
         )
-        error = self.online.mixer(chosen, batch.state[:, :-1]) - targets
+        team = MixerInputs(chosen, batch.state[:, :-1], batch.actions)
+        error = self.online.mixer(team) - targets
         return ((error * batch.mask) ** 2).sum() / batch.mask.sum()
 
     def qr_loss(self, batch: Batch) -> Tensor:
@@ -235,7 +238,7 @@ class Reference:
         return loss.item()
 
 
-def check_same_loss(policy: TeamPolicy, reference: Reference, batch: Batch) -> None:
+def check_same_loss(policy: ValuePolicy, reference: Reference, batch: Batch) -> None:
     """Checks both losses, and the norms of their gradients, before any step is taken.
 
     Args:

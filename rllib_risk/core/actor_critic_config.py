@@ -105,6 +105,12 @@ class ActorCriticConfig(TeamConfig):
 
     def _check_combinations(self) -> None:
         super()._check_combinations()
+        if self.overlap_sampling:
+            raise ConfigError(
+                "overlap_sampling: its weights are up to two rounds old, and"
+                f" {type(self).__name__.removesuffix('Config')} learns from the episodes"
+                " of the present policy; leave it off."
+            )
         if "on_policy_episodes" not in self.declared:
             return
         for small, large in (

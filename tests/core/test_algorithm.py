@@ -261,15 +261,15 @@ def test_a_checkpoint_cannot_import_a_part_unasked(
 ):
     canary = tmp_path / "canary"
     code = f"import pathlib; pathlib.Path({str(canary)!r}).touch()"
-    (tmp_path / "evil_part.py").write_text(code)
+    (tmp_path / f"evil_{key}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
 
     def change(record):
-        record["config"][key] = "evil_part:Part"
+        record["config"][key] = f"evil_{key}:Part"
         record["config"]["num_atoms"] = 4
 
     folder = forge(checkpoints, tmp_path, change)
-    with pytest.raises(CheckpointError, match=r"evil_part:Part.*--trust-code"):
+    with pytest.raises(CheckpointError, match=f"evil_{key}:Part.*--trust-code"):
         rllib_risk.load(folder)
     assert not canary.exists()
     # Trusted, it is imported, and refused for what it is.

@@ -33,7 +33,7 @@ def lh_iqn_loss(networks, batch, **keys):
 
 # LH-IQN with M = 2 fractions, at the midpoints 1/4 and 3/4. The quantiles of a cell v
 # are v / 2 and 3 v / 2 (see tabular_network), their mean v: greedy actions and means of
-# the targets are those of independent Q-learning: (4, 3), (2.5, 5.5), (5, 4.5) or (3, 3).
+# the targets are independent Q-learning's: (4, 3), (2.5, 5.5), (5, 4.5) or (3, 3).
 # T = r + gamma v^- (1/2, 3/2), v^- = (6, 4), (1, 7), (4, 3), against v (1/2, 3/2) with
 # v = (1, 0), (4, 1), (1, 2). Huber's H(u) is |u| - 1/2 outside [-1, 1], else u^2 / 2.
 # Per step and agent: T | Z | mean H times tau or 1 - tau for 1/4 | for 3/4

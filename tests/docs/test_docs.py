@@ -20,9 +20,10 @@ from rllib_risk.cli.catalog import RLlibCatalog, default_metric
 from rllib_risk.cli.main import app
 from rllib_risk.cli.preflight import preflight
 from rllib_risk.config.checks import check_config
-from rllib_risk.config.loading import find_example, parse_document
+from rllib_risk.config.comparison import parse_comparison
+from rllib_risk.config.loading import find_example, is_comparison, parse_document
 from rllib_risk.config.yaml_reader import parse_yaml
-from rllib_risk.core.config import FIELDS
+from rllib_risk.core.config import TEAM_FIELDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -112,7 +113,11 @@ def test_yaml_loads_and_could_start(
         keys = document.data["config"]
         check_config(keys, "RMIX", "macn", document, ("config",), catalog)
         return
-    for spec in parse_document(document, catalog):
+    if is_comparison(document.data):
+        specs = list(parse_comparison(document, catalog).specs)
+    else:
+        specs = parse_document(document, catalog)
+    for spec in specs:
         preflight(spec)
         if spec.scheduler is not None:
             spec.scheduler.build(default_metric(spec.algorithm), "max")
@@ -189,10 +194,26 @@ def test_every_key_is_documented() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     for name in ALGORITHMS:
         fields = config_class(name).fields()
-        assert fields.keys() >= FIELDS.keys()
+        assert fields.keys() >= TEAM_FIELDS.keys()
         for key, field in fields.items():
             assert field.doc.endswith("."), key
             assert f"`{key}`" in page, key
+
+
+def test_every_reason_to_refuse_a_composition_is_shown() -> None:
+    shown, known = set(), 0
+    for algorithm, env, keys in load_generator().REFUSED:
+        config = config_class(algorithm)().environment(env).update_from_dict(keys)
+        problems = [
+            *config._risk_problems(),
+            *config._value_problems(),
+            *config._quantile_problems(),
+        ]
+        known = len(problems)
+        # The first is the one whose message the page has.
+        shown.update([i for i, (wrong, _) in enumerate(problems) if wrong][:1])
+    assert known > 20
+    assert shown == set(range(known))
 
 
 def test_every_algorithm_has_a_page() -> None:

@@ -1,0 +1,258 @@
+"""A mixer and a risk measure of the user's own: docs/composition.md, by the command."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ray
+
+from rllib_risk.cli.main import run
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "composition.md").read_text(encoding="utf-8")
+FLAT = """
+from rllib_risk.models.mixers import Mixer
+from rllib_risk.models.risk import RiskMeasure
+
+class Flat(Mixer):
+    def __init__(self, sizes, width):
+        super().__init__()
+    def forward(self, team):
+        return team.utilities.sum(dim=-1)
+
+class PerAgent(Flat):
+    def forward(self, team):
+        return team.utilities
+
+class Whole(RiskMeasure):
+    def __init__(self, num_atoms, caution):
+        super().__init__(num_atoms)
+    def forward(self, atoms, level_logits=None):
+        return atoms.mean()
+"""
+
+
+def shown(language: str, beginning: str) -> str:
+    """The block of the page that begins so."""
+    (text,) = re.findall(
+        rf"^```{language}\n({re.escape(beginning)}.*?)^```$", PAGE, re.DOTALL | re.M
+    )
+    return text
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the two files of the page, in which commands are run."""
+    (tmp_path / "my_parts.py").write_text(shown("python", "# my_parts.py\n"))
+    (tmp_path / "own.yaml").write_text(shown("yaml", "own:\n"))
+    (tmp_path / "wrong.py").write_text(FLAT)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rllib(*arguments: str, code: int = 0) -> tuple[str, str]:
+    """Runs the command in a process of its own; returns what it printed."""
+    # The folder of the parts is not on PYTHONPATH: the command is run there.
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "rllib_risk", *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_remote_runners_find_own_parts(folder: Path) -> None:
+    yaml = (folder / "own.yaml").read_text()
+    assert yaml.endswith("    epsilon_anneal_env_steps: 2000\n")
+    (folder / "own.yaml").write_text(yaml + "    num_env_runners: 1\n")
+    rllib("train", "file", "own.yaml", "--storage-path", "results")
+    (trial,) = (folder / "results/own").glob("QMIX_*")
+    last = json.loads((trial / "result.json").read_text().splitlines()[-1])
+    assert last["config"]["num_env_runners"] == 1
+    assert last["num_env_steps_sampled_lifetime"] >= 2000
+
+
+@pytest.mark.slow
+def test_own_parts_train_and_evaluate(folder: Path) -> None:
+    with (folder / "my_parts.py").open("a") as file:
+        file.write("\nopen('imported', 'w').close()\n")
+
+    options = ["--storage-path", "results", "--seed", "1"]
+    printed, _ = rllib("train", "file", "own.yaml", *options)
+    command = re.search(r"Evaluate it with: rllib (evaluate .*)", printed)
+    assert command is not None
+    arguments = command.group(1).split()
+    # Whoever trained with the code trusts it.
+    assert arguments[-1] == "--trust-code"
+    trial = Path(arguments[1]).parent
+    last = json.loads((trial / "result.json").read_text().splitlines()[-1])
+
+    (folder / "imported").unlink()
+    printed, _ = rllib(*arguments, "--json")
+    assert (folder / "imported").exists()
+    result = json.loads(printed)
+    assert result["returns"] and result["episodes"] == 32
+    # The only checkpoint is that of the end.
+    assert result["return_mean"] == last["evaluation"]["return_mean"]
+
+    (folder / "imported").unlink()
+    _, errors = rllib(*arguments[:-1], code=2)
+    # As the page shows it, but for which of the two parts comes first.
+    message = shown("text", "Error: The checkpoint")
+    pattern = re.escape(message.strip()).replace("WorstAtom", r"\w+")
+    assert re.search(pattern, errors), errors
+    assert "Traceback" not in errors
+    assert not (folder / "imported").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            '"my_parts:WeightedSum"',
+            '"my_part:WeightedSum"',
+            "mixer: cannot import module 'my_part' of 'my_part:WeightedSum':"
+            " ModuleNotFoundError: No module named 'my_part' (is its folder on"
+            " PYTHONPATH?)",
+        ),
+        (
+            '"my_parts:WeightedSum"',
+            '"my_parts:WeightedSun"',
+            "mixer: module 'my_parts' has no class 'WeightedSun'.",
+        ),
+        (
+            '"my_parts:WeightedSum"',
+            '"my_parts:WorstAtom"',
+            "mixer: 'my_parts:WorstAtom' must be a subclass of"
+            " rllib_risk.models.mixers.Mixer.",
+        ),
+        (
+            "{width: 8}",
+            "{widht: 8}",
+            "mixer 'my_parts:WeightedSum' is called with (sizes, **mixer_kwargs),"
+            " mixer_kwargs = {'widht': 8}: got an unexpected keyword argument"
+            " 'widht'.",
+        ),
+        (
+            '"my_parts:WeightedSum"',
+            '"wrong:Flat"',
+            "mixer 'wrong:Flat' must return [B, T, 1] or [B, T, 2]; with B = 2 and"
+            " T = 3 it returned [2, 3].",
+        ),
+        (
+            '"my_parts:WeightedSum"',
+            '"wrong:PerAgent"\n    joint_critic: wqmix',
+            "joint_critic: 'wqmix' teaches one value of the team, and mixer"
+            " 'wrong:PerAgent' gives one per agent.",
+        ),
+        (
+            "  config:\n",
+            "  config:\n    env_config: {state: none}\n",
+            "mixer: 'my_parts:WeightedSum' needs a global state, and env 'two_step'"
+            " has none.",
+        ),
+        (
+            "    num_atoms: 5\n",
+            "    num_atoms: 5\n    quantiles: sampled\n",
+            "The risk measure WorstAtom has no map of fractions (no distort()), so it"
+            " cannot be used with sampled quantiles.",
+        ),
+    ],
+)
+def test_what_the_page_says_is_refused(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    old: str,
+    new: str,
+    message: str,
+) -> None:
+    assert message in PAGE
+    error = refused(folder, monkeypatch, capsys, old, new)
+    assert message in error
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            '"my_parts:WorstAtom"',
+            '"my_parts:WeightedSum"',
+            "risk_measure: 'my_parts:WeightedSum' must be a subclass of"
+            " rllib_risk.models.risk.RiskMeasure.",
+        ),
+        (
+            '"my_parts:WorstAtom"',
+            '"wrong:Whole"',
+            "risk_measure 'wrong:Whole' must reduce [..., M] to [...];"
+            " from [2, 3, 5] it made [].",
+        ),
+        (
+            "{caution: 0.2}",
+            "{alpha: 0.2}",
+            "risk_measure 'my_parts:WorstAtom' is called with (num_atoms,"
+            " **risk_kwargs), risk_kwargs = {'alpha': 0.2}: got an unexpected keyword"
+            " argument 'alpha'.",
+        ),
+        (
+            "    num_atoms: 5\n",
+            "",
+            "risk_measure: 'my_parts:WorstAtom' of a single atom is that atom",
+        ),
+    ],
+)
+def test_risk_measures_that_are_refused(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    old: str,
+    new: str,
+    message: str,
+) -> None:
+    assert message in refused(folder, monkeypatch, capsys, old, new)
+
+
+def refused(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    old: str,
+    new: str,
+) -> str:
+    """Changes the file, runs it, and returns the error before anything started."""
+    # Nothing of the process that runs the command may outlive the test.
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.syspath_prepend(str(folder))
+    for name in (
+        "TUNE_DISABLE_SIGINT_HANDLER",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS",
+        "RAY_AIR_NEW_OUTPUT",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO",
+    ):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("PYTHONWARNINGS", "default")
+    for module in ("my_parts", "my_part", "wrong"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    yaml = (folder / "own.yaml").read_text()
+    assert yaml.count(old) == 1
+    (folder / "own.yaml").write_text(yaml.replace(old, new))
+    try:
+        assert run(["train", "file", "own.yaml"]) == 2
+    finally:
+        for module in ("my_parts", "wrong"):
+            sys.modules.pop(module, None)
+    captured = capsys.readouterr()
+    assert captured.out == "" and "Traceback" not in captured.err
+    assert captured.err.startswith("Error: ") and captured.err.count("\n") == 1
+    assert not ray.is_initialized()
+    return captured.err

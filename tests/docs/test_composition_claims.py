@@ -1,0 +1,49 @@
+"""What docs/composition.md says that compositions do, by training them."""
+
+from typing import Any
+
+import pytest
+import ray
+
+from rllib_risk.algorithms import IndependentQConfig
+
+pytestmark = pytest.mark.slow
+
+
+def greedy_shares(**keys: Any) -> tuple[float, float]:
+    """Trains on the risky bandit; shares of greedy episodes, joint safe and risky."""
+    config = (
+        IndependentQConfig()
+        .environment("risky_bandit")
+        .env_runners(num_envs_per_env_runner=16)
+        .training(
+            num_atoms=20,
+            hidden_size=16,
+            optimizer="adam",
+            lr=2e-3,
+            updates_per_episode=0.5,
+            epsilon_anneal_env_steps=2000,
+            **keys,
+        )
+        .evaluation(evaluation_duration=8)
+        .debugging(seed=1)
+    )
+    config.min_sample_timesteps_per_iteration = 4000
+    algorithm = config.build_algo()
+    evaluation = algorithm.train()["evaluation"]
+    algorithm.stop()
+    return evaluation["joint_safe"], evaluation["joint_risky"]
+
+
+# Joint safe pays 1. Joint risky pays -5 with probability 0.2 and else 4: mean 2.2, and
+# the worst fifth is -5. An agent alone cannot leave joint safe without paying -1.
+def test_caution_needs_a_distribution_of_returns() -> None:
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        assert greedy_shares(loss="quantile") == (0.0, 1.0)
+        careful = {"risk_measure": "cvar", "alpha": 0.2}
+        assert greedy_shares(loss="quantile", **careful) == (1.0, 0.0)
+        # The squared error fits the measure of the atoms to the mean of the rewards.
+        assert greedy_shares(loss="td", **careful) == (0.0, 1.0)
+    finally:
+        ray.shutdown()
