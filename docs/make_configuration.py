@@ -22,17 +22,23 @@ import typer
 
 from rllib_risk.algorithms import ALGORITHMS, config_class
 from rllib_risk.cli.main import app
+from rllib_risk.config.comparison import ALGORITHM_FIELDS, COMPARISON_FIELDS
 from rllib_risk.config.experiments import _CHECKPOINT_FIELDS, EXPERIMENT_FIELDS
 from rllib_risk.config.metrics import TEAM_METRICS
 from rllib_risk.config.schedulers import SCHEDULERS, SEARCHERS
-from rllib_risk.config.schema import Field
+from rllib_risk.config.schema import ConfigError, Field
 from rllib_risk.config.search_space import SAMPLERS
-from rllib_risk.core.config import (
+from rllib_risk.core.actor_critic_config import (
+    ACTOR_CRITIC_FIELDS,
+    OFF_POLICY_FIELDS,
+    ActorCriticConfig,
+)
+from rllib_risk.core.config import TEAM_FIELDS, UNUSED_RLLIB_KEYS, TeamConfig
+from rllib_risk.core.value_config import (
+    COMPOSITION_FIELDS,
+    EXPLORATION_FIELDS,
     LEARNING_FIELDS,
-    NETWORK_FIELDS,
-    SAMPLING_FIELDS,
-    UNUSED_RLLIB_KEYS,
-    TeamConfig,
+    ValueConfig,
 )
 from rllib_risk.env_wrappers.registry import ADAPTER_DEFAULTS, ENVS, import_factory
 from rllib_risk.env_wrappers.team_env import TeamEnv
@@ -44,12 +50,57 @@ _TABLE = re.compile(
 )
 
 GROUPS: dict[str, dict[str, Field]] = {
-    "network": NETWORK_FIELDS,
+    "shared": TEAM_FIELDS,
+    "composition": COMPOSITION_FIELDS,
     "learning": LEARNING_FIELDS,
-    "sampling": SAMPLING_FIELDS,
+    "exploration": EXPLORATION_FIELDS,
+    # What these algorithms have beside the shared keys, or declare in another way.
+    "actor-critic": {
+        key: field
+        for key, field in (ACTOR_CRITIC_FIELDS | OFF_POLICY_FIELDS).items()
+        if field != TEAM_FIELDS.get(key)
+    },
     "experiment": EXPERIMENT_FIELDS,
+    "comparison": COMPARISON_FIELDS,
+    "comparison-algorithm": ALGORITHM_FIELDS,
     "checkpoint": _CHECKPOINT_FIELDS,
 }
+
+# The two kinds of algorithms, and the class that is behind the configurations of each.
+FAMILIES: dict[str, type[TeamConfig]] = {
+    "value": ValueConfig,
+    "actor-critic": ActorCriticConfig,
+}
+
+# One composition for every reason to refuse one: algorithm, environment and keys.
+REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("QMIX", "macn", {"risk_measure": "cvar", "alpha": 0.3}),
+    ("RMIX", "macn", {"risk_measure": "wang"}),
+    ("RMIX", "macn", {"quantiles": "sampled"}),
+    ("RMIX", "macn", {"alpha": 0.3}),
+    ("RMIX", "macn", {"risk_measure": "var", "risk_mode": "static"}),
+    ("RMIX", "macn", {"risk_parameter": 0.5}),
+    ("RMIX", "macn", {"risk_kwargs": {"caution": 0.5}}),
+    ("RMIX", "macn", {"cvar_mode": "exact", "cvar_norm": "eq2_raw"}),
+    ("RMIX", "macn", {"risk_measure": "var", "cvar_mode": "exact"}),
+    ("QMIX", "macn", {"mixer_kwargs": {"width": 8}}),
+    ("IndependentQ", "macn", {"joint_critic": "wqmix"}),
+    ("QTRAN", "macn", {"double_q": False}),
+    ("QMIX", "macn", {"loss": "qtran"}),
+    ("QTRAN", "macn", {"td_weighting": "ow"}),
+    ("QMIX", "macn", {"td_weighting": "cw"}),
+    ("QMIX", "macn", {"td_weighting": "likelihood"}),
+    ("QMIX", "macn", {"qr_gate": "step"}),
+    ("VDN", "macn", {"loss": "quantile", "num_atoms": 20}),
+    ("LHIQN", "macn", {"td_lambda": 0.8}),
+    ("RMIX", "macn", {"mixer": "none", "loss": "quantile"}),
+    ("LHIQN", "macn", {"qr_gate": "step"}),
+    ("LHIQN", "macn", {"qr_loss": "official"}),
+    ("RMIX", "macn", {"evaluation_interval": None}),
+    ("QMIX", "macn", {"env_config": {"state": "none"}}),
+    ("QTRAN", "macn", {"env_config": {"state": "none"}}),
+    ("RMIX", "macn", {"risk_mode": "static", "alpha": [[0, 1.0], [0, 0.5]]}),
+)
 
 # RLlib's own keys that these algorithms read, and what they mean here.
 RLLIB_KEYS: dict[str, str] = {
@@ -117,6 +168,7 @@ def accepts(field: Field) -> str:
     """What a key accepts, in words: choices, or kind and range."""
     if field.choices is not None:
         text = ", ".join(f"`{choice}`" for choice in field.choices)
+        text += ", `pkg.module:Class`" if field.import_path else ""
     else:
         names = {int: "whole number", float: "number", bool: "true, false"}
         names |= {str: "text", list: "list", dict: "mapping"}
@@ -149,22 +201,75 @@ def switches(algorithm: str, *names: str) -> str:
     )
 
 
-def defaults() -> str:
-    """Where an algorithm's default differs from the general one."""
-    changed = sorted({k for name in ALGORITHMS for k in config_class(name).overrides})
-    general = {**NETWORK_FIELDS, **LEARNING_FIELDS, **SAMPLING_FIELDS}
-    fields = {name: config_class(name).fields() for name in ALGORITHMS}
+def family(kind: str) -> list[str]:
+    """The algorithms of a kind, in the order of the registry."""
+    return [n for n in ALGORITHMS if issubclass(config_class(n), FAMILIES[kind])]
+
+
+def all_defaults(config: type[TeamConfig]) -> dict[str, str]:
+    """Every key of a configuration class with its default, RLlib's keys included."""
+    values = {key: field.default for key, field in config.fields().items()}
+    made = config()
+    values |= {key: getattr(made, key) for key in RLLIB_KEYS}
+    values.pop("preset", None)
+    return {key: code(value) for key, value in values.items()}
+
+
+def defaults(kind: str) -> str:
+    """Where an algorithm's default differs from that of value-based ones in general.
+
+    A dash stands where there is no such key.
+    """
+    general = all_defaults(ValueConfig)
+    own = {name: all_defaults(config_class(name)) for name in family(kind)}
+    keys = dict.fromkeys(key for values in own.values() for key in values)
     return markdown(
-        ("key", "in general", *ALGORITHMS),
+        ("key", "in general", *own),
         (
             (
                 f"`{key}`",
-                code(general[key].default),
-                *(code(fields[name][key].default) for name in ALGORITHMS),
+                general.get(key, "-"),
+                *(values.get(key, "-") for values in own.values()),
             )
-            for key in changed
+            for key in keys
+            if {values.get(key) for values in own.values()} != {general.get(key)}
         ),
     )
+
+
+def composition() -> str:
+    """The algorithms as choices of parts; what is as in general is left out."""
+    rows = []
+    for name in family("value"):
+        changed = config_class(name).overrides.items()
+        parts = {k: v for k, v in changed if k in COMPOSITION_FIELDS | LEARNING_FIELDS}
+        page = ALGORITHMS[name].rpartition(".")[2]
+        text = "; ".join(f"`{key}: {value}`" for key, value in parts.items())
+        rows.append((f"[{name}](algorithms/{page}.md)", text))
+    return markdown(("name", "parts"), rows)
+
+
+def refused() -> str:
+    """Compositions that make no sense, with the messages that they are refused with."""
+    rows = []
+    for algorithm, env_name, keys in REFUSED:
+        config = config_class(algorithm)().environment(env_name).update_from_dict(keys)
+        try:
+            config.validate()
+            config.preflight()
+        except ConfigError as error:
+            text = ", ".join(f"{k}: {_flow(v)}" for k, v in keys.items())
+            rows.append((f"`run: {algorithm}, {text}`", str(error)))
+        else:
+            raise AssertionError(f"{algorithm} with {keys} is not refused.")
+    return markdown(("written", "refused with"), rows)
+
+
+def _flow(value: Any) -> str:
+    """A value inside a line of YAML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {_flow(v)}" for k, v in value.items()) + "}"
+    return code(value).strip("`")
 
 
 def preset(algorithm: str, name: str) -> str:
@@ -182,7 +287,7 @@ def preset(algorithm: str, name: str) -> str:
 
 def rllib_keys() -> str:
     """Keys of RLlib that matter, with this package's defaults."""
-    config = TeamConfig()
+    config = ValueConfig()
     return markdown(
         ("key", "default", "meaning here"),
         ((f"`{k}`", code(getattr(config, k)), text) for k, text in RLLIB_KEYS.items()),
@@ -285,6 +390,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "keys": keys,
     "switches": switches,
     "defaults": defaults,
+    "composition": composition,
+    "refused": refused,
     "preset": preset,
     "rllib-keys": rllib_keys,
     "unused": unused,

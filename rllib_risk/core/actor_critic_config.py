@@ -108,8 +108,8 @@ class ActorCriticConfig(TeamConfig):
         if self.overlap_sampling:
             raise ConfigError(
                 "overlap_sampling: its weights are up to two rounds old, and"
-                f" {type(self).__name__.removesuffix('Config')} learns from the episodes"
-                " of the present policy; leave it off."
+                f" {type(self).__name__.removesuffix('Config')} learns from episodes of"
+                " the present policy; leave it off."
             )
         if "on_policy_episodes" not in self.declared:
             return

@@ -256,7 +256,11 @@ class TeamAlgorithm(Algorithm):
         seed = self.config.seed if seed is None else seed
         group = self.eval_env_runner_group or self.env_runner_group
         if group is not self.env_runner_group:
-            group.sync_weights(from_worker_or_learner_group=self.env_runner)
+            # Schedules depend on the env steps, that of a risk level included.
+            group.sync_weights(
+                from_worker_or_learner_group=self.env_runner,
+                global_vars={"timestep": self.env_steps},
+            )
         if (
             self.config.evaluation_num_env_runners == 0
             or group is self.env_runner_group

@@ -106,7 +106,10 @@ def play_everywhere(
             done.update(zip(shares[runner], episodes, strict=True))
         if len(done) < num_episodes:
             if algorithm.restore_env_runners(group):
-                group.sync_weights(from_worker_or_learner_group=algorithm.env_runner)
+                group.sync_weights(
+                    from_worker_or_learner_group=algorithm.env_runner,
+                    global_vars={"timestep": algorithm.env_steps},
+                )
             if time.monotonic() > deadline:
                 raise RuntimeError("All evaluation runners are lost; none came back.")
             time.sleep(_WAIT_S)

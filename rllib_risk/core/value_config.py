@@ -323,14 +323,13 @@ class ValueConfig(TeamConfig):
                 " risk_mode: static.",
             ),
             (
-                self.quantiles == "sampled" and self.cvar_norm != "count",
-                f"cvar_norm: {self.cvar_norm!r} weighs fixed atoms; with quantiles:"
-                " sampled set cvar_norm: count.",
-            ),
-            (
                 self.alpha != 1.0 and (dynamic or measure not in _LEVEL_MEASURES),
                 "alpha: is the static level of cvar and var; it has no effect with"
                 f" risk_measure: {measure} and risk_mode: {self.risk_mode}.",
+            ),
+            (
+                measure == "var" and not dynamic and self.alpha == 1.0,
+                "alpha: at level 1 var is the best atom of all; set alpha below 1.",
             ),
             (
                 self.risk_parameter is not None and measure not in _PARAMETER_MEASURES,
@@ -344,6 +343,12 @@ class ValueConfig(TeamConfig):
             (
                 self.cvar_mode == "exact" and self.cvar_norm != "count",
                 "cvar_mode: 'exact' goes with cvar_norm 'count' only.",
+            ),
+            (
+                (self.cvar_mode, self.cvar_norm) != ("ceil", "count")
+                and (measure != "cvar" or self.quantiles == "sampled"),
+                "cvar_norm, cvar_mode: are forms of cvar of fixed atoms; leave them at"
+                " count and ceil.",
             ),
         )
 
@@ -444,11 +449,12 @@ class ValueConfig(TeamConfig):
             if self.quantiles == "sampled":
                 network.risk.distort(torch.zeros(1))
         except NeedsStateError as error:
+            without = "vdn" if error.key == "mixer" else "none"
             raise ConfigError(
                 f"{error.key}: {error.part!r} needs a global state, and env"
                 f" {self.env!r} has none. Give the environment a state() method, or set"
                 " env_config: {state: concat_obs} to use the agents' observations side"
-                " by side, or choose mixer: vdn."
+                f" by side, or choose {error.key}: {without}."
             ) from error
         except (TypeError, ValueError) as error:
             raise ConfigError(f"The network cannot be built: {error}") from error

@@ -323,6 +323,13 @@ def test_dops_sizes_must_fit(keys, message):
 
 
 @NAMES
+def test_stale_weights_are_refused(name):
+    config = config_class(name)().environment("macn")
+    with pytest.raises(ConfigError, match=rf"overlap_sampling.*{name}.*leave it off"):
+        config.training(overlap_sampling=True).validate()
+
+
+@NAMES
 def test_an_environment_without_a_state_is_refused(name):
     class Stateless:
         class spec_team:

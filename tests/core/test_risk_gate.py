@@ -43,3 +43,25 @@ def test_independent_quantile_learners_act_at_their_level(quantiles, alpha, retu
     played = algorithm.evaluate_episodes(16)["returns"]
     algorithm.stop()
     assert set(played) <= returns
+
+
+@pytest.mark.parametrize("runners", [0, 1])
+def test_a_scheduled_level_is_evaluated_where_it_stands(runners):
+    """Evaluation has policies of its own, which must hear of the env steps too."""
+    config = config_class("QMIX")().environment("two_step")
+    config.training(
+        num_atoms=10,
+        risk_measure="cvar",
+        alpha=[[0, 1.0], [40, 0.3]],
+        hidden_size=8,
+        batch_size_episodes=4,
+        learning_starts_episodes=4,
+    )
+    config.evaluation(evaluation_num_env_runners=runners, evaluation_duration=4)
+    config.debugging(seed=0)
+    config.min_sample_timesteps_per_iteration = 20  # ten episodes of two steps
+    algorithm = config.build_algo()
+    # Half the way from 1.0 to 0.3, then the end of it.
+    levels = [algorithm.train()["evaluation"]["risk_level_mean"] for _ in range(3)]
+    algorithm.stop()
+    assert levels == pytest.approx([0.65, 0.3, 0.3])
