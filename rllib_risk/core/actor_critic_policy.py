@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -226,6 +225,8 @@ class ActorCriticPolicy(TeamPolicy):
         real = batch.mask.any(dim=0).flatten().tolist()
         values = inputs.new_zeros(*batch.actions.shape, batch.action_mask.shape[-1])
         mixed = torch.zeros_like(targets)
+        optimizer = self._optimizers[1]
+        groups = [group["params"] for group in optimizer.param_groups]
         norms = []
         for t in order:
             if not real[t]:
@@ -234,7 +235,8 @@ class ActorCriticPolicy(TeamPolicy):
             chosen = taken_values(all_values, batch.actions[:, t])
             team = self.critic.mix(chosen, batch.state[:, t])  # [B, G]
             errors = (team - targets[:, t]).square()
-            norms.append(self._step_critic(masked_mean(errors, batch.mask[:, t])))
+            loss = masked_mean(errors, batch.mask[:, t])
+            norms.append(self._step(optimizer, loss, *groups))
             values[:, t], mixed[:, t] = all_values.detach(), team.detach()
         errors = mixed - targets
         stats = {
@@ -245,27 +247,6 @@ class ActorCriticPolicy(TeamPolicy):
             "critic_grad_norm": sum(norms) / len(norms),
         }
         return Sweep(values, len(norms), stats)
-
-    def _step_critic(self, loss: Tensor) -> float:
-        """One step of the critic and its mixing, each clipped by itself."""
-        optimizer = self._optimizers[1]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norms = [self._clip(group["params"], loss) for group in optimizer.param_groups]
-        optimizer.step()
-        return norms[0]
-
-    def _clip(self, parameters: Sequence[Tensor], loss: Tensor) -> float:
-        clip = self.config["grad_clip"]
-        limit = float("inf") if clip is None else clip
-        norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
-        if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"The critic's gradient is not finite (loss {loss.item()}). Lower"
-                " critic_lr or reward_scale, or look for huge rewards in the"
-                " environment."
-            )
-        return norm
 
     def fit_actor(self, batch: Batch, values: Tensor) -> dict[str, float]:
         """One gradient step of the actor.

@@ -232,21 +232,32 @@ class TeamPolicy(TorchPolicyV2):
         self,
         optimizer: torch.optim.Optimizer,
         loss: Tensor,
-        parameters: Sequence[Tensor],
+        *parameters: Sequence[Tensor],
     ) -> float:
-        """One clipped gradient step; returns the norm before clipping."""
+        """One gradient step.
+
+        Args:
+            optimizer: The optimizer.
+            loss: A scalar.
+            *parameters: Groups, each of which is clipped by itself.
+
+        Returns:
+            The first group's norm before clipping.
+        """
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         clip = self.config["grad_clip"]
         limit = float("inf") if clip is None else clip
-        norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
-        if not np.isfinite(norm):
+        norms = [
+            torch.nn.utils.clip_grad_norm_(group, limit).item() for group in parameters
+        ]
+        if not np.isfinite(norms).all():
             raise FloatingPointError(
-                f"The gradient is not finite (loss {loss.item()}). Lower lr or"
-                " reward_scale, or look for huge rewards in the environment."
+                f"The gradient is not finite (loss {loss.item()}). Lower the learning"
+                " rates or reward_scale, or look for huge rewards in the environment."
             )
         optimizer.step()
-        return norm
+        return norms[0]
 
 
 @torch.no_grad()

@@ -74,33 +74,6 @@ class MMDPGame(TeamGame):
         self._steps = 0
         self._paid = 0
 
-    def step(
-        self, actions: dict[str, int]
-    ) -> tuple[
-        dict[str, Any],
-        dict[str, float],
-        dict[str, bool],
-        dict[str, bool],
-        dict[str, dict[str, Any]],
-    ]:
-        """Plays one joint action; the only end is the time limit.
-
-        Args:
-            actions: An action number for each agent.
-
-        Returns:
-            Observations, rewards, terminations, truncations and infos.
-
-        Raises:
-            RuntimeError: If the episode has ended.
-            ValueError: If an action does not exist.
-        """
-        observations, rewards, terminations, truncations, infos = super().step(actions)
-        if self._steps == self.episode_limit:
-            truncations = self._for_all(True)
-            self.agents = []
-        return observations, rewards, terminations, truncations, infos
-
     def state(self) -> np.ndarray:
         """One-hot over (live, absorbed), float32 [2]."""
         return np.eye(2, dtype=np.float32)[self._state]
@@ -118,6 +91,9 @@ class MMDPGame(TeamGame):
         if self._steps < self.episode_limit:
             return float(paid), False, {}
         return float(paid), False, {"is_success": self._paid == self._steps}
+
+    def _is_out_of_time(self) -> bool:
+        return self._steps == self.episode_limit
 
     def _views(self) -> list[np.ndarray]:
         return [self.state() for _ in self.possible_agents]

@@ -110,13 +110,14 @@ class TeamGame(ParallelEnv):
                 raise ValueError(f"agent '{agent}' has no action {actions[agent]}")
             joint.append(int(actions[agent]))
         reward, terminated, info = self._play(joint)
-        if terminated:
+        truncated = not terminated and self._is_out_of_time()
+        if terminated or truncated:
             self.agents = []
         return (
             dict(zip(self.possible_agents, self._views(), strict=True)),
             self._for_all(float(reward)),
             self._for_all(terminated),
-            self._for_all(False),
+            self._for_all(truncated),
             {agent: dict(info) for agent in self.possible_agents},
         )
 
@@ -139,6 +140,10 @@ class TeamGame(ParallelEnv):
     @abstractmethod
     def _play(self, joint: list[int]) -> tuple[float, bool, dict[str, Any]]:
         """Plays the joint action; returns reward, terminated and info."""
+
+    def _is_out_of_time(self) -> bool:
+        """Returns whether a time limit cuts the episode after the step just played."""
+        return False
 
     @abstractmethod
     def _views(self) -> list[Any]:
