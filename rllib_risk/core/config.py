@@ -258,6 +258,11 @@ class TeamConfig(AlgorithmConfig):
             setattr(self, key, check_value(key, getattr(self, key), field))
         if self.evaluation_duration_unit != "episodes":
             raise ConfigError("evaluation_duration_unit: must be 'episodes'.")
+        if self.evaluation_config and not self.evaluation_interval:
+            raise ConfigError(
+                "evaluation_config: has no effect without evaluations; set"
+                " evaluation_interval above 0."
+            )
         if self.evaluation_parallel_to_training:
             raise ConfigError(_unused("evaluation_parallel_to_training", "this"))
         if self.enable_rl_module_and_learner or self.enable_env_runner_and_connector_v2:

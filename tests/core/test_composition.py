@@ -76,6 +76,10 @@ QTRAN = {"mixer": "vdn", "joint_critic": "qtran", "loss": "qtran"}
 
 # What is wrong, and what the message must name: the key, and what to do.
 REFUSED = [
+    (
+        {"evaluation_config": {"env_config": {}}, "evaluation_interval": None},
+        r"evaluation_config.*evaluation_interval above 0",
+    ),
     ({"risk_measure": "cvar"}, r"risk_measure.*'cvar'.*num_atoms above 1"),
     ({"risk_measure": OWN_MEASURE}, r"risk_measure.*num_atoms above 1"),
     ({"risk_measure": "lowest"}, r"risk_measure.*'lowest'"),
