@@ -288,6 +288,15 @@ class TeamConfig(AlgorithmConfig):
                 f"buffer_size_episodes ({self.buffer_size_episodes}) must be at least"
                 f" learning_starts_episodes ({self.learning_starts_episodes})."
             )
+        per_runner = self.episodes_per_round or self.num_envs_per_env_runner
+        round_size = per_runner * max(self.num_env_runners, 1)
+        if round_size > self.buffer_size_episodes:
+            raise ConfigError(
+                f"buffer_size_episodes ({self.buffer_size_episodes}) must hold a round"
+                f" of {round_size} episodes (episodes_per_round, or else"
+                " num_envs_per_env_runner, times runners): the rest would be thrown"
+                " away unseen."
+            )
 
     def preflight(self) -> None:
         """Makes the environments once and checks that the networks fit them.

@@ -322,6 +322,14 @@ def test_dops_sizes_must_fit(keys, message):
         config.training(**keys).validate()
 
 
+def test_a_round_must_fit_into_the_buffer():
+    # COMA keeps eight episodes: of 64 it would never see 56.
+    config = config_class("COMA")().environment("macn")
+    config.env_runners(num_envs_per_env_runner=64)
+    with pytest.raises(ConfigError, match=r"buffer_size_episodes \(8\).* 64 episodes"):
+        config.validate()
+
+
 @NAMES
 def test_stale_weights_are_refused(name):
     config = config_class(name)().environment("macn")
