@@ -136,3 +136,23 @@ def test_the_climbing_game(name, keys, payoff):
 )
 def test_games_that_tell_factorisations_apart(name, payoff, best, keys):
     assert greedy_payoffs(name, payoff, 4000, lr=1e-3, **keys) == {best}
+
+
+@pytest.mark.parametrize("name", ["COMA", "DOP"])
+def test_actor_critics_learn_to_remember(name):
+    """1 needs a memory, and credit through time; without one 0.5 is the most."""
+    config = config_class(name)().environment("memory_game", env_config={"delay": 1})
+    config.training(
+        optimizer="adam",
+        lr=3e-3,
+        critic_lr=3e-3,
+        final_epsilon=0.02,
+        epsilon_anneal_env_steps=15_000,
+    )
+    config.env_runners(num_envs_per_env_runner=8).debugging(seed=0)
+    config.min_sample_timesteps_per_iteration = 15_000
+    config.evaluation_interval = None
+    algorithm = config.build_algo()
+    algorithm.train()
+    assert set(algorithm.evaluate_episodes(16)["returns"]) == {1.0}
+    algorithm.stop()
