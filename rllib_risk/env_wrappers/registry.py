@@ -12,6 +12,7 @@ from typing import Any
 
 from pettingzoo import ParallelEnv
 
+from rllib_risk.config.imports import import_failure
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.team_env import (
     BatchedTeamEnv,
@@ -228,13 +229,9 @@ def import_factory(path: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # a module may fail in any way while it is imported
-        own = isinstance(error, ModuleNotFoundError) and (
-            f"{module_name}.".startswith(f"{error.name}.")
-        )
         raise EnvConfigError(
             f"cannot import module '{module_name}' of factory '{path}': "
-            f"{type(error).__name__}: {error}"
-            f"{' (is its folder on PYTHONPATH?)' if own else ''}"
+            f"{import_failure(module_name, error)}"
         ) from error
     factory = getattr(module, attribute, None)
     if not callable(factory):

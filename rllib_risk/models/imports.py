@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from rllib_risk.config.imports import import_failure
+
 
 def import_part(path: str, base: type, what: str) -> type[Any]:
     """The class behind ``"pkg.module:Class"``.
@@ -29,14 +31,9 @@ def import_part(path: str, base: type, what: str) -> type[Any]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # a module may fail in any way while it is imported
-        # Only then is it the named module that is missing, not one that it imports.
-        missing = isinstance(error, ModuleNotFoundError) and (
-            f"{module_name}.".startswith(f"{error.name}.")
-        )
         raise ValueError(
             f"{what}: cannot import module '{module_name}' of {path!r}:"
-            f" {type(error).__name__}: {error}"
-            f"{' (is its folder on PYTHONPATH?)' if missing else ''}"
+            f" {import_failure(module_name, error)}"
         ) from error
     part = getattr(module, class_name, None)
     if part is None:
