@@ -77,6 +77,28 @@ class EpsilonGreedy:
         return np.where(explores, _random_available(action_mask, rng), greedy)
 
 
+class TeamEpsilonGreedy(EpsilonGreedy):
+    """Epsilon-greedy with one coin for the whole team at each step.
+
+    Either all agents act at random, each with a draw of its own, or all greedily: so
+    the authors of DrIGM (robust value factorization). The whole team's greedy action is
+    then seen with probability ``1 - epsilon``, whatever the number of agents.
+    """
+
+    def explore(
+        self,
+        utilities: np.ndarray,
+        action_mask: np.ndarray,
+        epsilon: np.ndarray,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """See :meth:`Explorer.explore`."""
+        num_envs, _ = self.shape
+        explores = rng.random((num_envs, 1)) < epsilon[:, None]
+        greedy = utilities.argmax(axis=-1)
+        return np.where(explores, _random_available(action_mask, rng), greedy)
+
+
 class EpsilonZGreedy(EpsilonGreedy):
     """Epsilon-z-greedy: an exploring agent keeps to its random action for a while.
 

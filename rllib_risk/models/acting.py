@@ -3,8 +3,8 @@
 An actor holds the network's weights as they are when it is made, so make one per round.
 
 Letters: ``E`` environments, ``N`` agents, ``A`` actions, ``D`` observation size, ``R``
-rows (environments times agents), ``I`` input size, ``H`` hidden size, ``M`` atoms,
-``K`` risk levels.
+rows (environments times agents), ``I`` input size, ``H`` hidden size, ``C`` size of the
+state that lasts between steps, ``M`` atoms, ``K`` risk levels.
 """
 
 from __future__ import annotations
@@ -125,17 +125,19 @@ class NumpyActor:
         """
         sizes, config = network.sizes, network.config
         n, obs_size = sizes.num_agents, sizes.obs_size
+        ids_from = obs_size + sizes.num_actions
         self._inputs = np.zeros((num_envs, n, network.input_size), np.float32)
-        self._inputs[:, :, -n:] = np.eye(n)
+        if config.agent_ids:
+            self._inputs[:, :, ids_from:] = np.eye(n)
         self._obs = self._inputs[:, :, :obs_size]  # views, [E, N, D] and [E, N, A]
-        self._last_action = self._inputs[:, :, obs_size:-n]
+        self._last_action = self._inputs[:, :, obs_size:ids_from]
         self._one_hot = np.eye(sizes.num_actions, dtype=np.float32)
         # The history branch reads the input of the step before, and the first twice.
         self._lagged = config.risk_history_lag == 1
         self._past = self._inputs.copy() if self._lagged else self._inputs
         self._fresh = list(range(num_envs))
-        states = np.zeros((2, num_envs, n, config.hidden_size), np.float32)
-        self._hidden, self._history = states
+        state_size = network.agents[0].encoder.state_size
+        self._state, self._history = np.zeros((2, num_envs, n, state_size), np.float32)
         self._risk = network.risk
         self._sampled = config.quantiles == "sampled"
         fractions = None
@@ -158,12 +160,12 @@ class NumpyActor:
             if self._lagged:
                 self._past[self._fresh] = self._inputs[self._fresh]
             self._fresh = []
-        atoms = self._for_agents(_Agent.step, self._inputs, self._hidden)
+        atoms = self._for_agents(_Agent.step, self._inputs, self._state)
         atoms = atoms.reshape(self._atoms_shape)
         levels = None
         if self._predicts:
             logits = self._for_agents(
-                _Agent.level_logits, self._past, self._history, self._hidden
+                _Agent.level_logits, self._past, self._history, self._state
             )
             levels = logits.argmax(axis=-1)
             if self._lagged:
@@ -176,7 +178,7 @@ class NumpyActor:
 
     def reset(self, slots: np.ndarray) -> None:
         """See :meth:`Actor.reset`."""
-        self._hidden[slots] = 0.0
+        self._state[slots] = 0.0
         self._history[slots] = 0.0
         self._last_action[slots] = 0.0
         self._fresh += slots.tolist()
@@ -210,7 +212,7 @@ class NumpyActor:
 
 
 class _Agent:
-    """One :class:`AgentNetwork` in arrays; hidden states are changed in place."""
+    """One :class:`AgentNetwork` in arrays; states are changed in place."""
 
     def __init__(self, agent: AgentNetwork, fractions: Tensor | None) -> None:
         self._encoder = _Encoder(agent.encoder)
@@ -231,18 +233,19 @@ class _Agent:
         self._tied = predictor.embed_current is None
         self._embedding_shape = (-1, predictor.embed_dim, predictor.num_levels)
 
-    def step(self, inputs: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-        """Atoms ``[R, A * M]`` from ``[R, I]`` and ``[R, H]``."""
-        hidden[:] = self._encoder.step(inputs, hidden)
-        return self._head(hidden)
+    def step(self, inputs: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Atoms ``[R, A * M]`` from ``[R, I]`` and ``[R, C]``."""
+        state[:] = self._encoder.step(inputs, state)
+        return self._head(self._encoder.readout(state))
 
     def level_logits(
-        self, past: np.ndarray, history: np.ndarray, features: np.ndarray
+        self, past: np.ndarray, history: np.ndarray, state: np.ndarray
     ) -> np.ndarray:
-        """Logits ``[R, K]`` from ``[R, I]``, ``[R, H]`` and ``[R, H]``."""
+        """Logits ``[R, K]`` from ``[R, I]``, ``[R, C]`` and ``[R, C]``."""
         history[:] = self._history.step(past, history)
-        expected = _affine(history, self._expected_map).reshape(self._embedding_shape)
-        current = _affine(features, self._current_map)
+        expected = _affine(self._history.readout(history), self._expected_map)
+        expected = expected.reshape(self._embedding_shape)
+        current = _affine(self._encoder.readout(state), self._current_map)
         if self._tied:
             return (current.reshape(self._embedding_shape) * expected).sum(axis=1)
         return (current[:, None] @ expected)[:, 0]
@@ -266,39 +269,74 @@ class _Quantiles:
 
 
 class _Encoder:
-    """One :class:`Encoder` in arrays."""
+    """One :class:`Encoder` in arrays.
+
+    Attributes:
+        step: From inputs ``[R, I]`` and state ``[R, C]`` to the next state ``[R, C]``.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self._fc1 = _map(encoder.fc1.weight, encoder.fc1.bias)
         body = list(encoder.body.parameters())
-        if encoder.recurrent:
-            self._from_input = _map(body[0], body[2])
-            self._from_hidden = _map(body[1], body[3])
-        else:
+        self._lstm = encoder.cell == "lstm"
+        self._size = encoder.fc1.out_features
+        self.step: Callable[[np.ndarray, np.ndarray], np.ndarray]
+        if encoder.cell == "none":
             self._fc2 = _map(*body)
-        self._recurrent = encoder.recurrent
+            self.step = self._without_memory
+            return
+        self._from_input = _map(body[0], body[2])
+        self._from_hidden = _map(body[1], body[3])
+        self.step = self._lstm_cell if self._lstm else self._gru_cell
 
-    def step(self, inputs: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-        """The next hidden state ``[R, H]``; PyTorch's ``GRUCell``, gates r, z, n."""
+    def readout(self, state: np.ndarray) -> np.ndarray:
+        """What last layers read of a state, ``[R, H]``; see :meth:`Encoder.readout`."""
+        return np.maximum(state[:, : self._size], 0.0) if self._lstm else state
+
+    def _embed(self, inputs: np.ndarray) -> np.ndarray:
         embedded = _affine(inputs, self._fc1)
-        np.maximum(embedded, 0.0, out=embedded)
-        if not self._recurrent:
-            return np.maximum(_affine(embedded, self._fc2), 0.0)
-        size = hidden.shape[1]
-        from_input = _affine(embedded, self._from_input)  # [R, 3 H]
-        from_hidden = _affine(hidden, self._from_hidden)  # [R, 3 H]
+        return np.maximum(embedded, 0.0, out=embedded)
+
+    def _without_memory(self, inputs: np.ndarray, state: np.ndarray) -> np.ndarray:
+        return np.maximum(_affine(self._embed(inputs), self._fc2), 0.0)
+
+    def _gru_cell(self, inputs: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """PyTorch's ``GRUCell``, gates r, z, n."""
+        size = self._size
+        from_input = _affine(self._embed(inputs), self._from_input)  # [R, 3 H]
+        from_hidden = _affine(state, self._from_hidden)  # [R, 3 H]
         gates = from_input[:, : 2 * size]
         gates += from_hidden[:, : 2 * size]
-        # sigmoid(x) = (1 + tanh(x / 2)) / 2, which cannot overflow
-        gates *= 0.5
-        np.tanh(gates, out=gates)
-        gates += 1.0
-        gates *= 0.5
+        _sigmoid(gates)
         new = from_hidden[:, 2 * size :]
         new *= gates[:, :size]
         new += from_input[:, 2 * size :]
         np.tanh(new, out=new)
-        return new + gates[:, size:] * (hidden - new)
+        return new + gates[:, size:] * (state - new)
+
+    def _lstm_cell(self, inputs: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """PyTorch's ``LSTMCell``, gates i, f, g, o."""
+        size = self._size
+        gates = _affine(self._embed(inputs), self._from_input)  # [R, 4 H]
+        gates += _affine(state[:, :size], self._from_hidden)
+        _sigmoid(gates[:, : 2 * size])
+        _sigmoid(gates[:, 3 * size :])
+        new = gates[:, 2 * size : 3 * size]
+        np.tanh(new, out=new)
+        following = np.empty_like(state)
+        cell = following[:, size:]
+        np.multiply(gates[:, size : 2 * size], state[:, size:], out=cell)
+        cell += gates[:, :size] * new
+        np.multiply(gates[:, 3 * size :], np.tanh(cell), out=following[:, :size])
+        return following
+
+
+def _sigmoid(x: np.ndarray) -> None:
+    """In place; ``(1 + tanh(x / 2)) / 2``, which cannot overflow."""
+    x *= 0.5
+    np.tanh(x, out=x)
+    x += 1.0
+    x *= 0.5
 
 
 def _map(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

@@ -106,7 +106,8 @@ class WqmixCritic(JointCritic):
 
     Central agents of their own give one number per action; those of the actions taken
     go with the state through a feed-forward network, plus ``V(s)``. One central agent
-    serves all, even where their acting networks are not shared: it reads their ids.
+    serves all, even where their acting networks are not shared: it tells them apart by
+    their ids, and not at all where inputs have none.
     """
 
     def __init__(
@@ -118,6 +119,8 @@ class WqmixCritic(JointCritic):
         recurrent: bool,
         state_size: int,
         embed_dim: int = 256,
+        *,
+        rnn_cell: str = "gru",
     ) -> None:
         """Initializes the critic.
 
@@ -126,12 +129,13 @@ class WqmixCritic(JointCritic):
             num_agents: ``N``.
             num_actions: ``A``.
             hidden_size: ``H``.
-            recurrent: Whether the central agent has a GRU.
+            recurrent: Whether the central agent has memory.
             state_size: ``S``.
             embed_dim: Width of the networks that read the state.
+            rnn_cell: ``gru`` or ``lstm``.
         """
         super().__init__()
-        self.encoder = Encoder(input_size, hidden_size, recurrent)
+        self.encoder = Encoder(input_size, hidden_size, recurrent, rnn_cell)
         self.head = nn.Linear(hidden_size, num_actions)
         size = state_size + num_agents
         self.joint = mlp(size, embed_dim, embed_dim, embed_dim, 1)
@@ -146,7 +150,7 @@ class WqmixCritic(JointCritic):
 
     def forward(self, encoded: Tensor, actions: Tensor, state: Tensor) -> Tensor:
         """Returns ``Qhat*``, ``[B, T, 1]``."""
-        values = self.head(encoded)  # [B, T, N, A]
+        values = self.head(self.encoder.readout(encoded))  # [B, T, N, A]
         taken = values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)  # [B, T, N]
         return self.joint(torch.cat([state, taken], dim=-1)) + self.value(state)
 
@@ -183,4 +187,5 @@ def make_joint_critic(
         config.hidden_size,
         config.recurrent,
         sizes.state_size,
+        rnn_cell=config.rnn_cell,
     )

@@ -11,6 +11,7 @@ from rllib_risk.core.exploration import (
     EpsilonGreedy,
     EpsilonZGreedy,
     PolicySampler,
+    TeamEpsilonGreedy,
     action_probabilities,
     ladder,
 )
@@ -22,6 +23,8 @@ def make(kind, num_envs, num_agents, exponent=2.0):
         return PolicySampler()
     if kind == "z":
         return EpsilonZGreedy(num_envs, num_agents, exponent)
+    if kind == "team":
+        return TeamEpsilonGreedy(num_envs, num_agents)
     return EpsilonGreedy(num_envs, num_agents)
 
 
@@ -41,7 +44,7 @@ def everything(num_envs, num_agents, num_actions):
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(
-    st.sampled_from(["plain", "z", "policy"]),
+    st.sampled_from(["plain", "team", "z", "policy"]),
     st.integers(1, 5),
     st.integers(1, 4),
     st.integers(1, 6),
@@ -64,7 +67,7 @@ def test_only_legal_actions(kind, num_envs, num_agents, num_actions, epsilon, se
         explorer.reset(np.flatnonzero(rng.random(num_envs) < 0.2))
 
 
-@pytest.mark.parametrize("kind", ["plain", "z"])
+@pytest.mark.parametrize("kind", ["plain", "team", "z"])
 def test_epsilon_zero_is_greedy(kind):
     rng = np.random.default_rng(0)
     greedy = rng.integers(5, size=(7, 3))
@@ -100,6 +103,55 @@ def test_each_environment_has_its_own_epsilon_and_each_agent_its_own_draw():
     np.testing.assert_allclose(moved.mean(axis=(0, 2)), [0, 0.5, 1.0], atol=0.03)
     # Both agents of the second environment at once: 0.5 * 0.5.
     assert moved[:, 1].all(axis=-1).mean() == pytest.approx(0.25, abs=0.04)
+
+
+def test_joint_frequencies_with_one_coin_for_the_team():
+    # Two agents of two actions, both greedy ones 0, epsilon 0.4: all at random with
+    # probability 0.4, each pair then with 1/4. So (0, 0): 0.6 + 0.1; the others 0.1
+    # each. Agents with coins of their own would give 0.8^2 = 0.64, 0.16, 0.16, 0.04.
+    # 100 000 draws: one standard deviation is 0.0015 at most.
+    rng = np.random.default_rng(8)
+    draws = 100_000
+    greedy = preferring(np.zeros((draws, 2), np.int64), 2)
+    epsilon = np.full(draws, 0.4)
+    shares = {}
+    for kind in ("team", "plain"):
+        actions = make(kind, draws, 2).explore(
+            greedy, everything(draws, 2, 2), epsilon, rng
+        )
+        pairs = np.bincount(actions @ [2, 1], minlength=4)
+        shares[kind] = pairs / draws
+    np.testing.assert_allclose(shares["team"], [0.7, 0.1, 0.1, 0.1], atol=0.008)
+    np.testing.assert_allclose(shares["plain"], [0.64, 0.16, 0.16, 0.04], atol=0.008)
+
+
+def test_the_whole_team_explores_or_nobody_does():
+    # Nobody's random action of 1000 is ever likely to be the greedy one. Every
+    # environment has its own coin, with its own epsilon, and a new one at each step.
+    rng = np.random.default_rng(9)
+    epsilon = np.array([0.0, 0.5, 0.5, 1.0])
+    explorer = TeamEpsilonGreedy(4, 3)
+    mask = everything(4, 3, 1000)
+    mask[:, 2, 500:] = 0
+    greedy = masked(preferring(np.zeros((4, 3), np.int64), 1000), mask)
+    actions = np.array(
+        [explorer.explore(greedy, mask, epsilon, rng) for _ in range(2000)]
+    )
+    moved = actions != 0
+    together = moved.all(axis=-1) | ~moved.any(axis=-1)
+    # A random action is the greedy one once in 1000, or in 500 for the last agent.
+    assert together.mean() > 0.99
+    shares = moved.mean(axis=(0, 2))
+    np.testing.assert_allclose(shares, [0, 0.5, 0.5, 1.0], atol=0.04)
+    assert moved[:, :3].any(axis=-1)[:, 0].sum() == 0
+    # Two coins of one half agree half of the time, and so do those of two steps.
+    team = moved.any(axis=-1)
+    assert (team[:, 1] == team[:, 2]).mean() == pytest.approx(0.5, abs=0.05)
+    assert (team[1:, 1] == team[:-1, 1]).mean() == pytest.approx(0.5, abs=0.05)
+    # The members of an exploring team draw each for itself, available actions only.
+    assert actions[..., 2].max() < 500
+    first, second = actions[:, 3, 0], actions[:, 3, 1]
+    assert (first == second).mean() < 0.01
 
 
 def stretch_lengths(exponent, steps=40, num_envs=20_000):
@@ -185,7 +237,7 @@ def test_a_stretch_does_not_outlast_its_episode():
 
 
 def test_same_generator_same_actions():
-    for kind in ("plain", "z", "policy"):
+    for kind in ("plain", "team", "z", "policy"):
         runs = []
         for _ in range(2):
             rng = np.random.default_rng(5)

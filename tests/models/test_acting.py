@@ -63,6 +63,15 @@ for _name, _keys in MEASURES.items():
     CONFIGS[f"sampled, {_name}"] = {"num_atoms": 7, "quantiles": "sampled", **_keys}
 
 
+BODIES = {
+    "gru": {},
+    "lstm": {"rnn_cell": "lstm"},
+    "no ids": {"agent_ids": False},
+    "lstm, no ids": {"rnn_cell": "lstm", "agent_ids": False},
+    "no memory": {"recurrent": False},
+}
+
+
 def make_network(**config) -> TeamNetwork:
     torch.manual_seed(0)
     network = TeamNetwork(SIZES, TeamNetworkConfig(hidden_size=16, **config))
@@ -81,13 +90,11 @@ def observations(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("name", "sharing", "recurrent"),
-    list(itertools.product(CONFIGS, (True, False), (True, False))),
+    ("name", "sharing", "body"),
+    list(itertools.product(CONFIGS, (True, False), BODIES)),
 )
-def test_numpy_actor_acts_as_the_torch_network_does(name, sharing, recurrent):
-    network = make_network(
-        **CONFIGS[name], parameter_sharing=sharing, recurrent=recurrent
-    )
+def test_numpy_actor_acts_as_the_torch_network_does(name, sharing, body):
+    network = make_network(**CONFIGS[name], **BODIES[body], parameter_sharing=sharing)
     actors = NumpyActor(network, ENVS), TorchActor(network, ENVS)
     rng = np.random.default_rng(1)
     for step in range(STEPS):
@@ -109,14 +116,17 @@ def test_numpy_actor_acts_as_the_torch_network_does(name, sharing, recurrent):
                 actor.reset(np.array([1, 3]))
 
 
+@pytest.mark.parametrize("rnn_cell", ["gru", "lstm"])
 @pytest.mark.parametrize("sharing", [True, False])
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("actor_class", [NumpyActor, TorchActor])
 def test_acting_and_unrolling_give_the_same_actions_and_levels(
-    actor_class, name, sharing
+    actor_class, name, sharing, rnn_cell
 ):
     # Sampled quantiles: without a generator the learner uses the actors' midpoints.
-    network = make_network(**CONFIGS[name], parameter_sharing=sharing)
+    network = make_network(
+        **CONFIGS[name], parameter_sharing=sharing, rnn_cell=rnn_cell
+    )
     actor = actor_class(network, ENVS)
     rng = np.random.default_rng(2)
     history = []
@@ -144,10 +154,11 @@ def test_acting_and_unrolling_give_the_same_actions_and_levels(
         assert torch.equal(unroll.level_logits.argmax(dim=-1), levels[0])
 
 
+@pytest.mark.parametrize("rnn_cell", ["gru", "lstm"])
 @pytest.mark.parametrize("name", ["dynamic level", "sampled, cvar"])
 @pytest.mark.parametrize("actor_class", [NumpyActor, TorchActor])
-def test_after_reset_an_actor_is_as_new(actor_class, name):
-    network = make_network(**CONFIGS[name])
+def test_after_reset_an_actor_is_as_new(actor_class, name, rnn_cell):
+    network = make_network(**CONFIGS[name], rnn_cell=rnn_cell)
     used, new = actor_class(network, ENVS), actor_class(network, ENVS)
     rng = np.random.default_rng(3)
     for _ in range(3):

@@ -6,10 +6,17 @@ from torch import nn
 
 from rllib_risk.models.agent import AgentNetwork, Encoder
 
+# Whether there is memory, and which.
+BODIES = pytest.mark.parametrize(
+    ("recurrent", "rnn_cell"),
+    [(True, "gru"), (True, "lstm"), (False, "gru")],
+    ids=["gru", "lstm", "none"],
+)
 
-def agent(num_atoms, *, recurrent=True, seed=0):
+
+def agent(num_atoms, *, recurrent=True, rnn_cell="gru", seed=0):
     torch.manual_seed(seed)
-    return AgentNetwork(7, 4, num_atoms, 16, recurrent, None)
+    return AgentNetwork(7, 4, num_atoms, 16, recurrent, None, rnn_cell=rnn_cell)
 
 
 def test_number_of_parameters():
@@ -20,23 +27,45 @@ def test_number_of_parameters():
     # Without memory 64 * 64 + 64 stands in the place of the GRU.
     network = AgentNetwork(15, 4, 1, 64, False, None)
     assert sum(p.numel() for p in network.parameters()) == 26_244 - 24_960 + 4_160
+    # An LSTM has four gates where a GRU has three: 33 280.
+    network = AgentNetwork(15, 4, 1, 64, True, None, rnn_cell="lstm")
+    assert sum(p.numel() for p in network.parameters()) == 26_244 - 24_960 + 33_280
 
 
-@pytest.mark.parametrize("recurrent", [True, False])
-def test_encoder_step_by_step(recurrent):
+@BODIES
+def test_encoder_step_by_step(recurrent, rnn_cell):
     torch.manual_seed(0)
-    encoder = Encoder(7, 16, recurrent)
+    encoder = Encoder(7, 16, recurrent, rnn_cell)
     inputs = torch.randn(5, 9, 7)
     features, last = encoder(inputs, None)
-    hidden = torch.zeros(5, 16)
+    state = acted = torch.zeros(5, encoder.state_size)
     for t in range(9):
-        step, hidden = encoder(inputs[:, t : t + 1], hidden)
+        step, state = encoder(inputs[:, t : t + 1], state)
         torch.testing.assert_close(step[:, 0], features[:, t])
-    torch.testing.assert_close(hidden, last)
-    # Starting in the middle, from the state that was reached there.
-    _, middle = encoder(inputs[:, :4], None)
-    rest, _ = encoder(inputs[:, 4:], middle)
-    torch.testing.assert_close(rest, features[:, 4:])
+        acted = encoder.step(inputs[:, t], acted)
+        torch.testing.assert_close(acted, state)
+        torch.testing.assert_close(acted[:, :16], features[:, t])
+    torch.testing.assert_close(state, last)
+
+
+@pytest.mark.parametrize("split", [1, 4, 8])
+@BODIES
+def test_encoder_goes_on_from_the_state_it_reached(recurrent, rnn_cell, split):
+    # As after a burn-in: the first steps only serve to find the state.
+    torch.manual_seed(0)
+    encoder = Encoder(7, 16, recurrent, rnn_cell)
+    inputs = torch.randn(5, 9, 7)
+    features, last = encoder(inputs, None)
+    _, middle = encoder(inputs[:, :split], None)
+    rest, end = encoder(inputs[:, split:], middle)
+    torch.testing.assert_close(rest, features[:, split:])
+    torch.testing.assert_close(end, last)
+    # Every half of an LSTM's state matters, and without memory none does.
+    for start in range(0, encoder.state_size, 16):
+        other = middle.detach().clone()
+        other[:, start : start + 16] = 0.0
+        moved = (encoder(inputs[:, split:], other)[0] - rest).abs().max()
+        assert (moved > 1e-3) == recurrent
 
 
 def test_encoder_is_a_linear_layer_and_a_gru_cell():
@@ -55,10 +84,11 @@ def test_encoder_is_a_linear_layer_and_a_gru_cell():
         torch.testing.assert_close(features[:, t], hidden)
 
 
+@pytest.mark.parametrize("rnn_cell", ["gru", "lstm"])
 @pytest.mark.parametrize("num_atoms", [1, 2, 10])
 @pytest.mark.parametrize("chosen", ["all", "one", "none"])
-def test_atoms_of_is_a_gather_of_atoms(num_atoms, chosen):
-    network = agent(num_atoms)
+def test_atoms_of_is_a_gather_of_atoms(num_atoms, chosen, rnn_cell):
+    network = agent(num_atoms, rnn_cell=rnn_cell)
     features = torch.randn(3, 5, 2, 16, requires_grad=True)
     actions = torch.randint(4, (3, 5, 2))
     if chosen == "one":

@@ -18,9 +18,19 @@ KINDS = pytest.mark.parametrize("kind", ["qtran", "wqmix"])
 INPUT_SIZE, HIDDEN_SIZE = 11, 16
 
 
-def make(kind, sizes=None, *, hidden_size=HIDDEN_SIZE, recurrent=True, input_size=None):
+def make(
+    kind,
+    sizes=None,
+    *,
+    hidden_size=HIDDEN_SIZE,
+    recurrent=True,
+    rnn_cell="gru",
+    input_size=None,
+):
     sizes = sizes or TeamSizes(3, 4, 5, 6)
-    config = SimpleNamespace(hidden_size=hidden_size, recurrent=recurrent)
+    config = SimpleNamespace(
+        hidden_size=hidden_size, recurrent=recurrent, rnn_cell=rnn_cell
+    )
     return make_joint_critic(kind, sizes, config, input_size or INPUT_SIZE)
 
 

@@ -43,25 +43,31 @@ def test_frozen_predictor_does_not_learn(sharing):
     assert all(grads[k].any() for k in grads if k not in predictor)
 
 
+@pytest.mark.parametrize("rnn_cell", ["gru", "lstm"])
 @pytest.mark.parametrize("sharing", [True, False])
 @pytest.mark.parametrize("tie", [True, False])
-def test_straight_through_predictor_learns(sharing, tie):
-    grads = value_gradients(parameter_sharing=sharing, risk_tie_femb=tie)
+def test_straight_through_predictor_learns(sharing, tie, rnn_cell):
+    grads = value_gradients(
+        parameter_sharing=sharing, risk_tie_femb=tie, rnn_cell=rnn_cell
+    )
     predictor = of_predictor(grads)
-    # Per agent: the history's fc1 (2), GRU (4) and one or two embeddings.
+    # Per agent: the history's fc1 (2), GRU or LSTM (4) and one or two embeddings.
     assert len(predictor) == (1 if sharing else 3) * (7 if tie else 8)
     assert all(not is_zero(gradient) for gradient in predictor.values())
 
 
-def test_history_may_be_kept_from_learning():
-    predictor = of_predictor(value_gradients(risk_history_trains=False))
+@pytest.mark.parametrize("rnn_cell", ["gru", "lstm"])
+def test_history_may_be_kept_from_learning(rnn_cell):
+    grads = value_gradients(risk_history_trains=False, rnn_cell=rnn_cell)
+    predictor = of_predictor(grads)
     for name, gradient in predictor.items():
         assert is_zero(gradient) == ("history.fc1" in name or "history.body" in name)
 
 
+@pytest.mark.parametrize("rnn_cell", ["gru", "lstm"])
 @pytest.mark.parametrize("tie", [True, False])
-def test_predictor_sends_nothing_into_the_agent(tie):
-    network = make_network(**RMIX, risk_tie_femb=tie)
+def test_predictor_sends_nothing_into_the_agent(tie, rnn_cell):
+    network = make_network(**RMIX, risk_tie_femb=tie, rnn_cell=rnn_cell)
     obs, _, actions, _ = make_inputs(network)
     unroll(network, obs, actions).level_logits.square().sum().backward()
     grads = gradients(network)

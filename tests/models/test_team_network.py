@@ -55,12 +55,32 @@ def test_inputs():
     ]
 
 
-def cell_of(encoder):
-    """fc1 and a GRU cell, one step at a time."""
-    cell = nn.GRUCell(*encoder.fc1.weight.shape[:1] * 2).double()
+def test_inputs_without_ids():
+    network = make_network(
+        num_agents=2, num_actions=3, obs_size=1, state_size=0, agent_ids=False
+    )
+    obs = torch.tensor([[[[5.0], [6.0]], [[7.0], [8.0]]]])
+    actions = torch.tensor([[[2, 0]]])
+    assert network.input_size == 4
+    assert network.inputs(obs, actions).tolist() == [
+        [[[5.0, 0, 0, 0], [6.0, 0, 0, 0]], [[7.0, 0, 0, 1], [8.0, 1, 0, 0]]]
+    ]
+
+
+def cell_of(encoder, rnn_cell):
+    """fc1 and a cell, one step at a time, and what the head reads of it."""
+    kind = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}[rnn_cell]
+    cell = kind(*encoder.fc1.weight.shape[:1] * 2).double()
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     cell.load_state_dict({n: getattr(encoder.body, f"{n}_l0") for n in names})
-    return lambda x, h: cell(torch.relu(encoder.fc1(x))[None], h[None])[0]
+    state = None
+
+    def step(x):
+        nonlocal state
+        state = cell(torch.relu(encoder.fc1(x))[None], state)
+        return state[0] if rnn_cell == "gru" else torch.relu(state[0][0])
+
+    return step
 
 
 @torch.no_grad()
@@ -72,22 +92,20 @@ def reference(network, obs, actions):
     levels = torch.zeros(obs.shape[:3], dtype=torch.int64)
     for b, i in itertools.product(range(obs.shape[0]), range(sizes.num_agents)):
         agent = network.agents[i if len(network.agents) > 1 else 0]
-        encode, remember = cell_of(agent.encoder), cell_of(agent.predictor.history)
-        hidden = torch.zeros(config.hidden_size, dtype=obs.dtype)
-        past_hidden = hidden.clone()
+        encode = cell_of(agent.encoder, config.rnn_cell)
+        remember = cell_of(agent.predictor.history, config.rnn_cell)
         x_before = None
         for t in range(obs.shape[1]):
             x = torch.zeros(network.input_size, dtype=obs.dtype)
             x[: sizes.obs_size] = obs[b, t, i]
             if t > 0:
                 x[sizes.obs_size + actions[b, t - 1, i]] = 1
-            x[sizes.obs_size + sizes.num_actions + i] = 1
+            if config.agent_ids:
+                x[sizes.obs_size + sizes.num_actions + i] = 1
             lags = config.risk_history_lag and t > 0
-            hidden = encode(x, hidden)
-            past_hidden = remember(x_before if lags else x, past_hidden)
+            now = agent.head(encode(x))  # [A * M]
+            expected = agent.head(remember(x_before if lags else x))
             x_before = x
-            now = agent.head(hidden)  # [A * M]
-            expected = agent.head(past_hidden)
             predictor = agent.predictor
             per_level = predictor.embed_history.weight @ expected
             per_level = per_level.reshape(predictor.embed_dim, num_levels)
@@ -115,6 +133,9 @@ def reference(network, obs, actions):
         {"risk_history_lag": 0},
         {"parameter_sharing": False},
         {"num_atoms": 7, "risk_levels": 3, "risk_embed_dim": 5},
+        {"rnn_cell": "lstm"},
+        {"rnn_cell": "lstm", "risk_tie_femb": True},
+        {"rnn_cell": "lstm", "parameter_sharing": False, "agent_ids": False},
     ],
     ids=lambda keys: "-".join(keys) or "default",
 )
@@ -142,14 +163,21 @@ VARIANTS = {
     "frozen": {**RISK, "risk_grad": "frozen"},
     "no lag": {**RISK, "risk_history_lag": 0},
     "tied": {**RISK, "risk_tie_femb": True},
+    "sampled": {"num_atoms": 6, "quantiles": "sampled"},
+}
+BODIES = {
+    "gru": {},
+    "lstm": {"rnn_cell": "lstm"},
+    "lstm without ids": {"rnn_cell": "lstm", "agent_ids": False},
+    "none": {"recurrent": False},
 }
 
 
-@pytest.mark.parametrize("recurrent", [True, False])
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
 @pytest.mark.parametrize("sharing", [True, False])
 @pytest.mark.parametrize("keys", VARIANTS.values(), ids=VARIANTS.keys())
-def test_training_unroll_is_acting(keys, sharing, recurrent):
-    network = make_network(**keys, recurrent=recurrent, parameter_sharing=sharing)
+def test_training_unroll_is_acting(keys, sharing, body):
+    network = make_network(**keys, **body, parameter_sharing=sharing)
     obs, _, actions, mask = make_inputs(network, steps=6)
     encoded = unroll(network, obs, actions)
     expected = all_utilities(network, encoded)
@@ -172,9 +200,10 @@ def test_training_unroll_is_acting(keys, sharing, recurrent):
             assert torch.equal(decision.level_index, levels)
 
 
+@pytest.mark.parametrize("rnn_cell", ["gru", "lstm"])
 @pytest.mark.parametrize("keys", VARIANTS.values(), ids=VARIANTS.keys())
-def test_a_zeroed_carry_is_a_new_episode(keys):
-    network = make_network(**keys)
+def test_a_zeroed_carry_is_a_new_episode(keys, rnn_cell):
+    network = make_network(**keys, rnn_cell=rnn_cell)
     obs, _, actions, mask = make_inputs(network, steps=6)
     carry = network.initial_carry(3)
     for t in range(3):
@@ -243,11 +272,14 @@ IGM_CASES = [
     {"mixer": "vdn", **RISK},
     {"mixer": "qmix", **STATIC},
     {"mixer": "vdn", **STATIC},
+    {"mixer": "qmix", "rnn_cell": "lstm", "agent_ids": False},
 ]
 
 
 @pytest.mark.parametrize(
-    "keys", IGM_CASES, ids=["qmix", "vdn", "rmix", "rdn", "rmix-static", "rdn-static"]
+    "keys",
+    IGM_CASES,
+    ids=["qmix", "vdn", "rmix", "rdn", "rmix-static", "rdn-static", "qmix-lstm"],
 )
 def test_joint_argmax_is_every_agents_own(keys):
     """IGM by enumeration: 28 nets of 40 states each, that is 1120 states per case."""
@@ -389,7 +421,7 @@ def test_only_legal_actions_are_greedy():
     assert mask.gather(-1, greedy.unsqueeze(-1)).all()
 
 
-@pytest.mark.parametrize("key", ["risk_measure", "mixer", "joint_critic"])
+@pytest.mark.parametrize("key", ["risk_measure", "mixer", "joint_critic", "rnn_cell"])
 def test_unknown_parts(key):
     with pytest.raises(ValueError, match=f"{key}.*'neutral'"):
         make_network(**{key: "neutral"})
