@@ -9,7 +9,7 @@ critic's mixing (1, or ``N``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -44,7 +44,8 @@ class CriticTargetConfig:
 
 def rows_of(batch: Batch, rows: slice) -> Batch:
     """Some of the episodes of a batch."""
-    return Batch(**{f.name: getattr(batch, f.name)[rows] for f in fields(batch)})
+    tensors = vars(batch).items()
+    return Batch(**{name: t if t is None else t[rows] for name, t in tensors})
 
 
 def with_last_actions(

@@ -15,6 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from rllib_risk.models.dual import DualNetwork
 from rllib_risk.models.joint_critics import QtranCritic
 from rllib_risk.models.team import TeamNetwork, Unroll
 from rllib_risk.ops.hysteresis import hysteretic_weights, td_likelihood
@@ -23,6 +24,7 @@ from rllib_risk.ops.quantile import (
     quantile_fractions,
     quantile_huber_loss,
 )
+from rllib_risk.ops.robust import dual_losses, worst_tv
 from rllib_risk.ops.targets import lambda_returns, masked_mean
 
 
@@ -38,6 +40,10 @@ class Batch:
         rewards: ``[B, T, 1]``.
         terminateds: ``[B, T, 1]``.
         mask: ``[B, T, 1]``.
+        previous: The actions before the first observation, int64 ``[B, N]``; -1 where
+            an episode begins; None: all rows are whole episodes.
+        first: The step of its episode at which each row begins, int64 ``[B]``; None:
+            as above.
     """
 
     obs: Tensor
@@ -47,6 +53,8 @@ class Batch:
     rewards: Tensor
     terminateds: Tensor
     mask: Tensor
+    previous: Tensor | None = None
+    first: Tensor | None = None
 
 
 @dataclass
@@ -78,6 +86,12 @@ class LossConfig:
         nopt_weight: Weight of QTRAN's ``L_nopt``.
         td_weighting: ``none``, ``ow``, ``cw`` or ``likelihood``.
         td_weighting_alpha: The lesser weight.
+        target: ``plain``, ``contamination`` or ``tv``.
+        rho: Size of the uncertainty set.
+        v_min: Value of the fail state, scaled as rewards are.
+        robust_over: ``next_value`` or ``transition``.
+        dual_loss: ``pinball`` or ``squared_released``.
+        dual_bounds: Least and greatest dual variable, scaled as rewards are.
         qr_loss: ``qrdqn`` or ``official``.
         qr_fractions: ``midpoint`` or ``right_edge``.
         qr_kappa: Huber threshold.
@@ -93,6 +107,12 @@ class LossConfig:
     nopt_weight: float = 0.1
     td_weighting: str = "none"
     td_weighting_alpha: float = 0.1
+    target: str = "plain"
+    rho: float = 0.0
+    v_min: float = 0.0
+    robust_over: str = "next_value"
+    dual_loss: str = "pinball"
+    dual_bounds: tuple[float, float] | None = None
     qr_loss: str = "qrdqn"
     qr_fractions: str = "midpoint"
     qr_kappa: float = 1.0
@@ -123,7 +143,7 @@ def encode(
     Returns:
         What the losses share.
     """
-    inputs = network.inputs(batch.obs, batch.actions)
+    inputs = network.inputs(batch.obs, batch.actions, batch.previous)
     online = network.unroll(inputs, generator)
     with torch.no_grad():
         target = target_network.unroll(inputs, generator)
@@ -138,8 +158,9 @@ def team_loss(
     encoded: Pass,
     batch: Batch,
     config: LossConfig,
+    dual: DualNetwork | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Everything that one update minimizes, RMIX's quantile regression apart.
+    """What one update of the networks minimizes, RMIX's quantile regression apart.
 
     Args:
         network: The online network.
@@ -147,13 +168,14 @@ def team_loss(
         encoded: From :func:`encode`.
         batch: The batch.
         config: Switches.
+        dual: The dual variable, where the target is robust to total variation.
 
     Returns:
         A scalar, and what to log of it.
     """
     if config.loss == "quantile":
         return distributional_loss(network, target_network, encoded, batch, config)
-    targets = td_targets(target_network, encoded, batch, config)
+    targets = td_targets(target_network, encoded, batch, config, dual)
     if network.joint_critic is None:
         return td_loss(network, target_network, encoded, batch, targets, config)
     online, state = encoded.online.at(_TAKEN), batch.state[:, _TAKEN]
@@ -171,43 +193,140 @@ def team_loss(
 
 @torch.no_grad()
 def td_targets(
-    target_network: TeamNetwork, encoded: Pass, batch: Batch, config: LossConfig
+    target_network: TeamNetwork,
+    encoded: Pass,
+    batch: Batch,
+    config: LossConfig,
+    dual: DualNetwork | None = None,
 ) -> Tensor:
     """Targets of the team's value; RMIX Eq. 5 and 6, and QMIX Eq. 6 for plain values.
 
-    The value of the next state comes from the joint critic, where there is one.
+    The value of the next state comes from the joint critic, where there is one. Robust
+    targets (Qu et al., ICLR 2026) replace its mean by the worst mean over a set of
+    transition kernels. A true end is an outcome like any other, of value 0.
 
     Args:
         target_network: The target network.
         encoded: From :func:`encode`.
         batch: The batch.
         config: Switches.
+        dual: The dual variable, where the target is robust to total variation.
 
     Returns:
         ``[B, T, G]``; zero in the padding.
     """
+    next_values = _next_values(target_network, encoded, batch)
+    rewards = batch.rewards * config.reward_scale
+    gamma = config.gamma
+    if config.target == "tv":
+        targets = _tv_targets(next_values, rewards, batch, config, dual)
+    else:
+        if config.target == "contamination":
+            # Linear in the next value: less of it, and the fail state's share of the
+            # reward. So lambda-returns need nothing else.
+            kept, fails = 1.0 - config.rho, config.rho * config.v_min
+            if config.robust_over == "transition":
+                rewards = kept * rewards + fails
+            else:
+                rewards = rewards + gamma * fails
+            gamma *= kept
+        targets = lambda_returns(
+            rewards,
+            next_values,
+            batch.terminateds,
+            batch.mask,
+            gamma=gamma,
+            td_lambda=config.td_lambda,
+            trace=_trace(next_values, encoded, batch, config),
+        )
+    # An error that is not finite would make NaN of a gradient that is masked later.
+    return torch.where(batch.mask > 0, targets, 0.0)
+
+
+def _next_values(target_network: TeamNetwork, encoded: Pass, batch: Batch) -> Tensor:
+    """The value of what follows each step, ``[B, T, G]``."""
     target, greedy = encoded.target.at(_FOLLOWING), encoded.greedy[:, _FOLLOWING]
     state, action_mask = batch.state[:, _FOLLOWING], batch.action_mask[:, _FOLLOWING]
     if target_network.joint_critic is None:
-        next_values = target_network.values_of(target, greedy, state, action_mask)
-    else:
-        next_values = target_network.joint_values_of(target, greedy, state)
-    trace = None
-    if config.watkins and config.td_lambda > 0.0:
-        trace = (batch.actions == encoded.greedy[:, _TAKEN]).to(next_values)
-        if next_values.shape[-1] == 1:
-            trace = trace.prod(dim=-1, keepdim=True)
-    targets = lambda_returns(
-        batch.rewards * config.reward_scale,
-        next_values,
-        batch.terminateds,
-        batch.mask,
-        gamma=config.gamma,
-        td_lambda=config.td_lambda,
-        trace=trace,
-    )
-    # An error that is not finite would make NaN of a gradient that is masked later.
-    return torch.where(batch.mask > 0, targets, 0.0)
+        return target_network.values_of(target, greedy, state, action_mask)
+    return target_network.joint_values_of(target, greedy, state)
+
+
+def _trace(
+    next_values: Tensor, encoded: Pass, batch: Batch, config: LossConfig
+) -> Tensor | None:
+    """1 where Watkins' Q(lambda) goes on; None where every trace does."""
+    if not config.watkins or config.td_lambda == 0.0:
+        return None
+    trace = (batch.actions == encoded.greedy[:, _TAKEN]).to(next_values)
+    if next_values.shape[-1] == 1:
+        trace = trace.prod(dim=-1, keepdim=True)
+    return trace
+
+
+def _outcomes(
+    next_values: Tensor, rewards: Tensor, batch: Batch, config: LossConfig
+) -> Tensor:
+    """What the transition decides: the next value, or the reward with it."""
+    values = (1.0 - batch.terminateds) * next_values
+    if config.robust_over == "transition":
+        return rewards + config.gamma * values
+    return values
+
+
+def _tv_targets(
+    next_values: Tensor,
+    rewards: Tensor,
+    batch: Batch,
+    config: LossConfig,
+    dual: DualNetwork | None,
+) -> Tensor:
+    outcomes = _outcomes(next_values, rewards, batch, config)
+    eta = cast("DualNetwork", dual)(batch.state[:, _TAKEN], batch.actions)
+    if config.dual_bounds is not None:
+        eta = eta.clamp(*config.dual_bounds)
+    worst = worst_tv(outcomes, eta, config.rho, config.v_min)
+    if config.robust_over == "transition":
+        return worst
+    return rewards + config.gamma * worst
+
+
+def dual_loss(
+    dual: DualNetwork,
+    target_network: TeamNetwork,
+    encoded: Pass,
+    batch: Batch,
+    config: LossConfig,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What the dual variable of total variation minimizes.
+
+    Args:
+        dual: The dual variable.
+        target_network: The target network; the values that targets use.
+        encoded: From :func:`encode`.
+        batch: The batch.
+        config: Switches.
+
+    Returns:
+        A scalar, and what to log of it.
+    """
+    with torch.no_grad():
+        next_values = _next_values(target_network, encoded, batch)
+        rewards = batch.rewards * config.reward_scale
+        outcomes = _outcomes(next_values, rewards, batch, config)
+        outcomes = torch.where(batch.mask > 0, outcomes, 0.0)
+    eta = dual(batch.state[:, _TAKEN], batch.actions)
+    losses = dual_losses(outcomes, eta, config.rho, config.dual_loss)
+    loss = masked_mean(losses, batch.mask)
+    with torch.no_grad():
+        # Near 1 - rho, where the dual variable is the quantile that it should be.
+        below = (outcomes <= eta).to(eta)
+        stats = {
+            "dual_loss": loss.detach(),
+            "dual_mean": masked_mean(eta, batch.mask),
+            "dual_coverage": masked_mean(below, batch.mask),
+        }
+    return loss, stats
 
 
 def td_loss(

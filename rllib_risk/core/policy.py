@@ -209,6 +209,8 @@ class TeamPolicy(TorchPolicyV2):
             rewards=tensor(columns.REWARDS).unsqueeze(-1),
             terminateds=tensor(columns.TERMINATEDS).unsqueeze(-1),
             mask=tensor(columns.MASK).unsqueeze(-1),
+            previous=tensor(columns.PREVIOUS),
+            first=tensor(columns.FIRST),
         )
 
     def generator(self, stream: int) -> torch.Generator:

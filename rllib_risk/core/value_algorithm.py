@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, ClassVar
 
+from ray.rllib.policy.sample_batch import SampleBatch
 from ray.util.debug import log_once
 
 from rllib_risk.core.algorithm import NUM_EPISODES, NUM_UPDATES, TeamAlgorithm
@@ -30,8 +31,12 @@ class ValueAlgorithm(TeamAlgorithm):
     def _learn(self) -> tuple[dict[str, float], int]:
         config = self.config
         policy: ValuePolicy = self.team_policy
-        batch = collate(self.replay.sample(config.batch_size_episodes))
         stats: dict[str, float] = {}
+        updates = self._counters[NUM_UPDATES]
+        if policy.dual is not None and updates % config.dual_block == 0:
+            for index in range(config.dual_block):
+                stats |= policy.learn_dual_on_batch(self._draw_batch(), index)
+        batch = self._draw_batch()
         quantiles = self._quantile_step_is_due()
         if not (quantiles and config.qr_replaces_td):
             stats |= policy.learn_on_batch(batch)
@@ -40,6 +45,14 @@ class ValueAlgorithm(TeamAlgorithm):
             self._counters[_NUM_QR_UPDATES] += 1
         self._move_target(policy)
         return stats, int(batch["mask"].sum())
+
+    def _draw_batch(self) -> SampleBatch:
+        config = self.config
+        size = config.batch_size_episodes
+        if config.sequence_length is None:
+            return collate(self.replay.sample(size))
+        length = config.sequence_length
+        return collate(self.replay.sample_stretches(size, length, config.burn_in))
 
     def _move_target(self, policy: ValuePolicy) -> None:
         config = self.config

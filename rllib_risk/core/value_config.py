@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import ClassVar
 
 import torch
@@ -11,12 +12,16 @@ from rllib_risk.config.schema import ConfigError, Field
 from rllib_risk.core.config import TEAM_FIELDS, TeamConfig, check_schedule
 from rllib_risk.core.model import team_sizes
 from rllib_risk.env_wrappers.team_env import TeamEnv
-from rllib_risk.models.mixers import MixerInputs
+from rllib_risk.models.dual import DualNetwork
 from rllib_risk.models.sizes import NeedsStateError
 from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
 
 # What each measure reads beside the atoms.
 _LEVEL_MEASURES = ("cvar", "var")
+# A part that works without a state, by the key of one that needs it.
+_STATELESS = {"mixer": "vdn", "joint_critic": "none", "target": "contamination"}
+# rho, v_min and robust_over where there is no robust target.
+_NOMINAL = (0.0, 0.0, "next_value")
 _PARAMETER_MEASURES = ("wang", "cpw", "power", "mean_variance")
 
 COMPOSITION_FIELDS: dict[str, Field] = {
@@ -159,6 +164,79 @@ LEARNING_FIELDS: dict[str, Field] = {
         low=0.0,
         high=1.0,
     ),
+    "target": Field(
+        "plain",
+        "Bellman target: the mean over what was sampled, or the worst mean over a set"
+        " of transition kernels around it (contamination or total variation).",
+        str,
+        choices=("plain", "contamination", "tv"),
+    ),
+    "rho": Field(
+        0.0,
+        "Size of that set: share of the kernel that is replaced, or its radius in total"
+        " variation; 0: the plain target.",
+        float,
+        low=0.0,
+        high=1.0,
+    ),
+    "v_min": Field(
+        0.0,
+        "Return from the fail state that the worst kernel may lead to, in units of"
+        " unscaled rewards.",
+        float,
+    ),
+    "robust_over": Field(
+        "next_value",
+        "What the transition decides: the next value (the reward follows from state and"
+        " action), or the reward too.",
+        str,
+        choices=("next_value", "transition"),
+    ),
+    "dual_loss": Field(
+        "pinball",
+        "Loss of tv's dual variable: quantile regression, or its square as in the"
+        " authors' code, whose minimum is no quantile.",
+        str,
+        choices=("pinball", "squared_released"),
+    ),
+    "dual_bounds": Field(
+        None,
+        "Least and greatest dual variable [low, high], in units of unscaled rewards;"
+        " null: unbounded.",
+        list,
+        optional=True,
+    ),
+    "dual_lr": Field(
+        1e-3,
+        "Learning rate of the dual variable (Adam).",
+        float,
+        low=0.0,
+        low_open=True,
+    ),
+    "dual_block": Field(
+        4,
+        "Dual updates in a row, then as many of the values, each on its own batch.",
+        int,
+        low=1,
+        unit="updates",
+    ),
+    "sequence_length": Field(
+        None,
+        "Learn from stretches of so many steps, drawn from all steps held; null: from"
+        " whole episodes. batch_size_episodes is then their number.",
+        int,
+        low=1,
+        optional=True,
+        unit="steps",
+    ),
+    "burn_in": Field(
+        0,
+        "Steps before a stretch that fill the memory, from zeros, and are not learned"
+        " from.",
+        int,
+        low=0,
+        unit="steps",
+    ),
     "double_q": Field(True, "Online network picks the next action.", bool),
     "td_lambda": Field(
         0.0,
@@ -250,9 +328,10 @@ LEARNING_FIELDS: dict[str, Field] = {
 EXPLORATION_FIELDS: dict[str, Field] = {
     "exploration": Field(
         "epsilon_greedy",
-        "epsilon_z_greedy repeats a random action for a random number of steps.",
+        "epsilon_z_greedy repeats a random action for a random number of steps;"
+        " team_epsilon_greedy lets all agents explore at once or none.",
         str,
-        choices=("epsilon_greedy", "epsilon_z_greedy"),
+        choices=("epsilon_greedy", "epsilon_z_greedy", "team_epsilon_greedy"),
     ),
     "epsilon_z_exponent": Field(
         2.0,
@@ -298,6 +377,7 @@ class ValueConfig(TeamConfig):
             *self._risk_problems(),
             *self._value_problems(),
             *self._quantile_problems(),
+            *self._robust_problems(),
         )
         for wrong, message in problems:
             if wrong:
@@ -433,6 +513,44 @@ class ValueConfig(TeamConfig):
             ),
         )
 
+    def _robust_problems(self) -> tuple[tuple[bool, str], ...]:
+        robust, tv = self.target != "plain", self.target == "tv"
+        bounds = self.dual_bounds
+        return (
+            (
+                not robust and (self.rho, self.v_min, self.robust_over) != _NOMINAL,
+                "rho, v_min, robust_over: describe a robust target; set target:"
+                " contamination or tv.",
+            ),
+            (
+                robust and self.loss == "quantile",
+                "target: a robust target is a worst mean, and loss 'quantile' fits a"
+                " whole distribution; set loss: td.",
+            ),
+            (
+                tv and self.td_lambda != 0.0,
+                "td_lambda: the worst case of total variation is of one step; set"
+                " td_lambda: 0, or target: contamination.",
+            ),
+            (
+                not tv and (self.dual_loss != "pinball" or bounds is not None),
+                "dual_loss, dual_bounds: belong to target: tv.",
+            ),
+            (
+                bounds is not None and not _is_interval(bounds),
+                f"dual_bounds: must be two ascending numbers [low, high], not"
+                f" {bounds!r}.",
+            ),
+            (
+                self.burn_in > 0 and self.sequence_length is None,
+                "burn_in: comes before a stretch of an episode; set sequence_length.",
+            ),
+            (
+                self.burn_in > 0 and not self.recurrent,
+                "burn_in: fills a memory; set recurrent: true, or burn_in: 0.",
+            ),
+        )
+
     def check_env(self, env: TeamEnv) -> None:
         """Checks that the network fits an environment, by building it.
 
@@ -448,8 +566,10 @@ class ValueConfig(TeamConfig):
             network = TeamNetwork(sizes, self.network_config())
             if self.quantiles == "sampled":
                 network.risk.distort(torch.zeros(1))
+            if self.target == "tv" and self.rho > 0.0:
+                DualNetwork(sizes)
         except NeedsStateError as error:
-            without = "vdn" if error.key == "mixer" else "none"
+            without = _STATELESS[error.key]
             raise ConfigError(
                 f"{error.key}: {error.part!r} needs a global state, and env"
                 f" {self.env!r} has none. Give the environment a state() method, or set"
@@ -458,12 +578,17 @@ class ValueConfig(TeamConfig):
             ) from error
         except (TypeError, ValueError) as error:
             raise ConfigError(f"The network cannot be built: {error}") from error
-        if network.joint_critic is not None:
-            zeros = torch.zeros(1, 1, sizes.num_agents)
-            state = torch.zeros(1, 1, sizes.state_size)
-            team = MixerInputs(zeros, state, zeros.long(), zeros)
-            if network.mixer(team).shape[-1] != 1:
-                raise ConfigError(
-                    f"joint_critic: {self.joint_critic!r} teaches one value of the"
-                    f" team, and mixer {self.mixer!r} gives one per agent."
-                )
+        if network.joint_critic is not None and network.count_values() != 1:
+            raise ConfigError(
+                f"joint_critic: {self.joint_critic!r} teaches one value of the team,"
+                f" and mixer {self.mixer!r} gives one per agent."
+            )
+
+    def _least_episodes(self) -> int:
+        # Stretches are drawn with replacement.
+        return 1 if self.sequence_length is not None else self.batch_size_episodes
+
+
+def _is_interval(bounds: list) -> bool:
+    numbers = [b for b in bounds if isinstance(b, (int, float)) and math.isfinite(b)]
+    return len(bounds) == len(numbers) == 2 and numbers[0] < numbers[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,12 +16,14 @@ from rllib_risk.core.exploration import (
     EpsilonGreedy,
     EpsilonZGreedy,
     Explorer,
+    TeamEpsilonGreedy,
     ladder,
 )
 from rllib_risk.core.losses import (
     Batch,
     LossConfig,
     Pass,
+    dual_loss,
     encode,
     quantile_loss,
     quantile_targets,
@@ -29,10 +31,12 @@ from rllib_risk.core.losses import (
 )
 from rllib_risk.core.policy import TeamPolicy, move_towards
 from rllib_risk.core.schedule import schedule_value
+from rllib_risk.models.dual import DualNetwork
 from rllib_risk.models.team import TeamNetwork
 
-# Streams of random fractions: the two losses of one update never share one.
-_TD_STREAM, _QUANTILE_STREAM = 0, 1
+# Streams of random fractions: no two losses of one update share one. The dual updates
+# of a block take the streams from the last one on.
+_TD_STREAM, _QUANTILE_STREAM, _DUAL_STREAM = 0, 1, 2
 
 
 class ValuePolicy(TeamPolicy):
@@ -40,6 +44,8 @@ class ValuePolicy(TeamPolicy):
 
     Attributes:
         target_network: The network that targets come from.
+        dual: The dual variable of a target that is robust to total variation, or None.
+            It has no target copy, and acting does not need it.
     """
 
     def __init__(
@@ -58,6 +64,18 @@ class ValuePolicy(TeamPolicy):
         super().__init__(observation_space, action_space, config)
         self.target_network: TeamNetwork = copy.deepcopy(self.network)
         self.target_network.requires_grad_(False)
+        self.dual = self._make_dual()
+        if self.dual is not None:
+            # RLlib knows the model's parameters only, so this one is not made where it
+            # asks for optimizers.
+            adam = torch.optim.Adam(self.dual.parameters(), self.config["dual_lr"])
+            self._optimizers.append(adam)
+
+    def _make_dual(self) -> DualNetwork | None:
+        if self.config["target"] != "tv" or self.config["rho"] == 0.0:
+            return None
+        dual = DualNetwork(self.network.sizes, self.network.count_values())
+        return dual.to(self.device)
 
     def optimizer(self) -> list[torch.optim.Optimizer]:
         """The TD optimizer, and where QR is on a second one over the same parameters.
@@ -84,7 +102,13 @@ class ValuePolicy(TeamPolicy):
 
     def modules(self) -> dict[str, nn.Module]:
         """See TeamPolicy."""
-        return {"online": self.network, "target": self.target_network}
+        modules: dict[str, nn.Module] = {
+            "online": self.network,
+            "target": self.target_network,
+        }
+        if self.dual is not None:
+            modules["dual"] = self.dual
+        return modules
 
     def on_global_var_update(self, global_vars: Mapping[str, Any]) -> None:
         """Takes the env steps so far, on which schedules depend; see RLlib."""
@@ -101,6 +125,8 @@ class ValuePolicy(TeamPolicy):
         if self.config["exploration"] == "epsilon_z_greedy":
             exponent = self.config["epsilon_z_exponent"]
             return EpsilonZGreedy(num_envs, num_agents, exponent)
+        if self.config["exploration"] == "team_epsilon_greedy":
+            return TeamEpsilonGreedy(num_envs, num_agents)
         return EpsilonGreedy(num_envs, num_agents)
 
     def epsilons_at(self, env_steps: int, num_envs: int) -> np.ndarray:
@@ -113,6 +139,7 @@ class ValuePolicy(TeamPolicy):
     def loss_config(self) -> LossConfig:
         """The switches of the losses, with schedules at their present values."""
         c, now = self.config, self.global_timestep
+        scale, bounds = c["reward_scale"], c["dual_bounds"]
         return LossConfig(
             gamma=c["gamma"],
             reward_scale=c["reward_scale"],
@@ -123,6 +150,14 @@ class ValuePolicy(TeamPolicy):
             nopt_weight=c["nopt_weight"],
             td_weighting=c["td_weighting"],
             td_weighting_alpha=schedule_value(c["td_weighting_alpha"], now),
+            # A set of radius 0 holds the nominal kernel alone, and a dual variable
+            # could only be wrong about it.
+            target=c["target"] if c["rho"] > 0.0 else "plain",
+            rho=c["rho"],
+            v_min=scale * c["v_min"],
+            robust_over=c["robust_over"],
+            dual_loss=c["dual_loss"],
+            dual_bounds=bounds and (scale * bounds[0], scale * bounds[1]),
             qr_loss=c["qr_loss"],
             qr_fractions=c["qr_fractions"],
             qr_kappa=c["qr_kappa"],
@@ -142,7 +177,12 @@ class ValuePolicy(TeamPolicy):
         """The loss of utilities, mixer and critic, and what to log of it."""
         encoded = self._encode(batch, _TD_STREAM)
         return team_loss(
-            self.network, self.target_network, encoded, batch, self.loss_config()
+            self.network,
+            self.target_network,
+            encoded,
+            batch,
+            self.loss_config(),
+            self.dual,
         )
 
     def quantile_regression_loss(self, batch: Batch) -> Tensor:
@@ -187,6 +227,26 @@ class ValuePolicy(TeamPolicy):
         loss = self.quantile_regression_loss(self.tensors(samples))
         norm = self._step(self._optimizers[1], loss, list(self.network.parameters()))
         return {"qr_loss": loss.item(), "qr_grad_norm": norm}
+
+    def learn_dual_on_batch(self, samples: SampleBatch, index: int) -> dict[str, float]:
+        """One step of the dual variable; there must be one.
+
+        Args:
+            samples: From :func:`rllib_risk.core.episodes.collate`.
+            index: Of this step among those before one update of the values.
+
+        Returns:
+            What to log.
+        """
+        batch = self.tensors(samples)
+        dual = cast("DualNetwork", self.dual)
+        with torch.no_grad():
+            encoded = self._encode(batch, _DUAL_STREAM + index)
+        loss, stats = dual_loss(
+            dual, self.target_network, encoded, batch, self.loss_config()
+        )
+        self._step(self._optimizers[-1], loss, list(dual.parameters()))
+        return {key: value.item() for key, value in stats.items()}
 
     def update_target(self, tau: float = 1.0) -> None:
         """Moves the target network towards the online network.

@@ -30,6 +30,8 @@ class TeamNetworkConfig:
 
     hidden_size: int = 64
     recurrent: bool = True
+    rnn_cell: str = "gru"
+    agent_ids: bool = True
     parameter_sharing: bool = True
     num_atoms: int = 1
     quantiles: str = "fixed"
@@ -106,6 +108,8 @@ class TeamNetwork(nn.Module):
 
     The agent's input is its observation, its last action (one-hot, zeros at the start)
     and its own id (one-hot), as in PyMARL; the last two are derived here, never stored.
+    ``agent_ids: false`` leaves the id out; agents that share a network then act alike
+    wherever they have seen and done the same.
 
     Attributes:
         sizes: What the environment fixes.
@@ -124,7 +128,8 @@ class TeamNetwork(nn.Module):
         super().__init__()
         self.sizes = sizes
         self.config = config
-        self.input_size = sizes.obs_size + sizes.num_actions + sizes.num_agents
+        self.input_size = sizes.obs_size + sizes.num_actions
+        self.input_size += sizes.num_agents if config.agent_ids else 0
         copies = 1 if config.parameter_sharing else sizes.num_agents
         # A ModuleList; the type says what is in it.
         self.agents = cast(
@@ -151,6 +156,7 @@ class TeamNetwork(nn.Module):
                 sizes.num_actions * c.num_atoms,
                 c.risk_levels,
                 c.risk_embed_dim or sizes.num_agents,
+                rnn_cell=c.rnn_cell,
                 scale=c.risk_logit_scale or c.hidden_size**-0.5,
                 tie_embeddings=c.risk_tie_femb,
                 history_trains=c.risk_history_trains,
@@ -162,6 +168,7 @@ class TeamNetwork(nn.Module):
             c.hidden_size,
             c.recurrent,
             predictor,
+            rnn_cell=c.rnn_cell,
             sampled=c.quantiles == "sampled",
         )
 
@@ -180,20 +187,33 @@ class TeamNetwork(nn.Module):
         ]
         return tuple(torch.stack(out, dim=2) for out in zip(*per_agent, strict=True))
 
-    def inputs(self, obs: Tensor, actions: Tensor) -> Tensor:
-        """The agents' inputs over whole episodes.
+    def inputs(
+        self, obs: Tensor, actions: Tensor, previous: Tensor | None = None
+    ) -> Tensor:
+        """The agents' inputs over episodes.
 
         Args:
             obs: ``[B, T, N, D]``.
             actions: The actions between the observations, int64 ``[B, T - 1, N]``.
+            previous: Those before the first observation, int64 ``[B, N]``, -1 where
+                there was none; not given: nowhere was one.
 
         Returns:
             ``[B, T, N, I]``.
         """
-        last = F.one_hot(actions, self.sizes.num_actions).to(obs.dtype)
-        last = torch.cat([torch.zeros_like(last[:, :1]), last], dim=1)
-        ids = self.ids.expand(*obs.shape[:2], -1, -1)
-        return torch.cat([obs, last, ids], dim=-1)
+        if previous is None:
+            previous = torch.full_like(actions[:, 0], -1)
+        last = torch.cat([previous.unsqueeze(1), actions], dim=1)
+        # Action -1 is a row of zeros: that of a class that is cut off again.
+        last = F.one_hot(last + 1, self.sizes.num_actions + 1)[..., 1:].to(obs.dtype)
+        return self._join_inputs(obs, last)
+
+    def _join_inputs(self, obs: Tensor, last_action: Tensor) -> Tensor:
+        """``[..., N, I]`` from observations and one-hot actions ``[..., N, .]``."""
+        parts = [obs, last_action]
+        if self.config.agent_ids:
+            parts.append(self.ids.expand(*obs.shape[:-2], -1, -1))
+        return torch.cat(parts, dim=-1)
 
     def unroll(
         self, inputs: Tensor, generator: torch.Generator | None = None
@@ -351,6 +371,13 @@ class TeamNetwork(nn.Module):
         utilities = self.utilities_of(unroll, actions)
         return self.mixer(MixerInputs(utilities, state, actions, greedy))
 
+    def count_values(self) -> int:
+        """How many values are learned, ``G``: 1, or ``N`` for independent agents."""
+        ones = torch.ones(1, 1, self.sizes.num_agents, device=self.ids.device)
+        state = ones.new_ones(1, 1, self.sizes.state_size)
+        with torch.no_grad():
+            return self.mixer(MixerInputs(ones, state, ones.long() - 1, ones)).shape[-1]
+
     def joint_values_of(self, unroll: Unroll, actions: Tensor, state: Tensor) -> Tensor:
         """What the joint critic says of one joint action per step, with gradients.
 
@@ -372,7 +399,7 @@ class TeamNetwork(nn.Module):
 
         The last action (one-hot) and the encoder's state; with a predicted level also
         the history encoder's state, the input of the step before, and a flag that is 0
-        at the first step.
+        at the first step. States have :attr:`Encoder.state_size` numbers.
 
         Args:
             num_envs: ``E``.
@@ -380,10 +407,10 @@ class TeamNetwork(nn.Module):
         Returns:
             Tensors ``[E, ...]``; to begin a new episode, zero an environment's rows.
         """
-        n, hidden = self.sizes.num_agents, self.config.hidden_size
-        shapes: list[tuple[int, ...]] = [(n, self.sizes.num_actions), (n, hidden)]
+        n, state_size = self.sizes.num_agents, self.agents[0].encoder.state_size
+        shapes: list[tuple[int, ...]] = [(n, self.sizes.num_actions), (n, state_size)]
         if self.config.risk_mode == "dynamic":
-            shapes += [(n, hidden), (n, self.input_size), (1, 1)]
+            shapes += [(n, state_size), (n, self.input_size), (1, 1)]
         device = self.ids.device
         return [torch.zeros(num_envs, *shape, device=device) for shape in shapes]
 
@@ -402,25 +429,25 @@ class TeamNetwork(nn.Module):
             The decision, with unavailable actions at ``-inf``, and the next carry. The
             caller writes the actions it took into the carry with :meth:`remember`.
         """
-        last_action, hidden = carry[:2]
-        ids = self.ids.expand(obs.shape[0], -1, -1)
-        inputs = torch.cat([obs, last_action, ids], dim=-1)
+        last_action, memory = carry[:2]
+        inputs = self._join_inputs(obs, last_action)
         logits = None
         if self.config.risk_mode == "dynamic":
             history, previous, started = carry[2:]
             past = inputs
             if self.config.risk_history_lag:
                 past = torch.where(started > 0, previous, inputs)
-            hidden, history, logits = self._step_agents(inputs, hidden, past, history)
-            carry = [last_action, hidden, history, inputs, torch.ones_like(started)]
+            memory, history, logits = self._step_agents(inputs, memory, past, history)
+            carry = [last_action, memory, history, inputs, torch.ones_like(started)]
         else:
-            (hidden,) = self._step_agents(inputs, hidden)
-            carry = [last_action, hidden]
+            (memory,) = self._step_agents(inputs, memory)
+            carry = [last_action, memory]
+        features = self.agents[0].encoder.features_of(memory).unsqueeze(1)
         fractions = None
         if self.config.quantiles == "sampled":
-            fractions = self._midpoints(hidden.unsqueeze(1))
+            fractions = self._midpoints(features)
         step = None if logits is None else logits.unsqueeze(1)
-        unroll = Unroll(hidden.unsqueeze(1), step, fractions)
+        unroll = Unroll(features, step, fractions)
         utilities = self._utilities(unroll).squeeze(1)
         utilities = utilities.masked_fill(action_mask == 0, -torch.inf)
         level_index = None if logits is None else logits.argmax(dim=-1)

@@ -17,8 +17,15 @@ from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
 
 
 def value_based():
-    """Names of the algorithms that these losses serve."""
-    return [name for name in ALGORITHMS if issubclass(config_class(name), ValueConfig)]
+    """Names of the algorithms that these losses serve.
+
+    GroupDR wants environments in groups, and has tests of its own.
+    """
+    return [
+        name
+        for name in ALGORITHMS
+        if issubclass(config_class(name), ValueConfig) and name != "GroupDR"
+    ]
 
 
 def composition(name):
@@ -38,8 +45,14 @@ def network_config(**keys):
 
 
 def loss_config(**keys):
-    """The keys that a loss has; others are left out. A schedule stands at its start."""
+    """The keys that a loss has; others are left out. A schedule stands at its start.
+
+    Total variation needs a dual variable beside the networks: it has tests of its own,
+    and here contamination stands in for it.
+    """
     keys = {"gamma": 0.9, **_of(LossConfig, keys)}
+    if keys.get("target") == "tv":
+        keys["target"] = "contamination"
     for key, value in keys.items():
         if isinstance(value, list):
             keys[key] = value[0][1]
@@ -299,6 +312,7 @@ def to_batch(episodes):
     tensors = {
         field.name: torch.as_tensor(samples[field.name])
         for field in dataclasses.fields(Batch)
+        if field.name in samples  # whole episodes: nothing came before
     }
     for name in ("rewards", "terminateds", "mask"):
         tensors[name] = tensors[name].unsqueeze(-1)

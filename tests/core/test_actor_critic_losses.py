@@ -55,8 +55,9 @@ def pencil_batch(terminated, episodes=1):
     )
     return Batch(
         **{
-            field.name: torch.cat([getattr(batch, field.name)] * episodes)
-            for field in dataclasses.fields(Batch)
+            name: torch.cat([tensor] * episodes)
+            for name, tensor in vars(batch).items()
+            if tensor is not None
         }
     )
 

@@ -1,0 +1,80 @@
+"""Worst cases of the value of what follows, over a set of transition kernels.
+
+Two sets around the nominal kernel ``P0`` of a history and a joint action, each with its
+own worst kernel in every such pair (rectangular), and each with a fail state of value
+``v_min`` that can be reached from everywhere:
+
+* contamination, ``(1 - rho) P0 + rho nu`` for any ``nu``;
+* total variation, every ``P`` with ``||P - P0||_1 / 2 <= rho``.
+
+Source: Qu et al., "Distributionally Robust Cooperative Multi-Agent Reinforcement
+Learning via Robust Value Factorization" (ICLR 2026), where ``v_min`` is 0; the dual of
+total variation after Panaganti et al. (2022, RFQI).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def contaminate(values: Tensor, rho: float, v_min: float) -> Tensor:
+    """The worst mean under contamination, sample by sample.
+
+    ``inf E[V] = (1 - rho) E[V] + rho v_min``.
+
+    Args:
+        values: Samples of ``V`` under the nominal kernel, any shape.
+        rho: Share of the kernel that is replaced, in [0, 1].
+        v_min: The least value there is.
+
+    Returns:
+        As ``values``; the mean over samples is the worst mean.
+    """
+    return (1.0 - rho) * values + rho * v_min
+
+
+def worst_tv(values: Tensor, dual: Tensor, rho: float, v_min: float) -> Tensor:
+    """The worst mean under total variation, sample by sample, for a dual variable.
+
+    ``inf E[V] = sup_eta {(1 - rho) eta - E[(eta - V)+]} + rho v_min``, and the best
+    ``eta`` is the ``(1 - rho)``-quantile of ``V``: the mass ``rho`` of the best
+    outcomes is moved to the fail state. Any other ``eta`` gives less, so an error of
+    the dual variable errs on the safe side.
+
+    Args:
+        values: Samples of ``V`` under the nominal kernel, any shape.
+        dual: ``eta`` of the same history and action, as ``values``.
+        rho: Radius in [0, 1].
+        v_min: The least value there is.
+
+    Returns:
+        As ``values``; the mean over samples of one pair is the worst mean.
+    """
+    shortfall = (dual - values).clamp(min=0.0)
+    return (1.0 - rho) * dual - shortfall + rho * v_min
+
+
+def dual_losses(values: Tensor, dual: Tensor, rho: float, kind: str) -> Tensor:
+    """What the dual variable minimizes, sample by sample.
+
+    ``pinball`` is the quantile loss at level ``1 - rho``. It differs from the dual of
+    total variation, ``(eta - V)+ - (1 - rho) eta``, by a term without ``eta``.
+    ``squared_released`` is the square of that dual, which the authors' code minimizes:
+    its minimum is no quantile, and for positive values it draws the worst mean to zero
+    (tests/ops/test_robust.py works it out). It is there to repeat their numbers.
+
+    Args:
+        values: Samples of ``V`` under the nominal kernel, any shape; no gradient.
+        dual: ``eta``, as ``values``.
+        rho: Radius in [0, 1].
+        kind: ``pinball`` or ``squared_released``.
+
+    Returns:
+        As ``values``.
+    """
+    level = 1.0 - rho
+    if kind == "squared_released":
+        return ((dual - values).clamp(min=0.0) - level * dual).square()
+    error = values - dual
+    return torch.maximum(level * error, (level - 1.0) * error)
