@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rllib_risk.core.episodes import Episode
+from rllib_risk.core.episodes import VARIANT, Episode
 
 _STEP_ARRAYS = ("actions", "rewards", "risk_levels")
 _ROW_ARRAYS = ("obs", "state", "action_mask")
@@ -54,6 +54,11 @@ class EpisodeReplay:
                 self._episodes[self._next] = episode
             self._next = (self._next + 1) % self.capacity
 
+    def clear(self) -> None:
+        """Forgets all episodes; the draws go on where they are."""
+        self._episodes = []
+        self._next = 0
+
     def sample(self, size: int, newest: int | None = None) -> list[Episode]:
         """Draws episodes uniformly, without replacement.
 
@@ -73,6 +78,31 @@ class EpisodeReplay:
             pool = self.newest(newest)
         chosen = rng.choice(len(pool), size, replace=False)
         return [pool[i] for i in chosen]
+
+    def sample_stretches(self, size: int, length: int, burn_in: int) -> list[Episode]:
+        """Draws stretches of episodes, so that every step held is as likely as another.
+
+        Args:
+            size: How many; the same one may come twice.
+            length: Steps of a stretch; fewer where an episode begins or ends within.
+            burn_in: Steps before it that come along.
+
+        Returns:
+            The stretches.
+        """
+        rng = np.random.default_rng((self.seed, self._draws))
+        self._draws += 1
+        # An episode of L steps has L + length - 1 places for a stretch of which at
+        # least one step lies within, and each of its steps lies in `length` of them.
+        places = np.array([len(e) + length - 1 for e in self._episodes])
+        ends = places.cumsum()
+        drawn = rng.integers(ends[-1], size=size)
+        chosen = np.searchsorted(ends, drawn, side="right")
+        offsets = drawn - (ends - places)[chosen] - (length - 1)
+        return [
+            self._episodes[index].stretch(first, length, burn_in)
+            for index, first in zip(chosen.tolist(), offsets.tolist(), strict=True)
+        ]
 
     def newest(self, size: int) -> list[Episode]:
         """The newest episodes, the oldest of them first.
@@ -97,6 +127,7 @@ class EpisodeReplay:
         arrays = {
             "lengths": np.array([len(e) for e in self._episodes], np.int64),
             "terminated": np.array([e.terminated for e in self._episodes], bool),
+            "variants": np.array([e.variant for e in self._episodes], np.int64),
             "counters": np.array([self._next, self._draws, self.capacity]),
         }
         for name in _STEP_ARRAYS + _ROW_ARRAYS if self._episodes else ():
@@ -104,12 +135,15 @@ class EpisodeReplay:
         return arrays
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes back what :meth:`state_arrays` gave. Metrics of episodes are not kept.
+        """Takes back what :meth:`state_arrays` gave.
+
+        Of an episode's metrics only the variant is kept.
 
         Args:
-            arrays: From :meth:`state_arrays`.
+            arrays: From :meth:`state_arrays`; of an earlier version without variants.
         """
         lengths = arrays["lengths"]
+        variants = arrays.get("variants", np.full(len(lengths), -1))
         steps = np.concatenate([[0], np.cumsum(lengths)])
         rows = np.concatenate([[0], np.cumsum(lengths + 1)])
         self._episodes = []
@@ -121,6 +155,8 @@ class EpisodeReplay:
                 name: arrays[name][step].copy() for name in _STEP_ARRAYS
             }
             parts |= {name: arrays[name][row].copy() for name in _ROW_ARRAYS}
+            if variants[i] >= 0:
+                parts["metrics"] = {VARIANT: float(variants[i])}
             episode = Episode(terminated=bool(arrays["terminated"][i]), **parts)
             self._episodes.append(episode)
         self._next, self._draws, capacity = (int(c) for c in arrays["counters"])

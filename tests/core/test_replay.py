@@ -6,6 +6,9 @@ import pytest
 from rllib_risk.core.episodes import Episode, collate
 from rllib_risk.core.replay import EpisodeReplay
 
+ROWS = ("obs", "state", "action_mask")
+STEPS = ("actions", "rewards", "risk_levels")
+
 
 def episode(number, length=2, *, terminated=True):
     """Two agents, three actions; every number of it tells which episode it is of."""
@@ -100,7 +103,7 @@ def test_round_trip(added):
     for _ in range(3):
         for mine, other in zip(replay.sample(2), restored.sample(2), strict=True):
             assert mine.terminated is other.terminated
-            for name in vars(mine).keys() - {"terminated", "metrics"}:
+            for name in (*ROWS, *STEPS):
                 left, right = getattr(mine, name), getattr(other, name)
                 assert left.dtype == right.dtype
                 np.testing.assert_array_equal(left, right)
@@ -130,10 +133,15 @@ def test_collate():
         "rewards": (2, 3),
         "terminateds": (2, 3),
         "mask": (2, 3),
+        "previous": (2, 2),
+        "first": (2,),
     }
     # The true end stands at the last step, a time limit nowhere.
     assert batch["terminateds"].tolist() == [[0, 0, 1], [0, 0, 0]]
     assert batch["mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    # Whole episodes: nothing came before them.
+    assert batch["previous"].tolist() == [[-1, -1], [-1, -1]]
+    assert batch["first"].tolist() == [0, 0]
     for name in ("obs", "state", "action_mask"):
         np.testing.assert_array_equal(batch[name][0], getattr(long, name))
         np.testing.assert_array_equal(batch[name][1, :2], getattr(short, name))
@@ -152,6 +160,75 @@ def test_collate():
 
 def test_collate_crops_to_the_longest():
     assert collate([episode(0, 1), episode(1, 2)])["obs"].shape[1] == 3
+
+
+# An episode of five steps: burn-in is what there is of it, an end is an end only where
+# it comes along, and a place before the beginning shortens the stretch.
+@pytest.mark.parametrize(
+    ("first", "length", "burn_in", "steps", "burned", "terminated"),
+    [
+        (3, 1, 2, (1, 4), 2, False),
+        (1, 2, 7, (0, 3), 1, False),
+        (4, 1, 2, (2, 5), 2, True),
+        (3, 9, 1, (2, 5), 1, True),
+        (-2, 3, 4, (0, 1), 0, False),
+        (0, 5, 0, (0, 5), 0, True),
+    ],
+)
+def test_stretch(first, length, burn_in, steps, burned, terminated):
+    whole = episode(7, 5)
+    part = whole.stretch(first, length, burn_in)
+    start, stop = steps
+    for name in ROWS:
+        expected = getattr(whole, name)[start : stop + 1]
+        np.testing.assert_array_equal(getattr(part, name), expected)
+    for name in STEPS:
+        expected = getattr(whole, name)[start:stop]
+        np.testing.assert_array_equal(getattr(part, name), expected)
+    assert (part.first, part.burn_in, part.terminated) == (start, burned, terminated)
+    batch = collate([part, whole])
+    real = [0.0] * burned + [1.0] * (stop - start - burned)
+    assert batch["mask"][0].tolist() == real + [0.0] * (5 - len(real))
+    before = whole.actions[start - 1].tolist() if start else [-1, -1]
+    assert batch["previous"].tolist() == [before, [-1, -1]]
+    assert batch["first"].tolist() == [start, 0]
+
+
+class EveryPlace:
+    """Draws every place once."""
+
+    def integers(self, high, size):
+        assert size == high
+        return np.arange(high)
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 9])
+def test_stretches_reach_every_step_equally_often(monkeypatch, length):
+    replay = EpisodeReplay(capacity=3, seed=0)
+    replay.add([episode(0, 1), episode(1, 5), episode(2, 3)])
+    places = 9 + 3 * (length - 1)
+    monkeypatch.setattr(np.random, "default_rng", lambda _: EveryPlace())
+    counts = {number: np.zeros(5) for number in range(3)}
+    for part in replay.sample_stretches(places, length, burn_in=2):
+        stop = part.first + len(part)
+        counts[numbers([part])[0]][part.first + part.burn_in : stop] += 1
+    for number, steps in ((0, 1), (1, 5), (2, 3)):
+        assert counts[number].tolist() == [length] * steps + [0] * (5 - steps)
+
+
+def test_draws_of_stretches_depend_on_seed_and_count_alone():
+    def drawn(replay):
+        parts = replay.sample_stretches(20, 2, 1)
+        return [(numbers([p])[0], p.first, p.burn_in, len(p)) for p in parts]
+
+    replay = EpisodeReplay(capacity=5, seed=4)
+    replay.add(episode(n, n + 1) for n in range(5))
+    drawn(replay)
+    restored = EpisodeReplay(capacity=5, seed=4)
+    restored.load_arrays(replay.state_arrays())
+    first = drawn(replay)
+    assert first == drawn(restored)
+    assert first != drawn(replay)
 
 
 def test_return_of_an_episode():
