@@ -32,6 +32,7 @@ from rllib_risk.core.record import from_record, to_record
 from rllib_risk.core.replay import EpisodeReplay
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.core.runners import play_everywhere, sample_everywhere
+from rllib_risk.env_wrappers.joined_envs import VARIANT
 from rllib_risk.env_wrappers.team_env import TeamEnv
 from rllib_risk.evaluation.statistics import return_statistics
 
@@ -410,7 +411,9 @@ def summarise(episodes: Sequence[Episode], agents: Sequence[str]) -> dict[str, A
     result["risk_level_mean"] = float(levels.mean(dtype=np.float64))
     for name, level in zip(agents, levels.mean(axis=0, dtype=np.float64), strict=True):
         result[f"risk_level_{name}"] = float(level)
-    names = set.intersection(*(set(e.metrics) for e in episodes)) - {"is_success"}
+    names = set.intersection(*(set(e.metrics) for e in episodes))
+    # A rate of its own; and the index of a variant has no mean.
+    names -= {"is_success", VARIANT}
     for name in sorted(names):
         result[name] = float(np.mean([e.metrics[name] for e in episodes]))
     result["returns"] = returns

@@ -10,14 +10,16 @@ from typing import Any, ClassVar, Self
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_risk.config.schema import ConfigError, Field, check_value
-from rllib_risk.core.envs import start_env
+from rllib_risk.core.envs import start_env, variants_of
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.env_wrappers.team_env import TeamEnv
 
 TEAM_FIELDS: dict[str, Field] = {
     "hidden_size": Field(64, "Width of the agent network.", int, low=1),
-    "recurrent": Field(True, "GRU over time; false for no memory.", bool),
+    "recurrent": Field(True, "Memory over time; false for none.", bool),
+    "rnn_cell": Field("gru", "What that memory is.", str, choices=("gru", "lstm")),
     "parameter_sharing": Field(True, "One network for all agents.", bool),
+    "agent_ids": Field(True, "Agents read their own id.", bool),
     "reward_scale": Field(
         1.0,
         "Factor on rewards inside the learner; logged returns are not scaled.",
@@ -38,7 +40,7 @@ TEAM_FIELDS: dict[str, Field] = {
     ),
     "rmsprop_smoothing": Field(0.99, "RMSprop's decay.", float, low=0.0, high=1.0),
     "batch_size_episodes": Field(
-        32, "Episodes per update.", int, low=1, unit="episodes"
+        32, "Episodes per update, or stretches of them.", int, low=1, unit="episodes"
     ),
     "buffer_size_episodes": Field(
         5000, "Replay capacity; the oldest go first.", int, low=1, unit="episodes"
@@ -70,6 +72,12 @@ TEAM_FIELDS: dict[str, Field] = {
         low=1,
         optional=True,
         unit="episodes",
+    ),
+    "env_variants": Field(
+        [],
+        "Changes to env_config that the environments take in turn (domain"
+        " randomisation), a list of mappings.",
+        list,
     ),
     "overlap_sampling": Field(
         False,
@@ -278,7 +286,7 @@ class TeamConfig(AlgorithmConfig):
             )
 
     def _check_combinations(self) -> None:
-        if self.learning_starts_episodes < self.batch_size_episodes:
+        if self.learning_starts_episodes < self._least_episodes():
             raise ConfigError(
                 f"learning_starts_episodes ({self.learning_starts_episodes}) must be at"
                 f" least batch_size_episodes ({self.batch_size_episodes})."
@@ -297,6 +305,25 @@ class TeamConfig(AlgorithmConfig):
                 " num_envs_per_env_runner, times runners): the rest would be thrown"
                 " away unseen."
             )
+        self._check_variants()
+
+    def _check_variants(self) -> None:
+        for index, change in enumerate(self.env_variants):
+            if not isinstance(change, Mapping):
+                raise ConfigError(
+                    f"env_variants: entry {index} must be a mapping of env_config keys,"
+                    f" not {change!r}."
+                )
+        number, envs = len(self.env_variants), self.num_envs_per_env_runner
+        if number and envs % number:
+            raise ConfigError(
+                f"env_variants: {number} variants share the environments evenly; set"
+                f" num_envs_per_env_runner ({envs}) to a multiple of {number}."
+            )
+
+    def _least_episodes(self) -> int:
+        """How many episodes there must be for one update."""
+        return self.batch_size_episodes
 
     def preflight(self) -> None:
         """Makes the environments once and checks that the networks fit them.
@@ -309,7 +336,7 @@ class TeamConfig(AlgorithmConfig):
         configs = [self]
         if self.evaluation_config:
             configs.append(self.get_evaluation_config_object())
-        for config in configs:
+        for config in itertools.chain.from_iterable(map(variants_of, configs)):
             env = start_env(config)
             try:
                 self.check_env(env)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from ray.tune.registry import ENV_CREATOR, _global_registry
 from rllib_risk.config.schema import suggest
 from rllib_risk.env_wrappers.batched_env import BACKOFF_S
 from rllib_risk.env_wrappers.errors import EnvConfigError, EnvFailedError
+from rllib_risk.env_wrappers.joined_envs import JoinedTeamEnvs
 from rllib_risk.env_wrappers.registry import ENVS, make_batched, make_team_env
 from rllib_risk.env_wrappers.team_env import BatchedTeamEnv, LoopedTeamEnvs, TeamEnv
 
@@ -81,13 +83,25 @@ def make_batched_env(
     """Makes several environments that step together.
 
     Args:
-        config: See :func:`make_env`.
+        config: See :func:`make_env`. With ``env_variants`` each of them gets the same
+            number of environments.
         num_envs: How many.
         context: What the creator of a registered environment gets.
 
     Returns:
         The environment's own vectorised twin where there is one, else a loop.
     """
+    if config.env_variants:
+        configs = variants_of(config)
+        with contextlib.ExitStack() as built:
+            parts = []
+            for variant in configs:
+                part = make_batched_env(variant, num_envs // len(configs), context)
+                built.callback(part.close)
+                parts.append(part)
+            joined = JoinedTeamEnvs(parts)
+            built.pop_all()  # nothing failed: they are the caller's now
+        return joined
     if config.env in ENVS:
         return make_batched(
             config.env,
@@ -101,6 +115,26 @@ def make_batched_env(
         max_restarts=config.max_env_restarts,
         env_name=str(config.env),
     )
+
+
+def variants_of(config: AlgorithmConfig) -> list[AlgorithmConfig]:
+    """One configuration per entry of ``env_variants``, or the configuration itself.
+
+    Args:
+        config: A configuration.
+
+    Returns:
+        Configurations without variants.
+    """
+    if not config.env_variants:
+        return [config]
+    copies = []
+    for change in config.env_variants:
+        copy = config.copy(copy_frozen=False)
+        copy.env_config = {**config.env_config, **change}
+        copy.env_variants = []
+        copies.append(copy)
+    return copies
 
 
 def _creator(env: Any) -> Callable[[EnvContext], Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.evaluation.metrics import RolloutMetrics
 from ray.rllib.evaluation.rollout_worker import RolloutWorker
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
@@ -27,7 +28,7 @@ _NON_FINITE = NonFiniteError.__name__
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Keeps PyTorch to one thread, as Ray does in remote runners.
 
     The matrices of a step are so small that a second thread brings next to nothing, and
@@ -172,7 +173,7 @@ class TeamRolloutWorker(RolloutWorker):
 
         return epsilons
 
-    @_one_thread()
+    @one_thread()
     def _play(
         self, seeds: np.ndarray, rng: np.random.Generator, *, explore: bool
     ) -> list[Episode]:
@@ -181,10 +182,11 @@ class TeamRolloutWorker(RolloutWorker):
         if self._storage is None:
             self._storage = _Storage(envs.spec, envs.num_envs)
         store = self._storage
-        slots = np.arange(envs.num_envs)
         used = min(len(seeds), envs.num_envs)
-        active = slots < used
-        playing = np.where(active, slots, -1)  # index of the episode in each slot
+        first = envs.order[:used]
+        playing = np.full(envs.num_envs, -1)  # index of the episode in each slot
+        playing[first] = np.arange(used)
+        active = playing >= 0
         waiting = list(range(used, len(seeds)))[::-1]
         finished: dict[int, Episode] = {}
         actor = policy.make_actor(envs.num_envs)
@@ -195,7 +197,7 @@ class TeamRolloutWorker(RolloutWorker):
             epsilon[:] = epsilons(0)
         steps_done = 0
         levels_of = np.array(policy.network.risk.levels, np.float32)
-        envs.reset(slots[:used], seeds[:used])
+        envs.reset(first, seeds[:used])
         store.time[:] = 0
 
         while len(finished) < len(seeds):
@@ -209,9 +211,9 @@ class TeamRolloutWorker(RolloutWorker):
             levels = levels_of[0] if level_index is None else levels_of[level_index]
             step = envs.step(actions, active)
             store.write_steps(actions, step.rewards, levels, active)
-            self._check_length(store)
+            check_length(self.config, int(store.time.max()))
             ended = active & (step.terminateds | step.truncateds)
-            lost = self._lost_slots(envs, step, active)
+            lost = sorted(lost_episodes(self.config, envs, step, active))
             if not (ended.any() or lost):
                 continue
 
@@ -234,7 +236,7 @@ class TeamRolloutWorker(RolloutWorker):
                 self._crashes += 1
                 store.time[slot] = 0
                 again.append(slot)
-                again_seeds.append(_retry_seed(seeds[playing[slot]], rng))
+                again_seeds.append(retry_seed(seeds[playing[slot]], rng))
             if again:
                 restart = np.array(again)
                 envs.reset(restart, np.array(again_seeds))
@@ -243,40 +245,6 @@ class TeamRolloutWorker(RolloutWorker):
                 if epsilons is not None:
                     epsilon[restart] = epsilons(steps_done)[restart]
         return [finished[i] for i in range(len(seeds))]
-
-    def _check_length(self, store: _Storage) -> None:
-        limit = self.config.max_episode_steps
-        if store.time.max() > limit:
-            raise EnvContractError(
-                f"env '{self.config.env}': an episode has not ended after {limit}"
-                " steps. Give the environment a time limit (truncation), or raise"
-                " max_episode_steps."
-            )
-
-    def _lost_slots(
-        self, envs: BatchedTeamEnv, step: BatchedStep, active: np.ndarray
-    ) -> list[int]:
-        """Slots whose episode must be thrown away; raises where it must not be."""
-        lost = dict(step.crashed)
-        # One sum per array tells whether anything is NaN or infinite anywhere.
-        total = envs.obs.sum() + envs.state.sum() + step.rewards.sum()
-        if not np.isfinite(total):
-            for slot in np.flatnonzero(active).tolist():
-                for key, value in (
-                    ("obs", envs.obs[slot]),
-                    ("state", envs.state[slot]),
-                    ("reward", step.rewards[slot]),
-                ):
-                    if not np.isfinite(value).all():
-                        lost[slot] = f"{_NON_FINITE}: {key} of env {slot} is {value}"
-        if lost and self.config.on_nonfinite == "raise":
-            bad = [text for text in lost.values() if text.startswith(_NON_FINITE)]
-            if bad:
-                raise NonFiniteError(
-                    f"env '{self.config.env}': {bad[0]}. Mend the environment, or set"
-                    " on_nonfinite: skip_episode to lose such episodes."
-                )
-        return sorted(lost)
 
 
 def evaluation_seed(seed: int, index: int) -> int:
@@ -293,9 +261,87 @@ def evaluation_seed(seed: int, index: int) -> int:
     return _SEED_RANGE + int(rng.integers(_SEED_RANGE))
 
 
-def _retry_seed(seed: int, rng: np.random.Generator) -> int:
+def retry_seed(seed: int, rng: np.random.Generator) -> int:
+    """Another environment seed for an episode that was lost.
+
+    Args:
+        seed: The one that it had, of training or of an evaluation.
+        rng: Draws the new one.
+
+    Returns:
+        A seed in the same range.
+    """
     base = _SEED_RANGE if seed >= _SEED_RANGE else 0
     return base + int(rng.integers(_SEED_RANGE))
+
+
+def check_length(config: AlgorithmConfig, steps: int) -> None:
+    """Refuses an episode that does not end.
+
+    Args:
+        config: Its ``max_episode_steps`` is the limit.
+        steps: Of the longest running episode.
+
+    Raises:
+        EnvContractError: If it is too long.
+    """
+    limit = config.max_episode_steps
+    if steps > limit:
+        raise EnvContractError(
+            f"env '{config.env}': an episode has not ended after {limit} steps. Give"
+            " the environment a time limit (truncation), or raise max_episode_steps."
+        )
+
+
+def lost_episodes(
+    config: AlgorithmConfig,
+    envs: BatchedTeamEnv,
+    step: BatchedStep,
+    active: np.ndarray,
+) -> dict[int, str]:
+    """Which episodes must be thrown away after a step.
+
+    Args:
+        config: Its ``on_nonfinite`` says what NaN does.
+        envs: The environments after the step.
+        step: What the step returned.
+        active: The slots that were stepped, bool ``[E]``.
+
+    Returns:
+        Slot and reason: it crashed, or gave NaN or infinity.
+
+    Raises:
+        NonFiniteError: If NaN or infinity must not be skipped.
+    """
+    lost = dict(step.crashed)
+    # One sum per array tells whether anything is NaN or infinite anywhere.
+    total = envs.obs.sum() + envs.state.sum() + step.rewards.sum()
+    if not np.isfinite(total):
+        for slot in np.flatnonzero(active).tolist():
+            for key, value in (
+                ("obs", envs.obs[slot]),
+                ("state", envs.state[slot]),
+                ("reward", step.rewards[slot]),
+            ):
+                if not np.isfinite(value).all():
+                    lost[slot] = f"{_NON_FINITE}: {key} of env {slot} is {value}"
+    if lost and config.on_nonfinite == "raise":
+        bad = [text for text in lost.values() if text.startswith(_NON_FINITE)]
+        if bad:
+            raise NonFiniteError(
+                f"env '{config.env}': {bad[0]}. Mend the environment, or set"
+                " on_nonfinite: skip_episode to lose such episodes."
+            )
+    return lost
+
+
+def numbers_of(info: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers and flags in what an environment reports at the end."""
+    return {
+        key: float(value)
+        for key, value in info.items()
+        if isinstance(value, (bool, int, float, np.bool_, np.number))
+    }
 
 
 class _Storage:
@@ -350,11 +396,6 @@ class _Storage:
         a["obs"][slot, steps] = envs.obs[slot]
         a["state"][slot, steps] = envs.state[slot]
         a["action_mask"][slot, steps] = envs.action_mask[slot]
-        metrics = {
-            key: float(value)
-            for key, value in info.items()
-            if isinstance(value, (bool, int, float, np.bool_, np.number))
-        }
         return Episode(
             obs=a["obs"][slot, : steps + 1].copy(),
             state=a["state"][slot, : steps + 1].copy(),
@@ -363,5 +404,5 @@ class _Storage:
             rewards=a["rewards"][slot, :steps].copy(),
             terminated=terminated,
             risk_levels=a["risk_levels"][slot, :steps].copy(),
-            metrics=metrics,
+            metrics=numbers_of(info),
         )

@@ -65,6 +65,7 @@ class BatchedTeamEnv(ABC):
         obs: Observations, float32 [E, N, D].
         state: Global states, float32 [E, S].
         action_mask: Legal actions, uint8 [E, N, A].
+        order: Slots in the order in which episodes are best given to them, int64 [E].
     """
 
     def __init__(self, num_envs: int, spec: TeamSpec) -> None:
@@ -85,6 +86,7 @@ class BatchedTeamEnv(ABC):
         self.obs = np.zeros((num_envs, n, spec.obs_size), np.float32)
         self.state = np.zeros((num_envs, spec.state_size), np.float32)
         self.action_mask = np.ones((num_envs, n, spec.num_actions), np.uint8)
+        self.order = np.arange(num_envs)
 
     @abstractmethod
     def reset(self, slots: np.ndarray, seeds: np.ndarray) -> None:

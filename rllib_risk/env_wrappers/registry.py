@@ -14,6 +14,7 @@ from pettingzoo import ParallelEnv
 
 from rllib_risk.config.imports import import_failure
 from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.observation_noise import NoisyTeamEnvs, check_std
 from rllib_risk.env_wrappers.team_env import (
     BatchedTeamEnv,
     LoopedTeamEnvs,
@@ -27,9 +28,10 @@ ADAPTER_DEFAULTS: dict[str, Any] = {
     "time_limit_is_terminal": False,
     "state": "auto",
     "box_bins": None,
+    "obs_noise_std": 0.0,
 }
-# What a vectorised twin understands itself; if any other adapter key differs from its
-# default, the envs are looped over.
+# What a vectorised twin understands itself. Noise is added around it; if any other
+# adapter key differs from its default, the envs are looped over.
 _TWIN_KEYS = ("time_limit_is_terminal", "state")
 
 PETTINGZOO = "pettingzoo"
@@ -84,6 +86,16 @@ ENVS: dict[str, EnvEntry] = {
             "risky_bandit",
             f"{_HERE}.risky_bandit:RiskyBandit",
             "One joint choice between a sure reward and a better mean with a bad tail.",
+        ),
+        EnvEntry(
+            "hvac",
+            f"{_HERE}.hvac:HVAC",
+            "Heating and cooling of a building through a day, one agent per zone.",
+        ),
+        EnvEntry(
+            "tabular",
+            f"{_HERE}.tabular_game:TabularGame",
+            "Small Markov games with a known robust optimum, or one of your own.",
         ),
         EnvEntry(
             PETTINGZOO,
@@ -145,10 +157,12 @@ def make_batched(
     factory, kwargs, adapter = resolve(name, env_config)
     twin = getattr(factory, "batched", None)
     twin_adapter = {key: adapter.pop(key) for key in _TWIN_KEYS if key in adapter}
+    noise_std = check_std(adapter.pop("obs_noise_std", 0.0))
     if twin is not None and all(
         value == ADAPTER_DEFAULTS[key] for key, value in adapter.items()
     ):
-        return twin(num_envs, **kwargs, **twin_adapter)
+        envs = twin(num_envs, **kwargs, **twin_adapter)
+        return NoisyTeamEnvs(envs, noise_std) if noise_std > 0 else envs
     return LoopedTeamEnvs(
         partial(make_team_env, name, dict(env_config or {})),
         num_envs,

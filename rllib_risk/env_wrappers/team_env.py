@@ -26,6 +26,7 @@ from rllib_risk.env_wrappers.errors import (
     IllegalActionError,
     NonFiniteError,
 )
+from rllib_risk.env_wrappers.observation_noise import ObservationNoise, check_std
 from rllib_risk.env_wrappers.parallel_env import (
     agent_ids,
     env_state,
@@ -43,6 +44,8 @@ STATE_SOURCES = ("auto", "env", "concat_obs", "none")
 # Rewards that differ by less than this count as one shared reward: an env may compute
 # the same number along two roundings.
 _SHARED_REWARD_TOLERANCE = 1e-6
+
+_SLOT = np.zeros(1, np.int64)  # the one episode of a TeamEnv, for its noise
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class TeamEnv(gymnasium.Env):
         time_limit_is_terminal: bool = False,
         state: str = "auto",
         box_bins: int | None = None,
+        obs_noise_std: float = 0.0,
     ) -> None:
         """Reads the sizes off the env.
 
@@ -112,6 +116,8 @@ class TeamEnv(gymnasium.Env):
                 "concat_obs" joins all observations, "none" gives S = 0, and "auto" is
                 "env" if the env has a state() and "none" otherwise.
             box_bins: Values per dimension that a Box action is divided into.
+            obs_noise_std: Standard deviation of Gaussian noise on every number that
+                an agent observes; the state and the env itself are not disturbed.
 
         Raises:
             EnvConfigError: If the env cannot be used as a team with these options.
@@ -157,6 +163,9 @@ class TeamEnv(gymnasium.Env):
         self.render_mode = getattr(parallel_env, "render_mode", None)
         self._alive: list[Any] = []
         self._mask = np.zeros((n, num_actions), np.uint8)
+        self._noise: ObservationNoise | None = None
+        if check_std(obs_noise_std) > 0:
+            self._noise = ObservationNoise(obs_noise_std, 1, n, obs_size)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -174,6 +183,8 @@ class TeamEnv(gymnasium.Env):
             EnvContractError: If the env returns something its spaces do not allow.
         """
         obs, infos = self.parallel_env.reset(seed=seed, options=options)
+        if self._noise is not None and seed is not None:
+            self._noise.reset(_SLOT, np.array([seed]))
         self._alive = self._living()
         if not self._alive:
             raise EnvContractError("reset() left no agent alive")
@@ -317,6 +328,10 @@ class TeamEnv(gymnasium.Env):
             bad = spec.agents[int(np.argwhere(~np.isfinite(team_obs))[0, 0])]
             raise NonFiniteError(f"the observation of agent '{bad}' holds NaN or inf")
         state = self._state(team_obs)
+        if self._noise is not None:
+            team_obs = self._noise.apply(_SLOT, team_obs[None], mask[None])[0]
+            for row, encoder in zip(team_obs, self._encoders, strict=True):
+                row[encoder.size :] = 0.0  # padding stays padding
         self._mask = mask.copy()
         return {"obs": team_obs, "state": state, "action_mask": mask}
 

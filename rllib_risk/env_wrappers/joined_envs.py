@@ -1,0 +1,185 @@
+"""Several variants of an env, stepped as one batch.
+
+Training over variants (domain randomisation) and evaluation over a grid of shifted envs
+both want one forward pass of the network for all of them: the batches of the variants
+are put end to end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rllib_risk.env_wrappers.batched_env import BatchedStep, BatchedTeamEnv
+from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.registry import make_batched
+from rllib_risk.env_wrappers.team_env import TeamSpec
+
+# Added to the info that ends an episode: the index of the part that played it.
+VARIANT = "variant"
+
+
+class JoinedTeamEnvs(BatchedTeamEnv):
+    """Batched envs of one team shape behind one call, their slots end to end.
+
+    A part may keep views of its own arrays, so these are left where they are and copied
+    into the joined ones: next to a step of the part that costs little.
+
+    Attributes:
+        parts: The batched envs; they are closed with this one.
+        part_of: Index of the part that each slot belongs to, int64 [E].
+    """
+
+    def __init__(self, parts: Sequence[BatchedTeamEnv]) -> None:
+        """Checks that the parts fit together.
+
+        Args:
+            parts: At least one; their slots follow each other in this order.
+
+        Raises:
+            EnvConfigError: If there is no part, or two have teams of different sizes.
+        """
+        if not parts:
+            raise EnvConfigError("at least one env is needed")
+        first = parts[0].spec
+        for index, part in enumerate(parts):
+            difference = spec_difference(first, part.spec)
+            if difference:
+                raise EnvConfigError(
+                    f"variant {index} does not fit variant 0: {difference}. All "
+                    "variants need the same agents, actions and sizes"
+                )
+        sizes = [part.num_envs for part in parts]
+        limits = [part.spec.episode_limit for part in parts]
+        known = [limit for limit in limits if limit is not None]
+        super().__init__(
+            sum(sizes),
+            TeamSpec(
+                first.agents,
+                first.num_actions,
+                first.obs_size,
+                first.state_size,
+                max(known) if len(known) == len(limits) else None,
+            ),
+        )
+        self.parts = tuple(parts)
+        self.part_of = np.repeat(np.arange(len(parts)), sizes)
+        # The first slot of every part, then the second: a few episodes see all parts.
+        place = np.concatenate([np.arange(size) for size in sizes])
+        self.order = np.lexsort((self.part_of, place))
+        ends = np.cumsum(sizes).tolist()
+        self._slices = [
+            slice(end - size, end) for end, size in zip(ends, sizes, strict=True)
+        ]
+        for part, own in zip(self.parts, self._slices, strict=True):
+            self._copy(part, own, slice(None))
+
+    def reset(self, slots: np.ndarray, seeds: np.ndarray) -> None:
+        """Starts a new episode in some slots; see the base class."""
+        owners = self.part_of[slots]
+        for index in np.unique(owners).tolist():
+            part, own = self.parts[index], self._slices[index]
+            mine = owners == index
+            theirs = slots[mine] - own.start
+            part.reset(theirs, seeds[mine])
+            self._copy(part, slots[mine], theirs)
+
+    def step(self, actions: np.ndarray, active: np.ndarray) -> BatchedStep:
+        """Plays one joint action in every active slot; see the base class.
+
+        The info that ends an episode gets `variant`, the index of the part, as a float.
+        """
+        result = BatchedStep(
+            rewards=np.zeros(self.num_envs, np.float32),
+            terminateds=np.zeros(self.num_envs, bool),
+            truncateds=np.zeros(self.num_envs, bool),
+            infos=[{} for _ in range(self.num_envs)],
+        )
+        for index, (part, own) in enumerate(zip(self.parts, self._slices, strict=True)):
+            if not active[own].any():
+                continue
+            step = part.step(actions[own], active[own])
+            self._copy(part, own, slice(None))
+            result.rewards[own] = step.rewards
+            result.terminateds[own] = step.terminateds
+            result.truncateds[own] = step.truncateds
+            for slot in np.flatnonzero(step.terminateds | step.truncateds).tolist():
+                info = {**step.infos[slot], VARIANT: float(index)}
+                result.infos[own.start + slot] = info
+            for slot, text in step.crashed.items():
+                result.crashed[own.start + slot] = text
+        return result
+
+    def close(self) -> None:
+        """Closes all parts."""
+        for part in self.parts:
+            part.close()
+
+    def _copy(
+        self, part: BatchedTeamEnv, own: slice | np.ndarray, theirs: slice | np.ndarray
+    ) -> None:
+        """Copies the rows `theirs` of a part to the joined rows `own`."""
+        self.obs[own] = part.obs[theirs]
+        self.state[own] = part.state[theirs]
+        self.action_mask[own] = part.action_mask[theirs]
+
+
+def make_joined(
+    name: str,
+    env_configs: Sequence[Mapping[str, Any]],
+    num_envs_each: int,
+    *,
+    max_restarts: int = 3,
+) -> JoinedTeamEnvs:
+    """Builds the same number of copies of every variant of a registered env.
+
+    Args:
+        name: A key of `registry.ENVS`.
+        env_configs: `env_config` of each variant, at least one.
+        num_envs_each: Copies of each variant.
+        max_restarts: See `LoopedTeamEnvs`.
+
+    Returns:
+        The joined envs, the copies of the first variant in the first slots.
+
+    Raises:
+        EnvConfigError: If a name, a key or a value is wrong, or the variants have
+            teams of different sizes.
+        EnvFailedError: If an env cannot be started.
+    """
+    with contextlib.ExitStack() as built:
+        parts = []
+        for env_config in env_configs:
+            part = make_batched(
+                name, env_config, num_envs_each, max_restarts=max_restarts
+            )
+            built.callback(part.close)
+            parts.append(part)
+        joined = JoinedTeamEnvs(parts)
+        built.pop_all()  # nothing failed: they are the caller's now
+    return joined
+
+
+def spec_difference(expected: TeamSpec, found: TeamSpec) -> str:
+    """Says in which sizes two teams differ.
+
+    Args:
+        expected: One team.
+        found: The other one.
+
+    Returns:
+        Such as "2 agents instead of 3, obs_size 9 instead of 36"; empty if none.
+    """
+    pairs = [
+        (f"{size} {getattr(found, size)}", getattr(expected, size))
+        for size in ("num_actions", "obs_size", "state_size")
+        if getattr(found, size) != getattr(expected, size)
+    ]
+    if found.num_agents != expected.num_agents:
+        pairs.insert(0, (f"{found.num_agents} agents", expected.num_agents))
+    elif found.agents != expected.agents:
+        pairs.insert(0, (f"agents {found.agents}", expected.agents))
+    return ", ".join(f"{one} instead of {other}" for one, other in pairs)

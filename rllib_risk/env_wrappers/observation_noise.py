@@ -1,0 +1,153 @@
+"""Gaussian noise on what the agents observe: a sensor that is worse than in training.
+
+State, masks and the env itself are left as they are. `TeamEnv` and the wrapper around a
+vectorised env draw the same numbers from the same seed.
+
+Letters: E slots, k of them, N agents, A actions, D observation size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rllib_risk.env_wrappers.batched_env import BatchedStep, BatchedTeamEnv
+from rllib_risk.env_wrappers.errors import EnvConfigError
+
+# Second word of the seeds: the env itself draws from the plain seed of the episode, and
+# its noise must not be the same numbers.
+_STREAM = 1
+# Steps drawn at once, so that a batch of envs costs a call per slot only now and then.
+_BLOCK = 16
+
+
+class ObservationNoise:
+    """Adds noise to the observations of E episodes, each with its own generator."""
+
+    def __init__(self, std: float, num_envs: int, num_agents: int, obs_size: int):
+        """Prepares the generators.
+
+        Args:
+            std: Standard deviation, in units of the observation; at least 0.
+            num_envs: E.
+            num_agents: N.
+            obs_size: D.
+
+        Raises:
+            EnvConfigError: If std is no finite number of at least 0.
+        """
+        self._std = np.float32(check_std(std))
+        self._rngs = [np.random.default_rng() for _ in range(num_envs)]
+        self._drawn = np.zeros((num_envs, _BLOCK, num_agents, obs_size), np.float32)
+        self._used = np.full(num_envs, _BLOCK)  # rows of the block that are used up
+
+    def reset(self, slots: np.ndarray, seeds: np.ndarray) -> None:
+        """Begins the noise of new episodes.
+
+        Args:
+            slots: Integers [k].
+            seeds: Seeds of the episodes, integers [k] of at least 0.
+        """
+        for slot, seed in zip(slots.tolist(), seeds.tolist(), strict=True):
+            self._rngs[slot] = np.random.default_rng((seed, _STREAM))
+        self._used[slots] = _BLOCK
+
+    def apply(
+        self, slots: np.ndarray, obs: np.ndarray, action_mask: np.ndarray
+    ) -> np.ndarray:
+        """Draws the next noise of some episodes.
+
+        The zero row of a dead agent stays zero. It is told by its zeros together with
+        a mask that leaves action 0 alone.
+
+        Args:
+            slots: Integers [k].
+            obs: Observations without noise, float32 [k, N, D].
+            action_mask: uint8 [k, N, A].
+
+        Returns:
+            Observations with noise, float32 [k, N, D].
+        """
+        for slot in slots[self._used[slots] == _BLOCK].tolist():
+            self._rngs[slot].standard_normal(dtype=np.float32, out=self._drawn[slot])
+            self._used[slot] = 0
+        noise = self._drawn[slots, self._used[slots]]  # [k, N, D], a copy
+        self._used[slots] += 1
+        noise *= self._std
+        dead = ~obs.any(axis=-1) & ~action_mask[..., 1:].any(axis=-1)  # [k, N]
+        noise[dead] = 0.0
+        noise += obs
+        return noise
+
+
+class NoisyTeamEnvs(BatchedTeamEnv):
+    """Any batched env with noise on its observations.
+
+    All agents must observe D numbers: padding is not known here and would get noise.
+    """
+
+    def __init__(self, envs: BatchedTeamEnv, std: float) -> None:
+        """Wraps a batched env.
+
+        Args:
+            envs: The env without noise; it is closed with this one.
+            std: Standard deviation, in units of the observation.
+
+        Raises:
+            EnvConfigError: If std is no finite number of at least 0.
+        """
+        super().__init__(envs.num_envs, envs.spec)
+        self._envs = envs
+        # Refreshed in place by the env that owns them.
+        self.state = envs.state
+        self.action_mask = envs.action_mask
+        self.order = envs.order
+        spec = envs.spec
+        self._noise = ObservationNoise(
+            std, envs.num_envs, spec.num_agents, spec.obs_size
+        )
+
+    def reset(self, slots: np.ndarray, seeds: np.ndarray) -> None:
+        """Starts a new episode in some slots; see the base class."""
+        self._envs.reset(slots, seeds)
+        self._noise.reset(slots, seeds)
+        self._observe(slots)
+
+    def step(self, actions: np.ndarray, active: np.ndarray) -> BatchedStep:
+        """Plays one joint action in every active slot; see the base class."""
+        step = self._envs.step(actions, active)
+        moved = active.copy()
+        moved[list(step.crashed)] = False
+        self._observe(np.flatnonzero(moved))
+        return step
+
+    def close(self) -> None:
+        """Closes the wrapped env."""
+        self._envs.close()
+
+    def _observe(self, slots: np.ndarray) -> None:
+        self.obs[slots] = self._noise.apply(
+            slots, self._envs.obs[slots], self.action_mask[slots]
+        )
+
+
+def check_std(std: Any) -> float:
+    """Checks the adapter's key `obs_noise_std`.
+
+    Args:
+        std: Its value.
+
+    Returns:
+        The value as a float.
+
+    Raises:
+        EnvConfigError: If it is no finite number of at least 0.
+    """
+    number = isinstance(std, int | float) and not isinstance(std, bool)
+    if not number or not math.isfinite(std) or std < 0:
+        raise EnvConfigError(
+            f"env_config.obs_noise_std must be a number of at least 0, not {std!r}"
+        )
+    return float(std)
