@@ -1,0 +1,74 @@
+"""Policies that nobody trained, the reference lines beside every learned one.
+
+An env class offers its own through a static method
+`reference_policies(**env_config) -> dict[str, ScriptedPolicy]`; uniformly random play
+exists for every env.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from rllib_risk.env_wrappers.registry import resolve
+
+
+class ScriptedPolicy(Protocol):
+    """Chooses actions for E copies of a team at once, without memory."""
+
+    def act(
+        self, obs: np.ndarray, action_mask: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """One joint action per copy.
+
+        Args:
+            obs: Observations as the team env gives them, float32 [E, N, D].
+            action_mask: 1 where an action is legal, uint8 [E, N, A].
+            rng: Source of all randomness of the policy.
+
+        Returns:
+            Legal action numbers, int64 [E, N].
+        """
+        ...
+
+
+class RandomPolicy:
+    """Every legal action with the same probability, every agent for itself."""
+
+    def act(
+        self, obs: np.ndarray, action_mask: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draws the actions; see `ScriptedPolicy.act`."""
+        if action_mask.all():
+            # Counting legal actions costs ten times the step of a vectorised env.
+            return rng.integers(action_mask.shape[-1], size=action_mask.shape[:-1])
+        legal_so_far = (action_mask != 0).cumsum(-1, dtype=np.int32)  # [E, N, A]
+        rank = rng.integers(legal_so_far[..., -1])  # [E, N], counted from 0
+        # the first action up to which more than `rank` actions are legal
+        return (legal_so_far > rank[..., None]).argmax(-1)
+
+
+def reference_policies(
+    name: str, env_config: Mapping[str, Any] | None = None
+) -> dict[str, ScriptedPolicy]:
+    """The reference lines of an env.
+
+    Args:
+        name: A key of `registry.ENVS`.
+        env_config: Arguments of the env and keys of the adapter, as in
+            `registry.make_team_env`.
+
+    Returns:
+        Policies by name: "random" first, then those that the env itself offers.
+
+    Raises:
+        EnvConfigError: If the name, a key or a value is wrong.
+    """
+    factory, kwargs, _ = resolve(name, env_config)
+    policies: dict[str, ScriptedPolicy] = {"random": RandomPolicy()}
+    of_the_env = getattr(factory, "reference_policies", None)
+    if of_the_env is not None:
+        policies.update(of_the_env(**kwargs))
+    return policies
