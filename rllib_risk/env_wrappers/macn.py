@@ -13,8 +13,13 @@ What it leaves open is an argument here; the defaults are our reading:
   goal (`goal_wait_reward` instead of the step reward), otherwise `step_reward`.
 * After `episode_limit` steps the episode is truncated, not terminated.
 
-The best return on the classic map is -width: width + 1 moves, the last of which costs
-nothing.
+Not in the paper is the wind (`wind_probability`), which makes the game slippery: after
+both have moved, it pushes each agent on its own by one cell. Then the step is judged.
+It pushes nobody off the grid, nobody who has just stepped onto the cliff, and nobody
+whom the goal holds (`goal_absorbing`).
+
+The best return on the classic map without wind is -width: width + 1 moves, the last of
+which costs nothing.
 """
 
 from __future__ import annotations
@@ -27,11 +32,13 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
 from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.macn_draws import draw_noise, draw_pushes
 from rllib_risk.env_wrappers.macn_map import Cell, GridMap, load_map
 from rllib_risk.env_wrappers.macn_render import draw, write
 
 if TYPE_CHECKING:
     from rllib_risk.env_wrappers.macn_batched import BatchedMACN
+    from rllib_risk.ops.robust_mdp import TabularMDP
 
 UP, DOWN, LEFT, RIGHT = range(4)
 MOVES: tuple[Cell, ...] = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -43,6 +50,7 @@ AGENTS = ("agent_0", "agent_1")
 GOAL_WAIT_MODES = ("state", "event")
 OBS_ENCODINGS = ("codes", "onehot")
 STATE_ENCODINGS = ("onehot", "coordinates")
+WIND_DIRECTIONS = ("up", "down", "left", "right")  # in the order of MOVES
 
 
 class MACN(ParallelEnv):
@@ -73,6 +81,8 @@ class MACN(ParallelEnv):
         obs_encoding: str = "codes",
         state_encoding: str = "onehot",
         reward_noise_std: float = 0.0,
+        wind_probability: float = 0.0,
+        wind_direction: str = "down",
         render_mode: str | None = None,
     ) -> None:
         """Builds the map and checks every argument.
@@ -98,6 +108,9 @@ class MACN(ParallelEnv):
                 "coordinates": row and column of each agent scaled to [0, 1].
             reward_noise_std: Standard deviation of the Gaussian noise added to the
                 team reward of every step; drawn from the seed given to reset().
+            wind_probability: Probability in [0, 1] with which the wind pushes an agent
+                in a step; drawn from the seed given to reset(), after the noise.
+            wind_direction: Where it pushes: "down", "up", "left" or "right".
             render_mode: "ansi", "rgb_array" or None.
 
         Raises:
@@ -108,6 +121,7 @@ class MACN(ParallelEnv):
             ("goal_wait_mode", goal_wait_mode, GOAL_WAIT_MODES),
             ("obs_encoding", obs_encoding, OBS_ENCODINGS),
             ("state_encoding", state_encoding, STATE_ENCODINGS),
+            ("wind_direction", wind_direction, WIND_DIRECTIONS),
             ("render_mode", render_mode, (None, *self.metadata["render_modes"])),
         ):
             if value not in choices:
@@ -122,6 +136,11 @@ class MACN(ParallelEnv):
         self.reward_noise_std = _number("reward_noise_std", reward_noise_std)
         if self.reward_noise_std < 0:
             raise EnvConfigError("reward_noise_std must not be negative")
+        self.wind_probability = _number("wind_probability", wind_probability)
+        if not 0 <= self.wind_probability <= 1:
+            raise EnvConfigError(
+                f"wind_probability must be in [0, 1], not {wind_probability!r}"
+            )
         if (
             isinstance(episode_limit, bool)
             or not isinstance(episode_limit, int)
@@ -130,6 +149,7 @@ class MACN(ParallelEnv):
             raise EnvConfigError(
                 f"episode_limit must be a positive integer, not {episode_limit!r}"
             )
+        self.wind_direction = wind_direction
         self.goal_wait_mode = goal_wait_mode
         self.goal_absorbing = goal_absorbing
         self.episode_limit = episode_limit
@@ -154,6 +174,7 @@ class MACN(ParallelEnv):
         self._steps = 0
         self._rng = np.random.default_rng()
         self._noise = np.zeros(0)
+        self._pushes = np.zeros((0, 2), bool)
 
     def observation_space(self, agent: str) -> spaces.Box:
         """The space of one agent's observations, float32 [9] or [36]."""
@@ -169,7 +190,8 @@ class MACN(ParallelEnv):
         """Puts both agents on their start cells.
 
         Args:
-            seed: Seed of the reward noise; None goes on with the present generator.
+            seed: Seed of the noise and the wind; None goes on with the present
+                generator.
             options: Not used.
 
         Returns:
@@ -178,6 +200,7 @@ class MACN(ParallelEnv):
         if seed is not None:
             self._rng = np.random.default_rng(seed)
         self._noise = draw_noise(self._rng, self.reward_noise_std, self.episode_limit)
+        self._pushes = draw_pushes(self._rng, self.wind_probability, self.episode_limit)
         self.agents = list(AGENTS)
         self._cells = list(self.map.starts)
         self._steps = 0
@@ -211,6 +234,10 @@ class MACN(ParallelEnv):
             self._move(cell, actions[agent])
             for cell, agent in zip(self._cells, AGENTS, strict=True)
         ]
+        if self.wind_probability > 0:
+            pushes = self._pushes[self._steps]
+            for agent in np.flatnonzero(pushes):
+                self._cells[agent] = self._blow(self._cells[agent])
         on_goal = [bool(self.map.goal[cell]) for cell in self._cells]
         fell = any(self.map.cliff[cell] for cell in self._cells)
         success = not fell and all(on_goal)
@@ -279,13 +306,39 @@ class MACN(ParallelEnv):
 
         return BatchedMACN(num_envs, **env_config)
 
+    @staticmethod
+    def joint_mdp(**env_config: Any) -> TabularMDP:
+        """The game as tables over joint cells and joint moves.
+
+        Args:
+            **env_config: Arguments of this class.
+
+        Returns:
+            See `macn_mdp.macn_joint_mdp`.
+        """
+        from rllib_risk.env_wrappers.macn_mdp import macn_joint_mdp
+
+        return macn_joint_mdp(**env_config)
+
     def _move(self, cell: Cell, action: int) -> Cell:
-        """The cell one move away, or the same one at a wall."""
+        """The cell after an agent's move."""
         if not 0 <= action < len(MOVES):
             raise ValueError(f"action {action} is not one of the moves 0 .. 3")
-        if self.goal_absorbing and self.map.goal[cell]:
+        return cell if self._held(cell) else self._beside(cell, action)
+
+    def _blow(self, cell: Cell) -> Cell:
+        """The cell after a gust of wind."""
+        if self._held(cell) or self.map.cliff[cell]:
             return cell
-        row, column = cell[0] + MOVES[action][0], cell[1] + MOVES[action][1]
+        return self._beside(cell, WIND_DIRECTIONS.index(self.wind_direction))
+
+    def _held(self, cell: Cell) -> bool:
+        """Returns whether an agent in this cell stays there for good."""
+        return self.goal_absorbing and bool(self.map.goal[cell])
+
+    def _beside(self, cell: Cell, direction: int) -> Cell:
+        """The cell next to this one, or the same one at a wall."""
+        row, column = cell[0] + MOVES[direction][0], cell[1] + MOVES[direction][1]
         inside = 0 <= row < self.map.height and 0 <= column < self.map.width
         return (row, column) if inside else cell
 
@@ -320,15 +373,6 @@ class MACN(ParallelEnv):
             }
             for agent in AGENTS
         }
-
-
-def draw_noise(rng: np.random.Generator, std: float, episode_limit: int) -> np.ndarray:
-    """Reward noise of a whole episode, float64 [episode_limit]; empty without noise.
-
-    Drawn at once so that the batched env gets the same numbers from the same seed
-    without a call per env and step.
-    """
-    return rng.normal(0.0, std, episode_limit) if std > 0 else np.zeros(0)
 
 
 def _scenery(grid: GridMap, obs_encoding: str) -> np.ndarray:

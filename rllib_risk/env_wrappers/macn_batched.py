@@ -22,13 +22,14 @@ from rllib_risk.env_wrappers.macn import (
     OTHER,
     OTHER_ON_GOAL,
     OUTSIDE,
-    draw_noise,
+    WIND_DIRECTIONS,
 )
+from rllib_risk.env_wrappers.macn_draws import draw_noise, draw_pushes
 from rllib_risk.env_wrappers.macn_map import GridMap
 from rllib_risk.env_wrappers.team_env import TeamSpec
 
 # Outcomes of a step by the joint cell; the last two end the episode.
-_WALKING, _ONE_ON_GOAL, _SUCCESS, _FELL = range(4)
+WALKING, ONE_ON_GOAL, SUCCESS, FELL = range(4)
 
 
 class BatchedMACN(BatchedTeamEnv):
@@ -78,16 +79,17 @@ class BatchedMACN(BatchedTeamEnv):
         self._time_limit_is_terminal = time_limit_is_terminal
         self._limit = env.episode_limit
         self._num_cells = grid.cliff.size
-        self._next = _move_table(grid, env.goal_absorbing)  # [cells, 4]
+        self._next = move_table(grid, env.goal_absorbing)  # [cells, 4]
         self._is_goal = grid.goal.reshape(-1)  # [cells]
-        self._outcomes = _outcome_table(grid)  # [cells * cells]
-        self._rewards = np.array(
-            [env.step_reward, env.goal_wait_reward, 0.0, env.cliff_reward]
-        )  # by outcome, float64
+        self._outcomes = outcome_table(grid)  # [cells * cells]
+        self._rewards = reward_table(env)  # by outcome
         self._wait_pays_once = env.goal_wait_mode == "event"
         self._step_reward = env.step_reward
         self._noise_std = env.reward_noise_std
         self._noise = np.zeros((num_envs, self._limit if self._noise_std > 0 else 0))
+        self._wind = env.wind_probability
+        self._blown = wind_table(grid, env.wind_direction, env.goal_absorbing)
+        self._pushes = np.zeros((num_envs, self._limit if self._wind else 0, 2), bool)
         self._starts = np.array(
             [row * grid.width + column for row, column in grid.starts]
         )
@@ -100,16 +102,20 @@ class BatchedMACN(BatchedTeamEnv):
         """Starts a new episode in some slots; see the base class."""
         self._cells[slots] = self._starts
         self._steps[slots] = 0
-        if self._noise_std > 0:
+        if self._noise_std > 0 or self._wind > 0:
             for slot, seed in zip(slots.tolist(), seeds.tolist(), strict=True):
                 rng = np.random.default_rng(seed)
                 self._noise[slot] = draw_noise(rng, self._noise_std, self._limit)
+                self._pushes[slot] = draw_pushes(rng, self._wind, self._limit)
         self._refresh()
 
     def step(self, actions: np.ndarray, active: np.ndarray) -> BatchedStep:
         """Plays one joint action in every active slot; see the base class."""
         before = self._cells
         cells = self._next[before, actions]  # [E, 2]
+        if self._wind > 0:
+            pushed = self._pushes[self._slots, self._row()]  # [E, 2]
+            cells = np.where(pushed, self._blown[cells], cells)
         if not active.all():
             cells = np.where(active[:, None], cells, before)
         self._cells = cells
@@ -118,19 +124,17 @@ class BatchedMACN(BatchedTeamEnv):
         rewards = self._rewards[outcomes]
         if self._wait_pays_once:
             arrived = (self._is_goal[cells] & ~self._is_goal[before]).any(axis=1)
-            waiting = (outcomes == _ONE_ON_GOAL) & ~arrived
+            waiting = (outcomes == ONE_ON_GOAL) & ~arrived
             rewards[waiting] = self._step_reward
         if self._noise_std > 0:
-            # an inactive slot may stand at the limit, where no noise is left
-            row = np.minimum(self._steps, self._limit - 1)
-            rewards += self._noise[self._slots, row]
+            rewards += self._noise[self._slots, self._row()]
         rewards *= active
         self._steps += active
-        terminateds = (outcomes >= _SUCCESS) & active
+        terminateds = (outcomes >= SUCCESS) & active
         truncateds = (self._steps >= self._limit) & active & ~terminateds
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for slot in np.flatnonzero(terminateds | truncateds).tolist():
-            success = bool(outcomes[slot] == _SUCCESS)
+            success = bool(outcomes[slot] == SUCCESS)
             infos[slot] = {
                 "is_success": success,
                 "battle_won": success,
@@ -141,6 +145,11 @@ class BatchedMACN(BatchedTeamEnv):
             truncateds = np.zeros(self.num_envs, bool)
         self._refresh()
         return BatchedStep(rewards.astype(np.float32), terminateds, truncateds, infos)
+
+    def _row(self) -> np.ndarray:
+        """The row of each slot in what was drawn for its episode, int64 [E]."""
+        # an inactive slot may stand at the limit, where nothing is drawn any more
+        return np.minimum(self._steps, self._limit - 1)
 
     def _refresh(self) -> None:
         """Writes the views and the states of the present cells."""
@@ -155,7 +164,7 @@ class BatchedMACN(BatchedTeamEnv):
             np.take(self._places, cells, axis=0, out=places, mode="clip")
 
 
-def _move_table(grid: GridMap, goal_absorbing: bool) -> np.ndarray:
+def move_table(grid: GridMap, goal_absorbing: bool) -> np.ndarray:
     """The cell after every move from every cell, int64 [cells, 4]."""
     rows, columns = np.divmod(np.arange(grid.cliff.size), grid.width)
     table = np.empty((grid.cliff.size, len(MOVES)), np.int64)
@@ -170,12 +179,26 @@ def _move_table(grid: GridMap, goal_absorbing: bool) -> np.ndarray:
     return table
 
 
-def _outcome_table(grid: GridMap) -> np.ndarray:
+def wind_table(grid: GridMap, direction: str, goal_absorbing: bool) -> np.ndarray:
+    """The cell after a gust of wind in every cell, int64 [cells]."""
+    moves = move_table(grid, goal_absorbing)
+    table = moves[:, WIND_DIRECTIONS.index(direction)].copy()
+    fallen = np.flatnonzero(grid.cliff)
+    table[fallen] = fallen
+    return table
+
+
+def reward_table(env: MACN) -> np.ndarray:
+    """The reward of every outcome, float64 [4]."""
+    return np.array([env.step_reward, env.goal_wait_reward, 0.0, env.cliff_reward])
+
+
+def outcome_table(grid: GridMap) -> np.ndarray:
     """The outcome of standing on every pair of cells, int64 [cells * cells]."""
     cliff, goal = grid.cliff.reshape(-1), grid.goal.reshape(-1)
-    table = np.where(goal[:, None] != goal[None, :], _ONE_ON_GOAL, _WALKING)
-    table[goal[:, None] & goal[None, :]] = _SUCCESS
-    table[cliff[:, None] | cliff[None, :]] = _FELL
+    table = np.where(goal[:, None] != goal[None, :], ONE_ON_GOAL, WALKING)
+    table[goal[:, None] & goal[None, :]] = SUCCESS
+    table[cliff[:, None] | cliff[None, :]] = FELL
     return table.reshape(-1)
 
 

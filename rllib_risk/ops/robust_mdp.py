@@ -1,0 +1,243 @@
+"""Exact worst cases of a Markov decision process that fits into tables.
+
+The known answers that learned robust values are held to. Both uncertainty sets of
+:mod:`rllib_risk.ops.robust` are here for distributions that are known, not sampled:
+
+* contamination: ``inf E[V] = (1 - rho) E[V] + rho v_min``;
+* total variation: the mass ``rho`` of the best outcomes is moved to the fail state,
+  which leaves the integral of the quantile function up to ``1 - rho``, plus
+  ``rho v_min``.
+
+Both are worst cases if no outcome is below ``v_min``. With a greater ``v_min`` the fail
+state is an improvement that nature is made to hand out, and the numbers bound nothing.
+
+Source: Qu et al., "Distributionally Robust Cooperative Multi-Agent Reinforcement
+Learning via Robust Value Factorization" (ICLR 2026); the tail form of total variation
+follows from the dual in Panaganti et al. (2022, RFQI).
+
+Letters: ``S`` states, ``A`` joint actions, ``K`` outcomes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+UNCERTAINTIES = ("contamination", "tv")
+OVER = ("next_value", "transition")
+
+# Value iteration stops at a change of a value below this; a change of c leaves an error
+# of at most gamma c / (1 - gamma).
+TOLERANCE = 1e-10
+MAX_SWEEPS = 100_000
+
+
+@dataclass(frozen=True)
+class TabularMDP:
+    """A team's decision process: what may follow every state and joint action.
+
+    Joint actions are numbered with the last agent's action running fastest.
+
+    Attributes:
+        next_states: The state after each outcome, int64 ``[S, A, K]``.
+        probabilities: Of each outcome, float64 ``[S, A, K]``; sums to 1 over ``K``.
+        rewards: Team reward with each outcome, float64 ``[S, A, K]``.
+        terminals: Outcomes that end the episode, bool ``[S, A, K]``.
+        start: Where an episode starts.
+    """
+
+    next_states: Integers
+    probabilities: Floats
+    rewards: Floats
+    terminals: Flags
+    start: int
+
+    def __post_init__(self) -> None:
+        """Checks that the tables describe a decision process.
+
+        Raises:
+            ValueError: If they do not.
+        """
+        shape = self.next_states.shape
+        tables = (self.probabilities, self.rewards, self.terminals)
+        if len(shape) != 3 or any(table.shape != shape for table in tables):
+            raise ValueError(
+                "All tables of a TabularMDP must have one shape [S, A, K], not "
+                f"{[shape, *(table.shape for table in tables)]}."
+            )
+        if self.next_states.min() < 0 or self.next_states.max() >= shape[0]:
+            raise ValueError(f"next_states must be states 0 .. {shape[0] - 1}.")
+        sums = self.probabilities.sum(axis=-1)
+        if self.probabilities.min() < 0 or not np.allclose(sums, 1.0, rtol=0.0):
+            raise ValueError(
+                "The probabilities of each state and joint action must not be negative "
+                "and must sum to 1."
+            )
+        if not 0 <= self.start < shape[0]:
+            raise ValueError(f"start must be a state 0 .. {shape[0] - 1}.")
+
+
+def worst_case_mean(
+    values: Floats,
+    probabilities: Floats,
+    rho: float,
+    v_min: float,
+    uncertainty: str,
+) -> Floats:
+    """The worst mean of a finite distribution over an uncertainty set.
+
+    Args:
+        values: Of each outcome, ``[..., K]``.
+        probabilities: Of each outcome under the nominal kernel, ``[..., K]``.
+        rho: Size of the set, in [0, 1].
+        v_min: Value of the fail state, which is reachable from everywhere.
+        uncertainty: ``contamination`` or ``tv``.
+
+    Returns:
+        ``[...]``.
+
+    Raises:
+        ValueError: If ``rho`` or ``uncertainty`` is none of these.
+    """
+    if not 0.0 <= rho <= 1.0:
+        raise ValueError(f"rho must be in [0, 1], not {rho}.")
+    if uncertainty not in UNCERTAINTIES:
+        raise ValueError(f"uncertainty must be in {UNCERTAINTIES}, not {uncertainty}.")
+    if uncertainty == "contamination":
+        kept = (1.0 - rho) * probabilities
+    else:
+        order = np.argsort(values, axis=-1)
+        values = np.take_along_axis(values, order, axis=-1)
+        probabilities = np.take_along_axis(probabilities, order, axis=-1)
+        below = np.cumsum(probabilities, axis=-1) - probabilities
+        # of each outcome what lies within the lowest 1 - rho of the mass
+        kept = np.clip(1.0 - rho - below, 0.0, probabilities)
+    return np.asarray((kept * values).sum(axis=-1) + rho * v_min)
+
+
+def robust_q(
+    mdp: TabularMDP,
+    values: Floats,
+    *,
+    gamma: float,
+    rho: float,
+    v_min: float,
+    uncertainty: str,
+    over: str,
+) -> Floats:
+    """One application of the robust Bellman operator, before the maximum.
+
+    Args:
+        mdp: The decision process.
+        values: Of every state, ``[S]``.
+        gamma: Discount in [0, 1].
+        rho: Size of the set, in [0, 1].
+        v_min: Value of the fail state.
+        uncertainty: ``contamination`` or ``tv``.
+        over: What the transition decides. ``next_value``: the next value alone,
+            ``Q = E[r] + gamma inf E[V']``; ``transition``: the reward too,
+            ``Q = inf E[r + gamma V']``, where ``v_min`` stands for the whole return
+            from here on. A true end is an outcome with ``V' = 0`` like any other.
+
+    Returns:
+        ``[S, A]``.
+
+    Raises:
+        ValueError: If an argument is none of these.
+    """
+    if over not in OVER:
+        raise ValueError(f"over must be in {OVER}, not {over}.")
+    after = np.where(mdp.terminals, 0.0, values[mdp.next_states])
+    if over == "transition":
+        outcomes = mdp.rewards + gamma * after
+        return worst_case_mean(outcomes, mdp.probabilities, rho, v_min, uncertainty)
+    worst = worst_case_mean(after, mdp.probabilities, rho, v_min, uncertainty)
+    rewards: Floats = (mdp.probabilities * mdp.rewards).sum(axis=-1)
+    return rewards + gamma * worst
+
+
+def robust_value_iteration(
+    mdp: TabularMDP,
+    *,
+    gamma: float,
+    rho: float = 0.0,
+    v_min: float = 0.0,
+    uncertainty: str = "tv",
+    over: str = "next_value",
+) -> tuple[Floats, Floats]:
+    """The robust optimum; with ``rho`` zero the plain one.
+
+    Args:
+        mdp: The decision process.
+        gamma: Discount in [0, 1]; 1 only where every way of playing comes to an end.
+        rho: Size of the set, in [0, 1].
+        v_min: Value of the fail state.
+        uncertainty: ``contamination`` or ``tv``.
+        over: ``next_value`` or ``transition``; see :func:`robust_q`.
+
+    Returns:
+        Values ``[S]`` and action values ``[S, A]``.
+
+    Raises:
+        ValueError: If an argument is none of these, or the values do not settle.
+    """
+    if not 0.0 <= gamma <= 1.0:
+        raise ValueError(f"gamma must be in [0, 1], not {gamma}.")
+    values = np.zeros(mdp.next_states.shape[0])
+    for _ in range(MAX_SWEEPS):
+        q = robust_q(
+            mdp,
+            values,
+            gamma=gamma,
+            rho=rho,
+            v_min=v_min,
+            uncertainty=uncertainty,
+            over=over,
+        )
+        before, values = values, q.max(axis=-1)
+        if np.abs(values - before).max() <= TOLERANCE:
+            return values, q
+    raise ValueError(
+        f"The values did not settle in {MAX_SWEEPS} sweeps: lower gamma ({gamma})."
+    )
+
+
+def policy_value(
+    mdp: TabularMDP, policy: Integers, *, gamma: float, step_limit: int | None = None
+) -> Floats:
+    """The exact return of a deterministic joint policy, without any worst case.
+
+    Args:
+        mdp: The decision process.
+        policy: The joint action in every state, ``[S]``.
+        gamma: Discount in [0, 1]; below 1 without a limit.
+        step_limit: Steps after which an episode is cut off; None plays on.
+
+    Returns:
+        The expected return from every state, ``[S]``.
+
+    Raises:
+        ValueError: If ``gamma`` is 1 without a limit.
+    """
+    if gamma >= 1.0 and step_limit is None:
+        raise ValueError("gamma 1 needs a step_limit: the return may have no bound.")
+    num_states = mdp.next_states.shape[0]
+    rows = np.arange(num_states)
+    chances = mdp.probabilities[rows, policy]  # [S, K]
+    rewards = (chances * mdp.rewards[rows, policy]).sum(axis=-1)
+    kernel = np.zeros((num_states, num_states))  # of the steps that do not end it
+    goes_on = np.where(mdp.terminals[rows, policy], 0.0, chances)
+    np.add.at(kernel, (rows[:, None], mdp.next_states[rows, policy]), goes_on)
+    if step_limit is None:
+        solved: Floats = np.linalg.solve(np.eye(num_states) - gamma * kernel, rewards)
+        return solved
+    values = np.zeros(num_states)
+    for _ in range(step_limit):
+        values = rewards + gamma * kernel @ values
+    return values
