@@ -22,6 +22,10 @@ ALGORITHMS: dict[str, str] = {
     "CWQMIX": "rllib_risk.algorithms.cw_qmix",
     "LHIQN": "rllib_risk.algorithms.lh_iqn",
     "IndependentQ": "rllib_risk.algorithms.independent_q",
+    "RobustVDN": "rllib_risk.algorithms.robust_vdn",
+    "RobustQMIX": "rllib_risk.algorithms.robust_qmix",
+    "RobustQTRAN": "rllib_risk.algorithms.robust_qtran",
+    "GroupDR": "rllib_risk.algorithms.group_dr",
     "COMA": "rllib_risk.algorithms.coma",
     "DOP": "rllib_risk.algorithms.dop",
 }
