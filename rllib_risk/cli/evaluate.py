@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,14 +15,22 @@ from rllib_risk.cli.options import ImportOption, RayOptions
 from rllib_risk.cli.output import note, say, stdout_to_stderr
 from rllib_risk.config.schema import ConfigError
 
+if TYPE_CHECKING:
+    from rllib_risk.cli.shift import ShiftOptions
+
 EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes.
 
 \b
     rllib evaluate ~/ray_results/my-run/RMIX_macn_0/checkpoint_000009
     rllib evaluate CHECKPOINT --episodes 100 --seed 1 --json
     rllib evaluate CHECKPOINT --render-out episode.gif
+    rllib evaluate CHECKPOINT CHECKPOINT --shift tuned_examples/shift/macn-cliff.yaml
 
 Without --episodes and --seed, the last evaluation of the training is repeated exactly.
+
+With --shift one or more checkpoints play a grid of environments that differ from the
+one of the training. Tables (mean, worst cell, CVaR over cells) and a heat map go to
+--out, by default the folder shift-GRID.
 
 A checkpoint of this package's algorithms holds no code. One of RLlib's own algorithms
 is a set of Python pickles, which run code when they are loaded: evaluate only those
@@ -30,7 +39,13 @@ that you trust, and name the algorithm with --algo.
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")],
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CHECKPOINT...",
+            help="Folder of a checkpoint; with --shift of several.",
+        ),
+    ],
     algo: Annotated[
         str | None,
         typer.Option(
@@ -53,7 +68,10 @@ def evaluate(
         bool, typer.Option("--json", help="Print one JSON object on stdout.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write the JSON object to a file.")
+        Path | None,
+        typer.Option(
+            "--out", help="Write the JSON object to a file; with --shift: folder."
+        ),
     ] = None,
     render: Annotated[
         bool,
@@ -63,6 +81,27 @@ def evaluate(
         Path | None,
         typer.Option("--render-out", help="Render it to this file (.gif or .png)."),
     ] = None,
+    shift: Annotated[
+        str | None,
+        typer.Option(
+            "--shift", metavar="FILE", help="A .yaml file: the grid to play instead."
+        ),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            help="With --shift: name of a checkpoint, once for each in their order;"
+            " checkpoints of the same name count as seeds of one policy.",
+        ),
+    ] = None,
+    no_references: Annotated[
+        bool,
+        typer.Option(
+            "--no-references",
+            help="With --shift: leave out the environment's scripted policies.",
+        ),
+    ] = False,
     trust_code: Annotated[
         bool,
         typer.Option(
@@ -75,11 +114,59 @@ def evaluate(
         int, typer.Option("--verbose", "-v", count=True, help="Show Ray's output.")
     ] = 0,
 ) -> None:
-    """Evaluates a checkpoint and prints the result."""
+    """Evaluates checkpoints and prints the result."""
+    render_out = render_out or (Path("episode.gif") if render else None)
+    if shift is not None:
+        if algo is not None or render_out is not None:
+            raise ConfigError("--algo and --render are not for --shift.")
+        from rllib_risk.cli.shift import ShiftOptions
+
+        options = ShiftOptions(
+            tuple(label or ()),
+            episodes,
+            seed,
+            not no_references,
+            trust_code,
+            (),
+            verbose,
+        )
+        _evaluate_shift(checkpoints, shift, out, imports, options, as_json)
+        return
+    if len(checkpoints) > 1:
+        raise ConfigError("several checkpoints are for --shift only; give one.")
+    if label or no_references:
+        raise ConfigError("--label and --no-references are for --shift only.")
+    _evaluate_one(
+        checkpoints[0],
+        algo,
+        episodes,
+        seed,
+        as_json=as_json,
+        out=out,
+        render_out=render_out,
+        trust_code=trust_code,
+        imports=imports,
+        verbose=verbose,
+    )
+
+
+def _evaluate_one(
+    checkpoint: Path,
+    algo: str | None,
+    episodes: int | None,
+    seed: int | None,
+    *,
+    as_json: bool,
+    out: Path | None,
+    render_out: Path | None,
+    trust_code: bool,
+    imports: list[str] | None,
+    verbose: int,
+) -> None:
+    """Evaluates a checkpoint on the environment of its training."""
     from rllib_risk.cli.session import prepare
     from rllib_risk.config.loading import import_modules
 
-    render_out = render_out or (Path("episode.gif") if render else None)
     _check_outputs(out, render_out)
     with stdout_to_stderr():
         prepare(verbose)
@@ -107,6 +194,37 @@ def evaluate(
         say(text)
     else:
         print_table(result)
+
+
+def _evaluate_shift(
+    checkpoints: Sequence[Path],
+    file: str,
+    out: Path | None,
+    imports: list[str] | None,
+    options: ShiftOptions,
+    as_json: bool,
+) -> None:
+    """Evaluates checkpoints over a grid of shifted environments."""
+    from rllib_risk.cli import output
+    from rllib_risk.cli.session import prepare
+    from rllib_risk.cli.shift import load_grid, results_folder, run_shift
+    from rllib_risk.config.loading import import_modules
+    from rllib_risk.evaluation.shift import print_shift, write_shift
+
+    with stdout_to_stderr():
+        prepare(options.verbose)
+        options = replace(options, imports=import_modules(imports))
+        grid = load_grid(file, options)
+        folder = results_folder(out, grid)
+        results = run_shift(checkpoints, grid, options)
+    folder.mkdir(exist_ok=True)
+    files = write_shift(results, folder)
+    if as_json:
+        say((folder / "shift.json").read_text(encoding="utf-8").rstrip("\n"))
+    else:
+        print_shift(results, output.out)
+    for written in files:
+        note(f"Wrote {written}")
 
 
 def _check_outputs(out: Path | None, render_out: Path | None) -> None:

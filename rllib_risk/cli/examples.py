@@ -16,6 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 _COMPARISONS = "compare/"
+_GRIDS = "shift/"
 
 NameArgument = Annotated[
     str, typer.Argument(help="Such as rmix/macn-4x7; see 'rllib example list'.")
@@ -58,6 +59,11 @@ def list_command(
             f"A comparison ({_COMPARISONS}...) with: rllib compare"
             f" {EXAMPLES}/{_COMPARISONS}NAME.yaml"
         )
+    if any(name.startswith(_GRIDS) for name in names):
+        say(
+            f"A grid ({_GRIDS}...) with: rllib evaluate CHECKPOINT --shift"
+            f" {EXAMPLES}/{_GRIDS}NAME.yaml"
+        )
 
 
 @app.command("get")
@@ -78,7 +84,11 @@ def get_command(
     if target.exists():
         raise ConfigError(f"--out: {target} exists already.")
     target.write_text(text, encoding="utf-8")
-    command = "compare" if source.parent.name == _COMPARISONS[:-1] else "train file"
+    commands = {
+        _COMPARISONS[:-1]: "compare",
+        _GRIDS[:-1]: "evaluate CHECKPOINT --shift",
+    }
+    command = commands.get(source.parent.name, "train file")
     note(f"Wrote {target}. Run it with: rllib {command} {target}")
 
 

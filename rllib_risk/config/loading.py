@@ -13,6 +13,7 @@ from typing import Any
 from rllib_risk.config.checks import Catalog
 from rllib_risk.config.experiments import ExperimentSpec, check_name, parse_experiment
 from rllib_risk.config.schema import ConfigError, suggest
+from rllib_risk.config.shift_grid import is_shift_grid
 from rllib_risk.config.yaml_reader import Document, read_yaml
 
 EXAMPLES = "tuned_examples"
@@ -120,6 +121,11 @@ def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]
         raise document.error(
             "this is a comparison, not a training file. Run it with:"
             f" rllib compare {document.source}"
+        )
+    if is_shift_grid(document.data):
+        raise document.error(
+            "this is a grid for an evaluation, not a training file. Play it with:"
+            f" rllib evaluate CHECKPOINT --shift {document.source}"
         )
     if not isinstance(document.data, Mapping) or not document.data:
         raise document.error(

@@ -15,6 +15,7 @@ from rllib_risk.config.loading import (
     list_examples,
     parse_document,
 )
+from rllib_risk.config.shift_grid import is_shift_grid, parse_shift_grid
 from rllib_risk.config.yaml_reader import read_yaml
 
 
@@ -48,11 +49,33 @@ def test_comparisons_are_listed_with_their_command(
     assert f"Runitwith:rllibcompare{target}" in printed
 
 
+def test_grids_are_listed_with_their_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["example", "list", "--filter", "shift/"]) == 0
+    printed = capsys.readouterr().out
+    assert "shift/macn-cliff" in printed
+    assert "--shift tuned_examples/shift/NAME.yaml" in printed
+    # Each in the folder that says so, and nothing else there.
+    for name in list_examples():
+        data = read_yaml(examples_root() / f"{name}.yaml").data
+        assert is_shift_grid(data) == name.startswith("shift/"), name
+    assert run(["example", "run", "shift/macn-cliff"]) == 2
+    assert "Play it with: rllib evaluate CHECKPOINT --shift" in capsys.readouterr().err
+    target = tmp_path / "mine.yaml"
+    assert run(["example", "get", "shift/macn-cliff", "--out", str(target)]) == 0
+    printed = "".join(capsys.readouterr().err.split())
+    assert f"Runitwith:rllibevaluateCHECKPOINT--shift{target}" in printed
+
+
 @pytest.mark.parametrize("name", list_examples())
 def test_every_example_is_correct_and_explained(name: str) -> None:
     register_all()
     file = examples_root() / f"{name}.yaml"
     document, catalog = read_yaml(file), RLlibCatalog()
+    if is_shift_grid(document.data):
+        parse_shift_grid(document, file.stem)
+        return
     if is_comparison(document.data):
         specs = list(parse_comparison(document, catalog).specs)
     else:

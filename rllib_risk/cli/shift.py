@@ -1,0 +1,271 @@
+"""``rllib evaluate --shift``: policies over a grid of shifted environments."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rllib_risk.cli.options import RayOptions
+from rllib_risk.cli.output import note
+from rllib_risk.config.schema import ConfigError
+
+if TYPE_CHECKING:
+    from rllib_risk.config.shift_grid import ShiftGrid
+    from rllib_risk.core.shift import CellEpisodes
+    from rllib_risk.evaluation.shift import PolicyScores, ShiftResults
+
+
+@dataclass(frozen=True)
+class ShiftOptions:
+    """What the command line says.
+
+    Attributes:
+        labels: One per checkpoint; equal ones are runs of one policy. Empty: made up.
+        episodes: Per cell, instead of the file's.
+        seed: Of the evaluation, instead of the file's.
+        references: Whether scripted policies are played as well.
+        trust_code: Whether code that a checkpoint names may be imported.
+        imports: Modules that are imported already.
+        verbose: 0, 1 or 2.
+    """
+
+    labels: tuple[str, ...] = ()
+    episodes: int | None = None
+    seed: int | None = None
+    references: bool = True
+    trust_code: bool = False
+    imports: tuple[str, ...] = ()
+    verbose: int = 0
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A checkpoint that has been played."""
+
+    source: Path
+    label: str
+    env: str
+    played: CellEpisodes
+
+
+def load_grid(file: str, options: ShiftOptions) -> ShiftGrid:
+    """Reads a grid, with what the command line changes in it.
+
+    Args:
+        file: Path, or the name of a tuned example.
+        options: What changes.
+
+    Returns:
+        The grid.
+
+    Raises:
+        ConfigError: If something in the file is wrong.
+    """
+    from rllib_risk.config.loading import find_file
+    from rllib_risk.config.shift_grid import parse_shift_grid
+    from rllib_risk.config.yaml_reader import read_yaml
+
+    path = find_file(file)
+    grid = parse_shift_grid(read_yaml(path), path.stem)
+    episodes = grid.episodes if options.episodes is None else options.episodes
+    seed = grid.seed if options.seed is None else options.seed
+    return replace(grid, episodes=episodes, seed=seed)
+
+
+def results_folder(out: Path | None, grid: ShiftGrid) -> Path:
+    """Where the results go; checked before minutes of evaluation, not after.
+
+    Args:
+        out: The folder asked for; None: ``shift-<grid>`` where the command is run.
+        grid: The grid.
+
+    Returns:
+        A folder, or where one can be made.
+
+    Raises:
+        ConfigError: If it cannot be made.
+    """
+    folder = (out or Path(f"shift-{grid.name}")).expanduser().resolve()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out: {folder} is a file; with --shift it is a folder.")
+    if not folder.parent.is_dir():
+        raise ConfigError(f"--out: there is no folder {folder.parent}.")
+    return folder
+
+
+def run_shift(
+    checkpoints: Sequence[Path], grid: ShiftGrid, options: ShiftOptions
+) -> ShiftResults:
+    """Plays a grid with every checkpoint, and with the environment's scripted policies.
+
+    Args:
+        checkpoints: Folders, at least one.
+        grid: The grid.
+        options: What the command line says.
+
+    Returns:
+        What they reached.
+
+    Raises:
+        ConfigError: If a checkpoint is none of this package, a cell does not fit, or
+            the environment does not report the metric.
+        CheckpointError: If a checkpoint was cut short or changed.
+    """
+    from rllib_risk.cli.session import ray_session, register_all
+    from rllib_risk.core.checkpoint import verify_checkpoint
+    from rllib_risk.evaluation.shift import ShiftResults
+
+    folders = [folder.expanduser().resolve() for folder in checkpoints]
+    if options.labels and len(options.labels) != len(folders):
+        raise ConfigError(
+            f"--label: give one per checkpoint: {len(folders)}, not"
+            f" {len(options.labels)}."
+        )
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: there is no such folder.")
+        if (folder / "rllib_checkpoint.json").is_file():
+            raise ConfigError(
+                f"{folder} is a checkpoint of RLlib's own algorithms: --shift is for"
+                " those of this package."
+            )
+        verify_checkpoint(folder)
+    labels = list(options.labels) or _made_up(folders)
+    register_all()
+    # All episodes are played in this process, in batches over all cells.
+    with ray_session(RayOptions(num_cpus=1, verbose=options.verbose), options.imports):
+        runs, references = _play(folders, labels, grid, options)
+    return ShiftResults(
+        grid=grid,
+        env=runs[0].env,
+        metric=grid.metric,
+        seed=grid.seed,
+        policies=(*_scores(runs, grid), *references),
+    )
+
+
+def _play(
+    folders: Sequence[Path],
+    labels: Sequence[str],
+    grid: ShiftGrid,
+    options: ShiftOptions,
+) -> tuple[list[_Run], list[PolicyScores]]:
+    """Plays all checkpoints, then the reference lines on the first one's cells."""
+    from rllib_risk.core.algorithm import TeamAlgorithm
+    from rllib_risk.core.shift import cell_configs, play_policy, play_references
+
+    runs: list[_Run] = []
+    of_first: list[Any] = []
+    for folder, label in zip(folders, labels, strict=True):
+        algorithm = TeamAlgorithm.from_checkpoint(
+            folder,
+            trust_code=options.trust_code,
+            num_env_runners=0,
+            evaluation_num_env_runners=0,
+        )
+        try:
+            configs = cell_configs(
+                algorithm.config, grid, algorithm.env_runner.env.spec_team
+            )
+            env = str(configs[0].env)
+            if runs and env != runs[0].env:
+                raise ConfigError(
+                    f"{folder} plays {env}, and {folders[0]} {runs[0].env}: one grid is"
+                    " for one environment."
+                )
+            of_first = of_first or configs
+            start = time.monotonic()
+            played = play_policy(
+                configs, algorithm.team_policy, grid.episodes, grid.seed
+            )
+        finally:
+            algorithm.stop()
+        _check_metric(played, grid)
+        _report(label, played, time.monotonic() - start)
+        runs.append(_Run(folder, label, env, played))
+    references: list[PolicyScores] = []
+    if options.references:
+        start = time.monotonic()
+        for name, played in play_references(of_first, grid.episodes, grid.seed):
+            _check_metric(played, grid)
+            _report(name, played, time.monotonic() - start)
+            start = time.monotonic()
+            references.append(_policy(name, [played], grid, reference=True))
+    return runs, references
+
+
+def _report(name: str, played: CellEpisodes, seconds: float) -> None:
+    cells, episodes = played.returns.shape
+    lost = f", {played.crashes} lost to crashes and repeated" if played.crashes else ""
+    note(
+        f"{name}: {cells} cells x {episodes} episodes, {played.lengths.sum():,} env"
+        f" steps in {seconds:.1f} s{lost}"
+    )
+
+
+def _scores(runs: Sequence[_Run], grid: ShiftGrid) -> list[PolicyScores]:
+    """One entry per label, with the runs that have it."""
+    by_label: dict[str, list[_Run]] = {}
+    for run in runs:
+        by_label.setdefault(run.label, []).append(run)
+    return [
+        _policy(
+            label,
+            [run.played for run in same],
+            grid,
+            sources=tuple(str(run.source) for run in same),
+        )
+        for label, same in by_label.items()
+    ]
+
+
+def _made_up(folders: Sequence[Path]) -> list[str]:
+    """Labels of checkpoints: the algorithm, numbered where it comes more than once."""
+    from rllib_risk.core.checkpoint import read_config
+
+    names = [str(read_config(folder).get("algorithm")) for folder in folders]
+    seen: Counter[str] = Counter()
+    labels = []
+    for name in names:
+        seen[name] += 1
+        labels.append(f"{name} {seen[name]}" if names.count(name) > 1 else name)
+    return labels
+
+
+def _check_metric(played: CellEpisodes, grid: ShiftGrid) -> None:
+    """Refuses a metric that the environment does not report."""
+    from rllib_risk.config.schema import suggest
+    from rllib_risk.config.shift_grid import RETURN
+
+    known = [RETURN, *played.metrics]
+    if grid.metric not in known:
+        raise grid.document.error(
+            f"metric: the environment reports no '{grid.metric}' at the end of every"
+            f" episode.{suggest(grid.metric, known)} It reports: {', '.join(known)}.",
+            "metric",
+        )
+
+
+def _policy(
+    label: str, played: Sequence[CellEpisodes], grid: ShiftGrid, **more: Any
+) -> PolicyScores:
+    """The scores of one policy from the episodes of its runs."""
+    import numpy as np
+
+    from rllib_risk.config.shift_grid import RETURN
+    from rllib_risk.evaluation.shift import PolicyScores
+
+    success = "is_success"
+    values = [{**run.metrics, RETURN: run.returns} for run in played]
+    reports = all(success in known for known in values)
+    return PolicyScores(
+        label=label,
+        values=np.stack([known[grid.metric] for known in values]),
+        successes=np.stack([known[success] for known in values]) if reports else None,
+        crashes=sum(run.crashes for run in played),
+        **more,
+    )
