@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,17 +141,24 @@ def tune_experiment(
     from ray.tune import CheckpointConfig
     from ray.tune.experiment import Experiment
 
+    metric = checkpoint_metric(spec)[0]
     checkpoint = {
         "checkpoint_at_end": True,
         **spec.checkpoint,
-        "checkpoint_score_attribute": checkpoint_metric(spec)[0],
+        "checkpoint_score_attribute": metric,
     }
+    algorithm_config = tune_config(spec, map_domains(config, Domain.to_tune))
+    if checkpoint.get("num_to_keep") and "/" in metric:
+        others = algorithm_config.get("callbacks")
+        score = TopLevelScore(metric, None if isinstance(others, list) else others)
+        several = [*others, score] if isinstance(others, list) else score
+        algorithm_config["callbacks"] = several
     return Experiment(
         name,
         spec.algorithm,
         stop=spec.stop,
         time_budget_s=spec.time_budget_s,
-        config=tune_config(spec, map_domains(config, Domain.to_tune)),
+        config=algorithm_config,
         resources_per_trial=spec.resources_per_trial,
         num_samples=spec.num_samples,
         storage_path=storage,
@@ -159,6 +167,47 @@ def tune_experiment(
         restore=spec.restore,
         **more,
     )
+
+
+class TopLevelScore:
+    """Makes RLlib callbacks that repeat a nested result at the top of all results.
+
+    When Tune decides which checkpoints to keep, it looks for the score's name in the
+    result as it is, not flattened, and where it finds none keeps the newest ones.
+    """
+
+    def __init__(self, metric: str, callbacks: Callable[[], Any] | None) -> None:
+        """Initializes what stands in for a class of callbacks.
+
+        Args:
+            metric: Name of the result, such as ``evaluation/return_mean``.
+            callbacks: The class that it stands in for; None: RLlib's own.
+        """
+        self.metric = metric
+        self.callbacks = callbacks
+
+    def __call__(self) -> Any:
+        """An instance of the class, with one more thing to do."""
+        from ray.rllib.callbacks.callbacks import RLlibCallback
+
+        instance = (self.callbacks or RLlibCallback)()
+        instance.on_train_result = functools.partial(
+            self._add_score, instance.on_train_result
+        )
+        return instance
+
+    def _add_score(
+        self, before: Callable[..., None], *, result: dict[str, Any], **others: Any
+    ) -> None:
+        from rllib_risk.cli.progress import flatten
+
+        before(result=result, **others)
+        # NaN until there is one: Tune takes that for the lowest score.
+        result[self.metric] = flatten(result).get(self.metric, math.nan)
+
+    def __repr__(self) -> str:
+        """For ``params.json``."""
+        return f"{type(self).__name__}({self.metric!r})"
 
 
 def checkpoint_metric(spec: ExperimentSpec) -> tuple[str, str]:

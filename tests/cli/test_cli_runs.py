@@ -108,6 +108,29 @@ def test_train_then_evaluate(tmp_path: Path) -> None:
     assert "does not match its checksum" in errors and "Traceback" not in errors
 
 
+def test_the_best_checkpoints_are_kept_and_not_the_newest(tmp_path: Path) -> None:
+    # A nested result that rises with every iteration, and less is better: the first
+    # checkpoint is the best one. Tune keeps the latest beside it.
+    keep = {
+        "checkpoint_frequency": 1,
+        "num_to_keep": 1,
+        "checkpoint_score_attribute": "counters/num_env_steps_sampled",
+        "checkpoint_score_order": "min",
+    }
+    text = VDN.replace("sampled_lifetime: 400", "sampled_lifetime: 800")
+    text += f"  checkpoint_config: {json.dumps(keep)}\n"
+    (tmp_path / "vdn.yaml").write_text(text)
+    options = ["--seed", "3", "--storage-path", "r"]
+    printed, _ = finish(start(tmp_path, "train", "file", "vdn.yaml", *options))
+    (trial,) = (tmp_path / "r/vdn-two-step").glob("VDN_*")
+    assert len((trial / "result.json").read_text().splitlines()) == 4
+    kept = sorted(folder.name for folder in trial.glob("checkpoint_*"))
+    assert kept == ["checkpoint_000000", "checkpoint_000003"]
+    assert re.search(r"Evaluate it with: .*checkpoint_000000", printed)
+    # The configuration stays readable.
+    assert "TopLevelScore('counters/" in (trial / "params.json").read_text()
+
+
 def test_ctrl_c_saves_and_resume_continues(tmp_path: Path) -> None:
     long = VDN.replace("lifetime: 400", "lifetime: 100000000")
     (tmp_path / "long.yaml").write_text(long)
