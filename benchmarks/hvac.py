@@ -4,7 +4,8 @@ All play whole days of OfficeSmall in Tucson with random actions on one thread, 
 turns, so that whatever else the machine does strikes all of them. What counts is env
 steps per second, once by the clock and once by CPU time, resets included; the
 vectorised env writes observations, states, rewards and infos, and drawing the actions
-is part of its time.
+is part of its time. "Evaluation" is the loop of `rllib evaluate --shift` with random
+actions: environments made anew, seeds, checks for NaN and all that it reports included.
 
 SustainGym needs an older Gymnasium than Ray, so it lives in a virtual environment of
 its own (`tools/make_hvac_data.py` says how to make one), whose Python is named here;
@@ -25,6 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rllib_risk.algorithms import config_class
+from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.shift import play_references
 from rllib_risk.env_wrappers.hvac import HVAC
 from rllib_risk.env_wrappers.hvac_batched import BatchedHVAC
 
@@ -90,6 +94,13 @@ def play_batch(env: BatchedHVAC) -> int:
     return env.num_envs * STEPS
 
 
+def play_evaluation(config: TeamConfig) -> int:
+    """Evaluates the random policy, a day per env; returns the steps."""
+    name, episodes = next(play_references([config], NUM_ENVS[-1], seed=0))
+    assert name == "random"
+    return int(episodes.lengths.sum())
+
+
 class SustainGym:
     """SustainGym's env in a process of its own, which waits while others play."""
 
@@ -148,6 +159,8 @@ def main() -> None:
     for num_envs in NUM_ENVS:
         env = BatchedHVAC(num_envs)
         players[f"ours, {num_envs} in a batch"] = partial(play_batch, env)
+    config = config_class("RobustVDN")().environment("hvac")
+    players[f"evaluation, {NUM_ENVS[-1]} envs"] = partial(play_evaluation, config)
     sustaingym = None
     if options.sustaingym_python is not None:
         sustaingym = SustainGym(options.sustaingym_python)

@@ -134,7 +134,8 @@ def encode(
     """Runs both networks over a batch.
 
     Args:
-        network: The online network.
+        network: The online network; the target network too, where nothing of the online
+            one is asked.
         target_network: The target network; it gets no gradient.
         batch: The batch.
         double_q: Whether the online network picks the greedy actions.
@@ -146,7 +147,8 @@ def encode(
     inputs = network.inputs(batch.obs, batch.actions, batch.previous)
     online = network.unroll(inputs, generator)
     with torch.no_grad():
-        target = target_network.unroll(inputs, generator)
+        same = network is target_network
+        target = online if same else target_network.unroll(inputs, generator)
         chooser = (network, online) if double_q else (target_network, target)
         greedy = chooser[0].greedy_actions(chooser[1], batch.action_mask)
     return Pass(online, target, greedy)

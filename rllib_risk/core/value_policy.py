@@ -240,11 +240,16 @@ class ValuePolicy(TeamPolicy):
         """
         batch = self.tensors(samples)
         dual = cast("DualNetwork", self.dual)
+        target, double_q = self.target_network, self.config["double_q"]
         with torch.no_grad():
-            encoded = self._encode(batch, _DUAL_STREAM + index)
-        loss, stats = dual_loss(
-            dual, self.target_network, encoded, batch, self.loss_config()
-        )
+            encoded = encode(
+                self.network if double_q else target,
+                target,
+                batch,
+                double_q=double_q,
+                generator=self.generator(_DUAL_STREAM + index),
+            )
+        loss, stats = dual_loss(dual, target, encoded, batch, self.loss_config())
         self._step(self._optimizers[-1], loss, list(dual.parameters()))
         return {key: value.item() for key, value in stats.items()}
 

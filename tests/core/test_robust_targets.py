@@ -357,10 +357,10 @@ def test_dual_updates_come_in_blocks_before_those_of_the_values(name, monkeypatc
         algorithm.stop()
 
 
-def _build(name, **keys) -> TeamAlgorithm:
+def _build(name, seed=1, **keys) -> TeamAlgorithm:
     config = config_class(name)()
     config.environment("macn", env_config={"episode_limit": 12})
-    config.env_runners(num_envs_per_env_runner=2).debugging(seed=1)
+    config.env_runners(num_envs_per_env_runner=2).debugging(seed=seed)
     defaults = {
         "hidden_size": 8,
         "sequence_length": 4,
@@ -411,3 +411,20 @@ def test_a_burned_in_stretch_is_a_part_of_the_whole():
     inputs = networks[0].inputs(batch.obs, batch.actions, batch.previous)
     last = inputs[0, 0, :, 5:9].argmax(dim=-1)
     assert last.tolist() == episode.actions[5].tolist()
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_another_seed_draws_other_weights():
+    # In the released code every run began with the same networks.
+    drawn = []
+    for seed in (0, 1, 0):
+        algorithm = _build("RobustVDN", seed=seed)
+        try:
+            modules = algorithm.team_policy.modules().values()
+            parts = [p.detach().numpy().copy() for m in modules for p in m.parameters()]
+            drawn.append(parts)
+        finally:
+            algorithm.stop()
+    first, second, again = drawn
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
