@@ -21,6 +21,7 @@ from typing import Any
 import typer
 
 from rllib_risk.algorithms import ALGORITHMS, config_class
+from rllib_risk.algorithms.group_dr import GROUP_DR_FIELDS
 from rllib_risk.cli.main import app
 from rllib_risk.config.comparison import ALGORITHM_FIELDS, COMPARISON_FIELDS
 from rllib_risk.config.experiments import _CHECKPOINT_FIELDS, EXPERIMENT_FIELDS
@@ -28,6 +29,7 @@ from rllib_risk.config.metrics import TEAM_METRICS
 from rllib_risk.config.schedulers import SCHEDULERS, SEARCHERS
 from rllib_risk.config.schema import ConfigError, Field
 from rllib_risk.config.search_space import SAMPLERS
+from rllib_risk.config.shift_grid import SHIFT_FIELDS
 from rllib_risk.core.actor_critic_config import (
     ACTOR_CRITIC_FIELDS,
     OFF_POLICY_FIELDS,
@@ -54,6 +56,7 @@ GROUPS: dict[str, dict[str, Field]] = {
     "composition": COMPOSITION_FIELDS,
     "learning": LEARNING_FIELDS,
     "exploration": EXPLORATION_FIELDS,
+    "group-dr": GROUP_DR_FIELDS,
     # What these algorithms have beside the shared keys, or declare in another way.
     "actor-critic": {
         key: field
@@ -64,6 +67,7 @@ GROUPS: dict[str, dict[str, Field]] = {
     "comparison": COMPARISON_FIELDS,
     "comparison-algorithm": ALGORITHM_FIELDS,
     "checkpoint": _CHECKPOINT_FIELDS,
+    "shift": SHIFT_FIELDS,
 }
 
 # The two kinds of algorithms, and the class that is behind the configurations of each.
@@ -100,6 +104,16 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("QMIX", "macn", {"env_config": {"state": "none"}}),
     ("QTRAN", "macn", {"env_config": {"state": "none"}}),
     ("RMIX", "macn", {"risk_mode": "static", "alpha": [[0, 1.0], [0, 0.5]]}),
+    ("QMIX", "macn", {"rho": 0.1}),
+    ("LHIQN", "macn", {"target": "contamination", "rho": 0.1}),
+    ("RobustQMIX", "macn", {"td_lambda": 0.8}),
+    ("RobustQMIX", "macn", {"target": "contamination", "dual_bounds": [-100, 0]}),
+    ("RobustQMIX", "macn", {"dual_bounds": [0, -100]}),
+    ("RobustVDN", "macn", {"env_config": {"state": "none"}}),
+    ("QMIX", "macn", {"burn_in": 7}),
+    ("QMIX", "macn", {"sequence_length": 1, "burn_in": 7, "recurrent": False}),
+    ("QMIX", "macn", {"env_variants": ["windy"]}),
+    ("QMIX", "macn", {"env_variants": [{"width": 7}, {"wind_probability": 0.1}]}),
 )
 
 # RLlib's own keys that these algorithms read, and what they mean here.
@@ -161,6 +175,8 @@ def code(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        value = list(value)
     return f"`{value}`" if value != "" else "empty"
 
 
@@ -218,11 +234,14 @@ def all_defaults(config: type[TeamConfig]) -> dict[str, str]:
 def defaults(kind: str) -> str:
     """Where an algorithm's default differs from that of value-based ones in general.
 
-    A dash stands where there is no such key.
+    A dash stands where there is no such key. What a single value-based algorithm has
+    beside the others is in a table of its own.
     """
     general = all_defaults(ValueConfig)
     own = {name: all_defaults(config_class(name)) for name in family(kind)}
     keys = dict.fromkeys(key for values in own.values() for key in values)
+    if kind == "value":
+        keys = {key: None for key in keys if key in general}
     return markdown(
         ("key", "in general", *own),
         (
@@ -269,17 +288,19 @@ def _flow(value: Any) -> str:
     """A value inside a line of YAML."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k}: {_flow(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
     return code(value).strip("`")
 
 
 def preset(algorithm: str, name: str) -> str:
     """The values of a preset beside the algorithm's defaults."""
     config = config_class(algorithm)
-    fields = config.fields()
+    usual = all_defaults(config)
     return markdown(
         ("key", "default", f"`preset: {name}`"),
         (
-            (f"`{key}`", code(fields[key].default), code(value))
+            (f"`{key}`", usual[key], code(value))
             for key, value in config.presets[name].items()
         ),
     )
@@ -330,10 +351,10 @@ def metrics() -> str:
     )
 
 
-def documented_arguments(function: Callable[..., Any]) -> dict[str, str]:
-    """What a Google docstring says of each argument."""
-    text = inspect.getdoc(function) or ""
-    section = re.search(r"^Args:\n((?:    .*\n|\n)+)", text + "\n", re.MULTILINE)
+def documented(thing: Any, heading: str) -> dict[str, str]:
+    """What a Google docstring says of each name under a heading such as "Args"."""
+    text = inspect.getdoc(thing) or ""
+    section = re.search(rf"^{heading}:\n((?:    .*\n|\n)+)", text + "\n", re.MULTILINE)
     found: dict[str, str] = {}
     for line in textwrap.dedent(section.group(1)).splitlines() if section else []:
         begin = re.match(r"(\w+): (.*)", line)
@@ -347,7 +368,12 @@ def documented_arguments(function: Callable[..., Any]) -> dict[str, str]:
 
 def arguments(function: Callable[..., Any], only: Mapping[str, Any] | None) -> str:
     """Keyword arguments of an initializer, as its docstring describes them."""
-    texts = documented_arguments(function)
+    texts = documented(function, "Args")
+    for name, text in texts.items():
+        other = re.fullmatch(r"See `(\w+)`\.", text)
+        if other:  # a class beside it has an attribute of that name
+            described = vars(inspect.getmodule(function))[other[1]]
+            texts[name] = documented(described, "Attributes")[name]
     return markdown(
         ("key", "default", "meaning"),
         (

@@ -22,6 +22,7 @@ from rllib_risk.cli.preflight import preflight
 from rllib_risk.config.checks import check_config
 from rllib_risk.config.comparison import parse_comparison
 from rllib_risk.config.loading import find_example, is_comparison, parse_document
+from rllib_risk.config.shift_grid import is_shift_grid, parse_shift_grid
 from rllib_risk.config.yaml_reader import parse_yaml
 from rllib_risk.core.config import TEAM_FIELDS
 
@@ -112,6 +113,9 @@ def test_yaml_loads_and_could_start(
     if list(document.data) == ["config"]:  # a part of an experiment
         keys = document.data["config"]
         check_config(keys, "RMIX", "macn", document, ("config",), catalog)
+        return
+    if is_shift_grid(document.data):
+        assert parse_shift_grid(document, block.place).cells
         return
     if is_comparison(document.data):
         specs = list(parse_comparison(document, catalog).specs)
@@ -208,11 +212,12 @@ def test_every_reason_to_refuse_a_composition_is_shown() -> None:
             *config._risk_problems(),
             *config._value_problems(),
             *config._quantile_problems(),
+            *config._robust_problems(),
         ]
         known = len(problems)
         # The first is the one whose message the page has.
         shown.update([i for i, (wrong, _) in enumerate(problems) if wrong][:1])
-    assert known > 20
+    assert known > 28
     assert shown == set(range(known))
 
 

@@ -47,6 +47,8 @@ def test_the_names():
         "memory_game",
         "mmdp",
         "risky_bandit",
+        "hvac",
+        "tabular",
         "pettingzoo",
     }
     for name, entry in ENVS.items():

@@ -47,7 +47,7 @@ def wheel(tmp_path_factory):
 
 def test_every_module_and_data_file_is_in_the_wheel(wheel):
     package = ROOT / "rllib_risk"
-    suffixes = {".md", ".py", ".typed", ".yaml"}
+    suffixes = {".md", ".npz", ".py", ".typed", ".yaml"}
     expected = {
         str(file.relative_to(ROOT))
         for file in package.rglob("*")
