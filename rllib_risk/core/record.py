@@ -111,15 +111,17 @@ def named_code(values: Mapping[str, Any]) -> Iterator[str]:
     Yields:
         Factories of environments, and parts of a network of the user's own.
     """
-    for key in _PARTS:
-        part = values.get(key)
-        if isinstance(part, str) and ":" in part:
-            yield part
     evaluation = values.get("evaluation_config") or {}
     for part in (values, evaluation):
-        env = part.get("env", values.get("env"))
-        if env == PETTINGZOO:
-            factory = (part.get("env_config") or {}).get("factory")
+        for key in _PARTS:
+            named = part.get(key)
+            if isinstance(named, str) and ":" in named:
+                yield named
+        if part.get("env", values.get("env")) != PETTINGZOO:
+            continue
+        variants = part.get("env_variants") or ()
+        for env_config in (part.get("env_config") or {}, *variants):
+            factory = env_config.get("factory")
             if factory is not None:
                 yield str(factory)
 

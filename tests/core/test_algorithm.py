@@ -234,7 +234,7 @@ def forge(checkpoints, tmp_path, change):
     return folder
 
 
-@pytest.mark.parametrize("where", ["env_config", "evaluation_config"])
+@pytest.mark.parametrize("where", ["env_config", "env_variants", "evaluation_config"])
 def test_a_checkpoint_cannot_call_a_factory_unasked(checkpoints, tmp_path, where):
     canary = tmp_path / "canary"
     env_config = {
@@ -246,6 +246,9 @@ def test_a_checkpoint_cannot_call_a_factory_unasked(checkpoints, tmp_path, where
         if where == "env_config":
             record["config"]["env"] = "pettingzoo"
             record["config"]["env_config"] = env_config
+        elif where == "env_variants":
+            record["config"]["env"] = "pettingzoo"
+            record["config"]["env_variants"] = [{}, env_config]
         else:
             evaluation = {"env": "pettingzoo", "env_config": env_config}
             record["config"]["evaluation_config"] = evaluation
@@ -255,21 +258,26 @@ def test_a_checkpoint_cannot_call_a_factory_unasked(checkpoints, tmp_path, where
     assert not canary.exists()
 
 
+@pytest.mark.parametrize("section", ["config", "evaluation_config"])
 @pytest.mark.parametrize("key", ["mixer", "risk_measure"])
 def test_a_checkpoint_cannot_import_a_part_unasked(
-    checkpoints, tmp_path, monkeypatch, key
+    checkpoints, tmp_path, monkeypatch, key, section
 ):
     canary = tmp_path / "canary"
     code = f"import pathlib; pathlib.Path({str(canary)!r}).touch()"
-    (tmp_path / f"evil_{key}.py").write_text(code)
+    module = f"evil_{section}_{key}"
+    (tmp_path / f"{module}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
 
     def change(record):
-        record["config"][key] = f"evil_{key}:Part"
-        record["config"]["num_atoms"] = 4
+        config = record["config"]
+        config["num_atoms"] = 4
+        if section == "evaluation_config":
+            config[section] = config = {}
+        config[key] = f"{module}:Part"
 
     folder = forge(checkpoints, tmp_path, change)
-    with pytest.raises(CheckpointError, match=f"evil_{key}:Part.*--trust-code"):
+    with pytest.raises(CheckpointError, match=f"{module}:Part.*--trust-code"):
         rllib_risk.load(folder)
     assert not canary.exists()
     # Trusted, it is imported, and refused for what it is.
