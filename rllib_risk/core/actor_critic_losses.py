@@ -10,6 +10,7 @@ critic's mixing (1, or ``N``).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,8 +45,10 @@ class CriticTargetConfig:
 
 def rows_of(batch: Batch, rows: slice) -> Batch:
     """Some of the episodes of a batch."""
-    tensors = vars(batch).items()
-    return Batch(**{name: t if t is None else t[rows] for name, t in tensors})
+    tensors: dict[str, Any] = {
+        name: tensor[rows] for name, tensor in vars(batch).items() if tensor is not None
+    }
+    return Batch(**tensors)
 
 
 def with_last_actions(
