@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pettingzoo import ParallelEnv
@@ -15,7 +15,7 @@ from ray.tune.registry import ENV_CREATOR, _global_registry
 from rllib_risk.config.schema import suggest
 from rllib_risk.env_wrappers.batched_env import BACKOFF_S
 from rllib_risk.env_wrappers.errors import EnvConfigError, EnvFailedError
-from rllib_risk.env_wrappers.joined_envs import JoinedTeamEnvs
+from rllib_risk.env_wrappers.joined_envs import join_envs
 from rllib_risk.env_wrappers.registry import ENVS, make_batched, make_team_env
 from rllib_risk.env_wrappers.team_env import BatchedTeamEnv, LoopedTeamEnvs, TeamEnv
 
@@ -93,15 +93,10 @@ def make_batched_env(
     """
     if config.env_variants:
         configs = variants_of(config)
-        with contextlib.ExitStack() as built:
-            parts = []
-            for variant in configs:
-                part = make_batched_env(variant, num_envs // len(configs), context)
-                built.callback(part.close)
-                parts.append(part)
-            joined = JoinedTeamEnvs(parts)
-            built.pop_all()  # nothing failed: they are the caller's now
-        return joined
+        each = num_envs // len(configs)
+        return join_envs(
+            partial(make_batched_env, variant, each, context) for variant in configs
+        )
     if config.env in ENVS:
         return make_batched(
             config.env,

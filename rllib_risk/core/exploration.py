@@ -60,6 +60,7 @@ class EpsilonGreedy:
             num_agents: ``N``.
         """
         self.shape = (num_envs, num_agents)
+        self.coins = self.shape  # one for each agent
 
     def reset(self, slots: np.ndarray) -> None:
         """See :meth:`Explorer.reset`."""
@@ -72,7 +73,7 @@ class EpsilonGreedy:
         rng: np.random.Generator,
     ) -> np.ndarray:
         """See :meth:`Explorer.explore`."""
-        explores = rng.random(self.shape) < epsilon[:, None]
+        explores = rng.random(self.coins) < epsilon[:, None]
         greedy = utilities.argmax(axis=-1)
         return np.where(explores, _random_available(action_mask, rng), greedy)
 
@@ -85,18 +86,10 @@ class TeamEpsilonGreedy(EpsilonGreedy):
     then seen with probability ``1 - epsilon``, whatever the number of agents.
     """
 
-    def explore(
-        self,
-        utilities: np.ndarray,
-        action_mask: np.ndarray,
-        epsilon: np.ndarray,
-        rng: np.random.Generator,
-    ) -> np.ndarray:
-        """See :meth:`Explorer.explore`."""
-        num_envs, _ = self.shape
-        explores = rng.random((num_envs, 1)) < epsilon[:, None]
-        greedy = utilities.argmax(axis=-1)
-        return np.where(explores, _random_available(action_mask, rng), greedy)
+    def __init__(self, num_envs: int, num_agents: int) -> None:
+        """Initializes the explorer; see :class:`EpsilonGreedy`."""
+        super().__init__(num_envs, num_agents)
+        self.coins = (num_envs, 1)
 
 
 class EpsilonZGreedy(EpsilonGreedy):

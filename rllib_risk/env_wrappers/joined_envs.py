@@ -8,7 +8,8 @@ are put end to end.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -150,12 +151,30 @@ def make_joined(
             teams of different sizes.
         EnvFailedError: If an env cannot be started.
     """
+    return join_envs(
+        partial(
+            make_batched, name, env_config, num_envs_each, max_restarts=max_restarts
+        )
+        for env_config in env_configs
+    )
+
+
+def join_envs(makers: Iterable[Callable[[], BatchedTeamEnv]]) -> JoinedTeamEnvs:
+    """Builds the parts and joins them; if one fails, those before it are closed.
+
+    Args:
+        makers: Each makes one part.
+
+    Returns:
+        The joined envs.
+
+    Raises:
+        EnvConfigError: If the parts have teams of different sizes, or there is none.
+    """
     with contextlib.ExitStack() as built:
         parts = []
-        for env_config in env_configs:
-            part = make_batched(
-                name, env_config, num_envs_each, max_restarts=max_restarts
-            )
+        for make in makers:
+            part = make()
             built.callback(part.close)
             parts.append(part)
         joined = JoinedTeamEnvs(parts)
