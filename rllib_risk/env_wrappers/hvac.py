@@ -26,6 +26,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
+from rllib_risk.env_wrappers.arguments import number, positive
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.hvac_data import check_name, load_building
 from rllib_risk.env_wrappers.hvac_dynamics import (
@@ -39,8 +40,6 @@ from rllib_risk.env_wrappers.hvac_scenario import (
     check_day,
     draw_start,
     end_of_episode_info,
-    number,
-    positive,
 )
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rllib_risk.env_wrappers.arguments import number
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.hvac_data import BUILDINGS, CITIES, check_name
 
@@ -186,19 +187,3 @@ def _check_day_range(day_range: Any) -> None:
             f"day_range must hold at least one day of 0 .. 364, as 0 <= first < end <= "
             f"365, not {list(day_range)}"
         )
-
-
-def number(key: str, value: Any) -> float:
-    """`value` as a finite float."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise EnvConfigError(f"{key} must be a number, not {value!r}")
-    if not np.isfinite(value):
-        raise EnvConfigError(f"{key} must be finite, not {value!r}")
-    return float(value)
-
-
-def positive(key: str, value: Any) -> int:
-    """`value` as a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise EnvConfigError(f"{key} must be a positive integer, not {value!r}")
-    return value

@@ -31,6 +31,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
+from rllib_risk.env_wrappers.arguments import number
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.macn_draws import draw_noise, draw_pushes
 from rllib_risk.env_wrappers.macn_map import Cell, GridMap, load_map
@@ -130,13 +131,13 @@ class MACN(ParallelEnv):
             raise EnvConfigError(
                 f"goal_absorbing must be true or false, not {goal_absorbing!r}"
             )
-        self.cliff_reward = _number("cliff_reward", cliff_reward)
-        self.step_reward = _number("step_reward", step_reward)
-        self.goal_wait_reward = _number("goal_wait_reward", goal_wait_reward)
-        self.reward_noise_std = _number("reward_noise_std", reward_noise_std)
+        self.cliff_reward = number("cliff_reward", cliff_reward)
+        self.step_reward = number("step_reward", step_reward)
+        self.goal_wait_reward = number("goal_wait_reward", goal_wait_reward)
+        self.reward_noise_std = number("reward_noise_std", reward_noise_std)
         if self.reward_noise_std < 0:
             raise EnvConfigError("reward_noise_std must not be negative")
-        self.wind_probability = _number("wind_probability", wind_probability)
+        self.wind_probability = number("wind_probability", wind_probability)
         if not 0 <= self.wind_probability <= 1:
             raise EnvConfigError(
                 f"wind_probability must be in [0, 1], not {wind_probability!r}"
@@ -391,12 +392,3 @@ def _scenery(grid: GridMap, obs_encoding: str) -> np.ndarray:
         return (codes / OTHER_ON_GOAL).astype(np.float32)
     flags = [codes == OUTSIDE, codes == CLIFF, codes == GOAL, codes == OTHER]
     return np.stack(flags, axis=-1).astype(np.float32)
-
-
-def _number(key: str, value: Any) -> float:
-    """`value` as a finite float."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise EnvConfigError(f"{key} must be a number, not {value!r}")
-    if not np.isfinite(value):
-        raise EnvConfigError(f"{key} must be finite, not {value!r}")
-    return float(value)
