@@ -119,7 +119,10 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
 # RLlib's own keys that these algorithms read, and what they mean here.
 RLLIB_KEYS: dict[str, str] = {
     "gamma": "Discount, in [0, 1].",
-    "lr": "Learning rate of the TD loss, above 0.",
+    "lr": (
+        "Learning rate of the TD loss (COMA, DOP: of the actor), above 0; a number, or"
+        " points [[env_steps, value], ...]."
+    ),
     "grad_clip": "Limit of the gradient's L2 norm over all parameters; null: none.",
     "seed": "Seed of everything; null draws one and reports it.",
     "num_env_runners": "Remote sampling processes; 0 samples in the trial's own.",

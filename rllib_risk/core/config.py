@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -253,7 +254,7 @@ class TeamConfig(AlgorithmConfig):
     def _check_rllib_keys(self) -> None:
         checks = {
             "gamma": Field(0.99, "", float, low=0.0, high=1.0),
-            "lr": Field(5e-4, "", float, low=0.0, low_open=True),
+            "lr": Field(5e-4, "", (float, list), low=0.0, low_open=True),
             "grad_clip": Field(10.0, "", float, low=0.0, low_open=True, optional=True),
             "seed": Field(None, "", int, low=0, optional=True),
             "num_envs_per_env_runner": Field(1, "", int, low=1),
@@ -264,6 +265,8 @@ class TeamConfig(AlgorithmConfig):
         }
         for key, field in checks.items():
             setattr(self, key, check_value(key, getattr(self, key), field))
+        if isinstance(self.lr, list):
+            check_schedule("lr", self.lr, high=math.inf)
         if self.evaluation_duration_unit != "episodes":
             raise ConfigError("evaluation_duration_unit: must be 'episodes'.")
         if self.evaluation_config and not self.evaluation_interval:
@@ -358,13 +361,16 @@ def _unused(key: str, algorithm: str) -> str:
     return f"{key}: has no effect in {algorithm}; {UNUSED_RLLIB_KEYS[key]}."
 
 
-def check_schedule(key: str, points: list, *, zero: bool) -> None:
-    """Checks a schedule of a number that lies between 0 and 1.
+def check_schedule(
+    key: str, points: list, *, zero: bool = False, high: float = 1.0
+) -> None:
+    """Checks a schedule of a number that lies between 0 and a limit.
 
     Args:
         key: Name of the key, for the message.
         points: ``[[env_steps, value], ...]``.
         zero: Whether 0 is accepted as a value.
+        high: The greatest value that is accepted.
 
     Raises:
         ConfigError: If steps do not ascend or a value is out of range.
@@ -375,10 +381,10 @@ def check_schedule(key: str, points: list, *, zero: bool) -> None:
     except (TypeError, ValueError):
         steps, values = [], []
     ordered = all(a < b for a, b in itertools.pairwise(steps))
-    within = all(0.0 <= v <= 1.0 and (zero or v > 0.0) for v in values)
+    within = all(0.0 <= v <= high and (zero or v > 0.0) for v in values)
     if not steps or not ordered or not within:
-        bracket = "[" if zero else "("
+        bounds = f"{'[' if zero else '('}0, {high:g}{']' if high < math.inf else ')'}"
         raise ConfigError(
-            f"{key}: must be a number in {bracket}0, 1] or points [[env_steps, value],"
-            f" ...] in ascending order with values in {bracket}0, 1], not {points!r}."
+            f"{key}: must be a number in {bounds} or points [[env_steps, value], ...]"
+            f" in ascending order with values in {bounds}, not {points!r}."
         )

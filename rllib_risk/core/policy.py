@@ -22,6 +22,9 @@ from rllib_risk.core.schedule import schedule_value
 from rllib_risk.models.acting import Actor, make_actor
 from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
 
+# Where a parameter group keeps what its learning rate follows.
+_SCHEDULE = "schedule"
+
 
 class TeamPolicy(TorchPolicyV2):
     """One policy for the whole team: acting, and what all learners share.
@@ -80,17 +83,29 @@ class TeamPolicy(TorchPolicyV2):
         """The optimizer that the configuration names.
 
         Args:
-            groups: Parameters and learning rates.
+            groups: Parameters and learning rates, which may be schedules.
 
         Returns:
             Adam, or RMSprop with PyMARL's constants.
         """
         c = self.config
+        groups = [
+            group | {"lr": schedule_value(group["lr"], 0), _SCHEDULE: group["lr"]}
+            for group in groups
+        ]
         eps = c["optimizer_eps"]
         if c["optimizer"] == "adam":
             return torch.optim.Adam(groups, eps=1e-8 if eps is None else eps)
         eps = 1e-5 if eps is None else eps
         return torch.optim.RMSprop(groups, alpha=c["rmsprop_smoothing"], eps=eps)
+
+    def on_global_var_update(self, global_vars: Mapping[str, Any]) -> None:
+        """Takes the env steps so far, on which schedules depend; see RLlib."""
+        super().on_global_var_update(global_vars)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                if _SCHEDULE in group:
+                    group["lr"] = schedule_value(group[_SCHEDULE], self.global_timestep)
 
     # Acting
 

@@ -41,6 +41,7 @@ def small_config(name, **training):
     if name == "LHIQN":
         # Moving with the env steps, as it does over a longer run.
         config.training(num_atoms=8, td_weighting_alpha=[[0, 0.2], [600, 0.4]])
+        config.training(lr=[[0, 1e-3], [600, 1e-4]])
     config.training(**training)
     config.min_sample_timesteps_per_iteration = 60
     config.evaluation_duration = 3
@@ -389,6 +390,21 @@ def test_rllibs_own_sampler_accepts_the_policy():
         else batch["actions"]
     )
     assert actions.shape == (200, 2) and actions.max() < 4
+    algorithm.stop()
+
+
+def test_a_learning_rate_follows_its_points():
+    points = [[0, 1e-3], [120, 1e-4]]
+    algorithm = small_config("RMIX", lr=points, qr_lr=4e-5).build_algo()
+    td, quantile = algorithm.team_policy._optimizers
+    assert [group["lr"] for group in td.param_groups] == [1e-3, 1e-3]
+    algorithm.train()
+    assert 0 < algorithm.env_steps < 120
+    expected = 1e-3 - 9e-4 * algorithm.env_steps / 120
+    assert [g["lr"] for g in td.param_groups] == pytest.approx([expected, expected])
+    algorithm.train()
+    assert [group["lr"] for group in td.param_groups] == [1e-4, 1e-4]
+    assert quantile.param_groups[0]["lr"] == 4e-5
     algorithm.stop()
 
 

@@ -96,6 +96,10 @@ REFUSED = [
     (CVAR | {"alpha": [[0, 0.5], [10, 0.0]]}, r"alpha.*\(0, 1\]"),
     (CVAR | {"alpha": [[10, 0.5], [0, 0.7]]}, r"alpha.*ascending"),
     ({"td_lambda": [[0, 0.5], [0, 0.7]]}, r"td_lambda.*ascending"),
+    ({"lr": [[0, 1e-3], [10, 0.0]]}, r"lr.*\(0, inf\)"),
+    ({"lr": [[10, 1e-3], [0, 1e-4]]}, r"lr.*ascending"),
+    ({"lr": [[0, "fast"]]}, r"lr.*points"),
+    ({"lr": 0.0}, r"lr"),
     (
         WQMIX | {"td_weighting": "ow", "td_weighting_alpha": [[0, 1.5]]},
         r"td_weighting_alpha.*\[0, 1\]",
@@ -153,6 +157,7 @@ def test_what_makes_no_sense_is_refused_with_the_reason(keys, message):
     "keys",
     [
         {},
+        {"lr": [[0, 1e-3], [1000, 1e-4]]},
         QUANTILE | DYNAMIC | {"risk_grad": "frozen"},
         CVAR | {"alpha": [[0, 1.0], [1000, 0.2]]},
         SAMPLED | CVAR | {"alpha": 0.2},
