@@ -265,8 +265,9 @@ class TeamConfig(AlgorithmConfig):
         }
         for key, field in checks.items():
             setattr(self, key, check_value(key, getattr(self, key), field))
-        if isinstance(self.lr, list):
-            check_schedule("lr", self.lr, high=math.inf)
+        rate: Any = self.lr  # RLlib's hint knows of numbers only
+        if isinstance(rate, list):
+            check_schedule("lr", rate, high=math.inf)
         if self.evaluation_duration_unit != "episodes":
             raise ConfigError("evaluation_duration_unit: must be 'episodes'.")
         if self.evaluation_config and not self.evaluation_interval:
