@@ -28,7 +28,7 @@ from rllib_risk.algorithms.robust_vdn import PAPER
 from rllib_risk.config.schema import ConfigError, Field
 from rllib_risk.core.algorithm import NUM_EPISODES
 from rllib_risk.core.config import TeamConfig
-from rllib_risk.core.episodes import collate
+from rllib_risk.core.episodes import VARIANTS
 from rllib_risk.core.group_dr import BEHAVIOUR, ESTIMATOR, TRAINING, GroupDRPolicy
 from rllib_risk.core.model import team_sizes
 from rllib_risk.core.policy import TeamPolicy
@@ -182,8 +182,8 @@ class GroupDR(ValueAlgorithm):
         )
         for _ in range(updates):
             steps = self.replay.sample_stretches(size, length=1, burn_in=0)
-            groups = [step.variant for step in steps]
-            stats |= policy.learn_rewards_on_batch(collate(steps), groups)
+            groups = steps[VARIANTS].tolist()
+            stats |= policy.learn_rewards_on_batch(steps, groups)
         return stats, updates * size
 
     def step(self) -> dict[str, Any]:

@@ -23,11 +23,12 @@ TERMINATEDS = "terminateds"
 MASK = "mask"
 PREVIOUS = "previous"
 FIRST = "first"
+VARIANTS = "variants"
 
 
 @dataclass
 class Episode:
-    """One finished episode of a team, or a stretch of one; real steps only.
+    """One finished episode of a team; real steps only.
 
     Attributes:
         obs: float32 ``[L + 1, N, D]``; the last row is the observation after the last
@@ -38,12 +39,7 @@ class Episode:
         rewards: float32 ``[L]``.
         terminated: True if the episode truly ended, False if a time limit cut it.
         risk_levels: float32 ``[L, N]``, the level each agent acted at (1 if neutral).
-        metrics: Numbers the environment reported at the end, ``is_success`` among them;
-            a stretch has those of the whole episode.
-        first: The step of the whole episode at which a stretch begins.
-        burn_in: Steps at the beginning of a stretch that are not learned from.
-        previous: The actions before a stretch, int16 ``[N]``; None where the whole
-            episode begins.
+        metrics: Numbers the environment reported at the end, ``is_success`` among them.
     """
 
     obs: np.ndarray
@@ -54,9 +50,6 @@ class Episode:
     terminated: bool
     risk_levels: np.ndarray
     metrics: dict[str, float] = field(default_factory=dict)
-    first: int = 0
-    burn_in: int = 0
-    previous: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of steps."""
@@ -72,49 +65,19 @@ class Episode:
         """Undiscounted sum of rewards, added up in float64."""
         return float(self.rewards.sum(dtype=np.float64))
 
-    def stretch(self, first: int, length: int, burn_in: int) -> Episode:
-        """Some steps in a row, with the steps before them that fill a memory.
-
-        Args:
-            first: The first step that is learned from; below 0 it counts from before
-                the beginning, where there is nothing.
-            length: Steps from there, as many as there are.
-            burn_in: Steps before ``first`` that come along, as many as there are.
-
-        Returns:
-            A stretch that shares this episode's memory.
-        """
-        stop = min(first + length, len(self))
-        first = max(first, 0)
-        start = max(first - burn_in, 0)
-        steps, rows = slice(start, stop), slice(start, stop + 1)
-        return Episode(
-            obs=self.obs[rows],
-            state=self.state[rows],
-            action_mask=self.action_mask[rows],
-            actions=self.actions[steps],
-            rewards=self.rewards[steps],
-            terminated=self.terminated and stop == len(self),
-            risk_levels=self.risk_levels[steps],
-            metrics=self.metrics,
-            first=start,
-            burn_in=first - start,
-            previous=self.actions[start - 1] if start else None,
-        )
-
 
 def collate(episodes: Sequence[Episode]) -> SampleBatch:
     """Pads episodes to the longest one: the training batch of the data contract.
 
     Args:
-        episodes: ``B`` episodes, or stretches of some.
+        episodes: ``B`` episodes.
 
     Returns:
         ``obs [B, T+1, N, D]``, ``state [B, T+1, S]``, ``action_mask [B, T+1, N, A]``,
         ``actions [B, T, N]``, ``rewards``, ``terminateds`` and ``mask [B, T]`` (0 in
-        padding and burn-in), ``previous [B, N]`` (-1: none) and ``first
-        [B]``. Padding is zero, but every action is legal there, so that no argmax runs
-        dry.
+        padding), ``previous [B, N]``, the actions before (-1: none), and ``first [B]``,
+        the number of the first step: 0. Padding is zero, but every action is legal
+        there, so that no argmax runs dry.
     """
     first = episodes[0]
     size = len(episodes)
@@ -126,7 +89,6 @@ def collate(episodes: Sequence[Episode]) -> SampleBatch:
     rewards = np.zeros((size, longest), np.float32)
     terminateds = np.zeros((size, longest), np.float32)
     mask = np.zeros((size, longest), np.float32)
-    previous = np.full((size, *first.actions.shape[1:]), -1, np.int64)
     for b, episode in enumerate(episodes):
         steps = len(episode)
         obs[b, : steps + 1] = episode.obs
@@ -135,9 +97,7 @@ def collate(episodes: Sequence[Episode]) -> SampleBatch:
         actions[b, :steps] = episode.actions
         rewards[b, :steps] = episode.rewards
         terminateds[b, steps - 1] = episode.terminated
-        mask[b, episode.burn_in : steps] = 1.0
-        if episode.previous is not None:
-            previous[b] = episode.previous
+        mask[b, :steps] = 1.0
     return SampleBatch(
         {
             OBS: obs,
@@ -147,8 +107,8 @@ def collate(episodes: Sequence[Episode]) -> SampleBatch:
             REWARDS: rewards,
             TERMINATEDS: terminateds,
             MASK: mask,
-            PREVIOUS: previous,
-            FIRST: np.array([e.first for e in episodes], np.int64),
+            PREVIOUS: np.full((size, *first.actions.shape[1:]), -1, np.int64),
+            FIRST: np.zeros(size, np.int64),
         },
         _zero_padded=True,
     )

@@ -1,4 +1,7 @@
-"""Replay of whole episodes: a seeded first-in first-out ring."""
+"""Replay of whole episodes: a seeded first-in first-out ring.
+
+Letters as in :mod:`rllib_risk.core.episodes`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,69 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from ray.rllib.policy.sample_batch import SampleBatch
 
+from rllib_risk.core import episodes as columns
 from rllib_risk.core.episodes import VARIANT, Episode
 
 _STEP_ARRAYS = ("actions", "rewards", "risk_levels")
 _ROW_ARRAYS = ("obs", "state", "action_mask")
+
+# One segment's memory. Small beside what a replay holds, since a segment is given back
+# as a whole, and large beside an episode, so that a draw touches few of them.
+_SEGMENT_BYTES = 2**24
+
+
+class _Segment:
+    """Episodes end to end, in arrays that are as long as there is room.
+
+    An episode of L steps takes L + 1 rows; in its last one there is an observation, but
+    no action.
+
+    Attributes:
+        number: Tells it from others.
+        rows: For how many there is room.
+        arrays: By the names of an episode's arrays.
+        used: How many rows are taken.
+    """
+
+    def __init__(self, like: Episode, number: int) -> None:
+        """Makes room for an episode and for many of its kind."""
+        self.number = number
+        shapes = {n: getattr(like, n) for n in _ROW_ARRAYS + _STEP_ARRAYS}
+        row_bytes = sum(a[0].nbytes for a in shapes.values())
+        self.rows = max(len(like) + 1, _SEGMENT_BYTES // row_bytes)
+        # Pages of memory that nothing is written to are not taken.
+        self.arrays = {
+            name: np.empty((self.rows, *array.shape[1:]), array.dtype)
+            for name, array in shapes.items()
+        }
+        self.used = 0
+
+    def add(self, episode: Episode) -> int | None:
+        """Copies an episode to the end; its first row, or None if there is no room."""
+        first, steps = self.used, len(episode)
+        if first + steps + 1 > self.rows:
+            return None
+        for name in _ROW_ARRAYS:
+            self.arrays[name][first : first + steps + 1] = getattr(episode, name)
+        for name in _STEP_ARRAYS:
+            self.arrays[name][first : first + steps] = getattr(episode, name)
+            self.arrays[name][first + steps] = 0
+        self.used += steps + 1
+        return first
+
+
+# Of every episode held: where its rows begin, and what of it is no array.
+_INDEX = np.dtype(
+    [
+        ("segment", np.int64),
+        ("row", np.int64),
+        ("steps", np.int64),
+        ("terminated", bool),
+        ("variant", np.int64),
+    ]
+)
 
 
 class EpisodeReplay:
@@ -32,31 +93,47 @@ class EpisodeReplay:
         """
         self.capacity = capacity
         self.seed = seed
-        self._episodes: list[Episode] = []
+        # Nothing else refers to a segment, so that it goes with its last episode.
+        self._held: list[tuple[_Segment, dict[str, float]]] = []  # and metrics
+        self._all = np.zeros(capacity, _INDEX)
         self._next = 0
         self._draws = 0
+        self._segments = 0  # how many there were so far
 
     def __len__(self) -> int:
         """Number of episodes held."""
-        return len(self._episodes)
+        return len(self._held)
 
     @property
     def num_steps(self) -> int:
         """Number of env steps held."""
-        return sum(len(episode) for episode in self._episodes)
+        return int(self._index["steps"].sum())
+
+    @property
+    def _index(self) -> np.ndarray:
+        return self._all[: len(self._held)]
 
     def add(self, episodes: Iterable[Episode]) -> None:
-        """Adds episodes; the oldest ones make room."""
+        """Adds copies of episodes; the oldest ones make room."""
         for episode in episodes:
-            if len(self._episodes) < self.capacity:
-                self._episodes.append(episode)
+            segment = self._held[self._next - 1][0] if self._held else None
+            row = segment.add(episode) if segment is not None else None
+            if segment is None or row is None:
+                segment = _Segment(episode, number=self._segments)
+                self._segments += 1
+                row = segment.add(episode)
+            held = segment, episode.metrics
+            if len(self._held) < self.capacity:
+                self._held.append(held)
             else:
-                self._episodes[self._next] = episode
+                self._held[self._next] = held
+            steps, ended, variant = len(episode), episode.terminated, episode.variant
+            self._all[self._next] = (segment.number, row, steps, ended, variant)
             self._next = (self._next + 1) % self.capacity
 
     def clear(self) -> None:
         """Forgets all episodes; the draws go on where they are."""
-        self._episodes = []
+        self._held = []
         self._next = 0
 
     def sample(self, size: int, newest: int | None = None) -> list[Episode]:
@@ -70,16 +147,13 @@ class EpisodeReplay:
         Returns:
             The episodes.
         """
-        rng = np.random.default_rng((self.seed, self._draws))
-        self._draws += 1
-        if newest is None or newest >= len(self._episodes):
-            pool = self._episodes
-        else:
-            pool = self.newest(newest)
-        chosen = rng.choice(len(pool), size, replace=False)
-        return [pool[i] for i in chosen]
+        rng = self._next_rng()
+        pool = np.arange(len(self))
+        if newest is not None and newest < len(self):
+            pool = self._newest(newest)
+        return [self._episode(i) for i in rng.choice(pool, size, replace=False)]
 
-    def sample_stretches(self, size: int, length: int, burn_in: int) -> list[Episode]:
+    def sample_stretches(self, size: int, length: int, burn_in: int) -> SampleBatch:
         """Draws stretches of episodes, so that every step held is as likely as another.
 
         Args:
@@ -88,21 +162,81 @@ class EpisodeReplay:
             burn_in: Steps before it that come along.
 
         Returns:
-            The stretches.
+            See :meth:`stretches`.
         """
-        rng = np.random.default_rng((self.seed, self._draws))
-        self._draws += 1
+        rng = self._next_rng()
         # An episode of L steps has L + length - 1 places for a stretch of which at
         # least one step lies within, and each of its steps lies in `length` of them.
-        places = np.array([len(e) + length - 1 for e in self._episodes])
+        places = self._index["steps"] + length - 1
         ends = places.cumsum()
         drawn = rng.integers(ends[-1], size=size)
         chosen = np.searchsorted(ends, drawn, side="right")
-        offsets = drawn - (ends - places)[chosen] - (length - 1)
-        return [
-            self._episodes[index].stretch(first, length, burn_in)
-            for index, first in zip(chosen.tolist(), offsets.tolist(), strict=True)
+        firsts = drawn - (ends - places)[chosen] - (length - 1)
+        return self.stretches(chosen, firsts, length, burn_in)
+
+    def stretches(
+        self, chosen: np.ndarray, firsts: np.ndarray, length: int, burn_in: int
+    ) -> SampleBatch:
+        """Some steps in a row, with the steps before them that fill a memory.
+
+        Args:
+            chosen: Which of the episodes held, ``[B]``.
+            firsts: The first step of each that is learned from, ``[B]``; below 0 it
+                counts from before the beginning, where there is nothing. At least one
+                step of each lies within.
+            length: Steps from there, as many as there are.
+            burn_in: Steps before ``firsts`` that come along, as many as there are.
+
+        Returns:
+            As :func:`rllib_risk.core.episodes.collate`, with ``mask`` 0 in burn-in too,
+            ``previous`` the actions before the first of these steps and ``first`` its
+            number; and ``variants [B]``, that of each episode.
+        """
+        index = self._index[chosen]
+        begin = np.maximum(firsts, 0)
+        start = np.maximum(begin - burn_in, 0)
+        count = np.minimum(firsts + length, index["steps"]) - start
+        time = np.arange(count.max() + 1)
+        real = time < count[:, None] + 1  # [B, T + 1]; what was seen
+        done = time[:-1] < count[:, None]  # [B, T]; what was done
+        row = index["row"] + start
+        # Padding repeats a row, and is overwritten below.
+        rows = row[:, None] + np.where(real, time, 0)
+        learned = done & (time[:-1] >= (begin - start)[:, None])
+        segments = [
+            (self._held[chosen[where[0]]][0].arrays, where)
+            for where in _equal(index["segment"])
         ]
+        taken = {name: _take(segments, name, rows) for name in _ROW_ARRAYS}
+        taken |= {
+            name: _take(segments, name, rows[:, :-1]) for name in ("actions", "rewards")
+        }
+        if not real.all():
+            for name in ("obs", "state"):
+                taken[name][~real] = 0.0
+            taken["action_mask"][~real] = 1
+            for name in ("actions", "rewards"):
+                taken[name][~done] = 0
+        before = _take(segments, "actions", np.maximum(row - 1, 0)).astype(np.int64)
+        before[start == 0] = -1
+        terminateds = np.zeros(done.shape, np.float32)
+        ended = index["terminated"] & (start + count == index["steps"])
+        terminateds[np.arange(len(index)), count - 1] = ended
+        return SampleBatch(
+            {
+                columns.OBS: taken["obs"],
+                columns.STATE: taken["state"],
+                columns.ACTION_MASK: taken["action_mask"],
+                columns.ACTIONS: taken["actions"].astype(np.int64),
+                columns.REWARDS: taken["rewards"],
+                columns.TERMINATEDS: terminateds,
+                columns.MASK: learned.astype(np.float32),
+                columns.PREVIOUS: before,
+                columns.FIRST: start,
+                columns.VARIANTS: index["variant"],
+            },
+            _zero_padded=True,
+        )
 
     def newest(self, size: int) -> list[Episode]:
         """The newest episodes, the oldest of them first.
@@ -116,22 +250,42 @@ class EpisodeReplay:
         Raises:
             ValueError: If there are not that many.
         """
-        held = len(self._episodes)
-        if size > held:
-            raise ValueError(f"{size} episodes asked for, {held} held.")
+        return [self._episode(i) for i in self._newest(size)]
+
+    def _newest(self, size: int) -> np.ndarray:
+        if size > len(self):
+            raise ValueError(f"{size} episodes asked for, {len(self)} held.")
         # The newest stands right before the place of the next one.
-        return [self._episodes[(self._next - 1 - i) % held] for i in range(size)][::-1]
+        return (self._next + np.arange(-size, 0)) % max(len(self), 1)
+
+    def _episode(self, place: int) -> Episode:
+        """One of those held; it shares the segment's memory."""
+        segment, metrics = self._held[place]
+        row, steps = self._all[place]["row"], self._all[place]["steps"]
+        parts: dict[str, Any] = {
+            name: segment.arrays[name][row : row + steps] for name in _STEP_ARRAYS
+        }
+        parts |= {
+            name: segment.arrays[name][row : row + steps + 1] for name in _ROW_ARRAYS
+        }
+        ended = bool(self._all[place]["terminated"])
+        return Episode(terminated=ended, metrics=metrics, **parts)
+
+    def _next_rng(self) -> np.random.Generator:
+        self._draws += 1
+        return np.random.default_rng((self.seed, self._draws - 1))
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """All that the buffer holds as plain arrays: steps end to end, and lengths."""
+        episodes = [self._episode(i) for i in range(len(self))]
         arrays = {
-            "lengths": np.array([len(e) for e in self._episodes], np.int64),
-            "terminated": np.array([e.terminated for e in self._episodes], bool),
-            "variants": np.array([e.variant for e in self._episodes], np.int64),
+            "lengths": self._index["steps"].copy(),
+            "terminated": self._index["terminated"].copy(),
+            "variants": self._index["variant"].copy(),
             "counters": np.array([self._next, self._draws, self.capacity]),
         }
-        for name in _STEP_ARRAYS + _ROW_ARRAYS if self._episodes else ():
-            arrays[name] = np.concatenate([getattr(e, name) for e in self._episodes])
+        for name in _STEP_ARRAYS + _ROW_ARRAYS if episodes else ():
+            arrays[name] = np.concatenate([getattr(e, name) for e in episodes])
         return arrays
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
@@ -146,24 +300,47 @@ class EpisodeReplay:
         variants = arrays.get("variants", np.full(len(lengths), -1))
         steps = np.concatenate([[0], np.cumsum(lengths)])
         rows = np.concatenate([[0], np.cumsum(lengths + 1)])
-        self._episodes = []
+        episodes = []
         for i in range(len(lengths)):
-            # Copies, so that an episode that leaves the ring frees its memory.
             step = slice(steps[i], steps[i + 1])
             row = slice(rows[i], rows[i + 1])
-            parts: dict[str, Any] = {
-                name: arrays[name][step].copy() for name in _STEP_ARRAYS
-            }
-            parts |= {name: arrays[name][row].copy() for name in _ROW_ARRAYS}
+            parts: dict[str, Any] = {name: arrays[name][step] for name in _STEP_ARRAYS}
+            parts |= {name: arrays[name][row] for name in _ROW_ARRAYS}
             if variants[i] >= 0:
                 parts["metrics"] = {VARIANT: float(variants[i])}
-            episode = Episode(terminated=bool(arrays["terminated"][i]), **parts)
-            self._episodes.append(episode)
-        self._next, self._draws, capacity = (int(c) for c in arrays["counters"])
-        if capacity != self.capacity:
+            episodes.append(Episode(terminated=bool(arrays["terminated"][i]), **parts))
+        oldest, draws, capacity = (int(c) for c in arrays["counters"])
+        if len(episodes) < capacity:
+            oldest = 0
+        self.clear()
+        if capacity == self.capacity:
+            # Every episode at its place: what is drawn goes by places.
+            self.add(episodes)
+            self._next = oldest if len(episodes) == capacity else self._next
+        else:
             # Another size: the oldest first, as many as there is room for.
-            if len(self._episodes) == capacity:
-                oldest = self._next
-                self._episodes = self._episodes[oldest:] + self._episodes[:oldest]
-            self._episodes = self._episodes[-self.capacity :]
-            self._next = len(self._episodes) % self.capacity
+            self.add((episodes[oldest:] + episodes[:oldest])[-self.capacity :])
+        self._draws = draws
+
+
+def _equal(numbers: np.ndarray) -> list[np.ndarray]:
+    """Where each of the different numbers stands."""
+    if (numbers == numbers[0]).all():
+        return [np.arange(len(numbers))]
+    order = numbers.argsort(kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
+
+
+def _take(
+    segments: list[tuple[dict[str, np.ndarray], np.ndarray]],
+    name: str,
+    rows: np.ndarray,
+) -> np.ndarray:
+    """Rows of one array, each from the segment where its episode is."""
+    array = segments[0][0][name]
+    if len(segments) == 1:
+        return array[rows]
+    taken = np.empty((*rows.shape, *array.shape[1:]), array.dtype)
+    for arrays, where in segments:
+        taken[where] = arrays[name][rows[where]]
+    return taken

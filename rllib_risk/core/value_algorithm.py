@@ -52,7 +52,7 @@ class ValueAlgorithm(TeamAlgorithm):
         if config.sequence_length is None:
             return collate(self.replay.sample(size))
         length = config.sequence_length
-        return collate(self.replay.sample_stretches(size, length, config.burn_in))
+        return self.replay.sample_stretches(size, length, config.burn_in)
 
     def _move_target(self, policy: ValuePolicy) -> None:
         config = self.config

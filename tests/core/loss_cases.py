@@ -308,11 +308,15 @@ def random_episode(rng, length, *, terminated):
 
 def to_batch(episodes):
     """Collates episodes into tensors."""
-    samples = collate(episodes)
+    return as_tensors(collate(episodes))
+
+
+def as_tensors(samples):
+    """A collated batch as tensors."""
     tensors = {
         field.name: torch.as_tensor(samples[field.name])
         for field in dataclasses.fields(Batch)
-        if field.name in samples  # whole episodes: nothing came before
+        if field.name in samples
     }
     for name in ("rewards", "terminateds", "mask"):
         tensors[name] = tensors[name].unsqueeze(-1)

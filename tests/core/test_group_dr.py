@@ -130,7 +130,9 @@ def test_a_checkpoint_keeps_the_groups_of_episodes():
     arrays = replay.state_arrays()
     restored.load_arrays(arrays)
     assert [e.variant for e in restored.newest(3)] == [1, -1, 0]
-    assert restored.newest(3)[0].stretch(1, 1, 1).variant == 1
+    assert restored.stretches(np.array([2, 0]), np.zeros(2, int), 1, 0)[
+        "variants"
+    ].tolist() == [0, 1]
     # Checkpoints from before there were groups have none.
     del arrays["variants"]
     restored.load_arrays(arrays)
@@ -250,7 +252,10 @@ def test_time_counts_from_the_beginning_of_the_episode(policy):
     whole = episode(0, 6)
     policy.estimator.set_time_scale(6)
     everything = policy.worst_rewards(policy.tensors(collate([whole])))[0, :, 0]
-    stretch = policy.tensors(collate([whole.stretch(3, 2, 1)]))
+    replay = EpisodeReplay(1, seed=0)
+    replay.add([whole])
+    part = replay.stretches(np.array([0]), np.array([3]), length=2, burn_in=1)
+    stretch = policy.tensors(part)
     # Steps 2 to 4, of which 2 fills the memory and is not learned from.
     expected = [0.0, *everything[3:5].tolist()]
     assert policy.worst_rewards(stretch)[0, :, 0].tolist() == pytest.approx(expected)

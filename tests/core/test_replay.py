@@ -1,8 +1,14 @@
 """Replay of whole episodes: the ring, the draws, the round trip and the padding."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from rllib_risk.core import replay as replay_module
 from rllib_risk.core.episodes import Episode, collate
 from rllib_risk.core.replay import EpisodeReplay
 
@@ -176,22 +182,101 @@ def test_collate_crops_to_the_longest():
     ],
 )
 def test_stretch(first, length, burn_in, steps, burned, terminated):
-    whole = episode(7, 5)
-    part = whole.stretch(first, length, burn_in)
+    whole, other = episode(7, 5), episode(8, 5)
+    replay = EpisodeReplay(capacity=2, seed=0)
+    replay.add([other, whole])
+    alone = replay.stretches(np.array([1]), np.array([first]), length, burn_in)
     start, stop = steps
     for name in ROWS:
         expected = getattr(whole, name)[start : stop + 1]
-        np.testing.assert_array_equal(getattr(part, name), expected)
-    for name in STEPS:
+        np.testing.assert_array_equal(alone[name][0], expected)
+    for name in ("actions", "rewards"):
         expected = getattr(whole, name)[start:stop]
-        np.testing.assert_array_equal(getattr(part, name), expected)
-    assert (part.first, part.burn_in, part.terminated) == (start, burned, terminated)
-    batch = collate([part, whole])
+        np.testing.assert_array_equal(alone[name][0], expected)
     real = [0.0] * burned + [1.0] * (stop - start - burned)
-    assert batch["mask"][0].tolist() == real + [0.0] * (5 - len(real))
+    assert alone["mask"][0].tolist() == real
+    assert alone["terminateds"][0].tolist() == [0.0] * (stop - start - 1) + [
+        float(terminated)
+    ]
     before = whole.actions[start - 1].tolist() if start else [-1, -1]
-    assert batch["previous"].tolist() == [before, [-1, -1]]
-    assert batch["first"].tolist() == [start, 0]
+    assert alone["previous"].tolist() == [before]
+    assert alone["first"].tolist() == [start]
+    assert {k: v.dtype for k, v in alone.items() if k != "variants"} == {
+        k: v.dtype for k, v in collate([whole]).items()
+    }
+    assert alone.zero_padded
+
+
+def slow_stretches(episodes, firsts, length, burn_in):
+    """The same by hand, one number after the other."""
+    parts = []
+    for whole, first in zip(episodes, firsts, strict=True):
+        begin, stop = max(first, 0), min(first + length, len(whole))
+        start = max(begin - burn_in, 0)
+        cut = {name: getattr(whole, name)[start : stop + 1] for name in ROWS}
+        cut |= {name: getattr(whole, name)[start:stop] for name in STEPS}
+        ended = whole.terminated and stop == len(whole)
+        parts.append((Episode(terminated=ended, **cut), begin - start, start))
+    batch = collate([part for part, _, _ in parts])
+    for b, (_, burned, start) in enumerate(parts):
+        batch["mask"][b, :burned] = 0.0
+        batch["first"][b] = start
+        if start:
+            batch["previous"][b] = episodes[b].actions[start - 1]
+    return batch
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    capacity=st.integers(1, 6),
+    length=st.integers(1, 10),
+    burn_in=st.integers(0, 4),
+    segment_bytes=st.sampled_from([1, 600, 2000, 2**24]),
+    seed=st.integers(0, 99),
+)
+def test_stretches_are_those_of_the_episodes(
+    lengths, capacity, length, burn_in, segment_bytes, seed
+):
+    rng = np.random.default_rng(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay_module, "_SEGMENT_BYTES", segment_bytes)
+        replay = EpisodeReplay(capacity, seed=0)
+        added = [
+            episode(n, steps, terminated=n % 2 == 0) for n, steps in enumerate(lengths)
+        ]
+        replay.add(added)
+        kept = {n: e for n, e in enumerate(added) if n >= len(added) - capacity}
+        # Whole ones come back as they were, wherever they lie.
+        for mine in replay.newest(len(replay)):
+            other = kept[numbers([mine])[0]]
+            for name in (*ROWS, *STEPS):
+                np.testing.assert_array_equal(getattr(mine, name), getattr(other, name))
+        places = [
+            kept[int(replay._episode(i).obs[0, 0, 0])] for i in range(len(replay))
+        ]
+        chosen = rng.integers(len(places), size=7)
+        firsts = np.array(
+            [rng.integers(1 - length, len(places[i])) for i in chosen.tolist()]
+        )
+        batch = replay.stretches(chosen, firsts, length, burn_in)
+    expected = slow_stretches(
+        [places[i] for i in chosen.tolist()], firsts.tolist(), length, burn_in
+    )
+    for name in expected:
+        np.testing.assert_array_equal(batch[name], expected[name], err_msg=name)
+
+
+def test_memory_of_episodes_that_left_is_given_back(monkeypatch):
+    monkeypatch.setattr(replay_module, "_SEGMENT_BYTES", 1)  # one episode in each
+    replay = EpisodeReplay(capacity=2, seed=0)
+    replay.add([episode(0), episode(1)])
+    segment = weakref.ref(replay._held[0][0])
+    kept = replay.newest(2)[0]
+    replay.add([episode(2)])
+    gc.collect()
+    assert segment() is None
+    # What was taken from the replay stays as it was.
+    np.testing.assert_array_equal(kept.obs, episode(0).obs)
 
 
 class EveryPlace:
@@ -208,18 +293,20 @@ def test_stretches_reach_every_step_equally_often(monkeypatch, length):
     replay.add([episode(0, 1), episode(1, 5), episode(2, 3)])
     places = 9 + 3 * (length - 1)
     monkeypatch.setattr(np.random, "default_rng", lambda _: EveryPlace())
-    counts = {number: np.zeros(5) for number in range(3)}
-    for part in replay.sample_stretches(places, length, burn_in=2):
-        stop = part.first + len(part)
-        counts[numbers([part])[0]][part.first + part.burn_in : stop] += 1
+    counts = {number: np.zeros(16) for number in range(3)}
+    batch = replay.sample_stretches(places, length, burn_in=2)
+    for b in range(places):
+        number = int(batch["obs"][b, 0, 0, 0])
+        times = batch["first"][b] + np.flatnonzero(batch["mask"][b])
+        counts[number][times] += 1
     for number, steps in ((0, 1), (1, 5), (2, 3)):
-        assert counts[number].tolist() == [length] * steps + [0] * (5 - steps)
+        assert counts[number].tolist() == [length] * steps + [0] * (16 - steps)
 
 
 def test_draws_of_stretches_depend_on_seed_and_count_alone():
     def drawn(replay):
-        parts = replay.sample_stretches(20, 2, 1)
-        return [(numbers([p])[0], p.first, p.burn_in, len(p)) for p in parts]
+        batch = replay.sample_stretches(20, 2, 1)
+        return [batch[name].tolist() for name in ("obs", "first", "mask", "actions")]
 
     replay = EpisodeReplay(capacity=5, seed=4)
     replay.add(episode(n, n + 1) for n in range(5))

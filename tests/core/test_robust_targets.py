@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loss_cases import (
     GAMMA,
+    as_tensors,
     plain_batch,
     plain_networks,
     random_batch,
@@ -22,6 +23,7 @@ from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.episodes import collate
 from rllib_risk.core.losses import LossConfig, dual_loss, encode, td_targets
+from rllib_risk.core.replay import EpisodeReplay
 from rllib_risk.core.value_policy import ValuePolicy
 from rllib_risk.env_wrappers.registry import make_team_env
 from rllib_risk.models.dual import DualNetwork
@@ -390,13 +392,16 @@ def test_a_burned_in_stretch_is_a_part_of_the_whole():
     episode = random_episode(rng, 9, terminated=True)
     config = LossConfig(gamma=0.9)
 
-    def targets(item):
-        batch = to_batch([item])
+    def targets(samples):
+        batch = as_tensors(samples)
         encoded = encode(*networks, batch, double_q=True)
         return td_targets(networks[1], encoded, batch, config)[0], encoded, batch
 
-    whole, encoded, _ = targets(episode)
-    part, partial, batch = targets(episode.stretch(6, 2, 6))
+    replay = EpisodeReplay(1, seed=0)
+    replay.add([episode])
+    one, first = np.array([0]), np.array([6])
+    whole, encoded, _ = targets(collate([episode]))
+    part, partial, batch = targets(replay.stretches(one, first, 2, 6))
     torch.testing.assert_close(part[6:8], whole[6:8])
     # Burn-in steps are left out of the loss.
     assert batch.mask[0, :, 0].tolist() == [0] * 6 + [1, 1]
@@ -404,7 +409,7 @@ def test_a_burned_in_stretch_is_a_part_of_the_whole():
     torch.testing.assert_close(
         encoded.online.features[0, :9], partial.online.features[0]
     )
-    _, short, batch = targets(episode.stretch(6, 3, 0))
+    _, short, batch = targets(replay.stretches(one, first, 3, 0))
     assert not torch.allclose(
         short.online.features[0, 0], encoded.online.features[0, 6]
     )

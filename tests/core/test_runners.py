@@ -132,7 +132,7 @@ def test_crashing_environments_cost_only_their_episodes(runners):
     for _ in range(4):
         result = algorithm.train()
     assert result["num_env_steps_sampled_lifetime"] >= 20_000
-    for episode in algorithm.replay._episodes:
+    for episode in algorithm.replay.newest(len(algorithm.replay)):
         assert len(episode) == 5 and episode.episode_return == 5.0
         np.testing.assert_allclose(episode.obs[:, 0, 0], np.arange(6) / 10, atol=1e-6)
     assert result["num_env_crashes_lifetime"] > 0
@@ -178,7 +178,9 @@ def test_nan_may_cost_the_episode_instead():
     algorithm = config.training(on_nonfinite="skip_episode").build_algo()
     result = algorithm.train()
     assert result["num_env_crashes_lifetime"] > 0
-    assert all(np.isfinite(e.obs).all() for e in algorithm.replay._episodes)
+    assert all(
+        np.isfinite(e.obs).all() for e in algorithm.replay.newest(len(algorithm.replay))
+    )
     algorithm.stop()
 
 
