@@ -113,6 +113,31 @@ class BatchedTeamEnv(ABC):
         """Frees what the envs hold."""
 
 
+def state_size_of(
+    source: str, time_limit_is_terminal: bool, own: int, joint_obs: int
+) -> int:
+    """Checks the adapter's keys that a vectorised twin takes itself.
+
+    Args:
+        source: "auto" or "env", "concat_obs", "none"; `state` of `TeamEnv`.
+        time_limit_is_terminal: As in `TeamEnv`.
+        own: Size of the env's own state.
+        joint_obs: Size of all observations together.
+
+    Returns:
+        Size of the state that is asked for.
+
+    Raises:
+        EnvConfigError: If one of the keys is wrong.
+    """
+    sizes = {"auto": own, "env": own, "concat_obs": joint_obs, "none": 0}
+    if source not in sizes:
+        raise EnvConfigError(f"state must be one of {list(sizes)}, not {source!r}")
+    if not isinstance(time_limit_is_terminal, bool):
+        raise EnvConfigError("time_limit_is_terminal must be true or false")
+    return sizes[source]
+
+
 class LoopedTeamEnvs(BatchedTeamEnv):
     """Steps E separate `TeamEnv`s in a loop and replaces those that crash.
 

@@ -10,7 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from rllib_risk.env_wrappers.batched_env import BatchedStep, BatchedTeamEnv
+from rllib_risk.env_wrappers.batched_env import (
+    BatchedStep,
+    BatchedTeamEnv,
+    state_size_of,
+)
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.hvac import HVAC, normalised
 from rllib_risk.env_wrappers.hvac_data import load_building
@@ -57,16 +61,13 @@ class BatchedHVAC(BatchedTeamEnv):
                 f"backend '{env.backend}' has no vectorised form: use HVAC.batched()"
             )
         n, obs_size = len(env.possible_agents), 1 + NUM_SHARED
-        own = n + NUM_SHARED
-        sizes = {"auto": own, "env": own, "concat_obs": n * obs_size, "none": 0}
-        if state not in sizes:
-            raise EnvConfigError(f"state must be one of {list(sizes)}, not {state!r}")
-        if not isinstance(time_limit_is_terminal, bool):
-            raise EnvConfigError("time_limit_is_terminal must be true or false")
+        size = state_size_of(
+            state, time_limit_is_terminal, n + NUM_SHARED, n * obs_size
+        )
         agents = tuple(env.possible_agents)
         limit = self._limit = env.episode_limit
         super().__init__(
-            num_envs, TeamSpec(agents, len(env.levels), obs_size, sizes[state], limit)
+            num_envs, TeamSpec(agents, len(env.levels), obs_size, size, limit)
         )
         self.scenario = env.scenario
         self.levels = env.levels

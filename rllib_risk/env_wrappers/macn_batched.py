@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from rllib_risk.env_wrappers.batched_env import BatchedStep, BatchedTeamEnv
-from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.batched_env import (
+    BatchedStep,
+    BatchedTeamEnv,
+    state_size_of,
+)
 from rllib_risk.env_wrappers.macn import (
     AGENTS,
     CLIFF,
@@ -61,18 +64,14 @@ class BatchedMACN(BatchedTeamEnv):
         grid = env.map
         self._views = _view_table(grid, env.obs_encoding)  # [cells * cells, D]
         self._places = _place_table(grid, env.state_encoding)  # [cells, S / 2]
-        sizes = {
-            "auto": 2 * self._places.shape[1],
-            "env": 2 * self._places.shape[1],
-            "concat_obs": 2 * self._views.shape[1],
-            "none": 0,
-        }
-        if state not in sizes:
-            raise EnvConfigError(f"state must be one of {list(sizes)}, not {state!r}")
-        if not isinstance(time_limit_is_terminal, bool):
-            raise EnvConfigError("time_limit_is_terminal must be true or false")
+        size = state_size_of(
+            state,
+            time_limit_is_terminal,
+            2 * self._places.shape[1],
+            2 * self._views.shape[1],
+        )
         spec = TeamSpec(
-            AGENTS, len(MOVES), self._views.shape[1], sizes[state], env.episode_limit
+            AGENTS, len(MOVES), self._views.shape[1], size, env.episode_limit
         )
         super().__init__(num_envs, spec)
         self._state_source = state

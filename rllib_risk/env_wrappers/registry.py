@@ -93,6 +93,11 @@ ENVS: dict[str, EnvEntry] = {
             "Heating and cooling of a building through a day, one agent per zone.",
         ),
         EnvEntry(
+            "uav",
+            f"{_HERE}.uav:UAV",
+            "UAVs that keep data from devices fresh, beside a region of risk.",
+        ),
+        EnvEntry(
             "tabular",
             f"{_HERE}.tabular_game:TabularGame",
             "Small Markov games with a known robust optimum, or one of your own.",

@@ -48,6 +48,7 @@ def test_the_names():
         "mmdp",
         "risky_bandit",
         "hvac",
+        "uav",
         "tabular",
         "pettingzoo",
     }
