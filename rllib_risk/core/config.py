@@ -20,6 +20,7 @@ TEAM_FIELDS: dict[str, Field] = {
     "recurrent": Field(True, "Memory over time; false for none.", bool),
     "rnn_cell": Field("gru", "What that memory is.", str, choices=("gru", "lstm")),
     "parameter_sharing": Field(True, "One network for all agents.", bool),
+    "obs_last_action": Field(True, "Agents read their own last action.", bool),
     "agent_ids": Field(True, "Agents read their own id.", bool),
     "reward_scale": Field(
         1.0,

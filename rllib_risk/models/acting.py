@@ -125,13 +125,15 @@ class NumpyActor:
         """
         sizes, config = network.sizes, network.config
         n, obs_size = sizes.num_agents, sizes.obs_size
-        ids_from = obs_size + sizes.num_actions
+        shown = sizes.num_actions if config.obs_last_action else 0
+        ids_from = obs_size + shown
         self._inputs = np.zeros((num_envs, n, network.input_size), np.float32)
         if config.agent_ids:
             self._inputs[:, :, ids_from:] = np.eye(n)
-        self._obs = self._inputs[:, :, :obs_size]  # views, [E, N, D] and [E, N, A]
+        # Views, [E, N, D] and [E, N, A], or [E, N, 0] if it is not shown.
+        self._obs = self._inputs[:, :, :obs_size]
         self._last_action = self._inputs[:, :, obs_size:ids_from]
-        self._one_hot = np.eye(sizes.num_actions, dtype=np.float32)
+        self._one_hot = np.eye(sizes.num_actions, shown, dtype=np.float32)
         # The history branch reads the input of the step before, and the first twice.
         self._lagged = config.risk_history_lag == 1
         self._past = self._inputs.copy() if self._lagged else self._inputs

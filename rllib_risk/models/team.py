@@ -31,6 +31,7 @@ class TeamNetworkConfig:
     hidden_size: int = 64
     recurrent: bool = True
     rnn_cell: str = "gru"
+    obs_last_action: bool = True
     agent_ids: bool = True
     parameter_sharing: bool = True
     num_atoms: int = 1
@@ -108,8 +109,8 @@ class TeamNetwork(nn.Module):
 
     The agent's input is its observation, its last action (one-hot, zeros at the start)
     and its own id (one-hot), as in PyMARL; the last two are derived here, never stored.
-    ``agent_ids: false`` leaves the id out; agents that share a network then act alike
-    wherever they have seen and done the same.
+    ``obs_last_action: false`` and ``agent_ids: false`` leave them out; without ids,
+    agents that share a network act alike wherever they have seen and done the same.
 
     Attributes:
         sizes: What the environment fixes.
@@ -128,7 +129,8 @@ class TeamNetwork(nn.Module):
         super().__init__()
         self.sizes = sizes
         self.config = config
-        self.input_size = sizes.obs_size + sizes.num_actions
+        self.input_size = sizes.obs_size
+        self.input_size += sizes.num_actions if config.obs_last_action else 0
         self.input_size += sizes.num_agents if config.agent_ids else 0
         copies = 1 if config.parameter_sharing else sizes.num_agents
         # A ModuleList; the type says what is in it.
@@ -201,6 +203,8 @@ class TeamNetwork(nn.Module):
         Returns:
             ``[B, T, N, I]``.
         """
+        if not self.config.obs_last_action:
+            return self._join_inputs(obs, None)
         if previous is None:
             previous = torch.full_like(actions[:, 0], -1)
         last = torch.cat([previous.unsqueeze(1), actions], dim=1)
@@ -208,9 +212,11 @@ class TeamNetwork(nn.Module):
         last = F.one_hot(last + 1, self.sizes.num_actions + 1)[..., 1:].to(obs.dtype)
         return self._join_inputs(obs, last)
 
-    def _join_inputs(self, obs: Tensor, last_action: Tensor) -> Tensor:
+    def _join_inputs(self, obs: Tensor, last_action: Tensor | None) -> Tensor:
         """``[..., N, I]`` from observations and one-hot actions ``[..., N, .]``."""
-        parts = [obs, last_action]
+        parts = [obs]
+        if last_action is not None:
+            parts.append(last_action)
         if self.config.agent_ids:
             parts.append(self.ids.expand(*obs.shape[:-2], -1, -1))
         return torch.cat(parts, dim=-1)
@@ -430,7 +436,8 @@ class TeamNetwork(nn.Module):
             caller writes the actions it took into the carry with :meth:`remember`.
         """
         last_action, memory = carry[:2]
-        inputs = self._join_inputs(obs, last_action)
+        shown = last_action if self.config.obs_last_action else None
+        inputs = self._join_inputs(obs, shown)
         logits = None
         if self.config.risk_mode == "dynamic":
             history, previous, started = carry[2:]

@@ -5,7 +5,7 @@ import weakref
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rllib_risk.core import replay as replay_module
@@ -226,6 +226,7 @@ def slow_stretches(episodes, firsts, length, burn_in):
     return batch
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12),
     capacity=st.integers(1, 6),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
@@ -222,6 +222,7 @@ def test_the_env_keeps_pettingzoos_contract(env_config):
     assert report.ok and "WARNING" not in str(report).upper(), str(report)
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
     normalise=st.booleans(),

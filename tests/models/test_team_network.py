@@ -67,6 +67,18 @@ def test_inputs_without_ids():
     ]
 
 
+def test_inputs_without_the_last_action():
+    network = make_network(
+        num_agents=2, num_actions=3, obs_size=1, state_size=0, obs_last_action=False
+    )
+    obs = torch.tensor([[[[5.0], [6.0]], [[7.0], [8.0]]]])
+    actions = torch.tensor([[[2, 0]]])
+    assert network.input_size == 3
+    assert network.inputs(obs, actions).tolist() == [
+        [[[5.0, 1, 0], [6.0, 0, 1]], [[7.0, 1, 0], [8.0, 0, 1]]]
+    ]
+
+
 def cell_of(encoder, rnn_cell):
     """fc1 and a cell, one step at a time, and what the head reads of it."""
     kind = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}[rnn_cell]
@@ -98,10 +110,13 @@ def reference(network, obs, actions):
         for t in range(obs.shape[1]):
             x = torch.zeros(network.input_size, dtype=obs.dtype)
             x[: sizes.obs_size] = obs[b, t, i]
-            if t > 0:
-                x[sizes.obs_size + actions[b, t - 1, i]] = 1
+            ids_from = sizes.obs_size
+            if config.obs_last_action:
+                ids_from += sizes.num_actions
+                if t > 0:
+                    x[sizes.obs_size + actions[b, t - 1, i]] = 1
             if config.agent_ids:
-                x[sizes.obs_size + sizes.num_actions + i] = 1
+                x[ids_from + i] = 1
             lags = config.risk_history_lag and t > 0
             now = agent.head(encode(x))  # [A * M]
             expected = agent.head(remember(x_before if lags else x))
@@ -136,6 +151,7 @@ def reference(network, obs, actions):
         {"rnn_cell": "lstm"},
         {"rnn_cell": "lstm", "risk_tie_femb": True},
         {"rnn_cell": "lstm", "parameter_sharing": False, "agent_ids": False},
+        {"obs_last_action": False},
     ],
     ids=lambda keys: "-".join(keys) or "default",
 )
@@ -170,6 +186,7 @@ BODIES = {
     "lstm": {"rnn_cell": "lstm"},
     "lstm without ids": {"rnn_cell": "lstm", "agent_ids": False},
     "none": {"recurrent": False},
+    "no last action": {"obs_last_action": False},
 }
 
 
