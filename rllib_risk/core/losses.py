@@ -18,6 +18,7 @@ from torch import Tensor
 from rllib_risk.models.dual import DualNetwork
 from rllib_risk.models.joint_critics import QtranCritic
 from rllib_risk.models.team import TeamNetwork, Unroll
+from rllib_risk.ops.conservative import conservative_penalty
 from rllib_risk.ops.hysteresis import hysteretic_weights, td_likelihood
 from rllib_risk.ops.quantile import (
     pairwise_quantile_huber_loss,
@@ -25,7 +26,7 @@ from rllib_risk.ops.quantile import (
     quantile_huber_loss,
 )
 from rllib_risk.ops.robust import dual_losses, worst_tv
-from rllib_risk.ops.targets import lambda_returns, masked_mean
+from rllib_risk.ops.targets import lambda_returns, mask_utilities, masked_mean
 
 
 @dataclass
@@ -96,6 +97,9 @@ class LossConfig:
         qr_fractions: ``midpoint`` or ``right_edge``.
         qr_kappa: Huber threshold.
         qr_target: ``cvar_dummy`` or ``implied_reward``.
+        conservative_weight: Of the conservative penalty; None: there is none.
+        conservative_on: ``quantiles`` or ``mean``.
+        tail_level: Share of the lower tail whose quantiles atoms are.
     """
 
     gamma: float
@@ -117,6 +121,9 @@ class LossConfig:
     qr_fractions: str = "midpoint"
     qr_kappa: float = 1.0
     qr_target: str = "cvar_dummy"
+    conservative_weight: float | None = None
+    conservative_on: str = "quantiles"
+    tail_level: float = 1.0
 
 
 # Steps of an episode: those at which something was done, and those that followed.
@@ -175,6 +182,24 @@ def team_loss(
     Returns:
         A scalar, and what to log of it.
     """
+    loss, stats = _value_loss(network, target_network, encoded, batch, config, dual)
+    if config.conservative_weight is None:
+        return loss, stats
+    # So that the weight means the same for numbers as for however many atoms: half the
+    # squared error, and half the mean of the atoms' losses (theirs is a sum).
+    halves = 2 * (network.config.num_atoms if config.loss == "quantile" else 1)
+    penalty, more = conservative_loss(network, encoded, batch, config)
+    return loss / halves + config.conservative_weight * penalty, stats | more
+
+
+def _value_loss(
+    network: TeamNetwork,
+    target_network: TeamNetwork,
+    encoded: Pass,
+    batch: Batch,
+    config: LossConfig,
+    dual: DualNetwork | None,
+) -> tuple[Tensor, dict[str, Tensor]]:
     if config.loss == "quantile":
         return distributional_loss(network, target_network, encoded, batch, config)
     targets = td_targets(target_network, encoded, batch, config, dual)
@@ -462,6 +487,43 @@ def qtran_loss(
     return loss, stats
 
 
+def conservative_loss(
+    network: TeamNetwork, encoded: Pass, batch: Batch, config: LossConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The conservative penalty of all agents.
+
+    Per agent and never over joint actions, as MA-CQR decomposes it (Eldeeb et al.,
+    2024): the sum over the agents of a team with one value, the mean over independent
+    agents, as their losses are.
+
+    Args:
+        network: The online network.
+        encoded: From :func:`encode`.
+        batch: The batch.
+        config: Switches.
+
+    Returns:
+        The penalty, and what to log of it.
+    """
+    atoms = network.atoms(encoded.online.at(_TAKEN))  # [B, T, N, A, M]
+    means, mask = atoms.mean(dim=-1), batch.action_mask[:, _TAKEN]
+    values = atoms if config.conservative_on == "quantiles" else means
+    penalties = conservative_penalty(values, batch.actions, mask)  # [B, T, N]
+    if network.count_values() == 1:
+        penalties = penalties.sum(dim=-1, keepdim=True)
+    penalty = masked_mean(penalties, batch.mask)
+    with torch.no_grad():
+        best = mask_utilities(means, mask).amax(dim=-1)
+        data = means.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
+        stats = {
+            "conservative_penalty": penalty.detach(),
+            "q_max_mean": masked_mean(best, batch.mask),
+            "q_data_mean": masked_mean(data, batch.mask),
+            "ood_gap": masked_mean(best - data, batch.mask),
+        }
+    return penalty, stats
+
+
 def distributional_loss(
     network: TeamNetwork,
     target_network: TeamNetwork,
@@ -469,11 +531,13 @@ def distributional_loss(
     batch: Batch,
     config: LossConfig,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Quantile regression of independent agents on the team's reward.
+    """Quantile regression on the team's reward, of independent agents or their sum.
 
     ``T_j = r + gamma (1 - terminated) Z^-_i(tau', a*_i; tau'_j)``: QR-DQN (Dabney et
     al., 2018a) for fixed fractions, IQN (2018b) for sampled ones, LH-IQN (Lyu and
-    Amato, 2020) with the weights of hysteresis and likelihood.
+    Amato, 2020) with the weights of hysteresis and likelihood. With the mixer ``vdn``
+    atoms of the same fraction are added up over agents, in predictions and targets: the
+    centralised form of MA-CQR (Eldeeb et al., 2024).
 
     Args:
         network: The online network.
@@ -486,10 +550,12 @@ def distributional_loss(
         The loss, and what to log of it.
     """
     online = encoded.online.at(_TAKEN)
-    atoms = network.atoms_of(online, batch.actions)  # [B, T, N, M]
+    atoms = _team_atoms(network, online, batch.actions)  # [B, T, G, M]
     with torch.no_grad():
-        next_atoms = target_network.atoms_of(
-            encoded.target.at(_FOLLOWING), encoded.greedy[:, _FOLLOWING]
+        next_atoms = _team_atoms(
+            target_network,
+            encoded.target.at(_FOLLOWING),
+            encoded.greedy[:, _FOLLOWING],
         )
         discount = config.gamma * (1.0 - batch.terminateds)  # [B, T, 1]
         rewards = batch.rewards * config.reward_scale
@@ -514,14 +580,27 @@ def distributional_loss(
         stats["td_error_abs"] = masked_mean(errors.abs(), batch.mask)
         stats["q_taken_mean"] = masked_mean(atoms.mean(dim=-1), batch.mask)
         stats["target_mean"] = masked_mean(targets.mean(dim=-1), batch.mask)
+        spread = atoms.amax(dim=-1) - atoms.amin(dim=-1)
+        # At 0 there is no distribution: all atoms are the same number.
+        stats["head_spread"] = masked_mean(spread, batch.mask)
     return loss, stats
+
+
+def _team_atoms(network: TeamNetwork, unroll: Unroll, actions: Tensor) -> Tensor:
+    """Atoms of the values that are learned, ``[B, T, G, M]``."""
+    atoms = network.atoms_of(unroll, actions)  # [B, T, N, M]
+    if network.count_values() == 1:
+        # A sum of equal fractions: right if the agents' worst cases come together.
+        return atoms.sum(dim=-2, keepdim=True)
+    return atoms
 
 
 def _fractions(unroll: Unroll, atoms: Tensor, config: LossConfig) -> Tensor:
     """Fractions of the atoms: sampled ``[B, T, N, M]``, or fixed ``[M]``."""
     if unroll.fractions is not None:
         return unroll.fractions
-    return quantile_fractions(atoms.shape[-1], config.qr_fractions).to(atoms)
+    fractions = quantile_fractions(atoms.shape[-1], config.qr_fractions)
+    return config.tail_level * fractions.to(atoms)
 
 
 @torch.no_grad()

@@ -220,6 +220,29 @@ LEARNING_FIELDS: dict[str, Field] = {
         low=1,
         unit="updates",
     ),
+    "conservative_weight": Field(
+        None,
+        "Weight of the conservative penalty (CQL) of the actions that the data do not"
+        " have, beside half the TD error, or half its mean over atoms; null: without.",
+        float,
+        low=0.0,
+        optional=True,
+    ),
+    "conservative_on": Field(
+        "quantiles",
+        "Penalty of every atom, and their mean (MA-CQR), or of the mean of the atoms.",
+        str,
+        choices=("quantiles", "mean"),
+    ),
+    "tail_level": Field(
+        1.0,
+        "Share of the return's lower tail whose quantiles the atoms of loss quantile"
+        " are (MA-CQR's xi); their mean is then CVaR at this level, step by step.",
+        float,
+        low=0.0,
+        low_open=True,
+        high=1.0,
+    ),
     "sequence_length": Field(
         None,
         "Learn from stretches of so many steps, drawn from all steps held; null: from"
@@ -451,6 +474,12 @@ class ValueConfig(TeamConfig):
                 " network's greedy actions; set double_q: true.",
             ),
             (
+                critic and self.loss == "quantile",
+                f"joint_critic: {self.joint_critic!r} is a number that teaches numbers,"
+                " and loss 'quantile' fits distributions; set joint_critic: none, or"
+                " loss: td.",
+            ),
+            (
                 self.loss == "qtran" and self.joint_critic != "qtran",
                 "loss: 'qtran' needs joint_critic: qtran, whose state value it uses.",
             ),
@@ -481,9 +510,15 @@ class ValueConfig(TeamConfig):
                 " the quantile-regression loss (set qr_gate: never).",
             ),
             (
-                regresses and self.mixer != "none",
-                "loss: 'quantile' fits the distribution of the team's reward per agent,"
-                f" and mixer {self.mixer!r} mixes numbers; set mixer: none.",
+                regresses and self.mixer not in ("none", "vdn"),
+                "loss: 'quantile' fits the distribution of the team's reward, per agent"
+                f" or as a sum of agents' atoms, and mixer {self.mixer!r} mixes"
+                " numbers; set mixer: none or vdn.",
+            ),
+            (
+                regresses and sampled and self.mixer == "vdn",
+                "quantiles: 'sampled' draws fractions for each agent, and the atoms of"
+                " a sum belong to the same ones; set quantiles: fixed, or mixer: none.",
             ),
             (
                 regresses and self.td_lambda != 0.0,
@@ -510,6 +545,22 @@ class ValueConfig(TeamConfig):
             (
                 self.qr_gate == "winrate" and not self.evaluation_interval,
                 "qr_gate: 'winrate' needs evaluation_interval above 0.",
+            ),
+            (
+                self.tail_level != 1.0 and (not regresses or sampled),
+                "tail_level: is about the fixed atoms of a quantile regression; set"
+                " loss: quantile and quantiles: fixed.",
+            ),
+            (
+                self.tail_level != 1.0 and self.risk_measure != "mean",
+                "tail_level: the mean of a tail's atoms is its CVaR already; set"
+                " risk_measure: mean.",
+            ),
+            (
+                self.conservative_on != "quantiles"
+                and (self.conservative_weight is None or self.num_atoms == 1),
+                "conservative_on: says where the penalty of several atoms is taken; set"
+                " conservative_weight and num_atoms above 1.",
             ),
         )
 

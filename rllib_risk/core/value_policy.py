@@ -162,6 +162,9 @@ class ValuePolicy(TeamPolicy):
             qr_fractions=c["qr_fractions"],
             qr_kappa=c["qr_kappa"],
             qr_target=c["qr_target"],
+            conservative_weight=c["conservative_weight"],
+            conservative_on=c["conservative_on"],
+            tail_level=c["tail_level"],
         )
 
     def _encode(self, batch: Batch, stream: int) -> Pass:
