@@ -1,0 +1,190 @@
+"""Writes and reads datasets: a folder of Parquet files and a card.
+
+A reader streams: it holds one batch of rows and the episode that it is putting
+together, however large the dataset is. ``ray.data.read_parquet(folder)`` opens the same
+files for everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rllib_risk.core.episodes import Episode
+from rllib_risk.models.sizes import TeamSizes
+from rllib_risk.offline.card import CARD, Card, Shard, file_hash, read_card
+from rllib_risk.offline.rows import (
+    DatasetError,
+    episodes_of,
+    schema,
+    sizes_of,
+    to_table,
+)
+
+ROWS_PER_SHARD = 50_000
+# Rows that are read at once.
+_BATCH_ROWS = 4096
+
+
+def write_dataset(
+    folder: Path,
+    episodes: Iterable[Episode],
+    *,
+    env: str | None,
+    env_config: Mapping[str, Any],
+    agents: Iterable[str],
+    behaviour: Mapping[str, Any],
+    seed: int | None,
+    rows_per_shard: int = ROWS_PER_SHARD,
+) -> Card:
+    """Writes episodes as they come.
+
+    The card appears last: a folder without one was cut short.
+
+    Args:
+        folder: Where to; made if it does not exist, and refused if it holds a dataset.
+        episodes: What to write; one shard of them is held at a time.
+        env: See :class:`~rllib_risk.offline.card.Card`.
+        env_config: See there.
+        agents: See there.
+        behaviour: See there.
+        seed: See there.
+        rows_per_shard: Env steps of a file, or a few more: episodes are not split.
+
+    Returns:
+        The card.
+
+    Raises:
+        DatasetError: If the folder is taken or there is not one episode.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise DatasetError(f"{folder} is not empty: choose another folder")
+    shards: list[Shard] = []
+    returns: list[float] = []
+    pending: list[Episode] = []
+    sizes: TeamSizes | None = None
+
+    def flush() -> None:
+        ids = range(len(returns) - len(pending), len(returns))
+        table = to_table(pending, [f"{number:08d}" for number in ids])
+        path = folder / f"part-{len(shards):05d}.parquet"
+        pq.write_table(table, path, compression="zstd")
+        shards.append(Shard(path.name, len(table), file_hash(path)))
+        pending.clear()
+
+    for episode in episodes:
+        sizes = sizes_of(episode)
+        pending.append(episode)
+        returns.append(episode.episode_return)
+        if sum(len(e) for e in pending) >= rows_per_shard:
+            flush()
+    if pending:
+        flush()
+    if sizes is None:
+        raise DatasetError(f"there is no episode to write to {folder}")
+    card = Card(
+        env=env,
+        env_config=dict(env_config),
+        agents=tuple(agents),
+        sizes=sizes,
+        behaviour=dict(behaviour),
+        seed=seed,
+        num_episodes=len(returns),
+        num_steps=sum(shard.rows for shard in shards),
+        returns={
+            "mean": float(np.mean(returns)),
+            "std": float(np.std(returns)),
+            "min": min(returns),
+            "max": max(returns),
+        },
+        shards=tuple(shards),
+    )
+    card.write(folder)
+    return card
+
+
+class Dataset:
+    """A dataset on disk.
+
+    Attributes:
+        folder: Where it is.
+        card: What it says of itself.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Opens a dataset; its files are looked at, and read when they are needed.
+
+        Args:
+            folder: Where it is.
+
+        Raises:
+            DatasetError: If it is none, or a file is missing, cut short or of another
+                shape than the card says.
+        """
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise DatasetError(f"there is no dataset at {self.folder}")
+        self.card = read_card(self.folder)
+        self._verified: set[str] = set()
+        wanted = schema(self.card.sizes)
+        for shard in self.card.shards:
+            path = self.folder / shard.file
+            try:
+                found = pq.ParquetFile(path)
+            except FileNotFoundError:
+                raise DatasetError(f"{path} is missing; the card names it") from None
+            except (OSError, pa.ArrowInvalid) as error:
+                raise DatasetError(f"{path} is cut short or broken: {error}") from error
+            with found:
+                if found.metadata.num_rows != shard.rows:
+                    raise DatasetError(
+                        f"{path} holds {found.metadata.num_rows} rows, and the card"
+                        f" says {shard.rows}"
+                    )
+                if not found.schema_arrow.equals(wanted):
+                    raise DatasetError(
+                        f"{path} has other columns or shapes than the card says; files"
+                        " of different environments do not mix"
+                    )
+
+    def episodes(self, shards: Iterable[int] | None = None) -> Iterator[Episode]:
+        """Reads episodes, one after the other.
+
+        Args:
+            shards: Which files, in which order; None: all, as they are.
+
+        Yields:
+            Episodes; their number of the file's order is not kept.
+
+        Raises:
+            DatasetError: If a file's hash is not the card's, or its rows make no
+                episodes.
+        """
+        order = range(len(self.card.shards)) if shards is None else shards
+        for index in order:
+            for _, episode in self._named(index):
+                yield episode
+
+    def _named(self, index: int) -> Iterator[tuple[str, Episode]]:
+        shard = self.card.shards[index]
+        path = self.folder / shard.file
+        if shard.file not in self._verified:
+            if file_hash(path) != shard.sha256:
+                raise DatasetError(
+                    f"{path} was changed or is damaged: its hash is not the one in"
+                    f" {CARD}"
+                )
+            self._verified.add(shard.file)
+        with pq.ParquetFile(path) as file:
+            batches = file.iter_batches(batch_size=_BATCH_ROWS)
+            tables = (pa.Table.from_batches([batch]) for batch in batches)
+            try:
+                yield from episodes_of(tables)
+            except DatasetError as error:
+                raise DatasetError(f"{path}: {error}") from None
