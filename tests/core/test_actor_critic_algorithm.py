@@ -233,7 +233,11 @@ def test_coma_learns_from_the_episodes_it_just_played():
         algorithm.replay.add(episodes)
         drawn = algorithm._rollouts()
         assert drawn.latest is None and not drawn.off_policy
-        assert {id(e) for e in drawn.on_policy} == {id(e) for e in episodes}
+        played, learned_from = (
+            sorted(e.obs.tobytes() + e.actions.tobytes() for e in some)
+            for some in (episodes, drawn.on_policy)
+        )
+        assert learned_from == played
         algorithm.training_step()
         assert algorithm._counters["num_updates_lifetime"] == round_number
     algorithm.stop()
@@ -243,16 +247,21 @@ def test_dop_learns_from_the_newest_and_from_all():
     algorithm = build("DOP")
     for _ in range(3):
         algorithm.training_step()
-    newest = [id(e) for e in algorithm.replay.newest(8)]
-    everything = {id(e) for e in algorithm.replay.newest(20)}
+
+    def places(episodes):
+        return [e.obs.ctypes.data for e in episodes]  # where the replay has them
+
+    newest = places(algorithm.replay.newest(8))
+    everything = set(places(algorithm.replay.newest(20)))
+    assert len(everything) == 20
     seen = set()
     for _ in range(30):
         drawn = algorithm._rollouts()
-        assert [id(e) for e in drawn.latest] == newest[4:]
-        assert {id(e) for e in drawn.on_policy} <= set(newest)
+        assert places(drawn.latest) == newest[4:]
+        assert set(places(drawn.on_policy)) <= set(newest)
         sizes = [len(part) for part in (drawn.on_policy, drawn.off_policy)]
         assert sizes == [4, 6]
-        seen |= {id(e) for e in drawn.off_policy}
+        seen |= set(places(drawn.off_policy))
     assert seen == everything
     algorithm.stop()
 
