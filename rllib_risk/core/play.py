@@ -8,8 +8,9 @@ import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_risk.core.envs import make_env
+from rllib_risk.core.episode_loop import evaluation_seed
+from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.core.policy import TeamPolicy
-from rllib_risk.core.rollout_worker import evaluation_seed
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.registry import PETTINGZOO
 
@@ -33,13 +34,11 @@ def play_and_render(
     env = make_env(with_render_mode(config))
     try:
         obs, _ = env.reset(seed=evaluation_seed(seed, 0))
-        actor = policy.make_actor(1)
+        player = PolicyPlayer(policy, 1)
         frames = [_frame(env.render(), config.env)]
         done = False
         while not done:
-            utilities, _ = actor.act(obs["obs"][None], obs["action_mask"][None])
-            actions = utilities.argmax(axis=-1)
-            actor.remember(actions)
+            actions, _ = player.act(obs["obs"][None], obs["action_mask"][None])
             obs, _, terminated, truncated, _ = env.step(actions[0])
             done = terminated or truncated
             frames.append(_frame(env.render(), config.env))

@@ -19,7 +19,13 @@ _ROW_ARRAYS = ("obs", "state", "action_mask")
 
 # One segment's memory. Small beside what a replay holds, since a segment is given back
 # as a whole, and large beside an episode, so that a draw touches few of them.
-_SEGMENT_BYTES = 2**24
+SEGMENT_BYTES = 2**24
+
+
+def bytes_per_row(episode: Episode) -> int:
+    """What a replay needs for a step of such an episode, and for its end."""
+    arrays = (getattr(episode, name) for name in _ROW_ARRAYS + _STEP_ARRAYS)
+    return sum(array[0].nbytes for array in arrays)
 
 
 class _Segment:
@@ -35,12 +41,11 @@ class _Segment:
         used: How many rows are taken.
     """
 
-    def __init__(self, like: Episode, number: int) -> None:
-        """Makes room for an episode and for many of its kind."""
+    def __init__(self, like: Episode, number: int, size: int) -> None:
+        """Makes room for an episode and for as many of its kind as bytes allow."""
         self.number = number
         shapes = {n: getattr(like, n) for n in _ROW_ARRAYS + _STEP_ARRAYS}
-        row_bytes = sum(a[0].nbytes for a in shapes.values())
-        self.rows = max(len(like) + 1, _SEGMENT_BYTES // row_bytes)
+        self.rows = max(len(like) + 1, size // bytes_per_row(like))
         # Pages of memory that nothing is written to are not taken.
         self.arrays = {
             name: np.empty((self.rows, *array.shape[1:]), array.dtype)
@@ -84,15 +89,19 @@ class EpisodeReplay:
         capacity: In episodes.
     """
 
-    def __init__(self, capacity: int, seed: int) -> None:
+    def __init__(
+        self, capacity: int, seed: int, segment_bytes: int = SEGMENT_BYTES
+    ) -> None:
         """Initializes an empty buffer.
 
         Args:
             capacity: In episodes.
             seed: Of the draws.
+            segment_bytes: By how much memory grows and shrinks.
         """
         self.capacity = capacity
         self.seed = seed
+        self._segment_bytes = segment_bytes
         # Nothing else refers to a segment, so that it goes with its last episode.
         self._held: list[tuple[_Segment, dict[str, float]]] = []  # and metrics
         self._all = np.zeros(capacity, _INDEX)
@@ -119,7 +128,7 @@ class EpisodeReplay:
             segment = self._held[self._next - 1][0] if self._held else None
             row = segment.add(episode) if segment is not None else None
             if segment is None or row is None:
-                segment = _Segment(episode, number=self._segments)
+                segment = _Segment(episode, self._segments, self._segment_bytes)
                 self._segments += 1
                 row = segment.add(episode)
             held = segment, episode.metrics
@@ -295,7 +304,10 @@ class EpisodeReplay:
 
         Args:
             arrays: From :meth:`state_arrays`; of an earlier version without variants.
+                Those of a run that learned from a dataset hold no episodes.
         """
+        if "lengths" not in arrays:
+            return
         lengths = arrays["lengths"]
         variants = arrays.get("variants", np.full(len(lengths), -1))
         steps = np.concatenate([[0], np.cumsum(lengths)])

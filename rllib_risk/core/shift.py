@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from ray.rllib.env.env_context import EnvContext
@@ -23,8 +23,7 @@ from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.shift_grid import ShiftGrid, apply_settings
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.envs import make_batched_env, start_env
-from rllib_risk.core.policy import TeamPolicy
-from rllib_risk.core.rollout_worker import (
+from rllib_risk.core.episode_loop import (
     check_length,
     evaluation_seed,
     lost_episodes,
@@ -32,6 +31,8 @@ from rllib_risk.core.rollout_worker import (
     one_thread,
     retry_seed,
 )
+from rllib_risk.core.players import Player, PolicyPlayer, ScriptedPlayer
+from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.env_wrappers.errors import EnvConfigError, EnvFailedError
 from rllib_risk.env_wrappers.joined_envs import (
     VARIANT,
@@ -68,16 +69,6 @@ class CellEpisodes:
     lengths: np.ndarray
     metrics: dict[str, np.ndarray]
     crashes: int
-
-
-class Player(Protocol):
-    """Who plays the slots of a batch."""
-
-    def act(self, obs: np.ndarray, action_mask: np.ndarray) -> np.ndarray:
-        """Actions int64 ``[E, N]`` from ``[E, N, D]`` and ``[E, N, A]``."""
-
-    def reset(self, slots: np.ndarray) -> None:
-        """New episodes begin in these slots."""
 
 
 # Makes the player of a batch, of which the first cell has this index in the grid.
@@ -146,7 +137,9 @@ def play_policy(
         EnvFailedError: If an environment fails ``max_env_restarts`` times.
         NonFiniteError: If an environment gives NaN that must not be skipped.
     """
-    return _play(configs, lambda envs, _: _Greedy(policy, envs), num_episodes, seed)
+    return _play(
+        configs, lambda envs, _: PolicyPlayer(policy, envs.num_envs), num_episodes, seed
+    )
 
 
 def play_references(
@@ -175,51 +168,11 @@ def play_references(
             policies: list[ScriptedPolicy] = policies,
             rng: np.random.Generator = rng,
         ) -> Player:
-            return _Scripted(policies[first : first + len(envs.parts)], envs, rng)
+            mine = policies[first : first + len(envs.parts)]
+            ends = np.searchsorted(envs.part_of, np.arange(1, len(mine)))
+            return ScriptedPlayer(mine, ends, rng)
 
         yield name, _play(configs, player, num_episodes, seed)
-
-
-class _Greedy:
-    """A trained policy."""
-
-    def __init__(self, policy: TeamPolicy, envs: JoinedTeamEnvs) -> None:
-        self._actor = policy.make_actor(envs.num_envs)
-
-    def act(self, obs: np.ndarray, action_mask: np.ndarray) -> np.ndarray:
-        utilities, _ = self._actor.act(obs, action_mask)
-        actions = utilities.argmax(axis=-1)
-        self._actor.remember(actions)
-        return actions
-
-    def reset(self, slots: np.ndarray) -> None:
-        self._actor.reset(slots)
-
-
-class _Scripted:
-    """A scripted policy, which may differ from cell to cell in its settings."""
-
-    def __init__(
-        self,
-        policies: Sequence[ScriptedPolicy],
-        envs: JoinedTeamEnvs,
-        rng: np.random.Generator,
-    ) -> None:
-        self._policies = policies
-        self._ends = np.searchsorted(envs.part_of, np.arange(1, len(policies)))
-        self._rng = rng
-
-    def act(self, obs: np.ndarray, action_mask: np.ndarray) -> np.ndarray:
-        rows = zip(
-            self._policies,
-            np.split(obs, self._ends),
-            np.split(action_mask, self._ends),
-            strict=True,
-        )
-        return np.concatenate([p.act(o, m, self._rng) for p, o, m in rows])
-
-    def reset(self, slots: np.ndarray) -> None:
-        """A scripted policy has no memory."""
 
 
 def _references(config: TeamConfig) -> Mapping[str, ScriptedPolicy]:
@@ -340,7 +293,8 @@ class _Batch:
         active = np.ones(envs.num_envs, bool)
         envs.reset(np.arange(envs.num_envs), self._seeds[self._playing])
         while active.any():
-            step = envs.step(player.act(envs.obs, envs.action_mask), active)
+            actions, _ = player.act(envs.obs, envs.action_mask)
+            step = envs.step(actions, active)
             self._totals += step.rewards
             self._steps += active
             check_length(self._config, int(self._steps.max()))
@@ -362,7 +316,7 @@ class _Batch:
                 seeds.append(self._lose(slot, cause))
             if again:
                 envs.reset(np.array(again), np.array(seeds))
-                player.reset(np.array(again))
+                player.reset(np.array(again), int(self._lengths.sum()))
         whole = {k: v for k, v in self._metrics.items() if not np.isnan(v).any()}
         return CellEpisodes(self._returns, self._lengths, whole, self._crashes)
 

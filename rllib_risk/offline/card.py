@@ -23,11 +23,13 @@ class Shard:
     Attributes:
         file: Its name.
         rows: Env steps in it.
+        episodes: Whole episodes in it.
         sha256: Of its bytes.
     """
 
     file: str
     rows: int
+    episodes: int
     sha256: str
 
 

@@ -1,6 +1,6 @@
 """Writes and reads datasets: a folder of Parquet files and a card.
 
-A reader streams: it holds one batch of rows and the episode that it is putting
+A reader streams: it holds one group of rows and the episode that it is putting
 together, however large the dataset is. ``ray.data.read_parquet(folder)`` opens the same
 files for everything else.
 """
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rllib_risk.core.episodes import Episode
+from rllib_risk.core.replay import bytes_per_row
 from rllib_risk.models.sizes import TeamSizes
 from rllib_risk.offline.card import CARD, Card, Shard, file_hash, read_card
 from rllib_risk.offline.rows import (
@@ -27,8 +28,10 @@ from rllib_risk.offline.rows import (
 )
 
 ROWS_PER_SHARD = 50_000
-# Rows that are read at once.
-_BATCH_ROWS = 4096
+# A shard of large observations has fewer rows: about so many bytes before compression.
+BYTES_PER_SHARD = 2**27
+# What is read at once: a part of a file that is compressed on its own.
+_BYTES_PER_GROUP = 2**23
 
 
 def write_dataset(
@@ -69,21 +72,27 @@ def write_dataset(
     returns: list[float] = []
     pending: list[Episode] = []
     sizes: TeamSizes | None = None
+    rows = size = 0  # pending
 
     def flush() -> None:
         ids = range(len(returns) - len(pending), len(returns))
         table = to_table(pending, [f"{number:08d}" for number in ids])
         path = folder / f"part-{len(shards):05d}.parquet"
-        pq.write_table(table, path, compression="zstd")
-        shards.append(Shard(path.name, len(table), file_hash(path)))
+        group = max(_BYTES_PER_GROUP * len(table) // max(table.nbytes, 1), 1)
+        pq.write_table(table, path, compression="zstd", row_group_size=group)
+        digest = file_hash(path)
+        shards.append(Shard(path.name, len(table), len(pending), digest))
         pending.clear()
 
     for episode in episodes:
         sizes = sizes_of(episode)
         pending.append(episode)
         returns.append(episode.episode_return)
-        if sum(len(e) for e in pending) >= rows_per_shard:
+        rows += len(episode)
+        size += len(episode) * bytes_per_row(episode)
+        if rows >= rows_per_shard or size >= BYTES_PER_SHARD:
             flush()
+            rows = size = 0
     if pending:
         flush()
     if sizes is None:
@@ -182,9 +191,15 @@ class Dataset:
                 )
             self._verified.add(shard.file)
         with pq.ParquetFile(path) as file:
-            batches = file.iter_batches(batch_size=_BATCH_ROWS)
-            tables = (pa.Table.from_batches([batch]) for batch in batches)
+            tables = (file.read_row_group(n) for n in range(file.num_row_groups))
+            found = 0
             try:
-                yield from episodes_of(tables)
+                for named in episodes_of(tables):
+                    yield named
+                    found += 1
             except DatasetError as error:
                 raise DatasetError(f"{path}: {error}") from None
+        if found != shard.episodes:
+            raise DatasetError(
+                f"{path} holds {found} episodes, and the card says {shard.episodes}"
+            )

@@ -1,5 +1,7 @@
 """Playing a grid: the numbers of single episodes, for every cell, policy and batch."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from faulty_envs import Walk
@@ -11,7 +13,7 @@ from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.shift_grid import parse_shift_grid
 from rllib_risk.config.yaml_reader import parse_yaml
 from rllib_risk.core import shift as shift_module
-from rllib_risk.core.rollout_worker import evaluation_seed
+from rllib_risk.core.episode_loop import evaluation_seed
 from rllib_risk.core.shift import cell_configs, play_policy, play_references
 from rllib_risk.env_wrappers.errors import (
     EnvContractError,
@@ -47,6 +49,8 @@ class Router:
 
 class RoutePolicy:
     """What the loop asks of a policy."""
+
+    network = SimpleNamespace(risk=SimpleNamespace(levels=(1.0,)))
 
     def __init__(self, moves=ROUTE):
         self.moves = moves

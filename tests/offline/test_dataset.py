@@ -54,18 +54,18 @@ def assert_same(mine, other):
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12),
-    batch_rows=st.integers(1, 20),
+    group_bytes=st.integers(1, 4000),
     rows_per_shard=st.integers(1, 30),
     state_size=st.sampled_from([0, 3]),
 )
-def test_round_trip(tmp_path_factory, lengths, batch_rows, rows_per_shard, state_size):
+def test_round_trip(tmp_path_factory, lengths, group_bytes, rows_per_shard, state_size):
     folder = tmp_path_factory.mktemp("dataset")
     written = [
         episode(n, length, terminated=n % 2 == 0, state_size=state_size)
         for n, length in enumerate(lengths)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset_module, "_BATCH_ROWS", batch_rows)
+        patch.setattr(dataset_module, "_BYTES_PER_GROUP", group_bytes)
         card = write(folder, iter(written), rows_per_shard=rows_per_shard)
         found = list(Dataset(folder).episodes())
     assert card == read_card(folder)

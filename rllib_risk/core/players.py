@@ -1,0 +1,131 @@
+"""Who plays: a trained policy, greedy or exploring, or a scripted one.
+
+Letters: ``E`` environments, ``N`` agents, ``A`` actions, ``D`` observation size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from rllib_risk.core.exploration import Explorer
+from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.env_wrappers.scripted import ScriptedPolicy
+
+# Epsilon of each environment, [E], once so many env steps of a round are played.
+Epsilons = Callable[[int], np.ndarray]
+
+
+class Player(Protocol):
+    """Who plays several environments at once."""
+
+    def act(
+        self, obs: np.ndarray, action_mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | float]:
+        """One step.
+
+        Args:
+            obs: float32 ``[E, N, D]``.
+            action_mask: uint8 ``[E, N, A]``, nonzero where available.
+
+        Returns:
+            Actions int64 ``[E, N]`` and the risk levels that they were chosen at, one
+            per agent ``[E, N]`` or the same for all.
+        """
+
+    def reset(self, slots: np.ndarray, steps_done: int) -> None:
+        """New episodes begin.
+
+        Args:
+            slots: In these environments.
+            steps_done: Env steps of the episodes that have ended so far.
+        """
+
+
+class PolicyPlayer:
+    """A trained policy with the weights of the moment."""
+
+    def __init__(
+        self,
+        policy: TeamPolicy,
+        num_envs: int,
+        explorer: Explorer | None = None,
+        epsilons: Epsilons | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        """Initializes the player.
+
+        Args:
+            policy: The policy.
+            num_envs: ``E``.
+            explorer: Who turns utilities into actions; None: the best one is taken.
+            epsilons: For the explorer. An episode keeps the one that it began with.
+            rng: For the explorer.
+        """
+        self._actor = policy.make_actor(num_envs)
+        self._levels = np.array(policy.network.risk.levels, np.float32)
+        self._exploration = None
+        if explorer is not None and epsilons is not None and rng is not None:
+            self._exploration = explorer, epsilons, rng
+            self._epsilon = np.array(epsilons(0), np.float64)
+
+    def act(
+        self, obs: np.ndarray, action_mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | float]:
+        """See :meth:`Player.act`."""
+        utilities, level_index = self._actor.act(obs, action_mask)
+        if self._exploration is None:
+            actions = utilities.argmax(axis=-1)
+        else:
+            explorer, _, rng = self._exploration
+            actions = explorer.explore(utilities, action_mask, self._epsilon, rng)
+        self._actor.remember(actions)
+        levels = self._levels[0 if level_index is None else level_index]
+        return actions, levels
+
+    def reset(self, slots: np.ndarray, steps_done: int) -> None:
+        """See :meth:`Player.reset`."""
+        self._actor.reset(slots)
+        if self._exploration is not None:
+            explorer, epsilons, _ = self._exploration
+            explorer.reset(slots)
+            self._epsilon[slots] = epsilons(steps_done)[slots]
+
+
+class ScriptedPlayer:
+    """A scripted policy, which may differ in its settings between environments."""
+
+    def __init__(
+        self,
+        policies: Sequence[ScriptedPolicy],
+        ends: np.ndarray,
+        rng: np.random.Generator,
+    ) -> None:
+        """Initializes the player.
+
+        Args:
+            policies: One or more.
+            ends: Where the environments of each but the last one end, int.
+            rng: Source of their randomness.
+        """
+        self._policies = policies
+        self._ends = ends
+        self._rng = rng
+
+    def act(
+        self, obs: np.ndarray, action_mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | float]:
+        """See :meth:`Player.act`."""
+        rows = zip(
+            self._policies,
+            np.split(obs, self._ends),
+            np.split(action_mask, self._ends),
+            strict=True,
+        )
+        actions = np.concatenate([p.act(o, m, self._rng) for p, o, m in rows])
+        return actions, 1.0
+
+    def reset(self, slots: np.ndarray, steps_done: int) -> None:
+        """A scripted policy has no memory."""
