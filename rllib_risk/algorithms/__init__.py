@@ -25,6 +25,7 @@ ALGORITHMS: dict[str, str] = {
     "RobustVDN": "rllib_risk.algorithms.robust_vdn",
     "RobustQMIX": "rllib_risk.algorithms.robust_qmix",
     "RobustQTRAN": "rllib_risk.algorithms.robust_qtran",
+    "MACQR": "rllib_risk.algorithms.ma_cqr",
     "GroupDR": "rllib_risk.algorithms.group_dr",
     "COMA": "rllib_risk.algorithms.coma",
     "DOP": "rllib_risk.algorithms.dop",

@@ -191,12 +191,14 @@ def parse_experiment(
     in_config = (section.get("config") or {}).get("env")
     env_path = (*path, "env") if env is not None else (*path, "config", "env")
     env = env if env is not None else in_config
-    if env is None:
+    # What a dataset is of, it says itself.
+    if env is None and "dataset" not in (section.get("config") or {}):
         raise document.error(f"{name}: 'env' is missing: which environment?", *path)
     with _Place(document, env_path):
-        if not isinstance(env, str):
-            raise ConfigError(f"env: must be the name of an env, not {env!r}.")
-        catalog.check_env(env, algorithm)
+        if env is not None:
+            if not isinstance(env, str):
+                raise ConfigError(f"env: must be the name of an env, not {env!r}.")
+            catalog.check_env(env, algorithm)
     config = check_config(
         section.get("config"), algorithm, env, document, (*path, "config"), catalog
     )

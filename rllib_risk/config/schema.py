@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,8 @@ class Field:
         unit: The unit of the number, such as ``env steps``.
         import_path: True if a string ``pkg.module:name`` is accepted beside
             ``choices``.
+        folder: True if the string is the path of a folder. It is made absolute when it
+            is checked, since a trial does not run where it was started.
     """
 
     default: Any
@@ -51,6 +54,7 @@ class Field:
     optional: bool = False
     unit: str = ""
     import_path: bool = False
+    folder: bool = False
 
     @property
     def types(self) -> tuple[_Type, ...]:
@@ -91,7 +95,8 @@ def check_value(key: str, value: Any, field: Field) -> Any:
         field: The declaration.
 
     Returns:
-        The value, with whole numbers turned into ``float`` where the key is a float.
+        The value, with whole numbers turned into ``float`` where the key is a float,
+        and paths made absolute.
 
     Raises:
         ConfigError: If the type, the range or the choice is wrong.
@@ -114,7 +119,7 @@ def check_value(key: str, value: Any, field: Field) -> Any:
         _check_range(key, value, field)
     if isinstance(value, str) and field.choices is not None:
         _check_choice(key, value, field, field.choices)
-    return value
+    return os.path.abspath(os.path.expanduser(value)) if field.folder else value
 
 
 def _check_choice(key: str, value: str, field: Field, choices: tuple[Any, ...]) -> None:

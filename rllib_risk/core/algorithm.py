@@ -102,6 +102,8 @@ class TeamAlgorithm(Algorithm):
     def _get_env_id_and_creator(
         env_specifier: Any, config: AlgorithmConfig
     ) -> tuple[str | None, Callable[[EnvContext], TeamEnv]]:
+        if env_specifier is None:
+            return None, lambda _: None  # type: ignore[return-value]
         name = env_specifier if isinstance(env_specifier, str) else None
         return name, functools.partial(start_env, config)
 

@@ -115,6 +115,9 @@ UNUSED_RLLIB_KEYS: dict[str, str] = {
     "rollout_fragment_length": "use episodes_per_round",
     "batch_mode": "episodes are always complete",
     "replay_buffer_config": "use buffer_size_episodes",
+    "input": "use dataset, a folder that rllib record or rllib dataset import wrote",
+    "input_": "use dataset, a folder that rllib record or rllib dataset import wrote",
+    "output": "use rllib record, which writes a dataset",
     "store_buffer_in_checkpoints": "checkpoints always hold the replay",
     "exploration_config": "use exploration, initial_epsilon, final_epsilon and"
     " epsilon_anneal_env_steps",
@@ -140,7 +143,8 @@ class TeamConfig(AlgorithmConfig):
 
     Attributes:
         declared: The keys of this package that the algorithm has.
-        overrides: Defaults that differ from those of :attr:`declared`.
+        overrides: Defaults that differ from those of :attr:`declared`, or of RLlib's
+            keys.
         presets: Named sets of values; ``preset`` in a configuration picks one, and
             keys beside it win over it.
     """
@@ -184,6 +188,9 @@ class TeamConfig(AlgorithmConfig):
         self._disable_preprocessor_api = True
         for key, field in self.fields().items():
             setattr(self, key, field.default)
+        # Keys of RLlib's among them.
+        for key, value in self.overrides.items():
+            setattr(self, key, value)
         self.preset: str | None = None
 
     @classmethod
@@ -262,7 +269,7 @@ class TeamConfig(AlgorithmConfig):
             "num_env_runners": Field(0, "", int, low=0),
             "evaluation_duration": Field(32, "", int, low=1, unit="episodes"),
             "evaluation_num_env_runners": Field(0, "", int, low=0),
-            "min_sample_timesteps_per_iteration": Field(10_000, "", int, low=1),
+            "min_sample_timesteps_per_iteration": Field(10_000, "", int, low=0),
         }
         for key, field in checks.items():
             setattr(self, key, check_value(key, getattr(self, key), field))
@@ -291,6 +298,10 @@ class TeamConfig(AlgorithmConfig):
             )
 
     def _check_combinations(self) -> None:
+        self._check_sampling()
+        self._check_variants()
+
+    def _check_sampling(self) -> None:
         if self.learning_starts_episodes < self._least_episodes():
             raise ConfigError(
                 f"learning_starts_episodes ({self.learning_starts_episodes}) must be at"
@@ -310,7 +321,6 @@ class TeamConfig(AlgorithmConfig):
                 " num_envs_per_env_runner, times runners): the rest would be thrown"
                 " away unseen."
             )
-        self._check_variants()
 
     def _check_variants(self) -> None:
         for index, change in enumerate(self.env_variants):

@@ -82,7 +82,7 @@ class LossConfig:
         reward_scale: Factor on rewards.
         td_lambda: See :func:`rllib_risk.ops.targets.lambda_returns`.
         watkins: Whether a trace ends where an action was not greedy.
-        loss: ``td``, ``quantile`` or ``qtran``.
+        loss: ``td``, ``quantile``, ``qtran`` or ``bc``.
         opt_weight: Weight of QTRAN's ``L_opt``.
         nopt_weight: Weight of QTRAN's ``L_nopt``.
         td_weighting: ``none``, ``ow``, ``cw`` or ``likelihood``.
@@ -182,6 +182,9 @@ def team_loss(
     Returns:
         A scalar, and what to log of it.
     """
+    if config.loss == "bc":
+        # Minus the log-likelihood of the data under the softmax of the utilities.
+        return conservative_loss(network, encoded, batch, config)
     loss, stats = _value_loss(network, target_network, encoded, batch, config, dual)
     if config.conservative_weight is None:
         return loss, stats
@@ -520,6 +523,7 @@ def conservative_loss(
             "q_max_mean": masked_mean(best, batch.mask),
             "q_data_mean": masked_mean(data, batch.mask),
             "ood_gap": masked_mean(best - data, batch.mask),
+            "data_agreement": masked_mean((data >= best).float(), batch.mask),
         }
     return penalty, stats
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any, ClassVar
 
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.policy.sample_batch import SampleBatch
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_TRAINED
 from ray.util.debug import log_once
 
 from rllib_risk.core.algorithm import NUM_EPISODES, NUM_UPDATES, TeamAlgorithm
@@ -15,6 +17,7 @@ from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.schedule import schedule_value
 from rllib_risk.core.value_config import ValueConfig
 from rllib_risk.core.value_policy import ValuePolicy
+from rllib_risk.offline.replay import DatasetReplay
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,32 @@ class ValueAlgorithm(TeamAlgorithm):
     config: ValueConfig
     config_class: ClassVar[type[TeamConfig]] = ValueConfig
     policy_class: ClassVar[type[TeamPolicy]] = ValuePolicy
+
+    def setup(self, config: AlgorithmConfig) -> None:
+        """See TeamAlgorithm; a dataset takes the place of what would be played."""
+        super().setup(config)
+        config = self.config
+        if config.dataset is not None:
+            dataset = config.check_dataset(self.env_runner.env)
+            room = config.dataset_memory_mb * 2**20
+            self.replay = DatasetReplay(dataset, room, config.seed)
+
+    @property
+    def env_steps(self) -> int:
+        """Env steps sampled so far; from a dataset: learned from."""
+        if self.config.dataset is None:
+            return super().env_steps
+        return self._counters[NUM_ENV_STEPS_TRAINED]
+
+    def training_step(self) -> dict[str, Any]:
+        """See TeamAlgorithm; from a dataset a number of updates."""
+        if self.config.dataset is None:
+            return super().training_step()
+        with self._timers["learn"]:
+            for _ in range(self.config.updates_per_iteration):
+                self._publish_env_steps()
+                self._update()
+        return dict(self._learner_stats)
 
     def _learn(self) -> tuple[dict[str, float], int]:
         config = self.config
@@ -56,6 +85,8 @@ class ValueAlgorithm(TeamAlgorithm):
 
     def _move_target(self, policy: ValuePolicy) -> None:
         config = self.config
+        if config.loss == "bc":
+            return
         if config.target_update_tau is not None:
             policy.update_target(config.target_update_tau)
             return
@@ -88,6 +119,9 @@ class ValueAlgorithm(TeamAlgorithm):
         results = super().step()
         results["td_lambda"] = schedule_value(self.config.td_lambda, self.env_steps)
         results[_NUM_QR_UPDATES] = self._counters[_NUM_QR_UPDATES]
+        if isinstance(self.replay, DatasetReplay):
+            steps = self.replay.dataset.card.num_steps
+            results["dataset_passes"] = self.env_steps / steps
         return results
 
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 
 from rllib_risk.config.schema import ConfigError, Field
 from rllib_risk.core.config import TEAM_FIELDS, TeamConfig, check_schedule
 from rllib_risk.core.model import team_sizes
-from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.env_wrappers.team_env import TeamEnv, team_spaces
 from rllib_risk.models.dual import DualNetwork
-from rllib_risk.models.sizes import NeedsStateError
+from rllib_risk.models.sizes import NeedsStateError, TeamSizes
 from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
+from rllib_risk.offline.dataset import Dataset
+from rllib_risk.offline.rows import DatasetError
 
 # What each measure reads beside the atoms.
 _LEVEL_MEASURES = ("cvar", "var")
@@ -142,9 +145,11 @@ LEARNING_FIELDS: dict[str, Field] = {
     "loss": Field(
         "td",
         "How utilities and mixer learn: squared TD error, quantile regression on the"
-        " team's reward (independent agents), or QTRAN's consistency with the critic.",
+        " team's reward (independent agents, or a sum), QTRAN's consistency with the"
+        " critic, or behaviour cloning: the likelihood of a dataset's actions, whatever"
+        " they earned.",
         str,
-        choices=("td", "quantile", "qtran"),
+        choices=("td", "quantile", "qtran", "bc"),
     ),
     "opt_weight": Field(1.0, "Weight of QTRAN's L_opt.", float, low=0.0),
     "nopt_weight": Field(0.1, "Weight of QTRAN's L_nopt.", float, low=0.0),
@@ -372,8 +377,35 @@ EXPLORATION_FIELDS: dict[str, Field] = {
     ),
 }
 
+DATASET_FIELDS: dict[str, Field] = {
+    "dataset": Field(
+        None,
+        "Folder of a dataset (rllib record, rllib dataset) to learn from; nothing is"
+        " sampled then, env serves evaluations only, and schedules count the env steps"
+        " that were learned from.",
+        str,
+        optional=True,
+        folder=True,
+    ),
+    "dataset_memory_mb": Field(
+        1024,
+        "Memory for its episodes. A dataset that does not fit is streamed through a"
+        " window of this size.",
+        int,
+        low=1,
+        unit="MiB",
+    ),
+    "updates_per_iteration": Field(
+        1000, "Updates from a dataset between two results.", int, low=1, unit="updates"
+    ),
+}
+
 VALUE_FIELDS: dict[str, Field] = (
-    TEAM_FIELDS | COMPOSITION_FIELDS | LEARNING_FIELDS | EXPLORATION_FIELDS
+    TEAM_FIELDS
+    | COMPOSITION_FIELDS
+    | LEARNING_FIELDS
+    | EXPLORATION_FIELDS
+    | DATASET_FIELDS
 )
 
 
@@ -391,6 +423,77 @@ class ValueConfig(TeamConfig):
         names = (f.name for f in dataclasses.fields(TeamNetworkConfig))
         return TeamNetworkConfig(**{name: getattr(self, name) for name in names})
 
+    def validate(self) -> None:
+        """See TeamConfig; without an environment the dataset says what there is."""
+        if self.dataset is not None and self.env is None:
+            sizes = self.open_dataset().card.sizes
+            self.observation_space, self.action_space = team_spaces(
+                sizes.num_agents, sizes.num_actions, sizes.obs_size, sizes.state_size
+            )
+            # There is nowhere to play.
+            self.evaluation_interval = 0
+        if self.dataset is not None:
+            # What an iteration is, updates_per_iteration says.
+            self.min_sample_timesteps_per_iteration = 0
+        super().validate()
+
+    def open_dataset(self) -> Dataset:
+        """The dataset that is learned from; there must be one.
+
+        Returns:
+            The dataset, its files looked at but not read.
+
+        Raises:
+            ConfigError: If it is none, or not whole.
+        """
+        try:
+            return Dataset(self.dataset)
+        except DatasetError as error:
+            raise ConfigError(f"dataset: {error}.") from error
+
+    def preflight(self) -> None:
+        """See TeamConfig; without an environment the dataset is looked at alone."""
+        if self.env is not None:
+            super().preflight()
+        elif self.dataset is not None:
+            self._check_network(self.open_dataset().card.sizes)
+
+    def check_dataset(self, env: TeamEnv | None) -> Dataset:
+        """Opens the dataset and checks that it is of an environment.
+
+        Args:
+            env: The environment; None: there is none.
+
+        Returns:
+            The dataset.
+
+        Raises:
+            ConfigError: If it is of another one, or not whole.
+        """
+        dataset = self.open_dataset()
+        card = dataset.card
+        if env is None:
+            return dataset
+        if card.env is not None and card.env != self.env:
+            raise ConfigError(
+                f"dataset: {dataset.folder} is of env {card.env!r}, not {self.env!r}."
+            )
+        spec = env.spec_team
+        sizes = team_sizes(env.observation_space, env.action_space)
+        if sizes != card.sizes or spec.agents != card.agents:
+            raise ConfigError(
+                f"dataset: {dataset.folder} is of {_spelled(card.agents, card.sizes)},"
+                f" and env {self.env!r} has {_spelled(spec.agents, sizes)}."
+            )
+        differing = _differences(card.env_config, self.env_config)
+        if card.env is not None and differing:
+            raise ConfigError(
+                f"dataset: {dataset.folder} was recorded with another env_config"
+                f" ({differing}). Set env_config as it was; another environment to"
+                " evaluate in belongs into evaluation_config."
+            )
+        return dataset
+
     def _check_combinations(self) -> None:
         super()._check_combinations()
         for key in ("td_lambda", "td_weighting_alpha", "alpha"):
@@ -401,6 +504,7 @@ class ValueConfig(TeamConfig):
             *self._value_problems(),
             *self._quantile_problems(),
             *self._robust_problems(),
+            *self._dataset_problems(),
         )
         for wrong, message in problems:
             if wrong:
@@ -602,6 +706,50 @@ class ValueConfig(TeamConfig):
             ),
         )
 
+    def _dataset_problems(self) -> tuple[tuple[bool, str], ...]:
+        offline, clones = self.dataset is not None, self.loss == "bc"
+        return (
+            (
+                offline and self.num_env_runners > 0,
+                "num_env_runners: nobody samples where a dataset is learned from; set"
+                " num_env_runners: 0.",
+            ),
+            (
+                offline and bool(self.env_variants),
+                "env_variants: are what is sampled in turn, and a dataset was sampled"
+                " before; leave them out, or dataset.",
+            ),
+            (
+                offline and self.target_update_tau is None and not clones,
+                "target_update_interval_episodes: counts episodes that are sampled, and"
+                " with a dataset none are; set target_update_tau.",
+            ),
+            (
+                clones and not offline,
+                "loss: 'bc' imitates the actions of a dataset; set dataset.",
+            ),
+            (
+                clones and (self.mixer != "none" or self.num_atoms > 1),
+                "loss: 'bc' learns which actions were taken, and neither a team's value"
+                " nor returns; set mixer: none and num_atoms: 1.",
+            ),
+            (
+                clones and self.conservative_weight is not None,
+                "conservative_weight: loss 'bc' is that penalty alone; leave it out.",
+            ),
+            (
+                clones and (self.target != "plain" or self.td_weighting != "none"),
+                "target, td_weighting: are about TD errors, and loss 'bc' has none;"
+                " leave them out.",
+            ),
+        )
+
+    def _check_sampling(self) -> None:
+        # Nothing is sampled from a dataset's environment, so what says how much to
+        # sample first has nothing to agree with.
+        if self.dataset is None:
+            super()._check_sampling()
+
     def check_env(self, env: TeamEnv) -> None:
         """Checks that the network fits an environment, by building it.
 
@@ -612,7 +760,12 @@ class ValueConfig(TeamConfig):
             ConfigError: If a part needs a state that the environment does not have, or
                 a part of the user's own cannot be built.
         """
-        sizes = team_sizes(env.observation_space, env.action_space)
+        self._check_network(team_sizes(env.observation_space, env.action_space))
+        # Evaluations may be in any other environment of this size.
+        if self.dataset is not None and not self.in_evaluation:
+            self.check_dataset(env)
+
+    def _check_network(self, sizes: TeamSizes) -> None:
         try:
             network = TeamNetwork(sizes, self.network_config())
             if self.quantiles == "sampled":
@@ -638,6 +791,22 @@ class ValueConfig(TeamConfig):
     def _least_episodes(self) -> int:
         # Stretches are drawn with replacement.
         return 1 if self.sequence_length is not None else self.batch_size_episodes
+
+
+def _spelled(agents: Sequence[str], sizes: TeamSizes) -> str:
+    return (
+        f"agents {', '.join(agents)} with {sizes.num_actions} actions, observations of"
+        f" {sizes.obs_size} numbers and a state of {sizes.state_size}"
+    )
+
+
+def _differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+    keys = sorted({*theirs, *mine})
+    return ", ".join(
+        f"{key} {theirs.get(key, 'not set')!r} there, {mine.get(key, 'not set')!r} here"
+        for key in keys
+        if theirs.get(key) != mine.get(key)
+    )
 
 
 def _is_interval(bounds: list) -> bool:

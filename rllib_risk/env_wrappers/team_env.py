@@ -72,6 +72,30 @@ class TeamSpec:
         return len(self.agents)
 
 
+def team_spaces(
+    num_agents: int, num_actions: int, obs_size: int, state_size: int
+) -> tuple[spaces.Dict, spaces.MultiDiscrete]:
+    """The spaces of a team of these sizes, which are all that they say.
+
+    Args:
+        num_agents: N.
+        num_actions: A.
+        obs_size: D.
+        state_size: S.
+
+    Returns:
+        That of observations, with the state and the action mask, and that of actions.
+    """
+    observation = spaces.Dict(
+        {
+            "obs": spaces.Box(-np.inf, np.inf, (num_agents, obs_size), np.float32),
+            "state": spaces.Box(-np.inf, np.inf, (state_size,), np.float32),
+            "action_mask": spaces.Box(0, 1, (num_agents, num_actions), np.uint8),
+        }
+    )
+    return observation, spaces.MultiDiscrete([num_actions] * num_agents)
+
+
 class TeamEnv(gymnasium.Env):
     """A PettingZoo parallel env seen as one env with a joint action.
 
@@ -150,22 +174,16 @@ class TeamEnv(gymnasium.Env):
         self.spec_team = TeamSpec(
             names, num_actions, obs_size, state_size, episode_limit(parallel_env)
         )
-        n = len(names)
-        self.observation_space = spaces.Dict(
-            {
-                "obs": spaces.Box(-np.inf, np.inf, (n, obs_size), np.float32),
-                "state": spaces.Box(-np.inf, np.inf, (state_size,), np.float32),
-                "action_mask": spaces.Box(0, 1, (n, num_actions), np.uint8),
-            }
+        self.observation_space, self.action_space = team_spaces(
+            len(names), num_actions, obs_size, state_size
         )
-        self.action_space = spaces.MultiDiscrete([num_actions] * n)
         self.metadata = dict(getattr(parallel_env, "metadata", None) or {})
         self.render_mode = getattr(parallel_env, "render_mode", None)
         self._alive: list[Any] = []
-        self._mask = np.zeros((n, num_actions), np.uint8)
+        self._mask = np.zeros((len(names), num_actions), np.uint8)
         self._noise: ObservationNoise | None = None
         if check_std(obs_noise_std) > 0:
-            self._noise = ObservationNoise(obs_noise_std, 1, n, obs_size)
+            self._noise = ObservationNoise(obs_noise_std, 1, len(names), obs_size)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
