@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rllib_risk.cli.options import RayOptions
@@ -38,18 +38,29 @@ def run_debug(specs: Sequence[ExperimentSpec], ray_options: RayOptions) -> int:
             config.num_env_runners = 0
             config.evaluation_num_env_runners = 0
             say(f"{spec.name}: debugging; no checkpoints, stops at {spec.stop or '-'}")
-            _train(config.build_algo(), spec)
+            for _ in train_here(config.build_algo(), spec.stop):
+                pass
     return 0
 
 
-def _train(algorithm: Any, spec: ExperimentSpec) -> None:
+def train_here(algorithm: Any, stop: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+    """Trains in this process until a result reaches what it is to stop at.
+
+    Args:
+        algorithm: The algorithm; stopped at the end, whatever happens.
+        stop: Results and values.
+
+    Yields:
+        The flat result of every iteration, of which a line was printed.
+    """
     timer = Timer()
     try:
         while True:
             result = flatten(algorithm.train())
-            timer.update(result, spec.stop)
-            say(format_line(result, timer, spec.stop))
-            if any(result.get(key, -float("inf")) >= v for key, v in spec.stop.items()):
+            timer.update(result, stop)
+            say(format_line(result, timer, stop))
+            yield result
+            if any(result.get(key, -float("inf")) >= v for key, v in stop.items()):
                 return
     finally:
         algorithm.stop()

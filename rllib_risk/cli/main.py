@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from rllib_risk.cli import examples, train
+from rllib_risk.cli import dataset, examples, train
 from rllib_risk.cli.compare import COMPARE_HELP, compare
 from rllib_risk.cli.evaluate import EVALUATE_HELP, evaluate
 from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, say
+from rllib_risk.cli.record import RECORD_HELP, record
 from rllib_risk.cli.tools import CHECK_ENV_HELP, PLOT_HELP, check_env, plot
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.env_wrappers.errors import EnvConfigError
@@ -24,6 +25,8 @@ _HELP = """Train and evaluate multi-agent reinforcement learning on RLlib.
     rllib train file tuned_examples/rmix/macn-4x7.yaml
     rllib compare tuned_examples/compare/macn-4x7.yaml
     rllib evaluate CHECKPOINT                   the best one is printed at the end
+    rllib record DATA --env uav --policy greedy --epsilon 0.05
+    rllib dataset info DATA
     rllib check-env my_package:parallel_env     is my environment all right?
     rllib plot FOLDER ... --out curves.png
 
@@ -42,6 +45,8 @@ app = typer.Typer(
 )
 app.add_typer(train.app, name="train")
 app.add_typer(examples.app, name="example")
+app.add_typer(dataset.app, name="dataset")
+app.command("record", help=RECORD_HELP)(record)
 app.command("compare", help=COMPARE_HELP)(compare)
 app.command("evaluate", help=EVALUATE_HELP)(evaluate)
 app.command("check-env", help=CHECK_ENV_HELP)(check_env)

@@ -278,7 +278,7 @@ class ActorCriticPolicy(TeamPolicy):
 
     def update_target(self) -> None:
         """Copies the critic to the target critic."""
-        move_towards(self.target_critic, self.critic, 1.0)
+        move_towards(self.target_critic.parameters(), self.critic.parameters(), 1.0)
 
 
 class ComaPolicy(ActorCriticPolicy):

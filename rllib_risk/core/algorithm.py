@@ -115,6 +115,8 @@ class TeamAlgorithm(Algorithm):
         """
         super().setup(config)
         self.replay = EpisodeReplay(self.config.buffer_size_episodes, self.config.seed)
+        # Called with the episodes of every round; who records a learner adds to it.
+        self.on_episodes: list[Callable[[list[Episode]], None]] = []
         self._updates_owed = 0.0
         # Where the counters stood when something was last done, by its name.
         self._last: dict[str, int] = {}
@@ -132,6 +134,8 @@ class TeamAlgorithm(Algorithm):
         with self._timers["sample"]:
             episodes = self._sample_round()
         self.replay.add(episodes)
+        for observer in self.on_episodes:
+            observer(episodes)
         steps = sum(len(episode) for episode in episodes)
         self._counters[NUM_ENV_STEPS_SAMPLED] += steps
         self._counters[NUM_AGENT_STEPS_SAMPLED] += steps
@@ -142,7 +146,8 @@ class TeamAlgorithm(Algorithm):
             if len(self.replay) >= self.config.learning_starts_episodes:
                 while self._updates_owed >= 1.0:
                     self._updates_owed -= 1.0
-                    self._update()
+                    # Only of the last one before a result is anything read.
+                    self._update(stats=self._updates_owed < 1.0)
             else:
                 # No debt from before learning began: PyMARL takes no step then.
                 self._updates_owed %= 1.0
@@ -174,10 +179,11 @@ class TeamAlgorithm(Algorithm):
     def _publish_env_steps(self) -> None:
         self.env_runner.set_global_vars({"timestep": self.env_steps})
 
-    def _update(self) -> None:
+    def _update(self, *, stats: bool) -> None:
         self.team_policy.update_index = self._counters[NUM_UPDATES]
-        stats, steps = self._learn()
-        self._learner_stats.update(stats)
+        self.team_policy.wants_stats = stats
+        learned, steps = self._learn()
+        self._learner_stats.update(learned)
         self._counters[NUM_ENV_STEPS_TRAINED] += steps
         self._counters[NUM_AGENT_STEPS_TRAINED] += steps
         self._counters[NUM_UPDATES] += 1

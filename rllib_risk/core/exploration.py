@@ -75,7 +75,7 @@ class EpsilonGreedy:
         """See :meth:`Explorer.explore`."""
         explores = rng.random(self.coins) < epsilon[:, None]
         greedy = utilities.argmax(axis=-1)
-        return np.where(explores, _random_available(action_mask, rng), greedy)
+        return np.where(explores, random_available(action_mask, rng), greedy)
 
 
 class TeamEpsilonGreedy(EpsilonGreedy):
@@ -129,7 +129,7 @@ class EpsilonZGreedy(EpsilonGreedy):
         goes_on = (self.remaining > 0) & (kept != 0)
         begins = ~goes_on & (rng.random(self.shape) < epsilon[:, None])
         lengths = np.minimum(rng.zipf(self.exponent, self.shape), MAX_REPEATS)
-        random = _random_available(action_mask, rng)
+        random = random_available(action_mask, rng)
         self.repeated = np.where(begins, random, self.repeated)
         self.remaining = np.where(begins, lengths, np.where(goes_on, self.remaining, 0))
         exploring = self.remaining > 0
@@ -192,7 +192,16 @@ def action_probabilities(logits: Tensor, action_mask: Tensor, epsilon: float) ->
     return mixed / mixed.sum(dim=-1, keepdim=True)
 
 
-def _random_available(action_mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def random_available(action_mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One available action for every agent, all of them as likely.
+
+    Args:
+        action_mask: ``[E, N, A]``.
+        rng: Source of the randomness.
+
+    Returns:
+        int64 ``[E, N]``.
+    """
     # The largest of independent uniform numbers is uniform over the available actions.
     noise = rng.random(action_mask.shape)
     return np.where(action_mask != 0, noise, -1.0).argmax(axis=-1)

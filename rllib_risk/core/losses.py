@@ -9,7 +9,9 @@ Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -60,17 +62,40 @@ class Batch:
 
 @dataclass
 class Pass:
-    """Both networks' view of a batch.
+    """Both networks' view of a batch, as far as anybody asks.
 
     Attributes:
-        online: Encoded by the online network, ``T+1`` steps.
-        target: Encoded by the target network, ``T+1`` steps.
-        greedy: The actions of the target's maximum, int64 ``[B, T+1, N]``.
+        online: The steps at which something was done, ``T`` of them, encoded by the
+            online network.
+        look: Gives any of the ``T+1`` steps, encoded by the target network.
+        choose: Gives the actions of the target's maximum, int64 ``[B, ., N]``, at any
+            of these steps.
     """
 
     online: Unroll
-    target: Unroll
-    greedy: Tensor
+    look: Callable[[slice], Unroll]
+    choose: Callable[[slice, Unroll | None], Tensor]
+
+    @cached_property
+    def target(self) -> Unroll:
+        """The same steps as :attr:`online`, encoded by the target network."""
+        return self.look(_TAKEN)
+
+    @cached_property
+    def following(self) -> Unroll:
+        """What followed each of these steps, encoded by the target network."""
+        return self.look(_FOLLOWING)
+
+    @cached_property
+    def greedy(self) -> Tensor:
+        """The actions of the target's maximum at each step, int64 ``[B, T, N]``."""
+        first = self.choose(slice(1), None)
+        return torch.cat([first, self.greedy_following[:, :-1]], dim=1)
+
+    @cached_property
+    def greedy_following(self) -> Tensor:
+        """The same where each step led to, int64 ``[B, T, N]``."""
+        return self.choose(_FOLLOWING, self.following)
 
 
 @dataclass(frozen=True)
@@ -100,6 +125,7 @@ class LossConfig:
         conservative_weight: Of the conservative penalty; None: there is none.
         conservative_on: ``quantiles`` or ``mean``.
         tail_level: Share of the lower tail whose quantiles atoms are.
+        stats: Whether somebody reads what there is to log; of most updates nobody does.
     """
 
     gamma: float
@@ -124,7 +150,11 @@ class LossConfig:
     conservative_weight: float | None = None
     conservative_on: str = "quantiles"
     tail_level: float = 1.0
+    stats: bool = True
 
+
+# Up to so many atoms their pairs are dealt with faster than they are sorted.
+_FEW_ATOMS = 8
 
 # Steps of an episode: those at which something was done, and those that followed.
 _TAKEN, _FOLLOWING = slice(None, -1), slice(1, None)
@@ -152,13 +182,30 @@ def encode(
         What the losses share.
     """
     inputs = network.inputs(batch.obs, batch.actions, batch.previous)
-    online = network.unroll(inputs, generator)
-    with torch.no_grad():
-        same = network is target_network
-        target = online if same else target_network.unroll(inputs, generator)
-        chooser = (network, online) if double_q else (target_network, target)
-        greedy = chooser[0].greedy_actions(chooser[1], batch.action_mask)
-    return Pass(online, target, greedy)
+    # Nobody asks the online network of the last step, unless it is to choose there.
+    whole = double_q or network is target_network
+    online = network.unroll(inputs if whole else inputs[:, _TAKEN], generator)
+    taken = online.at(_TAKEN) if whole else online
+
+    if network is target_network:
+        look = online.at
+    elif network.is_memoryless:
+        # Every step stands for itself, and most losses ask for one end only.
+        def look(steps: slice) -> Unroll:
+            with torch.no_grad():
+                return target_network.unroll(inputs[:, steps])
+    else:
+        with torch.no_grad():
+            look = target_network.unroll(inputs, generator).at
+
+    @torch.no_grad()
+    def choose(steps: slice, target: Unroll | None) -> Tensor:
+        mask = batch.action_mask[:, steps]
+        if double_q:
+            return network.greedy_actions(online.at(steps), mask)
+        return target_network.greedy_actions(target or look(steps), mask)
+
+    return Pass(taken, look, choose)
 
 
 def team_loss(
@@ -185,13 +232,14 @@ def team_loss(
     if config.loss == "bc":
         # Minus the log-likelihood of the data under the softmax of the utilities.
         return conservative_loss(network, encoded, batch, config)
-    loss, stats = _value_loss(network, target_network, encoded, batch, config, dual)
     if config.conservative_weight is None:
-        return loss, stats
+        return _value_loss(network, target_network, encoded, batch, config, dual)
+    # First, since it needs all atoms, and the others take theirs out of them.
+    penalty, more = conservative_loss(network, encoded, batch, config)
+    loss, stats = _value_loss(network, target_network, encoded, batch, config, dual)
     # So that the weight means the same for numbers as for however many atoms: half the
     # squared error, and half the mean of the atoms' losses (theirs is a sum).
     halves = 2 * (network.config.num_atoms if config.loss == "quantile" else 1)
-    penalty, more = conservative_loss(network, encoded, batch, config)
     return loss / halves + config.conservative_weight * penalty, stats | more
 
 
@@ -208,7 +256,7 @@ def _value_loss(
     targets = td_targets(target_network, encoded, batch, config, dual)
     if network.joint_critic is None:
         return td_loss(network, target_network, encoded, batch, targets, config)
-    online, state = encoded.online.at(_TAKEN), batch.state[:, _TAKEN]
+    online, state = encoded.online, batch.state[:, _TAKEN]
     joint = network.joint_values_of(online, batch.actions, state)
     critic_loss = masked_mean((joint - targets).square(), batch.mask)
     if config.loss == "qtran":
@@ -275,7 +323,7 @@ def td_targets(
 
 def _next_values(target_network: TeamNetwork, encoded: Pass, batch: Batch) -> Tensor:
     """The value of what follows each step, ``[B, T, G]``."""
-    target, greedy = encoded.target.at(_FOLLOWING), encoded.greedy[:, _FOLLOWING]
+    target, greedy = encoded.following, encoded.greedy_following
     state, action_mask = batch.state[:, _FOLLOWING], batch.action_mask[:, _FOLLOWING]
     if target_network.joint_critic is None:
         return target_network.values_of(target, greedy, state, action_mask)
@@ -288,7 +336,7 @@ def _trace(
     """1 where Watkins' Q(lambda) goes on; None where every trace does."""
     if not config.watkins or config.td_lambda == 0.0:
         return None
-    trace = (batch.actions == encoded.greedy[:, _TAKEN]).to(next_values)
+    trace = (batch.actions == encoded.greedy).to(next_values)
     if next_values.shape[-1] == 1:
         trace = trace.prod(dim=-1, keepdim=True)
     return trace
@@ -392,6 +440,8 @@ def td_loss(
         losses = weights * losses
         stats["td_weight_mean"] = masked_mean(weights, batch.mask)
     loss = masked_mean(losses, batch.mask)
+    if not config.stats:
+        return loss, stats
     with torch.no_grad():
         stats["td_loss"] = loss.detach()
         stats["td_error_abs"] = masked_mean(errors.abs(), batch.mask)
@@ -400,14 +450,14 @@ def td_loss(
         logits = encoded.online.level_logits
         if logits is not None:
             levels = torch.tensor(network.risk.levels, device=logits.device)
-            level = levels[logits[:, _TAKEN].argmax(dim=-1)]  # [B, T, N]
+            level = levels[logits.argmax(dim=-1)]  # [B, T, N]
             stats["risk_level_mean"] = masked_mean(level, batch.mask)
     return loss, stats
 
 
 def _values_taken(network: TeamNetwork, encoded: Pass, batch: Batch) -> Tensor:
     return network.values_of(
-        encoded.online.at(_TAKEN),
+        encoded.online,
         batch.actions,
         batch.state[:, _TAKEN],
         batch.action_mask[:, _TAKEN],
@@ -438,9 +488,9 @@ def central_weights(
     Returns:
         ``[B, T, 1]``.
     """
-    greedy = encoded.greedy[:, _TAKEN]
+    greedy = encoded.greedy
     best = target_network.joint_values_of(
-        encoded.target.at(_TAKEN), greedy, batch.state[:, _TAKEN]
+        encoded.target, greedy, batch.state[:, _TAKEN]
     )
     took_best = (batch.actions == greedy).all(dim=-1, keepdim=True)
     full = took_best | (targets > best)
@@ -469,8 +519,8 @@ def qtran_loss(
     Returns:
         The loss, and what to log of it.
     """
-    online, state = encoded.online.at(_TAKEN), batch.state[:, _TAKEN]
-    greedy, action_mask = encoded.greedy[:, _TAKEN], batch.action_mask[:, _TAKEN]
+    online, state = encoded.online, batch.state[:, _TAKEN]
+    greedy, action_mask = encoded.greedy, batch.action_mask[:, _TAKEN]
     offset = cast("QtranCritic", network.joint_critic).state_value(state)
     with torch.no_grad():
         joint_greedy = network.joint_values_of(online, greedy, state)
@@ -508,14 +558,17 @@ def conservative_loss(
     Returns:
         The penalty, and what to log of it.
     """
-    atoms = network.atoms(encoded.online.at(_TAKEN))  # [B, T, N, A, M]
-    means, mask = atoms.mean(dim=-1), batch.action_mask[:, _TAKEN]
-    values = atoms if config.conservative_on == "quantiles" else means
+    atoms = network.atoms(encoded.online)  # [B, T, N, A, M]
+    values = atoms if config.conservative_on == "quantiles" else atoms.mean(dim=-1)
+    mask = batch.action_mask[:, _TAKEN]
     penalties = conservative_penalty(values, batch.actions, mask)  # [B, T, N]
     if network.count_values() == 1:
         penalties = penalties.sum(dim=-1, keepdim=True)
     penalty = masked_mean(penalties, batch.mask)
+    if not config.stats:
+        return penalty, {}
     with torch.no_grad():
+        means = atoms.mean(dim=-1)
         best = mask_utilities(means, mask).amax(dim=-1)
         data = means.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
         stats = {
@@ -553,20 +606,22 @@ def distributional_loss(
     Returns:
         The loss, and what to log of it.
     """
-    online = encoded.online.at(_TAKEN)
+    online = encoded.online
     atoms = _team_atoms(network, online, batch.actions)  # [B, T, G, M]
     with torch.no_grad():
         next_atoms = _team_atoms(
             target_network,
-            encoded.target.at(_FOLLOWING),
-            encoded.greedy[:, _FOLLOWING],
+            encoded.following,
+            encoded.greedy_following,
         )
         discount = config.gamma * (1.0 - batch.terminateds)  # [B, T, 1]
         rewards = batch.rewards * config.reward_scale
         targets = rewards.unsqueeze(-1) + discount.unsqueeze(-1) * next_atoms
         targets = torch.where(batch.mask.unsqueeze(-1) > 0, targets, 0.0)
     fractions = _fractions(online, atoms, config)
-    losses = quantile_huber_loss(atoms, targets, fractions, config.qr_kappa)
+    few = atoms.shape[-1] <= _FEW_ATOMS
+    regress = pairwise_quantile_huber_loss if few else quantile_huber_loss
+    losses = regress(atoms, targets, fractions, config.qr_kappa)
     errors = targets.mean(dim=-1) - atoms.detach().mean(dim=-1)  # [B, T, N]
     stats: dict[str, Tensor] = {}
     if config.td_weighting != "none":
@@ -579,6 +634,8 @@ def distributional_loss(
         losses = weights * losses
         stats["td_weight_mean"] = masked_mean(weights, batch.mask)
     loss = masked_mean(losses, batch.mask)
+    if not config.stats:
+        return loss, stats
     with torch.no_grad():
         stats["td_loss"] = loss.detach()
         stats["td_error_abs"] = masked_mean(errors.abs(), batch.mask)
@@ -630,9 +687,9 @@ def quantile_targets(
     Returns:
         ``[B, T, N, M]``.
     """
-    target, greedy = encoded.target.at(_FOLLOWING), encoded.greedy[:, _FOLLOWING]
+    target, greedy = encoded.following, encoded.greedy_following
     next_atoms = target_network.atoms_of(target, greedy)
-    dummy = network.utilities_of(encoded.online.at(_TAKEN), batch.actions)  # [B, T, N]
+    dummy = network.utilities_of(encoded.online, batch.actions)  # [B, T, N]
     discount = config.gamma * (1.0 - batch.terminateds)  # [B, T, 1]
     if config.qr_target == "implied_reward":
         # The reward for which CVaR of the target is CVaR now: then TD and QR agree.
@@ -660,7 +717,7 @@ def quantile_loss(
     Returns:
         A scalar.
     """
-    online = encoded.online.at(_TAKEN)
+    online = encoded.online
     atoms = network.atoms_of(online, batch.actions)
     fractions = _fractions(online, atoms, config)
     if config.qr_loss == "official":

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rllib_risk.core.exploration import Explorer
+from rllib_risk.core.exploration import Explorer, random_available
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.env_wrappers.scripted import ScriptedPolicy
 
@@ -102,6 +102,7 @@ class ScriptedPlayer:
         policies: Sequence[ScriptedPolicy],
         ends: np.ndarray,
         rng: np.random.Generator,
+        epsilon: float = 0.0,
     ) -> None:
         """Initializes the player.
 
@@ -109,7 +110,9 @@ class ScriptedPlayer:
             policies: One or more.
             ends: Where the environments of each but the last one end, int.
             rng: Source of their randomness.
+            epsilon: Probability of a random available action, per agent and step.
         """
+        self._epsilon = epsilon
         self._policies = policies
         self._ends = ends
         self._rng = rng
@@ -125,6 +128,10 @@ class ScriptedPlayer:
             strict=True,
         )
         actions = np.concatenate([p.act(o, m, self._rng) for p, o, m in rows])
+        if self._epsilon > 0.0:
+            explores = self._rng.random(actions.shape) < self._epsilon
+            random = random_available(action_mask, self._rng)
+            actions = np.where(explores, random, actions)
         return actions, 1.0
 
     def reset(self, slots: np.ndarray, steps_done: int) -> None:

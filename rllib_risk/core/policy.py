@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class TeamPolicy(TorchPolicyV2):
         network: The network that acts.
         update_index: How many updates were made before; all randomness of an update
             follows from it and the seed, so that a resumed run repeats.
+        wants_stats: Whether an update need say more than its gradient's norm.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class TeamPolicy(TorchPolicyV2):
         )
         self.network: TeamNetwork = self.model.network
         self.update_index = 0
+        self.wants_stats = True
 
     def make_model(self) -> TeamModel:
         """Builds the model from the configuration; see TorchPolicyV2."""
@@ -278,14 +280,14 @@ class TeamPolicy(TorchPolicyV2):
 
 
 @torch.no_grad()
-def move_towards(target: nn.Module, online: nn.Module, tau: float) -> None:
+def move_towards(
+    target: Iterable[Tensor], online: Iterable[Tensor], tau: float
+) -> None:
     """Moves a network's parameters towards another's.
 
     Args:
         target: Changed in place.
-        online: Of the same shape.
+        online: In the same order, of the same shapes.
         tau: 1 copies; less is the Polyak rate.
     """
-    ours: list[Tensor] = list(target.parameters())
-    theirs: list[Tensor] = list(online.parameters())
-    torch._foreach_lerp_(ours, theirs, tau)
+    torch._foreach_lerp_(list(target), list(online), tau)

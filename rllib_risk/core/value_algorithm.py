@@ -52,9 +52,9 @@ class ValueAlgorithm(TeamAlgorithm):
         if self.config.dataset is None:
             return super().training_step()
         with self._timers["learn"]:
-            for _ in range(self.config.updates_per_iteration):
+            for left in reversed(range(self.config.updates_per_iteration)):
                 self._publish_env_steps()
-                self._update()
+                self._update(stats=left == 0)
         return dict(self._learner_stats)
 
     def _learn(self) -> tuple[dict[str, float], int]:

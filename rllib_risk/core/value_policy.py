@@ -64,6 +64,9 @@ class ValuePolicy(TeamPolicy):
         super().__init__(observation_space, action_space, config)
         self.target_network: TeamNetwork = copy.deepcopy(self.network)
         self.target_network.requires_grad_(False)
+        # Collecting them anew takes longer than some updates of small networks.
+        self._online = list(self.network.parameters())
+        self._target = list(self.target_network.parameters())
         self.dual = self._make_dual()
         if self.dual is not None:
             # RLlib knows the model's parameters only, so this one is not made where it
@@ -165,6 +168,7 @@ class ValuePolicy(TeamPolicy):
             conservative_weight=c["conservative_weight"],
             conservative_on=c["conservative_on"],
             tail_level=c["tail_level"],
+            stats=self.wants_stats,
         )
 
     def _encode(self, batch: Batch, stream: int) -> Pass:
@@ -215,7 +219,7 @@ class ValuePolicy(TeamPolicy):
             What to log.
         """
         loss, stats = self.td_targets_and_loss(self.tensors(postprocessed_batch))
-        norm = self._step(self._optimizers[0], loss, list(self.network.parameters()))
+        norm = self._step(self._optimizers[0], loss, self._online)
         return {key: value.item() for key, value in stats.items()} | {"grad_norm": norm}
 
     def learn_quantiles_on_batch(self, samples: SampleBatch) -> dict[str, float]:
@@ -228,7 +232,7 @@ class ValuePolicy(TeamPolicy):
             What to log.
         """
         loss = self.quantile_regression_loss(self.tensors(samples))
-        norm = self._step(self._optimizers[1], loss, list(self.network.parameters()))
+        norm = self._step(self._optimizers[1], loss, self._online)
         return {"qr_loss": loss.item(), "qr_grad_norm": norm}
 
     def learn_dual_on_batch(self, samples: SampleBatch, index: int) -> dict[str, float]:
@@ -262,4 +266,4 @@ class ValuePolicy(TeamPolicy):
         Args:
             tau: 1 copies; less is the Polyak rate.
         """
-        move_towards(self.target_network, self.network, tau)
+        move_towards(self._target, self._online, tau)

@@ -69,12 +69,15 @@ class Unroll:
         fractions: Uniform quantile fractions ``[B, T, N, M]``, or None where atoms have
             fixed ones.
         joint: What the joint critic reads, ``[B, T, N, F]``, or None without one.
+        all_atoms: Atoms of all actions ``[B, T, N, A, M]``, once somebody asked for
+            them with gradients, if there are any.
     """
 
     features: Tensor
     level_logits: Tensor | None = None
     fractions: Tensor | None = None
     joint: Tensor | None = None
+    all_atoms: Tensor | None = None
 
     def at(self, steps: slice) -> Unroll:
         """The same for some of the steps."""
@@ -144,6 +147,7 @@ class TeamNetwork(nn.Module):
             config.joint_critic, sizes, config, self.input_size
         )
         self.register_buffer("ids", torch.eye(sizes.num_agents), persistent=False)
+        self._num_values: int | None = None
 
     ids: Tensor
 
@@ -174,6 +178,13 @@ class TeamNetwork(nn.Module):
             sampled=c.quantiles == "sampled",
         )
 
+    @property
+    def is_memoryless(self) -> bool:
+        """Whether a step's values depend on nothing but its own inputs."""
+        c = self.config
+        alone = c.joint_critic == "none" and c.quantiles == "fixed"
+        return alone and not c.recurrent and c.risk_mode != "dynamic"
+
     def _per_agent(
         self, function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
     ) -> tuple[Tensor, ...]:
@@ -184,7 +195,8 @@ class TeamNetwork(nn.Module):
             out = function(self.agents[0], *rows)
             return tuple(o.unflatten(0, size).transpose(1, 2) for o in out)
         per_agent = [
-            function(agent, *(t[:, :, i] for t in tensors))
+            # A linear layer over a slice with gaps takes a slower way.
+            function(agent, *(t[:, :, i].contiguous() for t in tensors))
             for i, agent in enumerate(self.agents)
         ]
         return tuple(torch.stack(out, dim=2) for out in zip(*per_agent, strict=True))
@@ -276,7 +288,12 @@ class TeamNetwork(nn.Module):
 
     def atoms(self, unroll: Unroll) -> Tensor:
         """Return atoms of all actions, ``[B, T, N, A, M]``."""
-        return self._atoms(unroll, unroll.fractions)
+        if unroll.all_atoms is not None:
+            return unroll.all_atoms
+        atoms = self._atoms(unroll, unroll.fractions)
+        if torch.is_grad_enabled() or not unroll.features.requires_grad:
+            unroll.all_atoms = atoms
+        return atoms
 
     def atoms_of(self, unroll: Unroll, actions: Tensor) -> Tensor:
         """Return atoms of one action per agent.
@@ -288,6 +305,11 @@ class TeamNetwork(nn.Module):
         Returns:
             ``[B, T, N, M]``.
         """
+        if unroll.all_atoms is not None:
+            index = actions[..., None, None].expand(
+                *actions.shape, 1, self.config.num_atoms
+            )
+            return unroll.all_atoms.gather(-2, index).squeeze(-2)
         return self._atoms_of(unroll, actions, unroll.fractions)
 
     def _atoms(self, unroll: Unroll, fractions: Tensor | None) -> Tensor:
@@ -379,6 +401,11 @@ class TeamNetwork(nn.Module):
 
     def count_values(self) -> int:
         """How many values are learned, ``G``: 1, or ``N`` for independent agents."""
+        if self._num_values is None:
+            self._num_values = self._ask_mixer()
+        return self._num_values
+
+    def _ask_mixer(self) -> int:
         ones = torch.ones(1, 1, self.sizes.num_agents, device=self.ids.device)
         state = ones.new_ones(1, 1, self.sizes.state_size)
         with torch.no_grad():

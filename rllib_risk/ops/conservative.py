@@ -31,7 +31,10 @@ def conservative_penalty(
     """
     if values.dim() == action_mask.dim():
         values = values.unsqueeze(-1)
-    legal = torch.where(action_mask.unsqueeze(-1) > 0, values, -torch.inf)
+    legal = values
+    # Where every action is available, a copy would cost as much as the sum does.
+    if not action_mask.all():
+        legal = torch.where(action_mask.unsqueeze(-1) > 0, values, -torch.inf)
     index = actions[..., None, None].expand(*actions.shape, 1, values.shape[-1])
     taken = values.gather(-2, index).squeeze(-2)  # [..., M]
     return (legal.logsumexp(dim=-2) - taken).mean(dim=-1)

@@ -131,7 +131,7 @@ def test_scalar_values_have_half_the_squared_error():
     plain, plain_stats = losses(networks, batch, **SCALAR)
     loss, stats = losses(networks, batch, **SCALAR, conservative_weight=0.7)
     encoded = encode(*networks, batch, double_q=False)
-    atoms = networks[0].atoms(encoded.online.at(slice(None, -1)))
+    atoms = networks[0].atoms(encoded.online)
     penalty = conservative_penalty(
         atoms.squeeze(-1), batch.actions, batch.action_mask[:, :-1]
     )

@@ -231,7 +231,7 @@ def test_fractions_are_drawn_anew_and_repeat_with_the_generator():
         return encoded.online.fractions, encoded.target.fractions, loss
 
     online, target, loss = update(1)
-    assert online.shape == (4, 7, 3, 8)
+    assert online.shape == (4, 6, 3, 8)
     assert 0 <= online.min() < 0.05 and 0.95 < online.max() < 1
     # Every step and agent its own, and the target network other ones.
     assert len(online.unique()) > 0.99 * online.numel()
@@ -254,7 +254,7 @@ def test_risk_measures_choose_the_action_but_do_not_bend_the_loss():
     batch, config = random_batch(), loss_config(**keys)
     passes = [encode(*networks, batch, double_q=True) for networks in pairs]
     assert not torch.equal(passes[0].greedy, passes[1].greedy)
-    passes[1].greedy = passes[0].greedy
+    passes[1].greedy_following = passes[0].greedy_following
     neutral, averse = (
         team_loss(*networks, encoded, batch, config)[0].item()
         for networks, encoded in zip(pairs, passes, strict=True)

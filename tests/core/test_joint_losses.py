@@ -144,7 +144,7 @@ def test_where_qtrans_losses_send_gradients():
     networks, batch, config, encoded = random_pass("QTRAN")
     online = networks[0]
     state = batch.state[:, :-1]
-    joint = online.joint_values_of(encoded.online.at(slice(-1)), batch.actions, state)
+    joint = online.joint_values_of(encoded.online, batch.actions, state)
     constraints, _ = qtran_loss(online, encoded, batch, joint.detach(), config)
     assert_reaches(by_name(constraints, online), "agents", "joint_critic.value")
     config = loss_config(**COMPOSITIONS["QTRAN"], opt_weight=0.0, nopt_weight=0.0)
@@ -315,7 +315,7 @@ def test_ow_weighs_in_full_what_is_below_its_target():
         encoded = encode(*networks, batch, double_q=True)
         targets = td_targets(networks[1], encoded, batch, config)
         values = networks[0].values_of(
-            encoded.online.at(slice(-1)),
+            encoded.online,
             batch.actions,
             batch.state[:, :-1],
             batch.action_mask[:, :-1],
@@ -343,17 +343,17 @@ def test_cw_weighs_the_greedy_joint_action_in_full(seed):
     config = loss_config(**COMPOSITIONS["CWQMIX"])
     encoded = encode(*networks, batch, double_q=True)
     best = networks[1].joint_values_of(
-        encoded.target.at(slice(-1)), encoded.greedy[:, :-1], batch.state[:, :-1]
+        encoded.target, encoded.greedy, batch.state[:, :-1]
     )
     for shift in (-1.0, 0.0, 1.0):
         weights = central_weights(
             networks[1], encoded, batch, best.detach() + shift, config
         )
         expected = torch.full_like(weights, 1.0 if shift > 0 else 0.1)
-        took_best = (batch.actions == encoded.greedy[:, :-1]).all(dim=-1)
+        took_best = (batch.actions == encoded.greedy).all(dim=-1)
         expected[took_best] = 1.0
         assert torch.equal(weights, expected)
-    batch.actions = encoded.greedy[:, :-1].clone()
+    batch.actions = encoded.greedy.clone()
     weights = central_weights(networks[1], encoded, batch, best.detach() - 9, config)
     assert (weights == 1.0).all()
 

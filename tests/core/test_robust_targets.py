@@ -407,7 +407,7 @@ def test_a_burned_in_stretch_is_a_part_of_the_whole():
     assert batch.mask[0, :, 0].tolist() == [0] * 6 + [1, 1]
     # Without burn-in the memory starts empty, but the last action is known.
     torch.testing.assert_close(
-        encoded.online.features[0, :9], partial.online.features[0]
+        encoded.online.features[0, :8], partial.online.features[0]
     )
     _, short, batch = targets(replay.stretches(one, first, 3, 0))
     assert not torch.allclose(

@@ -10,7 +10,7 @@ from torch import nn
 from rllib_risk.core.model import TeamModel
 from rllib_risk.models.agent import Encoder
 from rllib_risk.models.sizes import TeamSizes
-from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
+from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig, Unroll
 
 RISK = {
     "num_atoms": 10,
@@ -97,14 +97,14 @@ def test_the_head_reads_the_relu_and_the_features_are_before_it(keys):
     encoded = unroll(network, obs, actions)
     assert (encoded.features < -0.1).any() and (encoded.features > 0.1).any()
     atoms, chosen = network.atoms(encoded), network.atoms_of(encoded, actions)
-    encoded.features = encoded.features.clamp(min=0)
+    encoded = Unroll(encoded.features.clamp(min=0), fractions=encoded.fractions)
     assert torch.equal(network.atoms(encoded), atoms)
     assert torch.equal(network.atoms_of(encoded, actions), chosen)
     # The GRU's head reads the features as they are.
     network = make_network(**keys)
     encoded = unroll(network, obs, actions)
     atoms = network.atoms(encoded)
-    encoded.features = encoded.features.clamp(min=0)
+    encoded = Unroll(encoded.features.clamp(min=0))
     assert not torch.equal(network.atoms(encoded), atoms)
 
 

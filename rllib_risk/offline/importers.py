@@ -1,0 +1,295 @@
+"""Datasets from other formats.
+
+Letters: ``N`` agents, ``A`` actions, ``D`` observation size, ``S`` state size, ``B``
+slices of a vault, ``T`` steps.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from rllib_risk.core.episodes import Episode
+from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.registry import make_team_env
+from rllib_risk.offline.card import Card
+from rllib_risk.offline.dataset import write_dataset
+from rllib_risk.offline.rows import DatasetError
+
+TEAM_REWARDS = ("shared", "sum", "mean")
+
+# Rows that are read at once.
+_ROWS = 10_000
+_VAULT_METADATA = "metadata.json"
+
+
+def import_csv(source: Path, out: Path, env_config: Mapping[str, Any]) -> Card:
+    """Imports the form in which the authors of MA-CQR keep their logs.
+
+    One joint step of ``uav`` per row: an index, then ``s``, the action of every UAV,
+    the reward, ``s'``, and whether the episode ended. It ends by its time limit only,
+    so that an end is a truncation here. A new episode also begins where ``s`` is not
+    the ``s'`` before.
+
+    Args:
+        source: The file, with one line of column names.
+        out: Folder of the dataset.
+        env_config: Arguments of ``uav``, which fix how many columns there are.
+
+    Returns:
+        The dataset's card.
+
+    Raises:
+        DatasetError: If the file has another shape, or an action does not exist.
+    """
+    try:
+        env = make_team_env("uav", dict(env_config))
+    except EnvConfigError as error:
+        raise DatasetError(f"env_config: {error}") from error
+    spec = env.spec_team
+    env.close()
+    if spec.state_size != spec.obs_size:
+        raise DatasetError("in uav-csv all UAVs observe the whole state: no local_obs")
+    size, agents = spec.state_size, spec.num_agents
+    columns = 2 * size + agents + 2
+
+    def episodes() -> Iterator[Episode]:
+        steps: list[np.ndarray] = []
+        for row in _csv_rows(source, columns):
+            follows = steps and not steps[-1][-1]
+            goes_on = follows and (row[:size] == steps[-1][-1 - size : -1]).all()
+            if steps and not goes_on:
+                yield _csv_episode(np.array(steps), spec.num_actions, agents, size)
+                steps = []
+            steps.append(row)
+        if steps:
+            yield _csv_episode(np.array(steps), spec.num_actions, agents, size)
+
+    return write_dataset(
+        out,
+        episodes(),
+        env="uav",
+        env_config=env_config,
+        agents=spec.agents,
+        behaviour={"imported": source.name, "format": "uav-csv"},
+        seed=None,
+    )
+
+
+def _csv_rows(source: Path, columns: int) -> Iterator[np.ndarray]:
+    try:
+        with pa.csv.open_csv(source) as reader:
+            for batch in reader:
+                if batch.num_columns != columns + 1:
+                    raise DatasetError(
+                        f"{source} has {batch.num_columns} columns, and such an env has"
+                        f" {columns + 1}: an index, s, actions, reward, s' and the end"
+                    )
+                yield from np.column_stack([c.to_numpy(False) for c in batch.columns])[
+                    :, 1:
+                ].astype(np.float64)
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        raise DatasetError(f"{source} cannot be read: {error}") from error
+
+
+def _csv_episode(rows: np.ndarray, num_actions: int, agents: int, size: int) -> Episode:
+    states = np.concatenate([rows[:, :size], rows[-1:, -1 - size : -1]])
+    states = states.astype(np.float32)
+    actions = rows[:, size : size + agents]
+    wrong = (actions != actions.round()) | (actions < 0) | (actions >= num_actions)
+    if wrong.any():
+        raise DatasetError(
+            f"there is an action {actions[wrong][0]:g}, and actions go from 0 to"
+            f" {num_actions - 1}"
+        )
+    return Episode(
+        obs=np.repeat(states[:, None], agents, axis=1),
+        state=states,
+        action_mask=np.ones((len(states), agents, num_actions), np.uint8),
+        actions=actions.astype(np.int16),
+        rewards=rows[:, size + agents].astype(np.float32),
+        terminated=False,
+        risk_levels=np.ones((len(rows), agents), np.float32),
+    )
+
+
+def import_vault(
+    source: Path,
+    out: Path,
+    env: str | None,
+    env_config: Mapping[str, Any],
+    team_reward: str = "shared",
+) -> Card:
+    """Imports a vault of OG-MARL (Formanek et al., 2023), as Flashbax writes them.
+
+    A vault holds ``B`` slices of episodes end to end, without the observation after an
+    episode's last step. So the last step of an episode that was cut off is left out,
+    and its observation is what came after the step before; what comes after a true end
+    is never read, and is zero.
+
+    Args:
+        source: Folder with ``metadata.json``.
+        out: Folder of the dataset.
+        env: Name of the environment that it is of; None: not known.
+        env_config: Its arguments.
+        team_reward: ``shared`` (all agents have the same, which is checked), or the
+            ``sum`` or ``mean`` over agents.
+
+    Returns:
+        The dataset's card.
+
+    Raises:
+        DatasetError: If it is no such vault, or tensorstore is not installed.
+    """
+    vault = _Vault(source)
+    agents = tuple(f"agent_{i}" for i in range(vault.num_agents))
+    return write_dataset(
+        out,
+        itertools.chain.from_iterable(
+            vault.episodes(slice_, team_reward) for slice_ in range(vault.slices)
+        ),
+        env=env,
+        env_config=env_config,
+        agents=agents,
+        behaviour={
+            "imported": "/".join(source.resolve().parts[-2:]),
+            "format": "og-marl",
+            "team_reward": team_reward,
+        },
+        seed=None,
+    )
+
+
+class _Vault:
+    """The arrays of a Flashbax vault, read a stretch of time at once."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens a vault."""
+        try:
+            import tensorstore
+        except ImportError as error:
+            raise DatasetError(
+                "reading a vault needs tensorstore: pip install 'rllib-risk[og-marl]'"
+            ) from error
+        self._folder = folder
+        try:
+            metadata = json.loads((folder / _VAULT_METADATA).read_text())
+            names = _leaves(metadata["structure_shape"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(
+                f"{folder} is no vault: its {_VAULT_METADATA} cannot be read ({error})"
+            ) from error
+
+        def read(name: str) -> Any:
+            base = f"file://{folder.resolve()}"
+            store = {"driver": "ocdbt", "base": base, "path": name}
+            try:
+                return tensorstore.open({"driver": "zarr", "kvstore": store}).result()
+            except ValueError as error:
+                raise DatasetError(
+                    f"{folder}: {name} cannot be read: {error}"
+                ) from error
+
+        needed = ("observations", "actions", "rewards", "terminals")
+        missing = [name for name in needed if name not in names]
+        if missing:
+            raise DatasetError(f"{folder} has no {', '.join(missing)}")
+        # A leaf's name is its path, with a point after every part.
+        self._arrays = {name: read(f"{name}.") for name in names}
+        self._length = int(read("vault_index").read().result()[0])
+        self.slices, _, self.num_agents = self._arrays["observations"].shape[:3]
+        self._num_actions = self._count_actions()
+
+    def _count_actions(self) -> int:
+        if "infos.legals" in self._arrays:
+            return int(self._arrays["infos.legals"].shape[-1])
+        chunks = (
+            chunk["actions"] for s in range(self.slices) for chunk in self._read(s)
+        )
+        return 1 + max(int(actions.max()) for actions in chunks)
+
+    def _read(self, slice_: int) -> Iterator[dict[str, np.ndarray]]:
+        for begin in range(0, self._length, _ROWS):
+            end = min(begin + _ROWS, self._length)
+            yield {
+                name: np.asarray(array[slice_, begin:end].read().result())
+                for name, array in self._arrays.items()
+            }
+
+    def episodes(self, slice_: int, team_reward: str) -> Iterator[Episode]:
+        """The episodes of one slice."""
+        parts: list[dict[str, np.ndarray]] = []
+        for chunk in self._read(slice_):
+            ends = chunk["terminals"].astype(bool)
+            if "truncations" in chunk:
+                ends = ends | chunk["truncations"].astype(bool)
+            cuts = np.flatnonzero(ends.reshape(len(ends), -1).all(axis=1)) + 1
+            begin = 0
+            for cut in [*cuts.tolist(), len(ends)]:
+                if cut > begin:
+                    parts.append({k: v[begin:cut] for k, v in chunk.items()})
+                if cut in cuts:
+                    yield from self._episode(parts, team_reward)
+                    parts = []
+                begin = cut
+        if parts:
+            yield from self._episode(parts, team_reward)
+
+    def _episode(
+        self, parts: list[dict[str, np.ndarray]], team_reward: str
+    ) -> Iterator[Episode]:
+        whole = {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
+        terminated = bool(whole["terminals"][-1].all())
+        rows = len(whole["actions"])
+        steps = rows if terminated else rows - 1
+        if steps == 0:
+            return
+        obs = whole["observations"].astype(np.float32)
+        shape = (rows, self.num_agents, self._num_actions)
+        mask = whole.get("infos.legals", np.ones(shape)).astype(bool).astype(np.uint8)
+        state = whole.get("infos.state", np.zeros((rows, 0))).astype(np.float32)
+        if terminated:
+            after = np.zeros((1, *shape[1:]), np.uint8)
+            after[..., 0] = 1
+            mask = np.concatenate([mask, after])
+            obs = np.concatenate([obs, np.zeros_like(obs[:1])])
+            state = np.concatenate([state, np.zeros_like(state[:1])])
+        rewards = whole["rewards"][:steps].reshape(steps, -1).astype(np.float64)
+        actions = whole["actions"][:steps].reshape(steps, -1)
+        if actions.shape[1] != self.num_agents or actions.dtype.kind == "f":
+            raise DatasetError(f"{self._folder}: actions are not one number per agent")
+        yield Episode(
+            obs=obs.reshape(len(obs), self.num_agents, -1),
+            state=state.reshape(len(state), -1),
+            action_mask=mask,
+            actions=actions.astype(np.int16),
+            rewards=self._team_reward(rewards, team_reward).astype(np.float32),
+            terminated=terminated,
+            risk_levels=np.ones((steps, self.num_agents), np.float32),
+        )
+
+    def _team_reward(self, rewards: np.ndarray, kind: str) -> np.ndarray:
+        if kind == "sum":
+            return rewards.sum(axis=1)
+        if kind == "shared" and not np.allclose(rewards, rewards[:, :1], atol=1e-6):
+            raise DatasetError(
+                f"{self._folder}: agents have different rewards; choose --team-reward"
+                " sum or mean"
+            )
+        return rewards.mean(axis=1)
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> list[str]:
+    """Paths of the leaves of a nested mapping, their parts joined by points."""
+    found: list[str] = []
+    for key, value in tree.items():
+        name = f"{above}{key}"
+        found += _leaves(value, f"{name}.") if isinstance(value, Mapping) else [name]
+    return found
