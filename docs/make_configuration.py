@@ -38,6 +38,7 @@ from rllib_risk.core.actor_critic_config import (
 from rllib_risk.core.config import TEAM_FIELDS, UNUSED_RLLIB_KEYS, TeamConfig
 from rllib_risk.core.value_config import (
     COMPOSITION_FIELDS,
+    DATASET_FIELDS,
     EXPLORATION_FIELDS,
     LEARNING_FIELDS,
     ValueConfig,
@@ -56,6 +57,7 @@ GROUPS: dict[str, dict[str, Field]] = {
     "composition": COMPOSITION_FIELDS,
     "learning": LEARNING_FIELDS,
     "exploration": EXPLORATION_FIELDS,
+    "dataset": DATASET_FIELDS,
     "group-dr": GROUP_DR_FIELDS,
     # What these algorithms have beside the shared keys, or declare in another way.
     "actor-critic": {
@@ -128,6 +130,13 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("QMIX", "macn", {"sequence_length": 1, "burn_in": 7, "recurrent": False}),
     ("QMIX", "macn", {"env_variants": ["windy"]}),
     ("QMIX", "macn", {"env_variants": [{"width": 7}, {"wind_probability": 0.1}]}),
+    ("MACQR", "macn", {"dataset": "walks", "num_env_runners": 2}),
+    ("MACQR", "macn", {"dataset": "walks", "env_variants": [{"width": 4}]}),
+    ("QMIX", "macn", {"dataset": "walks"}),
+    ("MACQR", "macn", {"preset": "bc"}),
+    ("MACQR", "macn", {"dataset": "walks", "loss": "bc", "conservative_weight": None}),
+    ("MACQR", "macn", {"dataset": "walks", "preset": "bc", "conservative_weight": 1.0}),
+    ("MACQR", "macn", {"dataset": "walks", "preset": "bc", "td_weighting": "ow"}),
 )
 
 # RLlib's own keys that these algorithms read, and what they mean here.
@@ -156,6 +165,7 @@ METRICS: dict[str, str] = {
     "num_env_steps_sampled_lifetime": "Env steps sampled so far.",
     "num_episodes_lifetime": "Episodes sampled so far.",
     "num_updates_lifetime": "Gradient steps so far.",
+    "dataset_passes": "Env steps learned from, over those of the dataset.",
     "epsilon": "Exploration rate now.",
     "env_steps_per_s": "Env steps per second of sampling and learning.",
     "env_runners/episode_return_mean": "Mean return while exploring.",

@@ -219,7 +219,7 @@ def run_comparison(
     from rllib_risk.evaluation.plots import write_comparison
     from rllib_risk.evaluation.results import ResultsError, write_plan
 
-    metric = _check(comparison.specs)
+    metric = _check(comparison.specs, comparison.seeds)
     folder = out or Path(DEFAULT_STORAGE_PATH) / f"compare-{name}"
     folder = folder.expanduser().resolve()
     plan = _plan(comparison)
@@ -248,7 +248,7 @@ def run_comparison(
         return EXIT_FAILED if report_failures(trials) else 0
 
 
-def _check(specs: Sequence[ExperimentSpec]) -> str:
+def _check(specs: Sequence[ExperimentSpec], seeds: Sequence[int]) -> str:
     """Checks every algorithm with its env; returns what they are compared by."""
     from rllib_risk.cli.catalog import default_metric
     from rllib_risk.cli.preflight import preflight
@@ -256,7 +256,10 @@ def _check(specs: Sequence[ExperimentSpec]) -> str:
     metric = default_metric(specs[0].algorithm)
     for spec in specs:
         try:
-            preflight(spec)
+            # A dataset may be another one for each seed; all else is the same.
+            several = "{seed}" in str(spec.config.get("dataset"))
+            for seed in seeds if several else seeds[:1]:
+                preflight(replace(spec, config={**spec.config, "seed": seed}))
             if default_metric(spec.algorithm) != metric:
                 raise spec.located(
                     f"{spec.algorithm} reports {default_metric(spec.algorithm)}, but"

@@ -53,6 +53,11 @@ def train_here(algorithm: Any, stop: Mapping[str, float]) -> Iterator[dict[str, 
     Yields:
         The flat result of every iteration, of which a line was printed.
     """
+    import torch
+
+    # As in a trial: Tune gives it one thread for the core that it asked for, and where
+    # others work too, two threads take much longer over small networks than one.
+    torch.set_num_threads(1)
     timer = Timer()
     try:
         while True:

@@ -12,6 +12,7 @@ from ray.tune.experiment import Trial
 from rllib_risk.cli.output import say
 
 STEPS = "num_env_steps_sampled_lifetime"
+UPDATES = "num_updates_lifetime"
 
 
 def flatten(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -55,7 +56,7 @@ class Timer:
 
     def update(self, result: Mapping[str, Any], stop: Mapping[str, float]) -> None:
         """Takes in a flat result."""
-        names = [STEPS, "time_total_s", *stop]
+        names = [STEPS, UPDATES, "time_total_s", *stop]
         now = {
             name: float(result[name])
             for name in names
@@ -73,16 +74,16 @@ class Timer:
     def _gain(self, name: str) -> float:
         return self._last.get(name, 0.0) - (self._first or {}).get(name, 0.0)
 
-    def steps_per_s(self) -> float:
-        """Env steps per second since the first result; NaN if unknown."""
+    def per_s(self, name: str) -> float:
+        """What a result gained per second since the first one; NaN if unknown."""
         elapsed = self._gain("time_total_s")
-        return self._gain(STEPS) / elapsed if elapsed > 0 else math.nan
+        return self._gain(name) / elapsed if elapsed > 0 else math.nan
 
     def seconds_left(self, stop: Mapping[str, float]) -> float | None:
         """Seconds until the first countable stop criterion; None if there is none."""
         left = []
         for name, target in stop.items():
-            if name not in (STEPS, "time_total_s", "training_iteration"):
+            if name not in (STEPS, UPDATES, "time_total_s", "training_iteration"):
                 continue
             gain, elapsed = self._gain(name), self._gain("time_total_s")
             if gain > 0 and elapsed > 0:
@@ -102,13 +103,22 @@ def format_line(
         label: Name of the trial, where there are several.
 
     Returns:
-        One line: env steps, steps/s, return, CVaR, success, epsilon, time left.
+        One line: env steps, steps/s, return, CVaR, success, epsilon, time left. From a
+        dataset updates take the place of steps, and passes that of epsilon.
     """
-    rate = result.get("env_steps_per_s", timer.steps_per_s())
-    parts = [
-        f"{int(result.get(STEPS, 0)):>10,} steps",
-        f"{_number(rate, 0):>6} steps/s",
-    ]
+    passes = result.get("dataset_passes")
+    if passes is None:
+        rate = result.get("env_steps_per_s", timer.per_s(STEPS))
+        parts = [
+            f"{int(result.get(STEPS, 0)):>10,} steps",
+            f"{_number(rate, 0):>6} steps/s",
+        ]
+    else:
+        rate = timer.per_s(UPDATES)
+        parts = [
+            f"{int(result.get(UPDATES, 0)):>10,} updates",
+            f"{_number(rate, 0):>6} updates/s",
+        ]
     if "evaluation/return_mean" in result:
         success = result.get("evaluation/success_rate")
         percent = success * 100 if isinstance(success, (int, float)) else None
@@ -119,7 +129,7 @@ def format_line(
             if percent == percent and percent is not None
             else "success   -",
         ]
-    else:
+    elif passes is None:
         value = result.get(
             "evaluation/env_runners/episode_return_mean",
             result.get("env_runners/episode_return_mean"),
@@ -127,7 +137,9 @@ def format_line(
         parts.append(f"return {_number(value):>8}")
         length = result.get("env_runners/episode_len_mean")
         parts.append(f"length {_number(length, 0):>4}")
-    if "epsilon" in result:
+    if passes is not None:
+        parts.append(f"passes {_number(passes, 1)}")
+    elif "epsilon" in result:
         parts.append(f"epsilon {_number(result['epsilon'])}")
     left = timer.seconds_left(stop)
     parts.append(f"left {duration(left) if left is not None else '-'}")

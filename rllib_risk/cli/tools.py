@@ -65,8 +65,13 @@ def plot(
         str, typer.Option("--metric", help="What to draw.")
     ] = "evaluation/return_mean",
     x: Annotated[
-        str, typer.Option("--x", help="What to draw it over.")
-    ] = "num_env_steps_sampled_lifetime",
+        str | None,
+        typer.Option(
+            "--x",
+            help="What to draw it over (default: env steps; updates, where runs learned"
+            " from a dataset).",
+        ),
+    ] = None,
     title: Annotated[
         str | None, typer.Option("--title", help="Title of the figure.")
     ] = None,

@@ -21,7 +21,7 @@ from ray.tune.experiment import Trial
 
 from rllib_risk.cli.options import WandbOptions
 from rllib_risk.cli.output import note
-from rllib_risk.cli.progress import STEPS, flatten
+from rllib_risk.cli.progress import STEPS, UPDATES, flatten
 
 _START_TIMEOUT_S = 30
 _CONNECT_TIMEOUT_S = 5
@@ -138,7 +138,8 @@ class WandbRuns(Callback):
             and math.isfinite(value)
             and not key.startswith("config/")
         }
-        step = int(flat.get(STEPS, flat.get("training_iteration", 0)))
+        # Who learns from a dataset samples no steps.
+        step = int(flat.get(STEPS, 0) or flat.get(UPDATES, flat["training_iteration"]))
         if step <= self._last_step.get(trial.trial_id, -1):
             return
         if trial.trial_id not in self._runs:

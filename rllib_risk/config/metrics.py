@@ -41,6 +41,7 @@ TEAM_METRICS: tuple[str, ...] = (
     "num_env_steps_sampled_lifetime",
     "num_episodes_lifetime",
     "num_updates_lifetime",
+    "dataset_passes",
     "epsilon",
     "env_steps_per_s",
     "env_runners/episode_return_mean",

@@ -21,6 +21,7 @@ from rllib_risk.offline.replay import DatasetReplay
 
 logger = logging.getLogger(__name__)
 
+BYTES_PER_MB = 2**20
 _NUM_QR_UPDATES = "num_qr_updates_lifetime"
 
 
@@ -37,7 +38,7 @@ class ValueAlgorithm(TeamAlgorithm):
         config = self.config
         if config.dataset is not None:
             dataset = config.check_dataset(self.env_runner.env)
-            room = config.dataset_memory_mb * 2**20
+            room = config.dataset_memory_mb * BYTES_PER_MB
             self.replay = DatasetReplay(dataset, room, config.seed)
 
     @property

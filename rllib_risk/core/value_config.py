@@ -380,9 +380,9 @@ EXPLORATION_FIELDS: dict[str, Field] = {
 DATASET_FIELDS: dict[str, Field] = {
     "dataset": Field(
         None,
-        "Folder of a dataset (rllib record, rllib dataset) to learn from; nothing is"
-        " sampled then, env serves evaluations only, and schedules count the env steps"
-        " that were learned from.",
+        "Folder of a dataset (rllib record, rllib dataset) to learn from; {seed} in it"
+        " stands for the run's seed. Nothing is sampled then, env serves evaluations"
+        " only, and schedules count the env steps that were learned from.",
         str,
         optional=True,
         folder=True,
@@ -446,8 +446,10 @@ class ValueConfig(TeamConfig):
         Raises:
             ConfigError: If it is none, or not whole.
         """
+        if "{seed}" in self.dataset and self.seed is None:
+            raise ConfigError("dataset: {seed} in it needs a seed; set seed.")
         try:
-            return Dataset(self.dataset)
+            return Dataset(self.dataset.replace("{seed}", str(self.seed)))
         except DatasetError as error:
             raise ConfigError(f"dataset: {error}.") from error
 

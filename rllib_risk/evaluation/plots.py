@@ -15,9 +15,9 @@ import numpy as np
 
 from rllib_risk.evaluation.results import (
     METRIC_DEFAULT,
-    X_DEFAULT,
     Group,
     ResultsError,
+    natural_x,
     read_groups,
 )
 from rllib_risk.evaluation.statistics import AggregatedCurve, aggregate_curves
@@ -45,7 +45,7 @@ def plot_results(
     paths: Sequence[Path],
     out: Path,
     metric: str = METRIC_DEFAULT,
-    x: str = X_DEFAULT,
+    x: str | None = None,
     title: str | None = None,
     y_min: float | None = None,
     threshold: float | None = None,
@@ -61,7 +61,7 @@ def plot_results(
         out: File to write: ``.png``, ``.pdf`` or ``.svg``. The numbers go to the same
             name with ``.csv``.
         metric: Result key on the vertical axis, such as ``evaluation/return_cvar_10``.
-        x: Result key on the horizontal axis.
+        x: Result key on the horizontal axis; None: :func:`natural_x`.
         title: Title of the figure.
         y_min: Lower end of the vertical axis, for curves that start very low.
         threshold: Value of the metric to mark with a horizontal line.
@@ -73,6 +73,7 @@ def plot_results(
         ResultsError: If there are no results, no such metric, or ``out`` has another
             suffix.
     """
+    x = x or natural_x(paths)
     return _draw(read_groups(paths, metric, x), out, metric, x, title, y_min, threshold)
 
 
@@ -81,7 +82,7 @@ def run_plot_command(
     out: Path,
     console: Console,
     metric: str = METRIC_DEFAULT,
-    x: str = X_DEFAULT,
+    x: str | None = None,
     title: str | None = None,
     y_min: float | None = None,
     threshold: float | None = None,
@@ -95,6 +96,7 @@ def run_plot_command(
         ResultsError: If there are no results, no such metric, or ``out`` has another
             suffix than ``.png``, ``.pdf`` or ``.svg``.
     """
+    x = x or natural_x(paths)
     groups = read_groups(paths, metric, x)
     _draw(groups, out, metric, x, title, y_min, threshold)
     files = [out, out.with_suffix(".csv"), out.with_suffix(".md")]
@@ -126,11 +128,12 @@ def write_comparison(
     Raises:
         ResultsError: If there are no results, or no such metric.
     """
-    groups = read_groups([folder], metric)
+    x = natural_x([folder])
+    groups = read_groups([folder], metric, x)
     files = [folder / name for name in ("table.md", "table.csv", "curves.png")]
-    _draw(groups, files[-1], metric, X_DEFAULT, title, None, threshold)
+    _draw(groups, files[-1], metric, x, title, None, threshold)
     rows = [summarise(group, threshold) for group in groups]
-    print_table(rows, files[0], console, metric, X_DEFAULT, title, threshold)
+    print_table(rows, files[0], console, metric, x, title, threshold)
     write_csv(rows, files[1])
     files.append(folder / "curves.csv")
     _name_files(files, console)

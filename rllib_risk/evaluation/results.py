@@ -25,6 +25,7 @@ from rllib_risk.evaluation.statistics import FloatArray
 logger = logging.getLogger(__name__)
 
 X_DEFAULT = "num_env_steps_sampled_lifetime"
+X_OFFLINE = "num_updates_lifetime"
 METRIC_DEFAULT = "evaluation/return_mean"
 TIME_KEY = "time_total_s"
 CVAR_KEY = "evaluation/return_cvar_10"
@@ -140,6 +141,24 @@ def read_plan(folder: Path) -> Plan | None:
         return Plan(dict(data["labels"]), tuple(data["failed"]), data["details"])
     except (KeyError, TypeError, ValueError) as error:
         raise ResultsError(f"{file} is damaged: {error!r}") from error
+
+
+def natural_x(paths: Sequence[Path]) -> str:
+    """The axis that says how far runs are, if nobody asks for another.
+
+    Args:
+        paths: See :func:`read_groups`.
+
+    Returns:
+        Env steps, or updates where every trial learned from a dataset.
+
+    Raises:
+        ResultsError: If a path holds no result.
+    """
+    trials = [_read_trial(folder) for folder in _trial_folders(paths)]
+    last = [trial.rows[-1] for trial in trials if trial.rows]
+    offline = [row.get(X_DEFAULT) == 0 and X_OFFLINE in row for row in last]
+    return X_OFFLINE if offline and all(offline) else X_DEFAULT
 
 
 def read_groups(

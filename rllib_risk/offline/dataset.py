@@ -31,7 +31,7 @@ ROWS_PER_SHARD = 50_000
 # A shard of large observations has fewer rows: about so many bytes before compression.
 BYTES_PER_SHARD = 2**27
 # What is read at once: a part of a file that is compressed on its own.
-_BYTES_PER_GROUP = 2**23
+BYTES_PER_GROUP = 2**21
 
 
 def write_dataset(
@@ -78,7 +78,7 @@ def write_dataset(
         ids = range(len(returns) - len(pending), len(returns))
         table = to_table(pending, [f"{number:08d}" for number in ids])
         path = folder / f"part-{len(shards):05d}.parquet"
-        group = max(_BYTES_PER_GROUP * len(table) // max(table.nbytes, 1), 1)
+        group = max(BYTES_PER_GROUP * len(table) // max(table.nbytes, 1), 1)
         pq.write_table(table, path, compression="zstd", row_group_size=group)
         digest = file_hash(path)
         shards.append(Shard(path.name, len(table), len(pending), digest))

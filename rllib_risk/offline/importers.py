@@ -232,13 +232,12 @@ class _Vault:
                 ends = ends | chunk["truncations"].astype(bool)
             cuts = np.flatnonzero(ends.reshape(len(ends), -1).all(axis=1)) + 1
             begin = 0
-            for cut in [*cuts.tolist(), len(ends)]:
-                if cut > begin:
-                    parts.append({k: v[begin:cut] for k, v in chunk.items()})
-                if cut in cuts:
-                    yield from self._episode(parts, team_reward)
-                    parts = []
-                begin = cut
+            for cut in cuts.tolist():
+                parts.append({k: v[begin:cut] for k, v in chunk.items()})
+                yield from self._episode(parts, team_reward)
+                parts, begin = [], cut
+            if begin < len(ends):
+                parts.append({k: v[begin:] for k, v in chunk.items()})
         if parts:
             yield from self._episode(parts, team_reward)
 

@@ -136,7 +136,7 @@ def part_of_log(log: Dataset, part: str, share: float) -> tuple[int, int]:
     elif part == "medium":
         first = _half_way(facts[:, 1], log)
     if part == "expert" or starts[first] + steps > starts[-1]:
-        first = int(np.searchsorted(starts, starts[-1] - steps))
+        first = int(np.searchsorted(starts[:-2], starts[-1] - steps))
     after = int(np.searchsorted(starts, starts[first] + steps))
     return first, max(after, first + 1)
 

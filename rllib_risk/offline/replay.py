@@ -11,13 +11,16 @@ from ray.rllib.policy.sample_batch import SampleBatch
 
 from rllib_risk.core.episodes import MASK, Episode
 from rllib_risk.core.replay import SEGMENT_BYTES, EpisodeReplay, bytes_per_row
-from rllib_risk.offline.dataset import Dataset
+from rllib_risk.offline.dataset import BYTES_PER_GROUP, Dataset
 
 # First word of the random streams that shards are shuffled by.
 _SHARD_STREAM = 5
 # The ring's oldest and its newest segment are used in part.
 _SPARE_SEGMENTS = 2
 _LEAST_SEGMENT_BYTES = 2**16
+# What reading takes beside the window: a group as Arrow and as NumPy have it, and the
+# copies between them.
+_READING_BYTES = 4 * BYTES_PER_GROUP
 
 
 class DatasetReplay(EpisodeReplay):
@@ -40,7 +43,7 @@ class DatasetReplay(EpisodeReplay):
 
         Args:
             dataset: Where episodes come from.
-            memory_bytes: For episodes; what reading takes comes on top.
+            memory_bytes: For episodes and, where they do not fit, for reading.
             seed: Of the draws and of the order of files.
 
         Raises:
@@ -53,6 +56,7 @@ class DatasetReplay(EpisodeReplay):
         self.whole = rows * row <= memory_bytes
         capacity, segment = card.num_episodes, SEGMENT_BYTES
         if not self.whole:
+            memory_bytes -= _READING_BYTES
             segment = min(segment, max(memory_bytes // 16, _LEAST_SEGMENT_BYTES))
             length = rows * row / capacity  # of an episode, in bytes
             number = int(memory_bytes // max(segment, length)) - _SPARE_SEGMENTS

@@ -44,7 +44,7 @@ def test_time_left_of_a_new_trial() -> None:
     timer, stop = Timer(), {STEPS: 10_000, "training_iteration": 5}
     timer.update(result(1000, 10, 1), stop)
     # 100 steps/s: 90 s for the steps; 10 s per iteration: 40 s for the iterations.
-    assert timer.steps_per_s() == 100
+    assert timer.per_s(STEPS) == 100
     assert timer.seconds_left(stop) == 40
     assert timer.seconds_left({"evaluation/return_mean": 3}) is None
 

@@ -105,9 +105,10 @@ def test_python_runs(block: Block, modules: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", named("yaml"))
 def test_yaml_loads_and_could_start(
-    block: Block, modules: Path, monkeypatch: pytest.MonkeyPatch
+    block: Block, modules: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(modules))
+    monkeypatch.chdir(recorded)
     document = parse_yaml(block.text, block.place)
     catalog = RLlibCatalog()
     if list(document.data) == ["config"]:  # a part of an experiment
@@ -213,6 +214,7 @@ def test_every_reason_to_refuse_a_composition_is_shown() -> None:
             *config._value_problems(),
             *config._quantile_problems(),
             *config._robust_problems(),
+            *config._dataset_problems(),
         ]
         known = len(problems)
         # The first is the one whose message the page has.

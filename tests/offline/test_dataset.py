@@ -65,7 +65,7 @@ def test_round_trip(tmp_path_factory, lengths, group_bytes, rows_per_shard, stat
         for n, length in enumerate(lengths)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset_module, "_BYTES_PER_GROUP", group_bytes)
+        patch.setattr(dataset_module, "BYTES_PER_GROUP", group_bytes)
         card = write(folder, iter(written), rows_per_shard=rows_per_shard)
         found = list(Dataset(folder).episodes())
     assert card == read_card(folder)

@@ -1,0 +1,180 @@
+"""``rllib record`` and ``rllib dataset``, from the command line to files."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rllib_risk.cli.main import run
+from rllib_risk.offline.dataset import Dataset
+
+LEARNER = """
+walker:
+  run: VDN
+  env: macn
+  stop: {num_env_steps_sampled_lifetime: 600}
+  config:
+    seed: 5
+    env_config: {episode_limit: 20}
+    hidden_size: 8
+    recurrent: false
+    num_envs_per_env_runner: 4
+    batch_size_episodes: 4
+    learning_starts_episodes: 4
+    min_sample_timesteps_per_iteration: 200
+    evaluation_duration: 2
+"""
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    """Nothing that the command sets for its process outlives a test."""
+    environ, path = dict(os.environ), list(sys.path)
+    yield
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.path[:] = path
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What the command prints when all is well."""
+    assert run([*map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What the command says when it exits with 2."""
+    assert run([*map(str, arguments)]) == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+def scripted(folder: Path, *more: object) -> list[object]:
+    return [
+        *("record", folder, "--env", "uav", "--env-config", '{"episode_steps": 5}'),
+        *("--policy", "greedy", "--episodes", 4, *more),
+    ]
+
+
+def test_from_scripted_policies_to_a_checked_dataset(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "some" / "set"
+    out = said(capsys, *scripted(folder, "--policy", "random", "--epsilon", 0.5))
+    assert "uav_0, uav_1" in out and f"dataset: {folder}" in out
+    card = Dataset(folder).card
+    assert (card.env, card.env_config) == ("uav", {"episode_steps": 5})
+    assert card.behaviour == {"policy": ["greedy", "random"], "epsilon": 0.5}
+    assert (card.num_episodes, card.num_steps, card.seed) == (4, 20, 0)
+    assert "is whole: 4 episodes, 20 env steps" in said(
+        capsys, "dataset", "check", folder
+    )
+    assert "4 (20 env steps, 1 file(s))" in said(capsys, "dataset", "info", folder)
+    shown = json.loads(said(capsys, "dataset", "info", folder, "--json"))
+    assert shown["behaviour"]["epsilon"] == 0.5 and shown["num_steps"] == 20
+
+
+def test_from_a_learner_to_parts_of_its_log_and_back_to_learning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "walker.yaml"
+    file.write_text(LEARNER)
+    log, paper, direct = (tmp_path / name for name in ("log", "paper", "direct"))
+    said(capsys, "record", log, file)
+    card = Dataset(log).card
+    assert card.num_steps >= 600 and card.seed == 5 and card.env == "macn"
+    assert card.behaviour == {
+        "learner": "walker.yaml",
+        "algorithm": "VDN",
+        "part": "replay",
+    }
+    said(capsys, "record", paper, log, "--part", "paper", "--share", 0.2)
+    said(capsys, "record", direct, file, "--part", "paper", "--share", 0.2)
+    # A learner repeats with its seed, and so does what is cut out of its log.
+    cut = Dataset(paper).card
+    assert cut.content_hash == Dataset(direct).card.content_hash
+    assert cut.behaviour["share"] == 0.2 and 0 < cut.num_steps < 0.4 * card.num_steps
+    assert not list(tmp_path.glob("direct-log-*"))
+    # What was cut is no log of a learner any more.
+    message = refused(capsys, "record", tmp_path / "x", paper, "--part", "expert")
+    assert "is not all that a learner played" in message
+    train = tmp_path / "offline.yaml"
+    train.write_text(f"""
+imitation:
+  run: MACQR
+  stop: {{num_updates_lifetime: 20}}
+  storage_path: {tmp_path / "results"}
+  config: {{preset: bc, dataset: {paper}, updates_per_iteration: 10, hidden_size: 8}}
+""")
+    out = said(capsys, "train", "file", train, "--ray-num-cpus", 1)
+    assert "20 updates" in out and "passes" in out
+
+
+def test_from_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "walker.yaml"
+    file.write_text(LEARNER)
+    said(
+        capsys,
+        *("train", "file", file, "--storage-path", tmp_path / "results"),
+        *("--stop", '{"training_iteration": 1}', "--ray-num-cpus", 1),
+    )
+    (checkpoint,) = tmp_path.glob("results/walker/*/checkpoint_*")
+    folder = tmp_path / "set"
+    said(capsys, "record", folder, checkpoint, "--episodes", 3, "--epsilon", 0.1)
+    card = Dataset(folder).card
+    assert card.num_episodes == 3 and card.env_config == {"episode_limit": 20}
+    assert card.behaviour["algorithm"] == "VDN" and card.behaviour["epsilon"] == 0.1
+
+
+def test_what_cannot_be_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new"
+    uav = ("--env", "uav")
+    for arguments, message in (
+        ((), "give a SOURCE"),
+        (("--policy", "greedy"), "give a SOURCE"),
+        ((*uav, "--policy", "gredy"), "no policy 'gredy'. Did you mean 'greedy'?"),
+        (("--env", "uva", "--policy", "random"), "Did you mean 'uav'?"),
+        ((*uav, "--policy", "random", "--part", "paper"), "--part: is not for --pol"),
+        ((*uav, "--policy", "random", "--share", 0.5), "--share: is of a part"),
+        ((tmp_path / "no.yaml",), "no.yaml"),
+        ((tmp_path,), "manifest.json"),
+        ((tmp_path, *uav), "--env: is not for a checkpoint"),
+    ):
+        assert message in refused(capsys, "record", new, *arguments)
+        assert not new.exists()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("mine")
+    message = refused(capsys, *scripted(tmp_path / "taken"))
+    assert "exists and is not empty" in message
+
+
+def test_damage_and_foreign_formats(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "set"
+    said(capsys, *scripted(folder))
+    (shard,) = folder.glob("*.parquet")
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    assert "changed or is damaged" in refused(capsys, "dataset", "check", folder)
+    card = json.loads((folder / "dataset.json").read_text())
+    assert "is no dataset" in refused(capsys, "dataset", "info", tmp_path)
+    said(capsys, *scripted(tmp_path / "other"))
+    card = json.loads((tmp_path / "other" / "dataset.json").read_text())
+    card["returns"]["mean"] += 1.0
+    (tmp_path / "other" / "dataset.json").write_text(json.dumps(card))
+    message = refused(capsys, "dataset", "check", tmp_path / "other")
+    assert "the mean return is" in message
+    for arguments, message in (
+        (("hdf5", "x", "y"), "FORMAT: must be uav-csv or og-marl"),
+        (("uav-csv", tmp_path / "x", tmp_path / "y"), "cannot be read"),
+        (("og-marl", tmp_path, tmp_path / "y"), "is no vault"),
+        (("og-marl", "x", "y", "--team-reward", "max"), "--team-reward: must be one"),
+        (("uav-csv", "x", "y", "--env", "macn"), "uav-csv is of env 'uav'"),
+    ):
+        assert message in refused(capsys, "dataset", "import", *arguments)

@@ -1,0 +1,243 @@
+"""Learning from a dataset: the loop, its checkpoints, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from test_algorithm import fingerprint
+
+from rllib_risk.algorithms import config_class
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.core.algorithm import TeamAlgorithm
+from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.episodes import Episode
+from rllib_risk.env_wrappers.scripted import RandomPolicy
+from rllib_risk.offline.dataset import write_dataset
+from rllib_risk.offline.recording import record, scripted_player
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+MACN = {"episode_limit": 20}
+
+
+@pytest.fixture(name="folder", scope="module")
+def _folder(tmp_path_factory, ray_local):
+    """200 episodes of random walks beside the cliff, in several files."""
+    config = TeamConfig().environment("macn", env_config=MACN)
+    folder = tmp_path_factory.mktemp("walks") / "set"
+    write_dataset(
+        folder,
+        record(config, [scripted_player(RandomPolicy(), 0.0)], 200, seed=1),
+        env="macn",
+        env_config=MACN,
+        agents=["agent_0", "agent_1"],
+        behaviour={"policy": "random"},
+        seed=1,
+        rows_per_shard=100,
+    )
+    return folder
+
+
+def offline(name, folder, env="macn", **training):
+    config = config_class(name)()
+    if env is not None:
+        config.environment(env, env_config=MACN)
+    config.debugging(seed=3)
+    config.training(
+        dataset=str(folder),
+        batch_size_episodes=8,
+        hidden_size=16,
+        updates_per_iteration=20,
+        target_update_tau=0.05,
+    )
+    config.training(**training)
+    config.evaluation_duration = 3
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("MACQR", {}),
+        ("MACQR", {"preset": "ma_ciql"}),
+        ("MACQR", {"preset": "bc"}),
+        ("MACQR", {"recurrent": True, "sequence_length": 4, "burn_in": 2}),
+        ("RMIX", {"num_atoms": 4, "conservative_weight": 1.0}),
+        ("QPLEX", {"conservative_weight": 1.0}),
+        ("LHIQN", {"num_atoms": 4}),
+        ("RobustQMIX", {"rho": 0.2}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)
+def test_any_composition_learns_from_a_dataset(folder, name, keys):
+    algorithm = offline(name, folder, **keys).build_algo()
+    before = [p.detach().clone() for p in algorithm.team_policy.network.parameters()]
+    result = algorithm.train()
+    after = algorithm.team_policy.network.parameters()
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert result["num_updates_lifetime"] == 20
+    assert result["num_env_steps_sampled_lifetime"] == 0
+    assert result["evaluation"]["episodes"] == 3
+    assert result["dataset_passes"] == pytest.approx(
+        algorithm.env_steps / algorithm.replay.dataset.card.num_steps
+    )
+    assert all(np.isfinite(v) for v in result["learner"].values())
+    algorithm.stop()
+
+
+def test_without_an_environment_it_learns_the_same_and_does_not_evaluate(folder):
+    config = offline("MACQR", folder, env=None)
+    config.preflight()
+    alone, beside = config.build_algo(), offline("MACQR", folder).build_algo()
+    result = alone.train()
+    beside.train()
+    assert "evaluation" not in result
+    for a, b in zip(
+        alone.team_policy.network.parameters(),
+        beside.team_policy.network.parameters(),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
+    alone.stop(), beside.stop()
+
+
+@pytest.mark.parametrize("memory_mb", [1024, 1], ids=["held", "streamed"])
+def test_a_run_that_is_resumed_is_the_same_run(
+    folder, memory_mb, tmp_path, monkeypatch
+):
+    if memory_mb == 1:
+        # A window over a dataset that is small for a test.
+        monkeypatch.setattr("rllib_risk.core.value_algorithm.BYTES_PER_MB", 2**14)
+        monkeypatch.setattr("rllib_risk.offline.replay._LEAST_SEGMENT_BYTES", 1)
+        monkeypatch.setattr("rllib_risk.offline.replay._READING_BYTES", 0)
+    config = offline("MACQR", folder, dataset_memory_mb=memory_mb)
+    straight = config.build_algo()
+    straight.train()
+    straight.save_checkpoint(str(tmp_path))
+    assert straight.replay.whole == (memory_mb > 1)
+    assert (tmp_path / "replay.safetensors").stat().st_size < 1000
+    straight.train()
+    resumed = TeamAlgorithm.from_checkpoint(tmp_path)
+    resumed.train()
+    assert fingerprint(resumed) == fingerprint(straight)
+    straight.stop(), resumed.stop()
+
+
+def test_schedules_count_the_env_steps_that_were_learned_from(folder):
+    # 20 updates of 8 steps each.
+    algorithm = offline("MACQR", folder, lr=[[0, 1e-3], [320, 1e-4]]).build_algo()
+    algorithm.train()
+    assert algorithm.env_steps == 160
+    rate = algorithm.team_policy._optimizers[0].param_groups[0]["lr"]
+    assert rate == pytest.approx(1e-3 - 9e-4 * 152 / 320)
+    algorithm.stop()
+
+
+def test_a_policy_goes_on_online_from_its_checkpoint(folder, tmp_path):
+    algorithm = offline("MACQR", folder).build_algo()
+    algorithm.train()
+    algorithm.save_checkpoint(str(tmp_path))
+    parameters = [p.detach().clone() for p in algorithm.team_policy._online]
+    algorithm.stop()
+    online = {
+        "dataset": None,
+        "conservative_weight": None,
+        "min_sample_timesteps_per_iteration": 60,
+        "learning_starts_episodes": 2,
+        "final_epsilon": 0.05,
+    }
+    algorithm = TeamAlgorithm.from_checkpoint(tmp_path, **online)
+    assert len(algorithm.replay) == 0 and algorithm.env_steps == 0
+    for p, q in zip(algorithm.team_policy._online, parameters, strict=True):
+        assert torch.equal(p, q)
+    result = algorithm.train()
+    assert result["num_env_steps_sampled_lifetime"] >= 60
+    assert result["num_updates_lifetime"] > 20 and len(algorithm.replay) > 0
+    algorithm.stop()
+
+
+def test_greedy_actions_of_behaviour_cloning_are_those_of_the_data(tmp_path):
+    """One action per state, whatever it earned: BC and a heavy penalty find it."""
+    obs = np.eye(6, dtype=np.float32)[:, None, :].repeat(2, axis=1)
+    taken = np.array([[3, 1], [0, 2], [2, 2], [1, 0], [3, 3]])
+    rng = np.random.default_rng(0)
+    episodes = [
+        Episode(
+            obs=obs,
+            state=np.zeros((6, 0), np.float32),
+            action_mask=np.ones((6, 2, 4), np.uint8),
+            actions=taken.astype(np.int16),
+            rewards=rng.normal(-50, 30, 5).astype(np.float32),
+            terminated=True,
+            risk_levels=np.ones((5, 2), np.float32),
+        )
+        for _ in range(10)
+    ]
+    card = write_dataset(
+        tmp_path / "set",
+        episodes,
+        env=None,
+        env_config={},
+        agents=["a", "b"],
+        behaviour={},
+        seed=None,
+    )
+    assert card.returns["mean"] < 0
+    for keys in ({"preset": "bc"}, {"preset": "ma_ciqr", "conservative_weight": 100.0}):
+        config = offline("MACQR", tmp_path / "set", env=None, lr=3e-3, **keys)
+        config.updates_per_iteration = 300
+        algorithm = config.build_algo()
+        result = algorithm.train()
+        actor = algorithm.team_policy.make_actor(6)
+        utilities, _ = actor.act(obs, np.ones((6, 2, 4), np.uint8))
+        np.testing.assert_array_equal(utilities.argmax(-1)[:5], taken)
+        assert result["learner"]["data_agreement"] == 1.0
+        algorithm.stop()
+
+
+def changed_card(folder, tmp_path, **values):
+    """The dataset again, with another card."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    card = json.loads((copy / "dataset.json").read_text())
+    (copy / "dataset.json").write_text(json.dumps(card | values))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"env": "uav"}, "is of env 'uav', not 'macn'"),
+        ({"agents": ["x", "y"]}, "is of agents x, y with 4 actions.*agent_0, agent_1"),
+        (
+            {"env_config": {"episode_limit": 30}},
+            "another env_config .episode_limit 30 there, 20 here.",
+        ),
+    ],
+)
+def test_a_dataset_of_something_else_is_refused(folder, tmp_path, values, message):
+    config = offline("MACQR", changed_card(folder, tmp_path, **values))
+    with pytest.raises(ConfigError, match=message):
+        config.preflight()
+    with pytest.raises(ConfigError, match=message):
+        config.build_algo()
+
+
+def test_evaluations_may_be_elsewhere(folder):
+    config = offline("MACQR", folder)
+    config.evaluation_config = {"env_config": {"episode_limit": 5}}
+    config.validate()
+    config.preflight()
+    algorithm = config.build_algo()
+    assert algorithm.train()["evaluation"]["episode_len_mean"] <= 5
+    algorithm.stop()
+
+
+def test_a_missing_or_damaged_dataset_is_refused_before_anything_starts(folder):
+    with pytest.raises(ConfigError, match="dataset: there is no dataset at"):
+        offline("MACQR", folder / "nowhere").preflight()
+    with pytest.raises(ConfigError, match="dataset: there is no dataset at"):
+        offline("MACQR", folder / "nowhere", env=None).validate()

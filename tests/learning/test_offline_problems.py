@@ -1,0 +1,224 @@
+"""Problems with known answers that MA-CQR must solve from a dataset alone.
+
+Two agents, one step: each plays safe (0) or risky (1), and the team gets the sum of
+what both earn. Expected values are worked out in the comments.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+import rllib_risk
+from rllib_risk.algorithms import config_class
+from rllib_risk.core.episodes import Episode
+from rllib_risk.offline.dataset import write_dataset
+
+
+@pytest.fixture(name="_ray", scope="module", autouse=True)
+def _ray():
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    rllib_risk.register()
+    yield
+    ray.shutdown()
+
+
+def one_step(actions, reward):
+    return Episode(
+        obs=np.ones((2, len(actions), 1), np.float32),
+        state=np.ones((2, 1), np.float32),
+        action_mask=np.ones((2, len(actions), 2), np.uint8),
+        actions=np.array([actions], np.int16),
+        rewards=np.array([reward], np.float32),
+        terminated=True,
+        risk_levels=np.ones((1, len(actions)), np.float32),
+    )
+
+
+def bandit(folder, safe, chance, loss, number=4000, agents=2):
+    """All joint actions as often; risky earns 0, or with this chance the loss.
+
+    The bad luck is dealt out in exact shares, so that the data have no luck of their
+    own: of each agent's risky steps the share ``chance``, whatever the other does.
+    """
+    rng = np.random.default_rng(0)
+    episodes = []
+    per_joint = number // 2**agents
+    for joint in itertools.product((0, 1), repeat=agents):
+        earned = np.zeros(per_joint)
+        for action in joint:
+            bad = rng.permutation(per_joint) < round(chance * per_joint)
+            earned += np.where(bad, loss, 0.0) if action else safe
+        episodes += [one_step(joint, reward) for reward in earned]
+    order = rng.permutation(len(episodes))
+    write_dataset(
+        folder,
+        [episodes[i] for i in order],
+        env=None,
+        env_config={},
+        agents=[f"agent_{i}" for i in range(agents)],
+        behaviour={},
+        seed=None,
+    )
+    return folder
+
+
+def learned(folder, updates=2000, **keys):
+    """Atoms ``[N, A, M]`` of the only state, and what each agent plays."""
+    config = config_class("MACQR")().debugging(seed=0)
+    config.training(
+        dataset=str(folder),
+        hidden_size=16,
+        lr=[[0, 3e-2], [updates * 256, 1e-3]],
+        batch_size_episodes=256,
+        grad_clip=None,
+        conservative_weight=None,
+        updates_per_iteration=updates,
+    )
+    config.training(**keys)
+    algorithm = config.build_algo()
+    algorithm.train()
+    network = algorithm.team_policy.network
+    size = network.sizes
+    obs = torch.ones(1, 1, size.num_agents, 1)
+    with torch.no_grad():
+        atoms = network.atoms(network.unroll(network.inputs(obs, obs[:, :0].long())))
+    utilities, _ = algorithm.team_policy.make_actor(1).act(
+        obs[0].numpy(), np.ones((1, size.num_agents, 2), np.uint8)
+    )
+    algorithm.stop()
+    return atoms[0, 0].numpy(), utilities[0].argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("mixer", ["none", "vdn"])
+def test_a_neutral_team_takes_the_risk_and_a_careful_one_does_not(tmp_path, mixer):
+    # Risky has mean -30 > -60, and of its worst 15 % two thirds are -300: -200 < -60.
+    folder = bandit(tmp_path / "set", safe=-60.0, chance=0.1, loss=-300.0)
+    keys = {"mixer": mixer, "reward_scale": 0.1}
+    assert learned(folder, **keys)[1] == [1, 1]
+    if mixer == "vdn":
+        assert learned(folder, tail_level=0.15, **keys)[1] == [0, 0]
+    else:
+        # An independent agent takes the other's luck for its own. The worst 15 % of
+        # safe, beside a team-mate who takes the risk half of the time: 5 % are -360,
+        # and of the rest, -120 where both are safe and -60, the lowest 10 % are -120;
+        # (5 * -360 + 10 * -120) / 15 = -200. Of risky: 0.5 % -600, 4.5 % and 5 %
+        # about -300, 5 % -360, so below -300 all of the worst 15 %.
+        assert learned(folder, tail_level=0.15, **keys)[1] == [0, 0]
+
+
+@pytest.mark.parametrize("mixer", ["none", "vdn"])
+def test_acting_on_the_tail_of_a_neutral_distribution_is_careful_too(tmp_path, mixer):
+    folder = bandit(tmp_path / "set", safe=-60.0, chance=0.1, loss=-300.0)
+    _, played = learned(
+        folder,
+        mixer=mixer,
+        reward_scale=0.1,
+        num_atoms=32,
+        risk_measure="cvar",
+        alpha=0.15,
+    )
+    assert played == [0, 0]
+
+
+def test_the_estimated_value_is_the_mean_and_not_the_median(tmp_path):
+    # The authors' weights stand on the targets' axis, which makes every atom the
+    # median: 0 here. The mean of risky is 0.4 * -40 = -16, that of safe -20.
+    folder = bandit(tmp_path / "set", safe=-20.0, chance=0.4, loss=-40.0, agents=1)
+    atoms, played = learned(folder, num_atoms=32)
+    assert played == [1]
+    assert atoms[0, 1].mean() == pytest.approx(-16.0, abs=1.0)
+    assert atoms[0, 0].mean() == pytest.approx(-20.0, abs=0.5)
+    assert atoms[0, 1].max() - atoms[0, 1].min() > 30
+    # Of the worst 15 % all are -40.
+    tail, played = learned(folder, num_atoms=32, tail_level=0.15)
+    assert played == [0]
+    assert tail[0, 1].mean() == pytest.approx(-40.0, abs=1.5)
+
+
+def test_a_sum_recovers_what_each_agent_earns(tmp_path):
+    # Without bad luck: 1 for safe, 5 for risky, each. The sum has one free constant
+    # between agents; differences between actions are each agent's own.
+    folder = bandit(tmp_path / "set", safe=1.0, chance=1.0, loss=5.0, number=40)
+    atoms, played = learned(folder, updates=800, mixer="vdn", grad_clip=1.0)
+    assert played == [1, 1]
+    means = atoms.mean(-1)
+    np.testing.assert_allclose(means[:, 1] - means[:, 0], [4.0, 4.0], atol=0.1)
+    for joint in itertools.product((0, 1), repeat=2):
+        total = sum(means[i, a] for i, a in enumerate(joint))
+        assert total == pytest.approx(2 + 4 * sum(joint), abs=0.15)
+
+
+def test_a_sum_cannot_tell_an_exclusive_or(tmp_path):
+    # A documented limit: 1 where actions differ, else 0. The best sum is 1/2 of all.
+    episodes = [
+        one_step(joint, float(joint[0] != joint[1]))
+        for joint in itertools.product((0, 1), repeat=2)
+        for _ in range(10)
+    ]
+    write_dataset(
+        tmp_path / "set",
+        episodes,
+        env=None,
+        env_config={},
+        agents=["a", "b"],
+        behaviour={},
+        seed=None,
+    )
+    atoms, _ = learned(tmp_path / "set", updates=800, preset="ma_dqn_sum")
+    means = atoms.mean(-1)
+    for joint in itertools.product((0, 1), repeat=2):
+        assert sum(means[i, a] for i, a in enumerate(joint)) == pytest.approx(
+            0.5, abs=0.1
+        )
+
+
+def test_a_chain_without_luck_has_no_spread(tmp_path):
+    """Three steps, each -1: values -1, -1.99, -2.9701 at gamma 0.99, at any level."""
+    eye = np.eye(4, dtype=np.float32)[:, None]
+    episodes = [
+        Episode(
+            obs=eye,
+            state=eye[:, 0],
+            action_mask=np.ones((4, 1, 1), np.uint8),
+            actions=np.zeros((3, 1), np.int16),
+            rewards=-np.ones(3, np.float32),
+            terminated=True,
+            risk_levels=np.ones((3, 1), np.float32),
+        )
+    ]
+    write_dataset(
+        tmp_path / "set",
+        episodes,
+        env=None,
+        env_config={},
+        agents=["a"],
+        behaviour={},
+        seed=None,
+    )
+    for level in (1.0, 0.15):
+        config = config_class("MACQR")().debugging(seed=0)
+        config.training(
+            dataset=str(tmp_path / "set"),
+            hidden_size=32,
+            lr=[[0, 1e-2], [3000 * 32, 1e-5]],
+            batch_size_episodes=32,
+            target_update_tau=0.05,
+            conservative_weight=None,
+            tail_level=level,
+            updates_per_iteration=3000,
+        )
+        algorithm = config.build_algo()
+        result = algorithm.train()
+        network = algorithm.team_policy.network
+        obs = torch.from_numpy(eye[None, :3])
+        with torch.no_grad():
+            atoms = network.atoms(
+                network.unroll(network.inputs(obs, torch.zeros(1, 2, 1).long()))
+            )[0, :, 0, 0]
+        wanted = np.array([-2.9701, -1.99, -1.0])
+        np.testing.assert_allclose(atoms.mean(-1), wanted, atol=0.05)
+        assert result["learner"]["head_spread"] < 0.1
+        algorithm.stop()

@@ -1,0 +1,28 @@
+"""Reads a dataset through a window and prints how many bytes that took at its peak."""
+
+import re
+import sys
+from pathlib import Path
+
+import torch  # noqa: F401  imported before the measurement begins
+
+from rllib_risk.offline.dataset import Dataset
+from rllib_risk.offline.replay import DatasetReplay
+
+
+def resident(kind: str) -> int:
+    """Bytes of memory of this process: VmRSS now, VmHWM at its peak."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{kind}:\s+(\d+) kB", status)[1]) * 1024
+
+
+folder, budget, passes = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+# Arrow's threads and buffers exist before anything large is read.
+next(Dataset(folder).episodes())
+Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
+before = resident("VmRSS")
+replay = DatasetReplay(Dataset(folder), budget, seed=0)
+assert not replay.whole
+while replay.passes < passes:
+    replay.sample_stretches(32, 4, 0)
+print(len(replay), resident("VmHWM") - before)
