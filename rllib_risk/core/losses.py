@@ -9,6 +9,7 @@ Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -641,6 +642,8 @@ def distributional_loss(
         stats["td_error_abs"] = masked_mean(errors.abs(), batch.mask)
         stats["q_taken_mean"] = masked_mean(atoms.mean(dim=-1), batch.mask)
         stats["target_mean"] = masked_mean(targets.mean(dim=-1), batch.mask)
+        lowest = atoms.sort(dim=-1).values[..., : math.ceil(atoms.shape[-1] / 10)]
+        stats["cvar_estimate"] = masked_mean(lowest.mean(dim=-1), batch.mask)
         spread = atoms.amax(dim=-1) - atoms.amin(dim=-1)
         # At 0 there is no distribution: all atoms are the same number.
         stats["head_spread"] = masked_mean(spread, batch.mask)
