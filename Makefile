@@ -37,7 +37,7 @@ train: $(INSTALLED) ## Set up, then train RMIX on Multi-Agent Cliff Navigation.
 
 .PHONY: test
 test: lint ## Set up, then run the linters, the type checker and the tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: lint
 lint: $(INSTALLED_DEV) ## Set up, then run the linters and the type checker.

@@ -34,3 +34,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
             seed=0,
         )
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lets the longest files begin first, so that no worker is left alone with them."""
+    items.sort(key=lambda item: "learning" not in item.path.parts)

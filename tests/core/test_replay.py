@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rllib_risk.core import replay as replay_module
 from rllib_risk.core.episodes import Episode, collate
 from rllib_risk.core.replay import EpisodeReplay
 
@@ -239,27 +238,23 @@ def test_stretches_are_those_of_the_episodes(
     lengths, capacity, length, burn_in, segment_bytes, seed
 ):
     rng = np.random.default_rng(seed)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replay_module, "_SEGMENT_BYTES", segment_bytes)
-        replay = EpisodeReplay(capacity, seed=0)
-        added = [
-            episode(n, steps, terminated=n % 2 == 0) for n, steps in enumerate(lengths)
-        ]
-        replay.add(added)
-        kept = {n: e for n, e in enumerate(added) if n >= len(added) - capacity}
-        # Whole ones come back as they were, wherever they lie.
-        for mine in replay.newest(len(replay)):
-            other = kept[numbers([mine])[0]]
-            for name in (*ROWS, *STEPS):
-                np.testing.assert_array_equal(getattr(mine, name), getattr(other, name))
-        places = [
-            kept[int(replay._episode(i).obs[0, 0, 0])] for i in range(len(replay))
-        ]
-        chosen = rng.integers(len(places), size=7)
-        firsts = np.array(
-            [rng.integers(1 - length, len(places[i])) for i in chosen.tolist()]
-        )
-        batch = replay.stretches(chosen, firsts, length, burn_in)
+    replay = EpisodeReplay(capacity, seed=0, segment_bytes=segment_bytes)
+    added = [
+        episode(n, steps, terminated=n % 2 == 0) for n, steps in enumerate(lengths)
+    ]
+    replay.add(added)
+    kept = {n: e for n, e in enumerate(added) if n >= len(added) - capacity}
+    # Whole ones come back as they were, wherever they lie.
+    for mine in replay.newest(len(replay)):
+        other = kept[numbers([mine])[0]]
+        for name in (*ROWS, *STEPS):
+            np.testing.assert_array_equal(getattr(mine, name), getattr(other, name))
+    places = [kept[int(replay._episode(i).obs[0, 0, 0])] for i in range(len(replay))]
+    chosen = rng.integers(len(places), size=7)
+    firsts = np.array(
+        [rng.integers(1 - length, len(places[i])) for i in chosen.tolist()]
+    )
+    batch = replay.stretches(chosen, firsts, length, burn_in)
     expected = slow_stretches(
         [places[i] for i in chosen.tolist()], firsts.tolist(), length, burn_in
     )
@@ -267,9 +262,8 @@ def test_stretches_are_those_of_the_episodes(
         np.testing.assert_array_equal(batch[name], expected[name], err_msg=name)
 
 
-def test_memory_of_episodes_that_left_is_given_back(monkeypatch):
-    monkeypatch.setattr(replay_module, "_SEGMENT_BYTES", 1)  # one episode in each
-    replay = EpisodeReplay(capacity=2, seed=0)
+def test_memory_of_episodes_that_left_is_given_back():
+    replay = EpisodeReplay(capacity=2, seed=0, segment_bytes=1)  # one episode in each
     replay.add([episode(0), episode(1)])
     segment = weakref.ref(replay._held[0][0])
     kept = replay.newest(2)[0]

@@ -104,7 +104,7 @@ def test_the_head_reads_the_relu_and_the_features_are_before_it(keys):
     network = make_network(**keys)
     encoded = unroll(network, obs, actions)
     atoms = network.atoms(encoded)
-    encoded = Unroll(encoded.features.clamp(min=0))
+    encoded = Unroll(encoded.features.clamp(min=0), fractions=encoded.fractions)
     assert not torch.equal(network.atoms(encoded), atoms)
 
 
