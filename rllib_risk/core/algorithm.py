@@ -32,6 +32,7 @@ from rllib_risk.core.record import from_record, to_record
 from rllib_risk.core.replay import EpisodeReplay
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.core.runners import play_everywhere, sample_everywhere
+from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.joined_envs import VARIANT
 from rllib_risk.env_wrappers.team_env import TeamEnv
 from rllib_risk.evaluation.statistics import return_statistics
@@ -262,6 +263,11 @@ class TeamAlgorithm(Algorithm):
             reports success, ``risk_level_mean`` and one level per agent, the mean of
             every other number the environment reports, and ``returns``.
         """
+        if self.config.env is None:
+            raise EnvConfigError(
+                "env: this run learned from a dataset and knows no environment to play"
+                " in. Train it with one, which is then used for evaluations alone."
+            )
         seed = self.config.seed if seed is None else seed
         group = self.eval_env_runner_group or self.env_runner_group
         if group is not self.env_runner_group:

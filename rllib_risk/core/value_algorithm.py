@@ -10,6 +10,7 @@ from ray.rllib.policy.sample_batch import SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_TRAINED
 from ray.util.debug import log_once
 
+from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.algorithm import NUM_EPISODES, NUM_UPDATES, TeamAlgorithm
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.episodes import collate
@@ -40,6 +41,14 @@ class ValueAlgorithm(TeamAlgorithm):
             dataset = config.check_dataset(self.env_runner.env)
             room = config.dataset_memory_mb * BYTES_PER_MB
             self.replay = DatasetReplay(dataset, room, config.seed)
+            held, size = len(self.replay), config.batch_size_episodes
+            if config.sequence_length is None and held < size:
+                raise ConfigError(
+                    f"batch_size_episodes: {size} different episodes make a batch, and"
+                    f" of the dataset {held} are held at once; set it to {held} or"
+                    " less, raise dataset_memory_mb, or learn from stretches"
+                    " (sequence_length)."
+                )
 
     @property
     def env_steps(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,12 @@ from rllib_risk.core.episodes import MASK, Episode
 from rllib_risk.core.replay import SEGMENT_BYTES, EpisodeReplay, bytes_per_row
 from rllib_risk.offline.dataset import BYTES_PER_GROUP, Dataset
 
+logger = logging.getLogger(__name__)
+
 # First word of the random streams that shards are shuffled by.
 _SHARD_STREAM = 5
+# A window of fewer is worth a warning.
+_FEW_EPISODES = 32
 # The ring's oldest and its newest segment are used in part.
 _SPARE_SEGMENTS = 2
 _LEAST_SEGMENT_BYTES = 2**16
@@ -61,6 +66,14 @@ class DatasetReplay(EpisodeReplay):
             length = rows * row / capacity  # of an episode, in bytes
             number = int(memory_bytes // max(segment, length)) - _SPARE_SEGMENTS
             capacity = max(number * int(max(segment // length, 1)), 1)
+            if capacity < _FEW_EPISODES:
+                logger.warning(
+                    "Only %d of the %d episodes of %s are held at once; with so few,"
+                    " batches are all alike. Raise dataset_memory_mb.",
+                    capacity,
+                    card.num_episodes,
+                    dataset.folder,
+                )
         super().__init__(capacity, seed, segment_bytes=segment)
         self._restart(0)
 

@@ -12,6 +12,7 @@ from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.episodes import Episode
+from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.scripted import RandomPolicy
 from rllib_risk.offline.dataset import write_dataset
 from rllib_risk.offline.recording import record, scripted_player
@@ -93,6 +94,8 @@ def test_without_an_environment_it_learns_the_same_and_does_not_evaluate(folder)
     result = alone.train()
     beside.train()
     assert "evaluation" not in result
+    with pytest.raises(EnvConfigError, match="knows no environment to play in"):
+        alone.evaluate_episodes(1)
     for a, b in zip(
         alone.team_policy.network.parameters(),
         beside.team_policy.network.parameters(),
@@ -223,6 +226,12 @@ def test_a_dataset_of_something_else_is_refused(folder, tmp_path, values, messag
     with pytest.raises(ConfigError, match=message):
         config.preflight()
     with pytest.raises(ConfigError, match=message):
+        config.build_algo()
+
+
+def test_a_batch_of_more_episodes_than_there_are_names_the_fix(folder):
+    config = offline("QMIX", folder, batch_size_episodes=500)
+    with pytest.raises(ConfigError, match=r"500 different episodes .* 200 are held"):
         config.build_algo()
 
 
