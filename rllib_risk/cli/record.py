@@ -25,7 +25,7 @@ RECORD_HELP = """Record a dataset: a folder of joint steps that algorithms learn
 
 \b
     rllib record DATA --env uav --policy greedy --epsilon 0.05
-    rllib record DATA --env uav --policy greedy --policy risk_blind   half of each
+    rllib record DATA --env uav --policy greedy --policy risk_blind
     rllib record DATA CHECKPOINT --episodes 500
     rllib record DATA tuned_examples/ma_cqr/uav-online.yaml --part paper
     rllib record OTHER DATA --part expert
@@ -74,7 +74,7 @@ def record(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SOURCE]", help="A checkpoint, a training file or a dataset."
+            metavar="SOURCE", help="A checkpoint, a training file or a dataset."
         ),
     ] = None,
     policy: Annotated[
