@@ -273,7 +273,7 @@ def _of_checkpoint(checkpoint: Path, out: Path, options: RecordOptions) -> Card:
                 out,
                 record(algorithm.config, [player], number, seed),
                 algorithm.config,
-                algorithm.env_runner.env.spec_team.agents,
+                algorithm.agent_names(),
                 {
                     "checkpoint": str(checkpoint),
                     "algorithm": type(algorithm).__name__,
@@ -330,7 +330,7 @@ def _log(file: Path, out: Path, options: RecordOptions) -> Card:
             "algorithm": type(algorithm).__name__,
             "part": "replay",
         }
-        agents, seed = algorithm.env_runner.env.spec_team.agents, algorithm.config.seed
+        agents, seed = algorithm.agent_names(), algorithm.config.seed
         return _write(out, episodes(), algorithm.config, agents, behaviour, seed)
 
 

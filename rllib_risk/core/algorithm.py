@@ -286,7 +286,7 @@ class TeamAlgorithm(Algorithm):
             episodes = play_everywhere(self, group, num_episodes, seed)
         if frames is not None:
             frames += self.render_episode(seed)
-        return summarise(episodes, self._agent_names())
+        return summarise(episodes, self.agent_names())
 
     def render_episode(self, seed: int) -> list[np.ndarray]:
         """Plays one greedy episode in an environment that renders.
@@ -299,7 +299,8 @@ class TeamAlgorithm(Algorithm):
         """
         return play_and_render(self.team_policy, self.evaluation_config, seed)
 
-    def _agent_names(self) -> tuple[str, ...]:
+    def agent_names(self) -> tuple[str, ...]:
+        """Names of the agents, in the order of all arrays; there must be an env."""
         runner = (self.eval_env_runner_group or self.env_runner_group).local_env_runner
         if runner.env is None:
             runner = self.env_runner

@@ -21,6 +21,7 @@ walker:
     env_config: {episode_limit: 20}
     hidden_size: 8
     recurrent: false
+    num_env_runners: 1
     num_envs_per_env_runner: 4
     batch_size_episodes: 4
     learning_starts_episodes: 4
@@ -118,7 +119,7 @@ def test_from_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     said(
         capsys,
         *("train", "file", file, "--storage-path", tmp_path / "results"),
-        *("--stop", '{"training_iteration": 1}', "--ray-num-cpus", 1),
+        *("--stop", '{"training_iteration": 1}', "--ray-num-cpus", 2),
     )
     (checkpoint,) = tmp_path.glob("results/walker/*/checkpoint_*")
     folder = tmp_path / "set"
