@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorstore
 
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.env_wrappers.scripted import reference_policies
@@ -111,7 +112,6 @@ def arrays(steps, seed=0):
 
 def make_vault(folder, tree, index=None):
     """As Flashbax 0.1.3 lays a vault out: zarr arrays in one OCDBT store."""
-    tensorstore = pytest.importorskip("tensorstore")
     folder.mkdir(parents=True)
 
     def write(name, array, room):
