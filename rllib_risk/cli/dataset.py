@@ -96,7 +96,8 @@ def import_dataset(
 ) -> None:
     """Imports a dataset."""
     from rllib_risk.config.loading import parse_json
-    from rllib_risk.offline.importers import TEAM_REWARDS, import_csv, import_vault
+    from rllib_risk.env_wrappers.team_env import TEAM_REWARDS
+    from rllib_risk.offline.importers import import_csv, import_vault
     from rllib_risk.offline.rows import DatasetError
 
     if team_reward not in TEAM_REWARDS:

@@ -53,15 +53,14 @@ def train_here(algorithm: Any, stop: Mapping[str, float]) -> Iterator[dict[str, 
     Yields:
         The flat result of every iteration, of which a line was printed.
     """
-    import torch
+    from rllib_risk.core.episode_loop import one_thread
 
-    # As in a trial: Tune gives it one thread for the core that it asked for, and where
-    # others work too, two threads take much longer over small networks than one.
-    torch.set_num_threads(1)
     timer = Timer()
     try:
         while True:
-            result = flatten(algorithm.train())
+            # As in a trial, to which Tune gives one thread for each core it asked for.
+            with one_thread():
+                result = flatten(algorithm.train())
             timer.update(result, stop)
             say(format_line(result, timer, stop))
             yield result

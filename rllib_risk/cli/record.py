@@ -213,9 +213,7 @@ def _of_policies(_: Path, out: Path, options: RecordOptions) -> Card:
     from rllib_risk.config.loading import parse_json
     from rllib_risk.config.schema import suggest
     from rllib_risk.core.config import TeamConfig
-    from rllib_risk.core.envs import start_env
-    from rllib_risk.env_wrappers.registry import ENVS
-    from rllib_risk.env_wrappers.scripted import RandomPolicy, reference_policies
+    from rllib_risk.core.envs import scripted_policies, start_env
     from rllib_risk.offline.recording import record, scripted_player
 
     text, seed = options.env_config, options.seed or 0
@@ -223,9 +221,7 @@ def _of_policies(_: Path, out: Path, options: RecordOptions) -> Card:
     config = TeamConfig().environment(options.env, env_config=settings)
     env = start_env(config)
     env.close()
-    known: dict[str, Any] = {"random": RandomPolicy()}
-    if options.env in ENVS:
-        known = reference_policies(str(options.env), settings)
+    known = scripted_policies(config)
     for name in options.policies:
         if name not in known:
             raise ConfigError(
@@ -261,11 +257,7 @@ def _of_checkpoint(checkpoint: Path, out: Path, options: RecordOptions) -> Card:
             evaluation_num_env_runners=0,
         )
         try:
-            if algorithm.config.env is None:
-                raise ConfigError(
-                    f"{checkpoint} learned from a dataset and knows no environment to"
-                    " play in."
-                )
+            algorithm.require_env()
             epsilon, seed = options.epsilon or 0.0, options.seed or 0
             player = trained_player(algorithm.team_policy, epsilon)
             number = options.episodes or _EPISODES

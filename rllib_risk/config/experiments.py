@@ -191,14 +191,13 @@ def parse_experiment(
     in_config = (section.get("config") or {}).get("env")
     env_path = (*path, "env") if env is not None else (*path, "config", "env")
     env = env if env is not None else in_config
-    # What a dataset is of, it says itself.
-    if env is None and "dataset" not in (section.get("config") or {}):
-        raise document.error(f"{name}: 'env' is missing: which environment?", *path)
-    with _Place(document, env_path):
-        if env is not None:
+    if env is not None:
+        with _Place(document, env_path):
             if not isinstance(env, str):
                 raise ConfigError(f"env: must be the name of an env, not {env!r}.")
             catalog.check_env(env, algorithm)
+    elif "dataset" not in (section.get("config") or {}):  # which says what it is of
+        raise document.error(f"{name}: 'env' is missing: which environment?", *path)
     config = check_config(
         section.get("config"), algorithm, env, document, (*path, "config"), catalog
     )

@@ -263,11 +263,7 @@ class TeamAlgorithm(Algorithm):
             reports success, ``risk_level_mean`` and one level per agent, the mean of
             every other number the environment reports, and ``returns``.
         """
-        if self.config.env is None:
-            raise EnvConfigError(
-                "env: this run learned from a dataset and knows no environment to play"
-                " in. Train it with one, which is then used for evaluations alone."
-            )
+        self.require_env()
         seed = self.config.seed if seed is None else seed
         group = self.eval_env_runner_group or self.env_runner_group
         if group is not self.env_runner_group:
@@ -287,6 +283,18 @@ class TeamAlgorithm(Algorithm):
         if frames is not None:
             frames += self.render_episode(seed)
         return summarise(episodes, self.agent_names())
+
+    def require_env(self) -> None:
+        """Refuses to play where there is nothing to play in.
+
+        Raises:
+            EnvConfigError: If the run learned from a dataset alone.
+        """
+        if self.config.env is None:
+            raise EnvConfigError(
+                "env: this run learned from a dataset and knows no environment to play"
+                " in. Train it with one, which is then used for evaluations alone."
+            )
 
     def render_episode(self, seed: int) -> list[np.ndarray]:
         """Plays one greedy episode in an environment that renders.

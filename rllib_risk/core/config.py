@@ -186,9 +186,9 @@ class TeamConfig(AlgorithmConfig):
         self.env_runner_cls = TeamRolloutWorker
         # Observations reach the policy as they are.
         self._disable_preprocessor_api = True
-        for key, field in self.fields().items():
+        for key, field in self.declared.items():
             setattr(self, key, field.default)
-        # Keys of RLlib's among them.
+        # Keys of RLlib's may be among them.
         for key, value in self.overrides.items():
             setattr(self, key, value)
         self.preset: str | None = None

@@ -17,6 +17,11 @@ from rllib_risk.env_wrappers.batched_env import BACKOFF_S
 from rllib_risk.env_wrappers.errors import EnvConfigError, EnvFailedError
 from rllib_risk.env_wrappers.joined_envs import join_envs
 from rllib_risk.env_wrappers.registry import ENVS, make_batched, make_team_env
+from rllib_risk.env_wrappers.scripted import (
+    RandomPolicy,
+    ScriptedPolicy,
+    reference_policies,
+)
 from rllib_risk.env_wrappers.team_env import BatchedTeamEnv, LoopedTeamEnvs, TeamEnv
 
 
@@ -110,6 +115,20 @@ def make_batched_env(
         max_restarts=config.max_env_restarts,
         env_name=str(config.env),
     )
+
+
+def scripted_policies(config: AlgorithmConfig) -> dict[str, ScriptedPolicy]:
+    """The policies that nobody trained for an environment.
+
+    Args:
+        config: See :func:`make_env`.
+
+    Returns:
+        By name: ``random``, and what an environment of this package offers.
+    """
+    if config.env in ENVS:
+        return reference_policies(str(config.env), config.env_config)
+    return {"random": RandomPolicy()}
 
 
 def variants_of(config: AlgorithmConfig) -> list[AlgorithmConfig]:

@@ -22,7 +22,7 @@ from ray.rllib.env.env_context import EnvContext
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.shift_grid import ShiftGrid, apply_settings
 from rllib_risk.core.config import TeamConfig
-from rllib_risk.core.envs import make_batched_env, start_env
+from rllib_risk.core.envs import make_batched_env, scripted_policies, start_env
 from rllib_risk.core.episode_loop import (
     check_length,
     evaluation_seed,
@@ -40,11 +40,7 @@ from rllib_risk.env_wrappers.joined_envs import (
     spec_difference,
 )
 from rllib_risk.env_wrappers.registry import ENVS
-from rllib_risk.env_wrappers.scripted import (
-    RandomPolicy,
-    ScriptedPolicy,
-    reference_policies,
-)
+from rllib_risk.env_wrappers.scripted import ScriptedPolicy
 from rllib_risk.env_wrappers.team_env import LoopedTeamEnvs, TeamSpec
 
 # First words of random streams of their own; the rollout worker has 1 and 2.
@@ -155,7 +151,7 @@ def play_references(
     Yields:
         Name and episodes of each policy that all cells have.
     """
-    of_cells = [_references(config) for config in configs]
+    of_cells = [scripted_policies(config) for config in configs]
     for name in of_cells[0]:
         if not all(name in policies for policies in of_cells):
             continue
@@ -173,12 +169,6 @@ def play_references(
             return ScriptedPlayer(mine, ends, rng)
 
         yield name, _play(configs, player, num_episodes, seed)
-
-
-def _references(config: TeamConfig) -> Mapping[str, ScriptedPolicy]:
-    if config.env in ENVS:
-        return reference_policies(config.env, config.env_config)
-    return {"random": RandomPolicy()}
 
 
 def _without_state(spec: TeamSpec) -> TeamSpec:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,6 @@ from rllib_risk.env_wrappers.registry import make_team_env
 from rllib_risk.offline.card import Card
 from rllib_risk.offline.dataset import write_dataset
 from rllib_risk.offline.rows import DatasetError
-
-TEAM_REWARDS = ("shared", "sum", "mean")
 
 # Rows that are read at once.
 _ROWS = 10_000
@@ -210,23 +208,23 @@ class _Vault:
     def _count_actions(self) -> int:
         if "infos.legals" in self._arrays:
             return int(self._arrays["infos.legals"].shape[-1])
-        chunks = (
-            chunk["actions"] for s in range(self.slices) for chunk in self._read(s)
-        )
-        return 1 + max(int(actions.max()) for actions in chunks)
+        chunks = (c for s in range(self.slices) for c in self._read(s, ["actions"]))
+        return 1 + max(int(chunk["actions"].max()) for chunk in chunks)
 
-    def _read(self, slice_: int) -> Iterator[dict[str, np.ndarray]]:
+    def _read(
+        self, slice_: int, names: Iterable[str]
+    ) -> Iterator[dict[str, np.ndarray]]:
         for begin in range(0, self._length, _ROWS):
             end = min(begin + _ROWS, self._length)
             yield {
-                name: np.asarray(array[slice_, begin:end].read().result())
-                for name, array in self._arrays.items()
+                name: np.asarray(self._arrays[name][slice_, begin:end].read().result())
+                for name in names
             }
 
     def episodes(self, slice_: int, team_reward: str) -> Iterator[Episode]:
         """The episodes of one slice."""
         parts: list[dict[str, np.ndarray]] = []
-        for chunk in self._read(slice_):
+        for chunk in self._read(slice_, self._arrays):
             ends = chunk["terminals"].astype(bool)
             if "truncations" in chunk:
                 ends = ends | chunk["truncations"].astype(bool)
