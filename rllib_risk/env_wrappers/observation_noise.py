@@ -8,7 +8,7 @@ Letters: E slots, k of them, N agents, A actions, D observation size.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,19 +26,32 @@ _BLOCK = 16
 class ObservationNoise:
     """Adds noise to the observations of E episodes, each with its own generator."""
 
-    def __init__(self, std: float, num_envs: int, num_agents: int, obs_size: int):
+    def __init__(
+        self,
+        std: float | Sequence[float],
+        num_envs: int,
+        num_agents: int,
+        obs_size: int,
+    ) -> None:
         """Prepares the generators.
 
         Args:
-            std: Standard deviation, in units of the observation; at least 0.
+            std: Standard deviation, in units of the observation; at least 0. A list
+                has one for each of the D numbers.
             num_envs: E.
             num_agents: N.
             obs_size: D.
 
         Raises:
-            EnvConfigError: If std is no finite number of at least 0.
+            EnvConfigError: If std holds anything but finite numbers of at least 0, or
+                not D of them.
         """
-        self._std = np.float32(check_std(std))
+        self._std = check_std(std)
+        if self._std.ndim and self._std.size != obs_size:
+            raise EnvConfigError(
+                f"env_config.obs_noise_std lists {self._std.size} numbers, but an"
+                f" agent observes {obs_size}"
+            )
         self._rngs = [np.random.default_rng() for _ in range(num_envs)]
         self._drawn = np.zeros((num_envs, _BLOCK, num_agents, obs_size), np.float32)
         self._used = np.full(num_envs, _BLOCK)  # rows of the block that are used up
@@ -88,15 +101,15 @@ class NoisyTeamEnvs(BatchedTeamEnv):
     All agents must observe D numbers: padding is not known here and would get noise.
     """
 
-    def __init__(self, envs: BatchedTeamEnv, std: float) -> None:
+    def __init__(self, envs: BatchedTeamEnv, std: float | Sequence[float]) -> None:
         """Wraps a batched env.
 
         Args:
             envs: The env without noise; it is closed with this one.
-            std: Standard deviation, in units of the observation.
+            std: See `ObservationNoise`.
 
         Raises:
-            EnvConfigError: If std is no finite number of at least 0.
+            EnvConfigError: As in `ObservationNoise`.
         """
         super().__init__(envs.num_envs, envs.spec)
         self._envs = envs
@@ -133,21 +146,27 @@ class NoisyTeamEnvs(BatchedTeamEnv):
         )
 
 
-def check_std(std: Any) -> float:
+def check_std(std: Any) -> np.ndarray:
     """Checks the adapter's key `obs_noise_std`.
 
     Args:
         std: Its value.
 
     Returns:
-        The value as a float.
+        The value, float32 [] or [D].
 
     Raises:
-        EnvConfigError: If it is no finite number of at least 0.
+        EnvConfigError: If it is no finite number of at least 0, nor a list of such.
     """
-    number = isinstance(std, int | float) and not isinstance(std, bool)
-    if not number or not math.isfinite(std) or std < 0:
+    values = std if isinstance(std, list | tuple | np.ndarray) else [std]
+    if not len(values) or not all(_is_std(value) for value in values):
         raise EnvConfigError(
-            f"env_config.obs_noise_std must be a number of at least 0, not {std!r}"
+            "env_config.obs_noise_std must be a number of at least 0, or a list of"
+            f" such, one for each number that an agent observes, not {std!r}"
         )
-    return float(std)
+    return np.array(std, np.float32)
+
+
+def _is_std(value: Any) -> bool:
+    number = isinstance(value, int | float | np.floating)
+    return number and not isinstance(value, bool) and 0 <= value < np.inf

@@ -7,6 +7,7 @@ scalar. `TeamEnv` is that view of one env; `LoopedTeamEnvs` steps several of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,7 +127,7 @@ class TeamEnv(gymnasium.Env):
         time_limit_is_terminal: bool = False,
         state: str = "auto",
         box_bins: int | None = None,
-        obs_noise_std: float = 0.0,
+        obs_noise_std: float | Sequence[float] = 0.0,
     ) -> None:
         """Reads the sizes off the env.
 
@@ -141,7 +142,8 @@ class TeamEnv(gymnasium.Env):
                 "env" if the env has a state() and "none" otherwise.
             box_bins: Values per dimension that a Box action is divided into.
             obs_noise_std: Standard deviation of Gaussian noise on every number that
-                an agent observes; the state and the env itself are not disturbed.
+                an agent observes, or a list with one for each of them; the state and
+                the env itself are not disturbed.
 
         Raises:
             EnvConfigError: If the env cannot be used as a team with these options.
@@ -182,7 +184,7 @@ class TeamEnv(gymnasium.Env):
         self._alive: list[Any] = []
         self._mask = np.zeros((len(names), num_actions), np.uint8)
         self._noise: ObservationNoise | None = None
-        if check_std(obs_noise_std) > 0:
+        if check_std(obs_noise_std).any():
             self._noise = ObservationNoise(obs_noise_std, 1, len(names), obs_size)
 
     def reset(

@@ -164,7 +164,32 @@ def test_without_noise_nothing_is_wrapped():
         assert isinstance(make_batched("macn", config, 2), BatchedMACN)
 
 
-@pytest.mark.parametrize("std", [-0.1, float("nan"), float("inf"), True, "0.1", None])
+def test_a_scale_for_every_number():
+    """The same draws as with 1.0, each times its own scale; 0 leaves a number alone."""
+    scales = [0.0, 0.5, 0.0, 2.0, 0.1, 0.0, 0.0, 0.0, 1.0]
+    rows = []
+    for std in (0.0, 1.0, scales):
+        envs = make_batched("macn", {"obs_noise_std": std}, 3)
+        envs.reset(np.arange(3), np.arange(3))
+        rows.append(envs.obs.copy())
+        single = make_team_env("macn", {"obs_noise_std": std})
+        np.testing.assert_array_equal(single.reset(seed=1)[0]["obs"], rows[-1][1])
+    clean, whole, scaled = rows
+    expected = (whole - clean) * np.float32(scales)
+    np.testing.assert_allclose(scaled - clean, expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(scaled[..., 0], clean[..., 0])
+
+
+def test_scales_that_do_not_fit():
+    for make in (make_team_env, lambda name, config: make_batched(name, config, 2)):
+        with pytest.raises(EnvConfigError, match="lists 2 numbers, but an agent obs"):
+            make("macn", {"obs_noise_std": [0.1, 0.2]})
+
+
+@pytest.mark.parametrize(
+    "std",
+    [-0.1, float("nan"), float("inf"), True, "0.1", None, [], [0.1, -1.0], [True]],
+)
 def test_a_wrong_value_says_so(std):
     for make in (make_team_env, lambda name, config: make_batched(name, config, 2)):
         with pytest.raises(EnvConfigError, match=r"env_config.obs_noise_std must be"):
