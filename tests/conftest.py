@@ -1,7 +1,10 @@
 """Settings of the whole test session."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,16 +26,42 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("recorded")
     player = scripted_player(reference_policies("uav")["greedy"], 0.1)
-    for name in ("uav", *(f"uav-16-{seed}" for seed in range(5))):
+    risky = {"normalise": True, "risk_penalty": 300}
+    sources: dict[str, dict[str, Any]] = {"uav": {}}
+    for seed in range(5):
+        sources |= {f"uav-16-{seed}": {}, f"uav-mixed-300-{seed}": risky}
+    for name, env_config in sources.items():
+        config = TeamConfig().environment("uav", env_config=env_config)
         write_dataset(
             folder / "data" / name,
-            record(TeamConfig().environment("uav"), [player], 2, seed=0),
+            record(config, [player], 2, seed=0),
             env="uav",
-            env_config={},
+            env_config=env_config,
             agents=["uav_0", "uav_1"],
             behaviour={"policy": "greedy"},
             seed=0,
         )
+    return folder
+
+
+@pytest.fixture
+def no_smac(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever SMAC is installed, a test sees the one that it puts there itself."""
+
+    def forget() -> None:
+        for name in [n for n in sys.modules if n == "smac" or n.startswith("smac.")]:
+            del sys.modules[name]
+
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture
+def smac_double(no_smac: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a package `smac` that needs no game, now the first to be found."""
+    folder = Path(__file__).parent / "doubles"
+    monkeypatch.syspath_prepend(str(folder))
     return folder
 
 

@@ -98,6 +98,11 @@ ENVS: dict[str, EnvEntry] = {
             "UAVs that keep data from devices fresh, beside a region of risk.",
         ),
         EnvEntry(
+            "smac",
+            f"{_HERE}.smac:SMAC",
+            "StarCraft II battles of SMAC; needs the game and the extra [smac].",
+        ),
+        EnvEntry(
             "tabular",
             f"{_HERE}.tabular_game:TabularGame",
             "Small Markov games with a known robust optimum, or one of your own.",
@@ -162,12 +167,13 @@ def make_batched(
     factory, kwargs, adapter = resolve(name, env_config)
     twin = getattr(factory, "batched", None)
     twin_adapter = {key: adapter.pop(key) for key in _TWIN_KEYS if key in adapter}
-    noise_std = check_std(adapter.pop("obs_noise_std", 0.0))
+    noise_std = adapter.pop("obs_noise_std", 0.0)
+    noisy = check_std(noise_std).any()
     if twin is not None and all(
         value == ADAPTER_DEFAULTS[key] for key, value in adapter.items()
     ):
         envs = twin(num_envs, **kwargs, **twin_adapter)
-        return NoisyTeamEnvs(envs, noise_std) if noise_std > 0 else envs
+        return NoisyTeamEnvs(envs, noise_std) if noisy else envs
     return LoopedTeamEnvs(
         partial(make_team_env, name, dict(env_config or {})),
         num_envs,

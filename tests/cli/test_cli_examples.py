@@ -71,7 +71,7 @@ def test_grids_are_listed_with_their_command(
 
 @pytest.mark.parametrize("name", list_examples())
 def test_every_example_is_correct_and_explained(
-    name: str, recorded: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, recorded: Path, smac_double: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register_all()
     monkeypatch.chdir(recorded)

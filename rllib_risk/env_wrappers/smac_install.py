@@ -1,0 +1,119 @@
+"""Whether SMAC and the game are here, and if not, the commands that bring them.
+
+The package index has no SMAC: its `smac` is an AutoML tool of the same name. What is
+missing is found out in two steps. Python packages and the map's name are checked where
+the env is built, the game and the map's file where the first episode begins, so that a
+driver without StarCraft II can still build the env to read its spaces.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from rllib_risk.config.schema import suggest
+from rllib_risk.env_wrappers.errors import EnvConfigError
+
+PACKAGES = "pip install 'rllib-risk[smac]'"
+SMAC = "pip install --no-deps 'SMAC @ git+https://github.com/oxwhirl/smac.git'"
+MESSAGES = "pip install --force-reinstall --no-deps pys2clientprotocol"
+MAPS = (
+    "git clone https://github.com/oxwhirl/smac.git && "
+    'cp -r smac/smac/env/starcraft2/maps/SMAC_Maps "$SC2PATH/Maps/"'
+)
+
+
+def load_smac() -> tuple[type, dict[str, Any]]:
+    """Imports SMAC.
+
+    Returns:
+        Its class StarCraft2Env, unmodified, and its maps by name.
+
+    Raises:
+        EnvConfigError: If it is missing, another package of that name is there, or it
+            cannot be imported; the text holds the commands to run.
+    """
+    found = importlib.util.find_spec("smac")
+    if found is None:
+        raise EnvConfigError(
+            f"env 'smac' needs SMAC, which the package index does not have. Run\n"
+            f"  {PACKAGES}\n  {SMAC}\n(not 'pip install smac': that is an unrelated"
+            " AutoML package.)"
+        )
+    places = [Path(place) for place in found.submodule_search_locations or ()]
+    if not any((place / "env" / "starcraft2").is_dir() for place in places):
+        raise EnvConfigError(
+            "env 'smac': the installed package 'smac' is the AutoML tool of that name,"
+            f" not the StarCraft environment. Run\n  pip uninstall -y smac\n"
+            f"  {PACKAGES}\n  {SMAC}"
+        )
+    try:
+        env = importlib.import_module("smac.env").StarCraft2Env
+        maps = importlib.import_module("smac.env.starcraft2.maps.smac_maps")
+        return env, maps.get_smac_map_registry()
+    except Exception as error:  # protobuf raises errors of several kinds
+        raise EnvConfigError(_import_help(error)) from error
+
+
+def check_map(name: Any, maps: dict[str, Any]) -> None:
+    """Raises an EnvConfigError if there is no map of this name."""
+    if not isinstance(name, str) or name not in maps:
+        raise EnvConfigError(
+            f"env_config.map_name: unknown map {name!r}."
+            f"{suggest(str(name), maps)} Known: {', '.join(sorted(maps))}."
+        )
+
+
+def check_game(map_name: str) -> None:
+    """Checks that the game and a map's file are where pysc2 will look for them.
+
+    Args:
+        map_name: A map of SMAC.
+
+    Raises:
+        EnvConfigError: If not, with the commands to run.
+    """
+    folder = game_folder()
+    if folder is None:
+        return  # pysc2 knows where the game's installer puts it on this system
+    if not any(folder.glob("Versions/Base*/SC2*")):
+        raise EnvConfigError(
+            f"env 'smac' found no StarCraft II in {folder} (no Versions/Base*/SC2_x64)."
+            " Get the Linux package 4.10 (Base75689) from Blizzard, whose licence you"
+            " must accept for that:"
+            " https://github.com/Blizzard/s2client-proto#linux-packages. Then\n"
+            "  unzip SC2.4.10.zip -d ~   # its password is in that licence\n"
+            "  export SC2PATH=~/StarCraftII"
+        )
+    file = folder / "Maps" / "SMAC_Maps" / f"{map_name}.SC2Map"
+    if not file.is_file():
+        raise EnvConfigError(
+            f"env 'smac' found no map file {file}: SMAC's package does not bring its"
+            f" maps along. Run\n  export SC2PATH={folder}\n  {MAPS}"
+        )
+
+
+def game_folder() -> Path | None:
+    """Where the game must be, or None if pysc2 searches for it."""
+    path = os.environ.get("SC2PATH")
+    if path is None and platform.system() != "Linux":
+        return None
+    return Path(path or "~/StarCraftII").expanduser()
+
+
+def _import_help(error: Exception) -> str:
+    """What to do about an import of SMAC that failed."""
+    cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    text = f"env 'smac': SMAC cannot be imported ({cause}). "
+    missing = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
+    if missing and not missing.startswith("google"):
+        return f"{text}Run\n  {PACKAGES}"
+    return (
+        f"{text}The game's messages must be those made for today's protobuf, which"
+        f" another package can overwrite. Run\n  pip install 'protobuf>=6'\n"
+        f"  {MESSAGES}"
+    )

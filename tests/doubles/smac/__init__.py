@@ -1,0 +1,1 @@
+"""A double of SMAC: what its environment says and does, without the game."""
