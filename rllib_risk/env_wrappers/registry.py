@@ -103,6 +103,11 @@ ENVS: dict[str, EnvEntry] = {
             "StarCraft II battles of SMAC; needs the game and the extra [smac].",
         ),
         EnvEntry(
+            "smax",
+            f"{_HERE}.smax:SMAX",
+            "Battles like StarCraft's, in JAX and without the game; the extra [smax].",
+        ),
+        EnvEntry(
             "tabular",
             f"{_HERE}.tabular_game:TabularGame",
             "Small Markov games with a known robust optimum, or one of your own.",

@@ -50,6 +50,7 @@ def test_the_names():
         "hvac",
         "uav",
         "smac",
+        "smax",
         "tabular",
         "pettingzoo",
     }

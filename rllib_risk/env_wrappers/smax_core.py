@@ -1,0 +1,364 @@
+"""SMAX battles as arrays: many of them, reset and stepped by one compiled call each.
+
+The only module that imports JAX, and only where battles begin. What is compiled is kept
+per scenario and number of battles in this process, and on disk for the next one.
+
+Letters: E battles, k of them, N allies, U units, A actions, D observation size, S state
+size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rllib_risk.env_wrappers.errors import EnvConfigError, EnvContractError
+
+INSTALL = "pip install 'rllib-risk[smax]'"
+# Battles that one compiled call begins anew. Of 32 battles about one ends per step, and
+# to begin all 32 for that would cost as much as a step.
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class SmaxScenario:
+    """What is fought, in numbers that can be a key of a cache.
+
+    Attributes:
+        unit_types: Type of every unit, allies first; numbers of SMAX.
+        num_allies: N.
+        random_positions: Units stand as in SMACv2, drawn for every battle.
+        random_types: Types are drawn for every battle, as in SMACv2.
+        enemy_noise_std: Spread of the noise on where allies see enemies.
+        options: Further arguments of SMAX, as pairs.
+    """
+
+    unit_types: tuple[int, ...]
+    num_allies: int
+    random_positions: bool = False
+    random_types: bool = False
+    enemy_noise_std: float = 0.0
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def num_enemies(self) -> int:
+        """Units of the other side."""
+        return len(self.unit_types) - self.num_allies
+
+    @property
+    def num_actions(self) -> int:
+        """A: stop, four moves, and an attack for each enemy."""
+        return 5 + self.num_enemies
+
+    @property
+    def obs_size(self) -> int:
+        """D: 13 numbers of every other unit, 10 of the own."""
+        return 13 * (len(self.unit_types) - 1) + 10
+
+    @property
+    def state_size(self) -> int:
+        """S: 10 numbers of every unit, its team and its type."""
+        return 12 * len(self.unit_types)
+
+
+class Seen(NamedTuple):
+    """What is known of battles from outside, NumPy or JAX arrays.
+
+    Attributes:
+        obs: float32 [E, N, D].
+        state: float32 [E, S].
+        action_mask: uint8 [E, N, A].
+        alive: bool [E, U].
+    """
+
+    obs: Any
+    state: Any
+    action_mask: Any
+    alive: Any
+
+
+class Battles(NamedTuple):
+    """Battles that go on, JAX arrays.
+
+    Attributes:
+        state: SMAX's own states.
+        keys: Where each battle's chance comes from, [E, 2].
+    """
+
+    state: Any
+    keys: Any
+
+
+class SmaxCore:
+    """Compiled functions of one scenario. Make them with `smax_core`.
+
+    Actions are numbered as in SMAC, so that 0 is what the dead may do: 0 stop, 1 to 4
+    SMAX's four moves, 5 + i attack enemy i.
+
+    Attributes:
+        scenario: What is fought.
+    """
+
+    def __init__(self, scenario: SmaxScenario) -> None:
+        """Builds SMAX; nothing is compiled yet.
+
+        Args:
+            scenario: What is fought.
+
+        Raises:
+            EnvConfigError: If JaxMARL does not take the options.
+            EnvContractError: If it is a version of other sizes.
+        """
+        jax, smax = _modules()
+        self._jax = jax
+        self.scenario = scenario
+        jnp = jax.numpy
+        try:
+            self._env = smax.HeuristicEnemySMAX(
+                scenario=smax.Scenario(
+                    jnp.array(scenario.unit_types, jnp.uint8),
+                    scenario.num_allies,
+                    scenario.num_enemies,
+                    scenario.random_positions,
+                    scenario.random_types,
+                ),
+                **dict(scenario.options),
+            )
+        except (TypeError, ValueError) as error:
+            raise EnvConfigError(f"env_config.smax_args: {error}") from error
+        moves = self._env.num_movement_actions  # with stop, the last of them
+        self._to_smax = np.r_[
+            moves - 1, : moves - 1, moves : moves + scenario.num_enemies
+        ]
+        ours = scenario.num_actions, scenario.obs_size, scenario.state_size
+        theirs = self._to_smax.size, self._env.obs_size, self._env.state_size
+        if ours != theirs:
+            raise EnvContractError(
+                f"this version of JaxMARL has actions, observations and states of sizes"
+                f" {theirs}, not {ours}"
+            )
+        self._begin = jax.jit(self._begin_some)
+        self._play = jax.jit(self._play_all)
+
+    def empty(self, num_battles: int) -> Battles:
+        """Room for `num_battles` battles, and everything compiled and run once."""
+        jax = self._jax
+        keys = jax.numpy.zeros((num_battles, 2), jax.numpy.uint32)
+        battles = Battles(jax.vmap(self._new)(keys), keys)
+        battles, _ = self.begin(battles, np.arange(1), np.zeros(1, np.int64))
+        actions = np.zeros((num_battles, self.scenario.num_allies), np.int64)
+        battles, _, _ = self.play(battles, actions, np.ones(num_battles, bool))
+        return battles
+
+    def begin(
+        self, battles: Battles, slots: np.ndarray, seeds: np.ndarray
+    ) -> tuple[Battles, Seen]:
+        """Begins some battles anew.
+
+        Args:
+            battles: E of them.
+            slots: Which, distinct integers [k].
+            seeds: Seed of each, integers [k].
+
+        Returns:
+            All battles, and what is seen of these k, NumPy.
+        """
+        num_battles = len(battles.keys)
+        parts = []
+        for start in range(0, len(slots), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            # A slot that is none is ignored, so that one compiled size is enough.
+            rows = np.full(_AT_ONCE, num_battles, np.int32)
+            words = np.zeros((_AT_ONCE, 2), np.uint32)
+            count = len(slots[some])
+            rows[:count] = slots[some]
+            words[:count, 0] = seeds[some] & 0xFFFFFFFF
+            words[:count, 1] = seeds[some] >> 32
+            battles, seen = self._begin(battles, rows, words)
+            parts.append([np.asarray(array)[:count] for array in seen])
+        return battles, Seen(
+            *(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        )
+
+    def play(
+        self, battles: Battles, actions: np.ndarray, active: np.ndarray
+    ) -> tuple[Battles, Seen, np.ndarray]:
+        """Plays one joint action in the active battles.
+
+        Args:
+            battles: E of them.
+            actions: Integers [E, N].
+            active: bool [E]; the others stay as they are.
+
+        Returns:
+            All battles, what is seen of them (of active ones only it is valid) and the
+            team's rewards, float32 [E], both NumPy.
+        """
+        chosen = self._to_smax[actions].astype(np.int32)
+        battles, seen, rewards = self._play(battles, chosen, active)
+        return battles, Seen(*map(np.asarray, seen)), np.asarray(rewards)
+
+    def positions(self, battles: Battles, slot: int) -> dict[str, np.ndarray]:
+        """Where the units of one battle stand, for pictures.
+
+        Args:
+            battles: E of them.
+            slot: Which.
+
+        Returns:
+            `positions` [U, 2], `health` [U] as a share, `types` [U], `radiuses` [U],
+            and `targets` [U]: the unit that each one attacks, or -1.
+        """
+        state, env = battles.state.state, self._env
+        types = np.asarray(state.unit_types[slot])
+        attacks = np.asarray(state.prev_attack_actions[slot])
+        allies = self.scenario.num_allies
+        number = attacks - env.num_movement_actions
+        # SMAX numbers the allies backwards for the enemies.
+        target = np.where(
+            np.arange(types.size) < allies, allies + number, allies - 1 - number
+        )
+        health = np.asarray(state.unit_health[slot])
+        return {
+            "positions": np.asarray(state.unit_positions[slot]),
+            "health": health / np.asarray(env.unit_type_health)[types],
+            "types": types,
+            "radiuses": np.asarray(env.unit_type_radiuses)[types],
+            "targets": np.where(number >= 0, target, -1),
+        }
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """Width and height of the map."""
+        return self._env.map_width, self._env.map_height
+
+    def _new(self, key: Any) -> Any:
+        """SMAX's state at the beginning of a battle, with the types of a later one."""
+        jax = self._jax
+        _, state = self._env.reset(key)
+        actions = dict.fromkeys(self._env.agents, jax.numpy.int32(0))
+        later = jax.eval_shape(lambda: self._env.step_env(key, state, actions)[1])
+        # Otherwise numbers that Python wrote are of a weaker type in the first step
+        # than in the second, and the step is compiled twice.
+        return jax.tree.map(
+            lambda x, y: jax.lax.convert_element_type(x, y.dtype), state, later
+        )
+
+    def _seen(self, state: Any, obs: dict[str, Any], key: Any) -> Seen:
+        """What is seen of one battle."""
+        jnp, env = self._jax.numpy, self._env
+        masks = env.get_avail_actions(state)
+        rows = jnp.stack([obs[agent] for agent in env.agents])  # [N, D]
+        mask = jnp.stack([masks[agent] for agent in env.agents])
+        if self.scenario.enemy_noise_std > 0:
+            rows = self._with_noise(rows, key)
+        return Seen(
+            rows,
+            obs["world_state"],
+            mask[:, self._to_smax].astype(jnp.uint8),
+            state.state.unit_alive,
+        )
+
+    def _with_noise(self, rows: Any, key: Any) -> Any:
+        """Enemies that are seen (not all zero) seem to be elsewhere."""
+        jax = self._jax
+        n, enemies = self.scenario.num_allies, self.scenario.num_enemies
+        size = len(self._env.unit_features)
+        first = size * (n - 1)
+        blocks = rows[:, first : first + size * enemies].reshape(n, enemies, size)
+        noise = self.scenario.enemy_noise_std * jax.random.normal(
+            jax.random.fold_in(key, 1), (n, enemies, 2)
+        )
+        seen = (blocks != 0).any(-1, keepdims=True)
+        blocks = blocks.at[..., 1:3].add(noise * seen)
+        return rows.at[:, first : first + size * enemies].set(blocks.reshape(n, -1))
+
+    def _begin_some(self, battles: Battles, slots: Any, words: Any) -> Any:
+        jax = self._jax
+
+        def one(word: Any) -> Any:
+            key = jax.random.fold_in(jax.random.PRNGKey(word[0]), word[1])
+            key, first = jax.random.split(key)
+            state = self._new(first)
+            obs = self._env.get_obs(state)
+            obs["world_state"] = self._env.get_world_state(state)
+            return Battles(state, key), self._seen(state, obs, first)
+
+        new, seen = jax.vmap(one)(words)
+        return (
+            jax.tree.map(lambda x, y: x.at[slots].set(y, mode="drop"), battles, new),
+            seen,
+        )
+
+    def _play_all(self, battles: Battles, actions: Any, active: Any) -> Any:
+        jax = self._jax
+
+        def one(battle: Battles, action: Any, is_active: Any) -> Any:
+            key, now = jax.random.split(battle.keys)
+            chosen = {agent: action[i] for i, agent in enumerate(self._env.agents)}
+            obs, state, rewards, _, _ = self._env.step_env(now, battle.state, chosen)
+            after = jax.tree.map(
+                lambda x, y: jax.numpy.where(is_active, x, y),
+                Battles(state, key),
+                battle,
+            )
+            return after, self._seen(state, obs, now), rewards[self._env.agents[0]]
+
+        return jax.vmap(one)(battles, actions, active)
+
+
+@lru_cache(maxsize=8)
+def smax_core(scenario: SmaxScenario) -> SmaxCore:
+    """The functions of a scenario, the same object for the same scenario."""
+    return SmaxCore(scenario)
+
+
+def check_installed() -> None:
+    """Raises an EnvConfigError if JAX or JaxMARL is missing, without importing them."""
+    for module in ("jax", "jaxmarl"):
+        if importlib.util.find_spec(module) is None:
+            raise EnvConfigError(
+                f"env 'smax' needs JaxMARL, and there is no module {module}. Run\n"
+                f"  {INSTALL}"
+            )
+
+
+@lru_cache(maxsize=1)
+def _modules() -> tuple[Any, Any]:
+    """JAX and SMAX, imported with settings that fit a process with torch in it."""
+    # JAX takes most of a GPU's memory when it starts, which torch needs as well.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    jax = importlib.import_module("jax")
+    with _silence():
+        smax = importlib.import_module("jaxmarl.environments.smax")
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+        jax.config.update(
+            "jax_compilation_cache_dir", str(cache / "rllib_risk" / "jax")
+        )
+    return jax, smax
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """For an import that prints what it has not found of envs nobody asked for.
+
+    It puts `sys.__stdout__` in the place of `sys.stdout`, so that both must give way.
+    """
+    before = sys.stdout, sys.__stdout__
+    sys.stdout = sys.__stdout__ = io.StringIO()  # type: ignore[assignment,misc]
+    try:
+        yield
+    finally:
+        sys.stdout, sys.__stdout__ = before  # type: ignore[misc]
