@@ -115,7 +115,11 @@ class TeamAlgorithm(Algorithm):
             config: The configuration.
         """
         super().setup(config)
-        self.replay = EpisodeReplay(self.config.buffer_size_episodes, self.config.seed)
+        self.replay = EpisodeReplay(
+            self.config.buffer_size_episodes,
+            self.config.seed,
+            compact=self.config.compact_replay,
+        )
         # Called with the episodes of every round; who records a learner adds to it.
         self.on_episodes: list[Callable[[list[Episode]], None]] = []
         self._updates_owed = 0.0

@@ -47,6 +47,12 @@ TEAM_FIELDS: dict[str, Field] = {
     "buffer_size_episodes": Field(
         5000, "Replay capacity; the oldest go first.", int, low=1, unit="episodes"
     ),
+    "compact_replay": Field(
+        False,
+        "Keep observations and states of the replay in 16 bits and legal actions in one"
+        " each: less than half the memory, three significant digits.",
+        bool,
+    ),
     "learning_starts_episodes": Field(
         32, "Episodes stored before the first update.", int, low=1, unit="episodes"
     ),

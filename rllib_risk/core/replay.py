@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ray.rllib.policy.sample_batch import SampleBatch
 
+from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import episodes as columns
 from rllib_risk.core.episodes import VARIANT, Episode
 
@@ -22,10 +23,38 @@ _ROW_ARRAYS = ("obs", "state", "action_mask")
 SEGMENT_BYTES = 2**24
 
 
-def bytes_per_row(episode: Episode) -> int:
+def bytes_per_row(episode: Episode, compact: bool = False) -> int:
     """What a replay needs for a step of such an episode, and for its end."""
-    arrays = (getattr(episode, name) for name in _ROW_ARRAYS + _STEP_ARRAYS)
-    return sum(array[0].nbytes for array in arrays)
+    kept = _kept(episode, compact)
+    return sum(array[0].nbytes for array in kept.values())
+
+
+def _kept(episode: Episode, compact: bool) -> dict[str, np.ndarray]:
+    """An episode's arrays as they are kept.
+
+    Args:
+        episode: An episode.
+        compact: Observations and states in 16 bits, and legal actions in one each.
+
+    Returns:
+        Arrays by name.
+
+    Raises:
+        ConfigError: If 16 bits cannot hold a number.
+    """
+    arrays = {name: getattr(episode, name) for name in _ROW_ARRAYS + _STEP_ARRAYS}
+    if not compact:
+        return arrays
+    for name in ("obs", "state"):
+        with np.errstate(over="ignore"):
+            arrays[name] = arrays[name].astype(np.float16)
+        if not np.isfinite(arrays[name]).all():
+            raise ConfigError(
+                f"compact_replay: {name} holds a number beyond 65504, the greatest"
+                " that it can keep. Scale what the env shows, or set it to false."
+            )
+    arrays["action_mask"] = np.packbits(arrays["action_mask"], axis=-1)
+    return arrays
 
 
 class _Segment:
@@ -41,15 +70,15 @@ class _Segment:
         used: How many rows are taken.
     """
 
-    def __init__(self, like: Episode, number: int, size: int) -> None:
+    def __init__(self, like: Episode, number: int, size: int, compact: bool) -> None:
         """Makes room for an episode and for as many of its kind as bytes allow."""
         self.number = number
-        shapes = {n: getattr(like, n) for n in _ROW_ARRAYS + _STEP_ARRAYS}
-        self.rows = max(len(like) + 1, size // bytes_per_row(like))
+        self._compact = compact
+        self.rows = max(len(like) + 1, size // bytes_per_row(like, compact))
         # Pages of memory that nothing is written to are not taken.
         self.arrays = {
             name: np.empty((self.rows, *array.shape[1:]), array.dtype)
-            for name, array in shapes.items()
+            for name, array in _kept(like, compact).items()
         }
         self.used = 0
 
@@ -58,10 +87,11 @@ class _Segment:
         first, steps = self.used, len(episode)
         if first + steps + 1 > self.rows:
             return None
+        kept = _kept(episode, self._compact)
         for name in _ROW_ARRAYS:
-            self.arrays[name][first : first + steps + 1] = getattr(episode, name)
+            self.arrays[name][first : first + steps + 1] = kept[name]
         for name in _STEP_ARRAYS:
-            self.arrays[name][first : first + steps] = getattr(episode, name)
+            self.arrays[name][first : first + steps] = kept[name]
             self.arrays[name][first + steps] = 0
         self.used += steps + 1
         return first
@@ -87,10 +117,16 @@ class EpisodeReplay:
 
     Attributes:
         capacity: In episodes.
+        seed: Of the draws.
+        compact: Whether observations and states are kept in 16 bits.
     """
 
     def __init__(
-        self, capacity: int, seed: int, segment_bytes: int = SEGMENT_BYTES
+        self,
+        capacity: int,
+        seed: int,
+        segment_bytes: int = SEGMENT_BYTES,
+        compact: bool = False,
     ) -> None:
         """Initializes an empty buffer.
 
@@ -98,9 +134,13 @@ class EpisodeReplay:
             capacity: In episodes.
             seed: Of the draws.
             segment_bytes: By how much memory grows and shrinks.
+            compact: Keep observations and states in 16 bits and legal actions in one
+                each. What is drawn is float32 and uint8 all the same.
         """
         self.capacity = capacity
         self.seed = seed
+        self.compact = compact
+        self._num_actions = 0  # known from the first episode
         self._segment_bytes = segment_bytes
         # Nothing else refers to a segment, so that it goes with its last episode.
         self._held: list[tuple[_Segment, dict[str, float]]] = []  # and metrics
@@ -128,7 +168,10 @@ class EpisodeReplay:
             segment = self._held[self._next - 1][0] if self._held else None
             row = segment.add(episode) if segment is not None else None
             if segment is None or row is None:
-                segment = _Segment(episode, self._segments, self._segment_bytes)
+                segment = _Segment(
+                    episode, self._segments, self._segment_bytes, self.compact
+                )
+                self._num_actions = episode.action_mask.shape[-1]
                 self._segments += 1
                 row = segment.add(episode)
             held = segment, episode.metrics
@@ -216,7 +259,10 @@ class EpisodeReplay:
             (self._held[chosen[where[0]]][0].arrays, where)
             for where in _equal(index["segment"])
         ]
-        taken = {name: _take(segments, name, rows) for name in _ROW_ARRAYS}
+        taken = {
+            name: self._expanded(name, _take(segments, name, rows))
+            for name in _ROW_ARRAYS
+        }
         taken |= {
             name: _take(segments, name, rows[:, :-1]) for name in ("actions", "rewards")
         }
@@ -268,17 +314,26 @@ class EpisodeReplay:
         return (self._next + np.arange(-size, 0)) % max(len(self), 1)
 
     def _episode(self, place: int) -> Episode:
-        """One of those held; it shares the segment's memory."""
+        """One of those held; unless compact, it shares the segment's memory."""
         segment, metrics = self._held[place]
         row, steps = self._all[place]["row"], self._all[place]["steps"]
         parts: dict[str, Any] = {
             name: segment.arrays[name][row : row + steps] for name in _STEP_ARRAYS
         }
         parts |= {
-            name: segment.arrays[name][row : row + steps + 1] for name in _ROW_ARRAYS
+            name: self._expanded(name, segment.arrays[name][row : row + steps + 1])
+            for name in _ROW_ARRAYS
         }
         ended = bool(self._all[place]["terminated"])
         return Episode(terminated=ended, metrics=metrics, **parts)
+
+    def _expanded(self, name: str, array: np.ndarray) -> np.ndarray:
+        """What :func:`_kept` made smaller, as learners want it."""
+        if not self.compact:
+            return array
+        if name == "action_mask":
+            return np.unpackbits(array, axis=-1, count=self._num_actions)
+        return array.astype(np.float32)
 
     def _next_rng(self) -> np.random.Generator:
         self._draws += 1

@@ -40,7 +40,9 @@ class ValueAlgorithm(TeamAlgorithm):
         if config.dataset is not None:
             dataset = config.check_dataset(self.env_runner.env)
             room = config.dataset_memory_mb * BYTES_PER_MB
-            self.replay = DatasetReplay(dataset, room, config.seed)
+            self.replay = DatasetReplay(
+                dataset, room, config.seed, config.compact_replay
+            )
             held, size = len(self.replay), config.batch_size_episodes
             if config.sequence_length is None and held < size:
                 raise ConfigError(

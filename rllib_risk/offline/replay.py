@@ -43,20 +43,23 @@ class DatasetReplay(EpisodeReplay):
         whole: Whether all of it is held.
     """
 
-    def __init__(self, dataset: Dataset, memory_bytes: int, seed: int) -> None:
+    def __init__(
+        self, dataset: Dataset, memory_bytes: int, seed: int, compact: bool = False
+    ) -> None:
         """Reads as much as there is room for.
 
         Args:
             dataset: Where episodes come from.
             memory_bytes: For episodes and, where they do not fit, for reading.
             seed: Of the draws and of the order of files.
+            compact: See :class:`EpisodeReplay`.
 
         Raises:
             DatasetError: If what is read is damaged.
         """
         self.dataset = dataset
         card = dataset.card
-        row = bytes_per_row(next(dataset.episodes()))
+        row = bytes_per_row(next(dataset.episodes()), compact)
         rows = card.num_steps + card.num_episodes
         self.whole = rows * row <= memory_bytes
         capacity, segment = card.num_episodes, SEGMENT_BYTES
@@ -74,7 +77,7 @@ class DatasetReplay(EpisodeReplay):
                     card.num_episodes,
                     dataset.folder,
                 )
-        super().__init__(capacity, seed, segment_bytes=segment)
+        super().__init__(capacity, seed, segment_bytes=segment, compact=compact)
         self._restart(0)
 
     @property

@@ -393,6 +393,23 @@ def test_rllibs_own_sampler_accepts_the_policy():
     algorithm.stop()
 
 
+@pytest.mark.parametrize("name", ["RMIX", "QMIX"])
+def test_a_compact_replay_changes_no_loss_by_a_thousandth(name):
+    """The same episodes and draws; the state of coordinates is no multiple of 2^-11."""
+    losses = []
+    for compact in (False, True):
+        config = small_config(name, compact_replay=compact)
+        config.environment(env_config={"state_encoding": "coordinates"})
+        algorithm = config.build_algo()
+        result = algorithm.train()
+        assert result["num_updates_lifetime"] > 0
+        losses.append(result["learner"]["td_loss"])
+        algorithm.stop()
+    exact, near = losses
+    assert near == pytest.approx(exact, rel=1e-3)
+    assert near != exact
+
+
 def test_a_learning_rate_follows_its_points():
     points = [[0, 1e-3], [120, 1e-4]]
     algorithm = small_config("RMIX", lr=points, qr_lr=4e-5).build_algo()

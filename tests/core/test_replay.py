@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.episodes import Episode, collate
-from rllib_risk.core.replay import EpisodeReplay
+from rllib_risk.core.replay import EpisodeReplay, bytes_per_row
 
 ROWS = ("obs", "state", "action_mask")
 STEPS = ("actions", "rewards", "risk_levels")
@@ -320,3 +321,69 @@ def test_return_of_an_episode():
     long.rewards = rewards
     assert len(long) == 3
     assert long.episode_return == 2.0**24 + 2
+
+
+def seen_episode(number, length):
+    """Two agents, eleven actions; numbers as environments show them."""
+    rng = np.random.default_rng(number)
+    one = episode(number, length)
+    one.obs = rng.normal(size=(length + 1, 2, 4)).astype(np.float32)
+    one.action_mask = rng.integers(0, 2, (length + 1, 2, 11)).astype(np.uint8)
+    return one
+
+
+def test_a_compact_replay_draws_the_same_but_for_three_digits():
+    exact, compact = (EpisodeReplay(6, seed=3, compact=c) for c in (False, True))
+    for replay in (exact, compact):
+        replay.add(seen_episode(n, 3 + n) for n in range(8))  # the ring wraps
+    for ours, theirs in zip(compact.sample(6), exact.sample(6), strict=True):
+        for name in STEPS:
+            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+        np.testing.assert_array_equal(ours.action_mask, theirs.action_mask)
+        assert ours.obs.dtype == ours.state.dtype == np.float32
+        assert ours.action_mask.dtype == np.uint8
+        np.testing.assert_allclose(ours.obs, theirs.obs, rtol=2**-11, atol=1e-7)
+        np.testing.assert_allclose(ours.state, theirs.state, rtol=2**-11, atol=1e-7)
+        assert (ours.obs != theirs.obs).any()
+    for ours, theirs in zip(
+        compact.sample_stretches(40, 3, 2).items(),
+        exact.sample_stretches(40, 3, 2).items(),
+        strict=True,
+    ):
+        assert ours[0] == theirs[0] and ours[1].dtype == theirs[1].dtype
+        np.testing.assert_allclose(ours[1], theirs[1], rtol=2**-11, atol=1e-7)
+
+
+def test_a_compact_replay_comes_back_from_a_checkpoint_as_it_was():
+    replay, other = (EpisodeReplay(6, seed=3, compact=True) for _ in range(2))
+    replay.add(seen_episode(n, 3 + n) for n in range(8))
+    other.load_arrays(replay.state_arrays())
+    for ours, theirs in zip(other.sample(6), replay.sample(6), strict=True):
+        for name in ROWS + STEPS:
+            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+
+
+@pytest.mark.parametrize("name", ["obs", "state"])
+def test_what_16_bits_cannot_hold_is_refused(name):
+    one = seen_episode(0, 3)
+    getattr(one, name)[1] = 70_000.0
+    EpisodeReplay(6, seed=3).add([one])
+    with pytest.raises(ConfigError, match=f"compact_replay: {name} holds a number"):
+        EpisodeReplay(6, seed=3, compact=True).add([one])
+
+
+def test_bytes_of_the_largest_map_of_the_paper():
+    """corridor: 6 agents, 156 and 282 numbers, 30 actions; the paper has 14.4 GB."""
+    one = Episode(
+        obs=np.zeros((401, 6, 156), np.float32),
+        state=np.zeros((401, 282), np.float32),
+        action_mask=np.ones((401, 6, 30), np.uint8),
+        actions=np.zeros((400, 6), np.int16),
+        rewards=np.zeros(400, np.float32),
+        terminated=False,
+        risk_levels=np.ones((400, 6), np.float32),
+    )
+    # 4 (936 + 282) of what is seen, 180 legal actions, 2 * 6, 4, 4 * 6
+    assert bytes_per_row(one) == 4872 + 180 + 12 + 4 + 24
+    # 2 (936 + 282), 6 times four bytes of bits, and the rest as it was
+    assert bytes_per_row(one, compact=True) == 2436 + 24 + 12 + 4 + 24
