@@ -14,7 +14,7 @@ from rllib_risk.cli.compare import COMPARE_HELP, compare
 from rllib_risk.cli.evaluate import EVALUATE_HELP, evaluate
 from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, say
 from rllib_risk.cli.record import RECORD_HELP, record
-from rllib_risk.cli.tools import CHECK_ENV_HELP, PLOT_HELP, check_env, plot
+from rllib_risk.cli.tools import CHECK_ENV_HELP, check_env, plot_app
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.env_wrappers.errors import EnvConfigError
 
@@ -29,6 +29,7 @@ _HELP = """Train and evaluate multi-agent reinforcement learning on RLlib.
     rllib dataset info DATA
     rllib check-env my_package:parallel_env     is my environment all right?
     rllib plot FOLDER ... --out curves.png
+    rllib plot episode CHECKPOINT
 
 RLlib's own algorithms (PPO, DQN, ...) run as well. 'rllib COMMAND --help' says more.
 """
@@ -50,7 +51,7 @@ app.command("record", help=RECORD_HELP)(record)
 app.command("compare", help=COMPARE_HELP)(compare)
 app.command("evaluate", help=EVALUATE_HELP)(evaluate)
 app.command("check-env", help=CHECK_ENV_HELP)(check_env)
-app.command("plot", help=PLOT_HELP)(plot)
+app.add_typer(plot_app, name="plot")
 
 
 def _print_version(wanted: bool) -> None:

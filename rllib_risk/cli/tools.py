@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from rllib_risk.cli import output
-from rllib_risk.cli.output import EXIT_FAILED, say
-from rllib_risk.config.schema import ConfigError
+from rllib_risk.cli.options import ImportOption
+from rllib_risk.cli.output import EXIT_FAILED, note, say
+from rllib_risk.config.schema import ConfigError, suggest
+
+if TYPE_CHECKING:
+    from rllib_risk.core.trace import EpisodeTrace
 
 CHECK_ENV_HELP = """Check an environment, in plain words, before training on it.
 
@@ -19,13 +25,31 @@ CHECK_ENV_HELP = """Check an environment, in plain words, before training on it.
 
 The exit code is 0 if it can be trained on, and 1 if there is an error.
 """
-PLOT_HELP = """Draw learning curves from result folders, as IQM with 95 % intervals.
+PLOT_HELP = """Draw learning curves, or one episode of a checkpoint.
+
+\b
+    rllib plot ~/ray_results/rmix-macn ~/ray_results/qmix-macn --out curves.png
+    rllib plot episode CHECKPOINT --agent agent_1 --steps 0,5,9
+
+'rllib plot FOLDER ...' is short for 'rllib plot curves FOLDER ...'.
+"""
+CURVES_HELP = """Draw learning curves from result folders, as IQM with 95 % intervals.
 
 \b
     rllib plot ~/ray_results/rmix-macn ~/ray_results/qmix-macn --out curves.png
 
 Trials of one experiment that differ in their seed only form one curve. The numbers go
 to a .csv and a .md file beside the figure.
+"""
+EPISODE_HELP = """Draw one greedy episode: rewards, risk levels, and atoms of one agent.
+
+\b
+    rllib plot episode CHECKPOINT
+    rllib plot episode CHECKPOINT --agent agent_1 --steps 0,5,9 --out episode.pdf
+
+Return atoms are heat maps, a row per action and the worst atom on the left; atoms that
+do not count at the agent's level are pale. The numbers go to a .csv file beside the
+figure. It is an episode of the evaluation: with its seed, the same one.
 """
 
 
@@ -56,6 +80,20 @@ def check_env(
         raise typer.Exit(EXIT_FAILED)
 
 
+class _PlotGroup(typer.core.TyperGroup):
+    """Takes what names no subcommand for folders of learning curves."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """See click."""
+        if args and args[0] not in (*self.commands, "-h", "--help"):
+            args = ["curves", *args]
+        return super().parse_args(ctx, args)
+
+
+plot_app = typer.Typer(cls=_PlotGroup, help=PLOT_HELP, no_args_is_help=True)
+
+
+@plot_app.command("curves", help=CURVES_HELP)
 def plot(
     folders: Annotated[
         list[Path], typer.Argument(help="Folders of experiments or trials.")
@@ -95,3 +133,141 @@ def plot(
         run_plot_command(paths, out, output.out, metric, x, title, y_min, threshold)
     except ResultsError as error:
         raise ConfigError(str(error)) from error
+
+
+@plot_app.command("episode", help=EPISODE_HELP)
+def plot_episode(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="The figure (.png, .pdf, .svg).")
+    ] = Path("episode.png"),
+    agent: Annotated[
+        str | None,
+        typer.Option("--agent", help="Whose atoms (default: the first agent's)."),
+    ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            "--steps",
+            metavar="N,N,...",
+            help="Of which steps, counted from 0 (default: four of them).",
+        ),
+    ] = None,
+    episode: Annotated[
+        int, typer.Option("--episode", min=0, help="Which one of the evaluation.")
+    ] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed", min=0, help="Of the evaluation (default: as in the training)."
+        ),
+    ] = None,
+    trust_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-code",
+            help="Import the environment, mixer or measure that it names.",
+        ),
+    ] = False,
+    imports: ImportOption = None,
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Show Ray's output.")
+    ] = 0,
+) -> None:
+    """Draws an episode of a checkpoint."""
+    from rllib_risk.cli.session import prepare
+    from rllib_risk.config.loading import import_modules
+    from rllib_risk.evaluation.episode_plot import (
+        default_steps,
+        draw_episode,
+        write_episode,
+    )
+
+    if not out.resolve().parent.is_dir():
+        raise ConfigError(f"there is no folder {out.resolve().parent}.")
+    if out.suffix not in (".png", ".pdf", ".svg"):
+        raise ConfigError(f"--out: {out.name} must end in .png, .pdf or .svg.")
+    chosen = None if steps is None else _numbers(steps)
+    with output.stdout_to_stderr():
+        prepare(verbose)
+        modules = import_modules(imports)
+        name, trace = _trace(checkpoint, seed, episode, trust_code, modules, verbose)
+    if agent is not None and agent not in trace.agents:
+        raise ConfigError(
+            f"--agent: there is no {agent!r}.{suggest(agent, trace.agents)}"
+            f" There are {', '.join(trace.agents)}."
+        )
+    length = len(trace.rewards)
+    chosen = chosen if chosen is not None else default_steps(length)
+    if max(chosen) >= length:
+        raise ConfigError(
+            f"--steps: {max(chosen)} is beyond the end: the episode has {length} steps,"
+            f" 0 to {length - 1}."
+        )
+    index = trace.agents.index(agent) if agent is not None else 0
+    total = trace.rewards.sum()
+    draw_episode(
+        trace, out, index, chosen, f"{name}: return {total:.2f} in {length} steps"
+    )
+    write_episode(trace, out.with_suffix(".csv"))
+    say(f"return {total:.4f}, {length} steps")
+    for key, value in trace.metrics.items():
+        say(f"{key} {value:g}")
+    note(f"Wrote {out} and {out.with_suffix('.csv')}")
+
+
+def _numbers(text: str) -> list[int]:
+    """Step numbers from the command line."""
+    from rllib_risk.evaluation.episode_plot import MOST_STEPS
+
+    try:
+        numbers = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        numbers = []
+    if not numbers or numbers[0] < 0:
+        raise ConfigError(f"--steps: write numbers such as 0,5,9, not {text!r}.")
+    if len(numbers) > MOST_STEPS:
+        raise ConfigError(f"--steps: {MOST_STEPS} fit into a figure at most.")
+    return numbers
+
+
+def _trace(
+    checkpoint: Path,
+    seed: int | None,
+    episode: int,
+    trust_code: bool,
+    modules: Sequence[str],
+    verbose: int,
+) -> tuple[str, EpisodeTrace]:
+    """The name of a checkpoint's algorithm and env, and the episode that it plays."""
+    from rllib_risk.cli.options import RayOptions
+    from rllib_risk.cli.session import ray_session, register_all
+    from rllib_risk.core.algorithm import TeamAlgorithm
+    from rllib_risk.core.checkpoint import verify_checkpoint
+    from rllib_risk.core.trace import trace_episode
+
+    checkpoint = checkpoint.expanduser().resolve()
+    if not checkpoint.is_dir():
+        raise ConfigError(f"{checkpoint}: there is no such folder.")
+    if (checkpoint / "rllib_checkpoint.json").is_file():
+        raise ConfigError(
+            f"{checkpoint} is a checkpoint of RLlib's own algorithms; an episode is"
+            " drawn of this package's only."
+        )
+    verify_checkpoint(checkpoint)
+    register_all()
+    with ray_session(RayOptions(num_cpus=1, verbose=verbose), modules):
+        algorithm = TeamAlgorithm.from_checkpoint(
+            checkpoint,
+            trust_code=trust_code,
+            num_env_runners=0,
+            evaluation_num_env_runners=0,
+        )
+        try:
+            algorithm.require_env()
+            config = algorithm.evaluation_config
+            seed = algorithm.config.seed if seed is None else seed
+            trace = trace_episode(algorithm.team_policy, config, seed, episode)
+            return f"{type(algorithm).__name__} on {config.env}", trace
+        finally:
+            algorithm.stop()

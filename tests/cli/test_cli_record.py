@@ -1,15 +1,14 @@
 """``rllib record`` and ``rllib dataset``, from the command line to files."""
 
 import json
-import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rllib_risk.cli.main import run
 from rllib_risk.offline.dataset import Dataset
+
+pytestmark = pytest.mark.usefixtures("as_it_was")
 
 LEARNER = """
 walker:
@@ -28,16 +27,6 @@ walker:
     min_sample_timesteps_per_iteration: 200
     evaluation_duration: 2
 """
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    """Nothing that the command sets for its process outlives a test."""
-    environ, path = dict(os.environ), list(sys.path)
-    yield
-    os.environ.clear()
-    os.environ.update(environ)
-    sys.path[:] = path
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,8 @@ from rllib_risk.cli.options import RayOptions
 from rllib_risk.cli.session import ray_session, register_all
 from rllib_risk.core.checkpoint import write_checkpoint
 
+pytestmark = pytest.mark.usefixtures("as_it_was")
+
 GRID = """
 episodes: 5
 nominal: {wind_probability: 0.0, cliff_reward: -100.0}
@@ -22,16 +21,6 @@ grid:
   wind_probability: [0.0, 0.5]
   cliff_reward: [-100.0, -50.0]
 """
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    """Nothing that the command sets for its process outlives a test."""
-    environ, path = dict(os.environ), list(sys.path)
-    yield
-    os.environ.clear()
-    os.environ.update(environ)
-    sys.path[:] = path
 
 
 @pytest.fixture
