@@ -276,6 +276,7 @@ class SMAC(ParallelEnv):
                 self._env.save_replay()
         self._unwatch()
         self._env.close()
+        self._env._episode_count = 0  # should there be a battle after all, launch
 
     def _max_reward(self) -> float:
         """What SMAC divides rewards by: all that can be earned in a battle."""

@@ -135,7 +135,8 @@ class StarCraft2Env:
         self._episode_steps = 0
         if self._episode_count == 0:
             self._launch()
-        self.win_counted = False
+        elif self._sc2_proc.pid is None:
+            self.full_restart()
         if type(self).crash_in_reset:
             # BUG: a new game, but the units are not looked for again.
             type(self).crash_in_reset = False
