@@ -1,4 +1,4 @@
-"""RMIX on `smac` with the double of SMAC: win rate, crashes, and no game left over."""
+"""RMIX on `smac`, with the double of SMAC, and on `smax`."""
 
 import importlib
 import os
@@ -60,3 +60,31 @@ def test_a_run_reports_win_rate_and_crashes_and_closes_its_games(double, monkeyp
     assert result["num_env_crashes_lifetime"] == 1
     algorithm.stop()
     assert not games()
+
+
+def test_a_run_on_smax(ray_local):
+    config = config_class("RMIX")().environment(
+        "smax", env_config={"map_name": "3m", "episode_limit": 20}
+    )
+    algorithm = config.update_from_dict(
+        {
+            "seed": 0,
+            "num_atoms": 10,
+            "batch_size_episodes": 4,
+            "learning_starts_episodes": 4,
+            "min_sample_timesteps_per_iteration": 100,
+            "num_envs_per_env_runner": 4,
+            "evaluation_duration": 4,
+        }
+    ).build_algo()
+    try:
+        result = algorithm.train()
+        assert result["num_updates_lifetime"] > 0
+        evaluation = result["evaluation"]
+        assert 0.0 <= evaluation["success_rate"] <= 1.0
+        assert 0.0 <= evaluation["return_mean"] <= 2.0
+        assert 0.0 <= evaluation["dead_enemies"] <= 3.0
+        (again,) = algorithm.evaluate_episodes(1, seed=3)["returns"]
+        assert algorithm.evaluate_episodes(1, seed=3)["returns"] == [again]
+    finally:
+        algorithm.stop()
