@@ -15,7 +15,7 @@ from rllib_risk.cli.output import EXIT_FAILED, note, say
 from rllib_risk.config.schema import ConfigError, suggest
 
 if TYPE_CHECKING:
-    from rllib_risk.core.trace import EpisodeTrace
+    from rllib_risk.evaluation.episode_trace import EpisodeTrace
 
 CHECK_ENV_HELP = """Check an environment, in plain words, before training on it.
 

@@ -1,12 +1,8 @@
-"""One greedy episode with all that its agents thought: levels, values and atoms.
-
-Letters: ``L`` steps, ``N`` agents, ``A`` actions, ``M`` atoms.
-"""
+"""Plays one greedy episode and takes down all that its agents thought."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 
 import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -14,36 +10,9 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from rllib_risk.core.envs import start_env
 from rllib_risk.core.episode_loop import check_length, evaluation_seed, numbers_of
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.evaluation.episode_trace import EpisodeTrace
 from rllib_risk.models.acting import NumpyActor
 from rllib_risk.models.risk import Distorted, LevelMeasure, Mean
-
-
-@dataclass
-class EpisodeTrace:
-    """An episode step by step.
-
-    Attributes:
-        agents: Names.
-        rewards: float64 ``[L]``.
-        actions: int64 ``[L, N]``.
-        action_mask: bool ``[L, N, A]``; True where available.
-        risk_levels: float64 ``[L, N]``; 1 where no level is used.
-        values: What the agents compared, float32 ``[L, N, A]``.
-        atoms: Of all actions, ascending, float32 ``[L, N, A, M]``.
-        weights: Of each atom in the value of an action, float64 ``[L, N, M]``, or None
-            where the risk measure does not weigh atoms by their order.
-        metrics: What the environment reported at the end.
-    """
-
-    agents: tuple[str, ...]
-    rewards: np.ndarray
-    actions: np.ndarray
-    action_mask: np.ndarray
-    risk_levels: np.ndarray
-    values: np.ndarray
-    atoms: np.ndarray
-    weights: np.ndarray | None
-    metrics: dict[str, float]
 
 
 def trace_episode(

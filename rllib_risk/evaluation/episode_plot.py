@@ -15,7 +15,7 @@ import numpy as np
 from rllib_risk.evaluation.plots import _COLORS
 
 if TYPE_CHECKING:
-    from rllib_risk.core.trace import EpisodeTrace
+    from rllib_risk.evaluation.episode_trace import EpisodeTrace
 
 # More heat maps than this side by side cannot be read.
 MOST_STEPS = 6
