@@ -25,7 +25,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from rllib_risk.env_wrappers.arguments import number
+from rllib_risk.env_wrappers.arguments import check_legal, spread
 from rllib_risk.env_wrappers.errors import (
     EnvConfigError,
     EnvContractError,
@@ -113,8 +113,8 @@ class SMAC(ParallelEnv):
             raise EnvConfigError(
                 f"env_config.render_mode must be rgb_array or null, not {render_mode!r}"
             )
-        self._enemy_noise = _spread("enemy_noise_std", enemy_noise_std)
-        self._reward_noise = _spread("reward_noise_std", reward_noise_std)
+        self._enemy_noise = spread("env_config.enemy_noise_std", enemy_noise_std)
+        self._reward_noise = spread("env_config.reward_noise_std", reward_noise_std)
         options = _options(smac_args, reward_sparse)
         try:
             self._env = factory(
@@ -302,11 +302,7 @@ class SMAC(ParallelEnv):
         """The action of one agent, or an error that says what it might have been."""
         agent = self.possible_agents[index]
         action = int(actions.get(agent, 0))
-        if not (0 <= action < self._mask.shape[1] and self._mask[index, action]):
-            legal = np.flatnonzero(self._mask[index]).tolist()
-            raise IllegalActionError(
-                f"agent '{agent}': action {action} is not legal, only {legal} are"
-            )
+        check_legal(agent, action, self._mask[index])
         return action
 
     def _observations(self) -> dict[str, dict[str, np.ndarray]]:
@@ -344,13 +340,6 @@ class SMAC(ParallelEnv):
         if "battle_won" in info:
             team["is_success"] = info["battle_won"]
         return {agent: dict(team) for agent in self.possible_agents}
-
-
-def _spread(key: str, value: Any) -> float:
-    std = number(f"env_config.{key}", value)
-    if std < 0:
-        raise EnvConfigError(f"env_config.{key} must be at least 0, not {value!r}")
-    return std
 
 
 def add_enemy_noise(blocks: np.ndarray, std: float, rng: np.random.Generator) -> None:

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
 from rllib_risk.config.schema import suggest
-from rllib_risk.env_wrappers.arguments import number, positive
+from rllib_risk.env_wrappers.arguments import check_legal, positive, spread
 from rllib_risk.env_wrappers.errors import EnvConfigError, IllegalActionError
 from rllib_risk.env_wrappers.smax_core import (
     Seen,
@@ -121,9 +121,7 @@ class SMAX(ParallelEnv):
             )
         self.render_mode = render_mode
         self.episode_limit = positive("env_config.episode_limit", episode_limit)
-        noise = number("env_config.enemy_noise_std", enemy_noise_std)
-        if noise < 0:
-            raise EnvConfigError("env_config.enemy_noise_std must be at least 0")
+        noise = spread("env_config.enemy_noise_std", enemy_noise_std)
         self.scenario = make_scenario(map_name, allies, enemies, noise, smax_args)
         check_installed()
         self._battles: Any = None
@@ -210,11 +208,7 @@ class SMAX(ParallelEnv):
         mask = self._seen.action_mask[0]
         chosen = [int(actions.get(agent, 0)) for agent in self.agents]
         for agent, action, row in zip(self.agents, chosen, mask, strict=True):
-            if not (0 <= action < row.size and row[action]):
-                raise IllegalActionError(
-                    f"agent '{agent}': action {action} is not legal, only"
-                    f" {np.flatnonzero(row).tolist()} are"
-                )
+            check_legal(agent, action, row)
         self._battles, self._seen, rewards = smax_core(self.scenario).play(
             self._battles, np.array([chosen]), np.ones(1, bool)
         )

@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
+from rllib_risk.env_wrappers.arguments import check_legal
 from rllib_risk.env_wrappers.batched_env import (
     BatchedStep,
     BatchedTeamEnv,
@@ -283,11 +284,7 @@ class TeamEnv(gymnasium.Env):
             if agent not in self._alive:
                 continue
             number = int(action[i])
-            if not (0 <= number < self._mask.shape[1] and self._mask[i, number]):
-                legal = np.flatnonzero(self._mask[i]).tolist()
-                raise IllegalActionError(
-                    f"agent '{agent}': action {number} is not legal, only {legal} are"
-                )
+            check_legal(agent, number, self._mask[i])
             joint[agent] = self._decoders[i](number)
         return joint
 
