@@ -214,6 +214,7 @@ def run_comparison(
     """
     from ray.train.constants import DEFAULT_STORAGE_PATH
 
+    from rllib_risk.cli.preflight import fit_to_machine
     from rllib_risk.cli.runner import report_failures, report_interrupt
     from rllib_risk.cli.session import ray_session
     from rllib_risk.evaluation.plots import write_comparison
@@ -232,6 +233,9 @@ def run_comparison(
         f" {len(comparison.seeds)} seed(s) each; results in {folder}"
     )
     with ray_session(ray_options, specs[0].imports):
+        if not ray_options.address:  # a cluster may grow
+            fitting = tuple(fit_to_machine(spec) for spec in specs)
+            comparison = replace(comparison, specs=fitting)
         trials, interrupt = _run(comparison, folder, metric, options, wandb)
         if interrupt.requested:
             report_interrupt(interrupt.killed, options.command)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rllib_risk.cli.catalog import default_config, is_team_algorithm
+from rllib_risk.cli.output import note
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import concrete_configs
@@ -73,3 +76,52 @@ def preflight(spec: ExperimentSpec) -> Any:
             raise spec.located(f"{type(error).__name__}: {error}") from error
         first = first or config
     return first
+
+
+def fit_to_machine(spec: ExperimentSpec) -> ExperimentSpec:
+    """Checks that trials can start on this machine, whose Ray must be up.
+
+    Tune would wait for cores that are not there for ever, and without a word. Where
+    there is no GPU at all, `num_gpus` becomes 0: learning needs none, and one file is
+    to train everywhere.
+
+    Args:
+        spec: The experiment.
+
+    Returns:
+        The experiment, perhaps without GPUs, of which a line is printed then.
+
+    Raises:
+        ConfigError: If a trial asks for more than there is.
+    """
+    import ray
+
+    there = ray.cluster_resources()
+    gpus = spec.config.get("num_gpus")
+    if isinstance(gpus, int | float) and gpus > 0 and not there.get("GPU"):
+        note(
+            f"{spec.name}: there is no GPU here, so num_gpus is 0 instead of {gpus:g}."
+        )
+        spec = replace(spec, config={**spec.config, "num_gpus": 0})
+    for request, kind in itertools.product(_requests(spec), ("CPU", "GPU")):
+        asked, found = request.get(kind, 0), there.get(kind, 0)
+        if asked > found:
+            raise spec.located(
+                f"{spec.name}: a trial asks for {asked:g} {kind}s, and Ray has"
+                f" {found:g} here. Ask for less"
+                + (" (num_env_runners)" if kind == "CPU" else "")
+                + f", or share what there is with --ray-num-{kind.lower()}s {asked:g}."
+            )
+    return spec
+
+
+def _requests(spec: ExperimentSpec) -> Iterator[Mapping[str, float]]:
+    """What trials ask for: one request for all, or those of representative trials."""
+    if spec.resources_per_trial:
+        yield {key.upper(): n for key, n in spec.resources_per_trial.items()}
+        return
+    for values in concrete_configs(spec.config, _MOST_CONFIGS):
+        algorithm = build_config(spec, values).algo_class
+        # RLlib merges these values into its defaults, as it will for the trial.
+        request = algorithm.default_resource_request(tune_config(spec, values))
+        yield request.required_resources

@@ -12,7 +12,7 @@ from typing import Any
 from rllib_risk.cli.catalog import default_metric
 from rllib_risk.cli.options import RayOptions, RunOptions, WandbOptions
 from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, fail, note, say
-from rllib_risk.cli.preflight import preflight, tune_config
+from rllib_risk.cli.preflight import fit_to_machine, preflight, tune_config
 from rllib_risk.cli.session import prepare, ray_session, register_all
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schema import ConfigError
@@ -45,6 +45,8 @@ def run_experiments(
     imports = sorted({name for spec in specs for name in spec.imports})
     code = 0
     with ray_session(ray_options, imports):
+        if not ray_options.address:  # a cluster may grow
+            prepared = [(fit_to_machine(spec), *rest) for spec, *rest in prepared]
         for spec, config, scheduler, searcher in prepared:
             result = _run(spec, config, scheduler, searcher, options, wandb)
             code = max(code, result)
