@@ -256,17 +256,13 @@ def run_evaluation(
         ConfigError: If there is no such checkpoint or it needs --algo.
         CheckpointError: If the checkpoint was cut short or changed.
     """
+    from rllib_risk.cli.checkpoints import existing, is_foreign, opened, verified
     from rllib_risk.cli.session import ray_session, register_all
 
-    checkpoint = checkpoint.expanduser().resolve()
-    if not checkpoint.is_dir():
-        raise ConfigError(f"{checkpoint}: there is no such folder.")
-    foreign = (checkpoint / "rllib_checkpoint.json").is_file()
+    checkpoint = existing(checkpoint)
+    foreign = is_foreign(checkpoint)
     if not foreign:
-        from rllib_risk.core.checkpoint import verify_checkpoint
-
-        # Another checkpoint than the one asked for is never evaluated instead.
-        verify_checkpoint(checkpoint)
+        verified(checkpoint, "an evaluation")
     elif algo is None:
         raise ConfigError(
             f"{checkpoint} is a checkpoint of RLlib's own algorithms, which runs code"
@@ -279,25 +275,13 @@ def run_evaluation(
     with ray_session(ray_options, imports):
         if foreign:
             return _evaluate_foreign(checkpoint, str(algo), episodes, seed, render), []
-        from rllib_risk.core.algorithm import TeamAlgorithm
-
-        # All episodes are played in this process; one batch of environments is as
-        # fast as several processes for the few that an evaluation needs.
-        algorithm = TeamAlgorithm.from_checkpoint(
-            checkpoint,
-            trust_code=trust_code,
-            num_env_runners=0,
-            evaluation_num_env_runners=0,
-        )
         frames: list[Any] = []
-        try:
+        with opened(checkpoint, trust_code=trust_code) as algorithm:
             result = algorithm.evaluate_episodes(
                 episodes or algorithm.config.evaluation_duration,
                 seed=seed,
                 frames=frames if render else None,
             )
-        finally:
-            algorithm.stop()
     return result, frames
 
 

@@ -243,39 +243,32 @@ def _of_policies(_: Path, out: Path, options: RecordOptions) -> Card:
 
 
 def _of_checkpoint(checkpoint: Path, out: Path, options: RecordOptions) -> Card:
+    from rllib_risk.cli.checkpoints import opened, verified
     from rllib_risk.cli.session import ray_session
-    from rllib_risk.core.algorithm import TeamAlgorithm
-    from rllib_risk.core.checkpoint import verify_checkpoint
     from rllib_risk.offline.recording import record, trained_player
 
-    verify_checkpoint(checkpoint)
-    with ray_session(RayOptions(num_cpus=1, verbose=options.verbose), options.imports):
-        algorithm = TeamAlgorithm.from_checkpoint(
-            checkpoint,
-            trust_code=options.trust_code,
-            num_env_runners=0,
-            evaluation_num_env_runners=0,
+    folder = verified(checkpoint, "recording")
+    with (
+        ray_session(RayOptions(num_cpus=1, verbose=options.verbose), options.imports),
+        opened(folder, trust_code=options.trust_code) as algorithm,
+    ):
+        algorithm.require_env()
+        epsilon, seed = options.epsilon or 0.0, options.seed or 0
+        player = trained_player(algorithm.team_policy, epsilon)
+        number = options.episodes or _EPISODES
+        return _write(
+            out,
+            record(algorithm.config, [player], number, seed),
+            algorithm.config,
+            algorithm.agent_names(),
+            {
+                "checkpoint": str(checkpoint),
+                "algorithm": type(algorithm).__name__,
+                "env_steps": algorithm.env_steps,
+                "epsilon": epsilon,
+            },
+            seed,
         )
-        try:
-            algorithm.require_env()
-            epsilon, seed = options.epsilon or 0.0, options.seed or 0
-            player = trained_player(algorithm.team_policy, epsilon)
-            number = options.episodes or _EPISODES
-            return _write(
-                out,
-                record(algorithm.config, [player], number, seed),
-                algorithm.config,
-                algorithm.agent_names(),
-                {
-                    "checkpoint": str(checkpoint),
-                    "algorithm": type(algorithm).__name__,
-                    "env_steps": algorithm.env_steps,
-                    "epsilon": epsilon,
-                },
-                seed,
-            )
-        finally:
-            algorithm.stop()
 
 
 def _of_learner(file: Path, out: Path, options: RecordOptions) -> Card:

@@ -115,25 +115,16 @@ def run_shift(
             the environment does not report the metric.
         CheckpointError: If a checkpoint was cut short or changed.
     """
+    from rllib_risk.cli.checkpoints import verified
     from rllib_risk.cli.session import ray_session, register_all
-    from rllib_risk.core.checkpoint import verify_checkpoint
     from rllib_risk.evaluation.shift import ShiftResults
 
-    folders = [folder.expanduser().resolve() for folder in checkpoints]
-    if options.labels and len(options.labels) != len(folders):
+    if options.labels and len(options.labels) != len(checkpoints):
         raise ConfigError(
-            f"--label: give one per checkpoint: {len(folders)}, not"
+            f"--label: give one per checkpoint: {len(checkpoints)}, not"
             f" {len(options.labels)}."
         )
-    for folder in folders:
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: there is no such folder.")
-        if (folder / "rllib_checkpoint.json").is_file():
-            raise ConfigError(
-                f"{folder} is a checkpoint of RLlib's own algorithms: --shift is for"
-                " those of this package."
-            )
-        verify_checkpoint(folder)
+    folders = [verified(checkpoint, "--shift") for checkpoint in checkpoints]
     labels = list(options.labels) or _made_up(folders)
     register_all()
     # All episodes are played in this process, in batches over all cells.
@@ -155,19 +146,13 @@ def _play(
     options: ShiftOptions,
 ) -> tuple[list[_Run], list[PolicyScores]]:
     """Plays all checkpoints, then the reference lines on the first one's cells."""
-    from rllib_risk.core.algorithm import TeamAlgorithm
+    from rllib_risk.cli.checkpoints import opened
     from rllib_risk.core.shift import cell_configs, play_policy, play_references
 
     runs: list[_Run] = []
     of_first: list[Any] = []
     for folder, label in zip(folders, labels, strict=True):
-        algorithm = TeamAlgorithm.from_checkpoint(
-            folder,
-            trust_code=options.trust_code,
-            num_env_runners=0,
-            evaluation_num_env_runners=0,
-        )
-        try:
+        with opened(folder, trust_code=options.trust_code) as algorithm:
             configs = cell_configs(
                 algorithm.config, grid, algorithm.env_runner.env.spec_team
             )
@@ -182,8 +167,6 @@ def _play(
             played = play_policy(
                 configs, algorithm.team_policy, grid.episodes, grid.seed
             )
-        finally:
-            algorithm.stop()
         _check_metric(played, grid)
         _report(label, played, time.monotonic() - start)
         runs.append(_Run(folder, label, env, played))

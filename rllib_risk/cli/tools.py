@@ -240,34 +240,19 @@ def _trace(
     verbose: int,
 ) -> tuple[str, EpisodeTrace]:
     """The name of a checkpoint's algorithm and env, and the episode that it plays."""
+    from rllib_risk.cli.checkpoints import opened, verified
     from rllib_risk.cli.options import RayOptions
     from rllib_risk.cli.session import ray_session, register_all
-    from rllib_risk.core.algorithm import TeamAlgorithm
-    from rllib_risk.core.checkpoint import verify_checkpoint
     from rllib_risk.core.trace import trace_episode
 
-    checkpoint = checkpoint.expanduser().resolve()
-    if not checkpoint.is_dir():
-        raise ConfigError(f"{checkpoint}: there is no such folder.")
-    if (checkpoint / "rllib_checkpoint.json").is_file():
-        raise ConfigError(
-            f"{checkpoint} is a checkpoint of RLlib's own algorithms; an episode is"
-            " drawn of this package's only."
-        )
-    verify_checkpoint(checkpoint)
+    folder = verified(checkpoint, "this figure")
     register_all()
-    with ray_session(RayOptions(num_cpus=1, verbose=verbose), modules):
-        algorithm = TeamAlgorithm.from_checkpoint(
-            checkpoint,
-            trust_code=trust_code,
-            num_env_runners=0,
-            evaluation_num_env_runners=0,
-        )
-        try:
-            algorithm.require_env()
-            config = algorithm.evaluation_config
-            seed = algorithm.config.seed if seed is None else seed
-            trace = trace_episode(algorithm.team_policy, config, seed, episode)
-            return f"{type(algorithm).__name__} on {config.env}", trace
-        finally:
-            algorithm.stop()
+    with (
+        ray_session(RayOptions(num_cpus=1, verbose=verbose), modules),
+        opened(folder, trust_code=trust_code) as algorithm,
+    ):
+        algorithm.require_env()
+        config = algorithm.evaluation_config
+        seed = algorithm.config.seed if seed is None else seed
+        trace = trace_episode(algorithm.team_policy, config, seed, episode)
+        return f"{type(algorithm).__name__} on {config.env}", trace
