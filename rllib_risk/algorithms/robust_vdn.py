@@ -37,6 +37,7 @@ PAPER: dict[str, Any] = {
     "agent_ids": False,
     "sequence_length": 1,
     "burn_in": 7,
+    "acting_window": 8,
     "batch_size_episodes": 64,
     "buffer_size_episodes": 35,
     "learning_starts_episodes": 1,

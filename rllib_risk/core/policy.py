@@ -120,7 +120,8 @@ class TeamPolicy(TorchPolicyV2):
         Returns:
             An actor at the start of that many episodes.
         """
-        return make_actor(self.network, num_envs)
+        window = self.config.get("acting_window")
+        return make_actor(self.network, num_envs, window)
 
     def make_explorer(self, num_envs: int) -> Explorer:
         """Who turns utilities into exploring actions.

@@ -11,7 +11,7 @@ from rllib_risk.core.envs import start_env
 from rllib_risk.core.episode_loop import check_length, evaluation_seed, numbers_of
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.evaluation.episode_trace import EpisodeTrace
-from rllib_risk.models.acting import NumpyActor
+from rllib_risk.models.acting import NumpyActor, WindowActor
 from rllib_risk.models.risk import Distorted, LevelMeasure, Mean
 
 
@@ -30,7 +30,9 @@ def trace_episode(
         The episode; the same one as in an evaluation with that seed.
     """
     network = copy.deepcopy(policy.network).cpu()
-    actor = NumpyActor(network, 1)
+    inner = NumpyActor(network, 1)
+    window = policy.config.get("acting_window")
+    actor = inner if window is None else WindowActor(inner, 1, window)
     env = start_env(config)
     rows: dict[str, list[np.ndarray]] = {
         key: [] for key in ("actions", "action_mask", "level", "values", "atoms")
@@ -50,7 +52,7 @@ def trace_episode(
                 ("action_mask", mask != 0),
                 ("level", index_of_level),
                 ("values", values),
-                ("atoms", np.sort(actor.atoms, axis=-1)),
+                ("atoms", np.sort(inner.atoms, axis=-1)),
             ):
                 rows[key].append(array[0].copy())
             obs, reward, terminated, truncated, info = env.step(actions[0])

@@ -265,6 +265,15 @@ LEARNING_FIELDS: dict[str, Field] = {
         low=0,
         unit="steps",
     ),
+    "acting_window": Field(
+        None,
+        "Act on the last so many steps alone, with a memory that begins at zero; null:"
+        " on the whole episode so far.",
+        int,
+        low=1,
+        optional=True,
+        unit="steps",
+    ),
     "double_q": Field(True, "Online network picks the next action.", bool),
     "td_lambda": Field(
         0.0,
@@ -705,6 +714,11 @@ class ValueConfig(TeamConfig):
             (
                 self.burn_in > 0 and not self.recurrent,
                 "burn_in: fills a memory; set recurrent: true, or burn_in: 0.",
+            ),
+            (
+                self.acting_window is not None and not self.recurrent,
+                "acting_window: cuts a memory; set recurrent: true, or acting_window:"
+                " null.",
             ),
         )
 

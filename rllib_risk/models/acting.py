@@ -10,6 +10,7 @@ state that lasts between steps, ``M`` atoms, ``K`` risk levels.
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -50,19 +51,20 @@ class Actor(Protocol):
         """Forgets everything about the environments ``slots``: new episodes begin."""
 
 
-def make_actor(network: TeamNetwork, num_envs: int) -> Actor:
+def make_actor(network: TeamNetwork, num_envs: int, window: int | None = None) -> Actor:
     """The actor that is fast where the network is.
 
     Args:
         network: The network.
         num_envs: ``E``.
+        window: Steps to act on; None: all of the episode so far.
 
     Returns:
         An actor at the start of ``E`` episodes.
     """
-    if network.ids.device.type == "cpu":
-        return NumpyActor(network, num_envs)
-    return TorchActor(network, num_envs)
+    cpu = network.ids.device.type == "cpu"
+    actor = NumpyActor(network, num_envs) if cpu else TorchActor(network, num_envs)
+    return actor if window is None else WindowActor(actor, num_envs, window)
 
 
 class TorchActor:
@@ -215,6 +217,54 @@ class NumpyActor:
             for i, agent in enumerate(self._agents)
         ]
         return np.stack(out, axis=1)
+
+
+class WindowActor:
+    """Acts on the last few steps alone, through which it goes anew each time.
+
+    A network that learned from windows, with a memory that begins at zero, has never
+    seen what that memory becomes in a longer episode.
+    """
+
+    def __init__(self, actor: Actor, num_envs: int, window: int) -> None:
+        """Initializes the actor.
+
+        Args:
+            actor: Who goes through the window.
+            num_envs: ``E``.
+            window: Its steps, the present one included.
+        """
+        self._actor = actor
+        self._everywhere = np.arange(num_envs)
+        # Of all environments, whatever episode it was in.
+        self._seen: deque[np.ndarray] = deque(maxlen=window)
+        self._done: deque[np.ndarray] = deque(maxlen=window)
+        self._age = np.zeros(num_envs, np.int64)  # steps of each one's episode so far
+
+    def act(
+        self, obs: np.ndarray, action_mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """See :meth:`Actor.act`."""
+        self._seen.append(obs.copy())
+        self._actor.reset(self._everywhere)
+        ages = range(len(self._seen) - 1, -1, -1)
+        # The action before each step; there is none before the very first.
+        before = [None] * (len(self._seen) - len(self._done)) + list(self._done)
+        for seen, done, age in zip(self._seen, before, ages, strict=True):
+            if done is not None:
+                self._actor.remember(done)
+            self._actor.reset(np.flatnonzero(self._age == age))
+            chosen = self._actor.act(seen, action_mask)
+        self._age += 1
+        return chosen
+
+    def remember(self, actions: np.ndarray) -> None:
+        """See :meth:`Actor.remember`."""
+        self._done.append(actions.copy())
+
+    def reset(self, slots: np.ndarray) -> None:
+        """See :meth:`Actor.reset`."""
+        self._age[slots] = 0
 
 
 class _Agent:

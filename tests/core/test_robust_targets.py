@@ -294,6 +294,7 @@ REFUSED = [
     (TV | {"dual_bounds": [0, "a"]}, r"dual_bounds.*\[low, high\]"),
     ({"burn_in": 3}, r"burn_in.*sequence_length"),
     ({"sequence_length": 3, "burn_in": 3, "recurrent": False}, r"burn_in.*memory"),
+    ({"acting_window": 3, "recurrent": False}, r"acting_window.*memory"),
     ({"env_variants": [3]}, r"env_variants: entry 0.*3"),
     ({"env_variants": [{}, {}, {}]}, r"env_variants.*multiple of 3"),
 ]

@@ -214,3 +214,54 @@ def test_acting_with_sampled_quantiles_repeats():
     seen = observations(np.random.default_rng(6))
     first, second = (make_actor(network, ENVS).act(*seen)[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("name", ["plain values", "dynamic level"])
+@pytest.mark.parametrize("rnn_cell", ["gru", "lstm"])
+@pytest.mark.parametrize("window", [1, 3, 100])
+def test_a_window_is_all_that_is_acted_on(name, rnn_cell, window):
+    """At every step a new actor, told of the last steps of the episode and no more."""
+    network = make_network(**CONFIGS[name], rnn_cell=rnn_cell)
+    actor = make_actor(network, ENVS, window)
+    rng = np.random.default_rng(2)
+    # Of each env: what it saw and did in its episode so far.
+    histories: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(ENVS)]
+    for step in range(12):
+        if step in (4, 5, 9):  # episodes that begin at different times
+            actor.reset(np.array([step % ENVS, 2]))
+            histories[step % ENVS] = []
+            histories[2] = []
+        obs, action_mask = observations(rng)
+        utilities, levels = actor.act(obs, action_mask)
+        actions = utilities.argmax(axis=-1)
+        for env, history in enumerate(histories):
+            alone = NumpyActor(network, 1)
+            before = history[-window:]
+            if len(before) == window:
+                alone.remember(before[0][1])
+                before = before[1:]
+            for seen, done in before:
+                alone.act(seen, action_mask[[env]])
+                alone.remember(done)
+            expected, expected_levels = alone.act(obs[[env]], action_mask[[env]])
+            np.testing.assert_allclose(utilities[env], expected[0], atol=1e-6)
+            if levels is not None:
+                np.testing.assert_array_equal(levels[env], expected_levels[0])
+            history.append((obs[[env]].copy(), actions[[env]]))
+        actor.remember(actions)
+
+
+def test_a_window_forgets_what_a_memory_keeps():
+    network = make_network()
+    whole, short = make_actor(network, ENVS), make_actor(network, ENVS, 2)
+    rng = np.random.default_rng(3)
+    differences = []
+    for _ in range(4):
+        obs, action_mask = observations(rng)
+        everything, last = (a.act(obs, action_mask)[0] for a in (whole, short))
+        legal = action_mask != 0
+        differences.append(np.abs(everything[legal] - last[legal]).max())
+        for a in (whole, short):
+            a.remember(everything.argmax(axis=-1))
+    assert max(differences[:2]) < 1e-6
+    assert min(differences[2:]) > 1e-3
