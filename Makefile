@@ -47,7 +47,7 @@ lint: $(INSTALLED_DEV) ## Set up, then run the linters and the type checker.
 
 .PHONY: bench
 bench: $(INSTALLED_DEV) ## Set up, then run every benchmark in benchmarks/.
-	for script in benchmarks/{sampling,update,offline,runner_scaling,hvac}.py; do \
+	for script in benchmarks/{sampling,update,offline,runner_scaling,hvac,smax}.py; do \
 		echo "== $$script"; $(BIN)/python "$$script"; done
 
 .PHONY: clean

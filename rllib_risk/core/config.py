@@ -49,8 +49,9 @@ TEAM_FIELDS: dict[str, Field] = {
     ),
     "compact_replay": Field(
         False,
-        "Keep observations and states of the replay in 16 bits and legal actions in one"
-        " each: less than half the memory, three significant digits.",
+        "Keep observations and states of the replay in 16 bits, and in one each those"
+        " numbers that are only ever 0 or 1, and legal actions: less than half the"
+        " memory, three significant digits.",
         bool,
     ),
     "learning_starts_episodes": Field(

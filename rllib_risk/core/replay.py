@@ -23,18 +23,43 @@ _ROW_ARRAYS = ("obs", "state", "action_mask")
 SEGMENT_BYTES = 2**24
 
 
-def bytes_per_row(episode: Episode, compact: bool = False) -> int:
-    """What a replay needs for a step of such an episode, and for its end."""
-    kept = _kept(episode, compact)
+# Of observations [D] and states [S]: which numbers are kept in one bit.
+Flags = dict[str, np.ndarray]
+
+
+def flags_of(episode: Episode) -> Flags:
+    """Which numbers of an episode's observations and states are all 0 or 1."""
+    arrays = {name: getattr(episode, name) for name in ("obs", "state")}
+    return {
+        name: ((array == 0) | (array == 1)).all(axis=tuple(range(array.ndim - 1)))
+        for name, array in arrays.items()
+    }
+
+
+def bytes_per_row(
+    episode: Episode, compact: bool = False, flags: Flags | None = None
+) -> int:
+    """What a replay needs for a step of such an episode, and for its end.
+
+    Args:
+        episode: An episode.
+        compact: As in :class:`EpisodeReplay`.
+        flags: What a compact one keeps in a bit; None: nothing, which is the most that
+            it can need.
+    """
+    if compact and flags is None:
+        flags = {name: np.zeros_like(f) for name, f in flags_of(episode).items()}
+    kept = _kept(episode, flags if compact else None)
     return sum(array[0].nbytes for array in kept.values())
 
 
-def _kept(episode: Episode, compact: bool) -> dict[str, np.ndarray]:
+def _kept(episode: Episode, flags: Flags | None) -> dict[str, np.ndarray]:
     """An episode's arrays as they are kept.
 
     Args:
         episode: An episode.
-        compact: Observations and states in 16 bits, and legal actions in one each.
+        flags: What of observations and states takes one bit; all else takes 16, and
+            legal actions one each. None: nothing is made smaller.
 
     Returns:
         Arrays by name.
@@ -43,11 +68,13 @@ def _kept(episode: Episode, compact: bool) -> dict[str, np.ndarray]:
         ConfigError: If 16 bits cannot hold a number.
     """
     arrays = {name: getattr(episode, name) for name in _ROW_ARRAYS + _STEP_ARRAYS}
-    if not compact:
+    if flags is None:
         return arrays
-    for name in ("obs", "state"):
+    for name, flag in flags.items():
+        array = arrays[name]
+        arrays[f"{name}_flags"] = np.packbits(array[..., flag] != 0, axis=-1)
         with np.errstate(over="ignore"):
-            arrays[name] = arrays[name].astype(np.float16)
+            arrays[name] = array[..., ~flag].astype(np.float16)
         if not np.isfinite(arrays[name]).all():
             raise ConfigError(
                 f"compact_replay: {name} holds a number beyond 65504, the greatest"
@@ -70,15 +97,20 @@ class _Segment:
         used: How many rows are taken.
     """
 
-    def __init__(self, like: Episode, number: int, size: int, compact: bool) -> None:
+    def __init__(
+        self, like: Episode, number: int, size: int, flags: Flags | None
+    ) -> None:
         """Makes room for an episode and for as many of its kind as bytes allow."""
         self.number = number
-        self._compact = compact
-        self.rows = max(len(like) + 1, size // bytes_per_row(like, compact))
+        self._flags = flags
+        self._num_actions = like.action_mask.shape[-1]
+        kept = _kept(like, flags)
+        row_bytes = sum(array[0].nbytes for array in kept.values())
+        self.rows = max(len(like) + 1, size // row_bytes)
         # Pages of memory that nothing is written to are not taken.
         self.arrays = {
             name: np.empty((self.rows, *array.shape[1:]), array.dtype)
-            for name, array in _kept(like, compact).items()
+            for name, array in kept.items()
         }
         self.used = 0
 
@@ -87,14 +119,33 @@ class _Segment:
         first, steps = self.used, len(episode)
         if first + steps + 1 > self.rows:
             return None
-        kept = _kept(episode, self._compact)
-        for name in _ROW_ARRAYS:
-            self.arrays[name][first : first + steps + 1] = kept[name]
-        for name in _STEP_ARRAYS:
-            self.arrays[name][first : first + steps] = kept[name]
-            self.arrays[name][first + steps] = 0
+        for name, array in _kept(episode, self._flags).items():
+            rows = self.arrays[name][first : first + steps + 1]
+            rows[: len(array)] = array
+            rows[len(array) :] = 0
         self.used += steps + 1
         return first
+
+    def take(self, name: str, rows: Any) -> np.ndarray:
+        """Rows of an array as learners want it; without flags it shares memory.
+
+        Args:
+            name: Of an episode's array.
+            rows: A slice, or numbers of any shape.
+        """
+        array = self.arrays[name][rows]
+        if self._flags is None:
+            return array
+        if name == "action_mask":
+            return np.unpackbits(array, axis=-1, count=self._num_actions)
+        if name not in self._flags:
+            return array
+        flag = self._flags[name]
+        bits = self.arrays[f"{name}_flags"][rows]
+        whole = np.empty((*array.shape[:-1], flag.size), np.float32)
+        whole[..., ~flag] = array
+        whole[..., flag] = np.unpackbits(bits, axis=-1, count=int(flag.sum()))
+        return whole
 
 
 # Of every episode held: where its rows begin, and what of it is no array.
@@ -118,7 +169,7 @@ class EpisodeReplay:
     Attributes:
         capacity: In episodes.
         seed: Of the draws.
-        compact: Whether observations and states are kept in 16 bits.
+        compact: Whether observations and states are kept in 16 bits or one.
     """
 
     def __init__(
@@ -134,13 +185,14 @@ class EpisodeReplay:
             capacity: In episodes.
             seed: Of the draws.
             segment_bytes: By how much memory grows and shrinks.
-            compact: Keep observations and states in 16 bits and legal actions in one
-                each. What is drawn is float32 and uint8 all the same.
+            compact: Keep observations and states in 16 bits, and in one each those
+                numbers that were never anything but 0 and 1, and legal actions. What is
+                drawn is float32 and uint8 all the same.
         """
         self.capacity = capacity
         self.seed = seed
         self.compact = compact
-        self._num_actions = 0  # known from the first episode
+        self._flags: Flags | None = None  # of all episodes so far, if compact
         self._segment_bytes = segment_bytes
         # Nothing else refers to a segment, so that it goes with its last episode.
         self._held: list[tuple[_Segment, dict[str, float]]] = []  # and metrics
@@ -166,12 +218,13 @@ class EpisodeReplay:
         """Adds copies of episodes; the oldest ones make room."""
         for episode in episodes:
             segment = self._held[self._next - 1][0] if self._held else None
+            if self.compact and self._restrict_flags(episode):
+                segment = None  # an open one takes a number for a flag that is none
             row = segment.add(episode) if segment is not None else None
             if segment is None or row is None:
                 segment = _Segment(
-                    episode, self._segments, self._segment_bytes, self.compact
+                    episode, self._segments, self._segment_bytes, self._flags
                 )
-                self._num_actions = episode.action_mask.shape[-1]
                 self._segments += 1
                 row = segment.add(episode)
             held = segment, episode.metrics
@@ -182,6 +235,19 @@ class EpisodeReplay:
             steps, ended, variant = len(episode), episode.terminated, episode.variant
             self._all[self._next] = (segment.number, row, steps, ended, variant)
             self._next = (self._next + 1) % self.capacity
+
+    def _restrict_flags(self, episode: Episode) -> bool:
+        """Leaves only those flags that are flags in this episode too.
+
+        Returns:
+            Whether there are fewer now. That happens once per number at most.
+        """
+        before, here = self._flags, flags_of(episode)
+        self._flags = here
+        if before is None:
+            return True
+        self._flags = {name: before[name] & flag for name, flag in here.items()}
+        return any((before[name] != self._flags[name]).any() for name in here)
 
     def clear(self) -> None:
         """Forgets all episodes; the draws go on where they are."""
@@ -256,13 +322,10 @@ class EpisodeReplay:
         rows = row[:, None] + np.where(real, time, 0)
         learned = done & (time[:-1] >= (begin - start)[:, None])
         segments = [
-            (self._held[chosen[where[0]]][0].arrays, where)
+            (self._held[chosen[where[0]]][0], where)
             for where in _equal(index["segment"])
         ]
-        taken = {
-            name: self._expanded(name, _take(segments, name, rows))
-            for name in _ROW_ARRAYS
-        }
+        taken = {name: _take(segments, name, rows) for name in _ROW_ARRAYS}
         taken |= {
             name: _take(segments, name, rows[:, :-1]) for name in ("actions", "rewards")
         }
@@ -318,22 +381,14 @@ class EpisodeReplay:
         segment, metrics = self._held[place]
         row, steps = self._all[place]["row"], self._all[place]["steps"]
         parts: dict[str, Any] = {
-            name: segment.arrays[name][row : row + steps] for name in _STEP_ARRAYS
+            name: segment.take(name, slice(row, row + steps)) for name in _STEP_ARRAYS
         }
         parts |= {
-            name: self._expanded(name, segment.arrays[name][row : row + steps + 1])
+            name: segment.take(name, slice(row, row + steps + 1))
             for name in _ROW_ARRAYS
         }
         ended = bool(self._all[place]["terminated"])
         return Episode(terminated=ended, metrics=metrics, **parts)
-
-    def _expanded(self, name: str, array: np.ndarray) -> np.ndarray:
-        """What :func:`_kept` made smaller, as learners want it."""
-        if not self.compact:
-            return array
-        if name == "action_mask":
-            return np.unpackbits(array, axis=-1, count=self._num_actions)
-        return array.astype(np.float32)
 
     def _next_rng(self) -> np.random.Generator:
         self._draws += 1
@@ -399,15 +454,13 @@ def _equal(numbers: np.ndarray) -> list[np.ndarray]:
 
 
 def _take(
-    segments: list[tuple[dict[str, np.ndarray], np.ndarray]],
-    name: str,
-    rows: np.ndarray,
+    segments: list[tuple[_Segment, np.ndarray]], name: str, rows: np.ndarray
 ) -> np.ndarray:
     """Rows of one array, each from the segment where its episode is."""
-    array = segments[0][0][name]
-    if len(segments) == 1:
-        return array[rows]
-    taken = np.empty((*rows.shape, *array.shape[1:]), array.dtype)
-    for arrays, where in segments:
-        taken[where] = arrays[name][rows[where]]
+    parts = [segment.take(name, rows[where]) for segment, where in segments]
+    if len(parts) == 1:
+        return parts[0]
+    taken = np.empty((*rows.shape, *parts[0].shape[rows.ndim :]), parts[0].dtype)
+    for part, (_, where) in zip(parts, segments, strict=True):
+        taken[where] = part
     return taken

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.episodes import Episode, collate
-from rllib_risk.core.replay import EpisodeReplay, bytes_per_row
+from rllib_risk.core.replay import EpisodeReplay, bytes_per_row, flags_of
 
 ROWS = ("obs", "state", "action_mask")
 STEPS = ("actions", "rewards", "risk_levels")
@@ -387,3 +387,50 @@ def test_bytes_of_the_largest_map_of_the_paper():
     assert bytes_per_row(one) == 4872 + 180 + 12 + 4 + 24
     # 2 (936 + 282), 6 times four bytes of bits, and the rest as it was
     assert bytes_per_row(one, compact=True) == 2436 + 24 + 12 + 4 + 24
+    # SMAC's layout: of an observation 4 moves, 24 enemies in reach and 5 allies in
+    # sight are 0 or 1 (33 bits, five bytes), of the state 6 * 30 last actions (23)
+    one.obs[..., 33:] = 0.5
+    one.state[..., 180:] = 0.5
+    flags = flags_of(one)
+    assert flags["obs"].sum() == 33 and flags["state"].sum() == 180
+    compact = bytes_per_row(one, compact=True, flags=flags)
+    assert compact == 6 * (2 * 123 + 5) + (2 * 102 + 23) + 24 + 12 + 4 + 24
+    assert 5000 * 401 * compact < 14.4e9 / 3
+
+
+def test_a_number_is_kept_in_one_bit_until_it_is_more_than_a_flag():
+    rng = np.random.default_rng(4)
+
+    def flagged(steps, ragged=()):
+        one = seen_episode(0, steps)
+        for array in (one.obs, one.state):
+            array[..., 1:] = rng.integers(0, 2, array[..., 1:].shape)
+            for column in ragged:
+                array[..., column] = rng.random(array.shape[:-1])
+        return one
+
+    episodes = [flagged(3), flagged(4), flagged(2, [2]), flagged(5), flagged(3, [1, 2])]
+    exact, compact = (EpisodeReplay(9, seed=3, compact=c) for c in (False, True))
+    for number, one in enumerate(episodes):
+        exact.add([one])
+        compact.add([one])
+        # A number that is none any more begins a new segment, and nothing else does.
+        segments = {id(segment) for segment, _ in compact._held}
+        assert len(segments) == (1, 1, 2, 2, 3)[number]
+        for ours, theirs in zip(
+            compact.newest(number + 1), exact.newest(number + 1), strict=True
+        ):
+            for name in ("obs", "state"):
+                kept, given = getattr(ours, name), getattr(theirs, name)
+                np.testing.assert_allclose(kept, given, rtol=2**-11, atol=1e-7)
+                is_flag = (given == 0) | (given == 1)
+                np.testing.assert_array_equal(kept[is_flag], given[is_flag])
+            np.testing.assert_array_equal(ours.action_mask, theirs.action_mask)
+    # Stretches from all segments in one batch.
+    for ours, theirs in zip(
+        compact.sample_stretches(60, 3, 1).items(),
+        exact.sample_stretches(60, 3, 1).items(),
+        strict=True,
+    ):
+        assert ours[0] == theirs[0] and ours[1].dtype == theirs[1].dtype
+        np.testing.assert_allclose(ours[1], theirs[1], rtol=2**-11, atol=1e-7)
