@@ -106,12 +106,12 @@ def fit_to_machine(spec: ExperimentSpec) -> ExperimentSpec:
     for request, kind in itertools.product(_requests(spec), ("CPU", "GPU")):
         asked, found = request.get(kind, 0), there.get(kind, 0)
         if asked > found:
-            raise spec.located(
-                f"{spec.name}: a trial asks for {asked:g} {kind}s, and Ray has"
-                f" {found:g} here. Ask for less"
-                + (" (num_env_runners)" if kind == "CPU" else "")
-                + f", or share what there is with --ray-num-{kind.lower()}s {asked:g}."
-            )
+            text = f"{spec.name}: a trial asks for {asked:g} {kind}s, and Ray has"
+            text += f" {found:g} here. Ask for less"
+            text += " (num_env_runners)" if kind == "CPU" else ""
+            if found:
+                text += f", or share them with --ray-num-{kind.lower()}s {asked:g}"
+            raise spec.located(f"{text}.")
     return spec
 
 

@@ -110,7 +110,8 @@ def _draw_levels(axes: Any, trace: EpisodeTrace, steps: Sequence[int]) -> None:
     axes.set_ylim(0.0, 1.05)
     axes.set_ylabel("risk level", fontsize=8)
     axes.set_xlabel("step", fontsize=8)
-    axes.legend(fontsize=6, ncols=2, loc="lower left", frameon=False)
+    # Beside the lines, which may be anywhere.
+    axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     _mark(axes, steps)
 
 

@@ -92,3 +92,11 @@ def test_gpus_that_ray_is_told_of_are_asked_for(tmp_path, capsys):
     assert run(few) == 2
     message = " ".join(capsys.readouterr().err.split())
     assert "a trial asks for 2 GPUs, and Ray has 1 here" in message
+
+
+def test_a_gpu_that_is_not_there_cannot_be_shared(tmp_path, capsys):
+    file = tmp_path / "small.yaml"
+    file.write_text(TRAIN + "  resources_per_trial: {cpu: 1, gpu: 1}\n")
+    assert run(command("train", file, tmp_path / "out")) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert message.endswith("asks for 1 GPUs, and Ray has 0 here. Ask for less.")
