@@ -242,10 +242,8 @@ class EpisodeReplay:
         Returns:
             Whether there are fewer now. That happens once per number at most.
         """
-        before, here = self._flags, flags_of(episode)
-        self._flags = here
-        if before is None:
-            return True
+        here = flags_of(episode)
+        before = self._flags or here
         self._flags = {name: before[name] & flag for name, flag in here.items()}
         return any((before[name] != self._flags[name]).any() for name in here)
 

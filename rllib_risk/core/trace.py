@@ -11,7 +11,7 @@ from rllib_risk.core.envs import start_env
 from rllib_risk.core.episode_loop import check_length, evaluation_seed, numbers_of
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.evaluation.episode_trace import EpisodeTrace
-from rllib_risk.models.acting import NumpyActor, WindowActor
+from rllib_risk.models.acting import NumpyActor, within_window
 from rllib_risk.models.risk import Distorted, LevelMeasure, Mean
 
 
@@ -31,8 +31,7 @@ def trace_episode(
     """
     network = copy.deepcopy(policy.network).cpu()
     inner = NumpyActor(network, 1)
-    window = policy.config.get("acting_window")
-    actor = inner if window is None else WindowActor(inner, 1, window)
+    actor = within_window(inner, 1, policy.config.get("acting_window"))
     env = start_env(config)
     rows: dict[str, list[np.ndarray]] = {
         key: [] for key in ("actions", "action_mask", "level", "values", "atoms")

@@ -64,6 +64,11 @@ def make_actor(network: TeamNetwork, num_envs: int, window: int | None = None) -
     """
     cpu = network.ids.device.type == "cpu"
     actor = NumpyActor(network, num_envs) if cpu else TorchActor(network, num_envs)
+    return within_window(actor, num_envs, window)
+
+
+def within_window(actor: Actor, num_envs: int, window: int | None) -> Actor:
+    """An actor that sees the last steps alone; itself if there is no window."""
     return actor if window is None else WindowActor(actor, num_envs, window)
 
 
