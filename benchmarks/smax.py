@@ -32,7 +32,8 @@ from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.core.value_policy import ValuePolicy
 
 NUM_ENVS = 32
-EPISODES = 16 * NUM_ENVS
+# Enough of a round that its draining end weighs little, as in sampling.py.
+EPISODES = 64 * NUM_ENVS
 BARE_STEPS = 500
 MAPS = ("3m", "5m_vs_6m", "10m_vs_11m")
 

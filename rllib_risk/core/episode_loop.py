@@ -77,6 +77,7 @@ def play_episodes(
     waiting = list(range(used, len(seeds)))[::-1]
     finished: dict[int, Episode] = {}
     steps_done = crashes = 0
+    envs.expect(seeds)
     envs.reset(first, seeds[:used])
     store.time[:] = 0
 

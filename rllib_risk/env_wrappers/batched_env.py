@@ -109,6 +109,16 @@ class BatchedTeamEnv(ABC):
             Rewards, end flags, infos and crashed slots.
         """
 
+    def expect(self, seeds: np.ndarray) -> None:  # noqa: B027 - none need prepare
+        """Tells the seeds of the next episodes, before the first of them begins.
+
+        For an env that begins many episodes as fast as one. It changes no episode, and
+        `reset` may come with other seeds: a lost episode is played with a new one.
+
+        Args:
+            seeds: In the order in which `reset` will ask for them, integers [R].
+        """
+
     def close(self) -> None:  # noqa: B027 - nothing to close is a fine default
         """Frees what the envs hold."""
 

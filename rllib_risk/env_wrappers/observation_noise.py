@@ -122,6 +122,10 @@ class NoisyTeamEnvs(BatchedTeamEnv):
             std, envs.num_envs, spec.num_agents, spec.obs_size
         )
 
+    def expect(self, seeds: np.ndarray) -> None:
+        """See the base class."""
+        self._envs.expect(seeds)
+
     def reset(self, slots: np.ndarray, seeds: np.ndarray) -> None:
         """Starts a new episode in some slots; see the base class."""
         self._envs.reset(slots, seeds)

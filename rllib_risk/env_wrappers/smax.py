@@ -173,11 +173,7 @@ class SMAX(ParallelEnv):
         """
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
-        if self._battles is None:
-            self._battles = smax_core(self.scenario).empty(1)
-        self._battles, self._seen = smax_core(self.scenario).begin(
-            self._battles, np.zeros(1, np.int64), np.array([seed])
-        )
+        self._battles, self._seen = smax_core(self.scenario).begin([seed], 1)
         self._steps = 0
         self.agents = list(self.possible_agents)
         return self._observations(), {agent: {} for agent in self.agents}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from rllib_risk.env_wrappers.batched_env import (
     state_size_of,
 )
 from rllib_risk.env_wrappers.smax import SMAX, battle_result
-from rllib_risk.env_wrappers.smax_core import smax_core
+from rllib_risk.env_wrappers.smax_core import Seen, smax_core
 from rllib_risk.env_wrappers.team_env import TeamSpec
 
 
@@ -61,24 +62,57 @@ class BatchedSMAX(BatchedTeamEnv):
         self._time_limit_is_terminal = time_limit_is_terminal
         self._limit = env.episode_limit
         self._steps = np.zeros(num_envs, np.int64)
-        self._battles = core.empty(num_envs)
+        # Battles are begun E at a time, which takes hardly longer than one: those that
+        # are wanted, and those that are expected next. They wait in `fresh`; the next
+        # step puts those that `origin` names (-1: none) into their slots.
+        self._expected: dict[int, None] = {}
+        self._origin = np.full(num_envs, -1, np.int32)
+        self._battles, self._fresh_seen = core.begin([0], num_envs)
+        self._fresh, self._row_of = self._battles, {0: 0}  # rows by seed
+        self._play_nobody()  # compiles
+
+    def expect(self, seeds: np.ndarray) -> None:
+        """Tells the seeds of episodes to come; see the base class."""
+        self._expected = dict.fromkeys(seeds.tolist())
 
     def reset(self, slots: np.ndarray, seeds: np.ndarray) -> None:
         """Starts a new episode in some slots; see the base class."""
-        if not len(slots):
-            return
-        self._battles, seen = self._core.begin(self._battles, slots, seeds)
+        wanted = seeds.tolist()
+        for seed in wanted:
+            self._expected.pop(seed, None)
+        if not self._row_of.keys() >= set(wanted):
+            self._begin(wanted)
+        rows = [self._row_of[seed] for seed in wanted]
+        self._origin[slots] = rows
         self._steps[slots] = 0
-        self._write(slots, seen)
+        self._write(slots, self._fresh_seen.of(rows))
+
+    def _begin(self, wanted: list[int]) -> None:
+        """Begins the battles of these seeds, and as many as there is room for."""
+        if (self._origin >= 0).any():
+            self._play_nobody()  # but put the last ones into their slots
+        coming = dict.fromkeys([*wanted, *islice(self._expected, self.num_envs)])
+        seeds = list(coming)[: self.num_envs]
+        self._fresh, self._fresh_seen = self._core.begin(seeds, self.num_envs)
+        self._row_of = {seed: row for row, seed in enumerate(seeds)}
+
+    def _play(self, actions: np.ndarray, active: np.ndarray) -> tuple[Seen, np.ndarray]:
+        self._battles, seen, rewards = self._core.play(
+            self._battles, actions, active, self._fresh, self._origin
+        )
+        self._origin[:] = -1
+        return seen, rewards
+
+    def _play_nobody(self) -> None:
+        n = self.spec.num_agents
+        self._play(np.zeros((self.num_envs, n), np.int64), self._origin < -1)
 
     def step(self, actions: np.ndarray, active: np.ndarray) -> BatchedStep:
         """Plays one joint action in every active slot; see the base class."""
-        self._battles, seen, rewards = self._core.play(self._battles, actions, active)
+        seen, rewards = self._play(actions, active)
         everywhere = bool(active.all())
         rows = slice(None) if everywhere else active
-        self._write(
-            rows, seen if everywhere else type(seen)(*(a[active] for a in seen))
-        )
+        self._write(rows, seen if everywhere else seen.of(active))
         self._steps += active
         n = self.spec.num_agents
         over = ~(seen.alive[:, :n].any(1) & seen.alive[:, n:].any(1)) & active
@@ -96,7 +130,7 @@ class BatchedSMAX(BatchedTeamEnv):
             infos,
         )
 
-    def _write(self, rows: Any, seen: Any) -> None:
+    def _write(self, rows: Any, seen: Seen) -> None:
         self.obs[rows] = seen.obs
         self.action_mask[rows] = seen.action_mask
         if self._state_source == "concat_obs":

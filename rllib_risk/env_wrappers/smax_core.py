@@ -15,7 +15,7 @@ import importlib.util
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,9 +26,6 @@ import numpy as np
 from rllib_risk.env_wrappers.errors import EnvConfigError, EnvContractError
 
 INSTALL = "pip install 'rllib-risk[smax]'"
-# Battles that one compiled call begins anew. Of 32 battles about one ends per step, and
-# to begin all 32 for that would cost as much as a step.
-_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -86,6 +83,10 @@ class Seen(NamedTuple):
     state: Any
     action_mask: Any
     alive: Any
+
+    def of(self, rows: Any) -> Seen:
+        """The same of some battles."""
+        return Seen(*(array[rows] for array in self))
 
 
 class Battles(NamedTuple):
@@ -148,65 +149,51 @@ class SmaxCore:
                 f"this version of JaxMARL has actions, observations and states of sizes"
                 f" {theirs}, not {ours}"
             )
-        self._begin = jax.jit(self._begin_some)
+        self._begin = jax.jit(self._begin_all)
         self._play = jax.jit(self._play_all)
 
-    def empty(self, num_battles: int) -> Battles:
-        """Room for `num_battles` battles, and everything compiled and run once."""
-        jax = self._jax
-        keys = jax.numpy.zeros((num_battles, 2), jax.numpy.uint32)
-        battles = Battles(jax.vmap(self._new)(keys), keys)
-        battles, _ = self.begin(battles, np.arange(1), np.zeros(1, np.int64))
-        actions = np.zeros((num_battles, self.scenario.num_allies), np.int64)
-        battles, _, _ = self.play(battles, actions, np.ones(num_battles, bool))
-        return battles
-
-    def begin(
-        self, battles: Battles, slots: np.ndarray, seeds: np.ndarray
-    ) -> tuple[Battles, Seen]:
-        """Begins some battles anew.
+    def begin(self, seeds: Sequence[int], num_battles: int) -> tuple[Battles, Seen]:
+        """New battles.
 
         Args:
-            battles: E of them.
-            slots: Which, distinct integers [k].
-            seeds: Seed of each, integers [k].
+            seeds: Of the first k of them; the others are of no use.
+            num_battles: How many to make, so that one compiled size is enough.
 
         Returns:
-            All battles, and what is seen of these k, NumPy.
+            Battles, and what is seen of the first k, NumPy.
         """
-        num_battles = len(battles.keys)
-        parts = []
-        for start in range(0, len(slots), _AT_ONCE):
-            some = slice(start, start + _AT_ONCE)
-            # A slot that is none is ignored, so that one compiled size is enough.
-            rows = np.full(_AT_ONCE, num_battles, np.int32)
-            words = np.zeros((_AT_ONCE, 2), np.uint32)
-            count = len(slots[some])
-            rows[:count] = slots[some]
-            words[:count, 0] = seeds[some] & 0xFFFFFFFF
-            words[:count, 1] = seeds[some] >> 32
-            battles, seen = self._begin(battles, rows, words)
-            parts.append([np.asarray(array)[:count] for array in seen])
-        return battles, Seen(
-            *(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        )
+        words = np.zeros((num_battles, 2), np.uint32)
+        given = np.array(seeds, np.int64)
+        words[: len(given), 0] = given & 0xFFFFFFFF
+        words[: len(given), 1] = given >> 32
+        battles, seen = self._begin(words)
+        return battles, Seen(*(np.asarray(array)[: len(given)] for array in seen))
 
     def play(
-        self, battles: Battles, actions: np.ndarray, active: np.ndarray
+        self,
+        battles: Battles,
+        actions: np.ndarray,
+        active: np.ndarray,
+        fresh: Battles | None = None,
+        origin: np.ndarray | None = None,
     ) -> tuple[Battles, Seen, np.ndarray]:
-        """Plays one joint action in the active battles.
+        """Puts new battles in the place of some, then plays the active ones' step.
 
         Args:
             battles: E of them.
-            actions: Integers [E, N].
+            actions: One joint action per battle, integers [E, N].
             active: bool [E]; the others stay as they are.
+            fresh: New battles, E of them, as from `begin`.
+            origin: Which of the new ones each slot takes, int32 [E]; -1: none.
 
         Returns:
             All battles, what is seen of them (of active ones only it is valid) and the
             team's rewards, float32 [E], both NumPy.
         """
+        if fresh is None or origin is None:
+            fresh, origin = battles, np.full(len(actions), -1, np.int32)
         chosen = self._to_smax[actions].astype(np.int32)
-        battles, seen, rewards = self._play(battles, chosen, active)
+        battles, seen, rewards = self._play(battles, chosen, active, fresh, origin)
         return battles, Seen(*map(np.asarray, seen)), np.asarray(rewards)
 
     def positions(self, battles: Battles, slot: int) -> dict[str, np.ndarray]:
@@ -284,7 +271,7 @@ class SmaxCore:
         blocks = blocks.at[..., 1:3].add(noise * seen)
         return rows.at[:, first : first + size * enemies].set(blocks.reshape(n, -1))
 
-    def _begin_some(self, battles: Battles, slots: Any, words: Any) -> Any:
+    def _begin_all(self, words: Any) -> Any:
         jax = self._jax
 
         def one(word: Any) -> Any:
@@ -295,14 +282,19 @@ class SmaxCore:
             obs["world_state"] = self._env.get_world_state(state)
             return Battles(state, key), self._seen(state, obs, first)
 
-        new, seen = jax.vmap(one)(words)
-        return (
-            jax.tree.map(lambda x, y: x.at[slots].set(y, mode="drop"), battles, new),
-            seen,
-        )
+        return jax.vmap(one)(words)
 
-    def _play_all(self, battles: Battles, actions: Any, active: Any) -> Any:
+    def _play_all(
+        self, battles: Battles, actions: Any, active: Any, fresh: Battles, origin: Any
+    ) -> Any:
         jax = self._jax
+        jnp = jax.numpy
+
+        def put(old: Any, new: Any) -> Any:
+            taken = (origin >= 0).reshape(-1, *[1] * (old.ndim - 1))
+            return jnp.where(taken, new[jnp.maximum(origin, 0)], old)
+
+        battles = jax.tree.map(put, battles, fresh)
 
         def one(battle: Battles, action: Any, is_active: Any) -> Any:
             key, now = jax.random.split(battle.keys)

@@ -19,7 +19,7 @@ from rllib_risk.env_wrappers import (
 from rllib_risk.env_wrappers.scripted import RandomPolicy
 from rllib_risk.env_wrappers.smax import MAPS, RANDOM_MAPS, SMAX, battle_result
 from rllib_risk.env_wrappers.smax_batched import BatchedSMAX
-from rllib_risk.env_wrappers.smax_core import smax_core
+from rllib_risk.env_wrappers.smax_core import SmaxCore, smax_core
 
 ALL = np.arange(4)
 # Enemies that do nothing; two cores compile this in seconds.
@@ -141,17 +141,85 @@ def test_a_slot_does_not_know_of_the_others(battles):
     np.testing.assert_array_equal(battles.obs[0], before[0][0])
 
 
+@pytest.mark.parametrize("plan", ["right", "none", "short", "other", "some"])
+def test_a_battle_is_its_seeds_whatever_was_expected(battles, plan):
+    """Also with lost episodes, that are played again with another seed, and slots that
+    begin anew twice before a step."""
+    rng = np.random.default_rng(3)
+    seeds = rng.integers(2**31, size=40)
+    expected = {
+        "right": seeds,
+        "none": seeds[:0],
+        "short": seeds[:13],
+        "other": seeds[::-1],
+        "some": np.where(rng.random(40) < 0.8, seeds, 7),
+    }[plan]
+    battles.expect(expected)
+    singles = [make_team_env("smax", {"map_name": "3m"}) for _ in range(4)]
+    coming = iter(seeds.tolist())
+    slots = ALL
+    for _ in range(16):
+        again = [next(coming) for _ in slots]
+        if rng.random() < 0.2:
+            again[-1] = 2**35 + 5  # one that nobody could expect
+        battles.reset(slots, np.array(again))
+        for slot, seed in zip(slots.tolist(), again, strict=True):
+            obs, _ = singles[slot].reset(seed=seed)
+            np.testing.assert_allclose(battles.obs[slot], obs["obs"], atol=1e-5)
+            np.testing.assert_allclose(battles.state[slot], obs["state"], atol=1e-4)
+        if rng.random() < 0.7:
+            active = rng.random(4) < 0.7
+            actions = attack_or_advance(battles.action_mask)
+            step = battles.step(actions, active)
+            for slot in np.flatnonzero(active).tolist():
+                obs, reward, *_ = singles[slot].step(actions[slot])
+                np.testing.assert_allclose(battles.obs[slot], obs["obs"], atol=1e-5)
+                assert step.rewards[slot] == pytest.approx(reward, abs=1e-6)
+        slots = rng.permutation(4)[: rng.integers(1, 4)]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_expected_battles_begin_together(monkeypatch, noise):
+    config = {"map_name": "3m", "obs_noise_std": noise}
+    envs = make_batched("smax", config, 4)
+    begun = []
+    begin = SmaxCore.begin
+
+    def counted(core, seeds, num_battles):
+        begun.append(len(seeds))
+        return begin(core, seeds, num_battles)
+
+    monkeypatch.setattr(SmaxCore, "begin", counted)
+    seeds = np.arange(10)
+    envs.expect(seeds)
+    envs.reset(ALL, seeds[:4])
+    for start in range(4, 10, 2):
+        envs.step(np.zeros((4, 3), np.int64), np.ones(4, bool))
+        envs.reset(ALL[:2], seeds[start : start + 2])
+    assert begun == [4, 4, 2]
+    envs.expect(seeds)
+    envs.reset(ALL[:2], np.array([0, 99]))  # one is lost, and played with another seed
+    envs.reset(ALL[:2], np.array([1, 2]))
+    envs.reset(ALL[:2], np.array([3, 4]))
+    assert begun == [4, 4, 2, 4, 4]
+
+
 def test_everything_is_compiled_once_per_size():
     core = smax_core(SMAX("3m").scenario)
-    before = core._play._cache_size(), core._begin._cache_size()
+
+    def sizes():
+        return [f._cache_size() for f in (core._play, core._begin)]
+
+    before = sizes()
     for _ in range(2):  # the second one finds it all there
         envs = BatchedSMAX(3, map_name="3m")
         assert envs._core is core
         envs.reset(np.arange(3), np.arange(3))
         for _ in range(3):
             envs.step(np.zeros((3, 3), np.int64), np.ones(3, bool))
-        after = core._play._cache_size(), core._begin._cache_size()
-        assert after == (before[0] + 1, before[1] + 1)
+        envs.reset(np.arange(3), np.arange(3))
+        envs.reset(np.arange(3), np.arange(3))  # the first ones were not played yet
+        assert sizes() == [size + 1 for size in before]
 
 
 def test_victory():
