@@ -233,9 +233,8 @@ def run_comparison(
         f" {len(comparison.seeds)} seed(s) each; results in {folder}"
     )
     with ray_session(ray_options, specs[0].imports):
-        if not ray_options.address:  # a cluster may grow
-            fitting = tuple(fit_to_machine(spec) for spec in specs)
-            comparison = replace(comparison, specs=fitting)
+        fitting = tuple(fit_to_machine(specs, ray_options))
+        comparison = replace(comparison, specs=fitting)
         trials, interrupt = _run(comparison, folder, metric, options, wandb)
         if interrupt.requested:
             report_interrupt(interrupt.killed, options.command)

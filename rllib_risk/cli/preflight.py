@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from rllib_risk.cli.catalog import default_config, is_team_algorithm
+from rllib_risk.cli.options import RayOptions
 from rllib_risk.cli.output import note
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schema import ConfigError
@@ -78,31 +79,44 @@ def preflight(spec: ExperimentSpec) -> Any:
     return first
 
 
-def fit_to_machine(spec: ExperimentSpec) -> ExperimentSpec:
+def fit_to_machine(
+    specs: Sequence[ExperimentSpec], options: RayOptions
+) -> list[ExperimentSpec]:
     """Checks that trials can start on this machine, whose Ray must be up.
 
     Tune would wait for cores that are not there for ever, and without a word. Where
     there is no GPU at all, `num_gpus` becomes 0: learning needs none, and one file is
-    to train everywhere.
+    to train everywhere. A cluster that was up before is taken as it is: it may grow.
 
     Args:
-        spec: The experiment.
+        specs: The experiments.
+        options: How Ray was started.
 
     Returns:
-        The experiment, perhaps without GPUs, of which a line is printed then.
+        The experiments, perhaps without GPUs, of which a line is printed then.
 
     Raises:
         ConfigError: If a trial asks for more than there is.
     """
+    if options.address:
+        return list(specs)
     import ray
 
     there = ray.cluster_resources()
-    gpus = spec.config.get("num_gpus")
-    if isinstance(gpus, int | float) and gpus > 0 and not there.get("GPU"):
-        note(
-            f"{spec.name}: there is no GPU here, so num_gpus is 0 instead of {gpus:g}."
-        )
-        spec = replace(spec, config={**spec.config, "num_gpus": 0})
+    fitting, without_gpu = [], []
+    for spec in specs:
+        gpus = spec.config.get("num_gpus")
+        if isinstance(gpus, int | float) and gpus > 0 and not there.get("GPU"):
+            without_gpu.append(spec.name)
+            spec = replace(spec, config={**spec.config, "num_gpus": 0})
+        _check_fits(spec, there)
+        fitting.append(spec)
+    if without_gpu:
+        note(f"{', '.join(without_gpu)}: there is no GPU here, so num_gpus is 0.")
+    return fitting
+
+
+def _check_fits(spec: ExperimentSpec, there: Mapping[str, float]) -> None:
     for request, kind in itertools.product(_requests(spec), ("CPU", "GPU")):
         asked, found = request.get(kind, 0), there.get(kind, 0)
         if asked > found:
@@ -112,7 +126,6 @@ def fit_to_machine(spec: ExperimentSpec) -> ExperimentSpec:
             if found:
                 text += f", or share them with --ray-num-{kind.lower()}s {asked:g}"
             raise spec.located(f"{text}.")
-    return spec
 
 
 def _requests(spec: ExperimentSpec) -> Iterator[Mapping[str, float]]:

@@ -45,17 +45,16 @@ def run_experiments(
     imports = sorted({name for spec in specs for name in spec.imports})
     code = 0
     with ray_session(ray_options, imports):
-        if not ray_options.address:  # a cluster may grow
-            prepared = [(fit_to_machine(spec), *rest) for spec, *rest in prepared]
-        for spec, config, scheduler, searcher in prepared:
-            result = _run(spec, config, scheduler, searcher, options, wandb)
+        fitting = fit_to_machine(specs, ray_options)
+        for spec, parts in zip(fitting, prepared, strict=True):
+            result = _run(spec, *parts, options, wandb)
             code = max(code, result)
             if result == EXIT_INTERRUPTED:
                 break
     return code
 
 
-def _prepare(spec: ExperimentSpec, options: RunOptions) -> tuple[Any, ...]:
+def _prepare(spec: ExperimentSpec, options: RunOptions) -> tuple[Any, Any, Any]:
     config = preflight(spec)
     metric = default_metric(spec.algorithm)
     if spec.restore and not Path(spec.restore).expanduser().is_dir():
@@ -65,7 +64,7 @@ def _prepare(spec: ExperimentSpec, options: RunOptions) -> tuple[Any, ...]:
     # Schedulers and searchers check combinations of their arguments when made.
     scheduler = spec.scheduler.build(metric, "max") if spec.scheduler else None
     searcher = spec.searcher.build(metric, "max") if spec.searcher else None
-    return spec, config, scheduler, searcher
+    return config, scheduler, searcher
 
 
 def storage_path(spec: ExperimentSpec) -> str:

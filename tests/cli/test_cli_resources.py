@@ -77,11 +77,15 @@ def test_a_file_for_a_gpu_trains_without_one(tmp_path, capsys, name):
     if name == "train":
         file.write_text(TRAIN + "    num_gpus: 1\n")
     else:
-        file.write_text(COMPARE.replace("config: {", "config: {num_gpus: 1, "))
+        text = COMPARE.replace("config: {", "config: {num_gpus: 1, ")
+        file.write_text(text.replace("{VDN: null}", "{VDN: null, QMIX: null}"))
     assert run(command(name, file, tmp_path / "out")) == 0
-    assert "there is no GPU here, so num_gpus is 0" in capsys.readouterr().err
-    (trial,) = (tmp_path / "out").rglob("params.json")
-    assert json.loads(trial.read_text())["num_gpus"] == 0
+    asked_for = {"train": "small", "compare": "VDN, QMIX"}[name]
+    line = f"{asked_for}: there is no GPU here, so num_gpus is 0."
+    assert capsys.readouterr().err.count(line) == 1
+    trials = list((tmp_path / "out").rglob("params.json"))
+    assert len(trials) == len(asked_for.split())
+    assert all(json.loads(trial.read_text())["num_gpus"] == 0 for trial in trials)
 
 
 @pytest.mark.slow
