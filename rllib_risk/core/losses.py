@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rllib_risk.models.dual import DualNetwork
 from rllib_risk.models.joint_critics import QtranCritic
-from rllib_risk.models.team import TeamNetwork, Unroll
+from rllib_risk.models.team import TeamNetwork, Unroll, pick_steps
 from rllib_risk.ops.conservative import conservative_penalty
 from rllib_risk.ops.hysteresis import hysteretic_weights, td_likelihood
 from rllib_risk.ops.quantile import (
@@ -48,6 +49,9 @@ class Batch:
             an episode begins; None: all rows are whole episodes.
         first: The step of its episode at which each row begins, int64 ``[B]``; None:
             as above.
+        learned: The steps of each row that are learned from, and the one after, int64
+            ``[B, L+1]`` with ``T`` beyond the end; those before them fill a memory.
+            None: all.
     """
 
     obs: Tensor
@@ -59,6 +63,44 @@ class Batch:
     mask: Tensor
     previous: Tensor | None = None
     first: Tensor | None = None
+    learned: Tensor | None = None
+
+    def stretch(self) -> Batch:
+        """The steps that are learned from, without those that only fill a memory.
+
+        They are all that a loss reads once both networks have gone through the rows.
+        """
+        if self.learned is None:
+            return self
+        end = self.mask.shape[1]
+        done = self.learned[:, :-1]
+        within = (done < end).unsqueeze(-1)
+        done = done.clamp(max=end - 1)
+        return Batch(
+            obs=pick_steps(self.obs, self.learned),
+            state=pick_steps(self.state, self.learned),
+            action_mask=pick_steps(self.action_mask, self.learned),
+            actions=pick_steps(self.actions, done),
+            rewards=pick_steps(self.rewards, done),
+            terminateds=pick_steps(self.terminateds, done),
+            mask=pick_steps(self.mask, done) * within,
+        )
+
+
+def learned_steps(mask: np.ndarray) -> np.ndarray | None:
+    """Which steps a batch's rows are learned from.
+
+    Args:
+        mask: 1 for these steps, which follow one another, ``[B, T]``.
+
+    Returns:
+        See :attr:`Batch.learned`; None if every row begins with such a step.
+    """
+    begins = mask.argmax(axis=1)
+    if not begins.any():
+        return None
+    length = int(mask.sum(axis=1).max())
+    return np.minimum(begins[:, None] + np.arange(length + 1), mask.shape[1])
 
 
 @dataclass
@@ -67,7 +109,7 @@ class Pass:
 
     Attributes:
         online: The steps at which something was done, ``T`` of them, encoded by the
-            online network.
+            online network. Of a batch with steps that only fill a memory the others.
         look: Gives any of the ``T+1`` steps, encoded by the target network.
         choose: Gives the actions of the target's maximum, int64 ``[B, ., N]``, at any
             of these steps.
@@ -183,25 +225,38 @@ def encode(
         What the losses share.
     """
     inputs = network.inputs(batch.obs, batch.actions, batch.previous)
+    learned, action_mask = batch.learned, batch.action_mask
+    if learned is not None:
+        action_mask = pick_steps(action_mask, learned)
+
+    def values_at(unroll: Unroll) -> Unroll:
+        """Without the steps that have done their work once the memory is filled."""
+        if learned is None:
+            return unroll
+        num_steps = unroll.features.shape[1]
+        steps = learned if num_steps == inputs.shape[1] else learned[:, _TAKEN]
+        return unroll.pick(steps.clamp(max=num_steps - 1))
+
     # Nobody asks the online network of the last step, unless it is to choose there.
     whole = double_q or network is target_network
     online = network.unroll(inputs if whole else inputs[:, _TAKEN], generator)
+    online = values_at(online)
     taken = online.at(_TAKEN) if whole else online
 
     if network is target_network:
         look = online.at
-    elif network.is_memoryless:
+    elif network.is_memoryless and learned is None:
         # Every step stands for itself, and most losses ask for one end only.
         def look(steps: slice) -> Unroll:
             with torch.no_grad():
                 return target_network.unroll(inputs[:, steps])
     else:
         with torch.no_grad():
-            look = target_network.unroll(inputs, generator).at
+            look = values_at(target_network.unroll(inputs, generator)).at
 
     @torch.no_grad()
     def choose(steps: slice, target: Unroll | None) -> Tensor:
-        mask = batch.action_mask[:, steps]
+        mask = action_mask[:, steps]
         if double_q:
             return network.greedy_actions(online.at(steps), mask)
         return target_network.greedy_actions(target or look(steps), mask)

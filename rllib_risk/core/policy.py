@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rllib_risk.core import episodes as columns
 from rllib_risk.core.exploration import EpsilonGreedy, Explorer
-from rllib_risk.core.losses import Batch
+from rllib_risk.core.losses import Batch, learned_steps
 from rllib_risk.core.model import MODEL_NAME, TeamModel, register_model, team_sizes
 from rllib_risk.core.schedule import schedule_value
 from rllib_risk.models.acting import Actor, make_actor
@@ -219,6 +219,8 @@ class TeamPolicy(TorchPolicyV2):
         def tensor(key: str) -> Tensor:
             return torch.as_tensor(samples[key]).to(self.device)
 
+        steps = learned_steps(np.asarray(samples[columns.MASK]))
+        learned = None if steps is None else torch.from_numpy(steps).to(self.device)
         return Batch(
             obs=tensor(columns.OBS),
             state=tensor(columns.STATE),
@@ -229,6 +231,7 @@ class TeamPolicy(TorchPolicyV2):
             mask=tensor(columns.MASK).unsqueeze(-1),
             previous=tensor(columns.PREVIOUS),
             first=tensor(columns.FIRST),
+            learned=learned,
         )
 
     def generator(self, stream: int) -> torch.Generator:

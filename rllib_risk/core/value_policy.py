@@ -187,7 +187,7 @@ class ValuePolicy(TeamPolicy):
             self.network,
             self.target_network,
             encoded,
-            batch,
+            batch.stretch(),
             self.loss_config(),
             self.dual,
         )
@@ -196,6 +196,7 @@ class ValuePolicy(TeamPolicy):
         """RMIX's quantile-regression loss."""
         encoded = self._encode(batch, _QUANTILE_STREAM)
         config = self.loss_config()
+        batch = batch.stretch()
         targets = quantile_targets(
             self.network, self.target_network, encoded, batch, config
         )
@@ -256,7 +257,8 @@ class ValuePolicy(TeamPolicy):
                 double_q=double_q,
                 generator=self.generator(_DUAL_STREAM + index),
             )
-        loss, stats = dual_loss(dual, target, encoded, batch, self.loss_config())
+        part = batch.stretch()
+        loss, stats = dual_loss(dual, target, encoded, part, self.loss_config())
         self._step(self._optimizers[-1], loss, list(dual.parameters()))
         return {key: value.item() for key, value in stats.items()}
 

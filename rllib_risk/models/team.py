@@ -81,16 +81,33 @@ class Unroll:
 
     def at(self, steps: slice) -> Unroll:
         """The same for some of the steps."""
+        return self._of_each(lambda tensor: tensor[:, steps])
 
-        def part(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor[:, steps]
+    def pick(self, steps: Tensor) -> Unroll:
+        """The same for steps of each row's own; see :func:`pick_steps`."""
+        return self._of_each(lambda tensor: pick_steps(tensor, steps))
 
+    def _of_each(self, part: Callable[[Tensor], Tensor]) -> Unroll:
+        others = (self.level_logits, self.fractions, self.joint)
         return Unroll(
-            self.features[:, steps],
-            part(self.level_logits),
-            part(self.fractions),
-            part(self.joint),
+            part(self.features), *(None if t is None else part(t) for t in others)
         )
+
+
+def pick_steps(tensor: Tensor, steps: Tensor) -> Tensor:
+    """Steps of each row's own.
+
+    Args:
+        tensor: ``[B, T, ...]``.
+        steps: Their numbers, int64 ``[B, L]``.
+
+    Returns:
+        ``[B, L, ...]``.
+    """
+    num_rows, num_steps = tensor.shape[:2]
+    begins = num_steps * torch.arange(num_rows, device=steps.device)
+    rows = (steps + begins.unsqueeze(-1)).flatten()
+    return tensor.flatten(0, 1).index_select(0, rows).unflatten(0, steps.shape)
 
 
 @dataclass
@@ -215,14 +232,24 @@ class TeamNetwork(nn.Module):
         Returns:
             ``[B, T, N, I]``.
         """
-        if not self.config.obs_last_action:
-            return self._join_inputs(obs, None)
-        if previous is None:
-            previous = torch.full_like(actions[:, 0], -1)
-        last = torch.cat([previous.unsqueeze(1), actions], dim=1)
-        # Action -1 is a row of zeros: that of a class that is cut off again.
-        last = F.one_hot(last + 1, self.sizes.num_actions + 1)[..., 1:].to(obs.dtype)
-        return self._join_inputs(obs, last)
+        b, t, n, obs_size = obs.shape
+        # In the order of memory in which the encoders go through them, so that
+        # `_per_agent` has nothing to copy.
+        if len(self.agents) == 1:
+            inputs = obs.new_zeros(b, n, t, self.input_size).transpose(1, 2)
+        else:
+            inputs = obs.new_zeros(n, b, t, self.input_size).permute(1, 2, 0, 3)
+        inputs[..., :obs_size] = obs
+        if self.config.obs_last_action:
+            if previous is None:
+                previous = torch.full_like(actions[:, 0], -1)
+            last = torch.cat([previous.unsqueeze(1), actions], dim=1).unsqueeze(-1)
+            # PyTorch's one_hot makes 64-bit integers, most of the time of all this.
+            one_hot = inputs[..., obs_size : obs_size + self.sizes.num_actions]
+            one_hot.scatter_(-1, last.clamp(min=0), (last >= 0).to(obs.dtype))
+        if self.config.agent_ids:
+            inputs[..., -n:] = self.ids
+        return inputs
 
     def _join_inputs(self, obs: Tensor, last_action: Tensor | None) -> Tensor:
         """``[..., N, I]`` from observations and one-hot actions ``[..., N, .]``."""

@@ -42,7 +42,7 @@ def everything(num_envs, num_agents, num_actions):
     return np.ones((num_envs, num_agents, num_actions), np.uint8)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(
     st.sampled_from(["plain", "team", "z", "policy"]),
     st.integers(1, 5),

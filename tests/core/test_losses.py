@@ -1,8 +1,10 @@
 """TD and quantile losses: alignment in time, padding, masks and gradients."""
 
 import copy
+import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from loss_cases import (
@@ -10,11 +12,13 @@ from loss_cases import (
     COMPOSITIONS,
     GAMMA,
     REWARDS,
+    as_tensors,
     composition,
     loss_config,
     plain_batch,
     plain_networks,
     random_batch,
+    random_episode,
     random_networks,
     set_linear_mixer,
     table_batch,
@@ -22,14 +26,20 @@ from loss_cases import (
 )
 
 from rllib_risk.core.losses import (
+    LossConfig,
+    dual_loss,
     encode,
+    learned_steps,
     quantile_loss,
     quantile_targets,
     td_loss,
     td_targets,
     team_loss,
 )
+from rllib_risk.core.replay import EpisodeReplay
+from rllib_risk.models.dual import DualNetwork
 from rllib_risk.models.quantile_head import QuantileHead
+from rllib_risk.models.sizes import TeamSizes
 from rllib_risk.models.team import Unroll
 
 
@@ -365,7 +375,7 @@ def padded(batch, extra_steps, *, extra_episode=False, junk=False):
     torch.manual_seed(2)
     fields = {}
     for name, old in vars(batch).items():
-        if name in ("previous", "first"):  # of whole episodes: none
+        if name in ("previous", "first", "learned"):  # of whole episodes: none
             continue
         shape = [old.shape[0] + extra_episode, old.shape[1] + extra_steps]
         fill = 1 if name == "action_mask" else 0
@@ -618,3 +628,83 @@ def test_the_backup_is_a_contraction_at_a_fixed_level():
         assert after <= 0.9 * distance + 1e-4
         shrunk.append((after / distance).item())
     assert max(shrunk) > 0.5  # the bound is not met by everything being equal
+
+
+# Episode and first step of each stretch: within, from the beginning, past the end; and
+# where the row that ends early is as long as any, so that its last step is its row's.
+STRETCHES = {
+    "many": ([0, 0, 0, 1, 2, 1, 0], [4, 0, 8, 2, -1, 1, 2]),
+    "short": ([0, 1], [8, 0]),
+}
+
+
+def burned_in(places, length, burn_in):
+    """Stretches of three episodes, and which of their steps are learned from."""
+    rng = np.random.default_rng(2)
+    replay = EpisodeReplay(3, seed=0)
+    lengths = [(9, True), (4, False), (2, True)]
+    replay.add([random_episode(rng, n, terminated=end) for n, end in lengths])
+    chosen, firsts = map(np.array, STRETCHES[places])
+    samples = replay.stretches(chosen, firsts, length, burn_in)
+    return as_tensors(samples), learned_steps(np.asarray(samples["mask"]))
+
+
+@CASES
+@pytest.mark.parametrize("double_q", [True, False])
+@pytest.mark.parametrize("td_lambda", [0.0, 0.6])
+@pytest.mark.parametrize("places", STRETCHES)
+def test_what_fills_a_memory_may_be_left_out_afterwards(
+    keys, double_q, td_lambda, places
+):
+    """Values of it cost as much as others, and count for nothing."""
+    networks = random_networks(**{**keys, "recurrent": True})
+    config = loss_config(**{**keys, "td_lambda": td_lambda})
+    batch, steps = burned_in(places, length=3, burn_in=2)
+    kept = dataclasses.replace(batch, learned=torch.from_numpy(steps))
+    assert kept.stretch().actions.shape == (len(batch.actions), 3, 3)
+    parameters = list(networks[0].parameters())
+    for name in ("td", "quantile regression"):
+        found = []
+        for given in (batch, kept):
+            generator = torch.Generator().manual_seed(4)
+            encoded = encode(*networks, given, double_q=double_q, generator=generator)
+            part = given.stretch()
+            if name == "td":
+                loss, stats = team_loss(*networks, encoded, part, config)
+            elif networks[0].config.num_atoms > 1 and keys.get("loss") != "quantile":
+                targets = quantile_targets(*networks, encoded, part, config)
+                loss = quantile_loss(networks[0], encoded, part, targets, config)
+                stats = {}
+            else:
+                continue
+            grads = torch.autograd.grad(loss, parameters, allow_unused=True)
+            found.append((loss, stats, [g for g in grads if g is not None]))
+        if found:
+            torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("places", STRETCHES)
+def test_what_fills_a_memory_may_be_left_out_for_the_dual_variable(places):
+    networks = random_networks(mixer="qmix", recurrent=True)
+    config = LossConfig(gamma=0.9, target="tv", rho=0.3)
+    batch, steps = burned_in(places, length=2, burn_in=3)
+    dual = DualNetwork(TeamSizes(3, 4, 5, 6))
+    found = []
+    for learned in (None, torch.from_numpy(steps)):
+        given = dataclasses.replace(batch, learned=learned)
+        encoded = encode(*networks, given, double_q=True)
+        found.append(
+            [
+                dual_loss(dual, networks[1], encoded, given.stretch(), config),
+                team_loss(*networks, encoded, given.stretch(), config, dual),
+            ]
+        )
+    torch.testing.assert_close(*found)
+
+
+def test_learned_steps():
+    mask = np.array([[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1], [1, 0, 0, 0]])
+    # Three steps and the one after; 4 is beyond the end.
+    expected = [[2, 3, 4, 4], [1, 2, 3, 4], [3, 4, 4, 4], [0, 1, 2, 3]]
+    assert learned_steps(mask).tolist() == expected
+    assert learned_steps(mask[3:]) is None

@@ -226,7 +226,7 @@ def slow_stretches(episodes, firsts, length, burn_in):
     return batch
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12),
     capacity=st.integers(1, 6),

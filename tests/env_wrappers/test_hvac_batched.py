@@ -96,7 +96,7 @@ def test_twins_agree(kwargs, adapter):
         assert {info["city_index"] for info in ended} == {0, 1, 2}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(0, 364),

@@ -31,7 +31,7 @@ def parts_of(sizes):
     ]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.tuples(*[st.integers(1, 4)] * 3), st.integers(0, 1000))
 def test_the_joined_numbers_are_those_of_the_parts(sizes, seed):
     rng = np.random.default_rng(seed)

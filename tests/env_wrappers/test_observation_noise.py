@@ -38,7 +38,7 @@ def played(envs, rng, num_steps=60):
     return rows
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(1, 4), st.integers(0, 1000))
 def test_twin_and_loop_get_the_same_noise(num_envs, seed):
     config = {"reward_noise_std": 1.0, "episode_limit": 25}

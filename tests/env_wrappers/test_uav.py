@@ -222,7 +222,7 @@ def test_the_env_keeps_pettingzoos_contract(env_config):
     assert report.ok and "WARNING" not in str(report).upper(), str(report)
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
     normalise=st.booleans(),

@@ -79,7 +79,7 @@ def test_cvar_10_takes_a_tenth_rounded_up(episodes, lowest):
 
 
 @given(scores, st.integers(1, 100))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_cvar_matches_its_definition(values, percent):
     # The definition in whole numbers, over a plain Python sort.
     num_lowest = -(-percent * len(values) // 100)
@@ -89,7 +89,7 @@ def test_cvar_matches_its_definition(values, percent):
 
 
 @given(scores)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_cvar_properties(values):
     levels = [0.05, 0.1, 0.3, 0.7, 1.0]
     cvars = [cvar_of_returns(values, level) for level in levels]
@@ -123,7 +123,7 @@ def test_iqm_along_an_axis_and_over_all():
 
 
 @given(scores)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_iqm_equals_scipy_trim_mean(values):
     # rliable's aggregate_iqm is scipy.stats.trim_mean(scores, 0.25, axis=None).
     assert iqm(values) == pytest.approx(trim_mean(values, 0.25), rel=1e-9, abs=1e-9)

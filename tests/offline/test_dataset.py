@@ -51,7 +51,7 @@ def assert_same(mine, other):
     assert mine.terminated == other.terminated
 
 
-@settings(deadline=None, max_examples=40, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12),
     group_bytes=st.integers(1, 4000),

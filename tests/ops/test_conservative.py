@@ -11,7 +11,7 @@ from rllib_risk.ops.conservative import conservative_penalty
 
 ALL = torch.ones(3)
 TAKEN = torch.tensor(1)
-PROPERTY = settings(max_examples=200, deadline=None, derandomize=True)
+PROPERTY = settings(max_examples=200, derandomize=True)
 
 
 def tensor(values):

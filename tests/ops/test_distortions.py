@@ -20,7 +20,7 @@ from rllib_risk.ops.risk import (
     var_weights,
 )
 
-PROPERTY = settings(max_examples=200, deadline=None, derandomize=True)
+PROPERTY = settings(max_examples=200, derandomize=True)
 NUMBERS = st.floats(-100, 100, allow_nan=False, width=32)
 ATOMS = st.lists(NUMBERS, min_size=1, max_size=40)
 KINDS = st.sampled_from(sorted(DISTORTION_PARAMETERS))

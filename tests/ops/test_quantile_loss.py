@@ -86,7 +86,7 @@ QUARTERS = st.integers(-20, 20).map(lambda q: q / 4)
 VALUES = st.one_of(QUARTERS, st.floats(-50, 50))
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(
     st.lists(VALUES, min_size=1, max_size=12),
     st.lists(VALUES, min_size=1, max_size=15),
@@ -126,7 +126,7 @@ def test_batches_of_any_shape_and_layout():
             assert fast[b, t].item() == pytest.approx(expected, rel=1e-5)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(st.data())
 def test_every_row_may_have_fractions_of_its_own(data):
     num_atoms = data.draw(st.integers(1, 6))

@@ -17,7 +17,7 @@ from rllib_risk.ops.risk import (
     straight_through_level,
 )
 
-PROPERTY = settings(max_examples=200, deadline=None, derandomize=True)
+PROPERTY = settings(max_examples=200, derandomize=True)
 NUMBERS = st.floats(-100, 100, allow_nan=False, width=32)
 ATOMS = st.lists(NUMBERS, min_size=1, max_size=40)
 LEVELS = st.integers(1, 10).map(lambda k: k / 10)

@@ -97,7 +97,7 @@ def distributions(draw):
     return values, mass / mass.sum(), v_min
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(distributions(), st.floats(0.0, 1.0), st.sampled_from(BOTH))
 def test_worst_means_solve_the_linear_program(distribution, rho, kind):
     values, chances, v_min = distribution
@@ -111,7 +111,6 @@ def test_worst_means_solve_the_linear_program(distribution, rho, kind):
         assert got == pytest.approx(best, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(distributions())
 def test_worst_means_fall_in_rho_and_are_convex(distribution):
     values, chances, v_min = distribution
@@ -153,7 +152,7 @@ def random_mdp(seed, num_states=6, num_actions=3, ends=0.0, low=-1.0):
     )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     st.integers(0, 10**6),
     st.integers(1, 5),

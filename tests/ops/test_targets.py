@@ -92,7 +92,7 @@ def forward_view(rewards, next_values, terminated, gamma, td_lambda):
 NUMBERS = st.floats(-10, 10)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(
     st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=8),
     st.booleans(),

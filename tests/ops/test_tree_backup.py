@@ -76,7 +76,7 @@ def test_padding_may_hold_anything():
 numbers = st.floats(-10, 10)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     st.lists(
         st.tuples(numbers, numbers, numbers, st.floats(0, 1)), min_size=1, max_size=7
