@@ -85,8 +85,8 @@ class PolicyPlayer:
         levels = self._levels[0 if level_index is None else level_index]
         return actions, levels
 
-    def reset(self, slots: np.ndarray, steps_done: int) -> None:
-        """See :meth:`Player.reset`."""
+    def reset(self, slots: np.ndarray, steps_done: int = 0) -> None:
+        """See :meth:`Player.reset`; without exploration steps do not matter."""
         self._actor.reset(slots)
         if self._exploration is not None:
             explorer, epsilons, _ = self._exploration

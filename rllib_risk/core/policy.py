@@ -178,7 +178,18 @@ class TeamPolicy(TorchPolicyV2):
         It keeps no memory of its own between calls, so exploration is plain
         epsilon-greedy here whatever the configuration says; our worker does not come
         this way.
+
+        Raises:
+            NotImplementedError: If the policy acts on a window, which no memory that
+                RLlib carries from step to step can hold.
         """
+        if self.config.get("acting_window") is not None:
+            raise NotImplementedError(
+                "acting_window: RLlib's own sampler and compute_single_action know only"
+                " a memory of the whole episode. Act with"
+                " rllib_risk.core.players.PolicyPlayer(algorithm.team_policy,"
+                " num_envs=1)."
+            )
         obs = obs_batch[SampleBatch.OBS]
         with torch.inference_mode():
             decision, carry = model.network.step(

@@ -19,6 +19,8 @@ import rllib_risk
 from rllib_risk.algorithms import config_class
 from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.checkpoint import CheckpointError, newest_intact
+from rllib_risk.core.players import PolicyPlayer
+from rllib_risk.env_wrappers import make_team_env
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -390,6 +392,36 @@ def test_rllibs_own_sampler_accepts_the_policy():
         else batch["actions"]
     )
     assert actions.shape == (200, 2) and actions.max() < 4
+    algorithm.stop()
+
+
+@pytest.mark.parametrize("name", ["RMIX", "QPLEX"])
+def test_rllibs_own_actions_are_a_players(name):
+    algorithm = small_config(name).build_algo()
+    env = make_team_env("macn")
+    player = PolicyPlayer(algorithm.team_policy, num_envs=1)
+    for _ in range(2):
+        obs, _ = env.reset(seed=0)
+        state = algorithm.team_policy.get_initial_state()
+        for _ in range(6):
+            actions, _ = player.act(obs["obs"][None], obs["action_mask"][None])
+            theirs, state, _ = algorithm.compute_single_action(
+                obs, state=state, explore=False
+            )
+            assert actions[0].tolist() == theirs.tolist()
+            obs, _, terminated, truncated, _ = env.step(actions[0])
+            if terminated or truncated:
+                break
+        player.reset(np.array([0]))
+    algorithm.stop()
+
+
+def test_rllibs_own_actions_know_no_window():
+    algorithm = small_config("QMIX", acting_window=3).build_algo()
+    obs, _ = make_team_env("macn").reset(seed=0)
+    state = algorithm.team_policy.get_initial_state()
+    with pytest.raises(NotImplementedError, match=r"acting_window.*PolicyPlayer"):
+        algorithm.compute_single_action(obs, state=state, explore=False)
     algorithm.stop()
 
 
