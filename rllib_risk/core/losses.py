@@ -109,7 +109,7 @@ class Pass:
 
     Attributes:
         online: The steps at which something was done, ``T`` of them, encoded by the
-            online network. Of a batch with steps that only fill a memory the others.
+            online network; without those that only fill a memory.
         look: Gives any of the ``T+1`` steps, encoded by the target network.
         choose: Gives the actions of the target's maximum, int64 ``[B, ., N]``, at any
             of these steps.

@@ -650,11 +650,11 @@ def burned_in(places, length, burn_in):
 
 
 @CASES
-@pytest.mark.parametrize("double_q", [True, False])
-@pytest.mark.parametrize("td_lambda", [0.0, 0.6])
-@pytest.mark.parametrize("places", STRETCHES)
+@pytest.mark.parametrize(
+    ("places", "double_q", "td_lambda"), [("many", True, 0.0), ("short", False, 0.6)]
+)
 def test_what_fills_a_memory_may_be_left_out_afterwards(
-    keys, double_q, td_lambda, places
+    keys, places, double_q, td_lambda
 ):
     """Values of it cost as much as others, and count for nothing."""
     networks = random_networks(**{**keys, "recurrent": True})
