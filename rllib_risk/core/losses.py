@@ -32,6 +32,9 @@ from rllib_risk.ops.quantile import (
 from rllib_risk.ops.robust import dual_losses, worst_tv
 from rllib_risk.ops.targets import lambda_returns, mask_utilities, masked_mean
 
+# Steps of an episode: those at which something was done, and those that followed.
+_TAKEN, _FOLLOWING = slice(None, -1), slice(1, None)
+
 
 @dataclass
 class Batch:
@@ -72,10 +75,8 @@ class Batch:
         """
         if self.learned is None:
             return self
-        end = self.mask.shape[1]
-        done = self.learned[:, :-1]
-        within = (done < end).unsqueeze(-1)
-        done = done.clamp(max=end - 1)
+        done = self.learned[:, _TAKEN]
+        within = (done < self.mask.shape[1]).unsqueeze(-1)
         return Batch(
             obs=pick_steps(self.obs, self.learned),
             state=pick_steps(self.state, self.learned),
@@ -199,9 +200,6 @@ class LossConfig:
 # Up to so many atoms their pairs are dealt with faster than they are sorted.
 _FEW_ATOMS = 8
 
-# Steps of an episode: those at which something was done, and those that followed.
-_TAKEN, _FOLLOWING = slice(None, -1), slice(1, None)
-
 
 def encode(
     network: TeamNetwork,
@@ -233,9 +231,8 @@ def encode(
         """Without the steps that have done their work once the memory is filled."""
         if learned is None:
             return unroll
-        num_steps = unroll.features.shape[1]
-        steps = learned if num_steps == inputs.shape[1] else learned[:, _TAKEN]
-        return unroll.pick(steps.clamp(max=num_steps - 1))
+        every = unroll.features.shape[1] == inputs.shape[1]
+        return unroll.pick(learned if every else learned[:, _TAKEN])
 
     # Nobody asks the online network of the last step, unless it is to choose there.
     whole = double_q or network is target_network

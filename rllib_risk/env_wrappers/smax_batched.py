@@ -104,8 +104,8 @@ class BatchedSMAX(BatchedTeamEnv):
         return seen, rewards
 
     def _play_nobody(self) -> None:
-        n = self.spec.num_agents
-        self._play(np.zeros((self.num_envs, n), np.int64), self._origin < -1)
+        actions = np.zeros((self.num_envs, self.spec.num_agents), np.int64)
+        self._play(actions, np.zeros(self.num_envs, bool))
 
     def step(self, actions: np.ndarray, active: np.ndarray) -> BatchedStep:
         """Plays one joint action in every active slot; see the base class."""

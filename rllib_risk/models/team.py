@@ -99,12 +99,13 @@ def pick_steps(tensor: Tensor, steps: Tensor) -> Tensor:
 
     Args:
         tensor: ``[B, T, ...]``.
-        steps: Their numbers, int64 ``[B, L]``.
+        steps: Their numbers, int64 ``[B, L]``; beyond the end is the last one.
 
     Returns:
         ``[B, L, ...]``.
     """
     num_rows, num_steps = tensor.shape[:2]
+    steps = steps.clamp(max=num_steps - 1)
     begins = num_steps * torch.arange(num_rows, device=steps.device)
     rows = (steps + begins.unsqueeze(-1)).flatten()
     return tensor.flatten(0, 1).index_select(0, rows).unflatten(0, steps.shape)
