@@ -35,7 +35,8 @@ from rllib_risk.core.actor_critic_config import (
     OFF_POLICY_FIELDS,
     ActorCriticConfig,
 )
-from rllib_risk.core.config import TEAM_FIELDS, UNUSED_RLLIB_KEYS, TeamConfig
+from rllib_risk.core.config import TEAM_FIELDS, TeamConfig
+from rllib_risk.core.rllib_settings import IRRELEVANT, UNUSED_KEYS, key_of
 from rllib_risk.core.value_config import (
     COMPOSITION_FIELDS,
     DATASET_FIELDS,
@@ -344,9 +345,22 @@ def rllib_keys() -> str:
 
 
 def unused() -> str:
-    """Keys of RLlib that are refused, and why."""
-    rows = ((f"`{key}`", text) for key, text in UNUSED_RLLIB_KEYS.items())
-    return markdown(("key", "instead"), rows)
+    """Keys of RLlib that are refused, by what to use instead."""
+    return markdown(("keys", "instead"), grouped(UNUSED_KEYS))
+
+
+def irrelevant() -> str:
+    """Attributes of RLlib's configuration that do not matter, by the reason."""
+    names = {key_of(name): text for name, text in IRRELEVANT.items()}
+    return markdown(("attributes", "belong to"), grouped(names))
+
+
+def grouped(texts: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Rows of a table: all names that have the same text, and the text."""
+    names: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        names.setdefault(text, []).append(f"`{name}`")
+    return [(", ".join(group), text) for text, group in names.items()]
 
 
 def samplers() -> str:
@@ -449,6 +463,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "preset": preset,
     "rllib-keys": rllib_keys,
     "unused": unused,
+    "irrelevant": irrelevant,
     "samplers": samplers,
     "components": components,
     "metrics": metrics,

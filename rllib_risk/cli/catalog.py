@@ -142,9 +142,9 @@ class RLlibCatalog:
         """Returns RLlib's keys that do nothing in the algorithm, and what does."""
         if not is_team_algorithm(name):
             return {}
-        from rllib_risk.core.config import UNUSED_RLLIB_KEYS
+        from rllib_risk.core.rllib_settings import UNUSED_KEYS
 
-        return UNUSED_RLLIB_KEYS
+        return UNUSED_KEYS
 
     def env_fields(self, env: str) -> Mapping[str, Field] | None:
         """Returns all ``env_config`` keys of an env; None if they are not known."""

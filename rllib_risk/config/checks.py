@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from rllib_risk.config.rllib_keys import RENAMED
+from rllib_risk.config.key_names import RENAMED, TEAM_NAMES
 from rllib_risk.config.schema import ConfigError, Field, check_value, suggest
 from rllib_risk.config.search_space import is_domain, misspelt_sampler, parse_domain
 from rllib_risk.config.yaml_reader import Document, KeyPath
@@ -66,15 +66,16 @@ def check_config(
         raise document.error(f"config: must be a mapping, not {config!r}.", *path)
     fields = catalog.algorithm_fields(algorithm)
     unused = catalog.unused_keys(algorithm)
+    # A suggestion must not lead to a key that is refused in turn.
+    usable = [field for field in fields if field not in unused]
     checked: dict[str, Any] = {}
     for key, value in config.items():
         place = (*path, str(key))
-        if key in unused:
-            raise document.error(
-                f"{key}: has no effect in {algorithm}; {unused[key]}.", *place
-            )
         if key not in fields:
-            raise document.error(unknown_key(str(key), fields, algorithm), *place)
+            message = unknown_key(str(key), usable, algorithm)
+            if key in unused:
+                message = f"{key}: has no effect in {algorithm}; {unused[key]}."
+            raise document.error(message, *place)
         if key == "evaluation_config" and isinstance(value, Mapping):
             # What is different while evaluating: the same keys once more.
             other_env = value.get("env", env)
@@ -96,11 +97,23 @@ def check_config(
     return checked
 
 
-def unknown_key(key: str, fields: Mapping[str, Field], owner: str) -> str:
-    """Returns the message for a key that does not exist."""
-    if key in RENAMED:
-        return f"unknown key '{key}' of {owner}: it is now '{RENAMED[key]}'."
-    return f"unknown key '{key}' of {owner}.{suggest(key, fields)}"
+def unknown_key(key: str, known: Collection[str], owner: str) -> str:
+    """Returns the message for a key that does not exist.
+
+    Args:
+        key: The key.
+        known: Keys that may be given.
+        owner: Whose keys they are, such as the name of an algorithm.
+
+    Returns:
+        A sentence that names the right key, if one is known.
+    """
+    for names, verb in ((TEAM_NAMES, "called"), (RENAMED, "now")):
+        new = names.get(key, "")
+        # A new name may go on with what to write inside it: `model: {...}`.
+        if new.partition(":")[0] in known:
+            return f"unknown key '{key}' of {owner}: it is {verb} '{new}'."
+    return f"unknown key '{key}' of {owner}.{suggest(key, known)}"
 
 
 def check_key(

@@ -294,10 +294,12 @@ def _check_shared(
 ) -> None:
     """Refuses shared keys that the algorithm lacks, and says how to leave them out."""
     fields = catalog.algorithm_fields(algorithm)
+    unused = catalog.unused_keys(algorithm)
+    usable = [field for field in fields if field not in unused]
     for key in shared:
-        if key not in fields and key not in catalog.unused_keys(algorithm):
+        if key not in fields and key not in unused:
             raise document.error(
-                f"{unknown_key(str(key), fields, algorithm)} It is shared; what an"
+                f"{unknown_key(str(key), usable, algorithm)} It is shared; what an"
                 f" algorithm does not take is left out with 'without: [{key}]'.",
                 *("config", str(key)),
             )

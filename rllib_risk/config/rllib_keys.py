@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, Union, get_args, get_origin
 
+from rllib_risk.config.key_names import RENAMED
 from rllib_risk.config.schema import Field
 
 # Accepted by every check: used where a type hint says nothing that can be tested.
@@ -79,35 +80,6 @@ ALIASES: dict[str, str] = {
     "input_": "input",
     "framework_str": "framework",
     "callbacks_class": "callbacks",
-}
-
-# Names of older releases that RLlib now ignores or raises for, and what to write.
-RENAMED: dict[str, str] = {
-    "num_sgd_iter": "num_epochs",
-    "sgd_minibatch_size": "minibatch_size",
-    "num_rollout_workers": "num_env_runners",
-    "num_envs_per_worker": "num_envs_per_env_runner",
-    "num_cpus_per_worker": "num_cpus_per_env_runner",
-    "num_gpus_per_worker": "num_gpus_per_env_runner",
-    "num_learner_workers": "num_learners",
-    "num_cpus_per_learner_worker": "num_cpus_per_learner",
-    "num_gpus_per_learner_worker": "num_gpus_per_learner",
-    "evaluation_num_workers": "evaluation_num_env_runners",
-    "evaluation_num_episodes": "evaluation_duration",
-    "metrics_smoothing_episodes": "metrics_num_episodes_for_smoothing",
-    "collect_metrics_timeout": "metrics_episode_collection_timeout_s",
-    "min_iter_time_s": "min_time_s_per_iteration",
-    "min_time_s_per_reporting": "min_time_s_per_iteration",
-    "timesteps_per_iteration": "min_sample_timesteps_per_iteration",
-    "min_sample_timesteps_per_reporting": "min_sample_timesteps_per_iteration",
-    "min_train_timesteps_per_reporting": "min_train_timesteps_per_iteration",
-    "ignore_worker_failures": "ignore_env_runner_failures",
-    "recreate_failed_workers": "restart_failed_env_runners",
-    "recreate_failed_env_runners": "restart_failed_env_runners",
-    "learning_starts": "num_steps_sampled_before_learning_starts",
-    "buffer_size": "replay_buffer_config: {capacity: ...}",
-    "prioritized_replay": "replay_buffer_config: {type: ...}",
-    "vf_share_layers": "model: {vf_share_layers: ...}",
 }
 
 

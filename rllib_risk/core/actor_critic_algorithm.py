@@ -30,7 +30,9 @@ class ActorCriticAlgorithm(TeamAlgorithm):
     def _learn(self) -> tuple[dict[str, float], int]:
         policy: ActorCriticPolicy = self.team_policy
         rollouts = self._rollouts()
+        logged = self.before_learning(rollouts)
         stats, critic_steps = policy.learn(rollouts)
+        stats |= logged
         self._counters[_NUM_CRITIC_STEPS] += critic_steps
         now = self._counters[_NUM_CRITIC_STEPS]
         interval = self.config.target_update_interval_critic_steps

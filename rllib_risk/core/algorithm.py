@@ -13,7 +13,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.env.env_context import EnvContext
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.evaluation.metrics import RolloutMetrics
 from ray.rllib.utils.metrics import (
     NUM_AGENT_STEPS_SAMPLED,
@@ -23,6 +25,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from rllib_risk.core import checkpoint as ckpt
+from rllib_risk.core.callbacks import Several
 from rllib_risk.core.config import ALGORITHM_OF, TeamConfig
 from rllib_risk.core.envs import start_env
 from rllib_risk.core.episodes import Episode
@@ -87,7 +90,17 @@ class TeamAlgorithm(Algorithm):
             full.update_from_dict(config or {})
         if full.seed is None:
             full.seed = secrets.randbelow(2**31)
+        # RLlib itself can make one class of callbacks only.
+        if isinstance(full.callbacks_class, (list, tuple)):
+            full.callbacks_class = Several(full.callbacks_class)
         super().__init__(config=full, env=env, **kwargs)
+
+    def __repr__(self) -> str:
+        """Its name. Ray asks for it also after a failed start, where RLlib's own fails.
+
+        The cause of the failure would be lost then.
+        """
+        return type(self).__name__
 
     @classmethod
     def get_default_config(cls) -> TeamConfig:
@@ -114,11 +127,9 @@ class TeamAlgorithm(Algorithm):
         Args:
             config: The configuration.
         """
-        super().setup(config)
+        # Before RLlib's part, at the end of which it calls on_algorithm_init.
         self.replay = EpisodeReplay(
-            self.config.buffer_size_episodes,
-            self.config.seed,
-            compact=self.config.compact_replay,
+            config.buffer_size_episodes, config.seed, compact=config.compact_replay
         )
         # Called with the episodes of every round; who records a learner adds to it.
         self.on_episodes: list[Callable[[list[Episode]], None]] = []
@@ -127,6 +138,7 @@ class TeamAlgorithm(Algorithm):
         self._last: dict[str, int] = {}
         self._success_rate: float | None = None
         self._learner_stats: dict[str, float] = {}
+        super().setup(config)
 
     # Training
 
@@ -184,6 +196,52 @@ class TeamAlgorithm(Algorithm):
     def _publish_env_steps(self) -> None:
         self.env_runner.set_global_vars({"timestep": self.env_steps})
 
+    def _call(self, hook: str, **arguments: Any) -> None:
+        """Calls a hook of the callbacks; see :mod:`.callbacks`."""
+        make_callback(
+            hook,
+            self.callbacks,
+            getattr(self.config, f"callbacks_{hook}", None),
+            kwargs={"algorithm": self, **arguments},
+        )
+
+    def before_learning(self, batch: Any) -> dict[str, float]:
+        """Calls ``on_learn_on_batch`` of the callbacks.
+
+        Args:
+            batch: What an update is about to learn from.
+
+        Returns:
+            What the callbacks log; it is part of the results under ``learner``.
+        """
+        logged: dict[str, float] = {}
+        self.env_runner.hooks.call(
+            "on_learn_on_batch",
+            policy=self.team_policy,
+            train_batch=batch,
+            result=logged,
+        )
+        return logged
+
+    def replace_lost_runners(self, group: EnvRunnerGroup) -> list[int]:
+        """Brings lost env runners back, between RLlib's own attempts to do so.
+
+        Args:
+            group: The env runners of training or of evaluations.
+
+        Returns:
+            Indices of those that came back.
+        """
+        restored = self.restore_env_runners(group)
+        if restored:
+            self._call(
+                "on_env_runners_recreated",
+                env_runner_group=group,
+                env_runner_indices=restored,
+                is_evaluation=group is self.eval_env_runner_group,
+            )
+        return restored
+
     def _update(self, *, stats: bool) -> None:
         self.team_policy.update_index = self._counters[NUM_UPDATES]
         self.team_policy.wants_stats = stats
@@ -231,7 +289,7 @@ class TeamAlgorithm(Algorithm):
         Returns:
             Statistics of exactly that many returns; see :meth:`evaluate_episodes`.
         """
-        self.callbacks.on_evaluate_start(algorithm=self, metrics_logger=self.metrics)
+        self._call("on_evaluate_start", metrics_logger=self.metrics)
         result = self.evaluate_episodes(self.config.evaluation_duration)
         result.pop("returns")
         # Where tools made for RLlib look.
@@ -240,8 +298,8 @@ class TeamAlgorithm(Algorithm):
             "episode_len_mean": result["episode_len_mean"],
             "num_episodes": result["episodes"],
         }
-        self.callbacks.on_evaluate_end(
-            algorithm=self, metrics_logger=self.metrics, evaluation_metrics=result
+        self._call(
+            "on_evaluate_end", metrics_logger=self.metrics, evaluation_metrics=result
         )
         rate = result["success_rate"]
         self._success_rate = None if math.isnan(rate) else rate
@@ -381,6 +439,7 @@ class TeamAlgorithm(Algorithm):
         self._publish_env_steps()
         if self.env_runner_group.num_remote_env_runners():
             self.env_runner_group.sync_weights(global_vars={"timestep": self.env_steps})
+        self._call("on_checkpoint_loaded")
 
     @classmethod
     def from_checkpoint(

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, ClassVar, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.policy.policy import PolicySpec
+from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
+from ray.tune.search.sample import Categorical, Domain
 
+from rllib_risk.config.checks import unknown_key
 from rllib_risk.config.schema import ConfigError, Field, check_value
+from rllib_risk.core.callbacks import check_callbacks, resolve_callbacks
 from rllib_risk.core.envs import start_env, variants_of
+from rllib_risk.core.rllib_settings import (
+    FOREIGN,
+    HONOURED,
+    REFUSED,
+    UNUSED_KEYS,
+    key_of,
+)
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.env_wrappers.team_env import TeamEnv
 
@@ -113,31 +127,7 @@ TEAM_FIELDS: dict[str, Field] = {
     ),
 }
 
-# Keys of RLlib that look as if they did something here, and what to use instead.
-UNUSED_RLLIB_KEYS: dict[str, str] = {
-    "train_batch_size": "use batch_size_episodes",
-    "train_batch_size_per_learner": "use batch_size_episodes",
-    "minibatch_size": "use batch_size_episodes",
-    "num_epochs": "use updates_per_episode",
-    "rollout_fragment_length": "use episodes_per_round",
-    "batch_mode": "episodes are always complete",
-    "replay_buffer_config": "use buffer_size_episodes",
-    "input": "use dataset, a folder that rllib record or rllib dataset import wrote",
-    "input_": "use dataset, a folder that rllib record or rllib dataset import wrote",
-    "output": "use rllib record, which writes a dataset",
-    "store_buffer_in_checkpoints": "checkpoints always hold the replay",
-    "exploration_config": "use exploration, initial_epsilon, final_epsilon and"
-    " epsilon_anneal_env_steps",
-    "explore": "evaluation is always greedy, training never",
-    "model": "use hidden_size, recurrent and parameter_sharing",
-    "num_learners": "learning runs in the trial's own process; use num_gpus",
-    "framework": "it is always torch",
-    "local_mode": "Ray 2.60 has none",
-    "evaluation_parallel_to_training": "evaluation runs between iterations",
-    "observation_filter": "normalise in the environment",
-    "clip_rewards": "use reward_scale",
-}
-
+_STACK = ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2")
 
 # Which algorithm each configuration class is for. Not an attribute of the class: Ray
 # disassembles an algorithm's class with all classes that it refers to, and would never
@@ -193,6 +183,8 @@ class TeamConfig(AlgorithmConfig):
         self.env_runner_cls = TeamRolloutWorker
         # Observations reach the policy as they are.
         self._disable_preprocessor_api = True
+        # RLlib repeats this here when it validates, and `model` is compared with it.
+        self.model["_disable_preprocessor_api"] = True
         for key, field in self.declared.items():
             setattr(self, key, field.default)
         # Keys of RLlib's may be among them.
@@ -215,32 +207,76 @@ class TeamConfig(AlgorithmConfig):
             fields["preset"] = Field(None, doc, str, choices=names, optional=True)
         return fields
 
+    def __eq__(self, other: object) -> bool:
+        """Whether another configuration is of the same algorithm, with equal values."""
+        if type(self) is not type(other):
+            return NotImplemented
+        mine, theirs = (
+            {k: v for k, v in vars(config).items() if k != "_is_frozen"}
+            for config in (self, other)
+        )
+        return same_value(mine, theirs)
+
+    def __hash__(self) -> int:
+        """By identity, since a configuration can change."""
+        return object.__hash__(self)
+
+    def get_state(self) -> dict[str, Any]:
+        """See RLlib, which leaves out every -1: it takes that for "not given"."""
+        return super().get_state() | {key: getattr(self, key) for key in self.fields()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """See RLlib, which leaves the name of the class behind as a setting."""
+        config = super().from_state(state)
+        vars(config).pop("class", None)
+        return config
+
     def training(self, **kwargs: Any) -> Self:
         """Sets keys of this package and of RLlib's ``training()`` alike.
 
         Args:
-            **kwargs: Keys and values.
+            **kwargs: Keys and values; a value may be one of Tune's search spaces.
 
         Returns:
             This configuration.
 
         Raises:
-            ConfigError: If a value of ours is wrong, or RLlib's key has no effect here.
+            ConfigError: If there is no such key, or a value of ours is wrong. RLlib's
+                keys are checked by :meth:`validate`.
         """
         ours = self.fields()
+        known = {*ours, *inspect.signature(super().training).parameters}
+        for key in kwargs.keys() - known:
+            raise ConfigError(self._no_such_key(key))
         self._apply_preset(kwargs)
-        for key in list(kwargs):
-            if key in UNUSED_RLLIB_KEYS:
-                raise ConfigError(_unused(key, type(self).__name__))
-            if key in ours:
-                value = kwargs.pop(key)
-                setattr(self, key, check_value(key, value, ours[key]))
+        for key in kwargs.keys() & ours.keys():
+            value = kwargs.pop(key)
+            candidates = _candidates(value)
+            if candidates is None:
+                value = check_value(key, value, ours[key])
+            for candidate in candidates or ():
+                check_value(key, candidate, ours[key])
+            setattr(self, key, value)
         return super().training(**kwargs)
 
     def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
-        """See RLlib; a preset comes before the other keys, whatever their order."""
-        self._apply_preset(config_dict)
-        return super().update_from_dict(dict(config_dict))
+        """See RLlib; a preset comes before the other keys, whatever their order.
+
+        Keys that do not exist are refused by :meth:`validate`, as on every other path.
+        """
+        if isinstance(config_dict, AlgorithmConfig):
+            config_dict = config_dict.to_dict()
+        # Tune keeps notes of its own in a trial's dict: __trial_info__ and the like.
+        values = {k: v for k, v in config_dict.items() if not k.startswith("__")}
+        # RLlib writes the one default policy in a form that it cannot read.
+        if set(values.get("policies") or ()) == {DEFAULT_POLICY_ID}:
+            del values["policies"]
+        for key in ("callbacks", "callbacks_class"):
+            if key in values:
+                values[key] = resolve_callbacks(values[key])
+        self._apply_preset(values)
+        return super().update_from_dict(values)
 
     def _apply_preset(self, given: Mapping[str, Any]) -> None:
         name = given.get("preset")
@@ -260,11 +296,57 @@ class TeamConfig(AlgorithmConfig):
         Raises:
             ConfigError: If one is wrong; the message names the key and the fix.
         """
+        self._check_keys()
         super().validate()
         for key, field in self.fields().items():
             setattr(self, key, check_value(key, getattr(self, key), field))
         self._check_rllib_keys()
         self._check_combinations()
+
+    def _check_keys(self) -> None:
+        """Refuses keys that do not exist, and those of RLlib that have no effect."""
+        # RLlib itself changes some in the copy for evaluations.
+        if self.in_evaluation:
+            return
+        # The stack first: RLlib changes other settings together with it.
+        for attribute in sorted(vars(self), key=lambda name: name not in _STACK):
+            self._check_key(attribute, getattr(self, attribute))
+        changes = self.evaluation_config or {}
+        if isinstance(changes, AlgorithmConfig):
+            changes = {}
+        for key, value in changes.items():
+            attribute = self._translate_special_keys(key, warn_deprecated=False)
+            self._check_key(attribute, value, "evaluation_config.")
+
+    def _check_key(self, attribute: str, value: Any, where: str = "") -> None:
+        defaults = _defaults(type(self))  # type: ignore[arg-type] # it is hashable
+        if attribute not in defaults:
+            message = self._no_such_key(key_of(attribute))
+            raise ConfigError(f"{where.rstrip('.')}: {message}" if where else message)
+        # The dataset of a run without an environment says its spaces.
+        if self.env is None and attribute in ("observation_space", "action_space"):
+            return
+        default = defaults[attribute]
+        if where and attribute == "explore":
+            default = False  # as RLlib's users write, and as an evaluation is
+        if attribute in REFUSED and not same_value(value, default):
+            raise ConfigError(f"{where}{self._unused(key_of(attribute))}")
+
+    def _no_such_key(self, key: str) -> str:
+        if key in FOREIGN:
+            return self._unused(key)
+        honoured = {key_of(name) for name in HONOURED}
+        return unknown_key(key, [*self.fields(), *honoured], self._owner())
+
+    def _unused(self, key: str) -> str:
+        return f"{key}: has no effect in {self._owner()}; {UNUSED_KEYS[key]}."
+
+    def _owner(self) -> str:
+        return type(self).__name__.removesuffix("Config")
+
+    def _validate_callbacks_settings(self) -> None:
+        """See RLlib, which refuses functions as callbacks on this stack."""
+        check_callbacks(self)
 
     def _check_rllib_keys(self) -> None:
         checks = {
@@ -283,25 +365,10 @@ class TeamConfig(AlgorithmConfig):
         rate: Any = self.lr  # RLlib's hint knows of numbers only
         if isinstance(rate, list):
             check_schedule("lr", rate, high=math.inf)
-        if self.evaluation_duration_unit != "episodes":
-            raise ConfigError("evaluation_duration_unit: must be 'episodes'.")
         if self.evaluation_config and not self.evaluation_interval:
             raise ConfigError(
                 "evaluation_config: has no effect without evaluations; set"
                 " evaluation_interval above 0."
-            )
-        if self.evaluation_parallel_to_training:
-            raise ConfigError(_unused("evaluation_parallel_to_training", "this"))
-        if self.enable_rl_module_and_learner or self.enable_env_runner_and_connector_v2:
-            raise ConfigError(
-                "api_stack: these algorithms run on RLlib's TorchPolicyV2 stack; leave"
-                " enable_rl_module_and_learner and enable_env_runner_and_connector_v2"
-                " false."
-            )
-        if self.is_multi_agent:
-            raise ConfigError(
-                "policies: a team is one RLlib agent here; agents share parameters or"
-                " not by parameter_sharing."
             )
 
     def _check_combinations(self) -> None:
@@ -376,8 +443,61 @@ class TeamConfig(AlgorithmConfig):
         """
 
 
-def _unused(key: str, algorithm: str) -> str:
-    return f"{key}: has no effect in {algorithm}; {UNUSED_RLLIB_KEYS[key]}."
+@cache
+def _defaults(config_class: Callable[[], TeamConfig]) -> dict[str, Any]:
+    """The values of a new configuration; they must not be changed."""
+    return dict(vars(config_class()))
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two values of a configuration are equal, search spaces included.
+
+    Args:
+        one: A value.
+        other: A value.
+
+    Returns:
+        Equality of all parts; objects that do not define it are compared by their
+        attributes.
+    """
+    # RLlib has two forms of a policy's specification.
+    one, other = map(_plain, (one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(
+            same_value(one[key], other[key]) for key in one
+        )
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    if type(one) is not type(other):
+        return bool(one == other)
+    # Tune's search spaces and their samplers have no equality of their own.
+    if isinstance(one, Domain) or type(one).__eq__ is object.__eq__:
+        if isinstance(one, type) or not hasattr(one, "__dict__"):
+            return one is other
+        return one is other or same_value(vars(one), vars(other))
+    return bool(one == other)
+
+
+def _plain(value: Any) -> Any:
+    return value.get_state() if isinstance(value, PolicySpec) else value
+
+
+def _candidates(value: Any) -> list[Any] | None:
+    """The values that one of Tune's search spaces lists or ends at; None: it is none.
+
+    What cannot be listed (a function that samples) gives an empty list.
+    """
+    if isinstance(value, Mapping) and value.keys() == {"grid_search"}:
+        return list(value["grid_search"])
+    if isinstance(value, Categorical):
+        return list(value.categories)
+    if isinstance(value, Domain):
+        # The upper end of whole numbers is exclusive.
+        low, high = getattr(value, "lower", None), getattr(value, "upper", None)
+        high = high - 1 if isinstance(high, int) else high
+        ends = [end for end in (low, high) if end is not None and math.isfinite(end)]
+        return ends
+    return None
 
 
 def check_schedule(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from rllib_risk.core.callbacks import EpisodeHooks
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.players import Player
 from rllib_risk.env_wrappers.errors import EnvContractError, NonFiniteError
@@ -50,6 +51,7 @@ def play_episodes(
     seeds: np.ndarray,
     rng: np.random.Generator,
     store: EpisodeStore | None = None,
+    hooks: EpisodeHooks | None = None,
 ) -> tuple[list[Episode], int]:
     """Plays one episode per seed; a free environment takes the next.
 
@@ -60,6 +62,7 @@ def play_episodes(
         seeds: Of the episodes' environments, ``[R]``.
         rng: Draws the seeds of episodes that are played again after a crash.
         store: Memory to use, from an earlier call for the same environments.
+        hooks: Callbacks to call; None: there are none.
 
     Returns:
         The episodes, in the order of their seeds, and how often one was lost.
@@ -78,7 +81,11 @@ def play_episodes(
     finished: dict[int, Episode] = {}
     steps_done = crashes = 0
     envs.expect(seeds)
+    if hooks is not None:
+        hooks.create(first)
     envs.reset(first, seeds[:used])
+    if hooks is not None:
+        hooks.start(first)
     store.time[:] = 0
 
     while len(finished) < len(seeds):
@@ -89,6 +96,8 @@ def play_episodes(
         check_length(config, int(store.time.max()))
         ended = active & (step.terminateds | step.truncateds)
         lost = sorted(lost_episodes(config, envs, step, active))
+        if hooks is not None:
+            hooks.step(actions, step, active, lost)
         if not (ended.any() or lost):
             continue
 
@@ -98,6 +107,8 @@ def play_episodes(
                 continue
             terminated = bool(step.terminateds[slot])
             episode = store.take(slot, envs, terminated, step.infos[slot])
+            if hooks is not None:
+                episode.metrics.update(hooks.end(slot))
             finished[int(playing[slot])] = episode
             steps_done += len(episode)
             active[slot] = bool(waiting)
@@ -114,7 +125,11 @@ def play_episodes(
             again_seeds.append(retry_seed(seeds[playing[slot]], rng))
         if again:
             restart = np.array(again)
+            if hooks is not None:
+                hooks.create(restart)
             envs.reset(restart, np.array(again_seeds))
+            if hooks is not None:
+                hooks.start(restart)
             player.reset(restart, steps_done)
     return [finished[i] for i in range(len(seeds))], crashes
 

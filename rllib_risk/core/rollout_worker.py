@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.evaluation.metrics import RolloutMetrics
 from ray.rllib.evaluation.rollout_worker import RolloutWorker
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 
+from rllib_risk.core.callbacks import EpisodeHooks, Hooks, call_sample_end
 from rllib_risk.core.envs import make_batched_env
 from rllib_risk.core.episode_loop import (
     EVAL_STREAM,
@@ -52,7 +54,12 @@ class TeamRolloutWorker(RolloutWorker):
         # RLlib would vectorise the environment itself; we need one of it, for spaces.
         single = config.copy(copy_frozen=False)
         single.num_envs_per_env_runner = 1
+        # RLlib's worker can make one class of callbacks only, and no functions.
+        single.callbacks_class = RLlibCallback
         super().__init__(**{**kwargs, "config": single})
+        self.hooks = Hooks(config)
+        for name, policy in self.policy_map.items():
+            self.hooks.call("on_create_policy", policy_id=name, policy=policy)
         self._team_envs: BatchedTeamEnv | None = None
         self._store: EpisodeStore | None = None
         self._metrics: list[RolloutMetrics] = []
@@ -70,6 +77,13 @@ class TeamRolloutWorker(RolloutWorker):
         if self._team_envs is None:
             self._team_envs = make_batched_env(
                 self.config, self._num_envs, self.env_context
+            )
+            self.hooks.call(
+                "on_environment_created",
+                env_runner=self,
+                env=self._team_envs,
+                env_context=self.env_context,
+                metrics_logger=None,
             )
         return self._team_envs
 
@@ -107,6 +121,8 @@ class TeamRolloutWorker(RolloutWorker):
         explorer = self.team_policy.make_explorer(envs)
         player = PolicyPlayer(self.team_policy, envs, explorer, self._epsilons(), rng)
         episodes = self._play(player, seeds, rng)
+        if self.hooks.wants("on_sample_end"):
+            call_sample_end(self.hooks, self, episodes)
         self._metrics += [
             RolloutMetrics(len(e), e.episode_return, custom_metrics=e.metrics)
             for e in episodes
@@ -167,8 +183,11 @@ class TeamRolloutWorker(RolloutWorker):
         envs = self.team_envs
         if self._store is None:
             self._store = EpisodeStore(envs.spec, envs.num_envs)
+        hooks = None
+        if self.hooks.wants("on_episode_"):
+            hooks = EpisodeHooks(self.hooks, self, envs)
         episodes, crashes = play_episodes(
-            self.config, envs, player, seeds, rng, self._store
+            self.config, envs, player, seeds, rng, self._store, hooks
         )
         self._crashes += crashes
         return episodes

@@ -55,7 +55,7 @@ def sample_everywhere(
         ready = _collect(group, wait_for_all=not overlap)
         if ready:
             break
-        algorithm.restore_env_runners(group)
+        algorithm.replace_lost_runners(group)
         if time.monotonic() > deadline:
             raise RuntimeError("All env runners are lost and none came back.")
         time.sleep(_WAIT_S)
@@ -105,7 +105,7 @@ def play_everywhere(
         for runner, episodes in _collect(group, wait_for_all=True):
             done.update(zip(shares[runner], episodes, strict=True))
         if len(done) < num_episodes:
-            if algorithm.restore_env_runners(group):
+            if algorithm.replace_lost_runners(group):
                 group.sync_weights(
                     from_worker_or_learner_group=algorithm.env_runner,
                     global_vars={"timestep": algorithm.env_steps},

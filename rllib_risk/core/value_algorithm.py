@@ -78,6 +78,7 @@ class ValueAlgorithm(TeamAlgorithm):
             for index in range(config.dual_block):
                 stats |= policy.learn_dual_on_batch(self._draw_batch(), index)
         batch = self._draw_batch()
+        stats |= self.before_learning(batch)
         quantiles = self._quantile_step_is_due()
         if not (quantiles and config.qr_replaces_td):
             stats |= policy.learn_on_batch(batch)

@@ -34,6 +34,7 @@ class FakeCatalog:
             "lr": Field(1e-3, "", float, low=0.0, low_open=True),
             "num_atoms": Field(1, "", int, low=1),
             "seed": Field(None, "", int, low=0, optional=True),
+            "num_epochs": Field(1, "", int),
             "env": Field(None, "", str),
             "env_config": Field({}, "", dict),
             "model": Field({}, "", dict),

@@ -1,0 +1,162 @@
+"""A configuration is a value: object, dict and back, with one check on every path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ray import tune
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+from rllib_risk.algorithms import ALGORITHMS, algorithm_class, config_class
+from rllib_risk.cli.catalog import RLlibCatalog
+from rllib_risk.config.checks import check_config
+from rllib_risk.config.key_names import TEAM_NAMES
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.config.yaml_reader import Document
+from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.rllib_settings import HONOURED, IRRELEVANT, REFUSED, UNUSED_KEYS
+from rllib_risk.core.value_config import ValueConfig
+
+VARIANTS = [(n, p) for n in ALGORITHMS for p in (None, *config_class(n).presets)]
+
+
+def make(name: str, preset: str | None = None) -> TeamConfig:
+    config = config_class(name)().environment("two_step")
+    return config.training(preset=preset) if preset else config
+
+
+def test_every_setting_of_rllib_is_in_exactly_one_list() -> None:
+    lists = (HONOURED, REFUSED, IRRELEVANT)
+    assert set(vars(AlgorithmConfig())) == set().union(*lists)
+    assert sum(map(len, lists)) == len(set().union(*lists))
+
+
+@pytest.mark.parametrize(("name", "preset"), VARIANTS)
+def test_from_dict_of_to_dict_is_equal(name: str, preset: str | None) -> None:
+    config = make(name, preset)
+    config.training(lr=tune.loguniform(1e-4, 1e-2), hidden_size=tune.choice([8, 16]))
+    config.environment(env_config={"a": {"b": tune.grid_search([1, 2])}})
+    again = type(config).from_dict(config.to_dict())
+    assert again == config == config.copy()
+    assert again.training(gamma=0.5) != config
+
+
+@pytest.mark.parametrize("name", ["RMIX", "QTRAN", "COMA", "DOP"])
+def test_rllib_reads_the_dict_and_the_object(name: str) -> None:
+    config = make(name)
+    config.validate()
+    config.validate()  # which changes nothing
+    for form in (make(name).to_dict(), make(name)):
+        request = algorithm_class(name).default_resource_request(form)
+        assert request.required_resources["CPU"] == 1
+
+
+def test_minus_one_is_a_value() -> None:
+    """RLlib takes -1 for "not given" and drops it on the way to an algorithm."""
+    config = ValueConfig().training(v_min=-1.0, risk_parameter=-1.0)
+    again = ValueConfig.from_state(config.get_state())
+    assert (again.v_min, again.risk_parameter) == (-1.0, -1.0)
+    assert again == config
+
+
+def from_yaml(values: dict[str, Any]) -> None:
+    check_config(values, "QMIX", "two_step", Document(None, "f"), (), RLlibCatalog())
+    through_dict(values)
+
+
+def through_training(values: dict[str, Any]) -> None:
+    config = make("QMIX").training(**values)
+    config.validate()
+
+
+def through_dict(values: dict[str, Any]) -> None:
+    make("QMIX").update_from_dict(values).validate()
+
+
+@pytest.mark.parametrize("path", [from_yaml, through_training, through_dict])
+def test_a_mistyped_key_is_refused_on_every_path(path: Any) -> None:
+    for typo, right in (("gama", "gamma"), ("hiden_size", "hidden_size")):
+        with pytest.raises(ConfigError, match=f"'{typo}'.*Did you mean '{right}'"):
+            path({typo: 1})
+
+
+def test_a_mistyped_key_is_refused_by_the_algorithm_and_its_checkpoints(
+    ray_local: None, tmp_path: Any
+) -> None:
+    algorithm = make("QMIX").training(hidden_size=8).build_algo()
+    algorithm.save_checkpoint(str(tmp_path))
+    cls = type(algorithm)
+    with pytest.raises(ConfigError, match=r"'gama'.*'gamma'"):
+        cls.from_checkpoint(tmp_path, gama=0.5)
+    with pytest.raises(ConfigError, match="clip_rewards: has no effect in QMIX"):
+        cls.from_checkpoint(tmp_path, clip_rewards=True)
+    with pytest.raises(ConfigError, match=r"'gama'.*'gamma'"):
+        cls(config={"env": "two_step", "gama": 0.5})
+    # What Tune itself adds to the dict is none of the user's keys.
+    cls(config={"env": "two_step", "hidden_size": 8, "__stdout_file__": None}).stop()
+    # Ray asks for the name of an actor whose start failed.
+    assert repr(object.__new__(cls)) == "QMIX"
+
+
+DIFFERENT: dict[str, Any] = {
+    "batch_mode": "complete_episodes",
+    "clip_rewards": True,
+    "explore": False,
+    "exploration_config": {"type": "EpsilonGreedy"},
+    "framework": "tf2",
+    "grad_clip_by": "value",
+    "model": {"fcnet_hiddens": [32]},
+    "num_learners": 1,
+    "observation_filter": "MeanStdFilter",
+    "policies": {"one", "two"},
+    "enable_rl_module_and_learner": True,
+    "evaluation_duration_unit": "timesteps",
+    "replay_buffer_config": {"capacity": 10},
+    "evaluation_config": {"explore": True},
+}
+
+
+@pytest.mark.parametrize("key", DIFFERENT)
+def test_a_setting_without_effect_is_refused_where_it_differs(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key}\S*: has no effect in QMIX"):
+        through_dict({key: DIFFERENT[key]})
+
+
+def test_the_default_of_a_setting_without_effect_is_accepted() -> None:
+    through_dict(
+        {
+            "framework": "torch",
+            "explore": True,
+            "batch_mode": "truncate_episodes",
+            "clip_rewards": None,
+            # RLlib's most common line about evaluations.
+            "evaluation_config": {"explore": False},
+        }
+    )
+
+
+def test_suggestions_never_name_a_key_that_is_refused() -> None:
+    fields = RLlibCatalog().algorithm_fields("QMIX")
+    accepted = fields.keys() - UNUSED_KEYS.keys()
+    assert set(TEAM_NAMES.values()) <= accepted
+    for typo in (
+        *TEAM_NAMES,
+        *(f"{key}x" for key in UNUSED_KEYS),
+        "evaluation_config_",
+    ):
+        if typo in fields or typo in UNUSED_KEYS:
+            continue
+        with pytest.raises(ConfigError) as error:
+            from_yaml({typo: 1})
+        suggested = str(error.value).split("'")[3::2]
+        assert set(suggested) <= accepted, error.value
+
+
+def test_search_spaces_are_checked_value_by_value() -> None:
+    config = make("RMIX")
+    config.training(hidden_size=tune.randint(8, 17), alpha=tune.uniform(0.1, 1.0))
+    with pytest.raises(ConfigError, match="alpha: must be in"):
+        config.training(alpha=tune.uniform(0.0, 1.0))
+    with pytest.raises(ConfigError, match="hidden_size: must be a whole number"):
+        config.training(hidden_size=tune.grid_search([8, "x"]))
