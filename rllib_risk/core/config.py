@@ -329,7 +329,9 @@ class TeamConfig(AlgorithmConfig):
         default = defaults[attribute]
         if where and attribute == "explore":
             default = False  # as RLlib's users write, and as an evaluation is
-        if attribute in REFUSED and not same_value(value, default):
+        # Another env runner, such as RLlib's own, may use any of them.
+        ours = issubclass(self.env_runner_cls, TeamRolloutWorker)
+        if ours and attribute in REFUSED and not same_value(value, default):
             raise ConfigError(f"{where}{self._unused(key_of(attribute))}")
 
     def _no_such_key(self, key: str) -> str:

@@ -24,6 +24,7 @@ HONOURED: frozenset[str] = frozenset(
         "num_env_runners",
         "num_envs_per_env_runner",
         "create_env_on_local_worker",
+        "env_runner_cls",
         "validate_env_runners_after_construction",
         # Resources
         "num_gpus",
@@ -113,7 +114,6 @@ REFUSED: dict[str, str] = {
     "action_mask_key": "name the mask in env_config; see docs/own_environment.md",
     "disable_env_checking": "the environment is always checked",
     # Sampling
-    "env_runner_cls": "episodes are played by TeamRolloutWorker",
     "create_local_env_runner": "the local env runner holds the policy that learns",
     "gym_env_vectorize_mode": "use num_envs_per_env_runner",
     "max_requests_in_flight_per_env_runner": "use overlap_sampling",
