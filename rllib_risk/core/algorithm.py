@@ -52,7 +52,8 @@ class TeamAlgorithm(Algorithm):
     the subclass's part: :meth:`_learn`.
 
     Attributes:
-        config_class: The class of its configuration; all that a named algorithm sets.
+        config_class: The class of its configuration. Most named algorithms set nothing
+            else.
         policy_class: The class of its policy.
     """
 
