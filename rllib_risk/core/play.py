@@ -83,7 +83,8 @@ def _check_renders(config: AlgorithmConfig) -> None:
         return
     if config.env == PETTINGZOO:
         raise EnvConfigError(
-            f"{_named(config)} takes no render_mode. {_WHAT_IS_NEEDED}"
+            f"{_named(config)} cannot render pictures: its factory takes no"
+            f" render_mode. {_WHAT_IS_NEEDED}"
         )
     raise EnvConfigError(
         f"{_named(config)} cannot render pictures. Environments that can:"

@@ -80,7 +80,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> None:
     ("env", "reason"),
     [
         ("two_step", "cannot render pictures. Environments that can: macn, hvac,"),
-        ("Plain", "takes no render_mode"),
+        ("Plain", "its factory takes no render_mode. To render, an env must"),
         ("forwards", "cannot be built with render_mode='rgb_array': the env cannot be"),
         ("RefusesTheMode", "ValueError: render_mode must be human."),
         ("NeverDraws", "render() failed: NotImplementedError. To render, an env must"),
