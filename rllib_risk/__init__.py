@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rllib_risk.core.algorithm import TeamAlgorithm
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = ["__version__", "load", "register"]
 

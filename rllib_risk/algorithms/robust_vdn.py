@@ -14,7 +14,7 @@ network's value at its own greedy actions, and
 
 The preset ``paper`` holds the authors' networks, replay and exploration. Elsewhere the
 defaults are PyMARL's. What differs from the released code is in
-``docs/algorithms/robust.md``.
+``docs/algorithms/robust_vdn.md`` and ``docs/robust.md``.
 """
 
 from __future__ import annotations

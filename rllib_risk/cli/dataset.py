@@ -29,7 +29,7 @@ _IMPORT_HELP = """Import a dataset from another format.
 
 'uav-csv' is the form of MA-CQR's authors: an index and unnamed columns, of which the
 sizes follow from --env-config of 'uav'. 'og-marl' is a Flashbax vault, which needs:
-pip install 'rllib-risk[og-marl]'.
+pip install 'rllib-risk\\[og-marl]'.
 """
 
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of the dataset.")]

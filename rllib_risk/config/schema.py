@@ -1,9 +1,9 @@
 """What a configuration key is: its type, range, unit, default and meaning.
 
 Every key that this package adds to RLlib's ``AlgorithmConfig`` is declared once, as a
-:class:`Field`. The declaration gives the default, drives the strict YAML loader,
-``AlgorithmConfig.validate()``, ``rllib example``/``--help`` texts and the tables in
-``docs/``. Nothing here imports Ray or torch.
+:class:`Field`. The declaration gives the default, the checks of the strict YAML loader
+and of ``AlgorithmConfig.validate()``, and the tables in ``docs/``. Nothing here imports
+Ray or torch.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The RLlib side that all algorithms share: config, policy, sampling, replay, loop."""
+"""The RLlib side: configurations, policies, sampling, replay, losses, loops."""

@@ -90,7 +90,7 @@ class ActorCriticConfig(TeamConfig):
     """What COMA and DOP share."""
 
     declared: ClassVar[dict[str, Field]] = ACTOR_CRITIC_FIELDS
-    # Lists of key and value for RLlib's own keys, at the values of the source.
+    # RLlib's own keys and their values in the source of the algorithm.
     rllib_overrides: ClassVar[dict[str, Any]] = {"num_envs_per_env_runner": 8}
 
     def __init__(self, algo_class: type | None = None) -> None:

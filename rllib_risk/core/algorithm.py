@@ -55,7 +55,8 @@ class TeamAlgorithm(Algorithm):
     the subclass's part: :meth:`_learn`.
 
     Attributes:
-        config_class: The class of its configuration; all that a named algorithm sets.
+        config_class: The class of its configuration. Most named algorithms set nothing
+            else.
         policy_class: The class of its policy.
     """
 
@@ -327,6 +328,8 @@ class TeamAlgorithm(Algorithm):
         """
         self.require_env()
         seed = self.config.seed if seed is None else seed
+        if frames is not None:  # first, since an environment may be unable to render
+            frames += self.render_episode(seed)
         group = self.eval_env_runner_group or self.env_runner_group
         if group is not self.env_runner_group:
             # Schedules depend on the env steps, that of a risk level included.
@@ -342,8 +345,6 @@ class TeamAlgorithm(Algorithm):
             episodes = runner.evaluate_episodes(range(num_episodes), seed)
         else:
             episodes = play_everywhere(self, group, num_episodes, seed)
-        if frames is not None:
-            frames += self.render_episode(seed)
         return summarise(episodes, self.agent_names())
 
     def require_env(self) -> None:

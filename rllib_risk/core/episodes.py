@@ -1,4 +1,4 @@
-"""Whole episodes: the unit of sampling, of replay and of learning.
+"""Whole episodes: the unit of sampling and of replay.
 
 Letters: ``B`` episodes, ``L`` steps of one episode, ``T`` the longest of a batch, ``N``
 agents, ``A`` actions, ``D`` observation size, ``S`` state size.

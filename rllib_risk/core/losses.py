@@ -675,7 +675,7 @@ def distributional_loss(
     few = atoms.shape[-1] <= _FEW_ATOMS
     regress = pairwise_quantile_huber_loss if few else quantile_huber_loss
     losses = regress(atoms, targets, fractions, config.qr_kappa)
-    errors = targets.mean(dim=-1) - atoms.detach().mean(dim=-1)  # [B, T, N]
+    errors = targets.mean(dim=-1) - atoms.detach().mean(dim=-1)  # [B, T, G]
     stats: dict[str, Tensor] = {}
     if config.td_weighting != "none":
         likelihood = None

@@ -12,7 +12,19 @@ from rllib_risk.core.episode_loop import evaluation_seed
 from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.env_wrappers.errors import EnvConfigError
-from rllib_risk.env_wrappers.registry import PETTINGZOO
+from rllib_risk.env_wrappers.registry import (
+    ENVS,
+    PETTINGZOO,
+    envs_that_render,
+    resolve,
+    takes_render_mode,
+)
+from rllib_risk.env_wrappers.team_env import TeamEnv
+
+_WHAT_IS_NEEDED = (
+    "To render, an env must be built with render_mode='rgb_array' and its render() must"
+    " return uint8 [height, width, 3]."
+)
 
 
 def play_and_render(
@@ -22,26 +34,28 @@ def play_and_render(
 
     Args:
         policy: Who plays.
-        config: Whose environment; its factory must accept ``render_mode``.
+        config: Names the environment; its factory must take ``render_mode``.
         seed: Of the evaluation.
 
     Returns:
         uint8 frames ``[height, width, 3]``, one more than there are steps.
 
     Raises:
-        EnvConfigError: If the environment gives no frames.
+        EnvConfigError: If the environment cannot render. If it cannot render at all,
+            no step has been played.
     """
-    env = make_env(with_render_mode(config))
+    _check_renders(config)
+    env = _make_rendering_env(config)
     try:
         obs, _ = env.reset(seed=evaluation_seed(seed, 0))
+        frames = [_frame(env, config)]
         player = PolicyPlayer(policy, 1)
-        frames = [_frame(env.render(), config.env)]
         done = False
         while not done:
             actions, _ = player.act(obs["obs"][None], obs["action_mask"][None])
             obs, _, terminated, truncated, _ = env.step(actions[0])
             done = terminated or truncated
-            frames.append(_frame(env.render(), config.env))
+            frames.append(_frame(env, config))
         return frames
     finally:
         env.close()
@@ -60,10 +74,58 @@ def with_render_mode(config: AlgorithmConfig) -> AlgorithmConfig:
     return copy
 
 
-def _frame(frame: Any, env: Any) -> np.ndarray:
+def _check_renders(config: AlgorithmConfig) -> None:
+    """Raises an EnvConfigError if the env's factory takes no ``render_mode``."""
+    if config.env not in ENVS:  # the creator of a registered env has no arguments
+        return
+    factory, _, _ = resolve(config.env, dict(config.env_config))
+    if takes_render_mode(factory):
+        return
+    if config.env == PETTINGZOO:
+        raise EnvConfigError(
+            f"{_named(config)} cannot render pictures: its factory takes no"
+            f" render_mode. {_WHAT_IS_NEEDED}"
+        )
+    raise EnvConfigError(
+        f"{_named(config)} cannot render pictures. Environments that can:"
+        f" {', '.join(envs_that_render())}, and your own ones whose factory takes"
+        " render_mode."
+    )
+
+
+def _make_rendering_env(config: AlgorithmConfig) -> TeamEnv:
+    try:
+        return make_env(with_render_mode(config))
+    except Exception as error:  # the env's own code may refuse the mode in any way
+        raise EnvConfigError(
+            f"{_named(config)} cannot be built with render_mode='rgb_array':"
+            f" {_short(error)}. {_WHAT_IS_NEEDED}"
+        ) from error
+
+
+def _frame(env: TeamEnv, config: AlgorithmConfig) -> np.ndarray:
+    try:
+        frame = env.render()
+    except Exception as error:  # PettingZoo's own render() raises NotImplementedError
+        raise EnvConfigError(
+            f"{_named(config)}: render() failed: {_short(error)}. {_WHAT_IS_NEEDED}"
+        ) from error
     if not isinstance(frame, np.ndarray) or frame.ndim != 3:
         raise EnvConfigError(
-            f"env {env!r}: render() gave {type(frame).__name__}, not a picture. It must"
-            " accept render_mode='rgb_array' and return uint8 [height, width, 3]."
+            f"{_named(config)}: render() returned {type(frame).__name__}, not a"
+            f" picture. {_WHAT_IS_NEEDED}"
         )
     return frame
+
+
+def _named(config: AlgorithmConfig) -> str:
+    """The env of a configuration, as messages name it."""
+    if config.env == PETTINGZOO:
+        return f"env '{PETTINGZOO}' of factory {config.env_config['factory']!r}"
+    return f"env {config.env!r}"
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, EnvConfigError):
+        return str(error).rstrip(".")
+    return f"{type(error).__name__}: {error}".rstrip(": .")

@@ -19,12 +19,13 @@ from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
 from rllib_risk.offline.dataset import Dataset
 from rllib_risk.offline.rows import DatasetError
 
-# What each measure reads beside the atoms.
+# Measures that read a risk level beside the atoms.
 _LEVEL_MEASURES = ("cvar", "var")
 # A part that works without a state, by the key of one that needs it.
 _STATELESS = {"mixer": "vdn", "joint_critic": "none", "target": "contamination"}
 # rho, v_min and robust_over where there is no robust target.
 _NOMINAL = (0.0, 0.0, "next_value")
+# Measures that read risk_parameter.
 _PARAMETER_MEASURES = ("wang", "cpw", "power", "mean_variance")
 
 COMPOSITION_FIELDS: dict[str, Field] = {
@@ -421,8 +422,9 @@ VALUE_FIELDS: dict[str, Field] = (
 class ValueConfig(TeamConfig):
     """A composition of utilities, risk measure, mixer, critic, target and losses.
 
-    Named algorithms are subclasses that set :attr:`overrides`; nothing else differs, so
-    any key of :data:`VALUE_FIELDS` may be given to any of them.
+    Named algorithms are subclasses that set :attr:`overrides` and some :attr:`presets`.
+    Any of them takes any key of :data:`VALUE_FIELDS`. GroupDR alone declares more keys
+    and adds checks.
     """
 
     declared: ClassVar[dict[str, Field]] = VALUE_FIELDS

@@ -40,7 +40,7 @@ _TD_STREAM, _QUANTILE_STREAM, _DUAL_STREAM = 0, 1, 2
 
 
 class ValuePolicy(TeamPolicy):
-    """Every value-based algorithm uses it as it is.
+    """The policy of value-based algorithms; GroupDR subclasses it.
 
     Attributes:
         target_network: The network that targets come from.

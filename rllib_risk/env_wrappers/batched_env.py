@@ -1,8 +1,8 @@
 """Several team envs stepped by one call.
 
-`BatchedTeamEnv` is what the sampler sees. An env with a vectorised form (MACN) offers
-its own; every other env is looped over by `LoopedTeamEnvs`, which also replaces an env
-that crashed, a bounded number of times.
+`BatchedTeamEnv` is what the sampler sees. An env with a vectorised twin offers its own
+(`macn`, `hvac`, `uav` and `smax` have one); every other env is looped over by
+`LoopedTeamEnvs`, which also replaces an env that crashed, a bounded number of times.
 """
 
 from __future__ import annotations

@@ -272,6 +272,28 @@ def import_factory(path: str) -> Callable[..., Any]:
     return factory
 
 
+def takes_render_mode(factory: Callable[..., Any]) -> bool:
+    """Whether a factory may be called with the argument ``render_mode``.
+
+    Args:
+        factory: Returns a PettingZoo ParallelEnv.
+
+    Returns:
+        True also for a factory that takes any keyword argument.
+    """
+    named = _argument_names(factory)
+    return named is None or "render_mode" in named
+
+
+def envs_that_render() -> list[str]:
+    """The names of the envs of this package that can render pictures."""
+    return [
+        name
+        for name, entry in ENVS.items()
+        if entry.factory and takes_render_mode(import_factory(entry.factory))
+    ]
+
+
 def build_parallel_env(
     factory: Callable[..., Any], kwargs: Mapping[str, Any]
 ) -> ParallelEnv:
@@ -314,18 +336,25 @@ def _check_kwargs(
     also_known: tuple[str, ...],
 ) -> None:
     """Raises on arguments that the factory does not take."""
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except ValueError:
-        return  # a built-in callable without a signature
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    named = _argument_names(factory)
+    if named is None:
         return
-    named = [p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY]
     for key in kwargs:
         if key not in named:
             raise EnvConfigError(
                 f"unknown key {where}.{key}{_suggest(key, (*named, *also_known))}"
             )
+
+
+def _argument_names(factory: Callable[..., Any]) -> list[str] | None:
+    """The names of a factory's keyword arguments; None if any name may be given."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except ValueError:
+        return None  # a built-in callable without a signature
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY]
 
 
 def _suggest(word: str, known: Any, *, listed: bool = True) -> str:

@@ -1,1 +1,1 @@
-"""Agent networks, the risk level predictor and mixers."""
+"""Networks: agents, risk measures, mixers, critics, dual variables, reward models."""

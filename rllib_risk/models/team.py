@@ -1,4 +1,4 @@
-"""The whole team as one network: agents, risk measure and mixer.
+"""The whole team as one network: agents, risk measure, mixer and joint critic.
 
 Letters: ``B`` episodes, ``E`` environments, ``T`` steps, ``N`` agents, ``A`` actions,
 ``D`` observation size, ``S`` state size, ``I`` input size, ``H`` hidden size, ``M``

@@ -1,4 +1,4 @@
-"""Bellman targets over whole episodes, and the masks that go with them.
+"""Bellman targets over episodes or parts of them, and the masks that go with them.
 
 Letters: ``B`` episodes, ``T`` steps, ``G`` the mixer's outputs (1, or ``N`` agents).
 """

@@ -74,7 +74,7 @@ def test_one_version_everywhere():
 
 def requirements(key):
     """The requirements listed under this key of pyproject.toml."""
-    # Python 3.10 has no TOML reader, and the lists hold one or more plain strings.
+    # The lists hold one or more plain strings.
     block = re.search(rf"^{key} = \[(.*?)\]$", PYPROJECT, re.MULTILINE | re.DOTALL)
     return [Requirement(text) for text in re.findall(r'"([^"]+)"', block[1])]
 
