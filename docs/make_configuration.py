@@ -138,7 +138,7 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("MACQR", "macn", {"preset": "bc"}),
     ("MACQR", "macn", {"dataset": "walks", "loss": "bc", "conservative_weight": None}),
     ("MACQR", "macn", {"dataset": "walks", "preset": "bc", "conservative_weight": 1.0}),
-    ("MACQR", "macn", {"dataset": "walks", "preset": "bc", "td_weighting": "ow"}),
+    ("MACQR", "macn", {"dataset": "walks", "preset": "bc", "td_lambda": 0.5}),
 )
 
 # RLlib's own keys that these algorithms read, and what they mean here.

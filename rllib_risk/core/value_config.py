@@ -756,9 +756,11 @@ class ValueConfig(TeamConfig):
                 "conservative_weight: loss 'bc' is that penalty alone; leave it out.",
             ),
             (
-                clones and (self.target != "plain" or self.td_weighting != "none"),
-                "target, td_weighting: are about TD errors, and loss 'bc' has none;"
-                " leave them out.",
+                clones
+                and (self.target, self.td_weighting, self.td_lambda)
+                != ("plain", "none", 0.0),
+                "target, td_weighting, td_lambda: are about TD errors, and loss 'bc'"
+                " has none; leave them out.",
             ),
         )
 
