@@ -12,7 +12,7 @@ import typer
 
 from rllib_risk.cli import options as o
 from rllib_risk.cli import output
-from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, fail, say
+from rllib_risk.cli.output import EXIT_FAILED, fail, say
 from rllib_risk.config.schema import ConfigError
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def compare(
         bool,
         typer.Option("--resume", help="Continue the comparison where it stopped."),
     ] = False,
+    time_budget_s: o.TimeBudgetOption = None,
     imports: o.ImportOption = None,
     verbose: o.VerboseOption = 0,
     wandb_project: o.WandbProjectOption = None,
@@ -116,7 +117,7 @@ def compare(
         comparison,
         out,
         name,
-        o.RunOptions(resume, verbose, command_line()),
+        o.RunOptions(resume, verbose, command_line(), time_budget_s),
         o.RayOptions(
             ray_address,
             ray_num_cpus,
@@ -206,7 +207,7 @@ def run_comparison(
         wandb: Where to log.
 
     Returns:
-        The exit code: 0, 1 if a trial failed, 130 after Ctrl-C.
+        The exit code: 0, 1 if a trial failed, 130 after Ctrl-C, 143 after SIGTERM.
 
     Raises:
         ConfigError: If an algorithm cannot work, or the folder does not fit; nothing
@@ -214,8 +215,9 @@ def run_comparison(
     """
     from ray.train.constants import DEFAULT_STORAGE_PATH
 
+    from rllib_risk.cli.failures import failed, report_failures
     from rllib_risk.cli.preflight import fit_to_machine
-    from rllib_risk.cli.runner import report_failures, report_interrupt
+    from rllib_risk.cli.runner import report_interrupt
     from rllib_risk.cli.session import ray_session
     from rllib_risk.evaluation.plots import write_comparison
     from rllib_risk.evaluation.results import ResultsError, write_plan
@@ -235,12 +237,16 @@ def run_comparison(
     with ray_session(ray_options, specs[0].imports):
         fitting = tuple(fit_to_machine(specs, ray_options))
         comparison = replace(comparison, specs=fitting)
-        trials, interrupt = _run(comparison, folder, metric, options, wandb)
+        try:
+            trials, interrupt = _run(comparison, folder, metric, options, wandb)
+        except Exception as error:  # Tune and storages raise all kinds
+            return failed(name, error).code
         if interrupt.requested:
-            report_interrupt(interrupt.killed, options.command)
-            return EXIT_INTERRUPTED
-        failed = [t.storage.trial_dir_name for t in trials if t.status == t.ERROR]
-        write_plan(folder, replace(plan, failed=tuple(failed)))
+            failures = report_failures(trials)
+            report_interrupt(interrupt, options.command)
+            return interrupt.exit_code or (EXIT_FAILED if failures else 0)
+        ended_early = [t.storage.trial_dir_name for t in trials if t.status == t.ERROR]
+        write_plan(folder, replace(plan, failed=tuple(ended_early)))
         try:
             write_comparison(folder, output.out, metric, name, comparison.threshold)
         except ResultsError as error:
@@ -254,7 +260,7 @@ def run_comparison(
 def _check(specs: Sequence[ExperimentSpec], seeds: Sequence[int]) -> str:
     """Checks every algorithm with its env; returns what they are compared by."""
     from rllib_risk.cli.catalog import default_metric
-    from rllib_risk.cli.preflight import preflight
+    from rllib_risk.cli.preflight import check_stop_can_be_met, preflight
 
     metric = default_metric(specs[0].algorithm)
     for spec in specs:
@@ -262,7 +268,10 @@ def _check(specs: Sequence[ExperimentSpec], seeds: Sequence[int]) -> str:
             # A dataset may be another one for each seed; all else is the same.
             several = "{seed}" in str(spec.config.get("dataset"))
             for seed in seeds if several else seeds[:1]:
-                preflight(replace(spec, config={**spec.config, "seed": seed}))
+                config = preflight(
+                    replace(spec, config={**spec.config, "seed": seed})
+                )
+            check_stop_can_be_met(spec, config)
             if default_metric(spec.algorithm) != metric:
                 raise spec.located(
                     f"{spec.algorithm} reports {default_metric(spec.algorithm)}, but"
@@ -350,6 +359,7 @@ def _run(
     wandb: o.WandbOptions,
 ) -> tuple[list[Any], Interrupt]:
     """Runs all trials; returns them and the ``Interrupt``."""
+    from rllib_risk.cli.going_on import GoingOn
     from rllib_risk.cli.interrupt import Interrupt
     from rllib_risk.cli.progress import ProgressLines
     from rllib_risk.cli.runner import run_tune, tune_experiment
@@ -375,19 +385,20 @@ def _run(
         # working folder of its own.
         experiment.storage = experiments[0].storage
         experiment.spec["storage"] = experiments[0].storage
-    interrupt = Interrupt()
+    interrupt = Interrupt(options.time_budget_s)
     callbacks: list[Any] = [
         ProgressLines(comparison.specs[0].stop, metric.startswith("evaluation/")),
         interrupt,
     ]
     if wandb.project:
-        callbacks.append(WandbRuns(wandb, folder.name))
+        callbacks.append(WandbRuns(wandb, folder.name, str(folder)))
     trials = run_tune(
         experiments,
         interrupt,
         callbacks,
         options,
         max_concurrent_trials=comparison.specs[0].max_concurrent_trials,
+        going_on=GoingOn() if options.resume else None,
     )
     return trials, interrupt
 

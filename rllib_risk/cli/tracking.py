@@ -67,12 +67,13 @@ def _has_login(host: str) -> bool:
 class WandbRuns(Callback):
     """Logs every trial's results to a run of its own."""
 
-    def __init__(self, options: WandbOptions, group: str) -> None:
+    def __init__(self, options: WandbOptions, group: str, folder: str) -> None:
         """Keeps what a run needs.
 
         Args:
             options: Project, key and run name.
             group: Name of the experiment, under which its runs are grouped.
+            folder: Folder or address of the experiment's results.
         """
         # W&B announces the key's origin on stdout otherwise.
         os.environ.setdefault("WANDB_SILENT", "true")
