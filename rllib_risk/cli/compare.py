@@ -268,9 +268,7 @@ def _check(specs: Sequence[ExperimentSpec], seeds: Sequence[int]) -> str:
             # A dataset may be another one for each seed; all else is the same.
             several = "{seed}" in str(spec.config.get("dataset"))
             for seed in seeds if several else seeds[:1]:
-                config = preflight(
-                    replace(spec, config={**spec.config, "seed": seed})
-                )
+                config = preflight(replace(spec, config={**spec.config, "seed": seed}))
             check_stop_can_be_met(spec, config)
             if default_metric(spec.algorithm) != metric:
                 raise spec.located(

@@ -107,10 +107,7 @@ class Interrupt(Callback):
         """Ends Tune's loop once no trial runs any more, or time is up."""
         if not self.requested and time.monotonic() > self._time_is_up:
             self.requested = True
-            note(
-                f"The time budget of {self._time_budget_s:g} s is over: saving"
-                " checkpoints and stopping ..."
-            )
+            note("The time budget is over: saving checkpoints and stopping ...")
         if not self.requested or self._ended:
             return
         running = [trial for trial in trials if trial.status == Trial.RUNNING]

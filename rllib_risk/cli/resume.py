@@ -85,8 +85,11 @@ def new_place(spec: ExperimentSpec) -> Place:
         name = spec.name if number == 1 else f"{spec.name}-{number}"
         remark = "" if number == 1 else f" ({spec.name} holds an earlier run)"
         place = Place(storage, name, remark=remark)
-        if _write_record(place, record_of(spec)):
-            return place
+        try:
+            if _write_record(place, record_of(spec)):
+                return place
+        except OSError as error:
+            raise spec.located(f"storage_path: cannot be written to: {error}") from None
         number += 1  # Another command has taken it in this moment.
 
 

@@ -1,14 +1,13 @@
 """Keeps the rows of ``result.json`` and ``progress.csv`` in step with checkpoints.
 
-Tune writes both files to its session folder and copies them to the results every ten
-seconds or so. After SIGKILL the results would lack rows that led to the last checkpoint,
-and hold rows after it, which the resumed trial writes once more.
+Tune writes both files to its session folder and copies them to the results about every
+ten seconds. After SIGKILL the results would lack rows from before the last checkpoint,
+or hold rows from after it, which the resumed trial writes once more.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
 from pathlib import Path
@@ -102,7 +101,7 @@ def _lines(file: Path) -> list[str]:
     if not file.is_file():
         return []
     # As the file has them: a table ends its lines in "\r\n".
-    with io.open(file, encoding="utf-8", newline="") as stream:
+    with open(file, encoding="utf-8", newline="") as stream:
         return stream.readlines()
 
 
@@ -123,6 +122,6 @@ def _is_row_until(line: str, column: int, iteration: int) -> bool:
 
 def _replace(file: Path, text: str) -> None:
     part = file.with_name(f".{file.name}.part")
-    with io.open(part, "w", encoding="utf-8", newline="") as stream:
+    with open(part, "w", encoding="utf-8", newline="") as stream:
         stream.write(text)
     part.replace(file)

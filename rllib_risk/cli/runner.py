@@ -72,7 +72,9 @@ def run_experiments(
     with ray_session(ray_options, imports):
         fitting = fit_to_machine(specs, ray_options)
         # All folders at once: after an interruption, --resume knows what was to run.
-        found = [place or new_place(spec) for spec, place in zip(specs, places)]
+        found = [
+            place or new_place(spec) for spec, place in zip(specs, places, strict=True)
+        ]
         for spec, parts, place in zip(fitting, prepared, found, strict=True):
             if _is_over(endings, budget):
                 endings.append(Ending(place.name, 0, "not started"))
@@ -170,7 +172,9 @@ def _ending(
     if interrupt.requested:
         report_interrupt(interrupt, options.command)
         code = interrupt.exit_code or (EXIT_FAILED if causes else 0)
-        return Ending(name, code, "interrupted" if interrupt.exit_code else "time is up")
+        return Ending(
+            name, code, "interrupted" if interrupt.exit_code else "time is up"
+        )
     if causes:
         return Ending(name, EXIT_FAILED, summary_of_failures(causes, len(trials)))
     return Ending(name, 0, "done")
@@ -301,6 +305,7 @@ def run_tune(
     from ray.tune.schedulers import FIFOScheduler
 
     from rllib_risk.cli.rows import RowsBesideCheckpoints
+    from rllib_risk.core.ray_internals import table_logger
 
     scheduler = interrupt.pause_trials(scheduler or FIFOScheduler())
     if going_on is not None:
@@ -312,7 +317,7 @@ def run_tune(
         scheduler=scheduler,
         search_alg=searcher,
         max_concurrent_trials=max_concurrent_trials,
-        callbacks=[*callbacks, RowsBesideCheckpoints()],
+        callbacks=[*callbacks, RowsBesideCheckpoints(), table_logger()],
         verbose=min(options.verbose, 2),
         resume_config=ResumeConfig(errored=resume_type) if going_on else None,
         raise_on_failed_trial=False,

@@ -5,6 +5,7 @@ Each function says what it touches and which versions it was checked with.
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,3 +89,29 @@ def save_trial_at(trial: Any, frequency: int, at_end: bool) -> None:
     config.checkpoint_frequency = frequency
     config.checkpoint_at_end = at_end
     trial.run_metadata.invalidate_cache()
+
+
+def table_logger() -> Any:
+    """Returns a logger of ``progress.csv`` that keeps its columns after ``--resume``.
+
+    Tune's own logger writes the rows of a resumed trial in the order of its first new
+    result, below a header with another order. Touches ``_setup_trial``,
+    ``_trial_files``, ``_trial_csv`` and ``_trial_continue`` of ``CSVLoggerCallback``.
+    Checked with 2.60.0.
+    """
+    from ray.tune.logger import CSVLoggerCallback
+
+    class TableLogger(CSVLoggerCallback):
+        def log_trial_result(
+            self, iteration: int, trial: Any, result: dict[str, Any]
+        ) -> None:
+            if trial not in self._trial_files:
+                self._setup_trial(trial)
+            if self._trial_csv[trial] is None and self._trial_continue[trial]:
+                file = self._trial_files[trial]
+                with open(file.name, newline="") as written:
+                    columns = next(csv.reader(written))
+                self._trial_csv[trial] = csv.DictWriter(file, columns)
+            super().log_trial_result(iteration, trial, result)
+
+    return TableLogger()
