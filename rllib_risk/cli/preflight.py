@@ -208,12 +208,12 @@ def unreachable(metric: str, config: Any) -> str | None:
 
 
 def _unreachable_in_evaluations(name: str, config: Any) -> str | None:
+    if config.env is None:
+        return "the run knows no env to evaluate in; name one with 'env'"
     if not config.evaluation_interval:
         return "evaluations are switched off; set evaluation_interval"
     if not hasattr(config, "preflight"):
         return None  # RLlib's own algorithms report what their callbacks add.
-    if config.env is None:
-        return "the run knows no env to evaluate in; name one with 'env'"
     known = (f"evaluation/{name}" in TEAM_METRICS) and name != "success_rate"
     if known or name.startswith(("env_runners/", "risk_level_", "return_")):
         return None

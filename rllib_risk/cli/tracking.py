@@ -105,6 +105,9 @@ class WandbRuns(Callback):
         self._folder = None if "://" in folder else Path(folder)
         self._runs: dict[str, Any] = {}
         self._logged: dict[str, _Logged] = {}
+        self._memory = self._folder and self._folder / "wandb" / _MEMORY
+        if self._memory is not None and self._memory.is_file():
+            self.set_state(json.loads(self._memory.read_text()))
 
     def _start(self, trial: Trial, several: bool) -> Any:
         import wandb
@@ -200,33 +203,23 @@ class WandbRuns(Callback):
 
     def _remember(self) -> None:
         """Writes down what was logged: after SIGKILL, Tune's own state is older."""
-        if self._folder is None:
+        if self._memory is None:
             return
-        file = self._folder / "wandb" / _MEMORY
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        state = {trial: [done.step, done.best] for trial, done in self._logged.items()}
-        part.write_text(json.dumps(state))
-        part.replace(file)
+        self._memory.parent.mkdir(parents=True, exist_ok=True)
+        part = self._memory.with_suffix(".part")
+        part.write_text(json.dumps(self.get_state()))
+        part.replace(self._memory)
 
     def get_state(self) -> dict[str, Any]:
         """What was logged, so that a resumed experiment repeats no step."""
-        return {
-            "logged": {
-                trial: (one.step, one.best) for trial, one in self._logged.items()
-            }
-        }
+        return {trial: [one.step, one.best] for trial, one in self._logged.items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores :meth:`get_state`, or what was logged after it."""
-        logged = dict(state.get("logged", {}))
-        file = None if self._folder is None else self._folder / "wandb" / _MEMORY
-        if file is not None and file.is_file():
-            logged |= json.loads(file.read_text())
-        self._logged = {
-            trial: _Logged(step, {name: tuple(pair) for name, pair in best.items()})
-            for trial, (step, best) in logged.items()
-        }
+        """Restores :meth:`get_state`, but for what is known to be logged since."""
+        for trial, (step, best) in state.items():
+            if trial not in self._logged:
+                pairs = {name: (value, at) for name, (value, at) in best.items()}
+                self._logged[trial] = _Logged(step, pairs)
 
 
 def loggable(flat: Mapping[str, Any]) -> dict[str, float]:
