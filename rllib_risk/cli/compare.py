@@ -13,6 +13,7 @@ import typer
 from rllib_risk.cli import options as o
 from rllib_risk.cli import output
 from rllib_risk.cli.output import EXIT_FAILED, fail, say
+from rllib_risk.cli.time_budget import TimeBudget
 from rllib_risk.config.schema import ConfigError
 
 if TYPE_CHECKING:
@@ -215,13 +216,13 @@ def run_comparison(
     """
     from ray.train.constants import DEFAULT_STORAGE_PATH
 
-    from rllib_risk.cli.failures import failed, report_failures
+    from rllib_risk.cli.failures import failed, report_failures, report_interrupt
     from rllib_risk.cli.preflight import fit_to_machine
-    from rllib_risk.cli.runner import report_interrupt
     from rllib_risk.cli.session import ray_session
     from rllib_risk.evaluation.plots import write_comparison
     from rllib_risk.evaluation.results import ResultsError, write_plan
 
+    budget = TimeBudget(options.time_budget_s)
     metric = _check(comparison.specs, comparison.seeds)
     folder = out or Path(DEFAULT_STORAGE_PATH) / f"compare-{name}"
     folder = folder.expanduser().resolve()
@@ -238,7 +239,7 @@ def run_comparison(
         fitting = tuple(fit_to_machine(specs, ray_options))
         comparison = replace(comparison, specs=fitting)
         try:
-            trials, interrupt = _run(comparison, folder, metric, options, wandb)
+            trials, interrupt = _run(comparison, folder, metric, budget, options, wandb)
         except Exception as error:  # Tune and storages raise all kinds
             return failed(name, error).code
         if interrupt.requested:
@@ -315,6 +316,7 @@ def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
     """Refuses to mix two comparisons in one folder."""
     import json
 
+    from rllib_risk.cli.resume import Place, has_trials
     from rllib_risk.evaluation.results import COMPARISON_FILE, ResultsError, read_plan
 
     if not resume:
@@ -332,7 +334,7 @@ def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
         begun = read_plan(folder)
     except ResultsError as error:
         raise ConfigError(str(error)) from error
-    if begun is None or not any(folder.glob("experiment_state-*.json")):
+    if begun is None or not has_trials(Place(str(folder.parent), folder.name)):
         raise ConfigError(f"--resume: there is no stopped comparison in {folder}.")
     # As JSON wrote it: tuples become lists.
     now = json.loads(json.dumps([plan.labels, plan.details], default=str))
@@ -353,6 +355,7 @@ def _run(
     comparison: Comparison,
     folder: Path,
     metric: str,
+    budget: TimeBudget,
     options: o.RunOptions,
     wandb: o.WandbOptions,
 ) -> tuple[list[Any], Interrupt]:
@@ -383,7 +386,7 @@ def _run(
         # working folder of its own.
         experiment.storage = experiments[0].storage
         experiment.spec["storage"] = experiments[0].storage
-    interrupt = Interrupt(options.time_budget_s)
+    interrupt = Interrupt(budget.for_experiment(None))
     callbacks: list[Any] = [
         ProgressLines(comparison.specs[0].stop, metric.startswith("evaluation/")),
         interrupt,

@@ -1,4 +1,4 @@
-"""How experiments ended, in a few lines each."""
+"""How experiments and trials ended, in a few lines each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rllib_risk.cli.output import EXIT_FAILED, fail, say
+from rllib_risk.cli.output import EXIT_FAILED, fail, note, say
 
 _MOST_LINES = 5
 _LONGEST_LINE = 300
@@ -81,6 +81,22 @@ def report_failures(trials: Sequence[Any]) -> list[str]:
         fail(f"trial {trial} failed: {cause}\n  full text: {kept}")
         causes.append(_first_line(cause))
     return causes
+
+
+def report_interrupt(interrupt: Any, command: str) -> None:
+    """Says how to go on after a signal or a time budget.
+
+    Args:
+        interrupt: The ``Interrupt`` of the run.
+        command: The command without ``--resume``.
+    """
+    if interrupt.killed:
+        note(
+            f"{len(interrupt.killed)} trial(s) could not finish their iteration in time"
+            " and go on from their last checkpoint, if they have one."
+        )
+    what = "Interrupted" if interrupt.exit_code else "Stopped by the time budget"
+    note(f"{what}. Continue with: {command} --resume")
 
 
 def summary_of_failures(causes: Sequence[str], num_trials: int) -> str:

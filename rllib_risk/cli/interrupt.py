@@ -55,13 +55,19 @@ class Interrupt(Callback):
         self._time_is_up = math.inf
         self._deadline = math.inf
         self._ended = False
+        self._handlers: dict[int, Any] = {}
 
     def listen(self) -> None:
         """Installs the handlers in the main thread; the time budget begins."""
-        signal.signal(signal.SIGINT, self._on_signal)
-        signal.signal(signal.SIGTERM, self._on_signal)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._on_signal)
         if self._time_budget_s is not None:
             self._time_is_up = time.monotonic() + self._time_budget_s
+
+    def stop_listening(self) -> None:
+        """Puts the handlers back that were there before :meth:`listen`."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.exit_code:

@@ -111,7 +111,7 @@ def stopped_place(spec: ExperimentSpec) -> Place | None:
         return None
     name = spec.name if number == 1 else f"{spec.name}-{number}"
     place = Place(storage, name)
-    return Place(storage, name, _has_trials(place), "", _read_record(place))
+    return Place(storage, name, has_trials(place), "", _read_record(place))
 
 
 def record_of(spec: ExperimentSpec) -> dict[str, Any]:
@@ -244,15 +244,27 @@ def _numbers(storage: str, name: str) -> list[int]:
         record = _read_record(place)
         # Another experiment may be called NAME-2. Older versions wrote no record.
         own = record["name"] == name if record else entry == name
-        if own and (record or _has_trials(place)):
+        if own and (record or _states(place)):
             numbers.append(int(match.group(1) or 1))
     return numbers
 
 
-def _has_trials(place: Place) -> bool:
-    """Whether Tune has begun there, and its state can be read."""
+def _states(place: Place) -> list[str]:
     names = _names_in(place.storage, place.name)
-    states = sorted(name for name in names if fnmatch(name, _STATES))
+    return sorted(name for name in names if fnmatch(name, _STATES))
+
+
+def has_trials(place: Place) -> bool:
+    """Whether Tune has begun in a folder.
+
+    Args:
+        place: The folder. A damaged state file in it is renamed: Tune reads the newest
+            one, and would begin again if it cannot.
+
+    Raises:
+        ConfigError: If every state file is damaged.
+    """
+    states = _states(place)
     if not states or "://" in place.storage:
         return bool(states)
     from rllib_risk.core.ray_internals import num_trials_in_state

@@ -15,6 +15,7 @@ from rllib_risk.cli.failures import (
     failed,
     print_endings,
     report_failures,
+    report_interrupt,
     summary_of_failures,
 )
 from rllib_risk.cli.options import RayOptions, RunOptions, WandbOptions
@@ -37,6 +38,8 @@ from rllib_risk.cli.time_budget import TimeBudget
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import Domain, map_domains
+
+_NOT_STARTED = "not started"
 
 
 def run_experiments(
@@ -62,12 +65,12 @@ def run_experiments(
     Raises:
         ConfigError: If an experiment cannot work; nothing has started then.
     """
+    budget = TimeBudget(options.time_budget_s)
     prepare(options.verbose)
     register_all()
     prepared = [_prepare(spec) for spec in specs]
     places = _stopped_places(specs) if options.resume else [None] * len(specs)
     imports = sorted({name for spec in specs for name in spec.imports})
-    budget = TimeBudget(options.time_budget_s)
     endings: list[Ending] = []
     with ray_session(ray_options, imports):
         fitting = fit_to_machine(specs, ray_options)
@@ -77,7 +80,7 @@ def run_experiments(
         ]
         for spec, parts, place in zip(fitting, prepared, found, strict=True):
             if _is_over(endings, budget):
-                endings.append(Ending(place.name, 0, "not started"))
+                endings.append(Ending(place.name, 0, _NOT_STARTED))
                 continue
             try:
                 ending = _run(spec, *parts, place, budget, options, wandb)
@@ -85,6 +88,8 @@ def run_experiments(
                 ending = failed(place.name, error)
             endings.append(ending)
     print_endings(endings)
+    if endings[-1].text == _NOT_STARTED:
+        note(f"Run the rest with: {options.command} --resume")
     return max(ending.code for ending in endings)
 
 
@@ -310,18 +315,21 @@ def run_tune(
     scheduler = interrupt.pause_trials(scheduler or FIFOScheduler())
     if going_on is not None:
         scheduler = going_on.prepare_trials(scheduler)
-    interrupt.listen()
     resume_type: Any = ResumeConfig.ResumeType.RESUME
-    analysis = tune.run(
-        list(experiments),
-        scheduler=scheduler,
-        search_alg=searcher,
-        max_concurrent_trials=max_concurrent_trials,
-        callbacks=[*callbacks, RowsBesideCheckpoints(), table_logger()],
-        verbose=min(options.verbose, 2),
-        resume_config=ResumeConfig(errored=resume_type) if going_on else None,
-        raise_on_failed_trial=False,
-    )
+    interrupt.listen()
+    try:
+        analysis = tune.run(
+            list(experiments),
+            scheduler=scheduler,
+            search_alg=searcher,
+            max_concurrent_trials=max_concurrent_trials,
+            callbacks=[*callbacks, RowsBesideCheckpoints(), table_logger()],
+            verbose=min(options.verbose, 2),
+            resume_config=ResumeConfig(errored=resume_type) if going_on else None,
+            raise_on_failed_trial=False,
+        )
+    finally:
+        interrupt.stop_listening()
     return list(analysis.trials)
 
 
@@ -385,19 +393,3 @@ def evaluate_command(checkpoint: Any, trial: Any, imports: Sequence[str]) -> str
     if any(named_code(trial.config)):
         command += " --trust-code"
     return command + "".join(f" --import {module}" for module in imports)
-
-
-def report_interrupt(interrupt: Any, command: str) -> None:
-    """Says how to go on after a signal or a time budget.
-
-    Args:
-        interrupt: The ``Interrupt`` of the run.
-        command: The command without ``--resume``.
-    """
-    if interrupt.killed:
-        note(
-            f"{len(interrupt.killed)} trial(s) could not finish their iteration in time"
-            " and go on from their last checkpoint, if they have one."
-        )
-    what = "Interrupted" if interrupt.exit_code else "Stopped by the time budget"
-    note(f"{what}. Continue with: {command} --resume")
