@@ -105,19 +105,27 @@ def go_on_from_newest(trial: Trial) -> None:
     if numbered:
         # One that was cut short keeps its number.
         ray_internals.number_checkpoints_after(trial, max(numbered))
-    remembered = trial.checkpoint
     # Those of RLlib's own algorithms do not tell whether they are whole.
-    if numbered and is_team_algorithm(trial.get_trainable_cls()):
-        newest = _newest_whole(numbered)
+    checked = is_team_algorithm(trial.get_trainable_cls())
+    if numbered and checked and not _exploits(trial, folder):
+        remembered, newest = trial.checkpoint, _newest_whole(numbered)
         if newest is None:
             ray_internals.forget_checkpoints(trial)
         elif remembered is None or Path(remembered.path) != newest:
             _adopt(trial, folder, newest)
     result = trial.latest_checkpoint_result
-    if result is None or Path(result.checkpoint.path).parent != folder:
-        cut_rows(folder, 0)
+    if result is None or not result.metrics:
+        cut_rows(folder, 0)  # It begins again, perhaps from a checkpoint of `restore`.
     elif ITERATION in result.metrics:
         cut_rows(folder, int(result.metrics[ITERATION]))
+
+
+def _exploits(trial: Trial, folder: Path) -> bool:
+    """Whether PBT has made the trial go on from another trial's checkpoint."""
+    result = trial.latest_checkpoint_result
+    if result is None or not result.metrics:
+        return False
+    return Path(result.checkpoint.path).parent != folder
 
 
 def _adopt(trial: Trial, folder: Path, checkpoint: Path) -> None:

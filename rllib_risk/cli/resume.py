@@ -159,7 +159,10 @@ def check_changes(spec: ExperimentSpec, place: Place) -> None:
     Raises:
         ConfigError: If something was changed that its trials cannot take over.
     """
-    if place.began_with is None:
+    if not place.goes_on:
+        # No trial has begun yet, so that everything may have changed.
+        _write_record(place, record_of(spec), replace=True)
+    if place.began_with is None or not place.goes_on:
         return
     begun, now = _flat(place.began_with), _flat(record_of(spec))
     changed = [
