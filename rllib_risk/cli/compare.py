@@ -12,7 +12,8 @@ import typer
 
 from rllib_risk.cli import options as o
 from rllib_risk.cli import output
-from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, fail, say
+from rllib_risk.cli.output import EXIT_FAILED, fail, say
+from rllib_risk.cli.time_budget import TimeBudget
 from rllib_risk.config.schema import ConfigError
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def compare(
         bool,
         typer.Option("--resume", help="Continue the comparison where it stopped."),
     ] = False,
+    time_budget_s: o.TimeBudgetOption = None,
     imports: o.ImportOption = None,
     verbose: o.VerboseOption = 0,
     wandb_project: o.WandbProjectOption = None,
@@ -116,7 +118,7 @@ def compare(
         comparison,
         out,
         name,
-        o.RunOptions(resume, verbose, command_line()),
+        o.RunOptions(resume, verbose, command_line(), time_budget_s),
         o.RayOptions(
             ray_address,
             ray_num_cpus,
@@ -206,7 +208,7 @@ def run_comparison(
         wandb: Where to log.
 
     Returns:
-        The exit code: 0, 1 if a trial failed, 130 after Ctrl-C.
+        The exit code: 0, 1 if a trial failed, 130 after Ctrl-C, 143 after SIGTERM.
 
     Raises:
         ConfigError: If an algorithm cannot work, or the folder does not fit; nothing
@@ -214,12 +216,13 @@ def run_comparison(
     """
     from ray.train.constants import DEFAULT_STORAGE_PATH
 
+    from rllib_risk.cli.failures import failed, report_failures, report_interrupt
     from rllib_risk.cli.preflight import fit_to_machine
-    from rllib_risk.cli.runner import report_failures, report_interrupt
     from rllib_risk.cli.session import ray_session
     from rllib_risk.evaluation.plots import write_comparison
     from rllib_risk.evaluation.results import ResultsError, write_plan
 
+    budget = TimeBudget(options.time_budget_s)
     metric = _check(comparison.specs, comparison.seeds)
     folder = out or Path(DEFAULT_STORAGE_PATH) / f"compare-{name}"
     folder = folder.expanduser().resolve()
@@ -235,12 +238,16 @@ def run_comparison(
     with ray_session(ray_options, specs[0].imports):
         fitting = tuple(fit_to_machine(specs, ray_options))
         comparison = replace(comparison, specs=fitting)
-        trials, interrupt = _run(comparison, folder, metric, options, wandb)
+        try:
+            trials, interrupt = _run(comparison, folder, metric, budget, options, wandb)
+        except Exception as error:  # Tune and storages raise all kinds
+            return failed(name, error).code
         if interrupt.requested:
-            report_interrupt(interrupt.killed, options.command)
-            return EXIT_INTERRUPTED
-        failed = [t.storage.trial_dir_name for t in trials if t.status == t.ERROR]
-        write_plan(folder, replace(plan, failed=tuple(failed)))
+            failures = report_failures(trials)
+            report_interrupt(interrupt, options.command)
+            return interrupt.exit_code or (EXIT_FAILED if failures else 0)
+        ended_early = [t.storage.trial_dir_name for t in trials if t.status == t.ERROR]
+        write_plan(folder, replace(plan, failed=tuple(ended_early)))
         try:
             write_comparison(folder, output.out, metric, name, comparison.threshold)
         except ResultsError as error:
@@ -254,7 +261,7 @@ def run_comparison(
 def _check(specs: Sequence[ExperimentSpec], seeds: Sequence[int]) -> str:
     """Checks every algorithm with its env; returns what they are compared by."""
     from rllib_risk.cli.catalog import default_metric
-    from rllib_risk.cli.preflight import preflight
+    from rllib_risk.cli.preflight import check_stop_can_be_met, preflight
 
     metric = default_metric(specs[0].algorithm)
     for spec in specs:
@@ -262,7 +269,8 @@ def _check(specs: Sequence[ExperimentSpec], seeds: Sequence[int]) -> str:
             # A dataset may be another one for each seed; all else is the same.
             several = "{seed}" in str(spec.config.get("dataset"))
             for seed in seeds if several else seeds[:1]:
-                preflight(replace(spec, config={**spec.config, "seed": seed}))
+                config = preflight(replace(spec, config={**spec.config, "seed": seed}))
+            check_stop_can_be_met(spec, config)
             if default_metric(spec.algorithm) != metric:
                 raise spec.located(
                     f"{spec.algorithm} reports {default_metric(spec.algorithm)}, but"
@@ -308,6 +316,7 @@ def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
     """Refuses to mix two comparisons in one folder."""
     import json
 
+    from rllib_risk.cli.resume import Place, has_trials
     from rllib_risk.evaluation.results import COMPARISON_FILE, ResultsError, read_plan
 
     if not resume:
@@ -325,7 +334,7 @@ def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
         begun = read_plan(folder)
     except ResultsError as error:
         raise ConfigError(str(error)) from error
-    if begun is None or not any(folder.glob("experiment_state-*.json")):
+    if begun is None or not has_trials(Place(str(folder.parent), folder.name)):
         raise ConfigError(f"--resume: there is no stopped comparison in {folder}.")
     # As JSON wrote it: tuples become lists.
     now = json.loads(json.dumps([plan.labels, plan.details], default=str))
@@ -346,10 +355,12 @@ def _run(
     comparison: Comparison,
     folder: Path,
     metric: str,
+    budget: TimeBudget,
     options: o.RunOptions,
     wandb: o.WandbOptions,
 ) -> tuple[list[Any], Interrupt]:
     """Runs all trials; returns them and the ``Interrupt``."""
+    from rllib_risk.cli.going_on import GoingOn
     from rllib_risk.cli.interrupt import Interrupt
     from rllib_risk.cli.progress import ProgressLines
     from rllib_risk.cli.runner import run_tune, tune_experiment
@@ -375,19 +386,20 @@ def _run(
         # working folder of its own.
         experiment.storage = experiments[0].storage
         experiment.spec["storage"] = experiments[0].storage
-    interrupt = Interrupt()
+    interrupt = Interrupt(budget.for_experiment(None))
     callbacks: list[Any] = [
         ProgressLines(comparison.specs[0].stop, metric.startswith("evaluation/")),
         interrupt,
     ]
     if wandb.project:
-        callbacks.append(WandbRuns(wandb, folder.name))
+        callbacks.append(WandbRuns(wandb, folder.name, str(folder)))
     trials = run_tune(
         experiments,
         interrupt,
         callbacks,
         options,
         max_concurrent_trials=comparison.specs[0].max_concurrent_trials,
+        going_on=GoingOn() if options.resume else None,
     )
     return trials, interrupt
 

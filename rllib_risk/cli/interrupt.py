@@ -1,14 +1,16 @@
-"""Ctrl-C: every trial saves a checkpoint, then the run ends.
+"""Ctrl-C, SIGTERM and time budgets: every trial saves a checkpoint, then the run ends.
 
 Tune's own handler stops its loop at once and saves the state of the experiment but no
-checkpoints. Here the first Ctrl-C asks the scheduler to pause each trial at its next
-result. Tune saves a trial that it pauses and continues it on ``--resume``. A trial
-whose iteration takes too long is killed, so that the command ends in time; it continues
-from its last checkpoint. A second Ctrl-C ends the command at once.
+checkpoints; so does its own time budget. Here the first signal asks the scheduler to
+pause each trial at its next result. Tune saves a trial that it pauses and continues it
+on ``--resume``. A trial whose iteration takes too long is killed, so that the command
+ends in time; it continues from its last checkpoint. A second signal ends the command at
+once. The end of a time budget does the same, but no trial is killed.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -19,47 +21,71 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from rllib_risk.cli.output import note
+from rllib_risk.cli.output import EXIT_INTERRUPTED, EXIT_TERMINATED, note
+from rllib_risk.cli.signals import on_sigterm
 
 # Stopping Tune and Ray takes 2 to 3 s after this.
 GRACE_S = 6.0
 
 
 class Interrupt(Callback):
-    """Listens for Ctrl-C and winds a Tune run down.
+    """Listens for signals, watches the time budget and winds a Tune run down.
 
     Attributes:
-        requested: Whether Ctrl-C was pressed.
+        requested: Whether the run is to end before its stop criteria are met.
+        exit_code: 130 after Ctrl-C, 143 after SIGTERM, 0 after the time budget.
         killed: Ids of the trials that could not save in time.
     """
 
-    def __init__(self, grace_s: float = GRACE_S) -> None:
+    def __init__(
+        self, time_budget_s: float | None = None, grace_s: float = GRACE_S
+    ) -> None:
         """Prepares; :meth:`listen` starts.
 
         Args:
-            grace_s: Seconds that trials have to finish their iteration and save.
+            time_budget_s: Seconds after which the run ends; None: no limit.
+            grace_s: Seconds that trials have to finish their iteration and save after
+                a signal.
         """
         self.requested = False
+        self.exit_code = 0
         self.killed: list[str] = []
         self._grace_s = grace_s
-        self._deadline = 0.0
+        self._time_budget_s = time_budget_s
+        self._time_is_up = math.inf
+        self._deadline = math.inf
         self._ended = False
+        self._handlers: dict[int, Any] = {}
 
     def listen(self) -> None:
-        """Installs the handler in the main thread."""
-        signal.signal(signal.SIGINT, self._on_signal)
+        """Installs the handlers in the main thread; the time budget begins."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._on_signal)
+        if self._time_budget_s is not None:
+            self._time_is_up = time.monotonic() + self._time_budget_s
+
+    def stop_listening(self) -> None:
+        """Puts the handlers back that were there before :meth:`listen`."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.exit_code:
+            if number == signal.SIGTERM:
+                on_sigterm(number, frame)
             raise KeyboardInterrupt
+        terminated = number == signal.SIGTERM
+        self.exit_code = EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
         self.requested = True
         self._deadline = time.monotonic() + self._grace_s
+        name = "SIGTERM" if terminated else "Ctrl-C"
         note(
-            "\nCtrl-C: saving checkpoints and stopping (again: stop without saving) ..."
+            f"\n{name}: saving checkpoints and stopping (again: stop without saving)"
+            " ..."
         )
 
     def pause_trials(self, scheduler: TrialScheduler) -> TrialScheduler:
-        """Makes a scheduler pause trials once Ctrl-C was pressed.
+        """Makes a scheduler pause trials once the run is to end.
 
         Args:
             scheduler: Any of Tune's; its instance is changed.
@@ -85,6 +111,9 @@ class Interrupt(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Ends Tune's loop once no trial runs any more, or time is up."""
+        if not self.requested and time.monotonic() > self._time_is_up:
+            self.requested = True
+            note("The time budget is over: saving checkpoints and stopping ...")
         if not self.requested or self._ended:
             return
         running = [trial for trial in trials if trial.status == Trial.RUNNING]

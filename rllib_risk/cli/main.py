@@ -14,6 +14,7 @@ from rllib_risk.cli.compare import COMPARE_HELP, compare
 from rllib_risk.cli.evaluate import EVALUATE_HELP, evaluate
 from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, say
 from rllib_risk.cli.record import RECORD_HELP, record
+from rllib_risk.cli.signals import end_on_sigterm, interrupt_code
 from rllib_risk.cli.tools import CHECK_ENV_HELP, check_env, plot_app
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.env_wrappers.errors import EnvConfigError
@@ -88,7 +89,8 @@ def run(arguments: list[str]) -> int:
 
     Returns:
         The exit code: 0; 1 if a run or a check failed; 2 if something was asked for
-        that cannot work, in which case nothing has started; 130 after Ctrl-C.
+        that cannot work, in which case nothing has started; 130 after Ctrl-C, 143
+        after SIGTERM.
     """
     try:
         result = app(args=arguments, prog_name="rllib", standalone_mode=False)
@@ -96,8 +98,7 @@ def run(arguments: list[str]) -> int:
         fail(str(error))
         return EXIT_USAGE
     except KeyboardInterrupt:
-        fail("interrupted.")
-        return EXIT_INTERRUPTED
+        return _interrupted()
     except typer.Abort:
         return EXIT_INTERRUPTED
     except Exception as error:
@@ -111,11 +112,21 @@ def run(arguments: list[str]) -> int:
             return EXIT_USAGE
         traceback.print_exc()
         return EXIT_FAILED
+    if result == EXIT_INTERRUPTED and interrupt_code() != EXIT_INTERRUPTED:
+        # typer turns a KeyboardInterrupt into this exit code.
+        return _interrupted()
     return result if isinstance(result, int) else 0
+
+
+def _interrupted() -> int:
+    code = interrupt_code()
+    fail("interrupted." if code == EXIT_INTERRUPTED else "ended by SIGTERM.")
+    return code
 
 
 def main() -> None:
     """Runs the command line of this process."""
+    end_on_sigterm()
     _hide_key()
     sys.exit(run(sys.argv[1:]))
 

@@ -25,7 +25,12 @@ StopOption = Annotated[
 ]
 NameOption = Annotated[
     str | None,
-    typer.Option("--name", help="Name of the result folder.", rich_help_panel=_RUN),
+    typer.Option(
+        "--name",
+        help="Name of the result folder. Where NAME holds an earlier run, the results"
+        " go to NAME-2, NAME-3 and so on.",
+        rich_help_panel=_RUN,
+    ),
 ]
 SeedOption = Annotated[
     int | None,
@@ -43,7 +48,18 @@ ResumeOption = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Continue the experiment of this name where it stopped.",
+        help="Continue the newest run of this name where it stopped. Changes of"
+        " 'stop' are taken over; other changes are refused.",
+        rich_help_panel=_RUN,
+    ),
+]
+TimeBudgetOption = Annotated[
+    float | None,
+    typer.Option(
+        "--time-budget-s",
+        min=1.0,
+        help="Seconds after which every trial saves a checkpoint and the command ends;"
+        " --resume continues (default: no limit).",
         rich_help_panel=_RUN,
     ),
 ]
@@ -242,8 +258,10 @@ class RunOptions:
         resume: Continue the experiments where they stopped.
         verbose: 0, 1 or 2.
         command: The command to print for continuing an interrupted run.
+        time_budget_s: Seconds after which the whole command ends; None: no limit.
     """
 
     resume: bool = False
     verbose: int = 0
     command: str = "rllib train"
+    time_budget_s: float | None = None

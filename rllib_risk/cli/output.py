@@ -13,6 +13,7 @@ from rich.markup import escape
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 # `soft_wrap` on every print: a path or a command that is cut by a line break cannot be
 # copied.

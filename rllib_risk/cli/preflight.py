@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from rllib_risk.cli.catalog import default_config, is_team_algorithm
 from rllib_risk.cli.options import RayOptions
 from rllib_risk.cli.output import note
 from rllib_risk.config.experiments import ExperimentSpec
+from rllib_risk.config.metrics import TEAM_METRICS
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import concrete_configs
 from rllib_risk.env_wrappers.errors import EnvConfigError
@@ -19,6 +25,17 @@ from rllib_risk.env_wrappers.errors import EnvConfigError
 # A sweep over more values than this is checked in part; every single value was
 # already checked against its key's declaration.
 _MOST_CONFIGS = 32
+# Longest time to play an episode in, to see what an env reports.
+_EPISODE_S = 5.0
+_SUCCESS = "evaluation/success_rate"
+# Results that stay at 0 where a dataset is learned from.
+_OF_SAMPLING = (
+    "num_env_steps_sampled_lifetime",
+    "num_env_steps_sampled",
+    "num_agent_steps_sampled_lifetime",
+    "num_agent_steps_sampled",
+    "num_episodes_lifetime",
+)
 _STACK = ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2")
 
 
@@ -138,3 +155,119 @@ def _requests(spec: ExperimentSpec) -> Iterator[Mapping[str, float]]:
         # RLlib merges these values into its defaults, as it will for the trial.
         request = algorithm.default_resource_request(tune_config(spec, values))
         yield request.required_resources
+
+
+def check_stop_can_be_met(spec: ExperimentSpec, config: Any) -> None:
+    """Refuses a stop criterion that a run can never meet.
+
+    Args:
+        spec: The experiment.
+        config: The ``AlgorithmConfig`` of one of its trials, validated.
+
+    Raises:
+        ConfigError: With the place of the criterion.
+    """
+    for metric in spec.stop:
+        reason = unreachable(metric, config)
+        if reason is None and metric == _SUCCESS and spec.stop[metric] > 1:
+            reason = "it is a share between 0 and 1"
+        if reason is not None:
+            message = f"stop: {metric} can never be met: {reason}."
+            if spec.document is None:
+                raise ConfigError(message)
+            place = (*spec.path, "stop")
+            whole = (*place, metric)
+            nested = (*place, *metric.split("/"))
+            known = whole if whole in spec.document.lines else nested
+            raise spec.document.error(message, *known)
+
+
+def unreachable(metric: str, config: Any) -> str | None:
+    """Says why no result of a run can hold a metric.
+
+    Args:
+        metric: Name of the result, such as ``evaluation/success_rate``.
+        config: The ``AlgorithmConfig`` of the run, validated.
+
+    Returns:
+        The reason; None if a result can hold the metric, or if that is unknown.
+    """
+    learns_from_dataset = bool(getattr(config, "dataset", None))
+    if metric.startswith("evaluation/"):
+        return _unreachable_in_evaluations(metric.removeprefix("evaluation/"), config)
+    if learns_from_dataset and (
+        metric in _OF_SAMPLING or metric.startswith("env_runners/")
+    ):
+        return (
+            "the run learns from a dataset and samples no steps; use"
+            " num_updates_lifetime, training_iteration or time_total_s"
+        )
+    if metric == "dataset_passes" and not learns_from_dataset:
+        return "the run learns from no dataset"
+    return None
+
+
+def _unreachable_in_evaluations(name: str, config: Any) -> str | None:
+    if config.env is None:
+        return "the run knows no env to evaluate in; name one with 'env'"
+    if not config.evaluation_interval:
+        return "evaluations are switched off; set evaluation_interval"
+    if not hasattr(config, "preflight"):
+        return None  # RLlib's own algorithms report what their callbacks add.
+    known = (f"evaluation/{name}" in TEAM_METRICS) and name != "success_rate"
+    if known or name.startswith(("env_runners/", "risk_level_", "return_")):
+        return None
+    if config.callbacks_class is not type(config)().callbacks_class:
+        return None  # A user's callbacks may add any metric.
+    wanted = "is_success" if name == "success_rate" else name
+    reported = numbers_of_one_episode(config)
+    if reported is None or wanted in reported:
+        return None
+    others = ", ".join(sorted(reported)) or "nothing"
+    return (
+        f"the env does not report '{wanted}' in the info of an episode's last step (it"
+        f" reports {others})"
+    )
+
+
+def numbers_of_one_episode(config: Any) -> set[str] | None:
+    """Plays one episode with random actions and returns the numbers it reports.
+
+    Args:
+        config: The ``AlgorithmConfig`` of an algorithm of this package.
+
+    Returns:
+        Names of the numbers in the info of the last step; None if the episode failed or
+        did not end within ``max_episode_steps`` and a few seconds.
+    """
+    if config.evaluation_config:
+        config = config.get_evaluation_config_object()
+    found: list[set[str]] = []
+    # A thread, since a step of an env may take any time.
+    player = threading.Thread(target=_play, args=(config, found), daemon=True)
+    player.start()
+    player.join(_EPISODE_S)
+    return found[0] if found else None
+
+
+def _play(config: Any, found: list[set[str]]) -> None:
+    from rllib_risk.core.envs import start_env
+    from rllib_risk.core.episode_loop import numbers_of
+    from rllib_risk.env_wrappers.scripted import RandomPolicy
+
+    rng = np.random.default_rng(0)
+    deadline = time.monotonic() + _EPISODE_S
+    with contextlib.suppress(Exception):  # The run itself says what is wrong.
+        env = start_env(config)
+        with contextlib.closing(env):
+            obs, _ = env.reset(seed=0)
+            for _ in range(config.max_episode_steps):
+                actions = RandomPolicy().act(
+                    obs["obs"][None], obs["action_mask"][None], rng
+                )
+                obs, _, terminated, truncated, info = env.step(actions[0])
+                if terminated or truncated:
+                    found.append(set(numbers_of(info)))
+                    return
+                if time.monotonic() > deadline:
+                    return

@@ -9,8 +9,9 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from rllib_risk.cli.output import say
+from rllib_risk.cli.output import note, say
 
+_MOST_NAMES = 12
 STEPS = "num_env_steps_sampled_lifetime"
 UPDATES = "num_updates_lifetime"
 
@@ -178,6 +179,9 @@ class ProgressLines(Callback):
         self._evaluates = evaluates
         self._several = False
         self._timers: dict[str, Timer] = {}
+        # Stop criteria that no result has held yet.
+        self._unseen = set(stop)
+        self._warned = False
 
     def setup(
         self,
@@ -202,10 +206,28 @@ class ProgressLines(Callback):
         timer = self._timers.setdefault(trial.trial_id, Timer())
         timer.update(flat, self._stop)
         evaluated = any(key.startswith("evaluation/") for key in flat)
+        self._warn_of_unseen(flat, evaluated)
         if self._evaluates and not evaluated:
             return
         label = trial_label(trial) if self._several or len(trials) > 1 else ""
         say(format_line(flat, timer, self._stop, label))
+
+    def _warn_of_unseen(self, flat: Mapping[str, Any], evaluated: bool) -> None:
+        """Warns once of a stop criterion that a full result does not hold."""
+        self._unseen -= {key for key, value in flat.items() if value == value}
+        # The learner reports once it has learned, evaluations come at intervals.
+        full = flat.get(UPDATES, 1) and (evaluated or not self._evaluates)
+        if self._warned or not full:
+            return
+        self._warned = True
+        for name in sorted(self._unseen):
+            folder = name.rpartition("/")[0]
+            beside = [key for key in flat if key.rpartition("/")[0] == folder]
+            held = ", ".join(sorted(beside or flat)[:_MOST_NAMES])
+            note(
+                f"Warning: stop: no result holds {name}, so this criterion may never"
+                f" stop the run. The last result holds, among others: {held}."
+            )
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

@@ -10,13 +10,36 @@ from pathlib import Path
 from typing import Any
 
 from rllib_risk.cli.catalog import default_metric
+from rllib_risk.cli.failures import (
+    Ending,
+    failed,
+    print_endings,
+    report_failures,
+    report_interrupt,
+    summary_of_failures,
+)
 from rllib_risk.cli.options import RayOptions, RunOptions, WandbOptions
-from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, fail, note, say
-from rllib_risk.cli.preflight import fit_to_machine, preflight, tune_config
+from rllib_risk.cli.output import EXIT_FAILED, note, say
+from rllib_risk.cli.preflight import (
+    check_stop_can_be_met,
+    fit_to_machine,
+    preflight,
+    tune_config,
+)
+from rllib_risk.cli.resume import (
+    Place,
+    check_changes,
+    new_place,
+    stopped_place,
+    storage_path,
+)
 from rllib_risk.cli.session import prepare, ray_session, register_all
+from rllib_risk.cli.time_budget import TimeBudget
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import Domain, map_domains
+
+_NOT_STARTED = "not started"
 
 
 def run_experiments(
@@ -27,6 +50,8 @@ def run_experiments(
 ) -> int:
     """Checks all experiments, then runs one after the other.
 
+    An experiment that fails does not stop those after it.
+
     Args:
         specs: The experiments. All are checked before the first one starts.
         options: What the command line adds.
@@ -34,55 +59,70 @@ def run_experiments(
         wandb: Where to log.
 
     Returns:
-        The exit code: 0, 1 if a trial failed, 130 after Ctrl-C.
+        The exit code: 0, 1 if an experiment or a trial failed, 130 after Ctrl-C, 143
+        after SIGTERM.
 
     Raises:
         ConfigError: If an experiment cannot work; nothing has started then.
     """
+    budget = TimeBudget(options.time_budget_s)
     prepare(options.verbose)
     register_all()
-    prepared = [_prepare(spec, options) for spec in specs]
+    prepared = [_prepare(spec) for spec in specs]
+    places = _stopped_places(specs) if options.resume else [None] * len(specs)
     imports = sorted({name for spec in specs for name in spec.imports})
-    code = 0
+    endings: list[Ending] = []
     with ray_session(ray_options, imports):
         fitting = fit_to_machine(specs, ray_options)
-        for spec, parts in zip(fitting, prepared, strict=True):
-            result = _run(spec, *parts, options, wandb)
-            code = max(code, result)
-            if result == EXIT_INTERRUPTED:
-                break
-    return code
+        # All folders at once: after an interruption, --resume knows what was to run.
+        found = [
+            place or new_place(spec) for spec, place in zip(specs, places, strict=True)
+        ]
+        for spec, parts, place in zip(fitting, prepared, found, strict=True):
+            if _is_over(endings, budget):
+                endings.append(Ending(place.name, 0, _NOT_STARTED))
+                continue
+            try:
+                ending = _run(spec, *parts, place, budget, options, wandb)
+            except Exception as error:  # Tune and storages raise all kinds
+                ending = failed(place.name, error)
+            endings.append(ending)
+    print_endings(endings)
+    if endings[-1].text == _NOT_STARTED:
+        note(f"Run the rest with: {options.command} --resume")
+    return max(ending.code for ending in endings)
 
 
-def _prepare(spec: ExperimentSpec, options: RunOptions) -> tuple[Any, Any, Any]:
+def _is_over(endings: Sequence[Ending], budget: TimeBudget) -> bool:
+    interrupted = any(ending.code > EXIT_FAILED for ending in endings)
+    return interrupted or (bool(endings) and budget.is_over())
+
+
+def _prepare(spec: ExperimentSpec) -> tuple[Any, Any, Any]:
     config = preflight(spec)
+    check_stop_can_be_met(spec, config)
     metric = default_metric(spec.algorithm)
     if spec.restore and not Path(spec.restore).expanduser().is_dir():
         raise spec.located(f"restore: there is no checkpoint folder {spec.restore}.")
-    if options.resume:
-        _check_resumable(spec)
     # Schedulers and searchers check combinations of their arguments when made.
     scheduler = spec.scheduler.build(metric, "max") if spec.scheduler else None
     searcher = spec.searcher.build(metric, "max") if spec.searcher else None
     return config, scheduler, searcher
 
 
-def storage_path(spec: ExperimentSpec) -> str:
-    """Returns the absolute folder (or address) for results of an experiment."""
-    from ray.train.constants import DEFAULT_STORAGE_PATH
-
-    path = spec.storage_path or DEFAULT_STORAGE_PATH
-    return path if "://" in path else str(Path(path).expanduser().resolve())
-
-
-def _check_resumable(spec: ExperimentSpec) -> None:
-    # Tune itself starts a new experiment where there is nothing to resume.
-    folder = Path(storage_path(spec)) / spec.name
-    if not any(folder.glob("experiment_state-*.json")):
+def _stopped_places(specs: Sequence[ExperimentSpec]) -> list[Place | None]:
+    """Finds what ``--resume`` goes on with; None: an experiment that did not begin."""
+    places = [stopped_place(spec) for spec in specs]
+    if not any(places):
+        folder = f"{storage_path(specs[0])}/{specs[0].name}"
         raise ConfigError(
             f"--resume: there is no stopped experiment in {folder}. Check --name and"
             " --storage-path."
         )
+    for spec, place in zip(specs, places, strict=True):
+        if place is not None:
+            check_changes(spec, place)
+    return places
 
 
 def _run(
@@ -90,23 +130,26 @@ def _run(
     config: Any,
     scheduler: Any,
     searcher: Any,
+    place: Place,
+    budget: TimeBudget,
     options: RunOptions,
     wandb: WandbOptions,
-) -> int:
+) -> Ending:
+    from rllib_risk.cli.going_on import GoingOn
     from rllib_risk.cli.interrupt import Interrupt
     from rllib_risk.cli.progress import ProgressLines
     from rllib_risk.cli.tracking import WandbRuns
 
-    folder = Path(storage_path(spec)) / spec.name
-    experiment = tune_experiment(spec, spec.name, storage_path(spec), spec.config)
-    interrupt = Interrupt()
+    say(f"{spec.name}: {_what(spec)}; results in {place.folder}{place.remark}")
+    experiment = tune_experiment(spec, place.name, place.storage, spec.config)
+    interrupt = Interrupt(budget.for_experiment(spec.time_budget_s))
+    going_on = GoingOn(spec) if place.goes_on else None
     callbacks: list[Any] = [
         ProgressLines(spec.stop, evaluates=bool(config.evaluation_interval)),
         interrupt,
     ]
     if wandb.project:
-        callbacks.append(WandbRuns(wandb, spec.name))
-    say(f"{spec.name}: {_what(spec)}; results in {folder}")
+        callbacks.append(WandbRuns(wandb, place.name, place.folder))
     trials = run_tune(
         [experiment],
         interrupt,
@@ -115,12 +158,31 @@ def _run(
         scheduler=scheduler,
         searcher=searcher,
         max_concurrent_trials=spec.max_concurrent_trials,
+        going_on=going_on,
     )
+    if going_on is not None and not going_on.unfinished:
+        say(
+            f"{spec.name}: all {len(trials)} trial(s) in {place.folder} have ended, so"
+            " there was nothing to do. Raise a criterion of 'stop' to train on, or"
+            " leave out --resume to train again."
+        )
     _report_best(trials, *checkpoint_metric(spec), spec.imports)
+    return _ending(place.name, trials, interrupt, options)
+
+
+def _ending(
+    name: str, trials: Sequence[Any], interrupt: Any, options: RunOptions
+) -> Ending:
+    causes = report_failures(trials)
     if interrupt.requested:
-        report_interrupt(interrupt.killed, options.command)
-        return EXIT_INTERRUPTED
-    return EXIT_FAILED if report_failures(trials) else 0
+        report_interrupt(interrupt, options.command)
+        code = interrupt.exit_code or (EXIT_FAILED if causes else 0)
+        return Ending(
+            name, code, "interrupted" if interrupt.exit_code else "time is up"
+        )
+    if causes:
+        return Ending(name, EXIT_FAILED, summary_of_failures(causes, len(trials)))
+    return Ending(name, 0, "done")
 
 
 def tune_experiment(
@@ -158,7 +220,6 @@ def tune_experiment(
         name,
         spec.algorithm,
         stop=spec.stop,
-        time_budget_s=spec.time_budget_s,
         config=algorithm_config,
         resources_per_trial=spec.resources_per_trial,
         num_samples=spec.num_samples,
@@ -227,17 +288,19 @@ def run_tune(
     scheduler: Any = None,
     searcher: Any = None,
     max_concurrent_trials: int | None = None,
+    going_on: Any = None,
 ) -> list[Any]:
     """Runs the trials of all experiments, as many at a time as there are cores for.
 
     Args:
         experiments: Tune's experiments. Several must share one storage.
-        interrupt: Ends the run after Ctrl-C.
+        interrupt: Ends the run after a signal, or after its time budget.
         callbacks: Tune's callbacks; ``interrupt`` is one of them.
         options: What the command line adds.
         scheduler: Tune scheduler; None: first in, first out.
         searcher: Tune searcher; None: grid and random search.
         max_concurrent_trials: Trials at the same time; None: no limit.
+        going_on: Prepares the trials of a run that goes on; None: a new run.
 
     Returns:
         The trials.
@@ -246,18 +309,27 @@ def run_tune(
     from ray.tune import ResumeConfig
     from ray.tune.schedulers import FIFOScheduler
 
-    interrupt.listen()
+    from rllib_risk.cli.rows import RowsBesideCheckpoints
+    from rllib_risk.core.ray_internals import table_logger
+
+    scheduler = interrupt.pause_trials(scheduler or FIFOScheduler())
+    if going_on is not None:
+        scheduler = going_on.prepare_trials(scheduler)
     resume_type: Any = ResumeConfig.ResumeType.RESUME
-    analysis = tune.run(
-        list(experiments),
-        scheduler=interrupt.pause_trials(scheduler or FIFOScheduler()),
-        search_alg=searcher,
-        max_concurrent_trials=max_concurrent_trials,
-        callbacks=callbacks,
-        verbose=min(options.verbose, 2),
-        resume_config=ResumeConfig(errored=resume_type) if options.resume else None,
-        raise_on_failed_trial=False,
-    )
+    interrupt.listen()
+    try:
+        analysis = tune.run(
+            list(experiments),
+            scheduler=scheduler,
+            search_alg=searcher,
+            max_concurrent_trials=max_concurrent_trials,
+            callbacks=[*callbacks, RowsBesideCheckpoints(), table_logger()],
+            verbose=min(options.verbose, 2),
+            resume_config=ResumeConfig(errored=resume_type) if going_on else None,
+            raise_on_failed_trial=False,
+        )
+    finally:
+        interrupt.stop_listening()
     return list(analysis.trials)
 
 
@@ -321,51 +393,3 @@ def evaluate_command(checkpoint: Any, trial: Any, imports: Sequence[str]) -> str
     if any(named_code(trial.config)):
         command += " --trust-code"
     return command + "".join(f" --import {module}" for module in imports)
-
-
-def report_interrupt(killed: Sequence[str], command: str) -> None:
-    """Says how to go on after Ctrl-C.
-
-    Args:
-        killed: Ids of the trials that could not save in time.
-        command: The command without ``--resume``.
-    """
-    if killed:
-        note(
-            f"{len(killed)} trial(s) could not finish their iteration in time and go on"
-            " from their last checkpoint, if they have one."
-        )
-    note(f"Interrupted. Continue with: {command} --resume")
-
-
-def report_failures(trials: Sequence[Any]) -> bool:
-    """Prints the root cause of each failed trial; returns whether there was one."""
-    failed = [trial for trial in trials if trial.status == trial.ERROR]
-    for trial in failed:
-        if not trial.error_file:
-            fail(f"trial {trial} failed; Tune kept no reason.")
-            continue
-        log = Path(trial.error_file)
-        # Tune writes it to its session folder and copies it to the results.
-        kept = Path(trial.storage.trial_fs_path) / log.name
-        cause = root_cause(log.read_text())
-        fail(f"trial {trial} failed: {cause}\n  full text: {kept}")
-    return bool(failed)
-
-
-def root_cause(text: str) -> str:
-    """Returns the last line of a traceback that names an exception.
-
-    Args:
-        text: What Tune wrote to ``error.txt``.
-
-    Returns:
-        Such as ``ValueError: no such level``.
-    """
-    lines = [line for line in text.splitlines() if line.strip()]
-    for number in range(len(lines) - 1, -1, -1):
-        head = lines[number].split(":", 1)[0]
-        if head and not head[0].isspace() and head.replace(".", "").isidentifier():
-            # Messages may have several lines; the first few say what matters.
-            return "\n  ".join(lines[number : number + 5])
-    return lines[-1] if lines else "unknown cause"

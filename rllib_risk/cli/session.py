@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rllib_risk.cli.options import RayOptions
+from rllib_risk.cli.signals import sigterm_held_back
 
 _IMPORTS = "RLLIB_RISK_IMPORTS"
 # Loggers that, for every run on the stack we ask for, warn that it is an older one, or
@@ -105,30 +106,39 @@ def ray_session(options: RayOptions, imports: Sequence[str] = ()) -> Iterator[No
         "logging_level": logging.INFO if options.verbose > 1 else logging.ERROR,
         "runtime_env": runtime_env,
     }
-    cluster = None
+    clusters: list[Any] = []
     try:
-        if options.num_nodes:
-            cluster = _emulated_cluster(options)
-            shared.pop("include_dashboard")
-            ray.init(address=cluster.address, **shared)
-        elif options.address:
-            shared.pop("include_dashboard")
-            ray.init(address=options.address, **shared)
-        else:
-            own = {
-                "num_cpus": options.num_cpus,
-                "num_gpus": options.num_gpus,
-                "object_store_memory": options.object_store_memory,
-            }
-            # A cluster that runs here is joined, unless sizes for a new one are given.
-            new = any(size is not None for size in own.values())
-            ray.init("local" if new else None, **own, **shared)
+        with sigterm_held_back():
+            _start_ray(options, shared, clusters)
         register_all()
         yield
     finally:
         ray.shutdown()
-        if cluster is not None:
+        for cluster in clusters:
             cluster.shutdown()
+
+
+def _start_ray(
+    options: RayOptions, shared: dict[str, Any], clusters: list[Any]
+) -> None:
+    import ray
+
+    if options.num_nodes:
+        clusters.append(_emulated_cluster(options))
+        shared.pop("include_dashboard")
+        ray.init(address=clusters[0].address, **shared)
+    elif options.address:
+        shared.pop("include_dashboard")
+        ray.init(address=options.address, **shared)
+    else:
+        own = {
+            "num_cpus": options.num_cpus,
+            "num_gpus": options.num_gpus,
+            "object_store_memory": options.object_store_memory,
+        }
+        # A cluster that runs here is joined, unless sizes for a new one are given.
+        new = any(size is not None for size in own.values())
+        ray.init("local" if new else None, **own, **shared)
 
 
 def _emulated_cluster(options: RayOptions) -> Any:

@@ -1,16 +1,19 @@
 """Weights & Biases: one run per trial, with env steps as its step.
 
-Ray's own callback counts iterations, starts each run anew on ``--resume`` and needs a
-key. This one keeps a run's id (the trial's), never writes a step twice, and works
+Ray's own callback counts iterations, starts a new run on ``--resume`` and needs a key.
+This one keeps a run's id (the trial's), never writes a step twice, and works
 offline. The key goes to W&B only: not into configurations, results or logs.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import netrc
 import os
 import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -19,12 +22,16 @@ import numpy as np
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from rllib_risk.cli.catalog import RLLIB_METRIC, TEAM_METRIC
 from rllib_risk.cli.options import WandbOptions
 from rllib_risk.cli.output import note
 from rllib_risk.cli.progress import STEPS, UPDATES, flatten
 
 _START_TIMEOUT_S = 30
 _CONNECT_TIMEOUT_S = 5
+_MEMORY = "logged.json"
+# Metrics whose best value goes to a run's summary.
+_BEST_OF = (TEAM_METRIC, RLLIB_METRIC)
 
 
 def choose_mode(options: WandbOptions) -> str:
@@ -64,23 +71,43 @@ def _has_login(host: str) -> bool:
         return False
 
 
+@dataclass
+class _Logged:
+    """What a run has logged.
+
+    Attributes:
+        step: Its last step.
+        best: The highest value of a metric, and its step.
+    """
+
+    step: int = -1
+    best: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+
 class WandbRuns(Callback):
     """Logs every trial's results to a run of its own."""
 
-    def __init__(self, options: WandbOptions, group: str) -> None:
+    def __init__(self, options: WandbOptions, group: str, folder: str) -> None:
         """Keeps what a run needs.
 
         Args:
             options: Project, key and run name.
             group: Name of the experiment, under which its runs are grouped.
+            folder: Folder or address of the experiment's results.
         """
         # W&B announces the key's origin on stdout otherwise.
         os.environ.setdefault("WANDB_SILENT", "true")
         self._mode: Any = choose_mode(options)
         self._options = options
         self._group = group
+        # Straight to the results: Tune copies its session folder for the last time
+        # before the runs end.
+        self._folder = None if "://" in folder else Path(folder)
         self._runs: dict[str, Any] = {}
-        self._last_step: dict[str, int] = {}
+        self._logged: dict[str, _Logged] = {}
+        self._memory = self._folder and self._folder / "wandb" / _MEMORY
+        if self._memory is not None and self._memory.is_file():
+            self.set_state(json.loads(self._memory.read_text()))
 
     def _start(self, trial: Trial, several: bool) -> Any:
         import wandb
@@ -93,8 +120,8 @@ class WandbRuns(Callback):
             "id": trial.trial_id,
             "name": name,
             "group": self._group,
-            "dir": str(Path(trial.local_path or ".").parent),
-            "config": _plain(trial.config),
+            "dir": str(self._folder or Path(trial.local_path or ".").parent),
+            "config": _plain(own_config(trial)),
             "resume": "allow",
             # Several trials of one process have a run each at the same time.
             "reinit": "create_new",
@@ -131,21 +158,26 @@ class WandbRuns(Callback):
         **info: Any,
     ) -> None:
         """Logs a result, unless its step was already logged before a restart."""
-        flat = {
-            key: float(value)
-            for key, value in flatten(result).items()
-            if isinstance(value, (int, float, np.number))
-            and math.isfinite(value)
-            and not key.startswith("config/")
-        }
+        flat = loggable(flatten(result))
         # Who learns from a dataset samples no steps.
         step = int(flat.get(STEPS, 0) or flat.get(UPDATES, flat["training_iteration"]))
-        if step <= self._last_step.get(trial.trial_id, -1):
+        logged = self._logged.setdefault(trial.trial_id, _Logged())
+        if step <= logged.step:
             return
-        if trial.trial_id not in self._runs:
-            self._runs[trial.trial_id] = self._start(trial, len(trials) > 1)
-        self._runs[trial.trial_id].log(flat, step=step)
-        self._last_step[trial.trial_id] = step
+        run = self._runs.get(trial.trial_id)
+        if run is None:
+            run = self._runs[trial.trial_id] = self._start(trial, len(trials) > 1)
+        logged.step = step
+        for metric in _BEST_OF:
+            if flat.get(metric, -math.inf) > logged.best.get(metric, (-math.inf, 0))[0]:
+                logged.best[metric] = (flat[metric], step)
+        run.log(flat, step=step)
+        for metric, (value, at) in logged.best.items():
+            run.summary[f"best/{metric}"] = value
+            run.summary[f"best/{metric}_step"] = at
+        # PBT changes a trial's configuration while it trains.
+        run.config.update(_plain(own_config(trial)), allow_val_change=True)
+        self._remember()
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -169,13 +201,49 @@ class WandbRuns(Callback):
         if run is not None:
             run.finish(exit_code=exit_code)
 
+    def _remember(self) -> None:
+        """Writes down what was logged: after SIGKILL, Tune's own state is older."""
+        if self._memory is None:
+            return
+        self._memory.parent.mkdir(parents=True, exist_ok=True)
+        part = self._memory.with_suffix(".part")
+        part.write_text(json.dumps(self.get_state()))
+        part.replace(self._memory)
+
     def get_state(self) -> dict[str, Any]:
-        """The last step of each run, so that a resumed experiment repeats none."""
-        return {"last_step": self._last_step}
+        """What was logged, so that a resumed experiment repeats no step."""
+        return {trial: [one.step, one.best] for trial, one in self._logged.items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores :meth:`get_state`."""
-        self._last_step = dict(state["last_step"])
+        """Restores :meth:`get_state`, but for what is known to be logged since."""
+        for trial, (step, best) in state.items():
+            if trial not in self._logged:
+                pairs = {name: (value, at) for name, (value, at) in best.items()}
+                self._logged[trial] = _Logged(step, pairs)
+
+
+def loggable(flat: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the numbers of a flat result that a run logs.
+
+    An evaluation that is carried on from an earlier result is left out.
+
+    Args:
+        flat: The result.
+    """
+    old = flat.get("evaluation/age_iterations", 0) > 0
+    return {
+        key: float(value)
+        for key, value in flat.items()
+        if isinstance(value, (int, float, np.number))
+        and math.isfinite(value)
+        and not key.startswith("config/")
+        and not (old and key.startswith("evaluation/"))
+    }
+
+
+def own_config(trial: Trial) -> dict[str, Any]:
+    """Returns the keys that the user set, with the values that were sampled."""
+    return {k: v for k, v in trial.config.items() if k != "callbacks"}
 
 
 def _plain(value: Any) -> Any:

@@ -59,6 +59,7 @@ def train(
     seed: o.SeedOption = None,
     storage_path: o.StorageOption = None,
     resume: o.ResumeOption = False,
+    time_budget_s: o.TimeBudgetOption = None,
     restore: o.RestoreOption = None,
     imports: o.ImportOption = None,
     verbose: o.VerboseOption = 0,
@@ -124,7 +125,7 @@ def train(
     specs = parse_document(document, RLlibCatalog())
     code = run_experiments(
         specs,
-        o.RunOptions(resume, verbose, command_line()),
+        o.RunOptions(resume, verbose, command_line(), time_budget_s),
         o.RayOptions(
             ray_address,
             ray_num_cpus,
@@ -150,6 +151,7 @@ def train_file(
     seed: o.SeedOption = None,
     storage_path: o.StorageOption = None,
     resume: o.ResumeOption = False,
+    time_budget_s: o.TimeBudgetOption = None,
     restore: o.RestoreOption = None,
     debug: Annotated[
         bool,
@@ -207,7 +209,7 @@ def train_file(
 
     code = run_experiments(
         specs,
-        o.RunOptions(resume, verbose, command_line()),
+        o.RunOptions(resume, verbose, command_line(), time_budget_s),
         ray_options,
         o.WandbOptions(wandb_project, wandb_key, wandb_run_name),
     )

@@ -60,7 +60,13 @@ EXPERIMENT_FIELDS: dict[str, Field] = {
     "config": Field({}, "The algorithm's configuration.", dict, optional=True),
     "num_samples": Field(1, "Times the search space is drawn from.", int, low=1),
     "time_budget_s": Field(
-        None, "Stops all trials after this time.", float, low=0, low_open=True, unit="s"
+        None,
+        "Every trial saves a checkpoint after this time, and the experiment ends;"
+        " `--resume` continues it.",
+        float,
+        low=0,
+        low_open=True,
+        unit="s",
     ),
     "resources_per_trial": Field(None, "Overrides RLlib's request.", dict),
     "storage_path": Field(None, "Folder for results.", str),

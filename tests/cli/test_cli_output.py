@@ -1,6 +1,6 @@
 """Lines, causes, interrupts and tracking, without Ray running."""
 
-import json
+import contextlib
 import math
 import os
 import signal
@@ -16,10 +16,18 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rllib_risk.cli import main as main_module
 from rllib_risk.cli import tracking
 from rllib_risk.cli.evaluate import json_safe
+from rllib_risk.cli.failures import root_cause
 from rllib_risk.cli.interrupt import Interrupt
 from rllib_risk.cli.options import WandbOptions
-from rllib_risk.cli.progress import STEPS, Timer, duration, flatten, format_line
-from rllib_risk.cli.runner import root_cause
+from rllib_risk.cli.progress import (
+    STEPS,
+    ProgressLines,
+    Timer,
+    duration,
+    flatten,
+    format_line,
+)
+from rllib_risk.cli.signals import sigterm_held_back
 
 
 def test_duration() -> None:
@@ -111,6 +119,12 @@ rllib_risk.env_wrappers.errors.EnvFailedError: env 'x' failed
         "    with a second line"
     )
     assert root_cause("") == "unknown cause"
+    # An error of Tune holds another traceback, and below it pages of text.
+    error = "TuneError: " + text.replace("second", "long " * 99) + "  more\n" * 1000
+    assert root_cause(error).startswith("rllib_risk.env_wrappers.errors.EnvFail")
+    assert len(root_cause(error)) < 600
+    # An exception without traceback, whose message has lines with colons.
+    assert root_cause("ValueError: no\nknown: a, b") == "ValueError: no\n  known: a, b"
 
 
 def test_ctrl_c_pauses_trials_and_then_ends_the_loop(
@@ -137,8 +151,71 @@ def test_ctrl_c_pauses_trials_and_then_ends_the_loop(
     interrupt.on_step_end(2, [trial])
     assert sent == [(os.getpid(), signal.SIGUSR1)]
     assert interrupt.killed == []
+    assert interrupt.exit_code == 130
     with pytest.raises(KeyboardInterrupt):
         interrupt._on_signal(signal.SIGINT, None)
+
+
+def test_a_time_budget_waits_for_the_trials_and_a_signal_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interrupt = Interrupt(time_budget_s=0.0, grace_s=0)
+    state = types.SimpleNamespace(ray_actor=None)
+    trial = types.SimpleNamespace(
+        status=Trial.RUNNING, trial_id="t", temporary_state=state
+    )
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *args: sent.append(args))
+    monkeypatch.setattr(signal, "signal", lambda *args: None)
+    scheduler = interrupt.pause_trials(FIFOScheduler())
+    interrupt.listen()
+    interrupt.on_step_end(1, [trial])
+    assert scheduler.on_trial_result(None, trial, {}) == TrialScheduler.PAUSE
+    assert (interrupt.exit_code, sent) == (0, [])
+    interrupt._on_signal(signal.SIGTERM, None)
+    interrupt.on_step_end(2, [trial])
+    assert (interrupt.exit_code, interrupt.killed) == (143, ["t"])
+    assert sent == [(os.getpid(), signal.SIGUSR1)]
+
+
+@pytest.mark.parametrize("raised", [False, True])
+def test_sigterm_waits_until_ray_has_started_and_keeps_its_handler(
+    raised: bool,
+) -> None:
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        with contextlib.suppress(ConnectionError), sigterm_held_back():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray does
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert came == []
+            if raised:
+                raise ConnectionError
+        assert came == ([] if raised else [signal.SIGTERM])
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_stop_criterion_that_no_result_holds_is_named_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stop = {"evaluation/wins": 3.0, "evaluation/return_mean": 9.0, STEPS: 99.0}
+    lines = ProgressLines(stop, evaluates=True)
+    trial = types.SimpleNamespace(
+        trial_id="t", custom_trial_name=None, evaluated_params={}, config={}
+    )
+    lines.on_trial_result(1, [trial], trial, result(10, 1, 1))
+    assert "Warning" not in capsys.readouterr().err
+    for iteration in (2, 3):
+        evaluation = {"evaluation": {"return_mean": 1.0, "losses": 2.0}}
+        info = result(10, 1, iteration) | evaluation
+        lines.on_trial_result(1, [trial], trial, info)
+    message = " ".join(capsys.readouterr().err.split())
+    assert message.count("Warning: stop: no result holds evaluation/wins") == 1
+    assert message.count("Warning") == 1
+    assert "evaluation/losses, evaluation/return_mean" in message
 
 
 def test_a_trial_that_takes_too_long_is_given_up(
@@ -160,6 +237,8 @@ class FakeRun:
         self.arguments = arguments
         self.steps: list[int] = []
         self.exit_code: int | None = None
+        self.summary: dict[str, float] = {}
+        self.config: dict[str, Any] = {}
 
     def log(self, values: dict, step: int) -> None:
         self.steps.append(step)
@@ -198,26 +277,32 @@ def test_wandb_steps_are_env_steps_and_never_repeat(
     trial = types.SimpleNamespace(
         trial_id="a_00000", local_path=str(tmp_path / "t"), config={"lr": 1, "f": len}
     )
-    callback = tracking.WandbRuns(WandbOptions("project"), "group")
-    for steps in (100, 200):
-        info = {STEPS: steps, "evaluation": {"return_mean": 1.0, "bad": math.nan}}
+    callback = tracking.WandbRuns(WandbOptions("project"), "group", str(tmp_path))
+    for steps, value in ((100, 2.0), (200, 1.0)):
+        info = {STEPS: steps, "evaluation": {"return_mean": value, "bad": math.nan}}
         callback.on_trial_result(1, [trial], trial, {**info, "config": {"lr": 1}})
     (run,) = wandb_runs
     assert run.arguments["mode"] == "offline"
     assert run.arguments["id"] == "a_00000"
     assert run.steps == [100, 200]
     assert run.values == {STEPS: 200.0, "evaluation/return_mean": 1.0}
+    assert run.summary["best/evaluation/return_mean"] == 2.0
+    assert run.summary["best/evaluation/return_mean_step"] == 100
     callback.on_trial_error(1, [trial], trial)
     assert run.exit_code == 1
 
-    # A resumed experiment repeats the steps since its last checkpoint.
-    resumed = tracking.WandbRuns(WandbOptions("project"), "group")
-    resumed.set_state(json.loads(json.dumps(callback.get_state())))
+    # A resumed experiment repeats the steps since its last checkpoint. After SIGKILL,
+    # Tune has not even stored the state of this callback.
+    resumed = tracking.WandbRuns(WandbOptions("project"), "group", str(tmp_path))
     for steps in (200, 300):
-        resumed.on_trial_result(1, [trial], trial, {STEPS: steps})
+        # The evaluation is carried on from an earlier result.
+        old = {"return_mean": 9.0, "age_iterations": 1}
+        resumed.on_trial_result(1, [trial], trial, {STEPS: steps, "evaluation": old})
     resumed.on_experiment_end([trial])
     assert wandb_runs[1].arguments["id"] == "a_00000"
     assert wandb_runs[1].steps == [300]
+    assert wandb_runs[1].values == {STEPS: 300.0}
+    assert wandb_runs[1].summary["best/evaluation/return_mean"] == 2.0
     assert wandb_runs[1].exit_code == 0
 
 

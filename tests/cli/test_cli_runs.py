@@ -1,14 +1,20 @@
 """Whole runs of the command, each in a process of its own."""
 
+import contextlib
 import csv
 import json
 import os
 import re
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +51,7 @@ cartpole-ppo:
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    env.update(WANDB_API_KEY="", COLUMNS="100")
+    env.update(WANDB_API_KEY="", COLUMNS="100", STARTED_IN=str(folder))
     env.pop("PYTHONWARNINGS", None)
     return subprocess.Popen(
         [sys.executable, "-m", "rllib_risk", *arguments],
@@ -55,6 +61,37 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Command lines of the processes that commands started here left behind."""
+    # Ray's workers notice that the command has ended.
+    end = time.monotonic() + 5
+    while (left := processes(folder)) and time.monotonic() < end:
+        time.sleep(0.2)
+    return left
+
+
+def processes(folder: Path) -> list[str]:
+    left = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            variables = (process / "environ").read_bytes().split(b"\0")
+            if f"STARTED_IN={folder}".encode() in variables:
+                left.append((process / "cmdline").read_text().replace("\0", " "))
+    return left
+
+
+def wait_for(process: subprocess.Popen, text: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(process.communicate())
+
+
+def results(trial: Path) -> list[dict]:
+    return [json.loads(line) for line in (trial / "result.json").open()]
 
 
 def finish(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
@@ -136,10 +173,7 @@ def test_ctrl_c_saves_and_resume_continues(tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text(long)
     options = ["train", "file", "long.yaml", "--storage-path", "r", "--seed", "0"]
     process = start(tmp_path, *options)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if " steps | " in line:
-            break
+    wait_for(process, " steps | ")
     begin = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, errors = finish(process, code=130)
@@ -147,25 +181,161 @@ def test_ctrl_c_saves_and_resume_continues(tmp_path: Path) -> None:
     assert "--resume" in errors and "Traceback" not in errors
     (trial,) = (tmp_path / "r/vdn-two-step").glob("VDN_*")
     assert (trial / "checkpoint_000000/manifest.json").is_file()
-    before = len((trial / "result.json").read_text().splitlines())
+    before = len(results(trial))
 
+    # SIGTERM does the same, with another exit code.
     process = start(tmp_path, *options, "--resume")
-    assert process.stdout is not None
-    for line in process.stdout:
-        if " steps | " in line:
-            break
-    process.send_signal(signal.SIGINT)
-    finish(process, code=130)
-    iterations = [
-        json.loads(line)["training_iteration"]
-        for line in (trial / "result.json").read_text().splitlines()
-    ]
+    wait_for(process, " steps | ")
+    process.send_signal(signal.SIGTERM)
+    _, errors = finish(process, code=143)
+    assert "SIGTERM: saving checkpoints" in errors and "--resume" in errors
+    assert "Traceback" not in errors and "stack" not in errors
+    assert (trial / "checkpoint_000001/manifest.json").is_file()
+    assert left_behind(tmp_path) == []
+    iterations = [row["training_iteration"] for row in results(trial)]
     assert len(iterations) > before
     # No gap and no repetition where the two runs meet.
     assert iterations == list(range(1, len(iterations) + 1))
+    with (trial / "progress.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [int(row["training_iteration"]) for row in table] == iterations
+    # Tune's own table has other columns from where the second run begins.
+    assert [float(row["epsilon"]) for row in table] == [
+        row["epsilon"] for row in results(trial)
+    ]
 
 
-def test_a_failed_trial_names_its_cause(tmp_path: Path) -> None:
+def test_sigterm_while_an_env_is_built_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\n"
+        "def make():\n    print('building', flush=True)\n    time.sleep(99)\n"
+    )
+    text = VDN.replace("  env: two_step\n", "  env: pettingzoo\n")
+    text = text.replace(
+        "config:\n", "config:\n    env_config: {factory: 'slow:make'}\n"
+    )
+    (tmp_path / "slow.yaml").write_text(text)
+    process = start(tmp_path, "train", "file", "slow.yaml", "--storage-path", "r")
+    wait_for(process, "building")
+    process.send_signal(signal.SIGTERM)
+    _, errors = finish(process, code=143)
+    assert "ended by SIGTERM" in errors and "Traceback" not in errors
+    assert not (tmp_path / "r").exists()
+
+
+def test_after_sigkill_the_newest_whole_checkpoint_is_used(tmp_path: Path) -> None:
+    text = VDN.replace("lifetime: 400", "lifetime: 2500")
+    text += "  checkpoint_config: {checkpoint_frequency: 2}\n"
+    whole = text.replace("vdn-two-step", "whole").lstrip()
+    (tmp_path / "two.yaml").write_text(text + whole)
+    options = ["train", "file", "two.yaml", "--storage-path", "r", "--seed", "0"]
+    process = start(tmp_path, *options)
+    wait_for(process, " 208 steps | ")
+    (state,) = (tmp_path / "r/vdn-two-step").glob("experiment_state-*.json")
+    early = state.read_text()
+    wait_for(process, " 1,456 steps | ")
+    process.send_signal(signal.SIGKILL)
+    finish(process, code=-signal.SIGKILL)
+    # Tune writes its state every ten seconds.
+    state.write_text(early)
+    (trial,) = (tmp_path / "r/vdn-two-step").glob("VDN_*")
+    # Cut short while it was written.
+    shutil.copytree(trial / "checkpoint_000001", trial / "checkpoint_000007")
+    (trial / "checkpoint_000007/manifest.json").unlink()
+
+    printed, errors = finish(start(tmp_path, *options, "--resume"))
+    errors = " ".join(errors.split())
+    assert "checkpoint_000007/manifest.json cannot be read" in errors
+    assert re.search("goes on from checkpoint_00000[23], the newest whole", errors)
+    assert (trial / "checkpoint_000008/manifest.json").is_file()
+    assert re.search(r"vdn-two-step +done\n +whole +done", printed)
+    # The second experiment, which had not begun, was never interrupted.
+    (other,) = (tmp_path / "r/whole").glob("VDN_*")
+    for one, two in zip(results(trial), results(other), strict=True):
+        for key in ("training_iteration", "evaluation", "learner", "replay_episodes"):
+            texts = [json.dumps(row[key], sort_keys=True) for row in (one, two)]
+            assert texts[0] == texts[1], key
+
+
+def records(file: Path) -> Iterator[Any]:
+    """Reads what W&B wrote offline: a log of blocks, as LevelDB's is."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, place, text = file.read_bytes(), 7, b""
+    while place + 7 <= len(data):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        _, size, kind = struct.unpack("<IHB", data[place : place + 7])
+        text += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # the whole record, or its last part
+            record = Record()
+            record.ParseFromString(text)
+            yield record
+            text = b""
+
+
+def test_a_sweep_gives_complete_wandb_runs(tmp_path: Path) -> None:
+    text = VDN.replace("{grid_search: [1, 2]}", "{grid_search: [1, 2, 3, 4]}")
+    text = text.replace("num_env_steps_sampled_lifetime: 400", "training_iteration: 2")
+    (tmp_path / "sweep.yaml").write_text(text)
+    options = ["train", "file", "sweep.yaml", "--storage-path", "r"]
+    options += ["--wandb-project", "p"]
+    finish(start(tmp_path, *options))
+    # A raised criterion lets the trials go on that had reached it.
+    stop = ["--resume", "--stop", '{"training_iteration": 3}']
+    _, errors = finish(start(tmp_path, *options, *stop))
+    assert "stop.training_iteration was 2 when the experiment in" in errors
+    # Nothing was changed since.
+    printed, _ = finish(start(tmp_path, *options, *stop))
+    assert "all 4 trial(s) in" in printed and "nothing to do" in printed
+
+    steps = defaultdict(list)
+    configs, summaries, ended = {}, defaultdict(dict), []
+    folder = tmp_path / "r/vdn-two-step"
+    for file in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
+        for record in records(file):
+            if record.HasField("run"):
+                run = record.run
+                assert (run.project, run.run_group) == ("p", "vdn-two-step")
+                assert run.display_name == f"VDN_two_step_{run.run_id}"
+                configs[run.run_id] = {
+                    item.key: json.loads(item.value_json)
+                    for item in run.config.update
+                    if item.key != "_wandb"
+                }
+            if record.HasField("history"):
+                steps[run.run_id].append(record.history.step.num)
+            if record.HasField("summary"):
+                for item in record.summary.update:
+                    name = item.key or "/".join(item.nested_key)
+                    summaries[run.run_id][name] = json.loads(item.value_json)
+            if record.HasField("exit"):
+                ended.append(run.run_id)
+    assert len(configs) == 4 and sorted(ended) == sorted([*configs, *configs])
+    assert sorted(config["seed"] for config in configs.values()) == [1, 2, 3, 4]
+    for trial in folder.glob("VDN_*"):
+        rows = results(trial)
+        name = rows[0]["trial_id"]
+        assert set(configs[name]) == {
+            "env",
+            "evaluation_duration",
+            "hidden_size",
+            "min_sample_timesteps_per_iteration",
+            "num_envs_per_env_runner",
+            "seed",
+        }
+        # Every result, the last one included, and each once.
+        assert steps[name] == [row["num_env_steps_sampled_lifetime"] for row in rows]
+        assert len(rows) == 3
+        best = max(row["evaluation"]["return_mean"] for row in rows)
+        assert summaries[name]["best/evaluation/return_mean"] == best
+        assert summaries[name]["training_iteration"] == 3
+
+
+def test_failures_name_their_causes_and_the_rest_still_runs(tmp_path: Path) -> None:
     (tmp_path / "burning.py").write_text(
         """
 from rllib_risk.env_wrappers.two_step import TwoStepGame
@@ -182,10 +352,20 @@ class Burning(TwoStepGame):
     text = VDN.replace("two_step\n", f"{env}\n", 1).replace(
         "config:\n", "config:\n    env_config: {factory: 'burning:Burning'}\n"
     )
-    (tmp_path / "fire.yaml").write_text(text.replace("vdn-two-step", "fire"))
+    # Tune itself refuses the first one, when it starts.
+    refused = VDN.replace("vdn-two-step", "refused")
+    refused += "  resources_per_trial: {cpu: 1}\n"
+    several = [refused, text.replace("vdn-two-step", "fire"), VDN]
+    (tmp_path / "fire.yaml").write_text("".join(several))
     options = ["--storage-path", "r", "--seed", "0"]
     process = start(tmp_path, "train", "file", "fire.yaml", *options)
-    _, errors = finish(process, code=1)
+    printed, errors = finish(process, code=1)
+    assert "Error: experiment refused failed: " in errors
     assert "the simulator is on fire" in errors and "Traceback" not in errors
+    assert len(errors) < 3000
     log = re.search(r"full text: (.*error\.txt)", errors)
     assert log is not None and Path(log.group(1)).is_file()
+    # What comes after the failed ones still runs.
+    assert re.search(r"  refused +failed: .*Resources for", printed)
+    assert re.search(r"  fire +failed: .*the simulator is on fire", printed)
+    assert re.search(r"  vdn-two-step +done\n", printed)

@@ -1,0 +1,138 @@
+"""How experiments and trials ended, in a few lines each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rllib_risk.cli.output import EXIT_FAILED, fail, note, say
+
+_MOST_LINES = 5
+_LONGEST_LINE = 300
+_FRAME = re.compile(r"\s+File \"")
+# The first line of an exception: its class, then perhaps a message.
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(\(\w+\))?(:|$)")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How one experiment ended.
+
+    Attributes:
+        name: Name of its folder, or of the experiment where it has none.
+        code: Its exit code.
+        text: What the table at the end says.
+    """
+
+    name: str
+    code: int
+    text: str
+
+
+def failed(name: str, error: BaseException) -> Ending:
+    """Reports an experiment that an exception ended.
+
+    Args:
+        name: Name of its folder.
+        error: The exception.
+
+    Returns:
+        Its ending.
+    """
+    cause = root_cause(f"{type(error).__name__}: {error}")
+    fail(f"experiment {name} failed: {cause}")
+    return Ending(name, EXIT_FAILED, f"failed: {_first_line(cause)}")
+
+
+def print_endings(endings: Sequence[Ending]) -> None:
+    """Prints a line for each of several experiments."""
+    if len(endings) < 2:
+        return
+    width = max(len(ending.name) for ending in endings)
+    say("\nHow the experiments ended:")
+    for ending in endings:
+        say(f"  {ending.name:<{width}}  {ending.text}")
+
+
+def report_failures(trials: Sequence[Any]) -> list[str]:
+    """Prints the root cause of each failed trial.
+
+    Args:
+        trials: Tune's trials.
+
+    Returns:
+        One line for each failed trial.
+    """
+    causes = []
+    for trial in trials:
+        if trial.status != trial.ERROR:
+            continue
+        if not trial.error_file:
+            fail(f"trial {trial} failed; Tune kept no reason.")
+            causes.append("Tune kept no reason")
+            continue
+        log = Path(trial.error_file)
+        # Tune writes it to its session folder and copies it to the results.
+        kept = Path(trial.storage.trial_fs_path) / log.name
+        cause = root_cause(log.read_text())
+        fail(f"trial {trial} failed: {cause}\n  full text: {kept}")
+        causes.append(_first_line(cause))
+    return causes
+
+
+def report_interrupt(interrupt: Any, command: str) -> None:
+    """Says how to go on after a signal or a time budget.
+
+    Args:
+        interrupt: The ``Interrupt`` of the run.
+        command: The command without ``--resume``.
+    """
+    if interrupt.killed:
+        note(
+            f"{len(interrupt.killed)} trial(s) could not finish their iteration in time"
+            " and go on from their last checkpoint, if they have one."
+        )
+    what = "Interrupted" if interrupt.exit_code else "Stopped by the time budget"
+    note(f"{what}. Continue with: {command} --resume")
+
+
+def summary_of_failures(causes: Sequence[str], num_trials: int) -> str:
+    """Returns ``failed: 2 of 4 trials: ValueError: no such level``."""
+    others = "" if len(set(causes)) == 1 else " (and other causes)"
+    which = f"{len(causes)} of {num_trials} trials: " if num_trials > 1 else ""
+    return f"failed: {which}{causes[0]}{others}"
+
+
+def root_cause(text: str) -> str:
+    """Returns the exception at the end of a traceback, in a few lines.
+
+    Args:
+        text: What Tune wrote to ``error.txt``, or the text of an exception.
+
+    Returns:
+        Such as ``ValueError: no such level``.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        return "unknown cause"
+    frames = [n for n, line in enumerate(lines) if _FRAME.match(line)]
+    begin = frames[-1] + 1 if frames else 0
+    # Below the last frame stand its code, indented, and then the exception.
+    first = next(
+        (n for n in range(begin, len(lines)) if not lines[n][0].isspace()), None
+    )
+    if first is None or not frames:
+        found = [n for n, line in enumerate(lines) if _EXCEPTION.match(line)]
+        first = (found[0] if not frames else found[-1]) if found else len(lines) - 1
+    shown = [
+        line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."
+        for line in lines[first : first + _MOST_LINES]
+    ]
+    return "\n  ".join(shown)
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0]

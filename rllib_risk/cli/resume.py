@@ -1,0 +1,329 @@
+"""Folders of experiments, and what ``--resume`` goes on with.
+
+A run never mixes with an earlier one: where the folder NAME is taken, the results go to
+NAME-2, NAME-3 and so on. ``experiment.json`` in the folder says what the experiment
+began with, so that ``--resume`` can tell what was changed since.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from rllib_risk.cli.output import note
+from rllib_risk.config.experiments import ExperimentSpec
+from rllib_risk.config.schedulers import Component
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.config.search_space import Domain
+
+RECORD = "experiment.json"
+_STATES = "experiment_state-*.json"
+# What a run that goes on can take over from an edited file. The rest of an experiment
+# is in its trials, which Tune restores as they were.
+_TAKEN_OVER = (
+    "stop.",
+    "time_budget_s",
+    "max_failures",
+    "checkpoint_config.checkpoint_frequency",
+    "checkpoint_config.checkpoint_at_end",
+)
+_LONGEST_VALUE = 80
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an experiment's results go.
+
+    Attributes:
+        storage: The folder or address of all results.
+        name: Name of the experiment's folder there.
+        goes_on: Whether a run that stopped there goes on.
+        remark: A remark for the first line that is printed.
+        began_with: The record of what it began with; None if there is none.
+    """
+
+    storage: str
+    name: str
+    goes_on: bool = False
+    remark: str = ""
+    began_with: dict[str, Any] | None = None
+
+    @property
+    def folder(self) -> str:
+        """The folder or address of the experiment."""
+        return f"{self.storage.rstrip('/')}/{self.name}"
+
+
+def storage_path(spec: ExperimentSpec) -> str:
+    """Returns the absolute folder (or address) for results of an experiment."""
+    from ray.train.constants import DEFAULT_STORAGE_PATH
+
+    path = spec.storage_path or DEFAULT_STORAGE_PATH
+    return path if "://" in path else str(Path(path).expanduser().resolve())
+
+
+def new_place(spec: ExperimentSpec) -> Place:
+    """Takes a folder that no earlier run has used, and writes the record into it.
+
+    Args:
+        spec: The experiment.
+
+    Returns:
+        The folder: NAME, or NAME-2 and so on where NAME is taken.
+    """
+    storage = storage_path(spec)
+    number = max(_numbers(storage, spec.name), default=0) + 1
+    while True:
+        name = spec.name if number == 1 else f"{spec.name}-{number}"
+        remark = "" if number == 1 else f" ({spec.name} holds an earlier run)"
+        place = Place(storage, name, remark=remark)
+        try:
+            if _write_record(place, record_of(spec)):
+                return place
+        except OSError as error:
+            raise spec.located(f"storage_path: cannot be written to: {error}") from None
+        number += 1  # Another command has taken it in this moment.
+
+
+def stopped_place(spec: ExperimentSpec) -> Place | None:
+    """Finds the newest run of an experiment.
+
+    Args:
+        spec: The experiment.
+
+    Returns:
+        Its folder; None if there is none.
+
+    Raises:
+        ConfigError: If Tune's state there cannot be read.
+    """
+    storage = storage_path(spec)
+    number = max(_numbers(storage, spec.name), default=0)
+    if not number:
+        return None
+    name = spec.name if number == 1 else f"{spec.name}-{number}"
+    place = Place(storage, name)
+    return Place(storage, name, has_trials(place), "", _read_record(place))
+
+
+def record_of(spec: ExperimentSpec) -> dict[str, Any]:
+    """Returns everything that decides what the trials do, as JSON values.
+
+    Args:
+        spec: The experiment.
+    """
+    algorithm = spec.algorithm
+    record = {
+        "name": spec.name,
+        "run": algorithm if isinstance(algorithm, str) else algorithm.__name__,
+        "env": spec.env,
+        "config": spec.config,
+        "stop": spec.stop,
+        "num_samples": spec.num_samples,
+        "time_budget_s": spec.time_budget_s,
+        "max_failures": spec.max_failures,
+        "checkpoint_config": spec.checkpoint,
+        "resources_per_trial": spec.resources_per_trial,
+        "restore": spec.restore,
+        "scheduler": spec.scheduler,
+        "search_alg": spec.searcher,
+        "max_concurrent_trials": spec.max_concurrent_trials,
+    }
+    return dict(json.loads(json.dumps(record, default=_plain)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Domain):
+        return {value.kind: list(value.args)}
+    if isinstance(value, Component):
+        return {value.name: value.arguments}
+    # Addresses in memory differ from run to run.
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def check_changes(spec: ExperimentSpec, place: Place) -> None:
+    """Says what was changed since an experiment began.
+
+    Args:
+        spec: The experiment as it is asked for now.
+        place: The run that goes on.
+
+    Raises:
+        ConfigError: If something was changed that its trials cannot take over.
+    """
+    if not place.goes_on:
+        # No trial has begun yet, so that everything may have changed.
+        _write_record(place, record_of(spec), replace=True)
+    if place.began_with is None or not place.goes_on:
+        return
+    begun, now = _flat(place.began_with), _flat(record_of(spec))
+    changed = [
+        key
+        for key in sorted(begun.keys() | now.keys())
+        if begun.get(key) != now.get(key)
+    ]
+    texts = {
+        key: f"{key} was {_short(begun.get(key))} when the experiment in"
+        f" {place.folder} began and is {_short(now.get(key))} now"
+        for key in changed
+    }
+    fixed = [key for key in changed if not key.startswith(_TAKEN_OVER)]
+    if fixed:
+        others = f" (So are {', '.join(fixed[1:])}.)" if len(fixed) > 1 else ""
+        raise spec.located(
+            f"{texts[fixed[0]]}.{others} Trials that --resume continues cannot take"
+            " this over. Undo the change; or start a new run from a checkpoint: leave"
+            " out --resume, and add --restore"
+            f" {_newest_checkpoint(place) or 'CHECKPOINT'}."
+        )
+    for text in texts.values():
+        note(f"--resume: {text}.")
+    if changed:
+        _write_record(place, record_of(spec), replace=True)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flattens a record to ``config.env_config.width``; what is not set is left out."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "not set"
+    text = json.dumps(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def _newest_checkpoint(place: Place) -> str | None:
+    if "://" in place.storage:
+        return None
+    found = Path(place.folder).glob("*/checkpoint_*")
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return None if newest is None else str(newest)
+
+
+def _opened(storage: str) -> tuple[Any, str]:
+    """The file system of a storage, and the path there."""
+    if "://" not in storage:
+        return pafs.LocalFileSystem(), storage
+    try:
+        system, path = pafs.FileSystem.from_uri(storage)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"storage_path: {storage}: {error}") from error
+    return system, str(path)
+
+
+def _names_in(storage: str, *folders: str) -> list[str]:
+    system, path = _opened(storage)
+    selector = pafs.FileSelector("/".join((path, *folders)), allow_not_found=True)
+    try:
+        return [info.base_name for info in system.get_file_info(selector)]
+    except NotADirectoryError as error:
+        raise ConfigError(f"storage_path: {error}") from error
+
+
+def _numbers(storage: str, name: str) -> list[int]:
+    """Numbers of the runs of an experiment: 1 for NAME, 2 for NAME-2."""
+    numbers = []
+    for entry in _names_in(storage):
+        match = re.fullmatch(rf"{re.escape(name)}(?:-([1-9]\d*))?", entry)
+        if match is None:
+            continue
+        place = Place(storage, entry)
+        record = _read_record(place)
+        # Another experiment may be called NAME-2. Older versions wrote no record.
+        own = record["name"] == name if record else entry == name
+        if own and (record or _states(place)):
+            numbers.append(int(match.group(1) or 1))
+    return numbers
+
+
+def _states(place: Place) -> list[str]:
+    names = _names_in(place.storage, place.name)
+    return sorted(name for name in names if fnmatch(name, _STATES))
+
+
+def has_trials(place: Place) -> bool:
+    """Whether Tune has begun in a folder.
+
+    Args:
+        place: The folder. A damaged state file in it is renamed: Tune reads the newest
+            one, and would begin again if it cannot.
+
+    Raises:
+        ConfigError: If every state file is damaged.
+    """
+    states = _states(place)
+    if not states or "://" in place.storage:
+        return bool(states)
+    from rllib_risk.core.ray_internals import num_trials_in_state
+
+    for state in reversed(states):
+        file = Path(place.folder) / state
+        try:
+            return num_trials_in_state(file) > 0
+        except ValueError as error:
+            damaged = f"{file} is damaged: {error}"
+            note(f"{damaged}. Using the state before it, if there is one.")
+            file.rename(file.with_suffix(".damaged"))
+    raise ConfigError(
+        f"--resume: {damaged}, and there is no state before it. Start a new run from a"
+        f" checkpoint with --restore {_newest_checkpoint(place) or 'CHECKPOINT'}."
+    )
+
+
+def _read_record(place: Place) -> dict[str, Any] | None:
+    system, path = _opened(place.storage)
+    file = f"{path}/{place.name}/{RECORD}"
+    if system.get_file_info(file).type != pafs.FileType.File:
+        return None
+    with system.open_input_stream(file) as stream:
+        text = stream.readall()
+    try:
+        record = json.loads(text)
+        return record if isinstance(record["name"], str) else None
+    except (KeyError, TypeError, ValueError):
+        note(f"{place.folder}/{RECORD} is damaged and is ignored.")
+        return None
+
+
+def _write_record(
+    place: Place, record: Mapping[str, Any], *, replace: bool = False
+) -> bool:
+    """Writes the record; returns False if another command has just written one."""
+    text = json.dumps(record, indent=2) + "\n"
+    if "://" not in place.storage:
+        folder = Path(place.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f".{RECORD}.{os.getpid()}"
+        part.write_text(text, encoding="utf-8")
+        try:
+            if replace:
+                part.replace(folder / RECORD)
+            else:
+                # Unlike a rename, a link does not replace what is there.
+                os.link(part, folder / RECORD)
+        except FileExistsError:
+            return False
+        finally:
+            part.unlink(missing_ok=True)
+        return True
+    system, path = _opened(place.storage)
+    system.create_dir(f"{path}/{place.name}")
+    with system.open_output_stream(f"{path}/{place.name}/{RECORD}") as stream:
+        stream.write(text.encode())
+    return True
