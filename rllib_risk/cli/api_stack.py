@@ -132,14 +132,13 @@ def _needs_old(key: str, value: Any, defaults: Mapping[str, Any]) -> bool:
     return isinstance(value, Domain) or bool(value and value != defaults.get(key))
 
 
-def _check_new_only(
-    algorithm: str, values: Mapping[str, Any], old: list[str]
-) -> None:
+def _check_new_only(algorithm: str, values: Mapping[str, Any], old: list[str]) -> None:
     """Refuses what only the old stack has, for an algorithm of the new one alone."""
     for key in STACK_KEYS:
         if values.get(key) is False:
             raise ConfigError(
-                f"{key}: {algorithm} runs on RLlib's new API stack only. Leave this out."
+                f"{key}: {algorithm} runs on RLlib's new API stack only. Leave this"
+                " out."
             )
     if old:
         raise ConfigError(

@@ -226,7 +226,8 @@ def _changed_env(folder: Path, env_config: Mapping[str, Any]) -> dict[str, Any]:
         whole = {key: value for key, value in changed.items() if "." not in key}
         document = Document(whole, "--env-config")
         changed.update(check_inner("env_config", whole, fields, document, ()))
-    result = {"env_config": apply_settings(values.get("env_config") or {}, changed)}
+    own = values.get("env_config") or {}
+    result: dict[str, Any] = {"env_config": apply_settings(own, changed)}
     if "env_config" in evaluation:
         own = evaluation["env_config"] or {}
         evaluation["env_config"] = apply_settings(own, changed)

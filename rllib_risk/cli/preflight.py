@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from rllib_risk.cli.api_stack import STACK_KEYS, Stack, choose_stack
-from rllib_risk.cli.catalog import default_config, is_team_algorithm
+from rllib_risk.cli.catalog import default_config, import_object, is_team_algorithm
 from rllib_risk.cli.options import RayOptions
 from rllib_risk.cli.output import note
 from rllib_risk.config.experiments import ExperimentSpec
@@ -21,6 +21,7 @@ from rllib_risk.env_wrappers.errors import EnvConfigError
 # already checked against its key's declaration.
 _MOST_CONFIGS = 32
 _MODEL = "model_config"
+_MAPPING = "policy_mapping_fn"
 
 
 def tune_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,23 +39,28 @@ def tune_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> dict[str, An
     """
     if spec.config_object is not None:
         return dict(values)
-    config = {**values, **_stack_switches(spec, values), "env": spec.env}
-    if _MODEL in config and not is_team_algorithm(spec.algorithm):
-        # As `config.rl_module(model_config=...)` does; RLlib's dicts have no public key.
+    config = {**values, **_stack_switches(spec), "env": spec.env}
+    if is_team_algorithm(spec.algorithm):
+        return config
+    if _MODEL in config:
+        # As `config.rl_module(model_config=...)` does. There is no public key for it.
         config[f"_{_MODEL}"] = config.pop(_MODEL)
+    mapping = config.get(_MAPPING)
+    if isinstance(mapping, str):
+        config[_MAPPING] = import_object(mapping, _MAPPING)
     return config
 
 
-def _stack(spec: ExperimentSpec, values: Mapping[str, Any]) -> Stack | None:
-    """The API stack, chosen by the keys of a file for RLlib's own algorithms."""
+def _stack(spec: ExperimentSpec) -> Stack | None:
+    """The API stack of all trials, chosen by the keys for RLlib's own algorithms."""
     if spec.config_object is not None or is_team_algorithm(spec.algorithm):
         return None
     defaults = default_config(spec.algorithm).to_dict()
-    return choose_stack(spec.algorithm, values, defaults)
+    return choose_stack(spec.algorithm, spec.config, defaults)
 
 
-def _stack_switches(spec: ExperimentSpec, values: Mapping[str, Any]) -> dict[str, bool]:
-    stack = _stack(spec, values)
+def _stack_switches(spec: ExperimentSpec) -> dict[str, bool]:
+    stack = _stack(spec)
     return {} if stack is None or stack.new else dict.fromkeys(STACK_KEYS, False)
 
 
@@ -93,7 +99,7 @@ def preflight(spec: ExperimentSpec) -> Any:
         except Exception as error:  # RLlib and environments raise all kinds
             raise spec.located(f"{type(error).__name__}: {error}") from error
         first = first or config
-    stack = _stack(spec, spec.config)
+    stack = _stack(spec)
     if stack is not None and stack.key:
         note(f"{spec.name} {stack.reason()}")
     return first
@@ -129,7 +135,7 @@ def fit_to_machine(
         if isinstance(gpus, int | float) and gpus > 0 and not there.get("GPU"):
             without_gpu.append(spec.name)
             # The API stack stays the one that num_gpus chose.
-            fixed = _stack_switches(spec, spec.config)
+            fixed = _stack_switches(spec)
             spec = replace(spec, config={**spec.config, **fixed, "num_gpus": 0})
         _check_fits(spec, there)
         fitting.append(spec)

@@ -51,10 +51,10 @@ class TeamModel(TorchModelV2, nn.Module):
     ``forward`` and :meth:`step` serve RLlib's own sampler, one step at a time. Our
     sampler and our losses talk to :attr:`network` directly.
 
-    RLlib carries the state from step to step. A policy that acts on a window of the
-    last ``W`` steps has ``W`` memories as its state. Each step goes through all of them.
-    Then the oldest one, on which the step acted, goes and an empty one comes. So the
-    memory that acts has always seen the last ``W`` steps, or the whole episode so far.
+    RLlib carries the state from step to step. The state of a policy that acts on a
+    window of the last ``W`` steps is ``W`` memories. Each step updates all of them and
+    acts on the oldest one. Then the oldest one is dropped and an empty one is added. So
+    the memory that acts has seen the last ``W`` steps, or the whole episode so far.
 
     Attributes:
         network: The team's network.

@@ -245,7 +245,7 @@ class TeamPolicy(TorchPolicyV2):
     @contextlib.contextmanager
     def _standing_schedules(self) -> Iterator[None]:
         # RLlib's own versions count the actions as env steps of the training.
-        now = self.global_timestep
+        now: int = self.global_timestep  # type: ignore[has-type]
         try:
             yield
         finally:
