@@ -33,7 +33,7 @@ def score_of(result: Mapping[str, Any], metric: str, order: str) -> float:
         The number, negated for ``min``; -inf if the result has none of its own.
     """
     value = result.get(metric)
-    stale = metric.startswith("evaluation/") and result.get(_AGE, 0) > 0
+    stale = metric.startswith("evaluation/") and (result.get(_AGE) or 0) > 0
     if stale or not isinstance(value, int | float) or math.isnan(value):
         return -math.inf
     return float(value if order == "max" else -value)

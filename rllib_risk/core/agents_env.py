@@ -1,9 +1,9 @@
 """PettingZoo environments for RLlib's own multi-agent algorithms.
 
 The algorithms of this package see a team as one agent. RLlib's own, such as PPO, take
-every agent by itself. A training file names this module under ``imports:``. It registers the env ``pettingzoo_agents``, which takes the same
-``factory`` and ``kwargs`` as ``pettingzoo``. :func:`own_policy` can be its
-``policy_mapping_fn``.
+every agent by itself. A training file names this module under ``imports:``. It
+registers the env ``pettingzoo_agents``, which takes the same ``factory`` and ``kwargs``
+as ``pettingzoo``. :func:`own_policy` can be its ``policy_mapping_fn``.
 """
 
 from __future__ import annotations
