@@ -101,6 +101,9 @@ def _algorithm_fields(name: str) -> dict[str, Field]:
     fields = rllib_fields(config.to_dict(), setter_hints(type(config), NotProvided))
     if hasattr(config, "fields"):
         fields.update(config.fields())
+    else:
+        # What `config.rl_module(model_config=...)` takes.
+        fields["model_config"] = Field({}, "", dict)
     return fields
 
 
@@ -165,6 +168,10 @@ class RLlibCatalog:
 
     def subkeys(self, algorithm: str, key: str) -> Mapping[str, Field] | None:
         """Returns the keys inside a key such as ``model``; None if it is free."""
+        if key == "model_config" and not is_team_algorithm(algorithm):
+            from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
+            return signature_fields(DefaultModelConfig)
         if key != "model":
             return None
         defaults = default_config(algorithm).model

@@ -12,7 +12,7 @@ import typer
 
 from rllib_risk.cli import options as o
 from rllib_risk.cli import output
-from rllib_risk.cli.output import EXIT_FAILED, fail, say
+from rllib_risk.cli.output import EXIT_FAILED, fail, note, say
 from rllib_risk.cli.time_budget import TimeBudget
 from rllib_risk.config.schema import ConfigError
 
@@ -411,20 +411,22 @@ def _named(name: str, trial: Any) -> str:
 
 def _report_best(comparison: Comparison, trials: Sequence[Any]) -> None:
     """Prints the command that evaluates the best checkpoint of each algorithm."""
-    from rllib_risk.cli.runner import (
-        best_checkpoint,
-        checkpoint_metric,
-        evaluate_command,
-    )
+    from rllib_risk.cli.best import best_checkpoint, better_result, evaluate_command
+    from rllib_risk.cli.runner import checkpoint_metric
 
-    commands = []
+    commands, better = [], []
     for spec in comparison.specs:
         own = [
             t for t in trials if t.custom_trial_name.startswith(f"{spec.name} seed ")
         ]
-        best = best_checkpoint(own, *checkpoint_metric(spec))
+        metric, order = checkpoint_metric(spec)
+        best = best_checkpoint(own, metric, order)
         if best is not None:
             command = evaluate_command(best[1], best[2], spec.imports)
             commands.append(f"  {command}  # {spec.name}")
+            if text := better_result(own, metric, order, best[0]):
+                better.append(f"{spec.name}: {text}")
     if commands:
         say("\n".join(["Evaluate the best checkpoint of each with:", *commands]))
+    for text in better:
+        note(f"{text}.")

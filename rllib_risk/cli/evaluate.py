@@ -23,10 +23,13 @@ EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes.
 \b
     rllib evaluate ~/ray_results/my-run/RMIX_macn_0/checkpoint_000009
     rllib evaluate CHECKPOINT --episodes 100 --seed 1 --json
+    rllib evaluate ~/ray_results/my-run
     rllib evaluate CHECKPOINT --render-out episode.gif
+    rllib evaluate CHECKPOINT --env-config '{"width": 12}'
     rllib evaluate CHECKPOINT CHECKPOINT --shift tuned_examples/shift/macn-cliff.yaml
 
 Without --episodes and --seed, the last evaluation of the training is repeated exactly.
+Of the folder of a trial or an experiment the best checkpoint is taken.
 
 With --shift one or more checkpoints play a grid of environments that differ from the
 one of the training. Tables (mean, worst cell, CVaR over cells) and a heat map go to
@@ -43,7 +46,8 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="CHECKPOINT...",
-            help="Folder of a checkpoint; with --shift of several.",
+            help="Folder of a checkpoint, or of a trial or an experiment, of which the"
+            " best checkpoint is taken; with --shift several.",
         ),
     ],
     algo: Annotated[
@@ -62,6 +66,14 @@ def evaluate(
         int | None,
         typer.Option(
             "--seed", min=0, help="Of the evaluation (default: as in the training)."
+        ),
+    ] = None,
+    env_config: Annotated[
+        str | None,
+        typer.Option(
+            "--env-config",
+            metavar="JSON",
+            help="Keys of env_config to change for this evaluation.",
         ),
     ] = None,
     as_json: Annotated[
@@ -119,6 +131,11 @@ def evaluate(
     if shift is not None:
         if algo is not None or render_out is not None:
             raise ConfigError("--algo and --render are not for --shift.")
+        if env_config is not None:
+            raise ConfigError(
+                "--env-config is not for --shift: the grid says what changes. A key"
+                " with one value is an axis of it, too."
+            )
         from rllib_risk.cli.shift import ShiftOptions
 
         options = ShiftOptions(
@@ -136,11 +153,14 @@ def evaluate(
         raise ConfigError("several checkpoints are for --shift only; give one.")
     if label or no_references:
         raise ConfigError("--label and --no-references are for --shift only.")
+    from rllib_risk.config.loading import parse_json
+
     _evaluate_one(
         checkpoints[0],
         algo,
         episodes,
         seed,
+        env_config=parse_json(env_config, "--env-config").data if env_config else {},
         as_json=as_json,
         out=out,
         render_out=render_out,
@@ -156,6 +176,7 @@ def _evaluate_one(
     episodes: int | None,
     seed: int | None,
     *,
+    env_config: dict[str, Any],
     as_json: bool,
     out: Path | None,
     render_out: Path | None,
@@ -176,6 +197,7 @@ def _evaluate_one(
             algo,
             episodes,
             seed,
+            env_config=env_config,
             render=render_out is not None,
             trust_code=trust_code,
             imports=modules,
@@ -242,6 +264,7 @@ def run_evaluation(
     episodes: int | None,
     seed: int | None,
     *,
+    env_config: Mapping[str, Any],
     render: bool,
     trust_code: bool,
     imports: Sequence[str],
@@ -253,16 +276,20 @@ def run_evaluation(
         The result and, if asked for, the frames of the first episode.
 
     Raises:
-        ConfigError: If there is no such checkpoint or it needs --algo.
+        ConfigError: If there is no such checkpoint, it needs --algo, or the env has no
+            such key.
         CheckpointError: If the checkpoint was cut short or changed.
     """
-    from rllib_risk.cli.checkpoints import existing, is_foreign, opened, verified
+    from rllib_risk.cli.checkpoints import find_checkpoint, is_foreign, opened, verified
+    from rllib_risk.cli.foreign import evaluate_foreign
     from rllib_risk.cli.session import ray_session, register_all
 
-    checkpoint = existing(checkpoint)
+    checkpoint = find_checkpoint(checkpoint, "Evaluating")
     foreign = is_foreign(checkpoint)
     if not foreign:
         verified(checkpoint, "an evaluation")
+    elif render:
+        raise ConfigError("--render: not for checkpoints of RLlib's own algorithms.")
     elif algo is None:
         raise ConfigError(
             f"{checkpoint} is a checkpoint of RLlib's own algorithms, which runs code"
@@ -274,57 +301,19 @@ def run_evaluation(
     ray_options = RayOptions(num_cpus=1000 if foreign else 1, verbose=verbose)
     with ray_session(ray_options, imports):
         if foreign:
-            return _evaluate_foreign(checkpoint, str(algo), episodes, seed, render), []
+            return evaluate_foreign(
+                checkpoint, str(algo), episodes, seed, env_config
+            ), []
         frames: list[Any] = []
-        with opened(checkpoint, trust_code=trust_code) as algorithm:
+        with opened(
+            checkpoint, trust_code=trust_code, env_config=env_config
+        ) as algorithm:
             result = algorithm.evaluate_episodes(
                 episodes or algorithm.config.evaluation_duration,
                 seed=seed,
                 frames=frames if render else None,
             )
     return result, frames
-
-
-def _evaluate_foreign(
-    checkpoint: Path, algo: str, episodes: int | None, seed: int | None, render: bool
-) -> dict[str, Any]:
-    from rllib_risk.cli.catalog import default_config
-
-    if render:
-        raise ConfigError("--render: not for checkpoints of RLlib's own algorithms.")
-    expected = default_config(algo).algo_class
-    note("Loading pickles of RLlib's own checkpoint format: this runs their code.")
-    algorithm = expected.from_checkpoint(str(checkpoint))
-    if type(algorithm).__name__ != expected.__name__:
-        raise ConfigError(f"--algo: the checkpoint is of {type(algorithm).__name__}.")
-    config = algorithm.config.copy(copy_frozen=False)
-    algorithm.stop()
-    config.num_env_runners = 0
-    config.evaluation_num_env_runners = 0
-    config.num_envs_per_env_runner = 1
-    config.evaluation_interval = 1
-    config.evaluation_duration = episodes or config.evaluation_duration
-    config.evaluation_duration_unit = "episodes"
-    config.evaluation_config = {"explore": False}
-    if seed is not None:
-        config.seed = seed
-    algorithm = config.build_algo()
-    try:
-        algorithm.restore(str(checkpoint))
-        runners = algorithm.evaluate()["env_runners"]
-    finally:
-        algorithm.stop()
-    history = runners.get("hist_stats", {})
-    returns = [float(value) for value in history.get("episode_reward", [])]
-    result: dict[str, Any] = {"episodes": config.evaluation_duration}
-    if not returns:
-        result["return_mean"] = runners["episode_return_mean"]
-        return {**result, "return_cvar_10": None, "success_rate": None}
-    from rllib_risk.evaluation.statistics import return_statistics
-
-    lengths = [int(value) for value in history["episode_lengths"]]
-    result.update(return_statistics(returns, None, lengths))
-    return {"success_rate": None, **result, "returns": returns}
 
 
 def json_safe(value: Any) -> Any:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from rllib_risk.cli.catalog import default_config, is_team_algorithm
+from rllib_risk.cli.api_stack import STACK_KEYS, Stack, choose_stack
+from rllib_risk.cli.catalog import default_config, import_object, is_team_algorithm
 from rllib_risk.cli.options import RayOptions
 from rllib_risk.cli.output import note
 from rllib_risk.config.experiments import ExperimentSpec
@@ -36,7 +37,8 @@ _OF_SAMPLING = (
     "num_agent_steps_sampled",
     "num_episodes_lifetime",
 )
-_STACK = ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2")
+_MODEL = "model_config"
+_MAPPING = "policy_mapping_fn"
 
 
 def tune_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,15 +49,36 @@ def tune_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> dict[str, An
         values: Its ``config``, with or without search spaces.
 
     Returns:
-        The values with the env. Files for RLlib's own algorithms mean the older API
-        stack unless they say otherwise, as they did in Ray 2.40.
+        The values with the env and, for RLlib's own algorithms, the API stack.
+
+    Raises:
+        ConfigError: If the keys need both API stacks.
     """
     if spec.config_object is not None:
         return dict(values)
-    config = {**values, "env": spec.env}
-    if not is_team_algorithm(spec.algorithm) and not any(k in values for k in _STACK):
-        config.update(dict.fromkeys(_STACK, False))
+    config = {**values, **_stack_switches(spec), "env": spec.env}
+    if is_team_algorithm(spec.algorithm):
+        return config
+    if _MODEL in config:
+        # As `config.rl_module(model_config=...)` does. There is no public key for it.
+        config[f"_{_MODEL}"] = config.pop(_MODEL)
+    mapping = config.get(_MAPPING)
+    if isinstance(mapping, str):
+        config[_MAPPING] = import_object(mapping, _MAPPING)
     return config
+
+
+def _stack(spec: ExperimentSpec) -> Stack | None:
+    """The API stack of all trials, chosen by the keys for RLlib's own algorithms."""
+    if spec.config_object is not None or is_team_algorithm(spec.algorithm):
+        return None
+    defaults = default_config(spec.algorithm).to_dict()
+    return choose_stack(spec.algorithm, spec.config, defaults)
+
+
+def _stack_switches(spec: ExperimentSpec) -> dict[str, bool]:
+    stack = _stack(spec)
+    return {} if stack is None or stack.new else dict.fromkeys(STACK_KEYS, False)
 
 
 def build_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> Any:
@@ -93,6 +116,9 @@ def preflight(spec: ExperimentSpec) -> Any:
         except Exception as error:  # RLlib and environments raise all kinds
             raise spec.located(f"{type(error).__name__}: {error}") from error
         first = first or config
+    stack = _stack(spec)
+    if stack is not None and stack.key:
+        note(f"{spec.name} {stack.reason()}")
     return first
 
 
@@ -125,7 +151,9 @@ def fit_to_machine(
         gpus = spec.config.get("num_gpus")
         if isinstance(gpus, int | float) and gpus > 0 and not there.get("GPU"):
             without_gpu.append(spec.name)
-            spec = replace(spec, config={**spec.config, "num_gpus": 0})
+            # The API stack stays the one that num_gpus chose.
+            fixed = _stack_switches(spec)
+            spec = replace(spec, config={**spec.config, **fixed, "num_gpus": 0})
         _check_fits(spec, there)
         fitting.append(spec)
     if without_gpu:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rllib_risk.cli.best import report_best, write_score
 from rllib_risk.cli.catalog import default_metric
 from rllib_risk.cli.failures import (
     Ending,
@@ -166,7 +166,7 @@ def _run(
             " there was nothing to do. Raise a criterion of 'stop' to train on, or"
             " leave out --resume to train again."
         )
-    _report_best(trials, *checkpoint_metric(spec), spec.imports)
+    report_best(trials, *checkpoint_metric(spec), spec.imports)
     return _ending(place.name, trials, interrupt, options)
 
 
@@ -204,7 +204,8 @@ def tune_experiment(
     from ray.tune import CheckpointConfig
     from ray.tune.experiment import Experiment
 
-    metric = checkpoint_metric(spec)[0]
+    metric, order = checkpoint_metric(spec)
+    write_score(f"{storage}/{name}", metric, order, default_metric(spec.algorithm))
     checkpoint = {
         "checkpoint_at_end": True,
         **spec.checkpoint,
@@ -339,57 +340,3 @@ def _what(spec: ExperimentSpec) -> str:
     return f"{name} on {env}"
 
 
-def _report_best(
-    trials: Sequence[Any], metric: str, order: str, imports: Sequence[str]
-) -> None:
-    """Prints the best checkpoint and the command that evaluates it."""
-    best = best_checkpoint(trials, metric, order)
-    if best is None:
-        note("No checkpoint was saved.")
-        return
-    score, checkpoint, trial = best
-    shown = "-" if score == -math.inf else f"{score if order == 'max' else -score:.2f}"
-    say(f"Best checkpoint ({metric} {shown}): {checkpoint.path}")
-    say(f"Evaluate it with: {evaluate_command(checkpoint, trial, imports)}")
-
-
-def best_checkpoint(
-    trials: Sequence[Any], metric: str, order: str
-) -> tuple[float, Any, Any] | None:
-    """Finds the best checkpoint of some trials.
-
-    Args:
-        trials: Tune's trials.
-        metric: The result that says which is best.
-        order: ``max`` or ``min``.
-
-    Returns:
-        Its score (-inf: not evaluated yet; negated for ``min``), itself and its trial;
-        None if there is no checkpoint.
-    """
-    from rllib_risk.cli.progress import flatten
-
-    best: tuple[float, Any, Any] | None = None
-    for trial in trials:
-        for saved in trial.run_metadata.checkpoint_manager.best_checkpoint_results:
-            value = flatten(saved.metrics).get(metric, math.nan)
-            # NaN: no evaluation yet. Such a checkpoint wins only over none at all.
-            score = -math.inf if math.isnan(value) else value
-            score = score if order == "max" or score == -math.inf else -score
-            # Of equal checkpoints the latest: it has learned longest.
-            if best is None or score >= best[0]:
-                best = (score, saved.checkpoint, trial)
-    return best
-
-
-def evaluate_command(checkpoint: Any, trial: Any, imports: Sequence[str]) -> str:
-    """Returns the command that evaluates a checkpoint of a trial."""
-    from rllib_risk.core.record import named_code
-
-    command = f"rllib evaluate {shlex.quote(checkpoint.path)}"
-    if not (Path(checkpoint.path) / "manifest.json").is_file():
-        command += f" --algo {trial.trainable_name}"
-    # Code that the checkpoint names; whoever trained it trusts it.
-    if any(named_code(trial.config)):
-        command += " --trust-code"
-    return command + "".join(f" --import {module}" for module in imports)

@@ -22,6 +22,7 @@ _NOISY = (
     "ray.rllib.utils.deprecation",
     "ray.rllib.algorithms.algorithm_config",
     "ray.rllib.algorithms.algorithm",
+    "ray.rllib.algorithms.sac.sac",
     "ray.rllib.utils.tensor_dtype",
     "ray.tune.tune",
     "ray.tune.execution.tune_controller",

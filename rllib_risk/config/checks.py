@@ -89,7 +89,7 @@ def check_config(
         else:
             inner = catalog.subkeys(algorithm, str(key))
         if isinstance(value, Mapping) and inner is not None and not is_domain(value):
-            checked[key] = _check_inner(str(key), value, inner, document, place)
+            checked[key] = check_inner(str(key), value, inner, document, place)
         elif key == "env_config" and isinstance(value, Mapping):
             checked[key] = _free_mapping(str(key), value, document, place)
         else:
@@ -138,7 +138,7 @@ def _check_scalar(key: str, value: Any, field: Field) -> Any:
     return check_value(key, value, field)
 
 
-def _check_inner(
+def check_inner(
     key: str,
     value: Mapping[str, Any],
     fields: Mapping[str, Field],

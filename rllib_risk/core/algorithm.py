@@ -461,11 +461,18 @@ class TeamAlgorithm(Algorithm):
             The algorithm.
 
         Raises:
-            CheckpointError: If the checkpoint is not whole, does not fit, or names
-                code that is not trusted.
+            CheckpointError: If the checkpoint is not whole, does not fit, is of another
+                algorithm than this class, or names code that is not trusted.
         """
         folder = ckpt.newest_intact(path)
         config = from_record(ckpt.read_config(folder), trust_code=trust_code)
+        found = config.algo_class
+        if not issubclass(found, cls):
+            raise ckpt.CheckpointError(
+                f"{folder} is a checkpoint of {found.__name__}, not of {cls.__name__}."
+                f" Load it with {found.__name__}.from_checkpoint(path) or"
+                " rllib_risk.load(path)."
+            )
         config.update_from_dict(kwargs)
         algorithm = config.build_algo()
         algorithm._restore(folder)

@@ -3,7 +3,8 @@
 A checkpoint folder holds ``config.json`` (what to build), ``policy.safetensors`` (both
 networks), ``optimizers.safetensors``, ``replay.safetensors``, ``state.json`` (counters)
 and ``manifest.json`` with the SHA-256 of the others. The manifest is written last: a
-folder without a matching one was cut short.
+folder without a matching one was cut short. ``rllib_checkpoint.json`` is a note for
+RLlib; this package does not read it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,15 @@ POLICY = "policy.safetensors"
 OPTIMIZERS = "optimizers.safetensors"
 REPLAY = "replay.safetensors"
 STATE = "state.json"
+# What RLlib's own `Algorithm.from_checkpoint` and `Policy.from_checkpoint` read first.
+# They could only load a checkpoint from pickles. RLlib reports a version that it cannot
+# read with this text, so that its error says what to do.
+RLLIB_NOTE = "rllib_checkpoint.json"
+_NOTE = {
+    "type": "rllib_risk",
+    "checkpoint_version": "none of RLlib's. This is a checkpoint of rllib_risk. Load it"
+    " with rllib_risk.load(path); the policy is rllib_risk.load(path).team_policy",
+}
 
 
 class CheckpointError(RuntimeError):
@@ -68,6 +78,7 @@ def write_checkpoint(
         {k: np.ascontiguousarray(v) for k, v in replay.items()}, folder / REPLAY
     )
     _write_json(folder / STATE, state)
+    _write_json(folder / RLLIB_NOTE, _NOTE)
     names = (CONFIG, POLICY, OPTIMIZERS, REPLAY, STATE)
     hashes = {name: _sha256(folder / name) for name in names}
     _write_json(folder / MANIFEST, {"format": FORMAT_VERSION, "sha256": hashes})
@@ -106,37 +117,66 @@ def verify_checkpoint(folder: Path | str) -> Path:
 
 
 def newest_intact(folder: Path | str) -> Path:
-    """The checkpoint itself, or the newest whole one before it.
+    """The checkpoint itself, or the newest whole one of the same trial before it.
+
+    Another checkpoint is taken only in place of a damaged one. A folder that does not
+    exist is a wrong path.
 
     Args:
-        folder: A checkpoint folder; the others stand beside it and end in a number.
+        folder: A checkpoint folder. Tune names those of a trial ``checkpoint_000001``
+            and so on.
 
     Returns:
         A whole checkpoint.
 
     Raises:
-        CheckpointError: If neither it nor one before it is whole.
+        CheckpointError: If the folder does not exist, or neither it nor one before it
+            is whole.
     """
     folder = Path(folder)
     try:
         return verify_checkpoint(folder)
     except CheckpointError as error:
+        if not folder.is_dir():
+            raise
         first = error
-    number = _number(folder)
-    if number is not None:
-        siblings = [
-            (n, path)
-            for path in folder.parent.iterdir()
-            if (n := _number(path)) is not None and n < number and path.is_dir()
-        ]
-        for _, path in sorted(siblings, reverse=True):
-            try:
-                verify_checkpoint(path)
-            except CheckpointError:
-                continue
-            logger.warning("%s Using %s instead.", first, path)
-            return path
+    number = checkpoint_number(folder)
+    for path in reversed(numbered_checkpoints(folder.parent)):
+        if checkpoint_number(path) >= number:
+            continue
+        try:
+            verify_checkpoint(path)
+        except CheckpointError:
+            continue
+        logger.warning("%s Using %s instead.", first, path)
+        return path
     raise first
+
+
+def checkpoint_number(folder: Path) -> int:
+    """The number in a name that Tune gives to a trial's checkpoints.
+
+    Args:
+        folder: A folder.
+
+    Returns:
+        Such as 7 of ``checkpoint_000007``; -1 of any other name.
+    """
+    match = re.fullmatch(r"checkpoint_(\d{6,})", folder.name)
+    return int(match.group(1)) if match else -1
+
+
+def numbered_checkpoints(trial: Path) -> list[Path]:
+    """Checkpoint folders of a trial, whole or not, in the order they were written.
+
+    Args:
+        trial: Folder of the trial.
+
+    Returns:
+        Folders ``checkpoint_NNNNNN``.
+    """
+    found = (p for p in trial.iterdir() if checkpoint_number(p) >= 0 and p.is_dir())
+    return sorted(found, key=checkpoint_number)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -218,11 +258,6 @@ def _optimizer_tensors(
                 tensor = torch.as_tensor(value).detach().cpu().clone().contiguous()
                 tensors[f"{i}.{position}.{key}"] = tensor
     return tensors
-
-
-def _number(path: Path) -> int | None:
-    match = re.search(r"_(\d+)$", path.name)
-    return int(match.group(1)) if match else None
 
 
 def _sha256(path: Path) -> str:

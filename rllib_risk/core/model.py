@@ -10,7 +10,12 @@ from ray.rllib.models import ModelCatalog
 from ray.rllib.models.torch.torch_modelv2 import TorchModelV2
 from torch import Tensor, nn
 
-from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig, TeamSizes
+from rllib_risk.models.team import (
+    Decision,
+    TeamNetwork,
+    TeamNetworkConfig,
+    TeamSizes,
+)
 
 MODEL_NAME = "rllib_risk_team"
 
@@ -43,11 +48,17 @@ def team_sizes(obs_space: spaces.Space, action_space: spaces.Space) -> TeamSizes
 class TeamModel(TorchModelV2, nn.Module):
     """A thin shell around :class:`TeamNetwork`.
 
-    ``forward`` serves RLlib's own sampler, one step at a time. Our sampler and our
-    losses talk to :attr:`network` directly.
+    ``forward`` and :meth:`step` serve RLlib's own sampler, one step at a time. Our
+    sampler and our losses talk to :attr:`network` directly.
+
+    RLlib carries the state from step to step. The state of a policy that acts on a
+    window of the last ``W`` steps is ``W`` memories. Each step updates all of them and
+    acts on the oldest one. Then the oldest one is dropped and an empty one is added. So
+    the memory that acts has seen the last ``W`` steps, or the whole episode so far.
 
     Attributes:
         network: The team's network.
+        window: Steps to act on; None: the whole episode so far.
     """
 
     def __init__(
@@ -57,6 +68,7 @@ class TeamModel(TorchModelV2, nn.Module):
         num_outputs: int,
         model_config: dict[str, Any],
         name: str,
+        window: int | None = None,
         **network: Any,
     ) -> None:
         """Initializes the model; see :class:`TorchModelV2`.
@@ -67,30 +79,81 @@ class TeamModel(TorchModelV2, nn.Module):
             num_outputs: Utilities in all, ``N * A``.
             model_config: RLlib's model settings; none of them matters here.
             name: Name of the model.
+            window: Steps to act on; None: the whole episode so far.
             **network: The keys of :class:`TeamNetworkConfig`.
         """
         nn.Module.__init__(self)
         super().__init__(obs_space, action_space, num_outputs, model_config, name)
         config = TeamNetworkConfig(**network)
         self.network = TeamNetwork(team_sizes(obs_space, action_space), config)
+        self.window = window
 
     def get_initial_state(self) -> list[Tensor]:
         """What lasts between steps, for one environment; see TorchModelV2."""
-        return [part.squeeze(0) for part in self.network.initial_carry(1)]
+        carry = self.network.initial_carry(self.window or 1)  # [W, ...] each
+        return carry if self.window else [part.squeeze(0) for part in carry]
+
+    def step(
+        self, obs: Tensor, action_mask: Tensor, state: list[Tensor]
+    ) -> tuple[Decision, list[Tensor]]:
+        """One step of acting.
+
+        Args:
+            obs: ``[E, N, D]``.
+            action_mask: ``[E, N, A]``.
+            state: From :meth:`get_initial_state` for each environment, ``[E, ...]``,
+                or from the step before.
+
+        Returns:
+            The decision and the next state. The caller writes the actions that it took
+            into the state with :meth:`remember`.
+        """
+        if self.window is None:
+            return self.network.step(obs, action_mask, state)
+        # [E, W, ...] to [E * W, ...]; the last of an environment's memories acts.
+        everyone = [part.flatten(0, 1) for part in (_repeat(obs, self.window), *state)]
+        masks = _repeat(action_mask, self.window).flatten(0, 1)
+        decision, carry = self.network.step(everyone[0], masks, everyone[1:])
+        size = (len(obs), self.window)
+        levels = decision.level_index
+        if levels is not None:
+            levels = levels.unflatten(0, size)[:, -1]
+        utilities = decision.utilities.unflatten(0, size)[:, -1]
+        memories = [part.unflatten(0, size) for part in carry]
+        fresh = [torch.zeros_like(part[:, :1]) for part in memories]
+        following = [
+            torch.cat([new, part[:, :-1]], dim=1)
+            for new, part in zip(fresh, memories, strict=True)
+        ]
+        return Decision(utilities, levels), following
+
+    def remember(self, state: list[Tensor], actions: Tensor) -> None:
+        """Writes the actions taken into the state.
+
+        Args:
+            state: From :meth:`step`; changed in place.
+            actions: int64 ``[E, N]``.
+        """
+        if self.window is not None:
+            actions = _repeat(actions, self.window)
+        self.network.remember(state, actions)
 
     def forward(
         self, input_dict: dict[str, Any], state: list[Tensor], seq_lens: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """Utilities ``[E, N * A]`` of one step, and the next state."""
         obs = input_dict["obs"]
-        decision, carry = self.network.step(
-            obs["obs"].float(), obs["action_mask"], list(state)
-        )
-        return decision.utilities.flatten(1), carry
+        decision, state = self.step(obs["obs"].float(), obs["action_mask"], list(state))
+        return decision.utilities.flatten(1), state
 
     def value_function(self) -> Tensor:
         """There is none; RLlib's base class asks for the method."""
         return torch.zeros(1)
+
+
+def _repeat(tensor: Tensor, window: int) -> Tensor:
+    """``[E, ...]`` to ``[E, W, ...]``."""
+    return tensor.unsqueeze(1).expand(-1, window, *tensor.shape[1:])
 
 
 def register_model() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ class TeamPolicy(TorchPolicyV2):
         self.network: TeamNetwork = self.model.network
         self.update_index = 0
         self.wants_stats = True
+        self._num_explored = 0
 
     def make_model(self) -> TeamModel:
         """Builds the model from the configuration; see TorchPolicyV2."""
@@ -76,7 +78,10 @@ class TeamPolicy(TorchPolicyV2):
             model_config={
                 **self.config["model"],
                 "custom_model": MODEL_NAME,
-                "custom_model_config": {name: self.config[name] for name in names},
+                "custom_model_config": {
+                    "window": self.config.get("acting_window"),
+                    **{name: self.config[name] for name in names},
+                },
             },
             framework="torch",
         )
@@ -175,39 +180,76 @@ class TeamPolicy(TorchPolicyV2):
         """Acts for RLlib's own sampler; see TorchPolicyV2.
 
         Serves ``Algorithm.compute_single_action`` and comparisons with RLlib's worker.
-        It keeps no memory of its own between calls, so exploration is plain
-        epsilon-greedy here whatever the configuration says; our worker does not come
-        this way.
+        Without state an episode begins. Exploration keeps nothing between calls, so it
+        is plain epsilon-greedy here whatever the configuration says. Our worker does
+        not come this way.
 
         Raises:
-            NotImplementedError: If the policy acts on a window, which no memory that
-                RLlib carries from step to step can hold.
+            ValueError: If the state is not what this policy returned.
         """
-        if self.config.get("acting_window") is not None:
-            raise NotImplementedError(
-                "acting_window: RLlib's own sampler and compute_single_action know only"
-                " a memory of the whole episode. Act with"
-                " rllib_risk.core.players.PolicyPlayer(algorithm.team_policy,"
-                " num_envs=1)."
-            )
         obs = obs_batch[SampleBatch.OBS]
         with torch.inference_mode():
-            decision, carry = model.network.step(
-                obs["obs"].float(), obs["action_mask"], list(state_batches)
+            state = self._complete_state(state_batches, len(obs["action_mask"]))
+            decision, state = model.step(
+                obs["obs"].float(), obs["action_mask"], list(state)
             )
             actions = decision.utilities.argmax(dim=-1)
             if explore:
                 epsilon = np.full(len(actions), self.epsilon_at(timestep))
-                rng = np.random.default_rng((self._explore_seed(), timestep))
+                self._num_explored += 1
+                words = (self._explore_seed(), timestep, self._num_explored)
                 chosen = self._memoryless_explorer(*actions.shape).explore(
                     decision.utilities.cpu().numpy(),
                     obs["action_mask"].cpu().numpy(),
                     epsilon,
-                    rng,
+                    np.random.default_rng(words),
                 )
                 actions = torch.from_numpy(chosen).to(self.device)
-            model.network.remember(carry, actions)
-        return actions, torch.zeros(len(actions)), None, carry
+            model.remember(state, actions)
+        return actions, torch.zeros(len(actions)), None, state
+
+    def _complete_state(self, state: list[Tensor], num_envs: int) -> list[Tensor]:
+        """The state of an episode's start where none is given; checks one that is."""
+        parts = self.model.get_initial_state()
+        first = [part.expand(num_envs, *part.shape) for part in parts]
+        if not state:
+            return first
+        if [part.shape for part in state] != [part.shape for part in first]:
+            raise ValueError(
+                f"state: has shapes {[tuple(part.shape) for part in state]}, and this"
+                f" policy needs {[tuple(part.shape) for part in first]}. Pass the state"
+                " that the last call returned. At the start of an episode leave state"
+                " out, or pass policy.get_initial_state()."
+            )
+        return state
+
+    def compute_actions_from_input_dict(
+        self, input_dict: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> tuple[Any, list[Any], dict[str, Any]]:
+        """See RLlib. Schedules do not move on: the actions are not of the training."""
+        obs = input_dict[SampleBatch.OBS]
+        if isinstance(obs, np.ndarray) and obs.dtype == object:
+            # Algorithm.compute_actions stacks whole dicts.
+            stacked = {key: np.stack([o[key] for o in obs]) for key in obs[0]}
+            input_dict = {**input_dict, SampleBatch.OBS: stacked}
+        with self._standing_schedules():
+            return super().compute_actions_from_input_dict(input_dict, *args, **kwargs)
+
+    def compute_actions(
+        self, *args: Any, **kwargs: Any
+    ) -> tuple[Any, list[Any], dict[str, Any]]:
+        """See RLlib. Schedules do not move on: the actions are not of the training."""
+        with self._standing_schedules():
+            return super().compute_actions(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _standing_schedules(self) -> Iterator[None]:
+        # RLlib's own versions count the actions as env steps of the training.
+        now: int = self.global_timestep  # type: ignore[has-type]
+        try:
+            yield
+        finally:
+            self.global_timestep = now
 
     def _memoryless_explorer(self, num_envs: int, num_agents: int) -> Explorer:
         return EpsilonGreedy(num_envs, num_agents)

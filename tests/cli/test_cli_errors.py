@@ -186,7 +186,7 @@ class Env(pettingzoo.ParallelEnv):
         (["train", "file", "none.yaml"], "no such file"),
         (["train", "file", "tuned_examples/rmix/mcan-4x7.yaml"], "no such file"),
         (["evaluate", "none"], "no such folder"),
-        (["evaluate", "."], "cannot be read"),
+        (["evaluate", "."], "is no checkpoint"),
         (["evaluate", ".", "--render-out", "x.mp4"], "must end in .gif or .png"),
         (["example", "get", "rmix/none"], "not among the tuned examples"),
         (["example", "list", "--filter", "nothing-like-it"], "no example whose name"),

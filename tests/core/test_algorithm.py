@@ -192,6 +192,34 @@ def test_a_checkpoint_cut_short_gives_way_to_the_one_before(
         rllib_risk.load(last)
 
 
+def test_only_a_damaged_checkpoint_gives_way_to_another(checkpoints, tmp_path):
+    shutil.copytree(checkpoints / "checkpoint_000000", tmp_path / "macn_1")
+    shutil.copytree(checkpoints / "checkpoint_000001", tmp_path / "checkpoint_000001")
+    for missing in ("macn_57", "checkpoint_000003"):
+        with pytest.raises(CheckpointError, match=f"no checkpoint folder.*{missing}"):
+            rllib_risk.load(tmp_path / missing)
+    # Beside another model, not after an earlier state of the same one.
+    shutil.copytree(checkpoints / "checkpoint_000001", tmp_path / "macn_2")
+    (tmp_path / "macn_2" / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match="macn_2"):
+        rllib_risk.load(tmp_path / "macn_2")
+
+
+def test_other_doors_say_how_to_load_a_checkpoint(checkpoints):
+    from ray.rllib.algorithms.algorithm import Algorithm
+    from ray.rllib.policy.policy import Policy
+
+    folder = checkpoints / "checkpoint_000001"
+    doors = (Algorithm, Policy, TeamAlgorithm.policy_class)
+    for door in doors:
+        with pytest.raises(ValueError, match=r"rllib_risk\.load\(path\)"):
+            door.from_checkpoint(str(folder))
+    VDN, QMIX = config_class("VDN")().algo_class, config_class("QMIX")().algo_class
+    with pytest.raises(CheckpointError, match=r"checkpoint of QMIX, not of VDN\."):
+        VDN.from_checkpoint(folder)
+    QMIX.from_checkpoint(folder).stop()
+
+
 def rehash(folder):
     import hashlib
 
@@ -395,20 +423,38 @@ def test_rllibs_own_sampler_accepts_the_policy():
     algorithm.stop()
 
 
-@pytest.mark.parametrize("name", ["RMIX", "QPLEX"])
-def test_rllibs_own_actions_are_a_players(name):
-    algorithm = small_config(name).build_algo()
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("RMIX", {}),
+        ("RMIX", {"acting_window": 3}),
+        ("QMIX", {"acting_window": 1}),
+        ("QMIX", {"acting_window": 4, "rnn_cell": "lstm"}),
+        ("QMIX", {"recurrent": False}),
+        ("QPLEX", {"rnn_cell": "lstm"}),
+    ],
+)
+def test_rllibs_own_actions_are_a_players(name, changes):
+    algorithm = small_config(name, **changes).build_algo()
+    policy = algorithm.team_policy
+    # Fresh weights hardly react to what was seen before.
+    for parameter in policy.network.parameters():
+        parameter.data.mul_(3.0)
     env = make_team_env("macn")
-    player = PolicyPlayer(algorithm.team_policy, num_envs=1)
-    for _ in range(2):
-        obs, _ = env.reset(seed=0)
-        state = algorithm.team_policy.get_initial_state()
-        for _ in range(6):
+    player = PolicyPlayer(policy, num_envs=1)
+    for seed in range(2):
+        obs, _ = env.reset(seed=seed)
+        state, several = None, {}
+        for _ in range(8):
             actions, _ = player.act(obs["obs"][None], obs["action_mask"][None])
-            theirs, state, _ = algorithm.compute_single_action(
+            single, state, _ = algorithm.compute_single_action(
                 obs, state=state, explore=False
             )
-            assert actions[0].tolist() == theirs.tolist()
+            both, several, _ = algorithm.compute_actions(
+                {"a": obs, "b": obs}, state=several, explore=False
+            )
+            taken = [single.tolist(), both["a"].tolist(), both["b"].tolist()]
+            assert taken == [actions[0].tolist()] * 3
             obs, _, terminated, truncated, _ = env.step(actions[0])
             if terminated or truncated:
                 break
@@ -416,12 +462,21 @@ def test_rllibs_own_actions_are_a_players(name):
     algorithm.stop()
 
 
-def test_rllibs_own_actions_know_no_window():
-    algorithm = small_config("QMIX", acting_window=3).build_algo()
+def test_rllibs_own_actions_explore_by_the_schedule_and_leave_it_where_it_is():
+    algorithm = small_config("QMIX", initial_epsilon=0.5).build_algo()
+    policy = algorithm.team_policy
     obs, _ = make_team_env("macn").reset(seed=0)
-    state = algorithm.team_policy.get_initial_state()
-    with pytest.raises(NotImplementedError, match=r"acting_window.*PolicyPlayer"):
-        algorithm.compute_single_action(obs, state=state, explore=False)
+    batch = {key: np.stack([value] * 500) for key, value in obs.items()}
+    greedy, _, _ = policy.compute_actions(batch, explore=False)
+    explored, _, _ = policy.compute_actions(batch, explore=True)
+    again, _, _ = policy.compute_actions(batch, explore=True)
+    available = obs["action_mask"].sum(axis=-1)
+    expected = (0.5 * (1 - 1 / available)).mean()
+    assert (explored != greedy).mean() == pytest.approx(expected, abs=0.06)
+    assert (explored != again).any()
+    assert policy.global_timestep == 0
+    with pytest.raises(ValueError, match=r"state: has shapes .*get_initial_state"):
+        algorithm.compute_single_action(obs, state=[np.zeros(3)])
     algorithm.stop()
 
 

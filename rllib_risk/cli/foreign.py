@@ -1,0 +1,86 @@
+"""Evaluates checkpoints of RLlib's own algorithms, on either of its API stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rllib_risk.cli.catalog import default_config
+from rllib_risk.cli.output import note
+from rllib_risk.config.schema import ConfigError
+
+
+def evaluate_foreign(
+    checkpoint: Path,
+    algo: str,
+    episodes: int | None,
+    seed: int | None,
+    env_config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Plays episodes without exploration; Ray must be up.
+
+    Args:
+        checkpoint: A checkpoint of RLlib's own, which runs code when it is loaded.
+        algo: Its algorithm.
+        episodes: How many; None: as in the training.
+        seed: Of the environment; None: as in the training.
+        env_config: Keys that replace those of the training's.
+
+    Returns:
+        Statistics of exactly that many episodes.
+
+    Raises:
+        ConfigError: If the checkpoint is of another algorithm.
+    """
+    expected = default_config(algo).algo_class
+    note("Loading pickles of RLlib's own checkpoint format: this runs their code.")
+    algorithm = expected.from_checkpoint(str(checkpoint))
+    if type(algorithm).__name__ != expected.__name__:
+        raise ConfigError(f"--algo: the checkpoint is of {type(algorithm).__name__}.")
+    config = algorithm.config.copy(copy_frozen=False)
+    algorithm.stop()
+    config.num_env_runners = 0
+    config.num_learners = 0
+    config.evaluation_num_env_runners = 0
+    config.num_envs_per_env_runner = 1
+    config.evaluation_interval = 1
+    config.evaluation_duration = episodes or config.evaluation_duration
+    config.evaluation_duration_unit = "episodes"
+    config.evaluation_config = {**(config.evaluation_config or {}), "explore": False}
+    if env_config:
+        config.env_config = {**config.env_config, **env_config}
+        own = config.evaluation_config.get("env_config")
+        if own is not None:
+            config.evaluation_config["env_config"] = {**own, **env_config}
+    if seed is not None:
+        config.seed = seed
+    played: list[tuple[float, int]] = []
+    if config.enable_env_runner_and_connector_v2:
+        _collect_episodes(config, played)
+    algorithm = config.build_algo()
+    try:
+        algorithm.restore(str(checkpoint))
+        runners = algorithm.evaluate()["env_runners"]
+    finally:
+        algorithm.stop()
+    if not config.enable_env_runner_and_connector_v2:
+        history = runners["hist_stats"]
+        lengths = (int(value) for value in history["episode_lengths"])
+        played = list(zip(history["episode_reward"], lengths, strict=True))
+    from rllib_risk.evaluation.statistics import return_statistics
+
+    returns = [float(value) for value, _ in played]
+    result = return_statistics(returns, None, [length for _, length in played])
+    return {**result, "success_rate": None, "returns": returns}
+
+
+def _collect_episodes(config: Any, played: list[tuple[float, int]]) -> None:
+    """Has the new stack's env runner note the return and length of every episode."""
+
+    def on_episode_end(*, episode: Any, **others: Any) -> None:
+        played.append((float(episode.get_return()), len(episode)))
+
+    before = config.callbacks_on_episode_end or []
+    several = before if isinstance(before, list) else [before]
+    config.callbacks_on_episode_end = [*several, on_episode_end]

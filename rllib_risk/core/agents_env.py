@@ -1,0 +1,61 @@
+"""PettingZoo environments for RLlib's own multi-agent algorithms.
+
+The algorithms of this package see a team as one agent. RLlib's own, such as PPO, take
+every agent by itself. A training file names this module under ``imports:``. It
+registers the env ``pettingzoo_agents``, which takes the same ``factory`` and ``kwargs``
+as ``pettingzoo``. :func:`own_policy` can be its ``policy_mapping_fn``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
+from ray.tune.registry import register_env
+
+from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.registry import import_factory
+
+NAME = "pettingzoo_agents"
+
+
+def make_agents_env(env_config: Mapping[str, Any]) -> ParallelPettingZooEnv:
+    """Builds a PettingZoo parallel env as RLlib's own algorithms take it.
+
+    Args:
+        env_config: ``factory``, the env's import path ``pkg.module:callable``, and
+            ``kwargs``, its arguments.
+
+    Returns:
+        The env.
+
+    Raises:
+        EnvConfigError: If the factory is missing or a key is unknown.
+    """
+    rest = dict(env_config)
+    factory, kwargs = rest.pop("factory", None), rest.pop("kwargs", None) or {}
+    if factory is None or rest:
+        what = f"unknown key '{next(iter(rest))}'" if rest else "factory is missing"
+        raise EnvConfigError(
+            f"env_config: {what}. {NAME} takes factory, 'pkg.module:parallel_env', and"
+            " kwargs."
+        )
+    return ParallelPettingZooEnv(import_factory(factory)(**kwargs))
+
+
+def own_policy(agent_id: str, *arguments: Any, **others: Any) -> str:
+    """A ``policy_mapping_fn`` that gives each agent a policy of its own.
+
+    Args:
+        agent_id: The agent.
+        *arguments: RLlib's further arguments.
+        **others: RLlib's further arguments.
+
+    Returns:
+        The agent's name, which is that of its policy.
+    """
+    return agent_id
+
+
+register_env(NAME, make_agents_env)

@@ -1,0 +1,148 @@
+"""Checkpoints that commands find in folders, and the best one of a run."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rllib_risk.cli import best, checkpoints
+from rllib_risk.cli.main import run
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.core.checkpoint import write_checkpoint
+
+
+def result(iteration: int, mean: float, age: int = 0, cvar: float = 0.0) -> dict:
+    evaluation = {"return_mean": mean, "return_cvar_10": cvar, "age_iterations": age}
+    return {
+        "training_iteration": iteration,
+        "num_env_steps_sampled_lifetime": 100 * iteration,
+        "evaluation": evaluation,
+    }
+
+
+def write_trial(folder: Path, results: list[dict], saved: list[int]) -> Path:
+    """A trial as Tune writes it, with checkpoints of some iterations."""
+    folder.mkdir(parents=True)
+    lines = "\n".join(json.dumps(row) for row in results)
+    (folder / "result.json").write_text(f'{lines}\n{{"cut sho')
+    for number, iteration in enumerate(saved):
+        target = folder / f"checkpoint_{number:06d}"
+        target.mkdir()
+        write_checkpoint(
+            target,
+            config={"config": {"env": "macn", "env_config": {"width": 7}}},
+            tensors={"w": torch.zeros(1)},
+            optimizers=[],
+            replay={"r": np.zeros(1)},
+            state={"iteration": iteration},
+        )
+    return folder
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    root = tmp_path / "run"
+    write_trial(root / "a", [result(1, 5.0), result(2, 3.0, cvar=2.0)], [1, 2])
+    # The evaluation that iteration 4 repeats is of iteration 3, which is not on disk.
+    write_trial(root / "b", [result(3, 9.0), result(4, 9.0, age=1)], [4])
+    return root
+
+
+def found(folder: Path) -> str:
+    path = checkpoints.find_checkpoint(folder)
+    return f"{path.parent.name}/{path.name}"
+
+
+def test_the_best_checkpoint_of_a_folder_is_found(
+    experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert found(experiment) == "a/checkpoint_000000"
+    assert (
+        "a/checkpoint_000000 (evaluation/return_mean 5.00)" in capsys.readouterr().err
+    )
+    assert found(experiment / "b") == "b/checkpoint_000000"
+    assert "(evaluation/return_mean -)" in capsys.readouterr().err
+    # A plain checkpoint stays what it is, damaged or not.
+    damaged = experiment / "a" / "checkpoint_000000"
+    (damaged / "state.json").write_text("{}")
+    assert checkpoints.find_checkpoint(damaged) == damaged
+    assert capsys.readouterr().err == ""
+    assert found(experiment) == "a/checkpoint_000001"
+
+
+def test_the_experiments_own_score_decides(experiment: Path) -> None:
+    metric = "evaluation/return_cvar_10"
+    best.write_score(str(experiment), metric, "max", "evaluation/return_mean")
+    assert found(experiment) == "a/checkpoint_000001"
+    assert found(experiment / "a") == "a/checkpoint_000001"
+    best.write_score(str(experiment), metric, "min", "evaluation/return_mean")
+    assert found(experiment) == "a/checkpoint_000000"
+
+
+def test_a_folder_without_checkpoints_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is no checkpoint, and no folder of a trial"):
+        checkpoints.find_checkpoint(tmp_path)
+
+
+def test_rllibs_checkpoints_are_told_from_ours(experiment: Path) -> None:
+    ours = experiment / "a" / "checkpoint_000000"
+    assert (ours / "rllib_checkpoint.json").is_file()
+    assert not checkpoints.is_foreign(ours)
+    (ours / "manifest.json").unlink()  # cut short
+    assert not checkpoints.is_foreign(ours)
+    theirs = experiment / "ppo" / "checkpoint_000000"
+    theirs.mkdir(parents=True)
+    (theirs / "rllib_checkpoint.json").write_text('{"checkpoint_version": "2.1"}')
+    assert checkpoints.is_foreign(theirs)
+    assert found(experiment / "ppo") == "ppo/checkpoint_000000"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ('{"widht": 9}', "--env-config: unknown key 'widht' of env_config. Did you"),
+        ('{"width": "wide"}', "--env-config: env_config.width: must be a whole number"),
+        ('{"nose.std": 1}', "--env-config: unknown key 'nose.std'"),
+        ("[1]", "--env-config: must be a JSON object"),
+    ],
+)
+def test_env_config_is_checked(
+    experiment: Path, options: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(experiment / "a" / "checkpoint_000000")
+    assert run(["evaluate", folder, "--env-config", options]) == 2
+    assert message in capsys.readouterr().err
+    command = ["evaluate", folder, "--env-config", options, "--shift", "x.yaml"]
+    assert run(command) == 2
+    assert "not for --shift" in capsys.readouterr().err
+
+
+def trial_of(folder: Path, saved: list[dict[str, Any]]) -> Any:
+    kept = [
+        SimpleNamespace(metrics=metrics, checkpoint=SimpleNamespace(path=f"/c{i}"))
+        for i, metrics in enumerate(saved)
+    ]
+    manager = SimpleNamespace(best_checkpoint_results=kept)
+    return SimpleNamespace(
+        run_metadata=SimpleNamespace(checkpoint_manager=manager),
+        storage=SimpleNamespace(trial_fs_path=str(folder)),
+    )
+
+
+def test_only_a_checkpoints_own_evaluation_counts(experiment: Path) -> None:
+    metric = "evaluation/return_mean"
+    a = trial_of(experiment / "a", [result(1, 5.0), result(2, 3.0)])
+    b = trial_of(experiment / "b", [result(4, 9.0, age=1)])
+    score, checkpoint, trial = best.best_checkpoint([a, b], metric, "max")
+    assert (score, checkpoint.path, trial) == (5.0, "/c0", a)
+    assert best.best_checkpoint([b], metric, "max")[0] == -math.inf
+    assert best.best_checkpoint([a], metric, "min")[0] == -3.0
+    assert best.better_result([a], metric, "max", 5.0) is None
+    text = best.better_result([a, b], metric, "max", 5.0)
+    assert text is not None
+    assert "was 9.00 after 300 env steps" in text and "checkpoint_frequency: 1" in text
