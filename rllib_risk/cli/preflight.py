@@ -8,10 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from rllib_risk.cli.catalog import default_config, is_team_algorithm
 from rllib_risk.cli.options import RayOptions
 from rllib_risk.cli.output import note
 from rllib_risk.config.experiments import ExperimentSpec
+from rllib_risk.config.metrics import unreachable
+from rllib_risk.config.mutations import with_mutations
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import concrete_configs
 from rllib_risk.env_wrappers.errors import EnvConfigError
@@ -19,6 +23,7 @@ from rllib_risk.env_wrappers.errors import EnvConfigError
 # A sweep over more values than this is checked in part; every single value was
 # already checked against its key's declaration.
 _MOST_CONFIGS = 32
+_SUCCESS = "evaluation/success_rate"
 _STACK = ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2")
 
 
@@ -63,7 +68,9 @@ def preflight(spec: ExperimentSpec) -> Any:
         ConfigError: With the place, if a configuration or its environment cannot work.
     """
     first = None
-    for values in concrete_configs(spec.config, _MOST_CONFIGS):
+    mutated = spec.scheduler.mutated if spec.scheduler else {}
+    everything = with_mutations(spec.config, mutated)
+    for values in concrete_configs(everything, _MOST_CONFIGS):
         try:
             config = build_config(spec, values)
             config.validate()
@@ -77,6 +84,60 @@ def preflight(spec: ExperimentSpec) -> Any:
             raise spec.located(f"{type(error).__name__}: {error}") from error
         first = first or config
     return first
+
+
+def check_reachable(metric: str, config: Any) -> None:
+    """Refuses a metric that no result of a run can hold.
+
+    Args:
+        metric: What trials are compared by.
+        config: The run's ``AlgorithmConfig``, validated.
+
+    Raises:
+        ConfigError: If the metric can never come, with what to use instead.
+    """
+    reason = unreachable(metric, config)
+    if reason is None and metric == _SUCCESS and not reports_success(config):
+        reason = (
+            f"env {config.env!r} reports no is_success. Use evaluation/return_mean, or"
+            " let the environment put is_success into the info of an episode's last"
+            " step."
+        )
+    if reason is not None:
+        raise ConfigError(f"metric: {metric} can never come: {reason}")
+
+
+def reports_success(config: Any) -> bool:
+    """Plays one episode with random actions to see whether it tells of success.
+
+    Args:
+        config: The ``AlgorithmConfig`` of an algorithm of this package. The episode is
+            played where it evaluates.
+
+    Returns:
+        Whether the last info has ``is_success``; true as well if the episode does not
+        end, since nothing is known then.
+    """
+    from rllib_risk.core.envs import start_env, variants_of
+    from rllib_risk.env_wrappers.scripted import RandomPolicy
+
+    if not hasattr(config, "preflight"):
+        return True  # RLlib's own algorithms have results of their own
+    config = config.copy(copy_frozen=False)
+    if config.evaluation_config:
+        config = config.get_evaluation_config_object()
+    env = start_env(variants_of(config)[0])
+    rng, policy = np.random.default_rng(0), RandomPolicy()
+    try:
+        obs, _ = env.reset(seed=0)
+        for _ in range(config.max_episode_steps):
+            actions = policy.act(obs["obs"][None], obs["action_mask"][None], rng)[0]
+            obs, _, terminated, truncated, info = env.step(actions)
+            if terminated or truncated:
+                return "is_success" in info
+    finally:
+        env.close()
+    return True
 
 
 def fit_to_machine(

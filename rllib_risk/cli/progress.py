@@ -10,6 +10,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from rllib_risk.cli.output import say
+from rllib_risk.evaluation.results import without_carried
 
 STEPS = "num_env_steps_sampled_lifetime"
 UPDATES = "num_updates_lifetime"
@@ -24,6 +25,11 @@ def flatten(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def flatten_fresh(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Flattens a result without an evaluation that is older than it."""
+    return without_carried(flatten(result))
 
 
 def duration(seconds: float) -> str:
@@ -198,7 +204,7 @@ class ProgressLines(Callback):
         **info: Any,
     ) -> None:
         """Prints the line."""
-        flat = flatten(result)
+        flat = flatten_fresh(result)
         timer = self._timers.setdefault(trial.trial_id, Timer())
         timer.update(flat, self._stop)
         evaluated = any(key.startswith("evaluation/") for key in flat)

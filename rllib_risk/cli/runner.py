@@ -9,10 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rllib_risk.cli.catalog import default_metric
+from rllib_risk.cli.catalog import RLLIB_METRIC, default_metric
 from rllib_risk.cli.options import RayOptions, RunOptions, WandbOptions
 from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, fail, note, say
-from rllib_risk.cli.preflight import fit_to_machine, preflight, tune_config
+from rllib_risk.cli.preflight import (
+    check_reachable,
+    fit_to_machine,
+    preflight,
+    tune_config,
+)
 from rllib_risk.cli.session import prepare, ray_session, register_all
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schema import ConfigError
@@ -56,15 +61,55 @@ def run_experiments(
 
 def _prepare(spec: ExperimentSpec, options: RunOptions) -> tuple[Any, Any, Any]:
     config = preflight(spec)
-    metric = default_metric(spec.algorithm)
     if spec.restore and not Path(spec.restore).expanduser().is_dir():
         raise spec.located(f"restore: there is no checkpoint folder {spec.restore}.")
     if options.resume:
         _check_resumable(spec)
-    # Schedulers and searchers check combinations of their arguments when made.
-    scheduler = spec.scheduler.build(metric, "max") if spec.scheduler else None
-    searcher = spec.searcher.build(metric, "max") if spec.searcher else None
-    return config, scheduler, searcher
+    return config, *build_search(spec, config)
+
+
+def build_search(spec: ExperimentSpec, config: Any) -> tuple[Any, Any]:
+    """Makes an experiment's scheduler and searcher.
+
+    Args:
+        spec: The experiment.
+        config: The ``AlgorithmConfig`` of its first trial, validated.
+
+    Returns:
+        Both; None where there is none.
+
+    Raises:
+        ConfigError: With the place, if their classes refuse their arguments, or the
+            metric that they compare trials by can never come.
+    """
+    from rllib_risk.cli.search import accept_rare_metric, build_searcher
+
+    metric = default_metric(spec.algorithm)
+    if not config.evaluation_interval:
+        metric = RLLIB_METRIC
+    made: dict[str, Any] = {}
+    for key, component in (
+        ("scheduler", spec.scheduler),
+        ("search_alg", spec.searcher),
+    ):
+        if component is None:
+            continue
+        try:
+            if key == "scheduler":
+                made[key] = accept_rare_metric(component.build(metric, "max"))
+            else:
+                made[key] = build_searcher(
+                    component, spec.config, metric, spec.max_concurrent_trials
+                )
+            if component.compares:
+                check_reachable(component.arguments.get("metric", metric), config)
+        except ConfigError as error:
+            # Some of the messages begin with the name already.
+            message = str(error).removeprefix(f"{component.name}: ")
+            raise spec.located(
+                f"{component.name}: {message}", f"{key}_config", key
+            ) from error
+    return made.get("scheduler"), made.get("search_alg")
 
 
 def storage_path(spec: ExperimentSpec) -> str:
@@ -95,6 +140,7 @@ def _run(
 ) -> int:
     from rllib_risk.cli.interrupt import Interrupt
     from rllib_risk.cli.progress import ProgressLines
+    from rllib_risk.cli.search import KeepBest
     from rllib_risk.cli.tracking import WandbRuns
 
     folder = Path(storage_path(spec)) / spec.name
@@ -106,6 +152,8 @@ def _run(
     ]
     if wandb.project:
         callbacks.append(WandbRuns(wandb, spec.name))
+    if in_population(spec) and spec.checkpoint.get("num_to_keep"):
+        callbacks.append(KeepBest(scheduler, spec.checkpoint["num_to_keep"]))
     say(f"{spec.name}: {_what(spec)}; results in {folder}")
     trials = run_tune(
         [experiment],
@@ -154,6 +202,8 @@ def tune_experiment(
         score = TopLevelScore(metric, None if isinstance(others, list) else others)
         several = [*others, score] if isinstance(others, list) else score
         algorithm_config["callbacks"] = several
+    if in_population(spec):
+        checkpoint["num_to_keep"] = None  # KeepBest does it
     return Experiment(
         name,
         spec.algorithm,
@@ -168,6 +218,11 @@ def tune_experiment(
         restore=spec.restore,
         **more,
     )
+
+
+def in_population(spec: ExperimentSpec) -> bool:
+    """Returns whether an experiment's trials go on from each other's checkpoints."""
+    return spec.scheduler is not None and spec.scheduler.population
 
 
 class TopLevelScore:
@@ -200,11 +255,11 @@ class TopLevelScore:
     def _add_score(
         self, before: Callable[..., None], *, result: dict[str, Any], **others: Any
     ) -> None:
-        from rllib_risk.cli.progress import flatten
+        from rllib_risk.cli.progress import flatten_fresh
 
         before(result=result, **others)
-        # NaN until there is one: Tune takes that for the lowest score.
-        result[self.metric] = flatten(result).get(self.metric, math.nan)
+        # NaN where there is none: Tune takes that for the lowest score.
+        result[self.metric] = flatten_fresh(result).get(self.metric, math.nan)
 
     def __repr__(self) -> str:
         """For ``params.json``."""
@@ -295,13 +350,13 @@ def best_checkpoint(
         Its score (-inf: not evaluated yet; negated for ``min``), itself and its trial;
         None if there is no checkpoint.
     """
-    from rllib_risk.cli.progress import flatten
+    from rllib_risk.cli.progress import flatten_fresh
 
     best: tuple[float, Any, Any] | None = None
     for trial in trials:
         for saved in trial.run_metadata.checkpoint_manager.best_checkpoint_results:
-            value = flatten(saved.metrics).get(metric, math.nan)
-            # NaN: no evaluation yet. Such a checkpoint wins only over none at all.
+            value = flatten_fresh(saved.metrics).get(metric, math.nan)
+            # NaN: not evaluated. Such a checkpoint wins only over none at all.
             score = -math.inf if math.isnan(value) else value
             score = score if order == "max" or score == -math.inf else -score
             # Of equal checkpoints the latest: it has learned longest.

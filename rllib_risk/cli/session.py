@@ -46,6 +46,12 @@ def prepare(verbose: int) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (here, *paths) if p)
     # Tune's handler would end the run without a checkpoint; see interrupt.py.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    # Tune would end all trials at a result without the metric that a scheduler or
+    # searcher compares by. Before the first evaluation there is none; a metric that can
+    # never come is refused before the start (preflight.py).
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+    # Trials stay where the command was run, so that relative paths mean the same there.
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     # Ray announces a change of a future release in every process otherwise.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if verbose == 0:

@@ -21,7 +21,7 @@ from ray.tune.experiment import Trial
 
 from rllib_risk.cli.options import WandbOptions
 from rllib_risk.cli.output import note
-from rllib_risk.cli.progress import STEPS, UPDATES, flatten
+from rllib_risk.cli.progress import STEPS, UPDATES, flatten_fresh
 
 _START_TIMEOUT_S = 30
 _CONNECT_TIMEOUT_S = 5
@@ -133,7 +133,7 @@ class WandbRuns(Callback):
         """Logs a result, unless its step was already logged before a restart."""
         flat = {
             key: float(value)
-            for key, value in flatten(result).items()
+            for key, value in flatten_fresh(result).items()
             if isinstance(value, (int, float, np.number))
             and math.isfinite(value)
             and not key.startswith("config/")
