@@ -9,11 +9,14 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rllib_risk.cli.options import RayOptions
+if TYPE_CHECKING:
+    # Each worker imports this module; it needs no command line.
+    from rllib_risk.cli.options import RayOptions
 
 _IMPORTS = "RLLIB_RISK_IMPORTS"
+_FOLDER = "RLLIB_RISK_FOLDER"
 # Loggers that, for every run on the stack we ask for, warn that it is an older one, or
 # report what the command itself says better. `-v` lets them speak.
 _NOISY = (
@@ -71,8 +74,12 @@ def quieten() -> None:
 
 
 def setup_worker() -> None:
-    """Runs in each Ray worker: imports the user's modules, quietens logs."""
+    """Runs in each Ray worker: the command's folder, the user's modules, quiet logs."""
     quieten()
+    folder = os.environ.get(_FOLDER, "")
+    # Not there on other machines of a cluster that share no files.
+    if os.path.isdir(folder):
+        os.chdir(folder)
     for name in os.environ.get(_IMPORTS, "").split(","):
         if name:
             importlib.import_module(name)
@@ -99,12 +106,11 @@ def ray_session(options: RayOptions, imports: Sequence[str] = ()) -> Iterator[No
     """
     import ray
 
-    runtime_env: dict[str, Any] = {}
-    if imports:
-        runtime_env = {
-            "worker_process_setup_hook": "rllib_risk.cli.session.setup_worker",
-            "env_vars": {_IMPORTS: ",".join(imports)},
-        }
+    # Workers of a cluster that was up before are where that was started.
+    runtime_env = {
+        "worker_process_setup_hook": "rllib_risk.cli.session.setup_worker",
+        "env_vars": {_IMPORTS: ",".join(imports), _FOLDER: os.getcwd()},
+    }
     shared: dict[str, Any] = {
         "include_dashboard": options.dashboard,
         "log_to_driver": options.verbose > 0,
