@@ -207,7 +207,8 @@ class ProgressLines(Callback):
         flat = flatten_fresh(result)
         timer = self._timers.setdefault(trial.trial_id, Timer())
         timer.update(flat, self._stop)
-        evaluated = any(key.startswith("evaluation/") for key in flat)
+        # NaN: the score of a checkpoint before the first evaluation.
+        evaluated = any(k.startswith("evaluation/") and v == v for k, v in flat.items())
         if self._evaluates and not evaluated:
             return
         label = trial_label(trial) if self._several or len(trials) > 1 else ""

@@ -27,7 +27,8 @@ from rllib_risk.config.flat_space import (
     searched_part,
 )
 from rllib_risk.config.schedulers import Component
-from rllib_risk.config.searchers import POINTS, RANDOM
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.config.searchers import POINTS, RANDOM, SEARCHERS
 from rllib_risk.core.ray_internals import (
     delete_worst_checkpoints,
     latest_checkpoints,
@@ -68,11 +69,20 @@ def build_searcher(
         optuna.logging.set_verbosity(optuna.logging.WARNING)
     if arguments.get(POINTS):
         arguments[POINTS] = [flatten_point(config, p) for p in arguments[POINTS]]
-    searcher = replace(component, arguments=arguments).build(metric, "max")
     space = {name: domain.to_tune() for name, domain in flatten_space(config).items()}
-    # Tune itself does this for a search space that it is given as `config`; we hand it
-    # ready experiments.
-    searcher.set_search_properties(searcher.metric, searcher.mode, space)
+    try:
+        searcher = replace(component, arguments=arguments).build(metric, "max")
+        # Tune itself does this for a search space that it is given as `config`; we hand
+        # it ready experiments.
+        searcher.set_search_properties(searcher.metric, searcher.mode, space)
+    except ConfigError:
+        raise
+    except Exception as error:  # a searcher's package may have changed in any way
+        raise ConfigError(
+            f"{component.name}: {type(error).__name__}: {error}. Perhaps its package"
+            " has a version that Ray does not know; Ray asks for: pip install"
+            f" '{SEARCHERS[component.name].package}'"
+        ) from error
     return NestedSearch(searcher, config)
 
 

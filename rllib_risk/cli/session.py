@@ -62,6 +62,8 @@ def prepare(verbose: int) -> None:
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
         warnings.filterwarnings("ignore", message="Consider boosting PBT")
+        # Of the model behind PB2, at every step.
+        warnings.filterwarnings("ignore", module="sklearn.gaussian_process")
         os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
         os.environ.setdefault("PYTHONWARNINGS", "ignore::DeprecationWarning")
         quieten()

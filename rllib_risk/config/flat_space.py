@@ -70,6 +70,8 @@ def fill(value: Any, flat: Mapping[str, Any], path: KeyPath = ()) -> Any:
     """
     if isinstance(value, Domain):
         suggested = flat[name_of(path)]
+        # Some searchers give NumPy's numbers.
+        suggested = suggested.item() if hasattr(suggested, "item") else suggested
         if value.kind not in LISTS:
             return _rounded(value, suggested)
         if _is_plain(value):

@@ -19,11 +19,10 @@ from rllib_risk.config.schedulers import (
     require_package,
 )
 from rllib_risk.config.schema import ConfigError
-from rllib_risk.config.search_space import LISTS, walk_domains
+from rllib_risk.config.search_space import walk_domains
 from rllib_risk.config.yaml_reader import Document, KeyPath
 
-_NUMBERS = ("uniform", "loguniform", "randint", "lograndint")
-_NORMAL = ("normal",)
+_MOST = ("choice", "uniform", "loguniform", "randint", "lograndint")
 POINTS = "points_to_evaluate"
 RANDOM = "random"
 
@@ -36,14 +35,14 @@ class SearcherEntry:
         class_path: ``module:Class``.
         module: The module that must be there; empty: none beside Ray.
         package: What ``pip install`` needs for it.
-        kinds: The samplers that it knows; ``choice`` it always does, and steps are made
-            by this package.
+        kinds: The samplers that it knows. Steps (``quniform`` and the like) are made by
+            this package.
     """
 
     class_path: str
     module: str = ""
     package: str = ""
-    kinds: tuple[str, ...] = _NUMBERS
+    kinds: tuple[str, ...] = _MOST
 
 
 # Those that were run with Ray 2.60; docs/configuration.md says with which versions.
@@ -56,7 +55,14 @@ SEARCHERS: dict[str, SearcherEntry] = {
         "ray.tune.search.hyperopt:HyperOptSearch",
         "hyperopt",
         "hyperopt",
-        (*_NUMBERS, *_NORMAL),
+        (*_MOST, "normal"),
+    ),
+    # Ray speaks to a class that later versions do not have.
+    "bayesopt": SearcherEntry(
+        "ray.tune.search.bayesopt:BayesOptSearch",
+        "bayes_opt",
+        "bayesian-optimization==1.4.3",
+        ("uniform",),
     ),
 }
 
@@ -115,10 +121,9 @@ def check_searcher(
                 " choice instead, or leave search_alg out.",
                 *where,
             )
-        if domain.kind not in LISTS and domain.kind.removeprefix("q") not in known:
+        if domain.kind.removeprefix("q") not in known:
             raise document.error(
-                f"{key}: {name} knows no {domain.kind}. It knows"
-                f" {', '.join((*known, 'choice'))}.",
+                f"{key}: {name} knows no {domain.kind}. It knows {', '.join(known)}.",
                 *where,
             )
     for index, point in enumerate(searcher.arguments.get(POINTS) or ()):
