@@ -1,4 +1,4 @@
-"""Searchers, schedulers and what they make of rare evaluations, without Ray's workers."""
+"""Searchers and schedulers, and what they make of rare evaluations, without trials."""
 
 import math
 from pathlib import Path
