@@ -53,6 +53,7 @@ def cell(searcher: str, scheduler: str, interval: int | None) -> dict[str, Any]:
             "num_envs_per_env_runner": 4,
             "min_sample_timesteps_per_iteration": 40,
             "evaluation_interval": interval,
+            "grad_clip": None,
             "evaluation_duration": 2,
         },
     }
@@ -63,6 +64,30 @@ def cell(searcher: str, scheduler: str, interval: int | None) -> dict[str, Any]:
         }
     if scheduler == "pbt":
         experiment["checkpoint_config"] = {"checkpoint_frequency": 1, "num_to_keep": 1}
+    return experiment
+
+
+# Opens a file beside the training file, as it can where the command is run.
+RELATIVE = """
+from pathlib import Path
+from rllib_risk.env_wrappers.two_step import TwoStepGame
+class Relative(TwoStepGame):
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        Path("table.txt").read_text()
+"""
+
+
+def relative_file(folder: Path) -> dict[str, Any]:
+    """An experiment whose environments, remote ones too, open a relative path."""
+    (folder / "relative.py").write_text(RELATIVE)
+    (folder / "table.txt").write_text("1")
+    experiment = cell("random", "none", 1)
+    experiment |= {"env": "pettingzoo", "num_samples": 1}
+    experiment["config"] |= {
+        "env_config": {"factory": "relative:Relative"},
+        "num_env_runners": 1,
+    }
     return experiment
 
 
@@ -85,7 +110,8 @@ def test_every_combination_ends_or_is_refused(tmp_path: Path) -> None:
     for message in refused.values():
         assert message.startswith("f.yaml:5: search_alg: pbt changes the values itself")
     runs = {name: cells[name] for name in cells if name not in refused}
-    (tmp_path / "f.yaml").write_text(yaml.safe_dump(runs, sort_keys=False))
+    last = {"relative": relative_file(tmp_path)}
+    (tmp_path / "f.yaml").write_text(yaml.safe_dump(runs | last, sort_keys=False))
     command = ["train", "file", "f.yaml", "--storage-path", "r", "--ray-num-cpus", "2"]
     done = subprocess.run(
         [sys.executable, "-m", "rllib_risk", *command],
@@ -99,6 +125,7 @@ def test_every_combination_ends_or_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
     for name in runs:
         check(tmp_path / "r" / name)
+    assert len(list((tmp_path / "r/relative").glob("VDN_*/result.json"))) == 1
 
 
 def check(experiment: Path) -> None:
