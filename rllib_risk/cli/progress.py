@@ -14,6 +14,8 @@ from rllib_risk.evaluation.results import without_carried
 
 STEPS = "num_env_steps_sampled_lifetime"
 UPDATES = "num_updates_lifetime"
+# Characters of one value in the label of a trial.
+_LONGEST = 40
 
 
 def flatten(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -163,7 +165,9 @@ def trial_label(trial: Trial) -> str:
         value: Any = trial.config
         for key in str(path).split("/"):
             value = value.get(key, first) if isinstance(value, Mapping) else first
-        shown = f"{value:.4g}" if isinstance(value, float) else value
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        # Mappings may be values to choose from as well.
+        shown = shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
         values.append(f"{str(path).rsplit('/', 1)[-1]}={shown}")
     number = trial.trial_id.rsplit("_", 1)[-1]
     return f"[{' '.join([number, *values])}]"

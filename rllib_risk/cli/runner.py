@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rllib_risk.cli.catalog import RLLIB_METRIC, default_metric
+from rllib_risk.cli.catalog import default_metric
 from rllib_risk.cli.options import RayOptions, RunOptions, WandbOptions
 from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, fail, note, say
 from rllib_risk.cli.preflight import (
-    check_reachable,
     fit_to_machine,
     preflight,
     tune_config,
 )
 from rllib_risk.cli.session import prepare, ray_session, register_all
 from rllib_risk.config.experiments import ExperimentSpec
+from rllib_risk.config.metrics import unreachable
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import Domain, map_domains
 
@@ -60,56 +60,21 @@ def run_experiments(
 
 
 def _prepare(spec: ExperimentSpec, options: RunOptions) -> tuple[Any, Any, Any]:
+    from rllib_risk.cli.search import build_search
+
     config = preflight(spec)
+    score = spec.checkpoint.get("checkpoint_score_attribute")
+    if score is not None and (reason := unreachable(score, config)) is not None:
+        raise spec.located(
+            f"checkpoint_score_attribute: {score} can never come: {reason}",
+            "checkpoint_config.checkpoint_score_attribute",
+            "checkpoint_score_attr",
+        )
     if spec.restore and not Path(spec.restore).expanduser().is_dir():
         raise spec.located(f"restore: there is no checkpoint folder {spec.restore}.")
     if options.resume:
         _check_resumable(spec)
     return config, *build_search(spec, config)
-
-
-def build_search(spec: ExperimentSpec, config: Any) -> tuple[Any, Any]:
-    """Makes an experiment's scheduler and searcher.
-
-    Args:
-        spec: The experiment.
-        config: The ``AlgorithmConfig`` of its first trial, validated.
-
-    Returns:
-        Both; None where there is none.
-
-    Raises:
-        ConfigError: With the place, if their classes refuse their arguments, or the
-            metric that they compare trials by can never come.
-    """
-    from rllib_risk.cli.search import accept_rare_metric, build_searcher
-
-    metric = default_metric(spec.algorithm)
-    if not config.evaluation_interval:
-        metric = RLLIB_METRIC
-    made: dict[str, Any] = {}
-    for key, component in (
-        ("scheduler", spec.scheduler),
-        ("search_alg", spec.searcher),
-    ):
-        if component is None:
-            continue
-        try:
-            if key == "scheduler":
-                made[key] = accept_rare_metric(component.build(metric, "max"))
-            else:
-                made[key] = build_searcher(
-                    component, spec.config, metric, spec.max_concurrent_trials
-                )
-            if component.compares:
-                check_reachable(component.arguments.get("metric", metric), config)
-        except ConfigError as error:
-            # Some of the messages begin with the name already.
-            message = str(error).removeprefix(f"{component.name}: ")
-            raise spec.located(
-                f"{component.name}: {message}", f"{key}_config", key
-            ) from error
-    return made.get("scheduler"), made.get("search_alg")
 
 
 def storage_path(spec: ExperimentSpec) -> str:

@@ -20,6 +20,9 @@ from ray.tune.schedulers import (
 )
 from ray.tune.search import Searcher
 
+from rllib_risk.cli.catalog import RLLIB_METRIC, default_metric
+from rllib_risk.cli.preflight import check_reachable
+from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.flat_space import (
     fill,
     flatten_point,
@@ -34,6 +37,50 @@ from rllib_risk.core.ray_internals import (
     latest_checkpoints,
     pbt_checkpoints,
 )
+
+
+def build_search(spec: ExperimentSpec, config: Any) -> tuple[Any, Any]:
+    """Makes an experiment's scheduler and searcher.
+
+    Args:
+        spec: The experiment.
+        config: The ``AlgorithmConfig`` of its first trial, validated.
+
+    Returns:
+        Both; None where there is none.
+
+    Raises:
+        ConfigError: With the place, if their classes refuse their arguments, or the
+            metric that they compare trials by can never come.
+    """
+    metric = default_metric(spec.algorithm)
+    if not config.evaluation_interval:
+        metric = RLLIB_METRIC
+    made: dict[str, Any] = {}
+    for key, component in (
+        ("scheduler", spec.scheduler),
+        ("search_alg", spec.searcher),
+    ):
+        if component is None:
+            continue
+        try:
+            if key == "scheduler":
+                mode = component.arguments.get("mode", "max")
+                built = component.build(metric, "max")
+                made[key] = accept_rare_metric(built, mode)
+            else:
+                made[key] = build_searcher(
+                    component, spec.config, metric, spec.max_concurrent_trials
+                )
+            if component.compares:
+                check_reachable(component.arguments.get("metric", metric), config)
+        except ConfigError as error:
+            # Some of the messages begin with the name already.
+            message = str(error).removeprefix(f"{component.name}: ")
+            raise spec.located(
+                f"{component.name}: {message}", f"{key}_config", key
+            ) from error
+    return made.get("scheduler"), made.get("search_alg")
 
 
 def build_searcher(
@@ -152,7 +199,7 @@ def has_metric(result: Mapping[str, Any], metric: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def accept_rare_metric(scheduler: TrialScheduler) -> TrialScheduler:
+def accept_rare_metric(scheduler: TrialScheduler, mode: str) -> TrialScheduler:
     """Makes a scheduler ignore results without its metric.
 
     Before the first evaluation there is none. HyperBand ranks trials at fixed times,
@@ -160,11 +207,13 @@ def accept_rare_metric(scheduler: TrialScheduler) -> TrialScheduler:
 
     Args:
         scheduler: Any of Tune's; its instance is changed.
+        mode: ``max`` or ``min``.
 
     Returns:
         The same scheduler.
     """
     metric = scheduler.metric
+    worst = -math.inf if mode == "max" else math.inf
     if metric is None:
         return scheduler
     on_result, on_complete = scheduler.on_trial_result, scheduler.on_trial_complete
@@ -173,8 +222,8 @@ def accept_rare_metric(scheduler: TrialScheduler) -> TrialScheduler:
         if has_metric(result, metric):
             return result
         if isinstance(scheduler, HyperBandScheduler):
-            return {**result, metric: -math.inf * scheduler._metric_op}
-        # NaN, for example, which is larger than nothing and smaller than nothing.
+            return {**result, metric: worst}
+        # It may be NaN, by which nothing can be ordered.
         return {key: value for key, value in result.items() if key != metric}
 
     def on_trial_result(controller: Any, trial: Trial, result: dict) -> str:

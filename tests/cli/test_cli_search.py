@@ -13,8 +13,8 @@ from ray.tune.search import ConcurrencyLimiter
 
 from rllib_risk.cli.catalog import RLlibCatalog
 from rllib_risk.cli.preflight import preflight
-from rllib_risk.cli.runner import TopLevelScore, best_checkpoint, build_search
-from rllib_risk.cli.search import KeepBest, build_searcher
+from rllib_risk.cli.runner import TopLevelScore, best_checkpoint
+from rllib_risk.cli.search import KeepBest, build_search, build_searcher
 from rllib_risk.config.loading import parse_document
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.searchers import parse_searcher
