@@ -116,7 +116,7 @@ def reports_success(config: Any) -> bool:
 
     Returns:
         Whether the last info has ``is_success``; true as well if the episode does not
-        end, since nothing is known then.
+        end or fails, since nothing is known then.
     """
     from rllib_risk.core.envs import start_env, variants_of
     from rllib_risk.env_wrappers.scripted import RandomPolicy
@@ -135,6 +135,8 @@ def reports_success(config: Any) -> bool:
             obs, _, terminated, truncated, info = env.step(actions)
             if terminated or truncated:
                 return "is_success" in info
+    except Exception:  # the run will say so, where restarts are counted
+        return True
     finally:
         env.close()
     return True

@@ -237,6 +237,8 @@ def check_arguments(
             checked[key] = check_value(key, value, known[key])
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from error
+        if key == "metric" and not isinstance(value, str):
+            raise ConfigError(f"{name}: metric: must be one name, not {value!r}.")
         if key == "mode" and value not in ("min", "max"):
             raise ConfigError(f"{name}: mode: must be min or max, not {value!r}.")
     return checked

@@ -125,6 +125,7 @@ def test_wrong_ones_are_refused_at_their_line(config: str, message: str) -> None
             "lr: {uniform: [1, 2]}",
             "f.yaml:7: points_to_evaluate: a point: 'seed' has no search space",
         ),
+        ("search_alg_config: {metric: [a, b]}", "lr: 1", "metric: must be one name"),
         ("search_alg_config: {sede: 3}", "lr: 1", "unknown argument 'sede'. Did you"),
         ("max_concurrent_trials: 0", "lr: 1", "max_concurrent_trials: must be in"),
     ],
