@@ -26,9 +26,10 @@ from rllib_risk.cli.main import app
 from rllib_risk.config.comparison import ALGORITHM_FIELDS, COMPARISON_FIELDS
 from rllib_risk.config.experiments import _CHECKPOINT_FIELDS, EXPERIMENT_FIELDS
 from rllib_risk.config.metrics import TEAM_METRICS
-from rllib_risk.config.schedulers import SCHEDULERS, SEARCHERS
+from rllib_risk.config.schedulers import SCHEDULERS
 from rllib_risk.config.schema import ConfigError, Field
 from rllib_risk.config.search_space import SAMPLERS
+from rllib_risk.config.searchers import SEARCHERS
 from rllib_risk.config.shift_grid import SHIFT_FIELDS
 from rllib_risk.core.actor_critic_config import (
     ACTOR_CRITIC_FIELDS,
@@ -379,7 +380,8 @@ def samplers() -> str:
 def components() -> str:
     """Schedulers and searchers by name."""
     rows = []
-    for kind, known in (("scheduler", SCHEDULERS), ("search_alg", SEARCHERS)):
+    searchers = {name: entry.class_path for name, entry in SEARCHERS.items()}
+    for kind, known in (("scheduler", SCHEDULERS), ("search_alg", searchers)):
         for path in dict.fromkeys(known.values()):
             names = ", ".join(f"`{name}`" for name in known if known[name] == path)
             rows.append((f"`{kind}`", names, f"`{path.replace(':', '.')}`"))

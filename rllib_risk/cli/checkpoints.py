@@ -225,7 +225,7 @@ def _changed_env(folder: Path, env_config: Mapping[str, Any]) -> dict[str, Any]:
                 )
         whole = {key: value for key, value in changed.items() if "." not in key}
         document = Document(whole, "--env-config")
-        changed.update(check_inner("env_config", whole, fields, document, ()))
+        changed.update(check_inner("env_config", fields, document, whole, ()))
     own = values.get("env_config") or {}
     result: dict[str, Any] = {"env_config": apply_settings(own, changed)}
     if "env_config" in evaluation:

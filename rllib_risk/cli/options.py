@@ -103,7 +103,7 @@ SchedulerOption = Annotated[
     str | None,
     typer.Option(
         "--scheduler",
-        help="Tune scheduler: fifo, asha, hyperband, median_stopping or pbt.",
+        help="Tune scheduler: fifo, asha, hyperband, median_stopping, pbt or pb2.",
         rich_help_panel=_SEARCH,
     ),
 ]

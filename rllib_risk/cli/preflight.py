@@ -18,7 +18,8 @@ from rllib_risk.cli.catalog import default_config, import_object, is_team_algori
 from rllib_risk.cli.options import RayOptions
 from rllib_risk.cli.output import note
 from rllib_risk.config.experiments import ExperimentSpec
-from rllib_risk.config.metrics import TEAM_METRICS
+from rllib_risk.config.metrics import TEAM_METRICS, excluded_by
+from rllib_risk.config.mutations import with_mutations
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import concrete_configs
 from rllib_risk.env_wrappers.errors import EnvConfigError
@@ -29,14 +30,6 @@ _MOST_CONFIGS = 32
 # Longest time to play an episode in, to see what an env reports.
 _EPISODE_S = 5.0
 _SUCCESS = "evaluation/success_rate"
-# Results that stay at 0 where a dataset is learned from.
-_OF_SAMPLING = (
-    "num_env_steps_sampled_lifetime",
-    "num_env_steps_sampled",
-    "num_agent_steps_sampled_lifetime",
-    "num_agent_steps_sampled",
-    "num_episodes_lifetime",
-)
 _MODEL = "model_config"
 _MAPPING = "policy_mapping_fn"
 
@@ -103,7 +96,9 @@ def preflight(spec: ExperimentSpec) -> Any:
         ConfigError: With the place, if a configuration or its environment cannot work.
     """
     first = None
-    for values in concrete_configs(spec.config, _MOST_CONFIGS):
+    mutated = spec.scheduler.mutated if spec.scheduler else {}
+    everything = with_mutations(spec.config, mutated)
+    for values in concrete_configs(everything, _MOST_CONFIGS):
         try:
             config = build_config(spec, values)
             config.validate()
@@ -120,6 +115,21 @@ def preflight(spec: ExperimentSpec) -> Any:
     if stack is not None and stack.key:
         note(f"{spec.name} {stack.reason()}")
     return first
+
+
+def check_reachable(metric: str, config: Any) -> None:
+    """Refuses a metric that no result of a run can hold.
+
+    Args:
+        metric: What trials are compared by.
+        config: The run's ``AlgorithmConfig``, validated.
+
+    Raises:
+        ConfigError: If the metric can never come, with what to use instead.
+    """
+    reason = unreachable(metric, config)
+    if reason is not None:
+        raise ConfigError(f"metric: {metric} can never come: {reason}")
 
 
 def fit_to_machine(
@@ -198,9 +208,9 @@ def check_stop_can_be_met(spec: ExperimentSpec, config: Any) -> None:
     for metric in spec.stop:
         reason = unreachable(metric, config)
         if reason is None and metric == _SUCCESS and spec.stop[metric] > 1:
-            reason = "it is a share between 0 and 1"
+            reason = "it is a share between 0 and 1."
         if reason is not None:
-            message = f"stop: {metric} can never be met: {reason}."
+            message = f"stop: {metric} can never be met: {reason}"
             if spec.document is None:
                 raise ConfigError(message)
             place = (*spec.path, "stop")
@@ -220,33 +230,22 @@ def unreachable(metric: str, config: Any) -> str | None:
     Returns:
         The reason; None if a result can hold the metric, or if that is unknown.
     """
-    learns_from_dataset = bool(getattr(config, "dataset", None))
-    if metric.startswith("evaluation/"):
-        return _unreachable_in_evaluations(metric.removeprefix("evaluation/"), config)
-    if learns_from_dataset and (
-        metric in _OF_SAMPLING or metric.startswith("env_runners/")
-    ):
-        return (
-            "the run learns from a dataset and samples no steps; use"
-            " num_updates_lifetime, training_iteration or time_total_s"
-        )
-    if metric == "dataset_passes" and not learns_from_dataset:
-        return "the run learns from no dataset"
-    return None
+    reason = excluded_by(config, metric)
+    folder, _, name = metric.partition("/")
+    if reason is not None or folder != "evaluation":
+        return reason
+    # RLlib's own algorithms report what their callbacks add.
+    return _unknown_to_env(name, config) if hasattr(config, "preflight") else None
 
 
-def _unreachable_in_evaluations(name: str, config: Any) -> str | None:
-    if config.env is None:
-        return "the run knows no env to evaluate in; name one with 'env'"
-    if not config.evaluation_interval:
-        return "evaluations are switched off; set evaluation_interval"
-    if not hasattr(config, "preflight"):
-        return None  # RLlib's own algorithms report what their callbacks add.
+def _unknown_to_env(name: str, config: Any) -> str | None:
+    from rllib_risk.core.callbacks import Hooks
+
     known = (f"evaluation/{name}" in TEAM_METRICS) and name != "success_rate"
     if known or name.startswith(("env_runners/", "risk_level_", "return_")):
         return None
-    if config.callbacks_class is not type(config)().callbacks_class:
-        return None  # A user's callbacks may add any metric.
+    if Hooks(config).wants("on_"):
+        return None  # a user's callbacks may add any metric
     wanted = "is_success" if name == "success_rate" else name
     reported = numbers_of_one_episode(config)
     if reported is None or wanted in reported:
@@ -254,7 +253,7 @@ def _unreachable_in_evaluations(name: str, config: Any) -> str | None:
     others = ", ".join(sorted(reported)) or "nothing"
     return (
         f"the env does not report '{wanted}' in the info of an episode's last step (it"
-        f" reports {others})"
+        f" reports {others})."
     )
 
 

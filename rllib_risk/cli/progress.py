@@ -10,10 +10,13 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from rllib_risk.cli.output import note, say
+from rllib_risk.evaluation.results import without_carried
 
 _MOST_NAMES = 12
 STEPS = "num_env_steps_sampled_lifetime"
 UPDATES = "num_updates_lifetime"
+# Characters of one value in the label of a trial.
+_LONGEST = 40
 
 
 def flatten(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -25,6 +28,11 @@ def flatten(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def flatten_fresh(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Flattens a result without an evaluation that is older than it."""
+    return without_carried(flatten(result))
 
 
 def duration(seconds: float) -> str:
@@ -158,7 +166,9 @@ def trial_label(trial: Trial) -> str:
         value: Any = trial.config
         for key in str(path).split("/"):
             value = value.get(key, first) if isinstance(value, Mapping) else first
-        shown = f"{value:.4g}" if isinstance(value, float) else value
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        # Mappings may be values to choose from as well.
+        shown = shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
         values.append(f"{str(path).rsplit('/', 1)[-1]}={shown}")
     number = trial.trial_id.rsplit("_", 1)[-1]
     return f"[{' '.join([number, *values])}]"
@@ -202,10 +212,11 @@ class ProgressLines(Callback):
         **info: Any,
     ) -> None:
         """Prints the line."""
-        flat = flatten(result)
+        flat = flatten_fresh(result)
         timer = self._timers.setdefault(trial.trial_id, Timer())
         timer.update(flat, self._stop)
-        evaluated = any(key.startswith("evaluation/") for key in flat)
+        # NaN: the score of a checkpoint before the first evaluation.
+        evaluated = any(k.startswith("evaluation/") and v == v for k, v in flat.items())
         self._warn_of_unseen(flat, evaluated)
         if self._evaluates and not evaluated:
             return

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from rllib_risk.cli.preflight import (
     fit_to_machine,
     preflight,
     tune_config,
+    unreachable,
 )
 from rllib_risk.cli.resume import (
     Place,
@@ -99,15 +99,20 @@ def _is_over(endings: Sequence[Ending], budget: TimeBudget) -> bool:
 
 
 def _prepare(spec: ExperimentSpec) -> tuple[Any, Any, Any]:
+    from rllib_risk.cli.search import build_search
+
     config = preflight(spec)
     check_stop_can_be_met(spec, config)
-    metric = default_metric(spec.algorithm)
+    score = spec.checkpoint.get("checkpoint_score_attribute")
+    if score is not None and (reason := unreachable(score, config)) is not None:
+        raise spec.located(
+            f"checkpoint_score_attribute: {score} can never come: {reason}",
+            "checkpoint_config.checkpoint_score_attribute",
+            "checkpoint_score_attr",
+        )
     if spec.restore and not Path(spec.restore).expanduser().is_dir():
         raise spec.located(f"restore: there is no checkpoint folder {spec.restore}.")
-    # Schedulers and searchers check combinations of their arguments when made.
-    scheduler = spec.scheduler.build(metric, "max") if spec.scheduler else None
-    searcher = spec.searcher.build(metric, "max") if spec.searcher else None
-    return config, scheduler, searcher
+    return config, *build_search(spec, config)
 
 
 def _stopped_places(specs: Sequence[ExperimentSpec]) -> list[Place | None]:
@@ -138,6 +143,7 @@ def _run(
     from rllib_risk.cli.going_on import GoingOn
     from rllib_risk.cli.interrupt import Interrupt
     from rllib_risk.cli.progress import ProgressLines
+    from rllib_risk.cli.search import KeepBest
     from rllib_risk.cli.tracking import WandbRuns
 
     say(f"{spec.name}: {_what(spec)}; results in {place.folder}{place.remark}")
@@ -150,6 +156,8 @@ def _run(
     ]
     if wandb.project:
         callbacks.append(WandbRuns(wandb, place.name, place.folder))
+    if in_population(spec) and spec.checkpoint.get("num_to_keep"):
+        callbacks.append(KeepBest(scheduler, spec.checkpoint["num_to_keep"]))
     trials = run_tune(
         [experiment],
         interrupt,
@@ -204,6 +212,8 @@ def tune_experiment(
     from ray.tune import CheckpointConfig
     from ray.tune.experiment import Experiment
 
+    from rllib_risk.core.callbacks import Several
+
     metric, order = checkpoint_metric(spec)
     write_score(f"{storage}/{name}", metric, order, default_metric(spec.algorithm))
     checkpoint = {
@@ -213,10 +223,11 @@ def tune_experiment(
     }
     algorithm_config = tune_config(spec, map_domains(config, Domain.to_tune))
     if checkpoint.get("num_to_keep") and "/" in metric:
-        others = algorithm_config.get("callbacks")
-        score = TopLevelScore(metric, None if isinstance(others, list) else others)
-        several = [*others, score] if isinstance(others, list) else score
-        algorithm_config["callbacks"] = several
+        others = algorithm_config.get("callbacks") or []
+        others = others if isinstance(others, list) else [others]
+        algorithm_config["callbacks"] = Several([*others, TopLevelScore(metric)])
+    if in_population(spec):
+        checkpoint["num_to_keep"] = None  # KeepBest does it
     return Experiment(
         name,
         spec.algorithm,
@@ -232,6 +243,11 @@ def tune_experiment(
     )
 
 
+def in_population(spec: ExperimentSpec) -> bool:
+    """Returns whether an experiment's trials go on from each other's checkpoints."""
+    return spec.scheduler is not None and spec.scheduler.population
+
+
 class TopLevelScore:
     """Makes RLlib callbacks that repeat a nested result at the top of all results.
 
@@ -239,34 +255,27 @@ class TopLevelScore:
     result as it is, not flattened, and where it finds none keeps the newest ones.
     """
 
-    def __init__(self, metric: str, callbacks: Callable[[], Any] | None) -> None:
+    def __init__(self, metric: str) -> None:
         """Initializes what stands in for a class of callbacks.
 
         Args:
             metric: Name of the result, such as ``evaluation/return_mean``.
-            callbacks: The class that it stands in for; None: RLlib's own.
         """
         self.metric = metric
-        self.callbacks = callbacks
 
     def __call__(self) -> Any:
-        """An instance of the class, with one more thing to do."""
+        """The callbacks."""
         from ray.rllib.callbacks.callbacks import RLlibCallback
 
-        instance = (self.callbacks or RLlibCallback)()
-        instance.on_train_result = functools.partial(
-            self._add_score, instance.on_train_result
-        )
+        instance: Any = RLlibCallback()
+        instance.on_train_result = self._add_score
         return instance
 
-    def _add_score(
-        self, before: Callable[..., None], *, result: dict[str, Any], **others: Any
-    ) -> None:
-        from rllib_risk.cli.progress import flatten
+    def _add_score(self, *, result: dict[str, Any], **others: Any) -> None:
+        from rllib_risk.cli.progress import flatten_fresh
 
-        before(result=result, **others)
-        # NaN until there is one: Tune takes that for the lowest score.
-        result[self.metric] = flatten(result).get(self.metric, math.nan)
+        # NaN where there is none: Tune takes that for the lowest score.
+        result[self.metric] = flatten_fresh(result).get(self.metric, math.nan)
 
     def __repr__(self) -> str:
         """For ``params.json``."""
@@ -338,5 +347,3 @@ def _what(spec: ExperimentSpec) -> str:
     name = getattr(spec.algorithm, "__name__", spec.algorithm)
     env = spec.env or (spec.config_object.env if spec.config_object else None)
     return f"{name} on {env}"
-
-

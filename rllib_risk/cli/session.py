@@ -9,12 +9,16 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rllib_risk.cli.options import RayOptions
 from rllib_risk.cli.signals import sigterm_held_back
 
+if TYPE_CHECKING:
+    # Each worker imports this module; it needs no command line.
+    from rllib_risk.cli.options import RayOptions
+
 _IMPORTS = "RLLIB_RISK_IMPORTS"
+_FOLDER = "RLLIB_RISK_FOLDER"
 # Loggers that, for every run on the stack we ask for, warn that it is an older one, or
 # report what the command itself says better. `-v` lets them speak.
 _NOISY = (
@@ -48,6 +52,12 @@ def prepare(verbose: int) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (here, *paths) if p)
     # Tune's handler would end the run without a checkpoint; see interrupt.py.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    # Tune would end all trials at a result without the metric that a scheduler or
+    # searcher compares by. Before the first evaluation there is none; a metric that can
+    # never come is refused before the start (preflight.py).
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+    # Trials stay where the command was run, so that relative paths mean the same there.
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     # Ray announces a change of a future release in every process otherwise.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if verbose == 0:
@@ -55,6 +65,8 @@ def prepare(verbose: int) -> None:
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
         warnings.filterwarnings("ignore", message="Consider boosting PBT")
+        # Of the model behind PB2, at every step.
+        warnings.filterwarnings("ignore", module="sklearn.gaussian_process")
         os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
         os.environ.setdefault("PYTHONWARNINGS", "ignore::DeprecationWarning")
         quieten()
@@ -67,8 +79,12 @@ def quieten() -> None:
 
 
 def setup_worker() -> None:
-    """Runs in each Ray worker: imports the user's modules, quietens logs."""
+    """Runs in each Ray worker: the command's folder, the user's modules, quiet logs."""
     quieten()
+    folder = os.environ.get(_FOLDER, "")
+    # Not there on other machines of a cluster that share no files.
+    if os.path.isdir(folder):
+        os.chdir(folder)
     for name in os.environ.get(_IMPORTS, "").split(","):
         if name:
             importlib.import_module(name)
@@ -95,12 +111,11 @@ def ray_session(options: RayOptions, imports: Sequence[str] = ()) -> Iterator[No
     """
     import ray
 
-    runtime_env: dict[str, Any] = {}
-    if imports:
-        runtime_env = {
-            "worker_process_setup_hook": "rllib_risk.cli.session.setup_worker",
-            "env_vars": {_IMPORTS: ",".join(imports)},
-        }
+    # Workers of a cluster that was up before are where that was started.
+    runtime_env = {
+        "worker_process_setup_hook": "rllib_risk.cli.session.setup_worker",
+        "env_vars": {_IMPORTS: ",".join(imports), _FOLDER: os.getcwd()},
+    }
     shared: dict[str, Any] = {
         "include_dashboard": options.dashboard,
         "log_to_driver": options.verbose > 0,

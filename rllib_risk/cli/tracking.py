@@ -25,7 +25,7 @@ from ray.tune.experiment import Trial
 from rllib_risk.cli.catalog import RLLIB_METRIC, TEAM_METRIC
 from rllib_risk.cli.options import WandbOptions
 from rllib_risk.cli.output import note
-from rllib_risk.cli.progress import STEPS, UPDATES, flatten
+from rllib_risk.cli.progress import STEPS, UPDATES, flatten_fresh
 
 _START_TIMEOUT_S = 30
 _CONNECT_TIMEOUT_S = 5
@@ -158,7 +158,7 @@ class WandbRuns(Callback):
         **info: Any,
     ) -> None:
         """Logs a result, unless its step was already logged before a restart."""
-        flat = loggable(flatten(result))
+        flat = loggable(flatten_fresh(result))
         # Who learns from a dataset samples no steps.
         step = int(flat.get(STEPS, 0) or flat.get(UPDATES, flat["training_iteration"]))
         logged = self._logged.setdefault(trial.trial_id, _Logged())

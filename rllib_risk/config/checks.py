@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import contextlib
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rllib_risk.config.key_names import RENAMED, TEAM_NAMES
 from rllib_risk.config.schema import ConfigError, Field, check_value, suggest
-from rllib_risk.config.search_space import is_domain, misspelt_sampler, parse_domain
+from rllib_risk.config.search_space import (
+    LISTS,
+    Domain,
+    is_domain,
+    is_domain_with_list,
+    misspelt_sampler,
+    parse_domain,
+)
 from rllib_risk.config.yaml_reader import Document, KeyPath
 
 
@@ -76,25 +86,33 @@ def check_config(
             if key in unused:
                 message = f"{key}: has no effect in {algorithm}; {unused[key]}."
             raise document.error(message, *place)
-        if key == "evaluation_config" and isinstance(value, Mapping):
-            # What is different while evaluating: the same keys once more.
-            other_env = value.get("env", env)
-            checked[key] = check_config(
-                value, algorithm, other_env, document, place, catalog
-            )
-            continue
+        reader = _Reader(str(key), fields[key], document)
         inner: Mapping[str, Field] | None = None
-        if key == "env_config":
+        if key == "evaluation_config":
+            # What is different while evaluating: the same keys once more.
+            reader.inside = functools.partial(
+                _check_evaluation, algorithm, env, document, catalog
+            )
+        elif key == "env_config":
             inner = catalog.env_fields(env) if env else None
         else:
             inner = catalog.subkeys(algorithm, str(key))
-        if isinstance(value, Mapping) and inner is not None and not is_domain(value):
-            checked[key] = check_inner(str(key), value, inner, document, place)
-        elif key == "env_config" and isinstance(value, Mapping):
-            checked[key] = _free_mapping(str(key), value, document, place)
-        else:
-            checked[key] = check_key(str(key), value, fields[key], document, place)
+        if inner is not None:
+            reader.inside = functools.partial(check_inner, str(key), inner, document)
+        checked[key] = reader.read(value, place)
     return checked
+
+
+def _check_evaluation(
+    algorithm: str,
+    env: str | None,
+    document: Document,
+    catalog: Catalog,
+    value: Mapping[str, Any],
+    path: KeyPath,
+) -> dict[str, Any]:
+    other_env = value.get("env", env)
+    return check_config(value, algorithm, other_env, document, path, catalog)
 
 
 def unknown_key(key: str, known: Collection[str], owner: str) -> str:
@@ -119,15 +137,89 @@ def unknown_key(key: str, known: Collection[str], owner: str) -> str:
 def check_key(
     key: str, value: Any, field: Field, document: Document, place: KeyPath
 ) -> Any:
-    """Checks one value or search space; see :func:`check_config`."""
+    """Checks one value that can be no search space; see :func:`check_config`."""
     try:
-        if is_domain(value):
-            return parse_domain(
-                key, value, field, lambda item: _check_scalar(key, item, field)
-            )
         return _check_scalar(key, value, field)
     except ConfigError as error:
-        raise document.error(f"{error}{misspelt_sampler(value)}", *place) from error
+        raise document.error(str(error), *place) from error
+
+
+@dataclass
+class _Reader:
+    """Reads one key's value, or the search spaces that stand for it or in it.
+
+    Attributes:
+        key: Name of the key, for messages.
+        field: Its declaration; of the part of a user's own mapping None.
+        document: Where it comes from.
+        inside: Checks a mapping whose keys are known; None: they are the user's own.
+    """
+
+    key: str
+    field: Field | None
+    document: Document
+    inside: Callable[[Mapping[str, Any], KeyPath], dict[str, Any]] | None = None
+
+    def read(self, value: Any, place: KeyPath) -> Any:
+        """Returns the value with numbers converted and search spaces read."""
+        takes_mappings = self.field is None or {dict, object} & {*self.field.types}
+        if is_domain_with_list(value) if takes_mappings else is_domain(value):
+            ((kind, args),) = value.items()
+            if kind in LISTS and isinstance(args, list) and args:
+                options = enumerate(args)
+                return Domain(
+                    kind,
+                    tuple(self.read(o, (*place, kind, index)) for index, o in options),
+                )
+            with self._at(place):
+                return parse_domain(self.key, value, self.field, self._check)
+        if isinstance(value, Mapping) and self.inside is not None:
+            return self.inside(value, place)
+        with self._at(place):
+            value = self._check(value)
+        return self._read_inside(value, place)
+
+    def _check(self, value: Any) -> Any:
+        if self.field is None:
+            return value
+        try:
+            return _check_scalar(self.key, value, self.field)
+        except ConfigError as error:
+            raise ConfigError(f"{error}{misspelt_sampler(value)}") from error
+
+    def _read_inside(self, value: Any, place: KeyPath) -> Any:
+        """Reads the search spaces inside a mapping or list of the user's own."""
+        if isinstance(value, Mapping):
+            with self._at(place):
+                self._refuse_code(value)
+            return {
+                name: self._part(f".{name}").read(item, (*place, str(name)))
+                for name, item in value.items()
+            }
+        if isinstance(value, list):
+            return [
+                self._part(f"[{index}]").read(item, (*place, index))
+                for index, item in enumerate(value)
+            ]
+        return value
+
+    def _part(self, name: str) -> _Reader:
+        return _Reader(f"{self.key}{name}", None, self.document)
+
+    def _refuse_code(self, value: Mapping[str, Any]) -> None:
+        if list(value) == ["eval"]:
+            raise ConfigError(
+                f"{self.key}: Tune would run the text of a mapping with 'eval' as its"
+                " only key as Python code. Use another name."
+            )
+
+    @contextlib.contextmanager
+    def _at(self, place: KeyPath) -> Iterator[None]:
+        """Adds the place to a message from inside."""
+        try:
+            yield
+        except ConfigError as error:
+            raise self.document.error(str(error), *place) from error
 
 
 def _check_scalar(key: str, value: Any, field: Field) -> Any:
@@ -140,9 +232,9 @@ def _check_scalar(key: str, value: Any, field: Field) -> Any:
 
 def check_inner(
     key: str,
-    value: Mapping[str, Any],
     fields: Mapping[str, Field],
     document: Document,
+    value: Mapping[str, Any],
     path: KeyPath,
 ) -> dict[str, Any]:
     checked: dict[str, Any] = {}
@@ -150,24 +242,7 @@ def check_inner(
         place = (*path, str(name))
         if name not in fields:
             raise document.error(unknown_key(str(name), fields, key), *place)
-        checked[name] = check_key(f"{key}.{name}", item, fields[name], document, place)
+        checked[name] = _Reader(f"{key}.{name}", fields[name], document).read(
+            item, place
+        )
     return checked
-
-
-def _free_mapping(
-    key: str, value: Mapping[str, Any], document: Document, path: KeyPath
-) -> dict[str, Any]:
-    """Reads the search spaces of a mapping whose keys are the user's own."""
-    read: dict[str, Any] = {}
-    for name, item in value.items():
-        place = (*path, str(name))
-        if is_domain(item):
-            try:
-                read[name] = parse_domain(f"{key}.{name}", item, None, lambda x: x)
-            except ConfigError as error:
-                raise document.error(str(error), *place) from error
-        elif isinstance(item, Mapping):
-            read[name] = _free_mapping(f"{key}.{name}", item, document, place)
-        else:
-            read[name] = item
-    return read

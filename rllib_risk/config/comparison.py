@@ -29,6 +29,7 @@ from rllib_risk.config.experiments import (
     ExperimentSpec,
     parse_experiment,
 )
+from rllib_risk.config.flat_space import name_of
 from rllib_risk.config.loading import import_modules, is_comparison
 from rllib_risk.config.schema import ConfigError, Field, suggest
 from rllib_risk.config.search_space import walk_domains
@@ -235,7 +236,7 @@ def _parse_algorithm(
     spec = parse_experiment(label, section, view, catalog, (label,))
     for names, domain in walk_domains(spec.config):
         raise view.error(
-            f"{'.'.join(names)}: a comparison has one setting per label, not a"
+            f"{name_of(names)}: a comparison has one setting per label, not a"
             f" {domain.kind}: give each value a label of its own.",
             *(label, "config", *names),
         )

@@ -22,8 +22,10 @@ from typing import Any
 
 from rllib_risk.config.checks import Catalog, check_config, check_key
 from rllib_risk.config.metrics import check_metric
-from rllib_risk.config.schedulers import Component, parse_scheduler, parse_searcher
+from rllib_risk.config.mutations import check_start
+from rllib_risk.config.schedulers import Component, parse_scheduler
 from rllib_risk.config.schema import ConfigError, Field, suggest
+from rllib_risk.config.searchers import RANDOM, check_searcher, parse_searcher
 from rllib_risk.config.yaml_reader import Document, KeyPath
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
@@ -365,9 +367,24 @@ def _add_search(
         with _Place(document, place):
             if kind == "search_alg":
                 spec.searcher = parse_searcher(name, arguments)
+                if "metric" in spec.searcher.arguments:
+                    check_metric(spec.searcher.arguments["metric"], metrics)
                 continue
+            unused = catalog.unused_keys(spec.algorithm)
             fields = catalog.algorithm_fields(spec.algorithm)
+            fields = {key: fields[key] for key in fields if key not in unused}
             spec.scheduler = parse_scheduler(name, arguments, fields)
+            check_start(spec.scheduler.mutated, spec.scheduler.bounds, spec.config)
             for key in ("metric", "time_attr"):
                 if key in spec.scheduler.arguments:
                     check_metric(spec.scheduler.arguments[key], metrics)
+    if spec.searcher is None:
+        return
+    check_searcher(spec.searcher, spec.config, document, path)
+    in_population = spec.scheduler is not None and spec.scheduler.population
+    if in_population and spec.searcher.name != RANDOM:
+        raise document.error(
+            f"search_alg: {section['scheduler']} changes the values itself and goes"
+            " without a searcher. Leave search_alg out.",
+            *(*path, "search_alg"),
+        )

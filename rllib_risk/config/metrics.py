@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import Any
 
 from rllib_risk.config.schema import ConfigError
 
@@ -74,6 +75,15 @@ _RENAMED: dict[str, str] = {
     "agent_timesteps_total": "num_agent_steps_sampled_lifetime",
     "episodes_total": "num_episodes_lifetime",
 }
+_TRAINING_RETURN = "env_runners/episode_return_mean"
+# What stays at 0 where nothing is sampled.
+_SAMPLED = (
+    "num_env_steps_sampled_lifetime",
+    "num_env_steps_sampled",
+    "num_agent_steps_sampled_lifetime",
+    "num_agent_steps_sampled",
+    "num_episodes_lifetime",
+)
 # A name this close to a known one is taken for a typo of it. Names below a folder such
 # as `learner/` or `evaluation/` depend on the env and the algorithm, so that an unknown
 # one as such proves nothing.
@@ -106,3 +116,37 @@ def check_metric(name: str, known: Sequence[str]) -> None:
             f"unknown metric '{name}'. Known are, among others, {', '.join(names[:6])};"
             " a metric of the env or the learner has a folder, as in learner/td_loss."
         )
+
+
+def excluded_by(config: Any, metric: str) -> str | None:
+    """Says why no result of a run can ever hold a metric, or let it grow.
+
+    Args:
+        config: The ``AlgorithmConfig``, validated.
+        metric: Such as ``evaluation/return_mean``.
+
+    Returns:
+        The reason and what to do; None if the metric may come.
+    """
+    offline = getattr(config, "dataset", None) is not None
+    if metric.startswith("evaluation/") and not config.evaluation_interval:
+        if offline and config.env is None:
+            return (
+                "the run learns from a dataset and has no environment to evaluate in."
+                " Give it an env, or use a metric of the learner, such as"
+                " learner/td_loss."
+            )
+        other = "a metric of the learner" if offline else _TRAINING_RETURN
+        return (
+            "there are no evaluations. Set evaluation_interval to 1 or more, or use"
+            f" {other}."
+        )
+    sampled = metric.startswith("env_runners/") or metric in _SAMPLED
+    if offline and sampled:
+        return (
+            "nothing is sampled where a dataset is learned from. Use"
+            " num_updates_lifetime, dataset_passes or a metric of an evaluation."
+        )
+    if metric == "dataset_passes" and not offline:
+        return "the run learns from no dataset. Use num_env_steps_sampled_lifetime."
+    return None

@@ -72,6 +72,27 @@ _RANGES: dict[str, tuple[float | None, float | None, bool]] = {
     "seed": (0, None, False),
 }
 
+# Keys whose other value a running trial cannot go on with; see Field.fixed.
+_FIXED = (
+    "env",
+    "framework",
+    "model",
+    "multiagent",
+    "enable_rl_module_and_learner",
+    "enable_env_runner_and_connector_v2",
+    "num_env_runners",
+    "num_cpus_per_env_runner",
+    "num_gpus_per_env_runner",
+    "num_cpus_for_main_process",
+    "num_gpus",
+    "num_learners",
+    "num_cpus_per_learner",
+    "num_gpus_per_learner",
+    "evaluation_num_env_runners",
+)
+# Keys of which null means "none of it", whatever their default is.
+_NULLABLE = ("evaluation_interval", "grad_clip")
+
 # Names that RLlib reads under another name.
 ALIASES: dict[str, str] = {
     "num_workers": "num_env_runners",
@@ -136,13 +157,13 @@ def field_for(key: str, default: Any, hint: Any = None) -> Field:
         # Without a hint the default's own type is all there is to go by.
         translated = types_of_hint(type(default))
     if translated is None or not translated[0]:
-        return replace(anything(), default=default)
+        return replace(anything(), default=default, fixed=key in _FIXED)
     accepted, optional = translated
     own = type(default)
     if default is not None and own in (bool, int, float, str, dict, list, tuple):
         accepted = (*accepted, *(t for t in (own,) if t not in accepted))
     low, high, low_open = _RANGES.get(key, (None, None, False))
-    if key in _RANGES and default is not None:
+    if key in _RANGES and default is not None and key not in _NULLABLE:
         # RLlib's setters say Optional for every key, also where None cannot work.
         optional = False
     return Field(
@@ -153,6 +174,7 @@ def field_for(key: str, default: Any, hint: Any = None) -> Field:
         high=high,
         low_open=low_open,
         optional=optional or default is None,
+        fixed=key in _FIXED,
     )
 
 

@@ -1,4 +1,4 @@
-"""Tune's trial schedulers and searchers by name, with checked arguments.
+"""Tune's trial schedulers by name, with checked arguments.
 
 ``ray.tune.create_scheduler`` drops arguments that it does not know without a word.
 Here a misspelt argument is an error. Ray is imported inside the functions only.
@@ -7,13 +7,15 @@ Here a misspelt argument is an error. Ray is imported inside the functions only.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rllib_risk.config.mutations import Bounds, Path, parse_bounds, parse_mutations
 from rllib_risk.config.rllib_keys import signature_fields
 from rllib_risk.config.schema import ConfigError, Field, check_value, suggest
-from rllib_risk.config.search_space import Domain, is_domain, parse_domain
+from rllib_risk.config.search_space import Domain, map_domains
 
 # Name (lower case): the class. Ray's own spellings are accepted beside the short ones.
 SCHEDULERS: dict[str, str] = {
@@ -26,12 +28,12 @@ SCHEDULERS: dict[str, str] = {
     "median_stopping_rule": "ray.tune.schedulers:MedianStoppingRule",
     "medianstopping": "ray.tune.schedulers:MedianStoppingRule",
     "pbt": "ray.tune.schedulers:PopulationBasedTraining",
+    "pb2": "ray.tune.schedulers.pb2:PB2",
 }
-SEARCHERS: dict[str, str] = {
-    "random": "ray.tune.search.basic_variant:BasicVariantGenerator",
-    "optuna": "ray.tune.search.optuna:OptunaSearch",
-}
-_MUTATIONS = "hyperparam_mutations"
+# Name: the module that must be there, and what `pip install` needs for it.
+_PACKAGES: dict[str, tuple[str, str]] = {"pb2": ("sklearn", "scikit-learn")}
+# Name of those that change a trial's configuration as it runs: how that is written.
+_MUTATIONS = {"pbt": "hyperparam_mutations", "pb2": "hyperparam_bounds"}
 # Arguments that take Python objects, which YAML cannot hold.
 _CODE_ARGUMENTS = ("custom_explore_fn", "sampler", "space", "storage")
 
@@ -69,13 +71,26 @@ class Component:
         name: The name that the user gave.
         class_path: ``module:Class``.
         arguments: Its arguments; search spaces in them are :class:`Domain` objects.
-        bounds: Range of each mutated key (PBT only).
+        bounds: Range of each mutated key; only of a :attr:`population`.
+        mutated: What each mutated key may become; only of a :attr:`population`.
     """
 
     name: str
     class_path: str
     arguments: dict[str, Any]
-    bounds: dict[tuple[str, ...], tuple[float, float]] = field(default_factory=dict)
+    bounds: Bounds = field(default_factory=dict)
+    mutated: dict[Path, Domain] = field(default_factory=dict)
+
+    @property
+    def population(self) -> bool:
+        """Whether its trials copy each other's checkpoints and configurations."""
+        return self.name.lower() in _MUTATIONS
+
+    @property
+    def compares(self) -> bool:
+        """Whether it compares trials by a metric."""
+        known = signature_fields(_load(self.class_path, self.name)) or {}
+        return "metric" in known
 
     def build(self, metric: str, mode: str) -> Any:
         """Makes the object.
@@ -92,10 +107,13 @@ class Component:
         """
         component = _load(self.class_path, self.name)
         known = signature_fields(component) or {}
-        arguments = _to_tune(self.arguments)
+        arguments = map_domains(self.arguments, Domain.to_tune)
         if "metric" in known:
             arguments.setdefault("metric", metric)
             arguments.setdefault("mode", mode)
+        if self.population:
+            # The first results may come before the first evaluation.
+            arguments.setdefault("require_attrs", False)
         if self.bounds:
             arguments["custom_explore_fn"] = ClipToBounds(self.bounds)
         try:
@@ -121,42 +139,59 @@ def parse_scheduler(
     Raises:
         ConfigError: If the name or an argument is unknown, or a value is wrong.
     """
-    class_path = _class_path("scheduler", name, SCHEDULERS)
-    arguments = dict(_mapping("scheduler_config", arguments))
-    mutations = arguments.pop(_MUTATIONS, None)
-    checked = _check_arguments(str(name), class_path, arguments)
-    bounds: dict[tuple[str, ...], tuple[float, float]] = {}
-    if "Population" in class_path:
-        if not mutations:
-            raise ConfigError(f"{name}: needs '{_MUTATIONS}': the keys to mutate.")
-        checked[_MUTATIONS] = _parse_mutations(
-            _mapping(_MUTATIONS, mutations), fields, (), bounds
-        )
-    elif mutations is not None:
-        raise ConfigError(f"{name}: unknown argument '{_MUTATIONS}' (only pbt has it).")
-    return Component(str(name), class_path, checked, bounds)
+    class_path = known_entry("scheduler", name, SCHEDULERS)
+    module, package = _PACKAGES.get(str(name).lower(), ("", ""))
+    require_package(str(name), module, package)
+    arguments = dict(mapping("scheduler_config", arguments))
+    key = _MUTATIONS.get(str(name).lower())
+    for other in _MUTATIONS.values():
+        if other != key and other in arguments:
+            owner = next(name for name in _MUTATIONS if _MUTATIONS[name] == other)
+            raise ConfigError(
+                f"{name}: unknown argument '{other}' (only {owner} has it)."
+            )
+    given = arguments.pop(key, None) if key else None
+    checked = check_arguments(str(name), class_path, arguments)
+    if key is None:
+        return Component(str(name), class_path, checked)
+    if not given:
+        raise ConfigError(f"{name}: needs '{key}': the keys to mutate.")
+    parse = parse_mutations if key == "hyperparam_mutations" else parse_bounds
+    checked[key], bounds, mutated = parse(key, mapping(key, given), fields)
+    return Component(str(name), class_path, checked, bounds, mutated)
 
 
-def parse_searcher(name: Any, arguments: Any) -> Component:
-    """Checks a searcher's name and arguments; see :func:`parse_scheduler`."""
-    class_path = _class_path("search_alg", name, SEARCHERS)
-    checked = _check_arguments(
-        str(name), class_path, dict(_mapping("search_alg_config", arguments))
-    )
-    return Component(str(name), class_path, checked)
+def known_entry(what: str, name: Any, known: Mapping[str, Any]) -> Any:
+    """Looks a scheduler or searcher up.
 
-
-def _class_path(what: str, name: Any, known: Mapping[str, str]) -> str:
-    class_path = known.get(str(name).lower())
-    if class_path is None:
+    Raises:
+        ConfigError: If there is none of this name, with a suggestion.
+    """
+    entry = known.get(str(name).lower())
+    if entry is None:
         raise ConfigError(
             f"{what}: unknown name {name!r}.{suggest(str(name).lower(), known)}"
             f" Known: {', '.join(known)}."
         )
-    return class_path
+    return entry
 
 
-def _mapping(key: str, value: Any) -> Mapping[str, Any]:
+def require_package(name: str, module: str, package: str) -> None:
+    """Refuses a scheduler or searcher whose package is not installed.
+
+    Args:
+        name: What needs it.
+        module: The module that must be there; empty: none.
+        package: What ``pip install`` calls it.
+    """
+    if module and importlib.util.find_spec(module) is None:
+        raise ConfigError(
+            f"{name}: needs a package that is not installed: pip install '{package}'"
+        )
+
+
+def mapping(key: str, value: Any) -> Mapping[str, Any]:
+    """Returns a mapping of arguments; None is an empty one."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -172,9 +207,22 @@ def _load(class_path: str, name: str) -> Any:
         raise ConfigError(f"{name}: cannot be imported: {error}") from error
 
 
-def _check_arguments(
+def check_arguments(
     name: str, class_path: str, arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """Checks the arguments of a class by its signature.
+
+    Args:
+        name: What the user calls it, for messages.
+        class_path: ``module:Class``.
+        arguments: The arguments as they were read.
+
+    Returns:
+        The arguments with numbers converted.
+
+    Raises:
+        ConfigError: If one is unknown or of the wrong kind.
+    """
     component = _load(class_path, name)
     known = signature_fields(component) or {}
     usable = [key for key in known if key not in _CODE_ARGUMENTS]
@@ -189,63 +237,8 @@ def _check_arguments(
             checked[key] = check_value(key, value, known[key])
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from error
+        if key == "metric" and not isinstance(value, str):
+            raise ConfigError(f"{name}: metric: must be one name, not {value!r}.")
         if key == "mode" and value not in ("min", "max"):
             raise ConfigError(f"{name}: mode: must be min or max, not {value!r}.")
     return checked
-
-
-def _parse_mutations(
-    mutations: Mapping[str, Any],
-    fields: Mapping[str, Field] | None,
-    path: tuple[str, ...],
-    bounds: dict[tuple[str, ...], tuple[float, float]],
-) -> dict[str, Any]:
-    """Reads PBT's mutations; fills ``bounds`` for :class:`ClipToBounds`."""
-    parsed: dict[str, Any] = {}
-    for key, value in mutations.items():
-        name = f"{_MUTATIONS}: {'.'.join((*path, str(key)))}"
-        known = fields.get(key) if fields is not None else None
-        if fields is not None and known is None:
-            raise ConfigError(f"{name}: unknown key.{suggest(str(key), fields)}")
-
-        def check(candidate: Any, name: str = name, known: Field | None = known) -> Any:
-            return check_value(name, candidate, known) if known else candidate
-
-        if isinstance(value, list):
-            parsed[key] = [check(candidate) for candidate in value]
-        elif is_domain(value):
-            domain = parse_domain(name, value, known, check)
-            if domain.kind == "grid_search":
-                raise ConfigError(f"{name}: PBT samples; use choice or a sampler.")
-            parsed[key] = domain
-            _note_bounds(domain, known, (*path, str(key)), bounds)
-        elif isinstance(value, Mapping):
-            parsed[key] = _parse_mutations(value, None, (*path, str(key)), bounds)
-        else:
-            raise ConfigError(
-                f"{name}: must be a list of values or a sampler such as"
-                f" {{uniform: [low, high]}}, not {value!r}."
-            )
-    return parsed
-
-
-def _note_bounds(
-    domain: Domain,
-    known: Field | None,
-    path: tuple[str, ...],
-    bounds: dict[tuple[str, ...], tuple[float, float]],
-) -> None:
-    if domain.kind.endswith("normal"):
-        low = -float("inf") if known is None or known.low is None else known.low
-        high = float("inf") if known is None or known.high is None else known.high
-        bounds[path] = (low, high)
-    elif domain.kind != "choice":
-        bounds[path] = (domain.candidates[0], domain.candidates[1])
-
-
-def _to_tune(value: Any) -> Any:
-    if isinstance(value, Domain):
-        return value.to_tune()
-    if isinstance(value, Mapping):
-        return {key: _to_tune(item) for key, item in value.items()}
-    return value

@@ -42,6 +42,8 @@ class Field:
             ``choices``.
         folder: True if the string is the path of a folder. It is made absolute when it
             is checked, since a trial does not run where it was started.
+        fixed: True if a run cannot go on with another value, since networks,
+            checkpoints or resources depend on it. PBT must not change such a key.
     """
 
     default: Any
@@ -55,6 +57,7 @@ class Field:
     unit: str = ""
     import_path: bool = False
     folder: bool = False
+    fixed: bool = False
 
     @property
     def types(self) -> tuple[_Type, ...]:

@@ -1,21 +1,27 @@
 """Tune's search space, written in YAML.
 
-A mapping with one key that names a sampler stands for a set of values::
+A mapping with one key that names a sampler, and a list behind it, stands for a set of
+values::
 
     lr: {loguniform: [1e-4, 1e-3]}
     seed: {grid_search: [0, 1, 2]}
 
-Every value that it can give is checked against the key's declaration before anything
-starts. Ray's own objects are made from it at the end, by :meth:`Domain.to_tune`.
+It may stand wherever a value may, inside mappings and lists as well. The values of a
+list may hold search spaces themselves. Every value that it can give is checked against
+the key's declaration before anything starts. Ray's own objects are made from it at the
+end, by :meth:`Domain.to_tune`.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rllib_risk.config.schema import ConfigError, Field, suggest
+from rllib_risk.config.yaml_reader import KeyPath
 
 # Sampler: names of its arguments, and whether it gives whole numbers.
 SAMPLERS: dict[str, tuple[tuple[str, ...], bool]] = {
@@ -40,7 +46,8 @@ class Domain:
 
     Attributes:
         kind: ``grid_search``, ``choice`` or the name of a sampler.
-        args: The values to choose from, or the sampler's arguments.
+        args: The values to choose from, which may hold search spaces themselves, or the
+            sampler's arguments.
     """
 
     kind: str
@@ -62,10 +69,9 @@ class Domain:
         """Returns the object that ``ray.tune`` understands."""
         from ray import tune
 
-        if self.kind == "grid_search":
-            return tune.grid_search(list(self.args))
-        if self.kind == "choice":
-            return tune.choice(list(self.args))
+        if self.kind in LISTS:
+            values = [map_domains(value, Domain.to_tune) for value in self.args]
+            return getattr(tune, self.kind)(values)
         # Ray spells the normal distribution ``randn``.
         name = {"normal": "randn", "qnormal": "qrandn"}.get(self.kind, self.kind)
         return getattr(tune, name)(*self.args)
@@ -78,6 +84,18 @@ def is_domain(value: Any) -> bool:
         and len(value) == 1
         and next(iter(value)) in (*LISTS, *SAMPLERS)
     )
+
+
+def is_domain_with_list(value: Any) -> bool:
+    """Like :func:`is_domain`, where a mapping may be a value too.
+
+    A user's own ``{normal: true}`` is a value, since no sampler is written so. Tune
+    itself takes ``grid_search`` in any form for its own.
+    """
+    if not is_domain(value):
+        return False
+    ((kind, args),) = value.items()
+    return isinstance(args, list) or kind == "grid_search"
 
 
 def parse_domain(
@@ -144,6 +162,14 @@ def _check_sampler(
         raise ConfigError(f"{key}: {kind}: low must be above 0, not {first}.")
     if names[-1] == "q" and args[-1] <= 0:
         raise ConfigError(f"{key}: {kind}: q must be above 0, not {args[-1]}.")
+    if names == ("low", "high", "q"):
+        for name, end in zip(names, args[:2], strict=False):
+            # Tune refuses this too, when it is too late for a message with a place.
+            if not math.isclose(end / args[-1], round(end / args[-1]), abs_tol=1e-9):
+                raise ConfigError(
+                    f"{key}: {kind}: {name} must be a multiple of q, and {end} is none"
+                    f" of {args[-1]}."
+                )
 
 
 def misspelt_sampler(value: Any) -> str:
@@ -155,49 +181,79 @@ def misspelt_sampler(value: Any) -> str:
     return ""
 
 
-def walk_domains(
-    config: Mapping[str, Any], path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Domain]]:
-    """Yields the path and the search space of every key that has one."""
-    for key, value in config.items():
-        if isinstance(value, Domain):
-            yield (*path, key), value
-        elif isinstance(value, Mapping):
-            yield from walk_domains(value, (*path, str(key)))
+def walk_domains(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Domain]]:
+    """Yields the path and the search space of everything that has one.
+
+    Args:
+        value: A configuration or a part of one.
+        path: Where it is.
+
+    Yields:
+        The path as the document has it: search spaces inside the second value of a
+        choice at ``env_config`` are below ``("env_config", "choice", 1)``.
+    """
+    if isinstance(value, Domain):
+        yield path, value
+        if value.kind in LISTS:
+            for index, option in enumerate(value.args):
+                yield from walk_domains(option, (*path, value.kind, index))
+        return
+    items: Any = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    for key, item in items:
+        yield from walk_domains(item, (*path, key))
 
 
-def map_domains(config: Mapping[str, Any], change: Callable[[Domain], Any]) -> Any:
-    """Returns a copy of ``config`` with ``change`` applied to every search space."""
-    return {
-        key: change(value)
-        if isinstance(value, Domain)
-        else map_domains(value, change)
-        if isinstance(value, Mapping)
-        else value
-        for key, value in config.items()
-    }
+def map_domains(value: Any, change: Callable[[Domain], Any]) -> Any:
+    """Returns a copy of ``value`` with ``change`` applied to every search space in it.
+
+    Those inside the values of another search space are left to ``change``.
+    """
+    if isinstance(value, Domain):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: map_domains(item, change) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map_domains(item, change) for item in value)
+    return value
 
 
 def concrete_configs(config: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
     """Returns configurations without search spaces that stand for all of them.
 
-    The first takes the first candidate everywhere; each of the others changes one key
-    to another candidate. Combinations are not built: their number is a product.
+    The first takes the first candidate everywhere; each of the others changes one
+    search space to another candidate. Combinations are not built: their number is a
+    product.
 
     Args:
         config: A configuration with search spaces.
         limit: The most configurations to return.
     """
-    base = map_domains(config, lambda domain: domain.candidates[0])
-    configs = [base]
-    for path, domain in walk_domains(config):
-        for candidate in domain.candidates[1:]:
-            if len(configs) >= limit:
-                return configs
-            changed = map_domains(config, lambda other: other.candidates[0])
-            place = changed
-            for key in path[:-1]:
-                place = place[key]
-            place[path[-1]] = candidate
-            configs.append(changed)
-    return configs
+    return list(itertools.islice(_concrete(config), limit))
+
+
+def _concrete(value: Any) -> Iterator[Any]:
+    """Yields values without search spaces; see :func:`concrete_configs`."""
+    if isinstance(value, Domain):
+        for candidate in value.candidates:
+            yield from _concrete(candidate)
+    elif isinstance(value, Mapping):
+        keys = list(value)
+        for items in _one_changed([value[key] for key in keys]):
+            yield dict(zip(keys, items, strict=True))
+    elif type(value) in (list, tuple):
+        yield from map(type(value), _one_changed(list(value)))
+    else:
+        yield value
+
+
+def _one_changed(items: list[Any]) -> Iterator[list[Any]]:
+    """The first value of each item, then all others of one item at a time."""
+    first = [next(_concrete(item)) for item in items]
+    yield first
+    for index, item in enumerate(items):
+        for other in itertools.islice(_concrete(item), 1, None):
+            yield [*first[:index], other, *first[index + 1 :]]

@@ -14,11 +14,14 @@ ACTOR_CRITIC_FIELDS: dict[str, Field] = TEAM_FIELDS | {
         "Optimizer of actor and critic; each has its own.",
         str,
         choices=("rmsprop", "adam"),
+        fixed=True,
     ),
     "critic_lr": Field(
         5e-4, "Learning rate of the critic.", float, low=0.0, low_open=True
     ),
-    "critic_hidden_size": Field(128, "Width of the critic's layers.", int, low=1),
+    "critic_hidden_size": Field(
+        128, "Width of the critic's layers.", int, low=1, fixed=True
+    ),
     "td_lambda": Field(
         0.8, "TD(lambda) of on-policy targets.", float, low=0.0, high=1.0
     ),
@@ -62,6 +65,7 @@ OFF_POLICY_FIELDS: dict[str, Field] = {
         "Whether the team's value has a term b(s), as in the paper and not in the"
         " released code.",
         bool,
+        fixed=True,
     ),
     "on_policy_episodes": Field(
         32,

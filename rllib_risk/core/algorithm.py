@@ -138,6 +138,9 @@ class TeamAlgorithm(Algorithm):
         # Where the counters stood when something was last done, by its name.
         self._last: dict[str, int] = {}
         self._success_rate: float | None = None
+        # The last evaluation, and how many results ago it was made.
+        self._last_evaluation: dict[str, Any] = {}
+        self._evaluation_age = 0
         self._learner_stats: dict[str, float] = {}
         super().setup(config)
 
@@ -277,7 +280,26 @@ class TeamAlgorithm(Algorithm):
         results["env_steps_per_s"] = (self.env_steps - steps_before) / seconds
         for key in (NUM_EPISODES, NUM_UPDATES, _NUM_CRASHES):
             results[key] = self._counters[key]
+        self._carry_evaluation(results)
         return results
+
+    def _carry_evaluation(self, results: dict[str, Any]) -> None:
+        """Repeats the last evaluation in a result that has none of its own.
+
+        Schedulers and searchers of Tune want their metric in every result. How many
+        results old it is, ``evaluation/age_iterations`` says.
+        """
+        fresh = results.get("evaluation")
+        if fresh:
+            self._last_evaluation, self._evaluation_age = dict(fresh), 0
+        elif self._last_evaluation:
+            self._evaluation_age += 1
+        else:
+            return
+        results["evaluation"] = {
+            **self._last_evaluation,
+            "age_iterations": self._evaluation_age,
+        }
 
     # Evaluation
 
@@ -402,6 +424,8 @@ class TeamAlgorithm(Algorithm):
                 "updates_owed": self._updates_owed,
                 "last": self._last,
                 "success_rate": self._success_rate,
+                "last_evaluation": _plain(self._last_evaluation),
+                "evaluation_age": self._evaluation_age,
                 "learner_stats": self._learner_stats,
                 "episode_history": [
                     [m.episode_length, m.episode_reward, dict(m.custom_metrics)]
@@ -432,6 +456,9 @@ class TeamAlgorithm(Algorithm):
         self._updates_owed = state["updates_owed"]
         self._last = state["last"]
         self._success_rate = state["success_rate"]
+        # Checkpoints of 0.1 have none.
+        self._last_evaluation = state.get("last_evaluation", {})
+        self._evaluation_age = state.get("evaluation_age", 0)
         self._learner_stats = state["learner_stats"]
         self._episode_history = [
             RolloutMetrics(length, total, custom_metrics=metrics)
@@ -516,3 +543,16 @@ def summarise(episodes: Sequence[Episode], agents: Sequence[str]) -> dict[str, A
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float))
+
+
+def _plain(results: dict[str, Any]) -> dict[str, Any]:
+    """Numbers and texts of nested results, as JSON can hold them."""
+    plain: dict[str, Any] = {}
+    for key, value in results.items():
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, dict):
+            plain[key] = _plain(value)
+        elif value is None or isinstance(value, (int, float, str)):
+            plain[key] = value
+    return plain

@@ -100,13 +100,20 @@ class Several:
         makers: The classes, or callables that make callbacks.
     """
 
-    def __init__(self, makers: Sequence[Callable[[], RLlibCallback]]) -> None:
+    def __init__(self, makers: Sequence[Any]) -> None:
         """Initializes what stands in for one class.
 
         Args:
-            makers: See the attributes.
+            makers: See the attributes; texts are paths ``module:Class``.
+
+        Raises:
+            ConfigError: If one cannot be imported.
         """
-        self.makers = list(makers)
+        self.makers: list[Callable[[], RLlibCallback]] = resolve_callbacks(list(makers))
+
+    def __repr__(self) -> str:
+        """For ``params.json``."""
+        return f"{type(self).__name__}({self.makers!r})"
 
     def __call__(self) -> RLlibCallback:
         """One callback object with the hooks of all of them, and no others."""

@@ -30,12 +30,16 @@ from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.env_wrappers.team_env import TeamEnv
 
 TEAM_FIELDS: dict[str, Field] = {
-    "hidden_size": Field(64, "Width of the agent network.", int, low=1),
-    "recurrent": Field(True, "Memory over time; false for none.", bool),
-    "rnn_cell": Field("gru", "What that memory is.", str, choices=("gru", "lstm")),
-    "parameter_sharing": Field(True, "One network for all agents.", bool),
-    "obs_last_action": Field(True, "Agents read their own last action.", bool),
-    "agent_ids": Field(True, "Agents read their own id.", bool),
+    "hidden_size": Field(64, "Width of the agent network.", int, low=1, fixed=True),
+    "recurrent": Field(True, "Memory over time; false for none.", bool, fixed=True),
+    "rnn_cell": Field(
+        "gru", "What that memory is.", str, choices=("gru", "lstm"), fixed=True
+    ),
+    "parameter_sharing": Field(True, "One network for all agents.", bool, fixed=True),
+    "obs_last_action": Field(
+        True, "Agents read their own last action.", bool, fixed=True
+    ),
+    "agent_ids": Field(True, "Agents read their own id.", bool, fixed=True),
     "reward_scale": Field(
         1.0,
         "Factor on rewards inside the learner; logged returns are not scaled.",
@@ -44,7 +48,11 @@ TEAM_FIELDS: dict[str, Field] = {
         low_open=True,
     ),
     "optimizer": Field(
-        "rmsprop", "Optimizer of the TD loss.", str, choices=("rmsprop", "adam")
+        "rmsprop",
+        "Optimizer of the TD loss.",
+        str,
+        choices=("rmsprop", "adam"),
+        fixed=True,
     ),
     "optimizer_eps": Field(
         None,
@@ -204,7 +212,9 @@ class TeamConfig(AlgorithmConfig):
         if cls.presets:
             names = tuple(cls.presets)
             doc = f"A named set of values: {', '.join(names)}."
-            fields["preset"] = Field(None, doc, str, choices=names, optional=True)
+            fields["preset"] = Field(
+                None, doc, str, choices=names, optional=True, fixed=True
+            )
         return fields
 
     def __eq__(self, other: object) -> bool:

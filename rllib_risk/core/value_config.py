@@ -30,7 +30,11 @@ _PARAMETER_MEASURES = ("wang", "cpw", "power", "mean_variance")
 
 COMPOSITION_FIELDS: dict[str, Field] = {
     "num_atoms": Field(
-        1, "Return atoms M per action; 1 is a plain action value.", int, low=1
+        1,
+        "Return atoms M per action; 1 is a plain action value.",
+        int,
+        low=1,
+        fixed=True,
     ),
     "quantiles": Field(
         "fixed",
@@ -38,6 +42,7 @@ COMPOSITION_FIELDS: dict[str, Field] = {
         " function of the fraction, sampled anew in every update (IQN).",
         str,
         choices=("fixed", "sampled"),
+        fixed=True,
     ),
     "risk_measure": Field(
         "mean",
@@ -46,6 +51,7 @@ COMPOSITION_FIELDS: dict[str, Field] = {
         str,
         choices=("mean", *_LEVEL_MEASURES, *_PARAMETER_MEASURES),
         import_path=True,
+        fixed=True,
     ),
     "risk_parameter": Field(
         None,
@@ -53,12 +59,13 @@ COMPOSITION_FIELDS: dict[str, Field] = {
         float,
         optional=True,
     ),
-    "risk_kwargs": Field({}, "Arguments of your own risk measure.", dict),
+    "risk_kwargs": Field({}, "Arguments of your own risk measure.", dict, fixed=True),
     "risk_mode": Field(
         "static",
         "Level of cvar and var: alpha, or predicted per agent and step.",
         str,
         choices=("static", "dynamic"),
+        fixed=True,
     ),
     "alpha": Field(
         1.0,
@@ -69,7 +76,9 @@ COMPOSITION_FIELDS: dict[str, Field] = {
         low_open=True,
         high=1.0,
     ),
-    "risk_levels": Field(10, "Levels K to predict from: 1/K, 2/K, ..., 1.", int, low=1),
+    "risk_levels": Field(
+        10, "Levels K to predict from: 1/K, 2/K, ..., 1.", int, low=1, fixed=True
+    ),
     "cvar_norm": Field(
         "count",
         "Divisor of the kept atoms: their number, or the paper's printed form, or the"
@@ -95,6 +104,7 @@ COMPOSITION_FIELDS: dict[str, Field] = {
         int,
         low=1,
         optional=True,
+        fixed=True,
     ),
     "risk_logit_scale": Field(
         None,
@@ -105,7 +115,7 @@ COMPOSITION_FIELDS: dict[str, Field] = {
         optional=True,
     ),
     "risk_tie_femb": Field(
-        False, "One embedding for both sides of the predictor.", bool
+        False, "One embedding for both sides of the predictor.", bool, fixed=True
     ),
     "risk_history_lag": Field(
         1,
@@ -123,15 +133,25 @@ COMPOSITION_FIELDS: dict[str, Field] = {
         str,
         choices=("none", "vdn", "qmix", "qplex"),
         import_path=True,
+        fixed=True,
     ),
-    "mixer_kwargs": Field({}, "Arguments of your own mixer.", dict),
-    "mixing_embed_dim": Field(32, "Width of the monotonic mixer.", int, low=1),
+    "mixer_kwargs": Field({}, "Arguments of your own mixer.", dict, fixed=True),
+    "mixing_embed_dim": Field(
+        32, "Width of the monotonic mixer.", int, low=1, fixed=True
+    ),
     "hypernet_embed_dim": Field(
-        64, "Width of the hypernetworks of qmix and qplex.", int, low=1
+        64, "Width of the hypernetworks of qmix and qplex.", int, low=1, fixed=True
     ),
-    "qplex_heads": Field(4, "Heads of qplex's importance weights.", int, low=1),
+    "qplex_heads": Field(
+        4, "Heads of qplex's importance weights.", int, low=1, fixed=True
+    ),
     "qplex_lambda_layers": Field(
-        1, "Layers of the networks behind those weights.", int, low=1, high=3
+        1,
+        "Layers of the networks behind those weights.",
+        int,
+        low=1,
+        high=3,
+        fixed=True,
     ),
     "joint_critic": Field(
         "none",
@@ -139,6 +159,7 @@ COMPOSITION_FIELDS: dict[str, Field] = {
         " (of the agents' features) or WQMIX's (with agents of its own).",
         str,
         choices=("none", "qtran", "wqmix"),
+        fixed=True,
     ),
 }
 
@@ -176,6 +197,7 @@ LEARNING_FIELDS: dict[str, Field] = {
         " of transition kernels around it (contamination or total variation).",
         str,
         choices=("plain", "contamination", "tv"),
+        fixed=True,
     ),
     "rho": Field(
         0.0,
@@ -184,6 +206,7 @@ LEARNING_FIELDS: dict[str, Field] = {
         float,
         low=0.0,
         high=1.0,
+        fixed=True,
     ),
     "v_min": Field(
         0.0,
@@ -316,6 +339,7 @@ LEARNING_FIELDS: dict[str, Field] = {
         " rate is above a threshold, after a number of env steps, or never.",
         str,
         choices=("winrate", "step", "never"),
+        fixed=True,
     ),
     "qr_gate_threshold": Field(
         0.35, "Success rate that must be exceeded.", float, low=0.0, high=1.0
@@ -396,6 +420,7 @@ DATASET_FIELDS: dict[str, Field] = {
         str,
         optional=True,
         folder=True,
+        fixed=True,
     ),
     "dataset_memory_mb": Field(
         1024,

@@ -30,6 +30,9 @@ METRIC_DEFAULT = "evaluation/return_mean"
 TIME_KEY = "time_total_s"
 CVAR_KEY = "evaluation/return_cvar_10"
 COMPARISON_FILE = "comparison.json"
+EVALUATION = "evaluation/"
+# Results since the evaluation that a result holds: 0 where it is its own.
+AGE_KEY = "evaluation/age_iterations"
 
 
 class ResultsError(ValueError):
@@ -260,7 +263,7 @@ def _read_trial(folder: Path) -> Trial:
         try:
             row = json.loads(line)
             row.pop("config", None)  # The same in every row, and in params.json.
-            rows.append(dict(_flatten(row)))
+            rows.append(without_carried(dict(_flatten(row))))
         except json.JSONDecodeError as error:
             # A run that was killed, or is still running, may leave half a line.
             if number == len(lines):
@@ -268,6 +271,20 @@ def _read_trial(folder: Path) -> Trial:
             message = f"{folder / 'result.json'}, line {number}: not JSON: {error}"
             raise ResultsError(message) from error
     return Trial(folder, params, rows)
+
+
+def without_carried(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns a flat result without an evaluation that an earlier one had before it.
+
+    Args:
+        row: A flat result, as an algorithm or ``result.json`` gives it.
+
+    Returns:
+        The same if its evaluation is its own, or it has none.
+    """
+    if not row.get(AGE_KEY):
+        return row
+    return {k: v for k, v in row.items() if not k.startswith(EVALUATION)}
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

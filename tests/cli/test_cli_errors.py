@@ -20,6 +20,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (
         "TUNE_DISABLE_SIGINT_HANDLER",
         "TUNE_PRINT_ALL_TRIAL_ERRORS",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING",
+        "RAY_CHDIR_TO_TRIAL_DIR",
         "RAY_AIR_NEW_OUTPUT",
         "PYTHONWARNINGS",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO",
@@ -92,6 +94,13 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("RMXI", "macn", "gamma: 0.9", "f.yaml:2: run: unknown algorithm 'RMXI'"),
         ("RMIX", "mcan", "gamma: 0.9", "f.yaml:3: env: unknown environment 'mcan'"),
         ("RMIX", "CartPole-v1", "gamma: 0.9", "env: unknown environment 'CartPole-v1'"),
+        (
+            "VDN",
+            "two_step",
+            "evaluation_interval: null\n  checkpoint_config:"
+            " {checkpoint_score_attribute: evaluation/return_mean}",
+            "f.yaml:6: checkpoint_score_attribute: evaluation/return_mean can never",
+        ),
         # Found only by making the environment.
         (
             "QMIX",

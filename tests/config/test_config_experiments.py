@@ -32,7 +32,7 @@ class FakeCatalog:
     def algorithm_fields(self, name: str) -> Mapping[str, Field]:
         return {
             "lr": Field(1e-3, "", float, low=0.0, low_open=True),
-            "num_atoms": Field(1, "", int, low=1),
+            "num_atoms": Field(1, "", int, low=1, fixed=True),
             "seed": Field(None, "", int, low=0, optional=True),
             "num_epochs": Field(1, "", int),
             "env": Field(None, "", str),

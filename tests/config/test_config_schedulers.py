@@ -7,9 +7,9 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from rllib_risk.config.schedulers import (
     ClipToBounds,
     parse_scheduler,
-    parse_searcher,
 )
 from rllib_risk.config.schema import ConfigError, Field
+from rllib_risk.config.searchers import parse_searcher
 
 METRIC = "evaluation/return_mean"
 FIELDS = {

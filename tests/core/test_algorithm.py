@@ -147,6 +147,30 @@ def test_evaluation_of_a_checkpoint_repeats_the_logged_one(tmp_path):
     loaded.stop()
 
 
+def test_a_result_without_an_evaluation_carries_the_last_one(tmp_path):
+    config = small_config("VDN")
+    config.evaluation_interval = 2
+    algorithm = config.build_algo()
+    first, second, third = (algorithm.train() for _ in range(3))
+    assert "evaluation" not in first
+    assert second["evaluation"]["age_iterations"] == 0
+    assert third["evaluation"] == {**second["evaluation"], "age_iterations": 1}
+    algorithm.save_checkpoint(str(tmp_path))
+    heir = config.copy(copy_frozen=False).build_algo()
+    heir.load_checkpoint(str(tmp_path))
+    for goes_on in (algorithm, heir):
+        fourth = goes_on.train()["evaluation"]
+        assert fourth["age_iterations"] == 0
+        fifth = goes_on.train()["evaluation"]
+        assert fifth == {**fourth, "age_iterations": 1}
+    # What the heir carries before an evaluation of its own is the checkpoint's.
+    heir.load_checkpoint(str(tmp_path))
+    assert heir._last_evaluation["return_mean"] == second["evaluation"]["return_mean"]
+    assert heir._evaluation_age == 1
+    algorithm.stop()
+    heir.stop()
+
+
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory, ray_local):
     """Two checkpoints of one run: after one and after two iterations."""

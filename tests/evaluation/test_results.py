@@ -165,3 +165,20 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
         (tmp_path / "comparison.json").write_text(text)
         with pytest.raises(ResultsError, match=r"comparison.json is damaged"):
             read_plan(tmp_path)
+
+
+def test_a_carried_evaluation_is_no_point(tmp_path):
+    folder = tmp_path / "rmix" / "trial"
+    folder.mkdir(parents=True)
+    lines = [
+        {
+            "num_env_steps_sampled_lifetime": 10 * step,
+            "evaluation": {"return_mean": float(step - age), "age_iterations": age},
+        }
+        for step, age in ((1, 0), (2, 1), (3, 0), (4, 1))
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "result.json").write_text(text)
+    (group,) = read_groups([tmp_path])
+    assert group.runs[0].x.tolist() == [10, 30]
+    assert group.runs[0].y.tolist() == [1, 3]

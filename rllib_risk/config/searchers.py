@@ -1,0 +1,150 @@
+"""Tune's searchers by name, with checked arguments and search spaces.
+
+Tune asks a searcher for each trial's values, and tells it how good they were. Ray is
+imported inside the functions only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rllib_risk.config.flat_space import flatten_point, name_of
+from rllib_risk.config.schedulers import (
+    Component,
+    check_arguments,
+    known_entry,
+    mapping,
+    require_package,
+)
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.config.search_space import walk_domains
+from rllib_risk.config.yaml_reader import Document, KeyPath
+
+_MOST = ("choice", "uniform", "loguniform", "randint", "lograndint")
+POINTS = "points_to_evaluate"
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class SearcherEntry:
+    """What is known of a searcher.
+
+    Attributes:
+        class_path: ``module:Class``.
+        module: The module that must be there; empty: none beside Ray.
+        package: What ``pip install`` needs for it.
+        kinds: The samplers that it knows. Steps (``quniform`` and the like) are made by
+            this package.
+    """
+
+    class_path: str
+    module: str = ""
+    package: str = ""
+    kinds: tuple[str, ...] = _MOST
+
+
+# Those that were run with Ray 2.60; docs/configuration.md says with which versions.
+SEARCHERS: dict[str, SearcherEntry] = {
+    RANDOM: SearcherEntry("ray.tune.search.basic_variant:BasicVariantGenerator"),
+    "optuna": SearcherEntry(
+        "ray.tune.search.optuna:OptunaSearch", "optuna", "optuna>=3.6"
+    ),
+    "hyperopt": SearcherEntry(
+        "ray.tune.search.hyperopt:HyperOptSearch",
+        "hyperopt",
+        "hyperopt",
+        (*_MOST, "normal"),
+    ),
+    # Ray speaks to a class that later versions do not have.
+    "bayesopt": SearcherEntry(
+        "ray.tune.search.bayesopt:BayesOptSearch",
+        "bayes_opt",
+        "bayesian-optimization==1.4.3",
+        ("uniform",),
+    ),
+}
+
+
+def parse_searcher(name: Any, arguments: Any) -> Component:
+    """Checks a searcher's name and arguments.
+
+    Args:
+        name: Such as ``optuna``.
+        arguments: Its arguments from YAML or JSON, or None.
+
+    Returns:
+        The searcher, not yet made.
+
+    Raises:
+        ConfigError: If the name or an argument is unknown, a value is wrong, or its
+            package is not installed.
+    """
+    entry = known_entry("search_alg", name, SEARCHERS)
+    require_package(str(name), entry.module, entry.package)
+    given = dict(mapping("search_alg_config", arguments))
+    return Component(
+        str(name).lower(),
+        entry.class_path,
+        check_arguments(str(name), entry.class_path, given),
+    )
+
+
+def check_searcher(
+    searcher: Component, config: Mapping[str, Any], document: Document, path: KeyPath
+) -> None:
+    """Checks that a searcher can search the space of an experiment.
+
+    Args:
+        searcher: The searcher.
+        config: The experiment's configuration with search spaces.
+        document: Where it comes from.
+        path: Where the experiment is in the document.
+
+    Raises:
+        ConfigError: With the place, if it cannot.
+    """
+    name, simple = searcher.name, searcher.name == RANDOM
+    domains = list(walk_domains(config))
+    if not domains and not simple:
+        raise document.error(
+            f"{name}: there is nothing to search: 'config' has no search space.",
+            *(*path, "search_alg"),
+        )
+    known = SEARCHERS[name].kinds
+    for place, domain in () if simple else domains:
+        where, key = (*path, "config", *place), name_of(place)
+        if domain.kind == "grid_search":
+            raise document.error(
+                f"{key}: {name} chooses values itself and cannot run a grid. Write"
+                " choice instead, or leave search_alg out.",
+                *where,
+            )
+        if domain.kind.removeprefix("q") not in known:
+            raise document.error(
+                f"{key}: {name} knows no {domain.kind}. It knows {', '.join(known)}.",
+                *where,
+            )
+    for index, point in enumerate(searcher.arguments.get(POINTS) or ()):
+        try:
+            flatten_point(config, point, partial=simple)
+            if simple:
+                _refuse_chosen_mappings(domains, point)
+        except ConfigError as error:
+            raise document.error(
+                f"{POINTS}: {error}", *path, "search_alg_config", POINTS, index
+            ) from error
+
+
+def _refuse_chosen_mappings(domains: list[Any], point: Any) -> None:
+    """Tune looks for the parts of a mapping in the configuration, not in a choice."""
+    for place, _ in domains:
+        value = point
+        for key in place:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, Mapping | list):
+            raise ConfigError(
+                f"{name_of(place)}: {RANDOM} cannot begin with {value!r}, since it is"
+                " no plain value. Another searcher can, such as optuna."
+            )

@@ -1,0 +1,147 @@
+"""Every searcher with every scheduler, with frequent, rare and no evaluations."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rllib_risk.cli.catalog import RLlibCatalog
+from rllib_risk.config.loading import parse_document
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.config.yaml_reader import parse_yaml
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+ITERATIONS = 4
+TIME: dict[str, Any] = {"time_attr": "training_iteration"}
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "asha": {**TIME, "max_t": ITERATIONS, "reduction_factor": 2},
+    "hyperband": {**TIME, "max_t": ITERATIONS, "reduction_factor": 2},
+    "median_stopping": {**TIME, "grace_period": 1, "min_samples_required": 1},
+    "pbt": {
+        **TIME,
+        "perturbation_interval": 1,
+        "quantile_fraction": 0.5,
+        "hyperparam_mutations": {"lr": {"loguniform": [1e-4, 1e-2]}},
+    },
+}
+EVALUATIONS = {"every": 1, "second": 2, "never": None}
+
+
+def cell(searcher: str, scheduler: str, interval: int | None) -> dict[str, Any]:
+    """An experiment of two trials, a few steps each."""
+    experiment: dict[str, Any] = {
+        "run": "VDN",
+        "env": "two_step",
+        "num_samples": 2,
+        "search_alg": searcher,
+        "stop": {"training_iteration": ITERATIONS},
+        "config": {
+            "lr": {"loguniform": [1e-4, 1e-2]},
+            "hidden_size": 4,
+            "batch_size_episodes": 4,
+            "learning_starts_episodes": 4,
+            "updates_per_episode": 0.25,
+            "num_envs_per_env_runner": 4,
+            "min_sample_timesteps_per_iteration": 40,
+            "evaluation_interval": interval,
+            "grad_clip": None,
+            "evaluation_duration": 2,
+        },
+    }
+    if scheduler != "none":
+        experiment |= {
+            "scheduler": scheduler,
+            "scheduler_config": SCHEDULERS[scheduler],
+        }
+    if scheduler == "pbt":
+        experiment["checkpoint_config"] = {"checkpoint_frequency": 1, "num_to_keep": 1}
+    return experiment
+
+
+# Opens a file beside the training file, as it can where the command is run.
+RELATIVE = """
+from pathlib import Path
+from rllib_risk.env_wrappers.two_step import TwoStepGame
+class Relative(TwoStepGame):
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        Path("table.txt").read_text()
+"""
+
+
+def relative_file(folder: Path) -> dict[str, Any]:
+    """An experiment whose environments, remote ones too, open a relative path."""
+    (folder / "relative.py").write_text(RELATIVE)
+    (folder / "table.txt").write_text("1")
+    experiment = cell("random", "none", 1)
+    experiment |= {"env": "pettingzoo", "num_samples": 1}
+    experiment["config"] |= {
+        "env_config": {"factory": "relative:Relative"},
+        "num_env_runners": 1,
+    }
+    return experiment
+
+
+def test_every_combination_ends_or_is_refused(tmp_path: Path) -> None:
+    cells = {
+        "-".join((searcher, scheduler, evaluation)): cell(searcher, scheduler, interval)
+        for searcher, scheduler, (evaluation, interval) in itertools.product(
+            ("random", "optuna"), SCHEDULERS, EVALUATIONS.items()
+        )
+    }
+    refused = {}
+    for name, experiment in cells.items():
+        text = yaml.safe_dump({name: experiment}, sort_keys=False)
+        try:
+            parse_document(parse_yaml(text, "f.yaml"), RLlibCatalog())
+        except ConfigError as error:
+            refused[name] = str(error)
+    # Who mutates values needs nobody to suggest them.
+    assert set(refused) == {f"optuna-pbt-{evaluation}" for evaluation in EVALUATIONS}
+    for message in refused.values():
+        assert message.startswith("f.yaml:5: search_alg: pbt changes the values itself")
+    runs = {name: cells[name] for name in cells if name not in refused}
+    last = {"relative": relative_file(tmp_path)}
+    (tmp_path / "f.yaml").write_text(yaml.safe_dump(runs | last, sort_keys=False))
+    command = ["train", "file", "f.yaml", "--storage-path", "r", "--ray-num-cpus", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "rllib_risk", *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    for name in runs:
+        check(tmp_path / "r" / name)
+    assert len(list((tmp_path / "r/relative").glob("VDN_*/result.json"))) == 1
+
+
+def check(experiment: Path) -> None:
+    """Both trials reported, with values of their own and evaluations as asked for."""
+    rates = set()
+    for trial in experiment.glob("VDN_*"):
+        text = (trial / "result.json").read_text()
+        rows = [json.loads(line) for line in text.splitlines()]
+        rates.add(json.loads((trial / "params.json").read_text())["lr"])
+        for row in rows:
+            iteration = row["training_iteration"]
+            age = row.get("evaluation", {}).get("age_iterations")
+            if "never" in experiment.name:
+                assert age is None
+            elif "every" in experiment.name:
+                assert age == 0
+            else:
+                assert age == (None if iteration == 1 else iteration % 2)
+    assert len(rates) == 2 and all(1e-4 <= rate <= 1e-2 for rate in rates)
