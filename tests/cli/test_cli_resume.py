@@ -206,8 +206,8 @@ def test_learning_from_a_dataset_samples_no_steps(
 ) -> None:
     data = recorded / "data/uav"
     for criterion, reason in (
-        ("num_env_steps_sampled_lifetime: 100", "samples no steps; use num_updates"),
-        ("evaluation/return_mean: 1", "the run knows no env to evaluate in"),
+        ("num_env_steps_sampled_lifetime: 100", "nothing is sampled where a dataset"),
+        ("evaluation/return_mean: 1", "has no environment to evaluate in"),
     ):
         text = f"x:\n  run: MACQR\n  stop: {{{criterion}}}\n"
         text += f"  config: {{dataset: {data}}}\n"
@@ -233,7 +233,7 @@ def test_what_an_env_reports_may_be_unknown(
     plain = config.copy(copy_frozen=False)
     plain.environment(env_config={"factory": "slow:Plain"})
     assert preflight.unreachable("evaluation/mine", plain) is not None
-    plain.callbacks(type("Mine", (plain.callbacks_class,), {}))
+    plain.callbacks(on_episode_end=lambda **_: None)
     assert preflight.unreachable("evaluation/mine", plain) is None
     plain.evaluation(evaluation_interval=None)
     assert preflight.unreachable("evaluation/mine", plain) is not None

@@ -13,7 +13,8 @@ from ray.tune.search import ConcurrencyLimiter
 
 from rllib_risk.cli.catalog import RLlibCatalog
 from rllib_risk.cli.preflight import preflight
-from rllib_risk.cli.runner import TopLevelScore, best_checkpoint
+from rllib_risk.cli.best import best_checkpoint
+from rllib_risk.cli.runner import TopLevelScore
 from rllib_risk.cli.search import KeepBest, build_search, build_searcher
 from rllib_risk.config.loading import parse_document
 from rllib_risk.config.schema import ConfigError
@@ -121,7 +122,7 @@ run:
             "risky_bandit",
             ", {kind}_config: {{metric: evaluation/success_rate}}",
             "hidden_size: 8",
-            "success_rate can never come: env 'risky_bandit' reports no is_success",
+            "success_rate can never come: the env does not report 'is_success'",
         ),
         ("two_step", ", {kind}_config: {{metric: evaluation/success_rate}}", "", ""),
         # The default metric is one that comes.
@@ -214,7 +215,7 @@ def test_a_checkpoint_is_not_credited_with_an_older_evaluation(tmp_path: Path) -
     # An evaluation of its own, and a better one that is carried.
     for number, (value, age) in enumerate([(5.0, 0), (9.0, 2)]):
         result = {"evaluation": {"return_mean": value, "age_iterations": age}}
-        TopLevelScore(METRIC, None)().on_train_result(algorithm=None, result=result)
+        TopLevelScore(METRIC)().on_train_result(algorithm=None, result=result)
         assert result[METRIC] == 5.0 if age == 0 else math.isnan(result[METRIC])
         save(trial, number, result)
     best = best_checkpoint([trial], METRIC, "max")
