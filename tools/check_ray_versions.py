@@ -38,11 +38,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = ("rllib", "tune")
-TESTS = (
-    "tests/core/test_runners.py",
-    "tests/cli/test_cli_runs.py",
-    "tests/cli/test_cli_strict_keys.py",
-)
+TESTS = ("tests/cli/test_cli_strict_keys.py", "tests/cli/test_cli_runs.py")
 TIMEOUT_S = 300
 TESTS_TIMEOUT_S = 1800
 ITERATIONS = 2
