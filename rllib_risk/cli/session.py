@@ -12,22 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rllib_risk.cli.options import RayOptions
+from rllib_risk.core.ray_internals import NOISY_LOGGERS
 
 _IMPORTS = "RLLIB_RISK_IMPORTS"
-# Loggers that, for every run on the stack we ask for, warn that it is an older one, or
-# report what the command itself says better. `-v` lets them speak.
-_NOISY = (
-    "ray._common.deprecation",
-    "ray.rllib.utils.deprecation",
-    "ray.rllib.algorithms.algorithm_config",
-    "ray.rllib.algorithms.algorithm",
-    "ray.rllib.utils.tensor_dtype",
-    "ray.tune.tune",
-    "ray.tune.execution.tune_controller",
-    "ray.tune.execution.experiment_state",
-    "ray.tune.trainable.trainable",
-    "ray.tune.utils.util",
-)
 
 
 def prepare(verbose: int) -> None:
@@ -60,7 +47,7 @@ def prepare(verbose: int) -> None:
 
 def quieten() -> None:
     """Lets only errors through from loggers that say nothing a user can act on."""
-    for name in _NOISY:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

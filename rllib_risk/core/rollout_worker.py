@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from ray.rllib.evaluation.metrics import RolloutMetrics
 from ray.rllib.evaluation.rollout_worker import RolloutWorker
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 
+from rllib_risk.core import ray_internals
 from rllib_risk.core.envs import make_batched_env
 from rllib_risk.core.episode_loop import (
     EVAL_STREAM,
@@ -55,7 +55,7 @@ class TeamRolloutWorker(RolloutWorker):
         super().__init__(**{**kwargs, "config": single})
         self._team_envs: BatchedTeamEnv | None = None
         self._store: EpisodeStore | None = None
-        self._metrics: list[RolloutMetrics] = []
+        self._metrics: list[Any] = []
         self._rounds = 0
         self._crashes = 0
 
@@ -108,7 +108,7 @@ class TeamRolloutWorker(RolloutWorker):
         player = PolicyPlayer(self.team_policy, envs, explorer, self._epsilons(), rng)
         episodes = self._play(player, seeds, rng)
         self._metrics += [
-            RolloutMetrics(len(e), e.episode_return, custom_metrics=e.metrics)
+            ray_internals.episode_metrics(len(e), e.episode_return, e.metrics)
             for e in episodes
         ]
         return episodes
@@ -134,7 +134,7 @@ class TeamRolloutWorker(RolloutWorker):
         count, self._crashes = self._crashes, 0
         return count
 
-    def get_metrics(self) -> list[RolloutMetrics]:
+    def get_metrics(self) -> list[Any]:
         """Returns and forgets the metrics of training episodes; see RolloutWorker."""
         metrics, self._metrics = self._metrics, []
         return metrics

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.policy.sample_batch import SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_TRAINED
-from ray.util.debug import log_once
 
 from rllib_risk.config.schema import ConfigError
+from rllib_risk.core import ray_internals
 from rllib_risk.core.algorithm import NUM_EPISODES, NUM_UPDATES, TeamAlgorithm
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.episodes import collate
@@ -140,7 +140,7 @@ class ValueAlgorithm(TeamAlgorithm):
         """See TeamAlgorithm."""
         result = super().evaluate(parallel_train_future)
         gated = self._success_rate is None and self.config.qr_gate == "winrate"
-        if gated and log_once("rllib_risk_winrate_gate"):
+        if gated and ray_internals.log_once("rllib_risk_winrate_gate"):
             logger.warning(
                 "qr_gate is 'winrate', but env %r reports no is_success: quantile"
                 " regression never starts. Set qr_gate: step.",
