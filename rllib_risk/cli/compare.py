@@ -14,6 +14,7 @@ from rllib_risk.cli import options as o
 from rllib_risk.cli import output
 from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, fail, say
 from rllib_risk.config.schema import ConfigError
+from rllib_risk.core import ray_internals
 
 if TYPE_CHECKING:
     from rllib_risk.cli.interrupt import Interrupt
@@ -212,8 +213,6 @@ def run_comparison(
         ConfigError: If an algorithm cannot work, or the folder does not fit; nothing
             has started then.
     """
-    from ray.train.constants import DEFAULT_STORAGE_PATH
-
     from rllib_risk.cli.preflight import fit_to_machine
     from rllib_risk.cli.runner import report_failures, report_interrupt
     from rllib_risk.cli.session import ray_session
@@ -221,7 +220,7 @@ def run_comparison(
     from rllib_risk.evaluation.results import ResultsError, write_plan
 
     metric = _check(comparison.specs, comparison.seeds)
-    folder = out or Path(DEFAULT_STORAGE_PATH) / f"compare-{name}"
+    folder = out or Path(ray_internals.default_storage_path()) / f"compare-{name}"
     folder = folder.expanduser().resolve()
     plan = _plan(comparison)
     _check_folder(folder, plan, options.resume)
@@ -239,7 +238,11 @@ def run_comparison(
         if interrupt.requested:
             report_interrupt(interrupt.killed, options.command)
             return EXIT_INTERRUPTED
-        failed = [t.storage.trial_dir_name for t in trials if t.status == t.ERROR]
+        failed = [
+            ray_internals.trial_folder(trial).name
+            for trial in trials
+            if trial.status == trial.ERROR
+        ]
         write_plan(folder, replace(plan, failed=tuple(failed)))
         try:
             write_comparison(folder, output.out, metric, name, comparison.threshold)
@@ -370,11 +373,7 @@ def _run(
         for seed in comparison.seeds
         for spec in comparison.specs
     ]
-    for experiment in experiments:
-        # Tune copies the results of the first one's storage only, and each has a
-        # working folder of its own.
-        experiment.storage = experiments[0].storage
-        experiment.spec["storage"] = experiments[0].storage
+    ray_internals.share_storage(experiments)
     interrupt = Interrupt()
     callbacks: list[Any] = [
         ProgressLines(comparison.specs[0].stop, metric.startswith("evaluation/")),

@@ -11,10 +11,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections import Counter
+
+    from ray.rllib.algorithms.algorithm import Algorithm
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
     from ray.rllib.env.env_runner_group import EnvRunnerGroup
+    from ray.rllib.policy.torch_policy_v2 import TorchPolicyV2
 
 # Loggers of Ray that warn in every run of the old API stack, or report what the command
 # reports itself. A name that a version does not have does no harm.
@@ -92,6 +98,77 @@ def episode_metrics(length: int, total: float, numbers: Mapping[str, float]) -> 
     return RolloutMetrics(length, total, custom_metrics=dict(numbers))
 
 
+# Algorithm, AlgorithmConfig and TorchPolicyV2: attributes of the base classes
+
+
+def counters(algorithm: Algorithm) -> Counter[str]:
+    """Everything that the algorithm counts, by name."""
+    return algorithm._counters
+
+
+def timers(algorithm: Algorithm) -> Mapping[str, Any]:
+    """Timers whose means RLlib reports under ``timers/``, by name."""
+    return algorithm._timers
+
+
+def add_sampled_steps(algorithm: Algorithm, steps: int) -> None:
+    """Counts sampled env steps. The team is one agent of RLlib."""
+    from ray.rllib.utils import metrics
+
+    algorithm._counters[metrics.NUM_ENV_STEPS_SAMPLED] += steps
+    algorithm._counters[metrics.NUM_AGENT_STEPS_SAMPLED] += steps
+
+
+def add_trained_steps(algorithm: Algorithm, steps: int) -> None:
+    """Counts env steps that were learned from."""
+    from ray.rllib.utils import metrics
+
+    algorithm._counters[metrics.NUM_ENV_STEPS_TRAINED] += steps
+    algorithm._counters[metrics.NUM_AGENT_STEPS_TRAINED] += steps
+
+
+def num_sampled_steps(algorithm: Algorithm) -> int:
+    """Env steps sampled in all; ``num_env_steps_sampled_lifetime`` in results."""
+    from ray.rllib.utils import metrics
+
+    return algorithm._counters[metrics.NUM_ENV_STEPS_SAMPLED]
+
+
+def num_trained_steps(algorithm: Algorithm) -> int:
+    """Env steps learned from in all."""
+    from ray.rllib.utils import metrics
+
+    return algorithm._counters[metrics.NUM_ENV_STEPS_TRAINED]
+
+
+def episode_history(algorithm: Algorithm) -> list[Any]:
+    """Metrics of the episodes that ``env_runners/`` results are means over."""
+    return algorithm._episode_history
+
+
+def set_progress(algorithm: Algorithm, iteration: int, history: list[Any]) -> None:
+    """Restores what RLlib counts outside of :func:`counters`.
+
+    Args:
+        algorithm: The algorithm.
+        iteration: Number of iterations so far.
+        history: See :func:`episode_history`.
+    """
+    algorithm._iteration = iteration
+    algorithm._episode_history = history
+
+
+def skip_preprocessors(config: AlgorithmConfig) -> None:
+    """Lets observations reach the policy as they are."""
+    # AlgorithmConfig.experimental() sets it too; the name stays private there.
+    config._disable_preprocessor_api = True
+
+
+def optimizers(policy: TorchPolicyV2) -> list[Any]:
+    """The optimizers of a policy, in the order of ``optimizer()``; may be changed."""
+    return policy._optimizers
+
+
 # Remote runners, by way of EnvRunnerGroup._worker_manager, a FaultTolerantActorManager
 
 
@@ -112,7 +189,6 @@ def call_runners(
         tag: By which :func:`take_answers` finds the answers.
         runners: Ids of the runners; None: all healthy ones.
     """
-    # The answers of EnvRunnerGroup.foreach_env_runner_async hide errors.
     group._worker_manager.foreach_actor_async(
         function, tag=tag, remote_actor_ids=runners
     )
@@ -129,6 +205,7 @@ def take_answers(group: EnvRunnerGroup, tag: str, timeout_s: float) -> list[Any]
     Returns:
         Objects with ``ok``, ``actor_id`` and ``get()``.
     """
+    # EnvRunnerGroup.fetch_ready_async_reqs() drops answers that are errors.
     manager = group._worker_manager
     return list(manager.fetch_ready_async_reqs(tags=tag, timeout_seconds=timeout_s))
 
@@ -139,3 +216,51 @@ def num_unanswered(group: EnvRunnerGroup, tag: str) -> int:
     # Ray 2.48 counts the requests of all tags. This package has only one tag
     # for each group of runners.
     return count(tag=tag) if "tag" in inspect.signature(count).parameters else count()
+
+
+# Tune
+
+
+def default_storage_path() -> str:
+    """Where Tune keeps results: ``~/ray_results``, unless the environment says else."""
+    from ray.train.constants import DEFAULT_STORAGE_PATH
+
+    return DEFAULT_STORAGE_PATH
+
+
+def has_experiment_state(folder: Path) -> bool:
+    """Whether a folder holds the state of a Tune run, so that it can be resumed."""
+    # Tuner.can_restore() looks for a file that tune.run() does not write.
+    return any(folder.glob("experiment_state-*.json"))
+
+
+def share_storage(experiments: Sequence[Any]) -> None:
+    """Makes several Tune experiments write to the folder of the first one.
+
+    Tune copies the results of the first one's storage only, and each has a working
+    folder of its own.
+    """
+    for experiment in experiments:
+        experiment.storage = experiments[0].storage
+        experiment.spec["storage"] = experiments[0].storage
+
+
+def trial_folder(trial: Any) -> Path:
+    """Folder of a trial's results."""
+    return Path(trial.storage.trial_fs_path)
+
+
+def trial_actor(trial: Any) -> Any:
+    """The actor in which a trial runs; None if it does not run."""
+    return trial.temporary_state.ray_actor
+
+
+def saved_checkpoints(trial: Any) -> list[Any]:
+    """The checkpoints that a trial still has.
+
+    Returns:
+        Objects with ``checkpoint`` and ``metrics``, the result they were saved after.
+    """
+    # The private CheckpointManager of Ray Train; a trial has no public list of them.
+    manager = trial.run_metadata.checkpoint_manager
+    return list(manager.best_checkpoint_results)
