@@ -20,6 +20,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from rllib_risk.cli.output import note
+from rllib_risk.core import ray_internals
 
 # Stopping Tune and Ray takes 2 to 3 s after this.
 GRACE_S = 6.0
@@ -94,7 +95,7 @@ class Interrupt(Callback):
 
         for trial in running:
             # A busy actor would hold up Tune's own clean-up for 15 s.
-            actor = trial.temporary_state.ray_actor
+            actor = ray_internals.trial_actor(trial)
             if actor is not None:
                 ray.kill(actor)
             self.killed.append(trial.trial_id)

@@ -177,7 +177,7 @@ class ProgressLines(Callback):
         self._stop = dict(stop)
         self._evaluates = evaluates
         self._several = False
-        self._timers: dict[str, Timer] = {}
+        self._trial_timers: dict[str, Timer] = {}
 
     def setup(
         self,
@@ -199,7 +199,7 @@ class ProgressLines(Callback):
     ) -> None:
         """Prints the line."""
         flat = flatten(result)
-        timer = self._timers.setdefault(trial.trial_id, Timer())
+        timer = self._trial_timers.setdefault(trial.trial_id, Timer())
         timer.update(flat, self._stop)
         evaluated = any(key.startswith("evaluation/") for key in flat)
         if self._evaluates and not evaluated:

@@ -17,6 +17,7 @@ from rllib_risk.cli.session import prepare, ray_session, register_all
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import Domain, map_domains
+from rllib_risk.core import ray_internals
 
 
 def run_experiments(
@@ -69,16 +70,14 @@ def _prepare(spec: ExperimentSpec, options: RunOptions) -> tuple[Any, Any, Any]:
 
 def storage_path(spec: ExperimentSpec) -> str:
     """Returns the absolute folder (or address) for results of an experiment."""
-    from ray.train.constants import DEFAULT_STORAGE_PATH
-
-    path = spec.storage_path or DEFAULT_STORAGE_PATH
+    path = spec.storage_path or ray_internals.default_storage_path()
     return path if "://" in path else str(Path(path).expanduser().resolve())
 
 
 def _check_resumable(spec: ExperimentSpec) -> None:
     # Tune itself starts a new experiment where there is nothing to resume.
     folder = Path(storage_path(spec)) / spec.name
-    if not any(folder.glob("experiment_state-*.json")):
+    if not ray_internals.has_experiment_state(folder):
         raise ConfigError(
             f"--resume: there is no stopped experiment in {folder}. Check --name and"
             " --storage-path."
@@ -299,7 +298,7 @@ def best_checkpoint(
 
     best: tuple[float, Any, Any] | None = None
     for trial in trials:
-        for saved in trial.run_metadata.checkpoint_manager.best_checkpoint_results:
+        for saved in ray_internals.saved_checkpoints(trial):
             value = flatten(saved.metrics).get(metric, math.nan)
             # NaN: no evaluation yet. Such a checkpoint wins only over none at all.
             score = -math.inf if math.isnan(value) else value
@@ -347,7 +346,7 @@ def report_failures(trials: Sequence[Any]) -> bool:
             continue
         log = Path(trial.error_file)
         # Tune writes it to its session folder and copies it to the results.
-        kept = Path(trial.storage.trial_fs_path) / log.name
+        kept = ray_internals.trial_folder(trial) / log.name
         cause = root_cause(log.read_text())
         fail(f"trial {trial} failed: {cause}\n  full text: {kept}")
     return bool(failed)

@@ -31,8 +31,8 @@ class ActorCriticAlgorithm(TeamAlgorithm):
         policy: ActorCriticPolicy = self.team_policy
         rollouts = self._rollouts()
         stats, critic_steps = policy.learn(rollouts)
-        self._counters[_NUM_CRITIC_STEPS] += critic_steps
-        now = self._counters[_NUM_CRITIC_STEPS]
+        self.counters[_NUM_CRITIC_STEPS] += critic_steps
+        now = self.counters[_NUM_CRITIC_STEPS]
         interval = self.config.target_update_interval_critic_steps
         if now - self._last.get("target_update", 0) >= interval:
             policy.update_target()
@@ -43,5 +43,5 @@ class ActorCriticAlgorithm(TeamAlgorithm):
     def step(self) -> dict[str, Any]:
         """One iteration and its evaluation; see TeamAlgorithm."""
         results = super().step()
-        results[_NUM_CRITIC_STEPS] = self._counters[_NUM_CRITIC_STEPS]
+        results[_NUM_CRITIC_STEPS] = self.counters[_NUM_CRITIC_STEPS]
         return results

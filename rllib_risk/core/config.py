@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_risk.config.schema import ConfigError, Field, check_value
+from rllib_risk.core import ray_internals
 from rllib_risk.core.envs import start_env, variants_of
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.env_wrappers.team_env import TeamEnv
@@ -191,8 +192,7 @@ class TeamConfig(AlgorithmConfig):
         # One round being played and one waiting; see core/runners.py.
         self.max_requests_in_flight_per_env_runner = 2
         self.env_runner_cls = TeamRolloutWorker
-        # Observations reach the policy as they are.
-        self._disable_preprocessor_api = True
+        ray_internals.skip_preprocessors(self)
         for key, field in self.declared.items():
             setattr(self, key, field.default)
         # Keys of RLlib's may be among them.

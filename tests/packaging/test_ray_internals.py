@@ -32,8 +32,12 @@ EXTENDED = {
 # Attributes of Ray's objects without an underscore that Ray's documentation does not
 # have.
 PRIVATE = {"checkpoint_manager", "run_metadata", "temporary_state", "trial_fs_path"}
-# Private attributes of others than Ray: torch, named tuples, SMAC.
-FOREIGN = {"_foreach_lerp_", "_version", "_replace", "_seed", "_episode_count"}
+# Private attributes of torch, of named tuples, and of SMAC.
+FOREIGN = {"_foreach_lerp_", "_version", "_replace"} | {
+    "_seed",
+    "_episode_count",
+    "_run_config",
+}
 # Private methods of Ray's classes that ours replace on purpose.
 OVERRIDDEN = {"_get_env_id_and_creator"}
 
