@@ -341,21 +341,20 @@ def table(rows: Sequence[tuple[str, dict[str, str], str]], reference: str) -> st
 
     Args:
         rows: For each version its number, the causes of failed checks, and the summary
-            of its tests.
+            of its tests, which is empty if none ran.
         reference: The version whose checkpoint was evaluated.
     """
     *others, _ = CHECKS
-    titles = [*others, f"evaluate a {reference} checkpoint", "tests"]
+    titles = [*others, f"evaluate a {reference} checkpoint"]
+    titles += ["tests"] if any(tests for _, _, tests in rows) else []
     lines = [f"| Ray | {' | '.join(titles)} |", "| --- " * (len(titles) + 1) + "|"]
     notes = []
     for ray_version, failures, tests in rows:
-        cells = []
-        for name in CHECKS:
-            if name in failures:
-                notes.append(f"{ray_version}, {name}: `{failures[name]}`")
-            cells.append("fails" if name in failures else "works")
-        lines.append(f"| {ray_version} | {' | '.join([*cells, tests])} |")
-    return "\n".join([*lines, *([""] if notes else []), *(f"- {n}" for n in notes)])
+        cells = ["fails" if name in failures else "works" for name in CHECKS]
+        cells += [tests] if tests else []
+        lines.append(f"| {ray_version} | {' | '.join(cells)} |")
+        notes += [f"- {ray_version}, {n}: `{cause}`" for n, cause in failures.items()]
+    return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
 def pinned_ray() -> str:
@@ -390,8 +389,8 @@ def main() -> int:
             target = install(ray_version, options.folder)
             found, failures = check_version(target, Path(reference), expected)
             expected = found if expected is None else expected
-            tests = run_tests(target, options.tests) if options.tests else "-"
-            print(f"  tests: {tests}", file=sys.stderr)
+            tests = run_tests(target, options.tests) if options.tests else ""
+            print(f"  tests: {tests or 'none'}", file=sys.stderr)
             rows.append((ray_version, failures, tests))
     rows.sort(key=lambda row: [int(part) for part in row[0].split(".")], reverse=True)
     print(table(rows, pinned))
