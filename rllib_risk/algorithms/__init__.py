@@ -58,7 +58,7 @@ def algorithm_class(name: str) -> type[TeamAlgorithm]:
 
 def register_algorithms() -> None:
     """Registers all algorithms with Ray Tune; calling it twice does no harm."""
-    from ray.tune.registry import register_trainable
+    from ray.tune import register_trainable
 
     for name in ALGORITHMS:
         register_trainable(name, algorithm_class(name))

@@ -160,7 +160,7 @@ class GroupDR(ValueAlgorithm):
             )
         else:
             policy.start_afresh()
-            self._last["target_update"] = self._counters[NUM_EPISODES]
+            self._last["target_update"] = self.counters[NUM_EPISODES]
         self._last[policy.phase] = self.env_steps
         self.replay.clear()
         self._updates_owed = 0.0

@@ -15,6 +15,7 @@ from typing import Any
 
 from rllib_risk.cli.output import note, say
 from rllib_risk.cli.progress import STEPS, flatten
+from rllib_risk.core import ray_internals
 
 _AGE = "evaluation/age_iterations"
 # Beside the trials, if checkpoints are scored by another result than the usual one.
@@ -55,7 +56,7 @@ def best_checkpoint(
     """
     best: tuple[float, Any, Any] | None = None
     for trial in trials:
-        for saved in trial.run_metadata.checkpoint_manager.best_checkpoint_results:
+        for saved in ray_internals.saved_checkpoints(trial):
             score = score_of(flatten(saved.metrics), metric, order)
             # Of equal checkpoints the latest: it has learned longest.
             if best is None or score >= best[0]:
@@ -103,7 +104,7 @@ def better_result(
     """
     found: tuple[float, dict[str, Any], Any] | None = None
     for trial in trials:
-        for row in read_results(Path(trial.storage.trial_fs_path)):
+        for row in read_results(ray_internals.trial_folder(trial)):
             value = score_of(row, metric, order)
             if value > (score if found is None else found[0]):
                 found = (value, row, trial)

@@ -17,6 +17,7 @@ from rllib_risk.config.rllib_keys import (
     signature_fields,
 )
 from rllib_risk.config.schema import ConfigError, Field, suggest
+from rllib_risk.core import ray_internals
 
 TEAM_METRIC = "evaluation/return_mean"
 RLLIB_METRIC = "env_runners/episode_return_mean"
@@ -24,9 +25,7 @@ RLLIB_METRIC = "env_runners/episode_return_mean"
 
 def rllib_algorithms() -> list[str]:
     """Returns the names of RLlib's own algorithms."""
-    from ray.rllib.algorithms.registry import ALGORITHMS
-
-    return [name for name in ALGORITHMS if not name.startswith("_")]
+    return list(ray_internals.rllib_registry())
 
 
 def import_object(path: str, what: str) -> Any:
@@ -74,11 +73,10 @@ def default_config(name: str) -> Any:
     """
     if name in TEAM_ALGORITHMS:
         return config_class(name)()
-    from ray.rllib.algorithms.registry import ALGORITHMS
-
-    if name in rllib_algorithms():
+    registry = ray_internals.rllib_registry()
+    if name in registry:
         try:
-            return ALGORITHMS[name]()[1]
+            return registry[name]()[1]
         except ImportError as error:
             raise ConfigError(f"run: {name}: {error}") from error
     if "." in name or ":" in name:
@@ -86,7 +84,7 @@ def default_config(name: str) -> Any:
         if hasattr(algorithm, "get_default_config"):
             return algorithm.get_default_config()
         raise ConfigError(f"run: '{name}' is not an RLlib Algorithm class.")
-    known = [*TEAM_ALGORITHMS, *rllib_algorithms()]
+    known = [*TEAM_ALGORITHMS, *registry]
     raise ConfigError(
         f"run: unknown algorithm '{name}'.{suggest(name, known)}"
         f" Known: {', '.join(known)}, or your own as 'pkg.module:Algorithm'."
@@ -95,10 +93,9 @@ def default_config(name: str) -> Any:
 
 @cache
 def _algorithm_fields(name: str) -> dict[str, Field]:
-    from ray.rllib.utils.from_config import NotProvided
-
     config = default_config(name)
-    fields = rllib_fields(config.to_dict(), setter_hints(type(config), NotProvided))
+    hints = setter_hints(type(config), ray_internals.not_provided())
+    fields = rllib_fields(config.to_dict(), hints)
     if hasattr(config, "fields"):
         fields.update(config.fields())
     else:
@@ -116,11 +113,9 @@ class RLlibCatalog:
 
     def check_env(self, env: str, algorithm: str) -> None:
         """Raises ``ConfigError`` if there is no such env for this algorithm."""
-        from ray.tune.registry import ENV_CREATOR, _global_registry
-
         from rllib_risk.env_wrappers.registry import ENVS
 
-        if env in ENVS or _global_registry.contains(ENV_CREATOR, env):
+        if env in ENVS or ray_internals.env_creator(env) is not None:
             return
         known = [*ENVS]
         if not is_team_algorithm(algorithm):

@@ -15,6 +15,7 @@ from rllib_risk.cli import output
 from rllib_risk.cli.output import EXIT_FAILED, fail, note, say
 from rllib_risk.cli.time_budget import TimeBudget
 from rllib_risk.config.schema import ConfigError
+from rllib_risk.core import ray_internals
 
 if TYPE_CHECKING:
     from rllib_risk.cli.interrupt import Interrupt
@@ -214,8 +215,6 @@ def run_comparison(
         ConfigError: If an algorithm cannot work, or the folder does not fit; nothing
             has started then.
     """
-    from ray.train.constants import DEFAULT_STORAGE_PATH
-
     from rllib_risk.cli.failures import failed, report_failures, report_interrupt
     from rllib_risk.cli.preflight import fit_to_machine
     from rllib_risk.cli.session import ray_session
@@ -224,7 +223,7 @@ def run_comparison(
 
     budget = TimeBudget(options.time_budget_s)
     metric = _check(comparison.specs, comparison.seeds)
-    folder = out or Path(DEFAULT_STORAGE_PATH) / f"compare-{name}"
+    folder = out or Path(ray_internals.default_storage_path()) / f"compare-{name}"
     folder = folder.expanduser().resolve()
     plan = _plan(comparison)
     _check_folder(folder, plan, options.resume)
@@ -246,7 +245,11 @@ def run_comparison(
             failures = report_failures(trials)
             report_interrupt(interrupt, options.command)
             return interrupt.exit_code or (EXIT_FAILED if failures else 0)
-        ended_early = [t.storage.trial_dir_name for t in trials if t.status == t.ERROR]
+        ended_early = [
+            ray_internals.trial_folder(trial).name
+            for trial in trials
+            if trial.status == trial.ERROR
+        ]
         write_plan(folder, replace(plan, failed=tuple(ended_early)))
         try:
             write_comparison(folder, output.out, metric, name, comparison.threshold)
@@ -381,11 +384,7 @@ def _run(
         for seed in comparison.seeds
         for spec in comparison.specs
     ]
-    for experiment in experiments:
-        # Tune copies the results of the first one's storage only, and each has a
-        # working folder of its own.
-        experiment.storage = experiments[0].storage
-        experiment.spec["storage"] = experiments[0].storage
+    ray_internals.share_storage(experiments)
     interrupt = Interrupt(budget.for_experiment(None))
     callbacks: list[Any] = [
         ProgressLines(comparison.specs[0].stop, metric.startswith("evaluation/")),

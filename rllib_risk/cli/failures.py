@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_risk.cli.output import EXIT_FAILED, fail, note, say
+from rllib_risk.core import ray_internals
 
 _MOST_LINES = 5
 _LONGEST_LINE = 300
@@ -76,7 +77,7 @@ def report_failures(trials: Sequence[Any]) -> list[str]:
             continue
         log = Path(trial.error_file)
         # Tune writes it to its session folder and copies it to the results.
-        kept = Path(trial.storage.trial_fs_path) / log.name
+        kept = ray_internals.trial_folder(trial) / log.name
         cause = root_cause(log.read_text())
         fail(f"trial {trial} failed: {cause}\n  full text: {kept}")
         causes.append(_first_line(cause))

@@ -188,7 +188,7 @@ class ProgressLines(Callback):
         self._stop = dict(stop)
         self._evaluates = evaluates
         self._several = False
-        self._timers: dict[str, Timer] = {}
+        self._trial_timers: dict[str, Timer] = {}
         # Stop criteria that no result has held yet.
         self._unseen = set(stop)
         self._warned = False
@@ -213,7 +213,7 @@ class ProgressLines(Callback):
     ) -> None:
         """Prints the line."""
         flat = flatten_fresh(result)
-        timer = self._timers.setdefault(trial.trial_id, Timer())
+        timer = self._trial_timers.setdefault(trial.trial_id, Timer())
         timer.update(flat, self._stop)
         # NaN: the score of a checkpoint before the first evaluation.
         evaluated = any(k.startswith("evaluation/") and v == v for k, v in flat.items())

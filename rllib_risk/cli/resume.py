@@ -23,6 +23,7 @@ from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schedulers import Component
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import Domain
+from rllib_risk.core import ray_internals
 
 RECORD = "experiment.json"
 _STATES = "experiment_state-*.json"
@@ -64,9 +65,7 @@ class Place:
 
 def storage_path(spec: ExperimentSpec) -> str:
     """Returns the absolute folder (or address) for results of an experiment."""
-    from ray.train.constants import DEFAULT_STORAGE_PATH
-
-    path = spec.storage_path or DEFAULT_STORAGE_PATH
+    path = spec.storage_path or ray_internals.default_storage_path()
     return path if "://" in path else str(Path(path).expanduser().resolve())
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rllib_risk.cli.signals import sigterm_held_back
+from rllib_risk.core.ray_internals import NOISY_LOGGERS
 
 if TYPE_CHECKING:
     # Each worker imports this module; it needs no command line.
@@ -19,21 +20,6 @@ if TYPE_CHECKING:
 
 _IMPORTS = "RLLIB_RISK_IMPORTS"
 _FOLDER = "RLLIB_RISK_FOLDER"
-# Loggers that, for every run on the stack we ask for, warn that it is an older one, or
-# report what the command itself says better. `-v` lets them speak.
-_NOISY = (
-    "ray._common.deprecation",
-    "ray.rllib.utils.deprecation",
-    "ray.rllib.algorithms.algorithm_config",
-    "ray.rllib.algorithms.algorithm",
-    "ray.rllib.algorithms.sac.sac",
-    "ray.rllib.utils.tensor_dtype",
-    "ray.tune.tune",
-    "ray.tune.execution.tune_controller",
-    "ray.tune.execution.experiment_state",
-    "ray.tune.trainable.trainable",
-    "ray.tune.utils.util",
-)
 
 
 def prepare(verbose: int) -> None:
@@ -74,7 +60,7 @@ def prepare(verbose: int) -> None:
 
 def quieten() -> None:
     """Lets only errors through from loggers that say nothing a user can act on."""
-    for name in _NOISY:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

@@ -33,8 +33,8 @@ class ActorCriticAlgorithm(TeamAlgorithm):
         logged = self.before_learning(rollouts)
         stats, critic_steps = policy.learn(rollouts)
         stats |= logged
-        self._counters[_NUM_CRITIC_STEPS] += critic_steps
-        now = self._counters[_NUM_CRITIC_STEPS]
+        self.counters[_NUM_CRITIC_STEPS] += critic_steps
+        now = self.counters[_NUM_CRITIC_STEPS]
         interval = self.config.target_update_interval_critic_steps
         if now - self._last.get("target_update", 0) >= interval:
             policy.update_target()
@@ -45,5 +45,5 @@ class ActorCriticAlgorithm(TeamAlgorithm):
     def step(self) -> dict[str, Any]:
         """One iteration and its evaluation; see TeamAlgorithm."""
         results = super().step()
-        results[_NUM_CRITIC_STEPS] = self._counters[_NUM_CRITIC_STEPS]
+        results[_NUM_CRITIC_STEPS] = self.counters[_NUM_CRITIC_STEPS]
         return results

@@ -97,7 +97,7 @@ class ActorCriticPolicy(TeamPolicy):
         self.target_critic.requires_grad_(False)
         # RLlib knows the model's parameters only, so this one is not made where it
         # asks for optimizers.
-        self._optimizers.append(self.make_optimizer(self._critic_groups()))
+        self.optimizers.append(self.make_optimizer(self._critic_groups()))
 
     def make_critic(self) -> TeamCritic:
         """A critic with fresh parameters."""
@@ -225,7 +225,7 @@ class ActorCriticPolicy(TeamPolicy):
         real = batch.mask.any(dim=0).flatten().tolist()
         values = inputs.new_zeros(*batch.actions.shape, batch.action_mask.shape[-1])
         mixed = torch.zeros_like(targets)
-        optimizer = self._optimizers[1]
+        optimizer = self.optimizers[1]
         groups = [group["params"] for group in optimizer.param_groups]
         norms = []
         for t in order:
@@ -264,7 +264,7 @@ class ActorCriticPolicy(TeamPolicy):
             weights = self.critic.weights(batch.state[:, taken])
         loss, stats = actor_loss(probabilities, values, weights, batch)
         parameters = list(self.network.parameters())
-        norm = self._step(self._optimizers[0], loss, parameters)
+        norm = self._step(self.optimizers[0], loss, parameters)
         return {key: v.item() for key, v in stats.items()} | {"actor_grad_norm": norm}
 
     def loss(self, model: Any, dist_class: Any, train_batch: SampleBatch) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
-from ray.tune.registry import register_env
+from ray.tune import register_env
 
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.registry import import_factory

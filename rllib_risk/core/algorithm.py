@@ -6,6 +6,7 @@ import functools
 import math
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,19 +14,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
-from ray.rllib.evaluation.metrics import RolloutMetrics
-from ray.rllib.utils.metrics import (
-    NUM_AGENT_STEPS_SAMPLED,
-    NUM_AGENT_STEPS_TRAINED,
-    NUM_ENV_STEPS_SAMPLED,
-    NUM_ENV_STEPS_TRAINED,
-)
 
 from rllib_risk.core import checkpoint as ckpt
-from rllib_risk.core.callbacks import Several
+from rllib_risk.core import ray_internals
+from rllib_risk.core.callbacks import Several, functions_of
 from rllib_risk.core.config import ALGORITHM_OF, TeamConfig
 from rllib_risk.core.envs import start_env
 from rllib_risk.core.episodes import Episode
@@ -152,18 +146,17 @@ class TeamAlgorithm(Algorithm):
         Returns:
             The last update's statistics.
         """
-        with self._timers["sample"]:
+        with ray_internals.timers(self)["sample"]:
             episodes = self._sample_round()
         self.replay.add(episodes)
         for observer in self.on_episodes:
             observer(episodes)
         steps = sum(len(episode) for episode in episodes)
-        self._counters[NUM_ENV_STEPS_SAMPLED] += steps
-        self._counters[NUM_AGENT_STEPS_SAMPLED] += steps
-        self._counters[NUM_EPISODES] += len(episodes)
+        ray_internals.add_sampled_steps(self, steps)
+        self.counters[NUM_EPISODES] += len(episodes)
         self._publish_env_steps()
         self._updates_owed += len(episodes) * self.config.updates_per_episode
-        with self._timers["learn"]:
+        with ray_internals.timers(self)["learn"]:
             if len(self.replay) >= self.config.learning_starts_episodes:
                 while self._updates_owed >= 1.0:
                     self._updates_owed -= 1.0
@@ -180,21 +173,26 @@ class TeamAlgorithm(Algorithm):
         return self.env_runner.team_policy
 
     @property
+    def counters(self) -> Counter[str]:
+        """What the algorithm counts, by name; a checkpoint holds it."""
+        return ray_internals.counters(self)
+
+    @property
     def env_steps(self) -> int:
         """Env steps sampled so far."""
-        return self._counters[NUM_ENV_STEPS_SAMPLED]
+        return ray_internals.num_sampled_steps(self)
 
     def _sample_round(self) -> list[Episode]:
         group = self.env_runner_group
-        index = self._counters[_NUM_ROUNDS]
-        self._counters[_NUM_ROUNDS] += 1
+        index = self.counters[_NUM_ROUNDS]
+        self.counters[_NUM_ROUNDS] += 1
         if group.num_remote_env_runners() == 0:
             episodes = self.env_runner.sample(index)
             crashes = self.env_runner.take_crash_count()
         else:
             overlap = self.config.overlap_sampling
             episodes, crashes = sample_everywhere(self, index, overlap=overlap)
-        self._counters[_NUM_CRASHES] += crashes
+        self.counters[_NUM_CRASHES] += crashes
         return episodes
 
     def _publish_env_steps(self) -> None:
@@ -202,12 +200,9 @@ class TeamAlgorithm(Algorithm):
 
     def _call(self, hook: str, **arguments: Any) -> None:
         """Calls a hook of the callbacks; see :mod:`.callbacks`."""
-        make_callback(
-            hook,
-            self.callbacks,
-            getattr(self.config, f"callbacks_{hook}", None),
-            kwargs={"algorithm": self, **arguments},
-        )
+        getattr(self.callbacks, hook)(algorithm=self, **arguments)
+        for function in functions_of(self.config, hook):
+            function(algorithm=self, **arguments)
 
     def before_learning(self, batch: Any) -> dict[str, float]:
         """Calls ``on_learn_on_batch`` of the callbacks.
@@ -247,13 +242,12 @@ class TeamAlgorithm(Algorithm):
         return restored
 
     def _update(self, *, stats: bool) -> None:
-        self.team_policy.update_index = self._counters[NUM_UPDATES]
+        self.team_policy.update_index = self.counters[NUM_UPDATES]
         self.team_policy.wants_stats = stats
         learned, steps = self._learn()
         self._learner_stats.update(learned)
-        self._counters[NUM_ENV_STEPS_TRAINED] += steps
-        self._counters[NUM_AGENT_STEPS_TRAINED] += steps
-        self._counters[NUM_UPDATES] += 1
+        ray_internals.add_trained_steps(self, steps)
+        self.counters[NUM_UPDATES] += 1
 
     def _learn(self) -> tuple[dict[str, float], int]:
         """One update of everything that learns, targets included.
@@ -279,7 +273,7 @@ class TeamAlgorithm(Algorithm):
         results["replay_episodes"] = len(self.replay)
         results["env_steps_per_s"] = (self.env_steps - steps_before) / seconds
         for key in (NUM_EPISODES, NUM_UPDATES, _NUM_CRASHES):
-            results[key] = self._counters[key]
+            results[key] = self.counters[key]
         self._carry_evaluation(results)
         return results
 
@@ -416,11 +410,11 @@ class TeamAlgorithm(Algorithm):
             Path(checkpoint_dir),
             config=to_record(type(self).__name__, self.config),
             tensors=self._named_tensors(),
-            optimizers=self.team_policy._optimizers,
+            optimizers=self.team_policy.optimizers,
             replay=self.replay.state_arrays(),
             state={
                 "iteration": self.iteration,
-                "counters": {k: v for k, v in self._counters.items() if _is_number(v)},
+                "counters": {k: v for k, v in self.counters.items() if _is_number(v)},
                 "updates_owed": self._updates_owed,
                 "last": self._last,
                 "success_rate": self._success_rate,
@@ -429,7 +423,7 @@ class TeamAlgorithm(Algorithm):
                 "learner_stats": self._learner_stats,
                 "episode_history": [
                     [m.episode_length, m.episode_reward, dict(m.custom_metrics)]
-                    for m in self._episode_history
+                    for m in ray_internals.episode_history(self)
                 ],
             },
         )
@@ -449,10 +443,9 @@ class TeamAlgorithm(Algorithm):
         """Restores a verified checkpoint; hashing a large replay once is enough."""
         state = ckpt.read_state(folder)
         ckpt.load_parameters(folder, self._named_tensors())
-        ckpt.load_optimizers(folder, self.team_policy._optimizers)
+        ckpt.load_optimizers(folder, self.team_policy.optimizers)
         self.replay.load_arrays(ckpt.read_replay(folder))
-        self._iteration = state["iteration"]
-        self._counters.update(state["counters"])
+        self.counters.update(state["counters"])
         self._updates_owed = state["updates_owed"]
         self._last = state["last"]
         self._success_rate = state["success_rate"]
@@ -460,10 +453,8 @@ class TeamAlgorithm(Algorithm):
         self._last_evaluation = state.get("last_evaluation", {})
         self._evaluation_age = state.get("evaluation_age", 0)
         self._learner_stats = state["learner_stats"]
-        self._episode_history = [
-            RolloutMetrics(length, total, custom_metrics=metrics)
-            for length, total, metrics in state["episode_history"]
-        ]
+        history = [ray_internals.episode_metrics(*m) for m in state["episode_history"]]
+        ray_internals.set_progress(self, state["iteration"], history)
         self._publish_env_steps()
         if self.env_runner_group.num_remote_env_runners():
             self.env_runner_group.sync_weights(global_vars={"timestep": self.env_steps})

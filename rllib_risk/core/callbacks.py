@@ -68,11 +68,11 @@ class Hooks:
         combined = Several(_as_list(config.callbacks_class))()
         self._calls: dict[str, list[Callable[..., None]]] = {}
         for name in HOOKS:
-            functions = _as_list(getattr(config, f"callbacks_{name}", None))
+            calls = functions_of(config, name)
             if name in vars(combined):
-                functions.insert(0, getattr(combined, name))
-            if functions:
-                self._calls[name] = functions
+                calls.insert(0, getattr(combined, name))
+            if calls:
+                self._calls[name] = calls
 
     def wants(self, prefix: str) -> bool:
         """Whether any hook whose name begins so is overridden.
@@ -364,6 +364,19 @@ def call_sample_end(hooks: Hooks, runner: Any, episodes: list[Episode]) -> None:
     )
 
 
+def functions_of(config: AlgorithmConfig, hook: str) -> list[Callable[..., None]]:
+    """The functions that a configuration has for a hook.
+
+    Args:
+        config: The configuration.
+        hook: Name of the hook.
+
+    Returns:
+        What ``config.callbacks(on_...=...)`` was given.
+    """
+    return _as_list(getattr(config, f"callbacks_{hook}", None))
+
+
 def resolve_callbacks(value: Any) -> Any:
     """Imports callbacks that are named by import path.
 
@@ -398,11 +411,7 @@ def check_callbacks(config: AlgorithmConfig) -> None:
     Raises:
         ConfigError: If there is one; the message names what to use instead.
     """
-    functions = [
-        function
-        for hook in HOOKS
-        for function in _as_list(getattr(config, f"callbacks_{hook}", None))
-    ]
+    functions = [function for hook in HOOKS for function in functions_of(config, hook)]
     for make in (*functions, *_as_list(config.callbacks_class)):
         if not callable(make):
             raise ConfigError(

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Self
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.policy.policy import PolicySpec
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
-from ray.tune.search.sample import Categorical, Domain
 
 from rllib_risk.config.checks import unknown_key
 from rllib_risk.config.schema import ConfigError, Field, check_value
+from rllib_risk.core import ray_internals
 from rllib_risk.core.callbacks import check_callbacks, resolve_callbacks
 from rllib_risk.core.envs import start_env, variants_of
 from rllib_risk.core.rllib_settings import (
@@ -24,6 +24,7 @@ from rllib_risk.core.rllib_settings import (
     HONOURED,
     REFUSED,
     UNUSED_KEYS,
+    attribute_of,
     key_of,
 )
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
@@ -189,10 +190,7 @@ class TeamConfig(AlgorithmConfig):
         # One round being played and one waiting; see core/runners.py.
         self.max_requests_in_flight_per_env_runner = 2
         self.env_runner_cls = TeamRolloutWorker
-        # Observations reach the policy as they are.
-        self._disable_preprocessor_api = True
-        # RLlib repeats this here when it validates, and `model` is compared with it.
-        self.model["_disable_preprocessor_api"] = True
+        ray_internals.skip_preprocessors(self)
         for key, field in self.declared.items():
             setattr(self, key, field.default)
         # Keys of RLlib's may be among them.
@@ -262,7 +260,7 @@ class TeamConfig(AlgorithmConfig):
         self._apply_preset(kwargs)
         for key in kwargs.keys() & ours.keys():
             value = kwargs.pop(key)
-            candidates = _candidates(value)
+            candidates = ray_internals.listed_values(value)
             if candidates is None:
                 value = check_value(key, value, ours[key])
             for candidate in candidates or ():
@@ -325,8 +323,7 @@ class TeamConfig(AlgorithmConfig):
         if isinstance(changes, AlgorithmConfig):
             changes = {}
         for key, value in changes.items():
-            attribute = self._translate_special_keys(key, warn_deprecated=False)
-            self._check_key(attribute, value, "evaluation_config.")
+            self._check_key(attribute_of(key), value, "evaluation_config.")
 
     def _check_key(self, attribute: str, value: Any, where: str = "") -> None:
         defaults = _defaults(type(self))  # type: ignore[arg-type] # it is hashable
@@ -483,7 +480,7 @@ def same_value(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return bool(one == other)
     # Tune's search spaces and their samplers have no equality of their own.
-    if isinstance(one, Domain) or type(one).__eq__ is object.__eq__:
+    if type(one).__eq__ is object.__eq__:
         if isinstance(one, type) or not hasattr(one, "__dict__"):
             return one is other
         return one is other or same_value(vars(one), vars(other))
@@ -492,24 +489,6 @@ def same_value(one: Any, other: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     return value.get_state() if isinstance(value, PolicySpec) else value
-
-
-def _candidates(value: Any) -> list[Any] | None:
-    """The values that one of Tune's search spaces lists or ends at; None: it is none.
-
-    What cannot be listed (a function that samples) gives an empty list.
-    """
-    if isinstance(value, Mapping) and value.keys() == {"grid_search"}:
-        return list(value["grid_search"])
-    if isinstance(value, Categorical):
-        return list(value.categories)
-    if isinstance(value, Domain):
-        # The upper end of whole numbers is exclusive.
-        low, high = getattr(value, "lower", None), getattr(value, "upper", None)
-        high = high - 1 if isinstance(high, int) else high
-        ends = [end for end in (low, high) if end is not None and math.isfinite(end)]
-        return ends
-    return None
 
 
 def check_schedule(

@@ -10,9 +10,9 @@ from typing import Any
 from pettingzoo import ParallelEnv
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_context import EnvContext
-from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from rllib_risk.config.schema import suggest
+from rllib_risk.core import ray_internals
 from rllib_risk.env_wrappers.batched_env import BACKOFF_S
 from rllib_risk.env_wrappers.errors import EnvConfigError, EnvFailedError
 from rllib_risk.env_wrappers.joined_envs import join_envs
@@ -155,8 +155,9 @@ def _creator(env: Any) -> Callable[[EnvContext], Any]:
     if env is None:
         raise EnvConfigError("env: is missing. Name one, such as 'macn'.")
     if isinstance(env, str):
-        if _global_registry.contains(ENV_CREATOR, env):
-            return _global_registry.get(ENV_CREATOR, env)
+        creator = ray_internals.env_creator(env)
+        if creator is not None:
+            return creator
         raise EnvConfigError(
             f"env: unknown environment {env!r}.{suggest(env, ENVS)} Known:"
             f" {', '.join(ENVS)}. Your own: env: pettingzoo with env_config:"

@@ -66,7 +66,7 @@ class GroupDRPolicy(ValuePolicy):
         # Not in optimizer(): RLlib looks its parameters up in the acting model. Before
         # the dual variable's, which is the last one.
         adam = torch.optim.Adam(self._estimated(), self.config["estimator_lr"])
-        self._optimizers.insert(_ESTIMATOR, adam)
+        self.optimizers.insert(_ESTIMATOR, adam)
 
     def modules(self) -> dict[str, nn.Module]:
         """See TeamPolicy."""
@@ -129,7 +129,7 @@ class GroupDRPolicy(ValuePolicy):
                 values = network.count_values()
                 _copy_parameters(DualNetwork(network.sizes, values), self.dual)
         self.update_target()
-        for index, optimizer in enumerate(self._optimizers):
+        for index, optimizer in enumerate(self.optimizers):
             if index != _ESTIMATOR:
                 optimizer.state.clear()
 
@@ -138,7 +138,7 @@ class GroupDRPolicy(ValuePolicy):
     @property
     def estimator_has_learned(self) -> bool:
         """Whether the estimator has made a step."""
-        return bool(self._optimizers[_ESTIMATOR].state)
+        return bool(self.optimizers[_ESTIMATOR].state)
 
     def tensors(self, samples: Mapping[str, Any]) -> Batch:
         """See TeamPolicy; in the last phase with the worst predicted rewards."""
@@ -193,7 +193,7 @@ class GroupDRPolicy(ValuePolicy):
         errors = predicted.gather(-1, index)
         errors = (errors - self.config["reward_scale"] * batch.rewards).square()
         loss = masked_mean(errors, batch.mask)  # of [B, T, 1]
-        self._step(self._optimizers[_ESTIMATOR], loss, self._estimated())
+        self._step(self.optimizers[_ESTIMATOR], loss, self._estimated())
         stats = {"estimator_loss": loss.item()}
         for group in range(predicted.shape[-1]):
             rows = own_group == group

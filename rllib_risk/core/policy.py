@@ -16,6 +16,7 @@ from ray.rllib.policy.torch_policy_v2 import TorchPolicyV2
 from torch import Tensor, nn
 
 from rllib_risk.core import episodes as columns
+from rllib_risk.core import ray_internals
 from rllib_risk.core.exploration import EpsilonGreedy, Explorer
 from rllib_risk.core.losses import Batch, learned_steps
 from rllib_risk.core.model import MODEL_NAME, TeamModel, register_model, team_sizes
@@ -86,6 +87,11 @@ class TeamPolicy(TorchPolicyV2):
             framework="torch",
         )
 
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers, in the order in which a checkpoint holds them."""
+        return ray_internals.optimizers(self)
+
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """The optimizer that the configuration names.
 
@@ -109,7 +115,7 @@ class TeamPolicy(TorchPolicyV2):
     def on_global_var_update(self, global_vars: Mapping[str, Any]) -> None:
         """Takes the env steps so far, on which schedules depend; see RLlib."""
         super().on_global_var_update(global_vars)
-        for optimizer in self._optimizers:
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 if _SCHEDULE in group:
                     group["lr"] = schedule_value(group[_SCHEDULE], self.global_timestep)

@@ -1,15 +1,302 @@
 """Everything of Ray that is not public, in one place.
 
-Each function says what it touches and which versions it was checked with.
+The rest of the package uses Ray's public API and the classes of RLlib's old API stack
+that it extends. What else it needs is here, one small function each, with a comment
+that says what the function touches. Checked with Ray 2.48 to 2.60 by
+``tools/check_ray_versions.py``. Ray is imported inside the functions, so that a program
+can set its environment variables first.
 """
 
 from __future__ import annotations
 
 import csv
+import inspect
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from ray.rllib.algorithms.algorithm import Algorithm
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+    from ray.rllib.env.env_runner_group import EnvRunnerGroup
+    from ray.rllib.policy.torch_policy_v2 import TorchPolicyV2
+
+# Loggers of Ray that warn in every run of the old API stack, or report what the command
+# reports itself. A name that a version does not have does no harm.
+NOISY_LOGGERS = (
+    "ray._common.deprecation",  # after 2.48
+    "ray.rllib.utils.deprecation",  # 2.48
+    "ray.rllib.algorithms.algorithm_config",
+    "ray.rllib.algorithms.algorithm",
+    "ray.rllib.algorithms.sac.sac",
+    "ray.rllib.utils.tensor_dtype",
+    "ray.tune.tune",
+    "ray.tune.execution.tune_controller",
+    "ray.tune.execution.experiment_state",
+    "ray.tune.trainable.trainable",
+    "ray.tune.utils.util",
+)
+
+# Registries
+
+
+def env_creator(name: str) -> Callable[[Any], Any] | None:
+    """The function that was registered with ``ray.tune.register_env``.
+
+    Args:
+        name: Name of the environment.
+
+    Returns:
+        The function; None if there is no such environment.
+    """
+    # Tune's registry has no public reader.
+    from ray.tune.registry import ENV_CREATOR, _global_registry
+
+    if not _global_registry.contains(ENV_CREATOR, name):
+        return None
+    return _global_registry.get(ENV_CREATOR, name)
+
+
+def rllib_registry() -> Mapping[str, Callable[[], tuple[type, Any]]]:
+    """RLlib's own algorithms: name to a function that gives class and configuration."""
+    # The public get_algorithm_class() says neither the names nor the configurations.
+    from ray.rllib.algorithms.registry import ALGORITHMS
+
+    return {name: get for name, get in ALGORITHMS.items() if not name.startswith("_")}
+
+
+def not_provided() -> object:
+    """The default value of the arguments of AlgorithmConfig's setters."""
+    from ray.rllib.utils.from_config import NotProvided
+
+    return NotProvided
+
+
+def log_once(key: str) -> bool:
+    """Whether this process asks with this key for the first time."""
+    from ray.util.debug import log_once as first_time
+
+    return first_time(key)
+
+
+# Episodes
+
+
+def episode_metrics(length: int, total: float, numbers: Mapping[str, float]) -> Any:
+    """What a RolloutWorker reports about an episode.
+
+    Args:
+        length: Env steps.
+        total: Return.
+        numbers: Custom metrics.
+
+    Returns:
+        An object with ``episode_length``, ``episode_reward`` and ``custom_metrics``.
+    """
+    from ray.rllib.evaluation.metrics import RolloutMetrics
+
+    return RolloutMetrics(length, total, custom_metrics=dict(numbers))
+
+
+# Algorithm, AlgorithmConfig and TorchPolicyV2: attributes of the base classes
+
+
+def counters(algorithm: Algorithm) -> Counter[str]:
+    """Everything that the algorithm counts, by name."""
+    return algorithm._counters
+
+
+def timers(algorithm: Algorithm) -> Mapping[str, Any]:
+    """Timers whose means RLlib reports under ``timers/``, by name."""
+    return algorithm._timers
+
+
+def add_sampled_steps(algorithm: Algorithm, steps: int) -> None:
+    """Counts sampled env steps. The team is one agent of RLlib."""
+    from ray.rllib.utils import metrics
+
+    algorithm._counters[metrics.NUM_ENV_STEPS_SAMPLED] += steps
+    algorithm._counters[metrics.NUM_AGENT_STEPS_SAMPLED] += steps
+
+
+def add_trained_steps(algorithm: Algorithm, steps: int) -> None:
+    """Counts env steps that were learned from."""
+    from ray.rllib.utils import metrics
+
+    algorithm._counters[metrics.NUM_ENV_STEPS_TRAINED] += steps
+    algorithm._counters[metrics.NUM_AGENT_STEPS_TRAINED] += steps
+
+
+def num_sampled_steps(algorithm: Algorithm) -> int:
+    """Env steps sampled in all; ``num_env_steps_sampled_lifetime`` in results."""
+    from ray.rllib.utils import metrics
+
+    return algorithm._counters[metrics.NUM_ENV_STEPS_SAMPLED]
+
+
+def num_trained_steps(algorithm: Algorithm) -> int:
+    """Env steps learned from in all."""
+    from ray.rllib.utils import metrics
+
+    return algorithm._counters[metrics.NUM_ENV_STEPS_TRAINED]
+
+
+def episode_history(algorithm: Algorithm) -> list[Any]:
+    """Metrics of the episodes that ``env_runners/`` results are means over."""
+    return algorithm._episode_history
+
+
+def set_progress(algorithm: Algorithm, iteration: int, history: list[Any]) -> None:
+    """Restores what RLlib counts outside of :func:`counters`.
+
+    Args:
+        algorithm: The algorithm.
+        iteration: Number of iterations so far.
+        history: See :func:`episode_history`.
+    """
+    algorithm._iteration = iteration
+    algorithm._episode_history = history
+
+
+def skip_preprocessors(config: AlgorithmConfig) -> None:
+    """Lets observations reach the policy as they are."""
+    # AlgorithmConfig.experimental() sets it too; the name stays private there.
+    config._disable_preprocessor_api = True
+    # RLlib repeats it here when it validates, and `model` is compared with its default.
+    config.model["_disable_preprocessor_api"] = True
+
+
+def optimizers(policy: TorchPolicyV2) -> list[Any]:
+    """The optimizers of a policy, in the order of ``optimizer()``; may be changed."""
+    return policy._optimizers
+
+
+# Remote runners, by way of EnvRunnerGroup._worker_manager, a FaultTolerantActorManager
+
+
+def call_runners(
+    group: EnvRunnerGroup,
+    function: Callable[..., Any],
+    tag: str,
+    runners: Sequence[int] | None,
+) -> None:
+    """Sends an asynchronous request to remote runners.
+
+    A runner that already has ``max_requests_in_flight_per_env_runner`` requests gets
+    none.
+
+    Args:
+        group: The runners.
+        function: Is called with the runner, in the runner's process.
+        tag: By which :func:`take_answers` finds the answers.
+        runners: Ids of the runners; None: all healthy ones.
+    """
+    group._worker_manager.foreach_actor_async(
+        function, tag=tag, remote_actor_ids=runners
+    )
+
+
+def take_answers(group: EnvRunnerGroup, tag: str, timeout_s: float) -> list[Any]:
+    """Waits for answers to requests with this tag.
+
+    Args:
+        group: The runners.
+        tag: The tag of the requests.
+        timeout_s: How long to wait for the first answer.
+
+    Returns:
+        Objects with ``ok``, ``actor_id`` and ``get()``.
+    """
+    # EnvRunnerGroup.fetch_ready_async_reqs() drops answers that are errors.
+    manager = group._worker_manager
+    return list(manager.fetch_ready_async_reqs(tags=tag, timeout_seconds=timeout_s))
+
+
+def num_unanswered(group: EnvRunnerGroup, tag: str) -> int:
+    """Number of requests with this tag that have no answer yet."""
+    count = group._worker_manager.num_outstanding_async_reqs
+    # Ray 2.48 counts the requests of all tags. This package has only one tag
+    # for each group of runners.
+    return count(tag=tag) if "tag" in inspect.signature(count).parameters else count()
+
+
+# Tune
+
+
+def default_storage_path() -> str:
+    """Where Tune keeps results: ``~/ray_results``, unless the environment says else."""
+    from ray.train.constants import DEFAULT_STORAGE_PATH
+
+    return DEFAULT_STORAGE_PATH
+
+
+def has_experiment_state(folder: Path) -> bool:
+    """Whether a folder holds the state of a Tune run, so that it can be resumed."""
+    # Tuner.can_restore() looks for a file that tune.run() does not write.
+    return any(folder.glob("experiment_state-*.json"))
+
+
+def share_storage(experiments: Sequence[Any]) -> None:
+    """Makes several Tune experiments write to the folder of the first one.
+
+    Tune copies the results of the first one's storage only, and each has a working
+    folder of its own.
+    """
+    for experiment in experiments:
+        experiment.storage = experiments[0].storage
+        experiment.spec["storage"] = experiments[0].storage
+
+
+def trial_folder(trial: Any) -> Path:
+    """Folder of a trial's results."""
+    return Path(trial.storage.trial_fs_path)
+
+
+def trial_actor(trial: Any) -> Any:
+    """The actor in which a trial runs; None if it does not run."""
+    return trial.temporary_state.ray_actor
+
+
+def saved_checkpoints(trial: Any) -> list[Any]:
+    """The checkpoints that a trial still has.
+
+    Returns:
+        Objects with ``checkpoint`` and ``metrics``, the result they were saved after.
+    """
+    # The private CheckpointManager of Ray Train; a trial has no public list of them.
+    manager = trial.run_metadata.checkpoint_manager
+    return list(manager.best_checkpoint_results)
+
+
+def listed_values(value: Any) -> list[Any] | None:
+    """The values that one of Tune's search spaces lists or ends at.
+
+    Args:
+        value: Any value of a configuration.
+
+    Returns:
+        The values, none for a function that samples; None if it is no search space.
+    """
+    # The classes behind tune.choice(), tune.uniform() and so on.
+    from ray.tune.search.sample import Categorical, Domain
+
+    if isinstance(value, Mapping) and value.keys() == {"grid_search"}:
+        return list(value["grid_search"])
+    if isinstance(value, Categorical):
+        return list(value.categories)
+    if not isinstance(value, Domain):
+        return None
+    low, high = getattr(value, "lower", None), getattr(value, "upper", None)
+    # The upper end of whole numbers is exclusive.
+    high = high - 1 if isinstance(high, int) else high
+    return [end for end in (low, high) if end is not None and math.isfinite(end)]
+
+
+# Going on with a stopped Tune run
 
 
 def num_trials_in_state(file: Path) -> int:
@@ -115,6 +402,9 @@ def table_logger() -> Any:
             super().log_trial_result(iteration, trial, result)
 
     return TableLogger()
+
+
+# Population based training
 
 
 def pbt_checkpoints(scheduler: Any) -> set[str]:

@@ -373,6 +373,21 @@ def key_of(attribute: str) -> str:
     return _KEYS.get(attribute, attribute)
 
 
+def attribute_of(key: str) -> str:
+    """The attribute of ``AlgorithmConfig`` that a key sets; see :func:`key_of`.
+
+    Args:
+        key: Such as ``framework``.
+
+    Returns:
+        Such as ``framework_str``.
+    """
+    for attribute, name in _KEYS.items():
+        if name == key:
+            return attribute
+    return key
+
+
 # By the names that users know: key, and what to use instead.
 UNUSED_KEYS: dict[str, str] = {
     **{key_of(name): text for name, text in REFUSED.items()},

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from ray.rllib.callbacks.callbacks import RLlibCallback
-from ray.rllib.evaluation.metrics import RolloutMetrics
 from ray.rllib.evaluation.rollout_worker import RolloutWorker
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 
+from rllib_risk.core import ray_internals
 from rllib_risk.core.callbacks import EpisodeHooks, Hooks, call_sample_end
 from rllib_risk.core.envs import make_batched_env
 from rllib_risk.core.episode_loop import (
@@ -62,7 +62,7 @@ class TeamRolloutWorker(RolloutWorker):
             self.hooks.call("on_create_policy", policy_id=name, policy=policy)
         self._team_envs: BatchedTeamEnv | None = None
         self._store: EpisodeStore | None = None
-        self._metrics: list[RolloutMetrics] = []
+        self._metrics: list[Any] = []
         self._rounds = 0
         self._crashes = 0
 
@@ -124,7 +124,7 @@ class TeamRolloutWorker(RolloutWorker):
         if self.hooks.wants("on_sample_end"):
             call_sample_end(self.hooks, self, episodes)
         self._metrics += [
-            RolloutMetrics(len(e), e.episode_return, custom_metrics=e.metrics)
+            ray_internals.episode_metrics(len(e), e.episode_return, e.metrics)
             for e in episodes
         ]
         return episodes
@@ -150,7 +150,7 @@ class TeamRolloutWorker(RolloutWorker):
         count, self._crashes = self._crashes, 0
         return count
 
-    def get_metrics(self) -> list[RolloutMetrics]:
+    def get_metrics(self) -> list[Any]:
         """Returns and forgets the metrics of training episodes; see RolloutWorker."""
         metrics, self._metrics = self._metrics, []
         return metrics

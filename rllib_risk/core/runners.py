@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
+from rllib_risk.core import ray_internals
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 
@@ -95,13 +96,9 @@ def play_everywhere(
         missing = [i for i in range(num_episodes) if i not in done]
         shares = {r: missing[k :: len(runners)] for k, r in enumerate(runners)}
         shares = {r: share for r, share in shares.items() if share}
-        manager = group._worker_manager
         for runner, share in shares.items():
-            manager.foreach_actor_async(
-                functools.partial(_evaluate, indices=share, seed=seed),
-                tag=_TAG,
-                remote_actor_ids=[runner],
-            )
+            evaluate = functools.partial(_evaluate, indices=share, seed=seed)
+            ray_internals.call_runners(group, evaluate, _TAG, [runner])
         for runner, episodes in _collect(group, wait_for_all=True):
             done.update(zip(shares[runner], episodes, strict=True))
         if len(done) < num_episodes:
@@ -138,12 +135,8 @@ def _sync(
 def _dispatch(
     group: EnvRunnerGroup, round_index: int, runners: list[int] | None
 ) -> None:
-    # A runner that has as many requests as it may have is passed over.
-    group._worker_manager.foreach_actor_async(
-        functools.partial(_sample, round_index=round_index),
-        tag=_TAG,
-        remote_actor_ids=runners,
-    )
+    sample = functools.partial(_sample, round_index=round_index)
+    ray_internals.call_runners(group, sample, _TAG, runners)
 
 
 def _dispatch_ahead(
@@ -161,11 +154,9 @@ def _collect(group: EnvRunnerGroup, *, wait_for_all: bool) -> list[tuple[int, An
         group: The runners.
         wait_for_all: Whether to wait for every outstanding request, or for one.
     """
-    manager = group._worker_manager
     results: list[tuple[int, Any]] = []
-    while manager.num_outstanding_async_reqs(tag=_TAG):
-        ready = manager.fetch_ready_async_reqs(tags=_TAG, timeout_seconds=_WAIT_S)
-        for answer in ready:
+    while ray_internals.num_unanswered(group, _TAG):
+        for answer in ray_internals.take_answers(group, _TAG, _WAIT_S):
             if answer.ok:
                 results.append((answer.actor_id, answer.get()))
             else:

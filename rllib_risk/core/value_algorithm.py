@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.policy.sample_batch import SampleBatch
-from ray.rllib.utils.metrics import NUM_ENV_STEPS_TRAINED
-from ray.util.debug import log_once
 
 from rllib_risk.config.schema import ConfigError
+from rllib_risk.core import ray_internals
 from rllib_risk.core.algorithm import NUM_EPISODES, NUM_UPDATES, TeamAlgorithm
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.episodes import collate
@@ -57,13 +56,13 @@ class ValueAlgorithm(TeamAlgorithm):
         """Env steps sampled so far; from a dataset: learned from."""
         if self.config.dataset is None:
             return super().env_steps
-        return self._counters[NUM_ENV_STEPS_TRAINED]
+        return ray_internals.num_trained_steps(self)
 
     def training_step(self) -> dict[str, Any]:
         """See TeamAlgorithm; from a dataset a number of updates."""
         if self.config.dataset is None:
             return super().training_step()
-        with self._timers["learn"]:
+        with ray_internals.timers(self)["learn"]:
             for left in reversed(range(self.config.updates_per_iteration)):
                 self._publish_env_steps()
                 self._update(stats=left == 0)
@@ -73,7 +72,7 @@ class ValueAlgorithm(TeamAlgorithm):
         config = self.config
         policy: ValuePolicy = self.team_policy
         stats: dict[str, float] = {}
-        updates = self._counters[NUM_UPDATES]
+        updates = self.counters[NUM_UPDATES]
         if policy.dual is not None and updates % config.dual_block == 0:
             for index in range(config.dual_block):
                 stats |= policy.learn_dual_on_batch(self._draw_batch(), index)
@@ -84,7 +83,7 @@ class ValueAlgorithm(TeamAlgorithm):
             stats |= policy.learn_on_batch(batch)
         if quantiles:
             stats |= policy.learn_quantiles_on_batch(batch)
-            self._counters[_NUM_QR_UPDATES] += 1
+            self.counters[_NUM_QR_UPDATES] += 1
         self._move_target(policy)
         return stats, int(batch["mask"].sum())
 
@@ -103,7 +102,7 @@ class ValueAlgorithm(TeamAlgorithm):
         if config.target_update_tau is not None:
             policy.update_target(config.target_update_tau)
             return
-        episodes = self._counters[NUM_EPISODES]
+        episodes = self.counters[NUM_EPISODES]
         last = self._last.get("target_update", 0)
         if episodes - last >= config.target_update_interval_episodes:
             policy.update_target()
@@ -121,7 +120,7 @@ class ValueAlgorithm(TeamAlgorithm):
             if rate is None or rate <= config.qr_gate_threshold:
                 return False
         in_steps = config.qr_interval_unit == "env_steps"
-        now = self.env_steps if in_steps else self._counters[NUM_UPDATES]
+        now = self.env_steps if in_steps else self.counters[NUM_UPDATES]
         if now - self._last.get("quantile_step", 0) < config.qr_interval:
             return False
         self._last["quantile_step"] = now
@@ -131,7 +130,7 @@ class ValueAlgorithm(TeamAlgorithm):
         """One iteration and its evaluation; see TeamAlgorithm."""
         results = super().step()
         results["td_lambda"] = schedule_value(self.config.td_lambda, self.env_steps)
-        results[_NUM_QR_UPDATES] = self._counters[_NUM_QR_UPDATES]
+        results[_NUM_QR_UPDATES] = self.counters[_NUM_QR_UPDATES]
         if isinstance(self.replay, DatasetReplay):
             steps = self.replay.dataset.card.num_steps
             results["dataset_passes"] = self.env_steps / steps
@@ -141,7 +140,7 @@ class ValueAlgorithm(TeamAlgorithm):
         """See TeamAlgorithm."""
         result = super().evaluate(parallel_train_future)
         gated = self._success_rate is None and self.config.qr_gate == "winrate"
-        if gated and log_once("rllib_risk_winrate_gate"):
+        if gated and ray_internals.log_once("rllib_risk_winrate_gate"):
             logger.warning(
                 "qr_gate is 'winrate', but env %r reports no is_success: quantile"
                 " regression never starts. Set qr_gate: step.",

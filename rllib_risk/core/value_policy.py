@@ -72,7 +72,7 @@ class ValuePolicy(TeamPolicy):
             # RLlib knows the model's parameters only, so this one is not made where it
             # asks for optimizers.
             adam = torch.optim.Adam(self.dual.parameters(), self.config["dual_lr"])
-            self._optimizers.append(adam)
+            self.optimizers.append(adam)
 
     def _make_dual(self) -> DualNetwork | None:
         if self.config["target"] != "tv" or self.config["rho"] == 0.0:
@@ -220,7 +220,7 @@ class ValuePolicy(TeamPolicy):
             What to log.
         """
         loss, stats = self.td_targets_and_loss(self.tensors(postprocessed_batch))
-        norm = self._step(self._optimizers[0], loss, self._online)
+        norm = self._step(self.optimizers[0], loss, self._online)
         return {key: value.item() for key, value in stats.items()} | {"grad_norm": norm}
 
     def learn_quantiles_on_batch(self, samples: SampleBatch) -> dict[str, float]:
@@ -233,7 +233,7 @@ class ValuePolicy(TeamPolicy):
             What to log.
         """
         loss = self.quantile_regression_loss(self.tensors(samples))
-        norm = self._step(self._optimizers[1], loss, self._online)
+        norm = self._step(self.optimizers[1], loss, self._online)
         return {"qr_loss": loss.item(), "qr_grad_norm": norm}
 
     def learn_dual_on_batch(self, samples: SampleBatch, index: int) -> dict[str, float]:
@@ -259,7 +259,7 @@ class ValuePolicy(TeamPolicy):
             )
         part = batch.stretch()
         loss, stats = dual_loss(dual, target, encoded, part, self.loss_config())
-        self._step(self._optimizers[-1], loss, list(dual.parameters()))
+        self._step(self.optimizers[-1], loss, list(dual.parameters()))
         return {key: value.item() for key, value in stats.items()}
 
     def update_target(self, tau: float = 1.0) -> None:

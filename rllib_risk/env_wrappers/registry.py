@@ -189,7 +189,7 @@ def make_batched(
 
 def register_envs() -> None:
     """Makes every name known to Ray; calling it twice does no harm."""
-    from ray.tune.registry import register_env
+    from ray.tune import register_env
 
     for name in ENVS:
         register_env(name, partial(make_team_env, name))

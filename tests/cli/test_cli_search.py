@@ -11,9 +11,9 @@ from ray.train._internal.session import _TrainingResult
 from ray.tune import Checkpoint, CheckpointConfig
 from ray.tune.search import ConcurrencyLimiter
 
+from rllib_risk.cli.best import best_checkpoint
 from rllib_risk.cli.catalog import RLlibCatalog
 from rllib_risk.cli.preflight import preflight
-from rllib_risk.cli.best import best_checkpoint
 from rllib_risk.cli.runner import TopLevelScore
 from rllib_risk.cli.search import KeepBest, build_search, build_searcher
 from rllib_risk.config.loading import parse_document

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import rllib_risk
@@ -90,3 +91,13 @@ def test_pins_lie_within_the_ranges():
         assert need.specifier.contains(version, prereleases=True), need
     local = [name for name, version in pins.items() if "+" in version]
     assert local == [], "a local version exists on one machine only"
+
+
+def test_the_range_of_ray_is_what_was_checked():
+    text = (ROOT / "docs" / "versions.md").read_text("utf-8")
+    rows = re.findall(r"^\| (2\.\d+)\.\d+ \| (.+) \|$", text, re.MULTILINE)
+    assert {cells for _, cells in rows} == {" | ".join(["works"] * 5)}
+    newest, *_, oldest = [version for version, _ in rows]
+    (ray,) = [need for need in requirements("dependencies") if need.name == "ray"]
+    after = f"2.{int(newest.split('.')[1]) + 1}"
+    assert ray.specifier == SpecifierSet(f">={oldest},<{after}")
