@@ -480,10 +480,9 @@ def same_value(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return bool(one == other)
     # Tune's search spaces and their samplers have no equality of their own.
-    if type(one).__eq__ is object.__eq__:
-        if isinstance(one, type) or not hasattr(one, "__dict__"):
-            return one is other
-        return one is other or same_value(vars(one), vars(other))
+    plain = type(one).__eq__ is object.__eq__ and not inspect.isroutine(one)
+    if plain and hasattr(one, "__dict__"):
+        return same_value(vars(one), vars(other))
     return bool(one == other)
 
 

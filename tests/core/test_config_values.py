@@ -42,6 +42,13 @@ def test_from_dict_of_to_dict_is_equal(name: str, preset: str | None) -> None:
     assert again.training(gamma=0.5) != config
 
 
+def test_two_functions_are_two_values() -> None:
+    one, other = (
+        make("QMIX").callbacks(on_episode_end=lambda **_: None) for _ in range(2)
+    )
+    assert one == one.copy() != other
+
+
 @pytest.mark.parametrize("name", ["RMIX", "QTRAN", "COMA", "DOP"])
 def test_rllib_reads_the_dict_and_the_object(name: str) -> None:
     config = make(name)

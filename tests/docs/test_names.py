@@ -18,7 +18,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 # Names that pages use of other programs.
-FOREIGN = {"--no-deps", "PPO", "CartPole"}
+FOREIGN = {"--no-deps", "--tests", "PPO", "CartPole"}
 FOLDERS = "docs|tests|tools|benchmarks|rllib_risk|tuned_examples"
 
 
