@@ -480,10 +480,16 @@ def same_value(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return bool(one == other)
     # Tune's search spaces and their samplers have no equality of their own.
-    plain = type(one).__eq__ is object.__eq__ and not inspect.isroutine(one)
-    if plain and hasattr(one, "__dict__"):
+    if _has_parts(one):
         return same_value(vars(one), vars(other))
     return bool(one == other)
+
+
+def _has_parts(value: Any) -> bool:
+    """Whether a value is an instance that is equal only to itself, with attributes."""
+    equality: Any = type(value).__eq__
+    named = inspect.isclass(value) or inspect.isroutine(value)
+    return equality is object.__eq__ and not named and hasattr(value, "__dict__")
 
 
 def _plain(value: Any) -> Any:
