@@ -15,11 +15,11 @@ from typing import Any
 
 from rllib_risk.cli.output import note, say
 from rllib_risk.cli.progress import STEPS, flatten
+from rllib_risk.cli.resume import RECORD
 from rllib_risk.core import ray_internals
+from rllib_risk.evaluation.results import COMPARISON_FILE
 
 _AGE = "evaluation/age_iterations"
-# Beside the trials, if checkpoints are scored by another result than the usual one.
-SCORE_FILE = "checkpoint_score.json"
 
 
 def score_of(result: Mapping[str, Any], metric: str, order: str) -> float:
@@ -162,38 +162,27 @@ def read_results(trial: Path) -> Iterator[dict[str, Any]]:
                 yield flatten(row)
 
 
-def write_score(experiment: str, metric: str, order: str, usual: str) -> None:
-    """Notes by what the checkpoints of an experiment are scored, for `rllib evaluate`.
-
-    Args:
-        experiment: Folder of the experiment, or its address elsewhere, where nothing
-            is written.
-        metric: The result that says which is best.
-        order: ``max`` or ``min``.
-        usual: The result that is taken without such a note.
-    """
-    if "://" in experiment:
-        return
-    file = Path(experiment) / SCORE_FILE
-    if (metric, order) == (usual, "max"):
-        file.unlink(missing_ok=True)
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"metric": metric, "order": order}) + "\n")
-
-
 def read_score(experiment: Path, usual: str) -> tuple[str, str]:
-    """What :func:`write_score` noted.
+    """By what the checkpoints of an experiment or a comparison are scored.
 
     Args:
-        experiment: Folder of the experiment.
-        usual: The result that is taken without a note.
+        experiment: Its folder.
+        usual: The result that is taken where the folder does not say it.
 
     Returns:
         The metric, and ``max`` or ``min``.
     """
+    checkpoint = _json(experiment / RECORD).get("checkpoint_config")
+    if checkpoint is None:
+        algorithms = _json(experiment / COMPARISON_FILE).get("details", {})
+        # All algorithms of a comparison have the same.
+        checkpoint = next((a["checkpoint"] for a in algorithms.values()), {})
+    metric = checkpoint.get("checkpoint_score_attribute") or usual
+    return metric, checkpoint.get("checkpoint_score_order", "max")
+
+
+def _json(file: Path) -> dict[str, Any]:
     try:
-        data = json.loads((experiment / SCORE_FILE).read_text())
-        return str(data["metric"]), "min" if data["order"] == "min" else "max"
-    except (OSError, ValueError, KeyError, TypeError):
-        return usual, "max"
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rllib_risk.cli.best import report_best, write_score
+from rllib_risk.cli.best import report_best
 from rllib_risk.cli.catalog import default_metric
 from rllib_risk.cli.failures import (
     Ending,
@@ -214,8 +214,7 @@ def tune_experiment(
 
     from rllib_risk.core.callbacks import Several
 
-    metric, order = checkpoint_metric(spec)
-    write_score(f"{storage}/{name}", metric, order, default_metric(spec.algorithm))
+    metric = checkpoint_metric(spec)[0]
     checkpoint = {
         "checkpoint_at_end": True,
         **spec.checkpoint,

@@ -77,10 +77,15 @@ def test_the_best_checkpoint_of_a_folder_is_found(
 
 def test_the_experiments_own_score_decides(experiment: Path) -> None:
     metric = "evaluation/return_cvar_10"
-    best.write_score(str(experiment), metric, "max", "evaluation/return_mean")
+    checkpoint = {"checkpoint_score_attribute": metric}
+    record = {"name": "x", "checkpoint_config": checkpoint}
+    (experiment / "experiment.json").write_text(json.dumps(record))
     assert found(experiment) == "a/checkpoint_000001"
     assert found(experiment / "a") == "a/checkpoint_000001"
-    best.write_score(str(experiment), metric, "min", "evaluation/return_mean")
+    # A comparison keeps it elsewhere.
+    (experiment / "experiment.json").unlink()
+    details = {"QMIX": {"checkpoint": {**checkpoint, "checkpoint_score_order": "min"}}}
+    (experiment / "comparison.json").write_text(json.dumps({"details": details}))
     assert found(experiment) == "a/checkpoint_000000"
 
 
