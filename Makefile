@@ -27,9 +27,9 @@ SHOW_PROGRESS = sed -u -n \
 
 .PHONY: help
 help: ## Show this list.
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) \
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) \
 		| while IFS=$$'\t' read -r name text; do \
-			printf '  make %-8s %s\n' "$$name" "$$text"; done
+			printf '  make %-9s %s\n' "$$name" "$$text"; done
 
 .PHONY: train
 train: $(INSTALLED) ## Set up, then train RMIX on Multi-Agent Cliff Navigation.
@@ -37,7 +37,11 @@ train: $(INSTALLED) ## Set up, then train RMIX on Multi-Agent Cliff Navigation.
 
 .PHONY: test
 test: lint ## Set up, then run the linters, the type checker and the tests.
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
+
+.PHONY: test-long
+test-long: $(INSTALLED_DEV) ## Set up, then run the tests that take minutes each.
+	$(BIN)/python -m pytest -m long
 
 .PHONY: lint
 lint: $(INSTALLED_DEV) ## Set up, then run the linters and the type checker.

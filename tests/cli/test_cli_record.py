@@ -131,7 +131,7 @@ def test_what_cannot_be_recorded(
         ((*uav, "--policy", "random", "--part", "paper"), "--part: is not for --pol"),
         ((*uav, "--policy", "random", "--share", 0.5), "--share: is of a part"),
         ((tmp_path / "no.yaml",), "no.yaml"),
-        ((tmp_path,), "manifest.json"),
+        ((tmp_path,), "is no checkpoint, and no folder of a trial"),
         ((tmp_path, *uav), "--env: is not for a checkpoint"),
     ):
         assert message in refused(capsys, "record", new, *arguments)

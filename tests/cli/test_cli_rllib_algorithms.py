@@ -87,8 +87,14 @@ def test_the_network_of_the_new_stack_is_checked_and_used() -> None:
         spec_of("PPO", "{model_config: {fcnet_hidens: [8]}}")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["cartpole-ppo", "cartpole-dqn", "two-step-ppo"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("two-step-ppo", marks=pytest.mark.slow),
+        pytest.param("cartpole-ppo", marks=pytest.mark.long),
+        pytest.param("cartpole-dqn", marks=pytest.mark.long),
+    ],
+)
 def test_an_example_trains_to_its_return_and_is_evaluated(
     name: str, tmp_path: Path
 ) -> None:

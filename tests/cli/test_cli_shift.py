@@ -78,8 +78,10 @@ def test_other_checkpoints_are_refused(
 ) -> None:
     (fake / "state.json").write_text("{}")
     assert "checksum" in refused(capsys, fake, "--shift", grid)
-    (fake / "rllib_checkpoint.json").write_text("{}")
-    message = refused(capsys, fake, "--shift", grid)
+    foreign = fake.parent / "foreign"
+    foreign.mkdir()
+    (foreign / "rllib_checkpoint.json").write_text("{}")
+    message = refused(capsys, foreign, "--shift", grid)
     assert "RLlib's own algorithms: --shift is for those of this package" in message
 
 

@@ -16,8 +16,6 @@ from rllib_risk.config.loading import parse_document
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.yaml_reader import parse_yaml
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).resolve().parents[2]
 ITERATIONS = 4
 TIME: dict[str, Any] = {"time_attr": "training_iteration"}
@@ -91,41 +89,57 @@ def relative_file(folder: Path) -> dict[str, Any]:
     return experiment
 
 
-def test_every_combination_ends_or_is_refused(tmp_path: Path) -> None:
-    cells = {
-        "-".join((searcher, scheduler, evaluation)): cell(searcher, scheduler, interval)
-        for searcher, scheduler, (evaluation, interval) in itertools.product(
-            ("random", "optuna"), SCHEDULERS, EVALUATIONS.items()
-        )
-    }
-    refused = {}
-    for name, experiment in cells.items():
-        text = yaml.safe_dump({name: experiment}, sort_keys=False)
-        try:
+CELLS = {
+    "-".join((searcher, scheduler, evaluation)): cell(searcher, scheduler, interval)
+    for searcher, scheduler, (evaluation, interval) in itertools.product(
+        ("random", "optuna"), SCHEDULERS, EVALUATIONS.items()
+    )
+}
+# PBT mutates values itself.
+REFUSED = [f"optuna-pbt-{evaluation}" for evaluation in EVALUATIONS]
+# Every scheduler, every searcher and every interval at least once.
+FEW = ["optuna-none-never", "random-asha-second", "optuna-hyperband-second"]
+FEW += ["random-median_stopping-never", "random-pbt-second"]
+
+
+def test_a_searcher_beside_pbt_is_refused() -> None:
+    for name in REFUSED:
+        text = yaml.safe_dump({name: CELLS[name]}, sort_keys=False)
+        with pytest.raises(ConfigError) as error:
             parse_document(parse_yaml(text, "f.yaml"), RLlibCatalog())
-        except ConfigError as error:
-            refused[name] = str(error)
-    # Who mutates values needs nobody to suggest them.
-    assert set(refused) == {f"optuna-pbt-{evaluation}" for evaluation in EVALUATIONS}
-    for message in refused.values():
-        assert message.startswith("f.yaml:5: search_alg: pbt changes the values itself")
-    runs = {name: cells[name] for name in cells if name not in refused}
-    last = {"relative": relative_file(tmp_path)}
-    (tmp_path / "f.yaml").write_text(yaml.safe_dump(runs | last, sort_keys=False))
+        expected = "f.yaml:5: search_alg: pbt changes the values itself"
+        assert str(error.value).startswith(expected)
+
+
+@pytest.mark.slow
+def test_schedulers_and_searchers_run_with_rare_evaluations(tmp_path: Path) -> None:
+    run_cells(tmp_path, FEW)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_every_other_combination_runs(tmp_path: Path) -> None:
+    run_cells(tmp_path, [n for n in CELLS if n not in (*FEW, *REFUSED)])
+
+
+def run_cells(folder: Path, names: list[str]) -> None:
+    """Runs some cells and one experiment with a relative file in one command."""
+    runs = {name: CELLS[name] for name in names} | {"relative": relative_file(folder)}
+    (folder / "f.yaml").write_text(yaml.safe_dump(runs, sort_keys=False))
     command = ["train", "file", "f.yaml", "--storage-path", "r", "--ray-num-cpus", "2"]
     done = subprocess.run(
         [sys.executable, "-m", "rllib_risk", *command],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=1800,
+        timeout=1100,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    for name in runs:
-        check(tmp_path / "r" / name)
-    assert len(list((tmp_path / "r/relative").glob("VDN_*/result.json"))) == 1
+    for name in names:
+        check(folder / "r" / name)
+    assert len(list((folder / "r/relative").glob("VDN_*/result.json"))) == 1
 
 
 def check(experiment: Path) -> None:
