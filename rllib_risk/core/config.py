@@ -118,7 +118,11 @@ TEAM_FIELDS: dict[str, Field] = {
         bool,
     ),
     "max_env_restarts": Field(
-        3, "Failures in a row of one environment that stop the run.", int, low=1
+        3,
+        "Failures of one environment, without a completed episode between them, that"
+        " stop the run.",
+        int,
+        low=1,
     ),
     "max_episode_steps": Field(
         20_000,

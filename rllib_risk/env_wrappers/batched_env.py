@@ -153,9 +153,9 @@ class LoopedTeamEnvs(BatchedTeamEnv):
 
     A step that raises (or returns NaN or inf) ends up in `BatchedStep.crashed`, and
     the env is closed and built anew at the next reset of its slot. A failing reset is
-    tried again. `max_restarts` failures of a slot in a row, without one completed step
-    between them, raise `EnvFailedError`; so an env that never starts and an env that
-    breaks at every first step both stop soon. A wrong configuration or an illegal
+    tried again. `max_restarts` failures of a slot in a row, without one completed
+    episode between them, raise `EnvFailedError`; so an env that never starts and an env
+    that breaks in every episode both stop soon. A wrong configuration or an illegal
     action is never retried.
     """
 
@@ -230,7 +230,8 @@ class LoopedTeamEnvs(BatchedTeamEnv):
             except Exception as error:  # any other error is the env's own
                 result.crashed[slot] = self._failed(slot, error)
                 continue
-            self._failures[slot] = 0
+            if terminated or truncated:
+                self._failures[slot] = 0
             self._write(slot, obs)
             result.rewards[slot] = reward
             result.terminateds[slot] = terminated

@@ -175,7 +175,9 @@ def test_nan_is_named_and_never_stored():
 def test_nan_may_cost_the_episode_instead():
     # The agents of one environment in two meet the NaN; the other's episodes are kept.
     config = walk_config(envs=4, nan_in_odd_episodes=True)
-    algorithm = config.training(on_nonfinite="skip_episode").build_algo()
+    # One episode in two is lost, so that several in a row are nothing unusual.
+    config.training(on_nonfinite="skip_episode", max_env_restarts=100)
+    algorithm = config.build_algo()
     result = algorithm.train()
     assert result["num_env_crashes_lifetime"] > 0
     assert all(

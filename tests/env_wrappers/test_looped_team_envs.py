@@ -124,15 +124,29 @@ def test_an_env_that_breaks_in_every_step_stops_too(no_waiting):
     assert log.count("reset") == 3
 
 
-def test_a_completed_step_forgives(no_waiting):
+def test_only_a_completed_episode_forgives(no_waiting):
     envs = flaky(1, [])
-    one = np.ones(1, bool)
-    zeros = np.zeros((1, 2), np.int64)
-    for _ in range(10):
+    one, zeros = np.ones(1, bool), np.zeros((1, 2), np.int64)
+
+    def play(steps_before_the_crash):
         envs.reset(np.array([0]), np.array([0]))
-        assert not envs.step(zeros, one).crashed
+        for _ in range(steps_before_the_crash):
+            step = envs.step(zeros, one)
+            assert not step.crashed
+            if step.terminateds[0] or step.truncateds[0]:
+                return
         envs._envs[0].parallel_env.p_step = 1.0
         assert envs.step(zeros, one).crashed
+
+    for _ in range(5):
+        play(1)
+        play(1)
+        play(10**6)  # to its end
+    play(1)
+    play(1)
+    # Good steps in between do not save an env that never gets to the end.
+    with pytest.raises(EnvFailedError, match="3 times in a row"):
+        play(1)
 
 
 @pytest.mark.parametrize("where", ["obs", "reward"])
