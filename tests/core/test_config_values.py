@@ -67,25 +67,25 @@ def test_minus_one_is_a_value() -> None:
     assert again == config
 
 
-def from_yaml(values: dict[str, Any]) -> None:
-    check_config(values, "QMIX", "two_step", Document(None, "f"), (), RLlibCatalog())
-    through_dict(values)
+def from_yaml(values: dict[str, Any], name: str = "QMIX") -> None:
+    check_config(values, name, "two_step", Document(None, "f"), (), RLlibCatalog())
+    through_dict(values, name)
 
 
-def through_training(values: dict[str, Any]) -> None:
-    config = make("QMIX").training(**values)
-    config.validate()
+def through_training(values: dict[str, Any], name: str = "QMIX") -> None:
+    make(name).training(**values).validate()
 
 
-def through_dict(values: dict[str, Any]) -> None:
-    make("QMIX").update_from_dict(values).validate()
+def through_dict(values: dict[str, Any], name: str = "QMIX") -> None:
+    make(name).update_from_dict(values).validate()
 
 
 @pytest.mark.parametrize("path", [from_yaml, through_training, through_dict])
-def test_a_mistyped_key_is_refused_on_every_path(path: Any) -> None:
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_mistyped_key_is_refused_on_every_path(path: Any, name: str) -> None:
     for typo, right in (("gama", "gamma"), ("hiden_size", "hidden_size")):
         with pytest.raises(ConfigError, match=f"'{typo}'.*Did you mean '{right}'"):
-            path({typo: 1})
+            path({typo: 1}, name)
 
 
 def test_a_mistyped_key_is_refused_by_the_algorithm_and_its_checkpoints(
