@@ -172,7 +172,7 @@ def read_score(experiment: Path, usual: str) -> tuple[str, str]:
     Returns:
         The metric, and ``max`` or ``min``.
     """
-    checkpoint = _json(experiment / RECORD).get("checkpoint_config")
+    checkpoint: Any = _json(experiment / RECORD).get("checkpoint_config")
     if checkpoint is None:
         algorithms = _json(experiment / COMPARISON_FILE).get("details", {})
         # All algorithms of a comparison have the same.
