@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from rllib_risk.algorithms import ALGORITHMS as TEAM_ALGORITHMS
 from rllib_risk.algorithms import config_class
+from rllib_risk.config.imports import import_object
 from rllib_risk.config.metrics import RLLIB_METRICS, TEAM_METRICS
 from rllib_risk.config.rllib_keys import (
     field_for,
@@ -26,28 +26,6 @@ RLLIB_METRIC = "env_runners/episode_return_mean"
 def rllib_algorithms() -> list[str]:
     """Returns the names of RLlib's own algorithms."""
     return list(ray_internals.rllib_registry())
-
-
-def import_object(path: str, what: str) -> Any:
-    """Imports ``pkg.module:Name`` (or ``pkg.module.Name``).
-
-    Args:
-        path: The import path.
-        what: What it is, for the message.
-
-    Returns:
-        The object.
-
-    Raises:
-        ConfigError: If it cannot be imported.
-    """
-    module, _, name = path.replace(":", ".").rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except Exception as error:  # a user's module may fail in any way
-        raise ConfigError(
-            f"{what}: cannot import '{path}': {type(error).__name__}: {error}"
-        ) from error
 
 
 def is_team_algorithm(algorithm: Any) -> bool:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from rllib_risk.cli.api_stack import STACK_KEYS, Stack, choose_stack
-from rllib_risk.cli.catalog import default_config, import_object, is_team_algorithm
+from rllib_risk.cli.catalog import default_config, is_team_algorithm
 from rllib_risk.cli.options import RayOptions
 from rllib_risk.cli.output import note
 from rllib_risk.config.experiments import ExperimentSpec
+from rllib_risk.config.imports import import_object
 from rllib_risk.config.metrics import TEAM_METRICS, excluded_by
 from rllib_risk.config.mutations import with_mutations
 from rllib_risk.config.schema import ConfigError

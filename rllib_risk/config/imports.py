@@ -1,6 +1,33 @@
-"""Why a module that a user named could not be imported."""
+"""Imports what a user names by path, and says why it could not be imported."""
 
 from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from rllib_risk.config.schema import ConfigError
+
+
+def import_object(path: str, what: str) -> Any:
+    """Imports ``pkg.module:Name`` (or ``pkg.module.Name``).
+
+    Args:
+        path: The import path.
+        what: What it is, for the message.
+
+    Returns:
+        The object.
+
+    Raises:
+        ConfigError: If it cannot be imported.
+    """
+    module, _, name = path.replace(":", ".").rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:  # a user's module may fail in any way
+        raise ConfigError(
+            f"{what}: cannot import '{path}': {import_failure(module, error)}"
+        ) from error
 
 
 def import_failure(module_name: str, error: Exception) -> str:

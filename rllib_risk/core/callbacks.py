@@ -12,7 +12,6 @@ Letters: ``E`` environments, ``N`` agents, ``D`` observation size.
 
 from __future__ import annotations
 
-import importlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ray.rllib.callbacks.callbacks import RLlibCallback
 
+from rllib_risk.config.imports import import_object
 from rllib_risk.config.schema import ConfigError
 
 if TYPE_CHECKING:
@@ -391,15 +391,7 @@ def resolve_callbacks(value: Any) -> Any:
     """
     if isinstance(value, (list, tuple)):
         return [resolve_callbacks(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    module, _, name = value.replace(":", ".").rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except Exception as error:  # a user's module may fail in any way
-        raise ConfigError(
-            f"callbacks: cannot import {value!r}: {type(error).__name__}: {error}"
-        ) from error
+    return import_object(value, "callbacks") if isinstance(value, str) else value
 
 
 def check_callbacks(config: AlgorithmConfig) -> None:
