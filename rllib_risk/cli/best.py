@@ -14,19 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from rllib_risk.cli.output import note, say
-from rllib_risk.cli.progress import STEPS, flatten
+from rllib_risk.cli.progress import STEPS, flatten_fresh
 from rllib_risk.cli.resume import RECORD
 from rllib_risk.core import ray_internals
 from rllib_risk.evaluation.results import COMPARISON_FILE
-
-_AGE = "evaluation/age_iterations"
 
 
 def score_of(result: Mapping[str, Any], metric: str, order: str) -> float:
     """How good a result is.
 
     Args:
-        result: A flat result.
+        result: A flat result without a carried evaluation.
         metric: Its name of what counts.
         order: ``max`` or ``min``.
 
@@ -34,8 +32,7 @@ def score_of(result: Mapping[str, Any], metric: str, order: str) -> float:
         The number, negated for ``min``; -inf if the result has none of its own.
     """
     value = result.get(metric)
-    stale = metric.startswith("evaluation/") and (result.get(_AGE) or 0) > 0
-    if stale or not isinstance(value, int | float) or math.isnan(value):
+    if not isinstance(value, int | float) or math.isnan(value):
         return -math.inf
     return float(value if order == "max" else -value)
 
@@ -57,7 +54,7 @@ def best_checkpoint(
     best: tuple[float, Any, Any] | None = None
     for trial in trials:
         for saved in ray_internals.saved_checkpoints(trial):
-            score = score_of(flatten(saved.metrics), metric, order)
+            score = score_of(flatten_fresh(saved.metrics), metric, order)
             # Of equal checkpoints the latest: it has learned longest.
             if best is None or score >= best[0]:
                 best = (score, saved.checkpoint, trial)
@@ -133,7 +130,7 @@ def evaluate_command(checkpoint: Any, trial: Any, imports: Sequence[str]) -> str
     command = f"rllib evaluate {shlex.quote(checkpoint.path)}"
     if not (Path(checkpoint.path) / "manifest.json").is_file():
         command += f" --algo {trial.trainable_name}"
-    # Code that the checkpoint names; whoever trained it trusts it.
+    # The checkpoint names code. The user has trained with it, so it is trusted.
     if any(named_code(trial.config)):
         command += " --trust-code"
     return command + "".join(f" --import {module}" for module in imports)
@@ -146,8 +143,8 @@ def read_results(trial: Path) -> Iterator[dict[str, Any]]:
         trial: Folder of the trial.
 
     Yields:
-        Flat results. A line that is no result is left out, as the last one of a run
-        that was killed.
+        Flat results, without carried evaluations. A line that is no result is left
+        out, as the last one of a run that was killed.
     """
     file = trial / "result.json"
     if not file.is_file():
@@ -159,7 +156,7 @@ def read_results(trial: Path) -> Iterator[dict[str, Any]]:
             except ValueError:
                 continue
             if isinstance(row, dict):
-                yield flatten(row)
+                yield flatten_fresh(row)
 
 
 def read_score(experiment: Path, usual: str) -> tuple[str, str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from rllib_risk.cli.output import note
 from rllib_risk.cli.progress import flatten, trial_label
 from rllib_risk.cli.rows import ITERATION, cut_rows, row_at, trial_folder
 from rllib_risk.config.experiments import ExperimentSpec
+from rllib_risk.core import ray_internals
 
 
 class GoingOn:
@@ -63,13 +63,11 @@ class GoingOn:
             go_on_from_newest(trial)
 
     def _take_over(self, trial: Trial, spec: ExperimentSpec) -> None:
-        from rllib_risk.core.ray_internals import save_trial_at
-
         result = flatten(trial.last_result) if trial.has_reported_at_least_once else {}
         reached = _reached(result, trial.stopping_criterion)
         trial.stopping_criterion = dict(spec.stop)
         trial.max_failures = spec.max_failures
-        save_trial_at(
+        ray_internals.save_trial_at(
             trial,
             spec.checkpoint.get("checkpoint_frequency", 0),
             spec.checkpoint.get("checkpoint_at_end", True),
@@ -99,12 +97,13 @@ def go_on_from_newest(trial: Trial) -> None:
     folder = trial_folder(trial)
     if folder is None or not folder.is_dir():
         return
-    from rllib_risk.core import ray_internals
+    from rllib_risk.core.checkpoint import checkpoint_number, numbered_checkpoints
 
-    numbered = _numbered_checkpoints(folder)
+    numbered = numbered_checkpoints(folder)
     if numbered:
         # One that was cut short keeps its number.
-        ray_internals.number_checkpoints_after(trial, max(numbered))
+        last = checkpoint_number(numbered[-1])
+        ray_internals.number_checkpoints_after(trial, last)
     # Those of RLlib's own algorithms do not tell whether they are whole.
     checked = is_team_algorithm(trial.get_trainable_cls())
     if numbered and checked and not _exploits(trial, folder):
@@ -130,7 +129,6 @@ def _exploits(trial: Trial, folder: Path) -> bool:
 
 def _adopt(trial: Trial, folder: Path, checkpoint: Path) -> None:
     from rllib_risk.core.checkpoint import read_state
-    from rllib_risk.core.ray_internals import continue_from
 
     iteration = int(read_state(checkpoint)["iteration"])
     row = row_at(folder, iteration)
@@ -139,24 +137,15 @@ def _adopt(trial: Trial, folder: Path, checkpoint: Path) -> None:
         row = {**trial.last_result, ITERATION: iteration}
     row.pop("config", None)
     note(f"{trial_label(trial)}  goes on from {checkpoint.name}, the newest whole one")
-    continue_from(trial, checkpoint, row)
+    ray_internals.continue_from(trial, checkpoint, row)
 
 
-def _numbered_checkpoints(folder: Path) -> dict[int, Path]:
-    found = {}
-    for path in folder.glob("checkpoint_*"):
-        match = re.fullmatch(r"checkpoint_(\d+)", path.name)
-        if match is not None and path.is_dir():
-            found[int(match.group(1))] = path
-    return found
-
-
-def _newest_whole(numbered: Mapping[int, Path]) -> Path | None:
+def _newest_whole(checkpoints: Sequence[Path]) -> Path | None:
     from rllib_risk.core.checkpoint import CheckpointError, verify_checkpoint
 
-    for number in sorted(numbered, reverse=True):
+    for checkpoint in reversed(checkpoints):
         try:
-            return verify_checkpoint(numbered[number])
+            return verify_checkpoint(checkpoint)
         except CheckpointError as error:
             note(f"{error} It is not used.")
     return None

@@ -269,12 +269,10 @@ def has_trials(place: Place) -> bool:
     states = _states(place)
     if not states or "://" in place.storage:
         return bool(states)
-    from rllib_risk.core.ray_internals import num_trials_in_state
-
     for state in reversed(states):
         file = Path(place.folder) / state
         try:
-            return num_trials_in_state(file) > 0
+            return ray_internals.num_trials_in_state(file) > 0
         except ValueError as error:
             damaged = f"{file} is damaged: {error}"
             note(f"{damaged}. Using the state before it, if there is one.")

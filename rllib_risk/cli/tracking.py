@@ -225,19 +225,15 @@ class WandbRuns(Callback):
 def loggable(flat: Mapping[str, Any]) -> dict[str, float]:
     """Returns the numbers of a flat result that a run logs.
 
-    An evaluation that is carried on from an earlier result is left out.
-
     Args:
-        flat: The result.
+        flat: The result, without a carried evaluation.
     """
-    old = flat.get("evaluation/age_iterations", 0) > 0
     return {
         key: float(value)
         for key, value in flat.items()
         if isinstance(value, (int, float, np.number))
         and math.isfinite(value)
         and not key.startswith("config/")
-        and not (old and key.startswith("evaluation/"))
     }
 
 
