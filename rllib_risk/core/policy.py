@@ -64,7 +64,7 @@ class TeamPolicy(TorchPolicyV2):
         # With a seed, RLlib asks PyTorch for deterministic algorithms, which then also
         # fill every new tensor with NaN: a sixth of the time of an update of LSTMs.
         # It helps to find uses of memory that was not written, and changes no result.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.network: TeamNetwork = self.model.network
         self.update_index = 0
         self.wants_stats = True
