@@ -68,7 +68,7 @@ def check_env(
     """Prints what is right and wrong with an environment."""
     from rllib_risk.cli.session import prepare
     from rllib_risk.config.loading import parse_json
-    from rllib_risk.env_wrappers.check_env import check_env as run_checks
+    from rllib_risk.core.check_env import check_env as run_checks
 
     prepare(0)  # puts the working directory on the path
     settings: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from typing import Any
 from pettingzoo import ParallelEnv
 
 from rllib_risk.config.imports import import_failure
+from rllib_risk.env_wrappers.action_masks import ACTION_MASK
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.observation_noise import NoisyTeamEnvs, check_std
 from rllib_risk.env_wrappers.team_env import (
@@ -28,6 +29,7 @@ ADAPTER_DEFAULTS: dict[str, Any] = {
     "time_limit_is_terminal": False,
     "state": "auto",
     "box_bins": None,
+    "action_mask_key": ACTION_MASK,
     "obs_noise_std": 0.0,
 }
 # What a vectorised twin understands itself. Noise is added around it; if any other

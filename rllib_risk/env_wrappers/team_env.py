@@ -16,6 +16,12 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
+from rllib_risk.env_wrappers.action_masks import (
+    ACTION_MASK,
+    MaskSearch,
+    check_mask_key,
+    legal_actions,
+)
 from rllib_risk.env_wrappers.arguments import check_legal
 from rllib_risk.env_wrappers.batched_env import (
     BatchedStep,
@@ -103,7 +109,8 @@ class TeamEnv(gymnasium.Env):
 
     Observations are padded with zeros to D and actions to A; the mask forbids padded
     actions. An agent that is dead (finished, or gone from `agents`) stays: zero
-    observation, only action 0 legal, and its action is not passed on.
+    observation, only action 0 legal, and its action is not passed on. One that finished
+    is dead for the rest of the episode, also if it is in `agents` still.
 
     The episode ends when no agent is left. It is *terminated* if every agent that was
     alive in the last step terminated, and *truncated* otherwise. In the row that ends
@@ -118,6 +125,7 @@ class TeamEnv(gymnasium.Env):
     Attributes:
         spec_team: The sizes; `spec` is taken by Gymnasium.
         parallel_env: The wrapped env.
+        masks: Where its action masks come from, and what looks like one.
     """
 
     def __init__(
@@ -128,6 +136,7 @@ class TeamEnv(gymnasium.Env):
         time_limit_is_terminal: bool = False,
         state: str = "auto",
         box_bins: int | None = None,
+        action_mask_key: str = ACTION_MASK,
         obs_noise_std: float | Sequence[float] = 0.0,
     ) -> None:
         """Reads the sizes off the env.
@@ -142,6 +151,8 @@ class TeamEnv(gymnasium.Env):
                 "concat_obs" joins all observations, "none" gives S = 0, and "auto" is
                 "env" if the env has a state() and "none" otherwise.
             box_bins: Values per dimension that a Box action is divided into.
+            action_mask_key: Name of the entry with an agent's action mask, in its
+                observation (a Dict) or else in its info; 0 or 1 per action.
             obs_noise_std: Standard deviation of Gaussian noise on every number that
                 an agent observes, or a list with one for each of them; the state and
                 the env itself are not disturbed.
@@ -159,14 +170,29 @@ class TeamEnv(gymnasium.Env):
         self.parallel_env = parallel_env
         self._ids = agent_ids(parallel_env)
         names = tuple(str(agent) for agent in self._ids)
-        self._encoders = [
-            ObsEncoder(name, parallel_env.observation_space(agent))
-            for name, agent in zip(names, self._ids, strict=True)
-        ]
         self._decoders = [
             ActionDecoder(name, parallel_env.action_space(agent), box_bins)
             for name, agent in zip(names, self._ids, strict=True)
         ]
+        self._mask_key = check_mask_key(action_mask_key)
+        self._encoders = [
+            ObsEncoder(
+                name,
+                parallel_env.observation_space(agent),
+                decoder.num_actions,
+                self._mask_key,
+            )
+            for name, agent, decoder in zip(
+                names, self._ids, self._decoders, strict=True
+            )
+        ]
+        unmasked = {
+            agent: self._decoders[i].num_actions
+            for i, agent in enumerate(self._ids)
+            if not self._encoders[i].has_mask
+        }
+        self.masks = MaskSearch(self._mask_key, unmasked, len(unmasked) < len(names))
+        self.masks.look_at({a: parallel_env.observation_space(a) for a in unmasked})
         self._team_reward = team_reward
         self._time_limit_is_terminal = time_limit_is_terminal
         obs_size = max(encoder.size for encoder in self._encoders)
@@ -183,6 +209,7 @@ class TeamEnv(gymnasium.Env):
         self.metadata = dict(getattr(parallel_env, "metadata", None) or {})
         self.render_mode = getattr(parallel_env, "render_mode", None)
         self._alive: list[Any] = []
+        self._finished: set[Any] = set()
         self._mask = np.zeros((len(names), num_actions), np.uint8)
         self._noise: ObservationNoise | None = None
         if check_std(obs_noise_std).any():
@@ -206,10 +233,13 @@ class TeamEnv(gymnasium.Env):
         obs, infos = self.parallel_env.reset(seed=seed, options=options)
         if self._noise is not None and seed is not None:
             self._noise.reset(_SLOT, np.array([seed]))
+        self._finished.clear()
         self._alive = self._living()
         if not self._alive:
             raise EnvContractError("reset() left no agent alive")
-        return self._observe(obs, infos, set(self._alive), ended=False), {}
+        team_obs = self._observe(obs, infos, set(self._alive), ended=False)
+        self.masks.look_at_reset(obs, infos)
+        return team_obs, {}
 
     def step(
         self, action: np.ndarray
@@ -233,11 +263,12 @@ class TeamEnv(gymnasium.Env):
         obs, rewards, terminations, truncations, infos = self.parallel_env.step(
             self._decode(action)
         )
-        self._alive = [
+        self._finished |= {
             agent
-            for agent in self._living()
-            if not (terminations.get(agent, False) or truncations.get(agent, False))
-        ]
+            for agent in played
+            if terminations.get(agent, False) or truncations.get(agent, False)
+        }
+        self._alive = [a for a in self._living() if a not in self._finished]
         reward = self._reward(played, rewards)
         info: dict[str, Any] = {}
         if self._alive:
@@ -339,7 +370,7 @@ class TeamEnv(gymnasium.Env):
             flat, agent_mask = self._encoders[i](obs[agent])
             team_obs[i, : flat.size] = flat
             if agent_mask is None:
-                agent_mask = (infos.get(agent) or {}).get("action_mask")
+                agent_mask = (infos.get(agent) or {}).get(self._mask_key)
             self._fill_mask(mask[i], i, agent_mask, ended)
         if not np.isfinite(team_obs).all():
             bad = spec.agents[int(np.argwhere(~np.isfinite(team_obs))[0, 0])]
@@ -360,20 +391,15 @@ class TeamEnv(gymnasium.Env):
         if agent_mask is None:
             row[:num_actions] = 1
             return
-        legal = np.asarray(agent_mask).reshape(-1) != 0
-        agent = self.spec_team.agents[index]
-        if legal.shape != (num_actions,):
-            raise EnvContractError(
-                f"agent '{agent}' has {num_actions} actions but its action_mask has "
-                f"{legal.size} entries"
-            )
+        agent, key = self.spec_team.agents[index], self._mask_key
+        legal = legal_actions(agent, key, agent_mask, num_actions)
         if legal.any():
             row[:num_actions] = legal
         elif ended:  # a finished game has no moves; no action will be chosen here
             row[0] = 1
         else:
             raise EnvContractError(
-                f"agent '{agent}' has no legal action: its action_mask is all zero"
+                f"agent '{agent}' has no legal action: its {key} is all zero"
             )
 
     def _state(self, team_obs: np.ndarray) -> np.ndarray:

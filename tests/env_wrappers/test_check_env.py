@@ -7,7 +7,7 @@ import pytest
 from gymnasium import spaces
 from scripted_envs import RandomDeathEnv, ScriptedEnv
 
-from rllib_risk.env_wrappers.check_env import check_env
+from rllib_risk.core.check_env import check_env
 
 END = {"a0": "term", "a1": "term"}
 

@@ -18,7 +18,7 @@ from rllib_risk.env_wrappers import (
     hvac_render,
     make_team_env,
 )
-from rllib_risk.env_wrappers.check_env import check_env
+from rllib_risk.core.check_env import check_env
 from rllib_risk.env_wrappers.hvac import HVAC, HvacScenario, power_levels
 from rllib_risk.env_wrappers.hvac_data import BUILDINGS, load_building, load_weather
 
