@@ -25,7 +25,7 @@ from rllib_risk.core.check_rules import (
     equal,
 )
 from rllib_risk.core.env_recording import EnvRecording, describe
-from rllib_risk.core.replay_memory import bytes_of
+from rllib_risk.core.replay_memory import bytes_of, spelled
 from rllib_risk.env_wrappers.action_masks import ACTION_MASK, mask_like_message
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.registry import (
@@ -233,17 +233,20 @@ class _Check:
             return None
         mask_key = self._adapter.get("action_mask_key", ACTION_MASK)
         recording = EnvRecording(env, RowRules(env, mask_key, findings).on_call)
-        result = None
+        team = result = None
         try:
-            result = use(TeamEnv(env, **self._adapter), recording)
+            team = TeamEnv(env, **self._adapter)
+            result = use(team, recording)
         except (Exception, SystemExit) as error:
             findings.add("error", recording.explain(error))
         finally:
+            if team is not None and team.masks.mask_like:
+                findings.add("warn", mask_like_message(team.masks.mask_like))
             try:
                 env.close()
             except (Exception, SystemExit) as error:
                 text = recording.explain(error)
-                findings.add("warn", f"{text} (training goes on without it)")
+                findings.add("warn", f"{text}; training goes on")
         return result
 
     def _play(self, team: TeamEnv, recording: EnvRecording) -> _Episode | None:
@@ -298,8 +301,6 @@ class _Check:
             "observation": f"entry {masks.key} of the observation",
             "info": f"entry {masks.key} of the info",
         }[masks.source]
-        if masks.mask_like:
-            findings.add("warn", mask_like_message(masks.mask_like))
         if not episodes:
             findings.add(
                 "error",
@@ -314,18 +315,16 @@ class _Check:
             random_episodes=len(episodes),
             random_episode_length=round(length, 2),
             random_return=round(float(np.mean([e.total for e in episodes])), 3),
-            replay_memory=f"{replay / 1e6:,.3g} MB for {REPLAY_EPISODES:,} episodes"
-            if replay < 1e9
-            else f"{replay / 1e9:,.3g} GB for {REPLAY_EPISODES:,} episodes",
+            replay_memory=f"{spelled(replay)} for {REPLAY_EPISODES:,} episodes",
             steps_per_s=round(steps_per_s),
         )
         if replay > REPLAY_BYTES:
             findings.add(
                 "warn",
                 f"the default replay of {REPLAY_EPISODES:,} episodes of {length:g} "
-                f"steps would take {replay / 1e9:.0f} GB: set buffer_size_episodes to "
+                f"steps would take {spelled(replay)}: set buffer_size_episodes to "
                 f"{max(1, int(REPLAY_EPISODES * REPLAY_BYTES / replay))} for "
-                f"{REPLAY_BYTES / 1e9:.0f} GB, set compact_replay to true (half of "
+                f"{spelled(REPLAY_BYTES)}, set compact_replay to true (half of "
                 "it), or observe less",
             )
 

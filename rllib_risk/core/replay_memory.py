@@ -30,3 +30,14 @@ def bytes_of(spec: TeamSpec, episodes: int, steps: int) -> int:
         + n * _FLOAT32  # risk levels
     )
     return episodes * (steps + 1) * row
+
+
+def spelled(size: float) -> str:
+    """Writes bytes as ``1.2 GB``, with prefixes of 1000."""
+    units = ("bytes", "kB", "MB", "GB", "TB", "PB")
+    power = 0
+    while size >= 999.5 and power < len(units) - 1:
+        size, power = size / 1000, power + 1
+    if size >= 1e6:
+        return f"{size:.1e} {units[power]}"
+    return f"{size:.0f} {units[power]}" if size >= 10 else f"{size:.2g} {units[power]}"
