@@ -14,6 +14,7 @@ import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_risk.core.callbacks import EpisodeHooks
+from rllib_risk.core.envs import env_name
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.players import Player
 from rllib_risk.env_wrappers.errors import EnvContractError, NonFiniteError
@@ -95,7 +96,7 @@ def play_episodes(
         store.write_steps(actions, step.rewards, levels, active)
         check_length(config, int(store.time.max()))
         ended = active & (step.terminateds | step.truncateds)
-        lost = sorted(lost_episodes(config, envs, step, active))
+        lost = sorted(lost_episodes(config, step))
         if hooks is not None:
             hooks.step(actions, step, active, lost)
         if not (ended.any() or lost):
@@ -180,19 +181,12 @@ def check_length(config: AlgorithmConfig, steps: int) -> None:
         )
 
 
-def lost_episodes(
-    config: AlgorithmConfig,
-    envs: BatchedTeamEnv,
-    step: BatchedStep,
-    active: np.ndarray,
-) -> dict[int, str]:
+def lost_episodes(config: AlgorithmConfig, step: BatchedStep) -> dict[int, str]:
     """Which episodes must be thrown away after a step.
 
     Args:
         config: Its ``on_nonfinite`` says what NaN does.
-        envs: The environments after the step.
         step: What the step returned.
-        active: The slots that were stepped, bool ``[E]``.
 
     Returns:
         Slot and reason: it crashed, or gave NaN or infinity.
@@ -200,26 +194,14 @@ def lost_episodes(
     Raises:
         NonFiniteError: If NaN or infinity must not be skipped.
     """
-    lost = dict(step.crashed)
-    # One sum per array tells whether anything is NaN or infinite anywhere.
-    total = envs.obs.sum() + envs.state.sum() + step.rewards.sum()
-    if not np.isfinite(total):
-        for slot in np.flatnonzero(active).tolist():
-            for key, value in (
-                ("obs", envs.obs[slot]),
-                ("state", envs.state[slot]),
-                ("reward", step.rewards[slot]),
-            ):
-                if not np.isfinite(value).all():
-                    lost[slot] = f"{_NON_FINITE}: {key} of env {slot} is {value}"
-    if lost and config.on_nonfinite == "raise":
-        bad = [text for text in lost.values() if text.startswith(_NON_FINITE)]
+    if step.crashed and config.on_nonfinite == "raise":
+        bad = [t for t in step.crashed.values() if t.startswith(_NON_FINITE)]
         if bad:
             raise NonFiniteError(
-                f"env '{config.env}': {bad[0]}. Mend the environment, or set"
+                f"env '{env_name(config)}': {bad[0]}. Fix the environment, or set"
                 " on_nonfinite: skip_episode to lose such episodes."
             )
-    return lost
+    return step.crashed
 
 
 def numbers_of(info: Mapping[str, Any]) -> dict[str, float]:

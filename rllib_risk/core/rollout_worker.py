@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ray.rllib.callbacks.callbacks import RLlibCallback
@@ -23,10 +23,23 @@ from rllib_risk.core.episode_loop import (
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.env_wrappers import notices
 from rllib_risk.env_wrappers.team_env import BatchedTeamEnv
 
 # First word of the random streams of training; those of an evaluation have another.
 _TRAIN_STREAM = 1
+
+
+class EnvReport(NamedTuple):
+    """What happened to the environments of a runner since its last report.
+
+    Attributes:
+        crashes: Episodes that were lost.
+        notices: Texts by key; see :mod:`rllib_risk.env_wrappers.notices`.
+    """
+
+    crashes: int
+    notices: dict[str, str]
 
 
 class TeamRolloutWorker(RolloutWorker):
@@ -56,6 +69,7 @@ class TeamRolloutWorker(RolloutWorker):
         single.num_envs_per_env_runner = 1
         # RLlib's worker can make one class of callbacks only, and no functions.
         single.callbacks_class = RLlibCallback
+        notices.forget()
         super().__init__(**{**kwargs, "config": single})
         self.hooks = Hooks(config)
         for name, policy in self.policy_map.items():
@@ -145,10 +159,10 @@ class TeamRolloutWorker(RolloutWorker):
         player = PolicyPlayer(self.team_policy, self.team_envs.num_envs)
         return self._play(player, np.array(seeds), rng)
 
-    def take_crash_count(self) -> int:
-        """Episodes lost to crashes since this was last asked."""
+    def take_report(self) -> EnvReport:
+        """Lost episodes and new notices since the last call."""
         count, self._crashes = self._crashes, 0
-        return count
+        return EnvReport(count, notices.take_new())
 
     def get_metrics(self) -> list[Any]:
         """Returns and forgets the metrics of training episodes; see RolloutWorker."""

@@ -15,6 +15,7 @@ from pettingzoo import ParallelEnv
 from rllib_risk.config.imports import import_failure
 from rllib_risk.env_wrappers.action_masks import ACTION_MASK
 from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.failures import close_env
 from rllib_risk.env_wrappers.observation_noise import NoisyTeamEnvs, check_std
 from rllib_risk.env_wrappers.team_env import (
     BatchedTeamEnv,
@@ -142,7 +143,7 @@ def make_team_env(name: str, env_config: Mapping[str, Any] | None = None) -> Tea
     try:
         return TeamEnv(env, **adapter)
     except BaseException:
-        env.close()
+        close_env(env)
         raise
 
 
@@ -185,8 +186,14 @@ def make_batched(
         partial(make_team_env, name, dict(env_config or {})),
         num_envs,
         max_restarts=max_restarts,
-        env_name=name,
+        env_name=env_title(name, env_config),
     )
+
+
+def env_title(name: str, env_config: Mapping[str, Any] | None) -> str:
+    """The name of an env in messages; with the factory, if it is the user's own."""
+    factory = (env_config or {}).get("factory")
+    return f"{name} ({factory})" if name == PETTINGZOO and factory else name
 
 
 def register_envs() -> None:

@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from rllib_risk.env_wrappers.action_masks import ACTION_MASK, without_mask
 from rllib_risk.env_wrappers.errors import EnvConfigError, EnvContractError
+from rllib_risk.env_wrappers.parallel_env import in_short, numeric
 
 # A Box grid is a product over dimensions: a guard against typing 100 bins for a
 # five-dimensional action and waiting for 10^10 network outputs.
@@ -71,6 +72,7 @@ class ObsEncoder:
             )
         self._space = space
         self._is_box = isinstance(space, spaces.Box)
+        self._squeezed = tuple(n for n in space.shape or () if n != 1)
         self.size = int(spaces.flatdim(space))
 
     def __call__(self, obs: Any) -> tuple[np.ndarray, Any]:
@@ -85,19 +87,19 @@ class ObsEncoder:
         Raises:
             EnvContractError: If the observation does not have the declared size.
         """
+        if obs is None:
+            raise EnvContractError(f"the observation of agent '{self._agent}' is None")
         mask = None
         if self.has_mask:
             obs, mask = self._split(obs)
-        if self._is_box:  # any numeric dtype will do, so no check against the space
-            flat = np.asarray(obs, dtype=np.float32).reshape(-1)
-        else:
-            flat = np.asarray(spaces.flatten(self._space, obs), dtype=np.float32)
-        if flat.shape != (self.size,):
-            raise EnvContractError(
-                f"agent '{self._agent}' returned an observation of {flat.size} numbers "
-                f"but its space {self._space} has {self.size}"
-            )
+        flat = self._flat_box(obs) if self._is_box else self._flattened(obs)
         return flat, mask
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Declared bounds of the flat observation, low and high, float32 [size]."""
+        flat = spaces.flatten_space(self._space)
+        assert isinstance(flat, spaces.Box)
+        return flat.low.astype(np.float32), flat.high.astype(np.float32)
 
     def _split(self, obs: Any) -> tuple[Any, Any]:
         """An observation without its mask, and the mask."""
@@ -109,6 +111,32 @@ class ObsEncoder:
                     f" '{name}' of its space"
                 )
         return (obs if only_key is None else obs[only_key]), obs[mask_key]
+
+    def _flat_box(self, obs: Any) -> np.ndarray:
+        """Any numeric dtype will do, so there is no check against the space's."""
+        array = numeric(obs)
+        if array is None:
+            raise EnvContractError(
+                f"the observation of agent '{self._agent}' must hold numbers, not "
+                f"{in_short(obs)}"
+            )
+        # Axes of length 1 change nothing about the order of the numbers.
+        if np.squeeze(array).shape != self._squeezed:
+            raise EnvContractError(
+                f"the observation of agent '{self._agent}' has shape {array.shape}, "
+                f"but its space {self._space} has shape {self._space.shape}"
+            )
+        return array.astype(np.float32, copy=False).reshape(-1)
+
+    def _flattened(self, obs: Any) -> np.ndarray:
+        try:
+            flat = np.asarray(spaces.flatten(self._space, obs), dtype=np.float32)
+            return flat.reshape(self.size)
+        except Exception as error:  # Gymnasium raises all kinds
+            raise EnvContractError(
+                f"the observation of agent '{self._agent}' does not fit its space "
+                f"{self._space} ({type(error).__name__}: {error})"
+            ) from error
 
 
 class ActionDecoder:

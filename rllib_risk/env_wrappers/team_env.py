@@ -34,12 +34,20 @@ from rllib_risk.env_wrappers.errors import (
     IllegalActionError,
     NonFiniteError,
 )
+from rllib_risk.env_wrappers.failures import close_env
+from rllib_risk.env_wrappers.notices import tell
 from rllib_risk.env_wrappers.observation_noise import ObservationNoise, check_std
 from rllib_risk.env_wrappers.parallel_env import (
     agent_ids,
+    check_reset_arguments,
     env_state,
     episode_limit,
+    in_short,
     merge_infos,
+    numeric,
+    read_reset,
+    read_rewards,
+    read_step,
     state_source,
 )
 from rllib_risk.env_wrappers.spaces import ActionDecoder, ObsEncoder
@@ -52,6 +60,12 @@ STATE_SOURCES = ("auto", "env", "concat_obs", "none")
 # Rewards that differ by less than this count as one shared reward: an env may compute
 # the same number along two roundings.
 _SHARED_REWARD_TOLERANCE = 1e-6
+
+# NaN compares false with it, and larger rewards are infinite as float32.
+_LARGEST = float(np.finfo(np.float32).max)
+
+# Share of a declared bound that an observation may lie beyond it: rounding to float32.
+_BOUND_MARGIN = 1e-5
 
 _SLOT = np.zeros(1, np.int64)  # the one episode of a TeamEnv, for its noise
 
@@ -169,6 +183,8 @@ class TeamEnv(gymnasium.Env):
             )
         self.parallel_env = parallel_env
         self._ids = agent_ids(parallel_env)
+        self._id_set = set(self._ids)
+        check_reset_arguments(parallel_env)
         names = tuple(str(agent) for agent in self._ids)
         self._decoders = [
             ActionDecoder(name, parallel_env.action_space(agent), box_bins)
@@ -208,6 +224,13 @@ class TeamEnv(gymnasium.Env):
         )
         self.metadata = dict(getattr(parallel_env, "metadata", None) or {})
         self.render_mode = getattr(parallel_env, "render_mode", None)
+        # Bounds of the observations with a margin for rounding; none for padding.
+        self._low = np.full((len(names), obs_size), -np.inf, np.float32)
+        self._high = -self._low
+        for i, encoder in enumerate(self._encoders):
+            low, high = encoder.bounds()
+            self._low[i, : encoder.size] = low - _BOUND_MARGIN * (1 + abs(low))
+            self._high[i, : encoder.size] = high + _BOUND_MARGIN * (1 + abs(high))
         self._alive: list[Any] = []
         self._finished: set[Any] = set()
         self._mask = np.zeros((len(names), num_actions), np.uint8)
@@ -228,9 +251,12 @@ class TeamEnv(gymnasium.Env):
             The team observation and an empty info.
 
         Raises:
+            EnvConfigError: If possible_agents have changed.
             EnvContractError: If the env returns something its spaces do not allow.
         """
-        obs, infos = self.parallel_env.reset(seed=seed, options=options)
+        result = self.parallel_env.reset(seed=seed, options=options)
+        self._check_possible_agents()
+        obs, infos = read_reset(result, self._id_set)
         if self._noise is not None and seed is not None:
             self._noise.reset(_SLOT, np.array([seed]))
         self._finished.clear()
@@ -260,8 +286,8 @@ class TeamEnv(gymnasium.Env):
         if not self._alive:
             raise IllegalActionError("the episode has ended: call reset() first")
         played = self._alive
-        obs, rewards, terminations, truncations, infos = self.parallel_env.step(
-            self._decode(action)
+        obs, rewards, terminations, truncations, infos = read_step(
+            self.parallel_env.step(self._decode(action)), self._id_set
         )
         self._finished |= {
             agent
@@ -295,13 +321,26 @@ class TeamEnv(gymnasium.Env):
         return self.parallel_env.render()
 
     def close(self) -> None:
-        """Closes the env."""
-        self.parallel_env.close()
+        """Closes the env; an error in its close() is logged and ignored."""
+        close_env(self.parallel_env)
+
+    def _check_possible_agents(self) -> None:
+        """Refuses agents that come or go between episodes."""
+        now = list(getattr(self.parallel_env, "possible_agents", self._ids))
+        if now != self._ids and set(now) != self._id_set:
+            raise EnvConfigError(
+                f"possible_agents of {self._env_name()} changed from {self._ids} to "
+                f"{now} between episodes: list all agents that can ever appear there "
+                "from the start, and let only `agents` change"
+            )
+
+    def _env_name(self) -> str:
+        return type(self.parallel_env.unwrapped).__name__
 
     def _living(self) -> list[Any]:
         """The agents the env says are in the episode, in our order."""
         living = self.parallel_env.agents
-        unknown = set(living) - set(self._ids)
+        unknown = set(living) - self._id_set
         if unknown:
             raise EnvContractError(
                 f"agents {sorted(map(str, unknown))} are not in possible_agents"
@@ -321,13 +360,11 @@ class TeamEnv(gymnasium.Env):
 
     def _reward(self, played: list[Any], rewards: dict[Any, Any]) -> float:
         """The team's scalar reward of one step."""
-        values = [float(rewards[agent]) for agent in played if agent in rewards]
-        if not np.isfinite(values).all():
+        values = read_rewards(rewards, played)
+        if not all(abs(value) <= _LARGEST for value in values):
             raise NonFiniteError(
                 f"the rewards are not finite: {_of_agents(played, values)}"
             )
-        if not values:
-            return 0.0
         if self._team_reward == "sum":
             return sum(values)
         if self._team_reward == "mean":
@@ -375,6 +412,9 @@ class TeamEnv(gymnasium.Env):
         if not np.isfinite(team_obs).all():
             bad = spec.agents[int(np.argwhere(~np.isfinite(team_obs))[0, 0])]
             raise NonFiniteError(f"the observation of agent '{bad}' holds NaN or inf")
+        outside = (team_obs < self._low) | (team_obs > self._high)
+        if outside.any():
+            self._warn_of_bounds(team_obs, outside, shown)
         state = self._state(team_obs)
         if self._noise is not None:
             team_obs = self._noise.apply(_SLOT, team_obs[None], mask[None])[0]
@@ -382,6 +422,24 @@ class TeamEnv(gymnasium.Env):
                 row[encoder.size :] = 0.0  # padding stays padding
         self._mask = mask.copy()
         return {"obs": team_obs, "state": state, "action_mask": mask}
+
+    def _warn_of_bounds(
+        self, team_obs: np.ndarray, outside: np.ndarray, shown: set[Any]
+    ) -> None:
+        """Warns once per agent of observations outside their declared bounds."""
+        for i, agent in enumerate(self._ids):
+            if agent not in shown or not outside[i].any():
+                continue
+            at = int(outside[i].argmax())
+            low, high = (bound[at] for bound in self._encoders[i].bounds())
+            name = self._env_name()
+            tell(
+                f"bounds {name} {agent}",
+                f"agent '{agent}' of {name} observes {team_obs[i, at]:g}, outside the "
+                f"declared bounds [{low:g}, {high:g}]. Training goes on; widen low and "
+                "high of its observation space.",
+            )
+            self._low[i], self._high[i] = -np.inf, np.inf
 
     def _fill_mask(
         self, row: np.ndarray, index: int, agent_mask: Any, ended: bool
@@ -408,7 +466,13 @@ class TeamEnv(gymnasium.Env):
             return np.zeros(0, np.float32)
         if self._state_source == "concat_obs":
             return team_obs.reshape(-1).copy()
-        state = np.array(env_state(self.parallel_env), np.float32).reshape(-1)
+        given = env_state(self.parallel_env)
+        numbers = numeric(given)
+        if numbers is None:
+            raise EnvContractError(
+                f"state() must return numbers, not {in_short(given)}"
+            )
+        state = np.array(numbers, np.float32).reshape(-1)
         if state.size != self.spec_team.state_size:
             raise EnvContractError(
                 f"state() returned {state.size} numbers, not the declared "
