@@ -7,11 +7,9 @@ the env.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -24,10 +22,12 @@ from rllib_risk.core.check_rules import (
     check_observation_spaces,
     equal,
 )
-from rllib_risk.core.env_recording import EnvRecording, describe
+from rllib_risk.core.env_recording import EnvRecording
 from rllib_risk.core.replay_memory import bytes_of, spelled
-from rllib_risk.env_wrappers.action_masks import ACTION_MASK, mask_like_message
+from rllib_risk.env_wrappers.action_masks import ACTION_MASK
 from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.failures import CRASHES, describe, moment
+from rllib_risk.env_wrappers.notices import captured
 from rllib_risk.env_wrappers.registry import (
     ENVS,
     PETTINGZOO,
@@ -108,7 +108,9 @@ def check_env(
     """
     report = CheckReport(name_or_factory)
     findings = Findings()
-    with _heard(findings):
+    complete = False
+    with captured() as notices, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
             name, config = _as_registered(name_or_factory, env_config)
             factory, kwargs, adapter = resolve(name, config)
@@ -116,7 +118,12 @@ def check_env(
             findings.add("error", str(error))
         else:
             build = partial(build_parallel_env, factory, kwargs)
-            _Check(build, adapter, report, findings).run()
+            complete = _Check(build, adapter, report, findings).run()
+        for key, text in notices.items():
+            # Of notices about several agents the first will do.
+            findings.add("warn", text, kind=" ".join(key.split()[:2]))
+    if complete:
+        findings.add("ok", "random legal play through the team adapter works")
     report.findings = [Finding(level, text) for level, text in findings.items]
     return report
 
@@ -129,33 +136,6 @@ def _as_registered(
     if name_or_factory in ENVS or ":" not in name_or_factory:
         return name_or_factory, config
     return PETTINGZOO, {"factory": name_or_factory, **config}
-
-
-class _Warnings(logging.Handler):
-    """Makes findings of what the adapter logs."""
-
-    def __init__(self, findings: Findings) -> None:
-        super().__init__(logging.WARNING)
-        self._findings = findings
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._findings.add("warn", record.getMessage())
-
-
-@contextlib.contextmanager
-def _heard(findings: Findings) -> Iterator[None]:
-    """What the adapter logs inside becomes findings; other warnings are dropped."""
-    logger = logging.getLogger("rllib_risk.env_wrappers")
-    handler, propagate = _Warnings(findings), logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
 
 
 @dataclass
@@ -190,18 +170,22 @@ class _Check:
         self._summary = report.summary
         self._findings = findings
 
-    def run(self) -> None:
-        """Runs all checks; what the env raises becomes a finding."""
+    def run(self) -> bool:
+        """Runs all checks; what the env raises becomes a finding.
+
+        Returns:
+            Whether nothing stopped them.
+        """
         first = self._with_env(self._play)
         if first is None or self._findings.has_errors():
-            return
+            return False
         again = self._with_env(
             lambda team, _: _episode(
                 team, _SEED, np.random.default_rng(_SEED), _SAME_SEED_STEPS
             )
         )
         if again is None:
-            return
+            return False
         if not equal(first.rows, again.rows):
             self._findings.add(
                 "warn",
@@ -209,7 +193,7 @@ class _Check:
                 "the env from a generator that reset(seed=...) seeds, or runs cannot "
                 "be repeated",
             )
-        self._findings.add("ok", "random legal play through the team adapter works")
+        return True
 
     def _with_env(
         self, use: Callable[[TeamEnv, EnvRecording], _Episode | None]
@@ -228,23 +212,20 @@ class _Check:
         except EnvConfigError as error:
             findings.add("error", str(error))
             return None
-        except (Exception, SystemExit) as error:
-            findings.add("error", f"building the env raised {describe(error)}")
+        except CRASHES as error:
+            findings.add("error", f"the env raised {describe(error, moment(None))}")
             return None
         mask_key = self._adapter.get("action_mask_key", ACTION_MASK)
         recording = EnvRecording(env, RowRules(env, mask_key, findings).on_call)
-        team = result = None
+        result = None
         try:
-            team = TeamEnv(env, **self._adapter)
-            result = use(team, recording)
-        except (Exception, SystemExit) as error:
+            result = use(TeamEnv(env, **self._adapter), recording)
+        except CRASHES as error:
             findings.add("error", recording.explain(error))
         finally:
-            if team is not None and team.masks.mask_like:
-                findings.add("warn", mask_like_message(team.masks.mask_like))
             try:
                 env.close()
-            except (Exception, SystemExit) as error:
+            except CRASHES as error:
                 text = recording.explain(error)
                 findings.add("warn", f"{text}; training goes on")
         return result

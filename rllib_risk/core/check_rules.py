@@ -152,15 +152,6 @@ class RowRules:
                 kind=f"dtype {key}",
             )
         self._check_size(array, what)
-        array = array.reshape(space.shape)
-        inside = (array >= space.low) & (array <= space.high)
-        if not inside.all() and np.isfinite(array).all():
-            self._findings.add(
-                "warn",
-                f"{what} lies outside its space (values {array.min():g} to "
-                f"{array.max():g}): widen low and high of the Box",
-                kind=f"outside {key}",
-            )
 
     def _check_size(self, array: np.ndarray, what: str) -> None:
         """Warns of numbers that float32 cannot hold."""

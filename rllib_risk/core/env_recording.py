@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import sysconfig
 import time
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rllib_risk.env_wrappers.errors import EnvConfigError, EnvContractError
-
-_PACKAGE = str(Path(__file__).parents[1])
-_LIBRARIES = tuple(
-    sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")
-)
+from rllib_risk.env_wrappers.failures import describe
+from rllib_risk.env_wrappers.parallel_env import in_short
 
 _LISTENED = ("reset", "step", "state", "observation_space", "action_space", "close")
-# PettingZoo's API.
-_SIGNATURES = {
-    "reset": "reset(seed=None, options=None)",
-    "step": "step(actions)",
-    "state": "state()",
-    "close": "close()",
-}
-_RESULTS = {
-    "reset": "reset() must return the pair (observations, infos)",
-    "step": "step() must return (observations, rewards, terminations, truncations,"
-    " infos)",
-    "state": "state() must return an array of numbers",
-}
 
 
 class EnvRecording:
@@ -40,7 +20,7 @@ class EnvRecording:
     Attributes:
         episode: Number of resets so far.
         step: Steps since the last reset.
-        seconds: Time spent in `listener`.
+        seconds: Time spent in the listener.
     """
 
     def __init__(
@@ -57,7 +37,7 @@ class EnvRecording:
         self.step = 0
         self.seconds = 0.0
         self._listener = listener
-        self._last: tuple[str, Any] = ("", None)
+        self._last: tuple[str, Any] | None = None
         self._raised: list[tuple[str, BaseException]] = []
         for name in _LISTENED:
             method = getattr(env, name, None)
@@ -78,7 +58,7 @@ class EnvRecording:
             except BaseException as error:
                 self._raised.append((name, error))
                 raise
-            if name in _RESULTS:
+            if name in ("reset", "step", "state"):
                 self._last = name, result
             begun = time.perf_counter()
             self._listener(name, args, result)
@@ -92,72 +72,29 @@ class EnvRecording:
 
         Args:
             error: What the adapter raised.
+
+        Returns:
+            One line.
         """
         if isinstance(error, EnvConfigError):
             return str(error)
         for name, raised in self._raised:
             if raised is error or raised is error.__cause__:
-                return self._explain_env(name, raised)
+                hint = " (called with options=None)" if name == "reset" else ""
+                what = describe(raised, self._when(name))
+                return f"{name}() of the env{hint} raised {what}"
         if isinstance(error, EnvContractError):
-            return f"the env breaks a rule of the adapter{self._when()}: {error}"
-        name, result = self._last
-        if not name:
-            return f"the adapter itself failed: {describe(error)}"
-        return (
-            f"the adapter cannot use what {name}() of the env returned{self._when()}:"
-            f" {_shown(result)}. {_RESULTS[name]} ({describe(error)})"
-        )
+            return f"the env breaks a rule of the adapter in {self._when()}: {error}"
+        after = ""
+        if self._last is not None:
+            name, result = self._last
+            after = f" on what {name}() of the env returned, {in_short(result)}"
+        return f"the adapter itself failed{after}: {describe(error, self._when())}"
 
-    def _explain_env(self, name: str, error: BaseException) -> str:
-        """An error that the env itself raised."""
-        entered = traceback.extract_tb(error.__traceback__)[-1].filename != __file__
-        if isinstance(error, TypeError) and not entered:
-            return (
-                f"{name}() of the env cannot be called as in PettingZoo's API: {error}."
-                f" Give it the parameters of {_SIGNATURES.get(name, f'{name}(agent)')}"
-            )
-        when = self._when() if name in ("reset", "step") else ""
-        hint = " (called with options=None)" if name == "reset" else ""
-        return f"{name}() of the env{hint} raised {describe(error)}{when}: mend the env"
-
-    def _when(self) -> str:
+    def _when(self, name: str = "") -> str:
         """Where in the play this is."""
+        if name == "close":
+            return "after the last episode"
         if self.step:
-            return f" in step {self.step} of episode {self.episode}"
-        return f" at the start of episode {self.episode}" if self.episode else ""
-
-
-def describe(error: BaseException) -> str:
-    """Type, text and place of an error.
-
-    Args:
-        error: An exception that was caught.
-
-    Returns:
-        Such as "KeyError: 'x' (my_env.py, line 12, in step)"; the place is the
-        innermost one outside of installed packages, if there is one.
-    """
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    # Ours lead to the env; the env's own follow, and those of what it calls.
-    inner = list(
-        itertools.dropwhile(lambda frame: frame.filename.startswith(_PACKAGE), frames)
-    )
-    own = [frame for frame in inner if not frame.filename.startswith(_LIBRARIES)]
-    for candidates in (own, inner, frames):
-        if candidates:
-            frame = candidates[-1]
-            return f"{text} ({frame.filename}, line {frame.lineno}, in {frame.name})"
-    return text
-
-
-def _shown(result: Any) -> str:
-    """A short text for what an env returned."""
-    if isinstance(result, tuple):
-        return f"a tuple of {len(result)}, {_cut(repr(result))}"
-    return f"a {type(result).__name__}, {_cut(repr(result))}"
-
-
-def _cut(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 100 else text[:97] + "..."
+            return f"step {self.step} of episode {self.episode}"
+        return f"the reset of episode {self.episode}" if self.episode else "the set-up"

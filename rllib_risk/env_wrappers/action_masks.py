@@ -7,18 +7,15 @@ here too, for a warning.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 from rllib_risk.env_wrappers.errors import EnvConfigError, EnvContractError
-
-logger = logging.getLogger(__name__)
+from rllib_risk.env_wrappers.notices import tell
 
 ACTION_MASK = "action_mask"
 
@@ -145,11 +142,11 @@ class MaskSearch:
         before = len(self.mask_like)
         for agent, num_actions in self._unmasked.items():
             for source in sources:
-                for name in mask_like_entries(_of(source, agent), num_actions):
+                for name in _mask_like_entries(_of(source, agent), num_actions):
                     if name not in self.mask_like:
                         self.mask_like.append(name)
         if len(self.mask_like) > before:
-            _warn_once(mask_like_message(self.mask_like))
+            tell(f"masks {self.mask_like}", _mask_like_message(self.mask_like))
 
     def look_at_reset(self, obs: Any, infos: Any) -> None:
         """Looks at what the first reset returned; further calls do nothing.
@@ -187,16 +184,8 @@ def _of(source: Any, agent: Any) -> Mapping[Any, Any]:
     return entries if isinstance(entries, Mapping) else {}
 
 
-def mask_like_entries(entries: Mapping[Any, Any], num_actions: int) -> list[str]:
-    """Names of the entries that look like an action mask.
-
-    Args:
-        entries: Of an observation, an info, or an observation space.
-        num_actions: Number of the agent's actions.
-
-    Returns:
-        Those named like a mask, with one number per action, all of them 0 or 1.
-    """
+def _mask_like_entries(entries: Mapping[Any, Any], num_actions: int) -> list[str]:
+    """Names of entries that look like a mask: by name, size, and values of 0 and 1."""
     if num_actions < 2:
         return []
     return [
@@ -206,12 +195,8 @@ def mask_like_entries(entries: Mapping[Any, Any], num_actions: int) -> list[str]
     ]
 
 
-def mask_like_message(names: Sequence[str]) -> str:
-    """Says what to do about entries that look like masks.
-
-    Args:
-        names: Of the entries, at least one.
-    """
+def _mask_like_message(names: Sequence[str]) -> str:
+    """Says what to do about entries that look like masks."""
     quoted = " and ".join(f"'{name}'" for name in names)
     return (
         f"{quoted} in the env's observation or info looks like an action mask, but is"
@@ -219,12 +204,6 @@ def mask_like_message(names: Sequence[str]) -> str:
         f" env_config.action_mask_key to {names[0]}. If it is no mask, rename the"
         " entry to silence this"
     )
-
-
-@cache
-def _warn_once(message: str) -> None:
-    """Logs a warning, once per process: every copy of an env has the same to say."""
-    logger.warning(message)
 
 
 def _like_mask(value: Any, num_actions: int) -> bool:

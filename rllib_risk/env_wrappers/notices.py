@@ -6,12 +6,15 @@ algorithm, because the log of a remote process is hidden by default.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
 _told: set[str] = set()
 _new: dict[str, str] = {}
+_captured: dict[str, str] | None = None
 
 
 def tell(key: str, text: str, error: BaseException | None = None) -> None:
@@ -22,12 +25,30 @@ def tell(key: str, text: str, error: BaseException | None = None) -> None:
         text: One line.
         error: The exception behind it; its traceback is logged at level INFO.
     """
+    if _captured is not None:
+        _captured.setdefault(key, text)
+        return
     if key in _told:
         return
     _told.add(key)
     _new[key] = text
     details = error if logger.isEnabledFor(logging.INFO) else None
     logger.warning(text, exc_info=details)
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[dict[str, str]]:
+    """Collects the notices of a block, also those told before, and logs none.
+
+    Yields:
+        The notices by key; empty at first.
+    """
+    global _captured
+    before, _captured = _captured, {}
+    try:
+        yield _captured
+    finally:
+        _captured = before
 
 
 def take_new() -> dict[str, str]:

@@ -157,14 +157,14 @@ def test_a_good_env_of_ones_own():
 
 
 ERRORS = [
-    (NoSeed, {}, r"parameters of reset\(seed=None, options=None\)"),
+    (NoSeed, {}, r"reset\(\) of NoSeed.*seed=None and options=None"),
     (Crashing, {}, r"raised KeyError: 'boom' \(.*test_check_env.py, line"),
     (NanObs, {}, r"observation of agent 'a1' holds NaN"),
-    (WrongShape, {}, r"rule of the adapter.*an observation of 5 numbers but.* has 1"),
+    (WrongShape, {}, r"rule of the adapter.*has shape \(5,\).* has shape \(1,\)"),
     (Endless, {}, r"no episode ended within 300 steps.*time limit"),
     (BoxActions, {}, r"'a1' has action space Box.*set env_config.box_bins"),
     (FourTuple, {}, r"step\(\) must return.*truncations, infos"),
-    (OldReset, {}, r"reset\(\) must return the pair"),
+    (OldReset, {}, r"reset\(\) must return \(observations, infos\)"),
     (NanReward, {}, r"rewards are not finite: a0: nan"),
     (no_action, {}, r"agent 'a1' has no legal action"),
     (bad_mask, {}, r"agent 'a1' has 3 actions but its action_mask has 2 entries"),
@@ -187,7 +187,7 @@ def test_errors(env, config, text):
 
 WARNINGS = [
     (Short, {}, "env has no state(): mixers such as qmix need one"),
-    (OutsideObs, {}, "lies outside its space"),
+    (OutsideObs, {}, "outside the declared bounds"),
     (WrongDtype, {}, "float64, its space float32: it is cast"),
     (Vanishing, {}, "agent 'a0' vanished from agents without"),
     (Staying, {}, "'a0' ended but is still in agents"),

@@ -12,7 +12,7 @@ from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.replay import bytes_per_row
 from rllib_risk.core.replay_memory import bytes_of
-from rllib_risk.env_wrappers.action_masks import _warn_once
+from rllib_risk.env_wrappers import notices
 from rllib_risk.env_wrappers.scripted import RandomPolicy
 from rllib_risk.env_wrappers.team_env import TeamEnv, TeamSpec
 from rllib_risk.offline.recording import record, scripted_player
@@ -66,22 +66,22 @@ REFUSED = [
         r"action_mask_key is legal, but no agent's",
     ),
     ("Plain", {"action_mask_key": 3}, r"must be the name of an entry.* not 3"),
-    ("ResetNoArgs", {}, r"reset\(seed=None, options=None\)"),
+    ("ResetNoArgs", {}, r"reset\(\) of ResetNoArgs.*seed=None and options=None"),
     (
         "NeedsOptions",
         {},
         r"reset\(\) of the env.*raised TypeError.*trait_envs.py, line",
     ),
     ("OldApi", {}, r"reset\(\).*must return.*observations, infos"),
-    ("RewardNone", {}, r"None"),
+    ("RewardNone", {}, r"rule of the adapter.*the reward of agent 'p0' must be a num"),
     ("Exits", {}, r"step\(\) of the env raised SystemExit: 3.*trait_envs.py, line"),
-    ("RLlibStyle", {}, r"no episode ended within 300 steps"),
+    ("RLlibStyle", {}, r"step\(\) returned terminations of '__all__'"),
     ("Unlisted", {}, r"late_joiner'\] are not in possible_agents"),
     ("MultiDisc", {}, r"MultiDiscrete\(\[3 2\]\): value factorisation needs discrete"),
     ("GraphObs", {}, r"no fixed flat size: use Box"),
     ("BoxInf", {}, r"unbounded action space"),
     ("NoLimit", {}, r"no episode ended within 300 steps"),
-    ("Relative", {}, r"building the env raised FileNotFoundError.*trait_envs.py, line"),
+    ("Relative", {}, r"the env raised FileNotFoundError.*trait_envs.py, line"),
     ("TurnBased", {}, r"an AEC env.*aec_to_parallel"),
 ]
 
@@ -144,13 +144,13 @@ def test_masks_under_other_names_are_pointed_out(name, entry, caplog):
     """By check-env, and once when training begins; not if the key is set."""
     said = f"'{entry}' in the env's observation or info looks like an action mask"
     assert any(said in t for t in texts(check_env(f"trait_envs:{name}"), "warn"))
-    _warn_once.cache_clear()
+    notices.forget()
     factory = getattr(trait_envs, name)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             TeamEnv(factory()).reset(seed=0)
     assert [said in record.message for record in caplog.records] == [True]
-    _warn_once.cache_clear()
+    notices.forget()
     caplog.clear()
     TeamEnv(factory(), action_mask_key=entry).reset(seed=0)
     assert not caplog.records
