@@ -23,7 +23,8 @@ CHECK_ENV_HELP = """Check an environment, in plain words, before training on it.
     rllib check-env macn --env-config '{"width": 12}'
     rllib check-env my_package.my_env:parallel_env
 
-The exit code is 0 if it can be trained on, and 1 if there is an error.
+Random episodes are played through the adapter that training uses. The exit code is 0 if
+the environment can be trained on, and 1 if there is an error.
 """
 PLOT_HELP = """Draw learning curves, or one episode of a checkpoint.
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rllib_risk.env_wrappers.parallel_env import agent_ids
+from rllib_risk.env_wrappers.parallel_env import agent_ids, numeric
 
 # Every whole number up to this one is a float32, the next one is not.
 EXACT_INTEGERS = 2**24
@@ -77,10 +77,10 @@ class RowRules:
             args: Its positional arguments.
             result: What it returned; the adapter judges what is malformed.
         """
-        if name == "observation_space":
+        if name == "observation_space" and args:
             self._on_space(args[0], result)
         elif name == "state":
-            self._check_size(np.asarray(result), "the state")
+            self._check_size(result, "the state")
         elif name == "reset" and _dicts(result, 2):
             self._gone.clear()
             self._on_row(*result)
@@ -89,7 +89,7 @@ class RowRules:
             living = list(args[0]) if args else []
             self._on_flags(living, terminations, truncations)
             for agent, reward in rewards.items():
-                self._check_size(np.asarray(reward), f"the reward of agent '{agent}'")
+                self._check_size(reward, f"the reward of agent '{agent}'")
             self._on_row(obs, infos)
 
     def _on_space(self, agent: Any, space: Any) -> None:
@@ -141,8 +141,8 @@ class RowRules:
                     kind=f"not in space {key}",
                 )
             return
-        array = np.asarray(value)
-        if array.dtype.kind not in "biuf" or array.size != int(np.prod(space.shape)):
+        array = numeric(value)
+        if array is None or array.size != int(np.prod(space.shape)):
             return  # the adapter refuses it
         if array.dtype != space.dtype:
             self._findings.add(
@@ -153,9 +153,10 @@ class RowRules:
             )
         self._check_size(array, what)
 
-    def _check_size(self, array: np.ndarray, what: str) -> None:
+    def _check_size(self, value: Any, what: str) -> None:
         """Warns of numbers that float32 cannot hold."""
-        if array.dtype.kind not in "iuf" or not array.size:
+        array = numeric(value)
+        if array is None or not array.size:
             return
         largest = np.abs(array.astype(np.float64)).max()
         if array.dtype.kind == "f" and what.startswith("the observation"):
@@ -186,7 +187,7 @@ class RowRules:
                     "both for every agent that acted",
                     kind="no flag",
                 )
-            if terminations.get(agent, False) or truncations.get(agent, False):
+            if any(np.any(f.get(agent, False)) for f in (terminations, truncations)):
                 self._gone.add(agent)
             elif agent not in left:
                 self._findings.add(
@@ -318,5 +319,5 @@ def _dicts(result: Any, length: int) -> bool:
     return (
         isinstance(result, tuple)
         and len(result) == length
-        and all(isinstance(part, dict) for part in result)
+        and all(isinstance(part, Mapping) for part in result)
     )

@@ -28,6 +28,7 @@ from rllib_risk.core.rllib_settings import (
     key_of,
 )
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
+from rllib_risk.env_wrappers import notices
 from rllib_risk.env_wrappers.team_env import TeamEnv
 
 TEAM_FIELDS: dict[str, Field] = {
@@ -438,12 +439,13 @@ class TeamConfig(AlgorithmConfig):
         configs = [self]
         if self.evaluation_config:
             configs.append(self.get_evaluation_config_object())
-        for config in itertools.chain.from_iterable(map(variants_of, configs)):
-            env = start_env(config)
-            try:
-                self.check_env(env)
-            finally:
-                env.close()
+        with notices.captured():  # the trial tells them, once
+            for config in itertools.chain.from_iterable(map(variants_of, configs)):
+                env = start_env(config)
+                try:
+                    self.check_env(env)
+                finally:
+                    env.close()
 
     def check_env(self, env: TeamEnv) -> None:
         """Checks that the networks fit an environment.

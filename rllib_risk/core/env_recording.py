@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -42,7 +43,8 @@ class EnvRecording:
         for name in _LISTENED:
             method = getattr(env, name, None)
             if callable(method):
-                setattr(env, name, self._heard(name, method))
+                with contextlib.suppress(AttributeError):  # an env with fixed slots
+                    setattr(env, name, self._heard(name, method))
 
     def _heard(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         """A method of the env that tells the listener what it returned."""

@@ -15,7 +15,7 @@ from pettingzoo import ParallelEnv
 from rllib_risk.config.imports import import_failure
 from rllib_risk.env_wrappers.action_masks import ACTION_MASK
 from rllib_risk.env_wrappers.errors import EnvConfigError
-from rllib_risk.env_wrappers.failures import close_env
+from rllib_risk.env_wrappers.failures import CRASHES, close_env
 from rllib_risk.env_wrappers.observation_noise import NoisyTeamEnvs, check_std
 from rllib_risk.env_wrappers.team_env import (
     BatchedTeamEnv,
@@ -267,7 +267,7 @@ def import_factory(path: str) -> Callable[..., Any]:
         )
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a module may fail in any way while it is imported
+    except CRASHES as error:  # a module may fail in any way while it is imported
         raise EnvConfigError(
             f"cannot import module '{module_name}' of factory '{path}': "
             f"{import_failure(module_name, error)}"

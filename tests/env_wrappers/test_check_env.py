@@ -211,6 +211,12 @@ def test_the_named_fixes_work():
     assert all(f.level == "ok" for f in report.findings), str(report)
 
 
+def test_a_module_that_exits_is_named(monkeypatch, tmp_path):
+    (tmp_path / "exits_at_once.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "cannot import module 'exits_at_once'" in str(check_env("exits_at_once:env"))
+
+
 @pytest.mark.parametrize("name", ["mcan", "no.such.module:env", "json:dumps"])
 def test_names_that_are_none(name):
     report = check_env(name)
