@@ -120,8 +120,9 @@ TEAM_FIELDS: dict[str, Field] = {
     ),
     "max_env_restarts": Field(
         3,
-        "Failures of one environment, without a completed episode between them, that"
-        " stop the run.",
+        "Failures of one copy of the environment, without a completed episode between"
+        " them, that stop the run. More than three quarters of the last 100 episodes"
+        " stop it too.",
         int,
         low=1,
     ),
@@ -135,7 +136,7 @@ TEAM_FIELDS: dict[str, Field] = {
     "on_nonfinite": Field(
         "raise",
         "What NaN or infinity from an environment does: stop the run, or cost the"
-        " episode.",
+        " episode. Such episodes do not count for max_env_restarts.",
         str,
         choices=("raise", "skip_episode"),
     ),

@@ -6,8 +6,8 @@ Who plays is one argument: see :mod:`rllib_risk.core.players`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from rllib_risk.core.episodes import Episode
 from rllib_risk.core.players import Player
 from rllib_risk.env_wrappers.errors import EnvContractError, NonFiniteError
 from rllib_risk.env_wrappers.team_env import BatchedStep, BatchedTeamEnv, TeamSpec
+
+T = TypeVar("T")
 
 # Environment seeds of evaluations lie in a range of their own.
 SEED_RANGE = 2**30
@@ -161,6 +163,24 @@ def retry_seed(seed: int, rng: np.random.Generator) -> int:
     """
     base = SEED_RANGE if seed >= SEED_RANGE else 0
     return base + int(rng.integers(SEED_RANGE))
+
+
+def until_whole(play: Callable[[int], T | None], seed: int, index: int = 0) -> T:
+    """Plays one evaluation episode, with another seed if it was lost.
+
+    Args:
+        play: Plays an episode with an environment seed; None: it was lost.
+        seed: Of the evaluation.
+        index: Of the episode in it.
+
+    Returns:
+        What ``play`` returned.
+    """
+    rng = np.random.default_rng((seed, EVAL_STREAM))
+    env_seed = evaluation_seed(seed, index)
+    while (played := play(env_seed)) is None:
+        env_seed = retry_seed(env_seed, rng)
+    return played
 
 
 def check_length(config: AlgorithmConfig, steps: int) -> None:

@@ -10,11 +10,9 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_risk.core.envs import env_name, make_env
 from rllib_risk.core.episode_loop import (
-    EVAL_STREAM,
     check_length,
-    evaluation_seed,
     lost_episodes,
-    retry_seed,
+    until_whole,
 )
 from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.core.policy import TeamPolicy
@@ -59,14 +57,8 @@ def play_and_render(
         max_restarts=config.max_env_restarts,
         env_name=env_name(config),
     )
-    rng = np.random.default_rng((seed, EVAL_STREAM))
-    env_seed = evaluation_seed(seed, 0)
     try:
-        while True:
-            frames = _play_one(policy, config, envs, env_seed)
-            if frames is not None:
-                return frames
-            env_seed = retry_seed(env_seed, rng)  # as in an evaluation
+        return until_whole(partial(_play_one, policy, config, envs), seed)
     finally:
         envs.close()
 

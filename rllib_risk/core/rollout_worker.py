@@ -171,10 +171,14 @@ class TeamRolloutWorker(RolloutWorker):
 
     def stop(self) -> None:
         """Closes the environments; see RolloutWorker."""
+        self.stop_envs()
+        super().stop()
+
+    def stop_envs(self) -> None:
+        """Closes the environments that play; they are made again when needed."""
         if self._team_envs is not None:
             self._team_envs.close()
             self._team_envs = None
-        super().stop()
 
     def _epsilons(self) -> Callable[[int], np.ndarray]:
         """Epsilon of each environment as a function of the steps of this round."""
