@@ -42,8 +42,10 @@ MAX_EPISODES = 20
 # An episode this long counts as one that never ends.
 MAX_EPISODE_STEPS = 10_000
 
-# The default of `buffer_size_episodes`, and the memory beyond which it is remarked on.
+# The default of `buffer_size_episodes`, and the memory beyond which the report shows it
+# and warns of it.
 REPLAY_EPISODES = 5000
+REPLAY_SHOWN_BYTES = 10**9
 REPLAY_BYTES = 8 * 10**9
 
 _SEED = 0
@@ -296,9 +298,11 @@ class _Check:
             random_episodes=len(episodes),
             random_episode_length=round(length, 2),
             random_return=round(float(np.mean([e.total for e in episodes])), 3),
-            replay_memory=f"{spelled(replay)} for {REPLAY_EPISODES:,} episodes",
             steps_per_s=round(steps_per_s),
         )
+        if replay > REPLAY_SHOWN_BYTES:
+            text = f"{spelled(replay)} for {REPLAY_EPISODES:,} episodes"
+            self._summary["replay_memory"] = text
         if replay > REPLAY_BYTES:
             findings.add(
                 "warn",
