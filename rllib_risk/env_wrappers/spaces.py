@@ -110,6 +110,8 @@ class ObsEncoder:
                     f"agent '{self._agent}' returned an observation without the entry"
                     f" '{name}' of its space"
                 )
+        if obs[mask_key] is None:
+            raise EnvContractError(f"the {mask_key} of agent '{self._agent}' is None")
         return (obs if only_key is None else obs[only_key]), obs[mask_key]
 
     def _flat_box(self, obs: Any) -> np.ndarray:

@@ -7,7 +7,7 @@ scalar. `TeamEnv` is that view of one env; `LoopedTeamEnvs` steps several of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -339,7 +339,11 @@ class TeamEnv(gymnasium.Env):
 
     def _living(self) -> list[Any]:
         """The agents the env says are in the episode, in our order."""
-        living = self.parallel_env.agents
+        living = getattr(self.parallel_env, "agents", None)
+        if not isinstance(living, Iterable):
+            raise EnvContractError(
+                f"agents must be a list after reset() and step(), not {in_short(living)}"
+            )
         unknown = set(living) - self._id_set
         if unknown:
             raise EnvContractError(

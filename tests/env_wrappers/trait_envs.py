@@ -120,6 +120,11 @@ class MaskOfAnotherSize(Masked):
         return Discrete(4)
 
 
+class MaskLost(Masked):
+    def _obs(self, agent):
+        return {**super()._obs(agent), "action_mask": None}
+
+
 class MaskAlone(Plain):
     def _obs_space(self, agent):
         return Dict(action_mask=Box(0, 1, (3,), np.int8))
@@ -180,6 +185,13 @@ class NeedsOptions(Plain):
 class OldApi(Plain):
     def reset(self, seed=None, options=None):
         return super().reset(seed)[0]
+
+
+class AgentsNone(Plain):
+    def reset(self, seed=None, options=None):
+        row = super().reset(seed)
+        self.agents = None
+        return row
 
 
 class CloseRaises(Plain):
