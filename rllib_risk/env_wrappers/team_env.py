@@ -342,7 +342,8 @@ class TeamEnv(gymnasium.Env):
         living = getattr(self.parallel_env, "agents", None)
         if not isinstance(living, Iterable):
             raise EnvContractError(
-                f"agents must be a list after reset() and step(), not {in_short(living)}"
+                "agents must be a list after reset() and step(), not "
+                f"{in_short(living)}"
             )
         unknown = set(living) - self._id_set
         if unknown:
