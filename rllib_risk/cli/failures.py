@@ -12,7 +12,7 @@ from rllib_risk.cli.output import EXIT_FAILED, fail, note, say
 from rllib_risk.core import ray_internals
 
 _MOST_LINES = 5
-_LONGEST_LINE = 300
+_LONGEST_LINE = 500
 _FRAME = re.compile(r"\s+File \"")
 # The first line of an exception: its class, then perhaps a message.
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(\(\w+\))?(:|$)")

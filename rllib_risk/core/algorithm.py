@@ -21,13 +21,13 @@ from rllib_risk.core import checkpoint as ckpt
 from rllib_risk.core import ray_internals
 from rllib_risk.core.callbacks import Several, functions_of
 from rllib_risk.core.config import ALGORITHM_OF, TeamConfig
-from rllib_risk.core.envs import start_env
+from rllib_risk.core.envs import env_name, start_env
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.play import play_and_render
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.record import from_record, to_record
 from rllib_risk.core.replay import EpisodeReplay
-from rllib_risk.core.rollout_worker import TeamRolloutWorker
+from rllib_risk.core.rollout_worker import EnvReport, TeamRolloutWorker
 from rllib_risk.core.runners import play_everywhere, sample_everywhere
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.joined_envs import VARIANT
@@ -39,6 +39,8 @@ NUM_EPISODES = "num_episodes_lifetime"
 NUM_UPDATES = "num_updates_lifetime"
 _NUM_ROUNDS = "num_rounds_lifetime"
 _NUM_CRASHES = "num_env_crashes_lifetime"
+# Result with what a user should read about the environments, one notice a line.
+NOTICES = "env_notices"
 
 
 class TeamAlgorithm(Algorithm):
@@ -136,6 +138,11 @@ class TeamAlgorithm(Algorithm):
         self._last_evaluation: dict[str, Any] = {}
         self._evaluation_age = 0
         self._learner_stats: dict[str, float] = {}
+        # Notices about environments: keys of all, texts since the last result.
+        self._noticed: set[str] = set()
+        self._new_notices: list[str] = []
+        # How often each runner came back since it last finished its part.
+        self._replaced: Counter[tuple[bool, int]] = Counter()
         super().setup(config)
 
     # Training
@@ -188,12 +195,21 @@ class TeamAlgorithm(Algorithm):
         self.counters[_NUM_ROUNDS] += 1
         if group.num_remote_env_runners() == 0:
             episodes = self.env_runner.sample(index)
-            crashes = self.env_runner.take_crash_count()
-        else:
-            overlap = self.config.overlap_sampling
-            episodes, crashes = sample_everywhere(self, index, overlap=overlap)
-        self.counters[_NUM_CRASHES] += crashes
-        return episodes
+            self.take_in(self.env_runner.take_report())
+            return episodes
+        return sample_everywhere(self, index, overlap=self.config.overlap_sampling)
+
+    def take_in(self, report: EnvReport) -> None:
+        """Counts lost episodes and keeps notices for the next result.
+
+        Args:
+            report: Of an env runner.
+        """
+        self.counters[_NUM_CRASHES] += report.crashes
+        for key, text in report.notices.items():
+            if key not in self._noticed:
+                self._noticed.add(key)
+                self._new_notices.append(text)
 
     def _publish_env_steps(self) -> None:
         self.env_runner.set_global_vars({"timestep": self.env_steps})
@@ -241,6 +257,53 @@ class TeamAlgorithm(Algorithm):
             )
         return restored
 
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        """Counts what RLlib restores; see there.
+
+        Args:
+            env_runner_group: The env runners of training or of evaluations.
+
+        Returns:
+            Indices of those that came back.
+        """
+        restored = super().restore_env_runners(env_runner_group)
+        for index in restored:
+            self._replaced[self._key_of(env_runner_group, index)] += 1
+        return restored
+
+    def runner_answered(self, group: EnvRunnerGroup, index: int) -> None:
+        """Notes that a runner finished its part, however often it was lost before.
+
+        Args:
+            group: The env runners of training or of evaluations.
+            index: Of the runner.
+        """
+        self._replaced.pop(self._key_of(group, index), None)
+
+    def runner_lost(self, group: EnvRunnerGroup, index: int, cause: str) -> None:
+        """Gives up if a runner is lost again and again.
+
+        Args:
+            group: The env runners of training or of evaluations.
+            index: Of the runner.
+            cause: What Ray says about it.
+
+        Raises:
+            RuntimeError: If it was lost ``max_env_restarts`` times in a row.
+        """
+        lost = self._replaced[self._key_of(group, index)] + 1
+        if lost >= self.config.max_env_restarts:
+            raise RuntimeError(
+                f"Env runner {index} was lost {lost} times in a row; its process ended"
+                f" each time before it finished a round with env"
+                f" '{env_name(self.config)}'. The environment may end the process"
+                " (os._exit, a crash of native code), or memory ran out. Ray says:"
+                f" {cause}"
+            )
+
+    def _key_of(self, group: EnvRunnerGroup, index: int) -> tuple[bool, int]:
+        return group is self.eval_env_runner_group, index
+
     def _update(self, *, stats: bool) -> None:
         self.team_policy.update_index = self.counters[NUM_UPDATES]
         self.team_policy.wants_stats = stats
@@ -274,6 +337,9 @@ class TeamAlgorithm(Algorithm):
         results["env_steps_per_s"] = (self.env_steps - steps_before) / seconds
         for key in (NUM_EPISODES, NUM_UPDATES, _NUM_CRASHES):
             results[key] = self.counters[key]
+        if self._new_notices:
+            results[NOTICES] = "\n".join(self._new_notices)
+            self._new_notices.clear()
         self._carry_evaluation(results)
         return results
 
@@ -359,6 +425,7 @@ class TeamAlgorithm(Algorithm):
         ):
             runner: TeamRolloutWorker = group.local_env_runner
             episodes = runner.evaluate_episodes(range(num_episodes), seed)
+            self.take_in(runner.take_report())
         else:
             episodes = play_everywhere(self, group, num_episodes, seed)
         return summarise(episodes, self.agent_names())
