@@ -50,7 +50,7 @@ lint: $(INSTALLED_DEV) ## Set up, then run the linters and the type checker.
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: $(INSTALLED_DEV) ## Set up, then run the benchmarks, without replay_memory.py (11 GB).
+bench: $(INSTALLED_DEV) ## Set up, then run the benchmarks, without replay_memory.py (11 GB) and soak.py.
 	for script in benchmarks/{sampling,update,offline,runner_scaling,hvac,smax}.py; do \
 		echo "== $$script"; $(BIN)/python "$$script"; done
 

@@ -59,7 +59,7 @@ def make_algorithm(runners: int, crash_rate: float) -> Any:
         ENV, env_config={"crash_rate": crash_rate}
     )
     config.env_runners(num_env_runners=runners, num_envs_per_env_runner=32)
-    config.training(updates_per_episode=0.02, hidden_size=16)
+    config.training(updates_per_episode=0.02, hidden_size=16, max_env_restarts=20)
     config.min_sample_timesteps_per_iteration = STEPS_PER_ITERATION
     config.evaluation_duration = 8
     return config.debugging(seed=0).build_algo()

@@ -14,6 +14,12 @@ from rllib_risk.core import ray_internals
 _MOST_LINES = 5
 _LONGEST_LINE = 500
 _FRAME = re.compile(r"\s+File \"")
+# What a user's code may have done where Ray's words do not say so.
+_HINTS = {
+    "worker process has died": "The environment may have ended the process (os._exit, a"
+    " crash of native code), or memory ran out.",
+    "TaskCancelledError": "The environment may have raised KeyboardInterrupt.",
+}
 # The first line of an exception: its class, then perhaps a message.
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(\(\w+\))?(:|$)")
 
@@ -79,7 +85,8 @@ def report_failures(trials: Sequence[Any]) -> list[str]:
         # Tune writes it to its session folder and copies it to the results.
         kept = ray_internals.trial_folder(trial) / log.name
         cause = root_cause(log.read_text())
-        fail(f"trial {trial} failed: {cause}\n  full text: {kept}")
+        hint = "".join(f"\n  {h}" for text, h in _HINTS.items() if text in cause)
+        fail(f"trial {trial} failed: {cause}{hint}\n  full text: {kept}")
         causes.append(_first_line(cause))
     return causes
 

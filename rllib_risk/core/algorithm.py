@@ -294,11 +294,10 @@ class TeamAlgorithm(Algorithm):
         lost = self._replaced[self._key_of(group, index)] + 1
         if lost >= self.config.max_env_restarts:
             raise RuntimeError(
-                f"Env runner {index} was lost {lost} times in a row; its process ended"
-                f" each time before it finished a round with env"
-                f" '{env_name(self.config)}'. The environment may end the process"
-                " (os._exit, a crash of native code), or memory ran out. Ray says:"
-                f" {cause}"
+                f"Env runner {index} was lost {lost} times in a row before it finished"
+                f" a round with env '{env_name(self.config)}'. The environment may end"
+                " the process (os._exit, a crash of native code) or raise"
+                f" KeyboardInterrupt, or memory ran out. Ray says: {cause}"
             )
 
     def _key_of(self, group: EnvRunnerGroup, index: int) -> tuple[bool, int]:

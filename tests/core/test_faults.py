@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -99,6 +100,7 @@ def play(config, num_episodes=40):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault_ends_with_its_cause_or_does_no_harm(fault):
+    """R20 for NaN: each fault is named with env, agent and step."""
     config, expected = faulty_config(fault), FAULTS[fault]
     if expected is None:
         assert [len(episode) for episode in play(config)] == [5] * 40
@@ -173,6 +175,25 @@ def test_a_cause_is_told_once_and_every_lost_episode_is_counted(ray_local, caplo
     crashes = first["num_env_crashes_lifetime"]
     # 100 episodes and two evaluations: about ten are lost in each iteration.
     assert 0 < crashes < second["num_env_crashes_lifetime"]
+
+
+def test_the_soak_script_measures_memory_while_episodes_are_lost(
+    ray_local, monkeypatch
+):
+    """R39: the short form of the script that measures the growth of a long run."""
+    path = Path(__file__).parents[2] / "benchmarks" / "soak.py"
+    spec = importlib.util.spec_from_file_location("soak", path)
+    soak = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(soak)
+    monkeypatch.setattr(soak, "STEPS_PER_ITERATION", 200)
+    algorithm = soak.make_algorithm(0, crash_rate=0.02)
+    minutes, memory, lost = soak.measure(algorithm, 600, show=False)
+    algorithm.stop()
+    assert memory.shape == (len(minutes), 1) and (memory > 50).all() and lost > 0
+    # 10 MB in the first fifth, the warm-up; then 3 MB per minute.
+    times = np.arange(10.0)
+    line = np.where(times < 2, 5 * times, 10 + 3 * times)[:, None]
+    np.testing.assert_allclose(soak.slopes(times, line), [3.0])
 
 
 def test_bounds_and_close_are_told_once_each_and_stop_nothing(caplog):
