@@ -88,9 +88,10 @@ COMPOSITION_FIELDS: dict[str, Field] = {
     ),
     "cvar_mode": Field(
         "ceil",
-        "Whole atoms only, or the last one in part.",
+        "Number of kept atoms: ceil(alpha M), the same as the released code's float32"
+        " arithmetic counts it (31 of 100 at 0.3), or exact: the last one in part.",
         str,
-        choices=("ceil", "exact"),
+        choices=("ceil", "ceil_float32", "exact"),
     ),
     "risk_grad": Field(
         "straight_through",
@@ -252,7 +253,8 @@ LEARNING_FIELDS: dict[str, Field] = {
     "conservative_weight": Field(
         None,
         "Weight of the conservative penalty (CQL) of the actions that the data do not"
-        " have, beside half the TD error, or half its mean over atoms; null: without.",
+        " have, beside half the squared TD error, or half the mean of the atoms' losses;"
+        " 0: that half alone; null: the squared error, or the sum over atoms.",
         float,
         low=0.0,
         optional=True,
