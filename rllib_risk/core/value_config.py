@@ -252,9 +252,9 @@ LEARNING_FIELDS: dict[str, Field] = {
     ),
     "conservative_weight": Field(
         None,
-        "Weight of the conservative penalty (CQL) of the actions that the data do not"
-        " have, beside half the squared TD error, or half the mean of the atoms' losses;"
-        " 0: that half alone; null: the squared error, or the sum over atoms.",
+        "Weight of the conservative penalty (CQL) of actions that the data do not have,"
+        " beside half the TD error, or half its mean over atoms. 0: that half alone."
+        " null: no penalty, and the TD error in full, summed over atoms.",
         float,
         low=0.0,
         optional=True,

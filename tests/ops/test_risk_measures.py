@@ -106,8 +106,8 @@ def test_levels_that_float32_rounds_up(num_atoms, level):
     assert num_kept_atoms(level, num_atoms) == round(float(level) * num_atoms)
 
 
-# In float32 alpha M - 1 is above the integer at 0.3 and 0.6 of 50, 100 and 200 atoms, so
-# that its ceiling is one more. All other levels are as in integers.
+# In float32 alpha M - 1 is above the integer at 0.3 and 0.6 of 50, 100 and 200 atoms,
+# so its ceiling is one more. All other levels are as in integers.
 @pytest.mark.parametrize(
     ("num_atoms", "kept"),
     [
