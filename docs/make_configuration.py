@@ -131,6 +131,8 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("QMIX", "macn", {"burn_in": 7}),
     ("QMIX", "macn", {"sequence_length": 1, "burn_in": 7, "recurrent": False}),
     ("QMIX", "macn", {"acting_window": 8, "recurrent": False}),
+    ("QMIX", "macn", {"target_window": "shifted"}),
+    ("QMIX", "macn", {"window_padding": "zeros"}),
     ("QMIX", "macn", {"env_variants": ["windy"]}),
     ("QMIX", "macn", {"env_variants": [{"width": 7}, {"wind_probability": 0.1}]}),
     ("MACQR", "macn", {"dataset": "walks", "num_env_runners": 2}),

@@ -31,7 +31,7 @@ def trace_episode(
     """
     network = copy.deepcopy(policy.network).cpu()
     inner = NumpyActor(network, 1)
-    actor = within_window(inner, 1, policy.config.get("acting_window"))
+    actor = within_window(inner, 1, **policy.window())
     env = start_env(config)
     rows: dict[str, list[np.ndarray]] = {
         key: [] for key in ("actions", "action_mask", "level", "values", "atoms")

@@ -183,12 +183,19 @@ class ValuePolicy(TeamPolicy):
             stats=self.wants_stats,
         )
 
+    @property
+    def _target_window(self) -> int | None:
+        """See :func:`encode`; None where the target's memory begins with the row."""
+        shifted = self.config["target_window"] == "shifted"
+        return self.config["burn_in"] + 1 if shifted else None
+
     def _encode(self, batch: Batch, stream: int) -> Pass:
         return encode(
             self.network,
             self.target_network,
             batch,
             double_q=self.config["double_q"],
+            window=self._target_window,
             generator=self.generator(stream),
         )
 
@@ -273,6 +280,7 @@ class ValuePolicy(TeamPolicy):
                 target,
                 batch,
                 double_q=double_q,
+                window=self._target_window,
                 generator=self.generator(_DUAL_STREAM + index),
             )
         part = batch.stretch()

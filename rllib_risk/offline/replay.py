@@ -92,10 +92,12 @@ class DatasetReplay(EpisodeReplay):
         self._owed += sum(len(episode) for episode in drawn)
         return drawn
 
-    def sample_stretches(self, size: int, length: int, burn_in: int) -> SampleBatch:
+    def sample_stretches(
+        self, size: int, length: int, burn_in: int, *, padded: bool = False
+    ) -> SampleBatch:
         """See :meth:`EpisodeReplay.sample_stretches`."""
         self._move_window()
-        drawn = super().sample_stretches(size, length, burn_in)
+        drawn = super().sample_stretches(size, length, burn_in, padded=padded)
         self._owed += int(drawn[MASK].sum())
         return drawn
 

@@ -447,6 +447,9 @@ def test_rllibs_own_sampler_accepts_the_policy():
     algorithm.stop()
 
 
+PADDED = {"sequence_length": 1, "window_padding": "zeros"}
+
+
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
@@ -454,6 +457,8 @@ def test_rllibs_own_sampler_accepts_the_policy():
         ("RMIX", {"acting_window": 3}),
         ("QMIX", {"acting_window": 1}),
         ("QMIX", {"acting_window": 4, "rnn_cell": "lstm"}),
+        ("RMIX", {"acting_window": 3, **PADDED}),
+        ("QMIX", {"acting_window": 4, "rnn_cell": "lstm", **PADDED}),
         ("QMIX", {"recurrent": False}),
         ("QPLEX", {"rnn_cell": "lstm"}),
     ],
