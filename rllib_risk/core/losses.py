@@ -348,15 +348,23 @@ def team_loss(
     if config.loss == "bc":
         # Minus the log-likelihood of the data under the softmax of the utilities.
         return conservative_loss(network, encoded, batch, config)
-    if config.conservative_weight is None:
+    weight = config.conservative_weight
+    if weight is None:
         return _value_loss(network, target_network, encoded, batch, config, dual)
-    # First, since it needs all atoms, and the others take theirs out of them.
-    penalty, more = conservative_loss(network, encoded, batch, config)
+    more: dict[str, Tensor] = {}
+    if weight > 0.0:
+        # First, since it needs all atoms, and the others take theirs out of them.
+        penalty, more = conservative_loss(network, encoded, batch, config)
+    elif config.stats:
+        with torch.no_grad():
+            more = conservative_loss(network, encoded, batch, config)[1]
     loss, stats = _value_loss(network, target_network, encoded, batch, config, dual)
     # So that the weight means the same for numbers as for however many atoms: half the
     # squared error, and half the mean of the atoms' losses (theirs is a sum).
-    halves = 2 * (network.config.num_atoms if config.loss == "quantile" else 1)
-    return loss / halves + config.conservative_weight * penalty, stats | more
+    loss = loss / (2 * (network.config.num_atoms if config.loss == "quantile" else 1))
+    if weight > 0.0:
+        loss = loss + weight * penalty
+    return loss, stats | more
 
 
 def _value_loss(

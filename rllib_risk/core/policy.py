@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -333,10 +334,10 @@ class TeamPolicy(TorchPolicyV2):
         Args:
             optimizer: The optimizer.
             loss: A scalar.
-            *parameters: Groups, each of which is clipped by itself.
+            *parameters: Groups of parameters. Each is clipped on its own.
 
         Returns:
-            The first group's norm before clipping.
+            The L2 norm of the gradient of all groups together, before clipping.
         """
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -351,7 +352,7 @@ class TeamPolicy(TorchPolicyV2):
                 " rates or reward_scale, or look for huge rewards in the environment."
             )
         optimizer.step()
-        return norms[0]
+        return math.hypot(*norms)
 
 
 @torch.no_grad()

@@ -88,9 +88,10 @@ COMPOSITION_FIELDS: dict[str, Field] = {
     ),
     "cvar_mode": Field(
         "ceil",
-        "Whole atoms only, or the last one in part.",
+        "Number of kept atoms: ceil(alpha M), the same as the released code's float32"
+        " arithmetic counts it (31 of 100 at 0.3), or exact: the last one in part.",
         str,
-        choices=("ceil", "exact"),
+        choices=("ceil", "ceil_float32", "exact"),
     ),
     "risk_grad": Field(
         "straight_through",
@@ -251,8 +252,9 @@ LEARNING_FIELDS: dict[str, Field] = {
     ),
     "conservative_weight": Field(
         None,
-        "Weight of the conservative penalty (CQL) of the actions that the data do not"
-        " have, beside half the TD error, or half its mean over atoms; null: without.",
+        "Weight of the conservative penalty (CQL) of actions that the data do not have,"
+        " beside half the TD error, or half its mean over atoms. 0: that half alone."
+        " null: no penalty, and the TD error in full, summed over atoms.",
         float,
         low=0.0,
         optional=True,
