@@ -272,6 +272,26 @@ def saved_checkpoints(trial: Any) -> list[Any]:
     return list(manager.best_checkpoint_results)
 
 
+def holds_pickled_state(checkpoint: Any) -> bool:
+    """Whether Tune would unpickle a file of a checkpoint, and so run its code.
+
+    Touches the name of the file that ``Trainable.restore`` loads with pickle, and
+    ``_TrainingResult.checkpoint``. Checked with 2.60.0.
+
+    Args:
+        checkpoint: What ``Trainable.restore`` takes: a folder, a ``Checkpoint`` or a
+            saved result.
+    """
+    import pyarrow.fs as pafs
+
+    name = "_dict_checkpoint.pkl"
+    if isinstance(checkpoint, (str, Path)):
+        return Path(checkpoint, name).exists()
+    inner = getattr(checkpoint, "checkpoint", checkpoint)
+    (info,) = inner.filesystem.get_file_info([f"{inner.path}/{name}"])
+    return bool(info.type != pafs.FileType.NotFound)
+
+
 def listed_values(value: Any) -> list[Any] | None:
     """The values that one of Tune's search spaces lists or ends at.
 
