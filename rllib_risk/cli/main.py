@@ -110,6 +110,10 @@ def run(arguments: list[str]) -> int:
             # By name: importing the class would load torch for every command.
             fail(str(error))
             return EXIT_USAGE
+        if isinstance(error, OSError) and error.filename is not None:
+            # A file that cannot be read or written, such as on a full disk.
+            fail(f"{error.filename}: {error.strerror}.")
+            return EXIT_FAILED
         traceback.print_exc()
         return EXIT_FAILED
     if result == EXIT_INTERRUPTED and interrupt_code() != EXIT_INTERRUPTED:

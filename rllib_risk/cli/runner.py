@@ -29,6 +29,7 @@ from rllib_risk.cli.preflight import (
 from rllib_risk.cli.resume import (
     Place,
     check_changes,
+    check_storage,
     new_place,
     stopped_place,
     storage_path,
@@ -69,6 +70,8 @@ def run_experiments(
     prepare(options.verbose)
     register_all()
     prepared = [_prepare(spec) for spec in specs]
+    for spec in specs:
+        _check_storage(spec)
     places = _stopped_places(specs) if options.resume else [None] * len(specs)
     imports = sorted({name for spec in specs for name in spec.imports})
     endings: list[Ending] = []
@@ -113,6 +116,16 @@ def _prepare(spec: ExperimentSpec) -> tuple[Any, Any, Any]:
     if spec.restore:
         _check_restore(spec)
     return config, *build_search(spec, config)
+
+
+def _check_storage(spec: ExperimentSpec) -> None:
+    storage = storage_path(spec)
+    if "://" in storage:
+        return
+    try:
+        check_storage(Path(storage))
+    except ConfigError as error:
+        raise spec.located(str(error), "storage_path") from error
 
 
 def _check_restore(spec: ExperimentSpec) -> None:

@@ -328,10 +328,13 @@ def num_trials_in_state(file: Path) -> int:
         file: The state file.
 
     Raises:
-        ValueError: If the file was cut short.
+        ValueError: If the file was cut short or changed.
     """
-    state = json.loads(file.read_text())
-    if not isinstance(state, dict) or "trial_data" not in state:
+    try:
+        state = json.loads(file.read_bytes())
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(state, dict) or not isinstance(state.get("trial_data"), list):
         raise ValueError("it holds no trials")
     return len(state["trial_data"])
 
