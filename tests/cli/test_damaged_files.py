@@ -186,9 +186,10 @@ def test_results(tmp_path: Path, name: str) -> None:
         try:
             read_groups([root])
         finally:
-            rows.cut_rows(trial, 2)
-            for path, content in originals.items():
-                path.write_bytes(content)
+            if name in (rows.RESULTS, rows.TABLE):  # what --resume cuts
+                rows.cut_rows(trial, 2)
+                for path, content in originals.items():
+                    path.write_bytes(content)
 
     outcomes(file, read)
 
