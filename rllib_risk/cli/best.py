@@ -176,10 +176,9 @@ def read_score(experiment: Path, usual: str) -> tuple[str, str]:
     if checkpoint is None:
         algorithms = _json(experiment / COMPARISON_FILE).get("details")
         # All algorithms of a comparison have the same.
-        first = next(iter(algorithms.values()), {}) if _is_object(algorithms) else {}
-        checkpoint = first.get("checkpoint") if _is_object(first) else None
-    if not _is_object(checkpoint):
-        return usual, "max"
+        first = next(iter(_object(algorithms).values()), None)
+        checkpoint = _object(first).get("checkpoint")
+    checkpoint = _object(checkpoint)
     metric = checkpoint.get("checkpoint_score_attribute")
     order = checkpoint.get("checkpoint_score_order")
     if not isinstance(metric, str):
@@ -187,8 +186,9 @@ def read_score(experiment: Path, usual: str) -> tuple[str, str]:
     return metric, "min" if order == "min" else "max"
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
+def _object(value: Any) -> dict[str, Any]:
+    """A JSON object; an empty one in place of anything else."""
+    return value if isinstance(value, dict) else {}
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -181,9 +181,10 @@ def opened(
         ConfigError: If the env has no such key.
     """
     from rllib_risk.core.algorithm import TeamAlgorithm
+    from rllib_risk.core.checkpoint import reading
 
-    changes = _changed_env(folder, env_config) if env_config else {}
-
+    with reading(folder):
+        changes = _changed_env(folder, env_config) if env_config else {}
     algorithm = TeamAlgorithm.from_checkpoint(
         folder,
         trust_code=trust_code,

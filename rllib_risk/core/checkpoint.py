@@ -26,6 +26,7 @@ from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file as save_tensors
 
 from rllib_risk.config.schema import ConfigError
+from rllib_risk.env_wrappers.errors import EnvConfigError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -200,7 +201,7 @@ def reading(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (CheckpointError, ConfigError):
+    except (CheckpointError, ConfigError, EnvConfigError):
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
@@ -236,6 +237,11 @@ def load_parameters(folder: Path, named: Mapping[str, torch.Tensor]) -> None:
             raise CheckpointError(
                 f"{folder}: {name} has shape {tuple(saved[name].shape)}, and"
                 f" {tuple(tensor.shape)} is needed. Check the configuration and env."
+            )
+        if saved[name].dtype != tensor.dtype:
+            raise CheckpointError(
+                f"{folder}: {name} has type {saved[name].dtype}, and {tensor.dtype} is"
+                " needed."
             )
     with torch.no_grad():
         for name, tensor in named.items():

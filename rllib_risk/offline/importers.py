@@ -330,7 +330,8 @@ class _Vault:
         refuse("actions", actions, wrong, text)
         if "infos.legals" in chunk:
             legal = chunk["infos.legals"].astype(bool)
-            refuse("infos.legals", legal, ~legal.any(axis=2), "an agent has no action")
+            stuck = np.asarray(~legal.any(axis=2))
+            refuse("infos.legals", legal, stuck, "an agent has no action")
             taken = np.take_along_axis(legal, actions[..., None].astype(np.int64), 2)
             text = "holds {}, which infos.legals does not allow"
             refuse("actions", actions, ~taken[..., 0], text)

@@ -7,7 +7,9 @@ flipped digit is a digit; reading them must never end in a raw Python error.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -275,3 +277,85 @@ def test_a_figure_that_cannot_be_written(
     assert run(["plot", str(trial), "--out", str(out)]) == 1
     said = capsys.readouterr().err
     assert "file" in said and "Traceback" not in said
+
+
+def damaged_checkpoint(root: Path) -> Path:
+    """The second of two checkpoints of a trial; the first one is whole."""
+    for number in range(2):
+        shutil.copytree(OLD / "rmix", root / f"checkpoint_{number:06d}")
+    last = root / "checkpoint_000001"
+    (last / "policy.safetensors").write_bytes(b"short")
+    return last
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "CHECKPOINT"],
+        ["evaluate", "CHECKPOINT", "--shift", "shift/macn-cliff"],
+        ["record", "OUT", "CHECKPOINT"],
+        ["plot", "episode", "CHECKPOINT"],
+        ["train", "--algo", "RMIX", "--env", "macn", "--restore", "CHECKPOINT"],
+    ],
+)
+def test_no_command_takes_another_checkpoint(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    as_it_was: None,
+    command: list[str],
+    damage: str,
+) -> None:
+    import ray
+
+    from rllib_risk.cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+    checkpoint = damaged_checkpoint(tmp_path / "trial")
+    if damage == "missing":
+        checkpoint = checkpoint.with_name("checkpoint_000007")
+    words = {"CHECKPOINT": str(checkpoint), "OUT": "out"}
+    assert run([words.get(word, word) for word in command]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ") and said.count("\n") == 1
+    assert checkpoint.name in said
+    if damage == "changed":
+        assert "does not match its checksum" in said
+    assert not ray.is_initialized()
+
+
+def test_a_storage_that_cannot_be_used(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    as_it_was: None,
+) -> None:
+    """A file, or a full disk, is refused before anything starts."""
+    import ray
+
+    from rllib_risk.cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    train = ["train", "--algo", "VDN", "--env", "two_step", "--storage-path"]
+    compare = ["compare", "--algo", "VDN", "--env", "two_step"]
+    compare += ["--stop", '{"training_iteration": 1}', "--out"]
+    for command, reason in (
+        ([*train, "file"], "it is no folder"),
+        ([*train, "file/inner"], "Not a directory"),
+        ([*compare, "file/inner"], "Not a directory"),
+    ):
+        assert run(command) == 2
+        said = capsys.readouterr().err
+        assert "cannot be written to" in said and reason in said
+        assert said.count("\n") == 1
+
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert run([*train, "results"]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert not any((tmp_path / "results").iterdir())
+    assert not ray.is_initialized()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ from loss_cases import value_based
 import rllib_risk
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
+from rllib_risk.core import checkpoint as ckpt
 from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.checkpoint import CheckpointError
 from rllib_risk.core.players import PolicyPlayer
@@ -275,7 +277,7 @@ class Canary:
 
 @pytest.mark.parametrize("name", ["policy", "optimizers", "replay"])
 def test_a_pickle_in_a_checkpoint_is_refused_and_not_run(checkpoints, tmp_path, name):
-    # R25, with checksums that match.
+    """R25: a pickle with checksums that match."""
     folder = tmp_path / "checkpoint"
     shutil.copytree(checkpoints / "checkpoint_000001", folder)
     canary = tmp_path / "canary"
@@ -408,7 +410,36 @@ def test_a_checkpoint_cannot_set_unlisted_keys(checkpoints, tmp_path):
         rllib_risk.load(forge(checkpoints, tmp_path, change))
 
 
+@pytest.mark.parametrize("full", ["save_tensors", "save_arrays", "_write_json"])
+def test_a_full_disk_leaves_the_checkpoint_before(
+    checkpoints, tmp_path, monkeypatch, full
+):
+    """A write that fails leaves no folder that would be taken for a checkpoint."""
+    root = tmp_path / "trial"
+    shutil.copytree(checkpoints, root)
+    last, new = root / "checkpoint_000001", root / "checkpoint_000002"
+    algorithm = rllib_risk.load(last)
+    new.mkdir()
+
+    def no_space(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ckpt, full, no_space)
+        with pytest.raises(OSError, match="No space left"):
+            algorithm.save_checkpoint(str(new))
+        # Over an older one, too: nothing vouches for the mixture.
+        with pytest.raises(OSError, match="No space left"):
+            algorithm.save_checkpoint(str(last))
+    algorithm.stop()
+    for broken in (new, last):
+        with pytest.raises(CheckpointError, match=r"cut short|no checkpoint"):
+            ckpt.verify_checkpoint(broken)
+    ckpt.verify_checkpoint(root / "checkpoint_000000")
+
+
 def test_a_checkpoint_of_another_shape_is_refused(checkpoints):
+    """R25: nothing of it is loaded."""
     algorithm = small_config("QMIX", hidden_size=8).build_algo()
     before = fingerprint(algorithm)
     with pytest.raises(CheckpointError, match=r"shape"):
