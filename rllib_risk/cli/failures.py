@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from rllib_risk.core import ray_internals
 
 _MOST_LINES = 5
 _LONGEST_LINE = 500
+_FULL_DISK = f"Errno {errno.ENOSPC}]"
 _FRAME = re.compile(r"\s+File \"")
 # What a user's code may have done where Ray's words do not say so.
 _HINTS = {
@@ -88,6 +90,11 @@ def report_failures(trials: Sequence[Any]) -> list[str]:
         hint = "".join(f"\n  {h}" for text, h in _HINTS.items() if text in cause)
         fail(f"trial {trial} failed: {cause}{hint}\n  full text: {kept}")
         causes.append(_first_line(cause))
+    if any(_FULL_DISK in cause for cause in causes):
+        note(
+            "The disk of the results is full. Checkpoints that were written before are"
+            " whole. Free space, then continue with --resume."
+        )
     return causes
 
 

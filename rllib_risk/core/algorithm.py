@@ -495,18 +495,56 @@ class TeamAlgorithm(Algorithm):
         )
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Restores a checkpoint, or the newest whole one before it.
+        """Restores a checkpoint, and never another one in its place.
 
         Args:
             checkpoint_dir: Folder that :meth:`save_checkpoint` wrote to.
 
         Raises:
-            CheckpointError: If no whole checkpoint is there, or it does not fit.
+            CheckpointError: If the checkpoint is missing, damaged, or does not fit.
         """
-        self._restore(ckpt.newest_intact(checkpoint_dir))
+        self._restore(ckpt.verify_checkpoint(checkpoint_dir))
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Restores a checkpoint as Tune does; see RLlib.
+
+        Args:
+            checkpoint_path: A folder, or Tune's ``Checkpoint`` or saved result.
+
+        Raises:
+            CheckpointError: If the folder holds a pickle that Tune would load and run,
+                or see :meth:`load_checkpoint`.
+        """
+        if ray_internals.holds_pickled_state(checkpoint_path):
+            raise ckpt.CheckpointError(
+                f"{checkpoint_path} holds a pickle, which would run code. It is no"
+                " checkpoint of this package."
+            )
+        super().restore(checkpoint_path)
+
+    def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Restores a checkpoint; RLlib's own method would load pickles.
+
+        Args:
+            path: Folder of a checkpoint.
+            *args: RLlib's arguments; not used.
+            **kwargs: RLlib's arguments; not used.
+
+        Raises:
+            CheckpointError: See :meth:`load_checkpoint`.
+        """
+        self.load_checkpoint(str(path))
 
     def _restore(self, folder: Path) -> None:
         """Restores a verified checkpoint; hashing a large replay once is enough."""
+        with ckpt.reading(folder):
+            self._restore_contents(folder)
+        self._publish_env_steps()
+        if self.env_runner_group.num_remote_env_runners():
+            self.env_runner_group.sync_weights(global_vars={"timestep": self.env_steps})
+        self._call("on_checkpoint_loaded")
+
+    def _restore_contents(self, folder: Path) -> None:
         state = ckpt.read_state(folder)
         ckpt.load_parameters(folder, self._named_tensors())
         ckpt.load_optimizers(folder, self.team_policy.optimizers)
@@ -521,10 +559,6 @@ class TeamAlgorithm(Algorithm):
         self._learner_stats = state["learner_stats"]
         history = [ray_internals.episode_metrics(*m) for m in state["episode_history"]]
         ray_internals.set_progress(self, state["iteration"], history)
-        self._publish_env_steps()
-        if self.env_runner_group.num_remote_env_runners():
-            self.env_runner_group.sync_weights(global_vars={"timestep": self.env_steps})
-        self._call("on_checkpoint_loaded")
 
     @classmethod
     def from_checkpoint(
@@ -548,8 +582,9 @@ class TeamAlgorithm(Algorithm):
             CheckpointError: If the checkpoint is not whole, does not fit, is of another
                 algorithm than this class, or names code that is not trusted.
         """
-        folder = ckpt.newest_intact(path)
-        config = from_record(ckpt.read_config(folder), trust_code=trust_code)
+        folder = ckpt.verify_checkpoint(path)
+        with ckpt.reading(folder):
+            config = from_record(ckpt.read_config(folder), trust_code=trust_code)
         found = config.algo_class
         if not issubclass(found, cls):
             raise ckpt.CheckpointError(

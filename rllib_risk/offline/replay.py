@@ -23,9 +23,9 @@ _FEW_EPISODES = 32
 # The ring's oldest and its newest segment are used in part.
 _SPARE_SEGMENTS = 2
 _LEAST_SEGMENT_BYTES = 2**16
-# What reading takes beside the window: a group as Arrow and as NumPy have it, and the
-# copies between them.
-_READING_BYTES = 4 * BYTES_PER_GROUP
+# What reading takes beside the window: a group as Arrow and as NumPy have it, copies
+# between them, and what its checks compare.
+_READING_BYTES = 5 * BYTES_PER_GROUP
 
 
 class DatasetReplay(EpisodeReplay):
