@@ -31,7 +31,7 @@ def run_debug(specs: Sequence[ExperimentSpec], ray_options: RayOptions) -> int:
     """
     prepare(ray_options.verbose)
     register_all()
-    configs = [preflight(spec) for spec in specs]
+    configs = [preflight(spec).config for spec in specs]
     imports = sorted({name for spec in specs for name in spec.imports})
     with ray_session(ray_options, imports):
         for spec, config in zip(specs, configs, strict=True):

@@ -294,7 +294,7 @@ def _log(file: Path, out: Path, options: RecordOptions) -> Card:
     if len(specs) != 1:
         raise ConfigError(f"{file} has {len(specs)} experiments; record needs one.")
     spec = specs[0]
-    config = preflight(spec)
+    config = preflight(spec).config
     if not spec.stop:
         raise ConfigError(f"{file}: says nowhere when to stop.")
     if not hasattr(config, "preflight") or getattr(config, "dataset", None):

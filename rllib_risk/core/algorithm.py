@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import secrets
 import time
@@ -27,12 +28,15 @@ from rllib_risk.core.play import play_and_render
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.record import from_record, to_record
 from rllib_risk.core.replay import EpisodeReplay
+from rllib_risk.core.replay_memory import check_room, machine_memory
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.core.runners import play_everywhere, sample_everywhere
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.joined_envs import VARIANT
 from rllib_risk.env_wrappers.team_env import TeamEnv
 from rllib_risk.evaluation.statistics import return_statistics
+
+logger = logging.getLogger(__name__)
 
 # Counters that a checkpoint holds, beside RLlib's own.
 NUM_EPISODES = "num_episodes_lifetime"
@@ -263,6 +267,8 @@ class TeamAlgorithm(Algorithm):
         Returns:
             RLlib's results and ours.
         """
+        if self.iteration == 0:
+            self._check_replay_memory()
         start = time.monotonic()
         steps_before = self.env_steps
         results = super().step()
@@ -276,6 +282,18 @@ class TeamAlgorithm(Algorithm):
             results[key] = self.counters[key]
         self._carry_evaluation(results)
         return results
+
+    def _check_replay_memory(self) -> None:
+        """Refuses a replay that cannot fit, where the local runner has an env."""
+        env = self.env_runner.env
+        # Nothing is sampled beside a dataset.
+        offline = getattr(self.config, "dataset", None) is not None
+        if env is None or offline or self.config.env_variants:
+            return
+        bound = self.config.replay_bound([env.spec_team])
+        warning = check_room([bound], machine_memory(), "this machine")
+        if warning:
+            logger.warning(warning)
 
     def _carry_evaluation(self, results: dict[str, Any]) -> None:
         """Repeats the last evaluation in a result that has none of its own.
