@@ -100,6 +100,7 @@ def compare(
     from rllib_risk.cli.train import command_line
 
     prepare(verbose)
+    note(f"Checking {path or env or 'the options'} ...")
     if wandb_key and not wandb_project:
         raise ConfigError("--wandb-key needs --wandb-project.")
     names = [name.strip() for part in algo or [] for name in part.split(",")]

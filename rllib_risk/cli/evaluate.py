@@ -191,6 +191,7 @@ def _evaluate_one(
     _check_outputs(out, render_out)
     with stdout_to_stderr():
         prepare(verbose)
+        note(f"Loading {checkpoint} ...")
         modules = import_modules(imports)
         result, frames = run_evaluation(
             checkpoint,
@@ -235,6 +236,7 @@ def _evaluate_shift(
 
     with stdout_to_stderr():
         prepare(options.verbose)
+        note(f"Loading {file} ...")
         options = replace(options, imports=import_modules(imports))
         grid = load_grid(file, options)
         folder = results_folder(out, grid)

@@ -134,6 +134,7 @@ def record(
 
     with stdout_to_stderr():
         prepare(verbose)
+        note(f"Recording {out} ...")
         options = RecordOptions(
             tuple(policy or ()),
             env,

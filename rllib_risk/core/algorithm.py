@@ -26,6 +26,7 @@ from rllib_risk.core.envs import start_env
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.play import play_and_render
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.progress import Progress, ProgressWriter
 from rllib_risk.core.record import from_record, to_record
 from rllib_risk.core.replay import EpisodeReplay
 from rllib_risk.core.replay_memory import check_room, machine_memory
@@ -140,7 +141,14 @@ class TeamAlgorithm(Algorithm):
         self._last_evaluation: dict[str, Any] = {}
         self._evaluation_age = 0
         self._learner_stats: dict[str, float] = {}
+        # What it does, and env steps of that which no counter holds yet.
+        self._doing, self._uncounted = "starting", 0
+        self._progress_writer = ProgressWriter(self.trial_id)
         super().setup(config)
+        groups = (self.env_runner_group, self.eval_env_runner_group)
+        for group in groups:
+            if group is not None and group.local_env_runner is not None:
+                group.local_env_runner.on_steps = self._count_steps
 
     # Training
 
@@ -150,8 +158,10 @@ class TeamAlgorithm(Algorithm):
         Returns:
             The last update's statistics.
         """
+        self._begin_to("sampling")
         with ray_internals.timers(self)["sample"]:
             episodes = self._sample_round()
+        self._begin_to("learning")
         self.replay.add(episodes)
         for observer in self.on_episodes:
             observer(episodes)
@@ -185,6 +195,28 @@ class TeamAlgorithm(Algorithm):
     def env_steps(self) -> int:
         """Env steps sampled so far."""
         return ray_internals.num_sampled_steps(self)
+
+    def _begin_to(self, doing: str) -> None:
+        self._doing, self._uncounted = doing, 0
+        self._progress_writer.write(self.progress)
+
+    def _count_steps(self, steps: int) -> None:
+        self._uncounted += steps
+        self._progress_writer.write(self.progress)
+
+    def progress(self) -> Progress:
+        """What was done so far; it may be asked for at any time, by any thread."""
+        sampled = self.env_steps + (self._uncounted if self._doing == "sampling" else 0)
+        doing = self._doing
+        if doing == "evaluating" and self._uncounted:
+            doing += f" ({self._uncounted:,} env steps)"
+        return Progress(
+            doing,
+            self.counters[NUM_EPISODES],
+            sampled,
+            self.counters[NUM_UPDATES],
+            self.counters[_NUM_CRASHES],
+        )
 
     def _sample_round(self) -> list[Episode]:
         group = self.env_runner_group
@@ -252,6 +284,7 @@ class TeamAlgorithm(Algorithm):
         self._learner_stats.update(learned)
         ray_internals.add_trained_steps(self, steps)
         self.counters[NUM_UPDATES] += 1
+        self._progress_writer.write(self.progress)
 
     def _learn(self) -> tuple[dict[str, float], int]:
         """One update of everything that learns, targets included.
@@ -361,6 +394,7 @@ class TeamAlgorithm(Algorithm):
             every other number the environment reports, and ``returns``.
         """
         self.require_env()
+        self._begin_to("evaluating")
         seed = self.config.seed if seed is None else seed
         if frames is not None:  # first, since an environment may be unable to render
             frames += self.render_episode(seed)

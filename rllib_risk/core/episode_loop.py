@@ -6,7 +6,7 @@ Who plays is one argument: see :mod:`rllib_risk.core.players`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -233,12 +233,17 @@ def numbers_of(info: Mapping[str, Any]) -> dict[str, float]:
 
 
 class EpisodeStore:
-    """Preallocated arrays for the running episodes, as long as the longest so far."""
+    """Preallocated arrays for the running episodes, as long as the longest so far.
+
+    Attributes:
+        on_steps: Called at every step with the env steps that were just played.
+    """
 
     def __init__(self, spec: TeamSpec, num_envs: int) -> None:
         """Makes room; see :func:`play_episodes`."""
         self.time = np.zeros(num_envs, np.int64)
         self.slots = np.arange(num_envs)
+        self.on_steps: Callable[[int], None] = lambda steps: None
         kept = row_arrays(
             spec.num_agents, spec.num_actions, spec.obs_size, spec.state_size
         )
@@ -273,6 +278,7 @@ class EpisodeStore:
         self.arrays["rewards"][at] = rewards
         self.arrays["risk_levels"][at] = levels
         self.time += active
+        self.on_steps(int(active.sum()))
 
     def take(
         self, slot: int, envs: BatchedTeamEnv, terminated: bool, info: dict[str, Any]
