@@ -93,6 +93,7 @@ class TeamAlgorithm(Algorithm):
         # RLlib itself can make one class of callbacks only.
         if isinstance(full.callbacks_class, (list, tuple)):
             full.callbacks_class = Several(full.callbacks_class)
+        self._progress_writer = ProgressWriter(ray_internals.trial_id(config))
         super().__init__(config=full, env=env, **kwargs)
 
     def __repr__(self) -> str:
@@ -143,7 +144,6 @@ class TeamAlgorithm(Algorithm):
         self._learner_stats: dict[str, float] = {}
         # What it does, and env steps of that which no counter holds yet.
         self._doing, self._uncounted = "starting", 0
-        self._progress_writer = ProgressWriter(self.trial_id)
         super().setup(config)
         groups = (self.env_runner_group, self.eval_env_runner_group)
         for group in groups:
@@ -158,7 +158,8 @@ class TeamAlgorithm(Algorithm):
         Returns:
             The last update's statistics.
         """
-        self._begin_to("sampling")
+        remote = self.env_runner_group.num_remote_env_runners()
+        self._begin_to(f"waiting for {remote} env runners" if remote else "sampling")
         with ray_internals.timers(self)["sample"]:
             episodes = self._sample_round()
         self._begin_to("learning")
