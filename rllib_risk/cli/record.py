@@ -12,7 +12,7 @@ import typer
 
 from rllib_risk.cli.options import ImportOption, RayOptions
 from rllib_risk.cli.output import note, say, stdout_to_stderr
-from rllib_risk.config.schema import ConfigError
+from rllib_risk.config.schema import MOST_EPISODES, ConfigError
 
 if TYPE_CHECKING:
     from rllib_risk.core.episodes import Episode
@@ -88,7 +88,12 @@ def record(
     ] = None,
     episodes: Annotated[
         int | None,
-        typer.Option("--episodes", min=1, help=f"How many (default: {_EPISODES})."),
+        typer.Option(
+            "--episodes",
+            min=1,
+            max=MOST_EPISODES,
+            help=f"How many (default: {_EPISODES}).",
+        ),
     ] = None,
     epsilon: Annotated[
         float | None,
