@@ -26,8 +26,8 @@ MOST_NUMBER = 3.4e38
 MOST_RATE = 100.0
 MOST_WIDTH = 2**14
 MOST_EPISODES = 10**6
-# NumPy and PyTorch take no greater one.
-MOST_SEED = 2**32 - 1
+# RLlib adds to it for each env runner, and NumPy takes no seed beyond 2^32 - 1.
+MOST_SEED = 2**31 - 1
 # Longest text of a value in a message.
 _LONGEST = 80
 

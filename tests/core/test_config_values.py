@@ -101,7 +101,7 @@ def through_object(values: dict[str, Any], name: str = "QMIX") -> None:
     ("key", "value"),
     [
         ("seed", -1),
-        ("seed", 2**32),
+        ("seed", 2**31),
         ("seed", 9223372036854775808),
         ("hidden_size", 1e30),
         ("hidden_size", 10**5000),  # more digits than Python prints
