@@ -25,7 +25,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from rllib_risk.algorithms.robust_vdn import PAPER
-from rllib_risk.config.schema import ConfigError, Field
+from rllib_risk.config.schema import MOST_RATE, ConfigError, Field
 from rllib_risk.core.algorithm import NUM_EPISODES
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.episodes import VARIANTS
@@ -75,6 +75,7 @@ GROUP_DR_FIELDS: dict[str, Field] = {
         float,
         low=0.0,
         low_open=True,
+        high=MOST_RATE,
     ),
 }
 

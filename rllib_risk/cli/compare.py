@@ -19,6 +19,7 @@ from rllib_risk.core import ray_internals
 
 if TYPE_CHECKING:
     from rllib_risk.cli.interrupt import Interrupt
+    from rllib_risk.cli.memory import Trials
     from rllib_risk.config.comparison import Comparison
     from rllib_risk.config.experiments import ExperimentSpec
     from rllib_risk.config.yaml_reader import Document
@@ -99,6 +100,7 @@ def compare(
     from rllib_risk.cli.train import command_line
 
     prepare(verbose)
+    note(f"Checking {path or env or 'the options'} ...")
     if wandb_key and not wandb_project:
         raise ConfigError("--wandb-key needs --wandb-project.")
     names = [name.strip() for part in algo or [] for name in part.split(",")]
@@ -216,6 +218,7 @@ def run_comparison(
             has started then.
     """
     from rllib_risk.cli.failures import failed, report_failures, report_interrupt
+    from rllib_risk.cli.memory import check_memory
     from rllib_risk.cli.preflight import fit_to_machine
     from rllib_risk.cli.resume import check_storage
     from rllib_risk.cli.session import ray_session
@@ -223,7 +226,7 @@ def run_comparison(
     from rllib_risk.evaluation.results import ResultsError, write_plan
 
     budget = TimeBudget(options.time_budget_s)
-    metric = _check(comparison.specs, comparison.seeds)
+    metric, planned = _check(comparison.specs, comparison.seeds)
     folder = out or Path(ray_internals.default_storage_path()) / f"compare-{name}"
     folder = folder.expanduser().resolve()
     plan = _plan(comparison)
@@ -238,6 +241,8 @@ def run_comparison(
     with ray_session(ray_options, specs[0].imports):
         fitting = tuple(fit_to_machine(specs, ray_options))
         comparison = replace(comparison, specs=fitting)
+        if memory := check_memory(planned, ray_options):
+            say(memory)
         try:
             trials, interrupt = _run(comparison, folder, metric, budget, options, wandb)
         except Exception as error:  # Tune and storages raise all kinds
@@ -262,19 +267,29 @@ def run_comparison(
         return EXIT_FAILED if report_failures(trials) else 0
 
 
-def _check(specs: Sequence[ExperimentSpec], seeds: Sequence[int]) -> str:
-    """Checks every algorithm with its env; returns what they are compared by."""
+def _check(
+    specs: Sequence[ExperimentSpec], seeds: Sequence[int]
+) -> tuple[str, list[Trials]]:
+    """Checks every algorithm with its env.
+
+    Returns:
+        What they are compared by, and their trials.
+    """
     from rllib_risk.cli.catalog import default_metric
+    from rllib_risk.cli.memory import Trials
     from rllib_risk.cli.preflight import check_stop_can_be_met, preflight
 
     metric = default_metric(specs[0].algorithm)
+    trials: list[Trials] = []
     for spec in specs:
         try:
             # A dataset may be another one for each seed; all else is the same.
             several = "{seed}" in str(spec.config.get("dataset"))
             for seed in seeds if several else seeds[:1]:
-                config = preflight(replace(spec, config={**spec.config, "seed": seed}))
-            check_stop_can_be_met(spec, config)
+                seeded = replace(spec, config={**spec.config, "seed": seed})
+                checked = preflight(seeded)
+            check_stop_can_be_met(spec, checked.config)
+            trials.append(Trials(spec, checked.replays, len(seeds)))
             if default_metric(spec.algorithm) != metric:
                 raise spec.located(
                     f"{spec.algorithm} reports {default_metric(spec.algorithm)}, but"
@@ -282,7 +297,7 @@ def _check(specs: Sequence[ExperimentSpec], seeds: Sequence[int]) -> str:
                 )
         except ConfigError as error:
             raise ConfigError(f"{error} (In '{spec.name}'.)") from error
-    return metric
+    return metric, trials
 
 
 def _folder_name(label: str, seed: int) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rllib_risk.cli import progress
 from rllib_risk.cli.options import RayOptions
 from rllib_risk.cli.output import say
 from rllib_risk.cli.preflight import preflight
@@ -31,7 +35,7 @@ def run_debug(specs: Sequence[ExperimentSpec], ray_options: RayOptions) -> int:
     """
     prepare(ray_options.verbose)
     register_all()
-    configs = [preflight(spec) for spec in specs]
+    configs = [preflight(spec).config for spec in specs]
     imports = sorted({name for spec in specs for name in spec.imports})
     with ray_session(ray_options, imports):
         for spec, config in zip(specs, configs, strict=True):
@@ -41,6 +45,30 @@ def run_debug(specs: Sequence[ExperimentSpec], ray_options: RayOptions) -> int:
             for _ in train_here(config.build_algo(), spec.stop):
                 pass
     return 0
+
+
+@contextlib.contextmanager
+def status_lines(algorithm: Any) -> Iterator[None]:
+    """Prints what an algorithm does, as long as it works inside.
+
+    Args:
+        algorithm: The algorithm; of RLlib's own nothing is known.
+    """
+    done, begin = threading.Event(), time.monotonic()
+
+    def watch() -> None:
+        while not done.wait(progress.STATUS_S):
+            known = hasattr(algorithm, "progress")
+            doing = algorithm.progress() if known else "training"
+            say(progress.status_line(time.monotonic() - begin, doing))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def train_here(algorithm: Any, stop: Mapping[str, float]) -> Iterator[dict[str, Any]]:
@@ -59,7 +87,7 @@ def train_here(algorithm: Any, stop: Mapping[str, float]) -> Iterator[dict[str, 
     try:
         while True:
             # As in a trial, to which Tune gives one thread for each core it asked for.
-            with one_thread():
+            with one_thread(), status_lines(algorithm):
                 result = flatten(algorithm.train())
             timer.update(result, stop)
             say(format_line(result, timer, stop))

@@ -13,7 +13,7 @@ import typer
 
 from rllib_risk.cli.options import ImportOption, RayOptions
 from rllib_risk.cli.output import note, say, stdout_to_stderr
-from rllib_risk.config.schema import ConfigError
+from rllib_risk.config.schema import MOST_EPISODES, ConfigError
 
 if TYPE_CHECKING:
     from rllib_risk.cli.shift import ShiftOptions
@@ -59,7 +59,10 @@ def evaluate(
     episodes: Annotated[
         int | None,
         typer.Option(
-            "--episodes", min=1, help="How many (default: as in the training)."
+            "--episodes",
+            min=1,
+            max=MOST_EPISODES,
+            help="How many (default: as in the training).",
         ),
     ] = None,
     seed: Annotated[
@@ -191,6 +194,7 @@ def _evaluate_one(
     _check_outputs(out, render_out)
     with stdout_to_stderr():
         prepare(verbose)
+        note(f"Loading {checkpoint} ...")
         modules = import_modules(imports)
         result, frames = run_evaluation(
             checkpoint,
@@ -235,6 +239,7 @@ def _evaluate_shift(
 
     with stdout_to_stderr():
         prepare(options.verbose)
+        note(f"Loading {file} ...")
         options = replace(options, imports=import_modules(imports))
         grid = load_grid(file, options)
         folder = results_folder(out, grid)

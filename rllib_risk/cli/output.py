@@ -17,8 +17,9 @@ EXIT_TERMINATED = 143
 
 # `soft_wrap` on every print: a path or a command that is cut by a line break cannot be
 # copied.
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# No emojis: ":100:" is a line of a file.
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def say(text: str) -> None:

@@ -8,7 +8,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from rllib_risk.config.metrics import TEAM_METRICS, excluded_by
 from rllib_risk.config.mutations import with_mutations
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import concrete_configs
+from rllib_risk.core.replay_memory import ReplayBound
 from rllib_risk.env_wrappers.errors import EnvConfigError
 
 # A sweep over more values than this is checked in part; every single value was
@@ -84,19 +85,34 @@ def build_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> Any:
     return default_config(spec.algorithm).update_from_dict(values)
 
 
-def preflight(spec: ExperimentSpec) -> Any:
+@dataclass(frozen=True)
+class Checked:
+    """What the checks of an experiment found out.
+
+    Attributes:
+        config: The ``AlgorithmConfig`` of its first trial, validated.
+        replays: The most that a replay takes, for each configuration that was checked
+            and that has one.
+    """
+
+    config: Any
+    replays: tuple[ReplayBound, ...]
+
+
+def preflight(spec: ExperimentSpec) -> Checked:
     """Checks an experiment as far as possible without starting it.
 
     Args:
         spec: The experiment.
 
     Returns:
-        The ``AlgorithmConfig`` of its first trial, validated.
+        What was found out.
 
     Raises:
         ConfigError: With the place, if a configuration or its environment cannot work.
     """
     first = None
+    replays: list[ReplayBound | None] = []
     mutated = spec.scheduler.mutated if spec.scheduler else {}
     everything = with_mutations(spec.config, mutated)
     for values in concrete_configs(everything, _MOST_CONFIGS):
@@ -104,7 +120,7 @@ def preflight(spec: ExperimentSpec) -> Any:
             config = build_config(spec, values)
             config.validate()
             if hasattr(config, "preflight"):
-                config.preflight()
+                replays.append(config.preflight())
         except ConfigError as error:
             raise spec.located(str(error)) from error
         except EnvConfigError as error:
@@ -115,7 +131,7 @@ def preflight(spec: ExperimentSpec) -> Any:
     stack = _stack(spec)
     if stack is not None and stack.key:
         note(f"{spec.name} {stack.reason()}")
-    return first
+    return Checked(first, tuple(bound for bound in replays if bound is not None))
 
 
 def check_reachable(metric: str, config: Any) -> None:
@@ -173,7 +189,7 @@ def fit_to_machine(
 
 
 def _check_fits(spec: ExperimentSpec, there: Mapping[str, float]) -> None:
-    for request, kind in itertools.product(_requests(spec), ("CPU", "GPU")):
+    for request, kind in itertools.product(requests(spec), ("CPU", "GPU")):
         asked, found = request.get(kind, 0), there.get(kind, 0)
         if asked > found:
             text = f"{spec.name}: a trial asks for {asked:g} {kind}s, and Ray has"
@@ -184,8 +200,15 @@ def _check_fits(spec: ExperimentSpec, there: Mapping[str, float]) -> None:
             raise spec.located(f"{text}.")
 
 
-def _requests(spec: ExperimentSpec) -> Iterator[Mapping[str, float]]:
-    """What trials ask for: one request for all, or those of representative trials."""
+def requests(spec: ExperimentSpec) -> Iterator[Mapping[str, float]]:
+    """Yields what trials ask for: one request for all, or those of a few trials.
+
+    Args:
+        spec: The experiment.
+
+    Yields:
+        Amounts by ``CPU``, ``GPU`` and so on.
+    """
     if spec.resources_per_trial:
         yield {key.upper(): n for key, n in spec.resources_per_trial.items()}
         return

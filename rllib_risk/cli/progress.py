@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +11,13 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from rllib_risk.cli.output import note, say
+from rllib_risk.core.progress import Progress, read_progress, sum_up
 from rllib_risk.evaluation.results import without_carried
 
 _MOST_NAMES = 12
+# Seconds without a line after which a status line is printed.
+STATUS_S = 30.0
+LOST = "num_env_crashes_lifetime"
 STEPS = "num_env_steps_sampled_lifetime"
 UPDATES = "num_updates_lifetime"
 # Characters of one value in the label of a trial.
@@ -150,10 +155,31 @@ def format_line(
         parts.append(f"passes {_number(passes, 1)}")
     elif "epsilon" in result:
         parts.append(f"epsilon {_number(result['epsilon'])}")
+    if lost := result.get(LOST):
+        parts.append(f"{int(lost):,} lost")
     left = timer.seconds_left(stop)
     parts.append(f"left {duration(left) if left is not None else '-'}")
     line = " | ".join(parts)
     return f"{label}  {line}" if label else line
+
+
+def status_line(seconds: float, progress: Any) -> str:
+    """Says that a run has not stopped, and what it does.
+
+    Args:
+        seconds: Since the last line.
+        progress: What it does.
+    """
+    return f"still running, {duration(seconds)} after the last line: {progress}"
+
+
+def progress_of(result: Mapping[str, Any]) -> Progress:
+    """What the counters of a flat result say."""
+    episodes = result.get("num_episodes_lifetime")
+    if episodes is None:
+        episodes = result.get("env_runners/num_episodes_lifetime", 0)
+    numbers = (episodes, *(result.get(key, 0) for key in (STEPS, UPDATES, LOST)))
+    return Progress("training", *map(int, numbers))
 
 
 def trial_label(trial: Trial) -> str:
@@ -175,20 +201,32 @@ def trial_label(trial: Trial) -> str:
 
 
 class ProgressLines(Callback):
-    """Prints a line for each result that holds an evaluation."""
+    """Prints a line for each result that holds an evaluation.
 
-    def __init__(self, stop: Mapping[str, float], evaluates: bool) -> None:
+    After some time without a line, a status line says what the trials do.
+    """
+
+    def __init__(
+        self, stop: Mapping[str, float], evaluates: bool, status_s: float | None = None
+    ) -> None:
         """Keeps what a line needs.
 
         Args:
             stop: Stop criteria, for the time left.
             evaluates: Whether the algorithm evaluates; if not, every result gets a
                 line.
+            status_s: Seconds without a line after which a status line is printed;
+                None: :data:`STATUS_S`.
         """
         self._stop = dict(stop)
         self._evaluates = evaluates
         self._several = False
         self._trial_timers: dict[str, Timer] = {}
+        self._status_s = STATUS_S if status_s is None else status_s
+        # When each running trial began or had its last line, and its last result.
+        self._last_line: dict[str, float] = {}
+        self._results: dict[str, Progress] = {}
+        self._last_status = 0.0
         # Stop criteria that no result has held yet.
         self._unseen = set(stop)
         self._warned = False
@@ -221,9 +259,40 @@ class ProgressLines(Callback):
         label = trial_label(trial) if self._several or len(trials) > 1 else ""
         for text in flat.get("env_notices", "").splitlines():
             note(f"{label} {text}".lstrip())
+        self._results[trial.trial_id] = progress_of(flat)
         if self._evaluates and not evaluated:
             return
         say(format_line(flat, timer, self._stop, label))
+        self._last_line[trial.trial_id] = time.monotonic()
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Prints a status line if running trials had no line for some time."""
+        now = time.monotonic()
+        silent = []
+        for trial in trials:
+            if trial.status != Trial.RUNNING:
+                self._last_line.pop(trial.trial_id, None)
+            elif now - self._last_line.setdefault(trial.trial_id, now) > self._status_s:
+                silent.append(trial)
+        if not silent or now - self._last_status < self._status_s:
+            return
+        self._last_status = now
+        seconds = now - min(self._last_line[trial.trial_id] for trial in silent)
+        if len(silent) > 1:
+            who = f"{len(silent)} trials  "
+        else:
+            who = f"{trial_label(silent[0])}  " if self._several else ""
+        say(f"{who}{status_line(seconds, self._status(silent))}")
+
+    def _status(self, trials: list[Trial]) -> Progress:
+        starting = Progress("starting", 0, 0, 0, 0)
+        return sum_up(
+            [
+                read_progress(trial.trial_id)
+                or self._results.get(trial.trial_id, starting)
+                for trial in trials
+            ]
+        )
 
     def _warn_of_unseen(self, flat: Mapping[str, Any], evaluated: bool) -> None:
         """Warns once of a stop criterion that a full result does not hold."""

@@ -12,7 +12,7 @@ import typer
 
 from rllib_risk.cli.options import ImportOption, RayOptions
 from rllib_risk.cli.output import note, say, stdout_to_stderr
-from rllib_risk.config.schema import ConfigError
+from rllib_risk.config.schema import MOST_EPISODES, ConfigError
 
 if TYPE_CHECKING:
     from rllib_risk.core.episodes import Episode
@@ -88,7 +88,12 @@ def record(
     ] = None,
     episodes: Annotated[
         int | None,
-        typer.Option("--episodes", min=1, help=f"How many (default: {_EPISODES})."),
+        typer.Option(
+            "--episodes",
+            min=1,
+            max=MOST_EPISODES,
+            help=f"How many (default: {_EPISODES}).",
+        ),
     ] = None,
     epsilon: Annotated[
         float | None,
@@ -134,6 +139,7 @@ def record(
 
     with stdout_to_stderr():
         prepare(verbose)
+        note(f"Recording {out} ...")
         options = RecordOptions(
             tuple(policy or ()),
             env,
@@ -294,7 +300,7 @@ def _log(file: Path, out: Path, options: RecordOptions) -> Card:
     if len(specs) != 1:
         raise ConfigError(f"{file} has {len(specs)} experiments; record needs one.")
     spec = specs[0]
-    config = preflight(spec)
+    config = preflight(spec).config
     if not spec.stop:
         raise ConfigError(f"{file}: says nowhere when to stop.")
     if not hasattr(config, "preflight") or getattr(config, "dataset", None):

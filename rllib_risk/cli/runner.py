@@ -17,9 +17,11 @@ from rllib_risk.cli.failures import (
     report_interrupt,
     summary_of_failures,
 )
+from rllib_risk.cli.memory import Trials, check_memory
 from rllib_risk.cli.options import RayOptions, RunOptions, WandbOptions
 from rllib_risk.cli.output import EXIT_FAILED, note, say
 from rllib_risk.cli.preflight import (
+    Checked,
     check_stop_can_be_met,
     fit_to_machine,
     preflight,
@@ -77,16 +79,31 @@ def run_experiments(
     endings: list[Ending] = []
     with ray_session(ray_options, imports):
         fitting = fit_to_machine(specs, ray_options)
+        memory = [
+            check_memory([Trials(spec, parts[0].replays)], ray_options)
+            for spec, parts in zip(fitting, prepared, strict=True)
+        ]
         # All folders at once: after an interruption, --resume knows what was to run.
         found = [
             place or new_place(spec) for spec, place in zip(specs, places, strict=True)
         ]
-        for spec, parts, place in zip(fitting, prepared, found, strict=True):
+        everything = zip(fitting, prepared, found, memory, strict=True)
+        for spec, (checked, scheduler, searcher), place, line in everything:
             if _is_over(endings, budget):
                 endings.append(Ending(place.name, 0, _NOT_STARTED))
                 continue
             try:
-                ending = _run(spec, *parts, place, budget, options, wandb)
+                ending = _run(
+                    spec,
+                    checked.config,
+                    scheduler,
+                    searcher,
+                    place,
+                    line,
+                    budget,
+                    options,
+                    wandb,
+                )
             except Exception as error:  # Tune and storages raise all kinds
                 ending = failed(place.name, error)
             endings.append(ending)
@@ -101,10 +118,11 @@ def _is_over(endings: Sequence[Ending], budget: TimeBudget) -> bool:
     return interrupted or (bool(endings) and budget.is_over())
 
 
-def _prepare(spec: ExperimentSpec) -> tuple[Any, Any, Any]:
+def _prepare(spec: ExperimentSpec) -> tuple[Checked, Any, Any]:
     from rllib_risk.cli.search import build_search
 
-    config = preflight(spec)
+    checked = preflight(spec)
+    config = checked.config
     check_stop_can_be_met(spec, config)
     score = spec.checkpoint.get("checkpoint_score_attribute")
     if score is not None and (reason := unreachable(score, config)) is not None:
@@ -115,7 +133,7 @@ def _prepare(spec: ExperimentSpec) -> tuple[Any, Any, Any]:
         )
     if spec.restore:
         _check_restore(spec)
-    return config, *build_search(spec, config)
+    return checked, *build_search(spec, config)
 
 
 def _check_storage(spec: ExperimentSpec) -> None:
@@ -164,6 +182,7 @@ def _run(
     scheduler: Any,
     searcher: Any,
     place: Place,
+    memory: str,
     budget: TimeBudget,
     options: RunOptions,
     wandb: WandbOptions,
@@ -175,6 +194,8 @@ def _run(
     from rllib_risk.cli.tracking import WandbRuns
 
     say(f"{spec.name}: {_what(spec)}; results in {place.folder}{place.remark}")
+    if memory:
+        say(memory)
     experiment = tune_experiment(spec, place.name, place.storage, spec.config)
     interrupt = Interrupt(budget.for_experiment(spec.time_budget_s))
     going_on = GoingOn(spec) if place.goes_on else None

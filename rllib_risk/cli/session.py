@@ -7,11 +7,14 @@ import importlib
 import logging
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rllib_risk.cli.output import note
 from rllib_risk.cli.signals import sigterm_held_back
+from rllib_risk.core import progress
 from rllib_risk.core.ray_internals import NOISY_LOGGERS
 
 if TYPE_CHECKING:
@@ -102,10 +105,19 @@ def ray_session(options: RayOptions, imports: Sequence[str] = ()) -> Iterator[No
     """
     import ray
 
+    note("Starting Ray ...")
+    folder = tempfile.TemporaryDirectory(
+        prefix="rllib_risk_", ignore_cleanup_errors=True
+    )
+    os.environ[progress.FOLDER] = folder.name
     # Workers of a cluster that was up before are where that was started.
     runtime_env = {
         "worker_process_setup_hook": "rllib_risk.cli.session.setup_worker",
-        "env_vars": {_IMPORTS: ",".join(imports), _FOLDER: os.getcwd()},
+        "env_vars": {
+            _IMPORTS: ",".join(imports),
+            _FOLDER: os.getcwd(),
+            progress.FOLDER: folder.name,
+        },
     }
     shared: dict[str, Any] = {
         "include_dashboard": options.dashboard,
@@ -123,6 +135,8 @@ def ray_session(options: RayOptions, imports: Sequence[str] = ()) -> Iterator[No
         ray.shutdown()
         for cluster in clusters:
             cluster.shutdown()
+        os.environ.pop(progress.FOLDER, None)
+        folder.cleanup()
 
 
 def _start_ray(

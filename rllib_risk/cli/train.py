@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rllib_risk.cli import options as o
+from rllib_risk.cli.output import note
 from rllib_risk.config.schema import ConfigError
 
 app = typer.Typer(
@@ -93,6 +94,7 @@ def train(
             " 'rllib train --help'."
         )
     prepare(verbose)
+    note(f"Checking {algo} on {env} ...")
     section: dict[str, Any] = {
         "run": algo,
         "env": env,
@@ -179,6 +181,7 @@ def train_file(
     from rllib_risk.cli.session import prepare
 
     prepare(verbose)
+    note(f"Checking {path} ...")
     changes = {
         "env": env,
         "num_samples": num_samples,

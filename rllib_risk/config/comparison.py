@@ -31,7 +31,7 @@ from rllib_risk.config.experiments import (
 )
 from rllib_risk.config.flat_space import name_of
 from rllib_risk.config.loading import import_modules, is_comparison
-from rllib_risk.config.schema import ConfigError, Field, suggest
+from rllib_risk.config.schema import MOST_SEED, ConfigError, Field, shown, suggest
 from rllib_risk.config.search_space import walk_domains
 from rllib_risk.config.yaml_reader import Document, KeyPath
 
@@ -72,6 +72,7 @@ _ONE_FOR_ALL: dict[str, str] = {
     "env": "all algorithms have the same env: write it under 'env'",
 }
 _RANGE = re.compile(r"(\d+)-(\d+)")
+_MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,10 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         match = _RANGE.fullmatch(part.strip())
+        if match and int(match[2]) - int(match[1]) >= _MOST_SEEDS:
+            raise ConfigError(
+                f"--seeds: '{part.strip()}' are more than {_MOST_SEEDS:,} seeds."
+            )
         if match and int(match[1]) <= int(match[2]):
             seeds += range(int(match[1]), int(match[2]) + 1)
         elif part.strip().isdecimal():
@@ -192,9 +197,11 @@ def _check_seeds(seeds: list[Any], document: Document) -> tuple[int, ...]:
     if not seeds:
         raise document.error("seeds: give at least one.", "seeds")
     for index, seed in enumerate(seeds):
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        whole = isinstance(seed, int) and not isinstance(seed, bool)
+        if not whole or not 0 <= seed <= MOST_SEED:
             raise document.error(
-                f"seeds: must be whole numbers of at least 0, not {seed!r}.",
+                f"seeds: must be whole numbers from 0 to {MOST_SEED:,}, not"
+                f" {shown(seed)}.",
                 "seeds",
                 index,
             )

@@ -24,10 +24,18 @@ from rllib_risk.config.checks import Catalog, check_config, check_key
 from rllib_risk.config.metrics import check_metric
 from rllib_risk.config.mutations import check_start
 from rllib_risk.config.schedulers import Component, parse_scheduler
-from rllib_risk.config.schema import ConfigError, Field, suggest
+from rllib_risk.config.schema import (
+    MOST_EPISODES,
+    ConfigError,
+    Field,
+    shown,
+    suggest,
+)
 from rllib_risk.config.searchers import RANDOM, check_searcher, parse_searcher
 from rllib_risk.config.yaml_reader import Document, KeyPath
 
+# File systems allow 255 bytes in the name of a folder, and Tune adds to it.
+MOST_CHARACTERS = 200
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 _CHECKPOINT_FIELDS: dict[str, Field] = {
@@ -60,7 +68,9 @@ EXPERIMENT_FIELDS: dict[str, Field] = {
     "env": Field(None, "Name of the environment.", str),
     "stop": Field({}, "Result: value at which a trial stops.", dict, optional=True),
     "config": Field({}, "The algorithm's configuration.", dict, optional=True),
-    "num_samples": Field(1, "Times the search space is drawn from.", int, low=1),
+    "num_samples": Field(
+        1, "Times the search space is drawn from.", int, low=1, high=MOST_EPISODES
+    ),
     "time_budget_s": Field(
         None,
         "Every trial saves a checkpoint after this time, and the experiment ends;"
@@ -163,9 +173,14 @@ def check_name(name: str) -> str:
     Raises:
         ConfigError: If it could leave the storage folder, as ``../x`` would.
     """
+    if len(name) > MOST_CHARACTERS:
+        raise ConfigError(
+            f"experiment name {shown(name)}: has {len(name)} characters. It becomes the"
+            f" name of a folder, so at most {MOST_CHARACTERS} are allowed."
+        )
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"experiment name {name!r}: only letters, digits, '_', '-' and '.' are"
+            f"experiment name {shown(name)}: only letters, digits, '_', '-' and '.' are"
             " allowed, and it must not start with '.' or '-'."
         )
     return name
@@ -251,7 +266,7 @@ def _check_section(
     if not isinstance(section, Mapping):
         raise document.error(
             f"{name}: an experiment is a mapping with run, env, stop and config,"
-            f" not {section!r}.",
+            f" not {shown(section)}.",
             *path,
         )
     checked = {}

@@ -12,9 +12,9 @@ from typing import Any
 
 from rllib_risk.config.checks import Catalog
 from rllib_risk.config.experiments import ExperimentSpec, check_name, parse_experiment
-from rllib_risk.config.schema import ConfigError, suggest
+from rllib_risk.config.schema import ConfigError, shown, suggest
 from rllib_risk.config.shift_grid import is_shift_grid
-from rllib_risk.config.yaml_reader import Document, read_yaml
+from rllib_risk.config.yaml_reader import MOST_LEVELS, Document, read_yaml
 
 EXAMPLES = "tuned_examples"
 
@@ -235,11 +235,25 @@ def parse_json(text: str, option: str) -> Document:
 
     try:
         data = json.loads(text, object_pairs_hook=no_duplicates)
-    except json.JSONDecodeError as error:
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{option}: not valid JSON: {error}. Write it as"
             f" {option} '{{\"key\": value}}'."
         ) from error
     if not isinstance(data, dict):
-        raise ConfigError(f"{option}: must be a JSON object, not {data!r}.")
+        raise ConfigError(f"{option}: must be a JSON object, not {shown(data)}.")
+    if _is_deep(data):
+        raise ConfigError(
+            f"{option}: more than {MOST_LEVELS} levels inside each other."
+        )
     return Document(data, option)
+
+
+def _is_deep(data: Any) -> bool:
+    level = [data]
+    for _ in range(MOST_LEVELS):
+        parts = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [x for part in parts for x in part if isinstance(x, (dict, list))]
+    return bool(level)

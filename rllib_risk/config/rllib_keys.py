@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Literal, Union, get_args, get_origin
 
 from rllib_risk.config.key_names import RENAMED
-from rllib_risk.config.schema import Field
+from rllib_risk.config.schema import MOST_EPISODES, MOST_RATE, MOST_SEED, Field
 
 # Accepted by every check: used where a type hint says nothing that can be tested.
 ANYTHING: tuple[type, ...] = (object, bool)
@@ -26,15 +26,19 @@ def anything(doc: str = "") -> Field:
     return Field(default=None, doc=doc, type=ANYTHING, optional=True)
 
 
+_MOST_STEPS = 10**9
+_MOST_ENVS = 10**5
+_MOST_RUNNERS = 10**4
+
 # (low, high, whether low itself is refused) of RLlib's common keys.
 _RANGES: dict[str, tuple[float | None, float | None, bool]] = {
     "gamma": (0, 1, False),
     "lambda": (0, 1, False),
     "tau": (0, 1, False),
-    "lr": (0, None, True),
-    "actor_lr": (0, None, True),
-    "critic_lr": (0, None, True),
-    "alpha_lr": (0, None, True),
+    "lr": (0, MOST_RATE, True),
+    "actor_lr": (0, MOST_RATE, True),
+    "critic_lr": (0, MOST_RATE, True),
+    "alpha_lr": (0, MOST_RATE, True),
     "adam_epsilon": (0, None, True),
     "clip_param": (0, None, True),
     "vf_clip_param": (0, None, True),
@@ -44,22 +48,22 @@ _RANGES: dict[str, tuple[float | None, float | None, bool]] = {
     "kl_target": (0, None, False),
     "vf_loss_coeff": (0, None, False),
     "num_epochs": (1, None, False),
-    "minibatch_size": (1, None, False),
-    "train_batch_size": (1, None, False),
-    "train_batch_size_per_learner": (1, None, False),
-    "rollout_fragment_length": (1, None, False),
-    "num_env_runners": (0, None, False),
-    "num_envs_per_env_runner": (1, None, False),
+    "minibatch_size": (1, _MOST_STEPS, False),
+    "train_batch_size": (1, _MOST_STEPS, False),
+    "train_batch_size_per_learner": (1, _MOST_STEPS, False),
+    "rollout_fragment_length": (1, _MOST_STEPS, False),
+    "num_env_runners": (0, _MOST_RUNNERS, False),
+    "num_envs_per_env_runner": (1, _MOST_ENVS, False),
     "num_cpus_per_env_runner": (0, None, False),
     "num_gpus_per_env_runner": (0, None, False),
     "num_cpus_for_main_process": (0, None, False),
     "num_gpus": (0, None, False),
-    "num_learners": (0, None, False),
+    "num_learners": (0, _MOST_RUNNERS, False),
     "num_cpus_per_learner": (0, None, False),
     "num_gpus_per_learner": (0, None, False),
     "evaluation_interval": (1, None, False),
-    "evaluation_duration": (1, None, False),
-    "evaluation_num_env_runners": (0, None, False),
+    "evaluation_duration": (1, MOST_EPISODES, False),
+    "evaluation_num_env_runners": (0, _MOST_RUNNERS, False),
     "metrics_num_episodes_for_smoothing": (1, None, False),
     "min_sample_timesteps_per_iteration": (0, None, False),
     "min_train_timesteps_per_iteration": (0, None, False),
@@ -69,7 +73,7 @@ _RANGES: dict[str, tuple[float | None, float | None, bool]] = {
     "num_steps_sampled_before_learning_starts": (0, None, False),
     "target_network_update_freq": (0, None, False),
     "n_step": (1, None, False),
-    "seed": (0, None, False),
+    "seed": (0, MOST_SEED, False),
 }
 
 # Keys whose other value a running trial cannot go on with; see Field.fixed.
@@ -102,6 +106,19 @@ ALIASES: dict[str, str] = {
     "framework_str": "framework",
     "callbacks_class": "callbacks",
 }
+
+
+def range_of(key: str) -> dict[str, Any]:
+    """The range of one of RLlib's common keys, as arguments of :class:`Field`.
+
+    Args:
+        key: The key.
+
+    Returns:
+        ``low``, ``high`` and ``low_open``.
+    """
+    low, high, low_open = _RANGES.get(key, (None, None, False))
+    return {"low": low, "high": high, "low_open": low_open}
 
 
 def types_of_hint(hint: Any) -> tuple[tuple[type, ...], bool] | None:
@@ -162,7 +179,6 @@ def field_for(key: str, default: Any, hint: Any = None) -> Field:
     own = type(default)
     if default is not None and own in (bool, int, float, str, dict, list, tuple):
         accepted = (*accepted, *(t for t in (own,) if t not in accepted))
-    low, high, low_open = _RANGES.get(key, (None, None, False))
     if key in _RANGES and default is not None and key not in _NULLABLE:
         # RLlib's setters say Optional for every key, also where None cannot work.
         optional = False
@@ -170,11 +186,9 @@ def field_for(key: str, default: Any, hint: Any = None) -> Field:
         default=default,
         doc="",
         type=accepted,
-        low=low,
-        high=high,
-        low_open=low_open,
         optional=optional or default is None,
         fixed=key in _FIXED,
+        **range_of(key),
     )
 
 

@@ -18,6 +18,19 @@ from typing import Any
 # The class below has a field named `type`, which hides the builtin inside it.
 _Type = type
 
+# Bounds of numbers whose declaration has none. No run counts further than the first,
+# and networks and rewards are float32, which ends at the second.
+MOST_WHOLE = 10**12
+MOST_NUMBER = 3.4e38
+# Bounds of several keys, far beyond what any run has.
+MOST_RATE = 100.0
+MOST_WIDTH = 2**14
+MOST_EPISODES = 10**6
+# RLlib adds to it for each env runner, and NumPy takes no seed beyond 2^32 - 1.
+MOST_SEED = 2**31 - 1
+# Longest text of a value in a message.
+_LONGEST = 80
+
 
 class ConfigError(ValueError):
     """A configuration that must not start: the message names the key and the fix."""
@@ -34,7 +47,8 @@ class Field:
             is never accepted where a number is asked for.
         choices: The only values accepted, if given.
         low: Smallest accepted number.
-        high: Largest accepted number.
+        high: Largest accepted number; None: :data:`MOST_WHOLE` of a whole number and
+            :data:`MOST_NUMBER` of any other.
         low_open: True if ``low`` itself is refused.
         optional: True if ``None`` is accepted.
         unit: The unit of the number, such as ``env steps``.
@@ -111,15 +125,15 @@ def check_value(key: str, value: Any, field: Field) -> Any:
     types = field.types
     is_bool = isinstance(value, bool)
     number = isinstance(value, (int, float)) and not is_bool
+    if number:
+        _check_range(key, value, field)
     if number and float in types and not (isinstance(value, int) and int in types):
         value = float(value)
     elif (is_bool and bool not in types) or not isinstance(value, types):
         raise ConfigError(
-            f"{key}: must be {_type_names(field)}, not {value!r}"
+            f"{key}: must be {_type_names(field)}, not {shown(value)}"
             f" ({type(value).__name__})."
         )
-    if number:
-        _check_range(key, value, field)
     if isinstance(value, str) and field.choices is not None:
         _check_choice(key, value, field, field.choices)
     return os.path.abspath(os.path.expanduser(value)) if field.folder else value
@@ -131,25 +145,45 @@ def _check_choice(key: str, value: str, field: Field, choices: tuple[Any, ...]) 
     options = ", ".join(str(c) for c in choices)
     extra = " or an import path 'pkg.module:Name'" if field.import_path else ""
     raise ConfigError(
-        f"{key}: must be one of {options}{extra}, not {value!r}."
+        f"{key}: must be one of {options}{extra}, not {shown(value)}."
         + suggest(value, (str(c) for c in choices))
     )
 
 
 def _check_range(key: str, value: float, field: Field) -> None:
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{key}: must be a finite number, not {value}.")
+    unit = f" {field.unit}" if field.unit else ""
     below = field.low is not None and (
         value <= field.low if field.low_open else value < field.low
     )
     above = field.high is not None and value > field.high
-    if not (below or above):
-        return
-    unit = f" {field.unit}" if field.unit else ""
-    low = "-inf" if field.low is None else field.low
-    high = "inf" if field.high is None else field.high
-    bracket = "(" if field.low_open or field.low is None else "["
-    close = ")" if field.high is None else "]"
-    raise ConfigError(
-        f"{key}: must be in {bracket}{low}, {high}{close}{unit}, not {value}."
-    )
+    if below or above:
+        low = "-inf" if field.low is None else field.low
+        high = "inf" if field.high is None else field.high
+        bracket = "(" if field.low_open or field.low is None else "["
+        close = ")" if field.high is None else "]"
+        raise ConfigError(
+            f"{key}: must be in {bracket}{low}, {high}{close}{unit}, not"
+            f" {shown(value)}."
+        )
+    most = MOST_WHOLE if int in field.types else math.inf
+    most = MOST_NUMBER if float in field.types else most
+    if abs(value) > most:
+        limit = f"at most {most:g}" if value > 0 else f"at least {-most:g}"
+        raise ConfigError(f"{key}: must be {limit}{unit}, not {shown(value)}.")
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: in at most about 80 characters.
+
+    Args:
+        value: Any value of a configuration.
+    """
+    if isinstance(value, int) and abs(value) > MOST_WHOLE:
+        try:
+            return f"{float(value):g}"
+        except OverflowError:
+            return f"a number of about {int(value.bit_length() * 0.30103) + 1} digits"
+    text = str(value) if isinstance(value, float) else repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

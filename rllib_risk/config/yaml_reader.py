@@ -1,9 +1,10 @@
 """Reads YAML strictly and remembers the line of every key.
 
-Three things that a plain ``yaml.safe_load`` lets pass are handled here: numbers such
-as ``1e-3`` are numbers (YAML 1.1 reads text), a key given twice is an error (YAML keeps
-the last one silently), and every key keeps its line, so that a later check can say
-where it is.
+What a plain ``yaml.safe_load`` lets pass is handled here: numbers such as ``1e-3`` are
+numbers (YAML 1.1 reads text), a key given twice is an error (YAML keeps the last one
+silently), and every key keeps its line, so that a later check can say where it is. A
+file that is too large, too deep, or that contains itself, is refused at the line where
+that shows.
 """
 
 from __future__ import annotations
@@ -21,12 +22,64 @@ KeyPath = tuple[str | int, ...]
 
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _FLOAT_TAG = "tag:yaml.org,2002:float"
-# A file of aliases to aliases can describe a tree far larger than itself.
-_MAX_NODES = 100_000
+# PyYAML reads about 20,000 values a second, and calls itself for each level.
+_MOST_VALUES = 50_000
+MOST_LEVELS = 100
+
+
+class _Unbounded(yaml.MarkedYAMLError):
+    """A document that is too large, or that has no end."""
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """A ``SafeLoader`` that reads ``1e-3`` as a number."""
+    """A ``SafeLoader`` that reads ``1e-3`` as a number and bounds what it reads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._values = 0  # keys included, and those behind aliases once more
+        self._level = 0
+        self._open: list[str] = []  # anchors of the values that are being read
+        self._sizes: dict[str, int] = {}  # values below each anchor
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        """See PyYAML; counts values and levels."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        anchor: str | None = getattr(event, "anchor", None)
+        is_alias = isinstance(event, yaml.AliasEvent)
+        before = self._values
+        self._values += self._sizes.get(str(anchor), 1) if is_alias else 1
+        self._level += 1
+        if is_alias and anchor in self._open:
+            problem = f"'*{anchor}' stands inside '&{anchor}', so it contains itself"
+        elif self._values > _MOST_VALUES:
+            problem = (
+                f"more than {_MOST_VALUES:,} keys and values up to here (each alias"
+                " counts as what it stands for)"
+            )
+        elif self._level > MOST_LEVELS:
+            problem = f"more than {MOST_LEVELS} levels inside each other"
+        else:
+            problem = ""
+        if problem:
+            raise _Unbounded(None, None, problem, event.start_mark)
+        if anchor is None or is_alias:
+            node = super().compose_node(parent, index)
+        else:
+            self._open.append(anchor)
+            node = super().compose_node(parent, index)
+            self._open.remove(anchor)
+            self._sizes[anchor] = self._values - before
+        self._level -= 1
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """See PyYAML; what Python cannot read as a number or date has a place too."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, OverflowError) as error:
+            raise yaml.constructor.ConstructorError(
+                None, None, str(error), node.start_mark
+            ) from error
 
 
 _StrictLoader.add_implicit_resolver(
@@ -99,9 +152,10 @@ def parse_yaml(text: str, source: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{source}:{mark.line + 1}" if mark else source
-        problem = error.problem or error.context or "not valid YAML"
-        raise ConfigError(f"{place}: not valid YAML: {problem}.") from error
-    except (yaml.YAMLError, ValueError) as error:
+        problem = error.problem or error.context or "it cannot be read"
+        kind = "" if isinstance(error, _Unbounded) else "not valid YAML: "
+        raise ConfigError(f"{place}: {kind}{problem}.") from error
+    except yaml.YAMLError as error:
         raise ConfigError(f"{source}: not valid YAML: {error}") from error
     finally:
         loader.dispose()
@@ -112,8 +166,6 @@ def _note_lines(
     node: yaml.Node | None, path: KeyPath, lines: dict[KeyPath, int], source: str
 ) -> None:
     """Fills ``lines`` for all keys below ``node`` and refuses duplicates."""
-    if len(lines) > _MAX_NODES:
-        raise ConfigError(f"{source}: more than {_MAX_NODES} keys (through aliases).")
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             lines[(*path, index)] = item.start_mark.line + 1

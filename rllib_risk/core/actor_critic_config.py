@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rllib_risk.config.schema import ConfigError, Field
+from rllib_risk.config.schema import MOST_RATE, MOST_WIDTH, ConfigError, Field
 from rllib_risk.core.config import TEAM_FIELDS, TeamConfig
 from rllib_risk.env_wrappers.team_env import TeamEnv
 
@@ -17,10 +17,15 @@ ACTOR_CRITIC_FIELDS: dict[str, Field] = TEAM_FIELDS | {
         fixed=True,
     ),
     "critic_lr": Field(
-        5e-4, "Learning rate of the critic.", float, low=0.0, low_open=True
+        5e-4,
+        "Learning rate of the critic.",
+        float,
+        low=0.0,
+        low_open=True,
+        high=MOST_RATE,
     ),
     "critic_hidden_size": Field(
-        128, "Width of the critic's layers.", int, low=1, fixed=True
+        128, "Width of the critic's layers.", int, low=1, high=MOST_WIDTH, fixed=True
     ),
     "td_lambda": Field(
         0.8, "TD(lambda) of on-policy targets.", float, low=0.0, high=1.0
@@ -58,7 +63,12 @@ ACTOR_CRITIC_FIELDS: dict[str, Field] = TEAM_FIELDS | {
 
 OFF_POLICY_FIELDS: dict[str, Field] = {
     "mixer_lr": Field(
-        1e-4, "Learning rate of the critic's mixing.", float, low=0.0, low_open=True
+        1e-4,
+        "Learning rate of the critic's mixing.",
+        float,
+        low=0.0,
+        low_open=True,
+        high=MOST_RATE,
     ),
     "dop_bias": Field(
         False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import secrets
 import time
@@ -25,14 +26,18 @@ from rllib_risk.core.envs import env_name, start_env
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.play import play_and_render
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.progress import Progress, ProgressWriter
 from rllib_risk.core.record import from_record, to_record
 from rllib_risk.core.replay import EpisodeReplay
+from rllib_risk.core.replay_memory import check_room, machine_memory
 from rllib_risk.core.rollout_worker import EnvReport, TeamRolloutWorker
 from rllib_risk.core.runners import play_everywhere, sample_everywhere
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.joined_envs import VARIANT
 from rllib_risk.env_wrappers.team_env import TeamEnv
 from rllib_risk.evaluation.statistics import return_statistics
+
+logger = logging.getLogger(__name__)
 
 # Counters that a checkpoint holds, beside RLlib's own.
 NUM_EPISODES = "num_episodes_lifetime"
@@ -90,6 +95,7 @@ class TeamAlgorithm(Algorithm):
         # RLlib itself can make one class of callbacks only.
         if isinstance(full.callbacks_class, (list, tuple)):
             full.callbacks_class = Several(full.callbacks_class)
+        self._progress_writer = ProgressWriter(ray_internals.trial_id(config))
         super().__init__(config=full, env=env, **kwargs)
 
     def __repr__(self) -> str:
@@ -143,7 +149,13 @@ class TeamAlgorithm(Algorithm):
         self._new_notices: list[str] = []
         # How often each runner came back since it last finished its part.
         self._replaced: Counter[tuple[bool, int]] = Counter()
+        # What it does, and env steps of that which no counter holds yet.
+        self._doing, self._uncounted = "starting", 0
         super().setup(config)
+        groups = (self.env_runner_group, self.eval_env_runner_group)
+        for group in groups:
+            if group is not None and group.local_env_runner is not None:
+                group.local_env_runner.on_steps = self._count_steps
 
     # Training
 
@@ -153,8 +165,11 @@ class TeamAlgorithm(Algorithm):
         Returns:
             The last update's statistics.
         """
+        remote = self.env_runner_group.num_remote_env_runners()
+        self._begin_to(f"waiting for {remote} env runners" if remote else "sampling")
         with ray_internals.timers(self)["sample"]:
             episodes = self._sample_round()
+        self._begin_to("learning")
         self.replay.add(episodes)
         for observer in self.on_episodes:
             observer(episodes)
@@ -188,6 +203,28 @@ class TeamAlgorithm(Algorithm):
     def env_steps(self) -> int:
         """Env steps sampled so far."""
         return ray_internals.num_sampled_steps(self)
+
+    def _begin_to(self, doing: str) -> None:
+        self._doing, self._uncounted = doing, 0
+        self._progress_writer.write(self.progress)
+
+    def _count_steps(self, steps: int) -> None:
+        self._uncounted += steps
+        self._progress_writer.write(self.progress)
+
+    def progress(self) -> Progress:
+        """What was done so far; it may be asked for at any time, by any thread."""
+        sampled = self.env_steps + (self._uncounted if self._doing == "sampling" else 0)
+        doing = self._doing
+        if doing == "evaluating" and self._uncounted:
+            doing += f" ({self._uncounted:,} env steps)"
+        return Progress(
+            doing,
+            self.counters[NUM_EPISODES],
+            sampled,
+            self.counters[NUM_UPDATES],
+            self.counters[_NUM_CRASHES],
+        )
 
     def _sample_round(self) -> list[Episode]:
         group = self.env_runner_group
@@ -310,6 +347,7 @@ class TeamAlgorithm(Algorithm):
         self._learner_stats.update(learned)
         ray_internals.add_trained_steps(self, steps)
         self.counters[NUM_UPDATES] += 1
+        self._progress_writer.write(self.progress)
 
     def _learn(self) -> tuple[dict[str, float], int]:
         """One update of everything that learns, targets included.
@@ -325,6 +363,8 @@ class TeamAlgorithm(Algorithm):
         Returns:
             RLlib's results and ours.
         """
+        if self.iteration == 0:
+            self._check_replay_memory()
         start = time.monotonic()
         steps_before = self.env_steps
         results = super().step()
@@ -341,6 +381,18 @@ class TeamAlgorithm(Algorithm):
             self._new_notices.clear()
         self._carry_evaluation(results)
         return results
+
+    def _check_replay_memory(self) -> None:
+        """Refuses a replay that cannot fit, where the local runner has an env."""
+        env = self.env_runner.env
+        # Nothing is sampled beside a dataset.
+        offline = getattr(self.config, "dataset", None) is not None
+        if env is None or offline or self.config.env_variants:
+            return
+        bound = self.config.replay_bound([env.spec_team])
+        warning = check_room([bound], machine_memory(), "this machine")
+        if warning:
+            logger.warning(warning)
 
     def _carry_evaluation(self, results: dict[str, Any]) -> None:
         """Repeats the last evaluation in a result that has none of its own.
@@ -408,6 +460,7 @@ class TeamAlgorithm(Algorithm):
             every other number the environment reports, and ``returns``.
         """
         self.require_env()
+        self._begin_to("evaluating")
         seed = self.config.seed if seed is None else seed
         if frames is not None:  # first, since an environment may be unable to render
             frames += self.render_episode(seed)

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, Self
 
@@ -15,10 +15,18 @@ from ray.rllib.policy.policy import PolicySpec
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 
 from rllib_risk.config.checks import unknown_key
-from rllib_risk.config.schema import ConfigError, Field, check_value
+from rllib_risk.config.rllib_keys import range_of
+from rllib_risk.config.schema import (
+    MOST_EPISODES,
+    MOST_WIDTH,
+    ConfigError,
+    Field,
+    check_value,
+)
 from rllib_risk.core import ray_internals
 from rllib_risk.core.callbacks import check_callbacks, resolve_callbacks
 from rllib_risk.core.envs import start_env, variants_of
+from rllib_risk.core.replay_memory import ReplayBound
 from rllib_risk.core.rllib_settings import (
     FOREIGN,
     HONOURED,
@@ -29,10 +37,12 @@ from rllib_risk.core.rllib_settings import (
 )
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.env_wrappers import notices
-from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.env_wrappers.team_env import TeamEnv, TeamSpec
 
 TEAM_FIELDS: dict[str, Field] = {
-    "hidden_size": Field(64, "Width of the agent network.", int, low=1, fixed=True),
+    "hidden_size": Field(
+        64, "Width of the agent network.", int, low=1, high=MOST_WIDTH, fixed=True
+    ),
     "recurrent": Field(True, "Memory over time; false for none.", bool, fixed=True),
     "rnn_cell": Field(
         "gru", "What that memory is.", str, choices=("gru", "lstm"), fixed=True
@@ -66,7 +76,12 @@ TEAM_FIELDS: dict[str, Field] = {
     ),
     "rmsprop_smoothing": Field(0.99, "RMSprop's decay.", float, low=0.0, high=1.0),
     "batch_size_episodes": Field(
-        32, "Episodes per update, or stretches of them.", int, low=1, unit="episodes"
+        32,
+        "Episodes per update, or stretches of them.",
+        int,
+        low=1,
+        high=MOST_EPISODES,
+        unit="episodes",
     ),
     "buffer_size_episodes": Field(
         5000, "Replay capacity; the oldest go first.", int, low=1, unit="episodes"
@@ -364,22 +379,24 @@ class TeamConfig(AlgorithmConfig):
         check_callbacks(self)
 
     def _check_rllib_keys(self) -> None:
-        checks = {
-            "gamma": Field(0.99, "", float, low=0.0, high=1.0),
-            "lr": Field(5e-4, "", (float, list), low=0.0, low_open=True),
-            "grad_clip": Field(10.0, "", float, low=0.0, low_open=True, optional=True),
-            "seed": Field(None, "", int, low=0, optional=True),
-            "num_envs_per_env_runner": Field(1, "", int, low=1),
-            "num_env_runners": Field(0, "", int, low=0),
-            "evaluation_duration": Field(32, "", int, low=1, unit="episodes"),
-            "evaluation_num_env_runners": Field(0, "", int, low=0),
-            "min_sample_timesteps_per_iteration": Field(10_000, "", int, low=0),
+        types: dict[str, Any] = {
+            "gamma": float,
+            "lr": (float, list),
+            "grad_clip": float,
+            "seed": int,
+            "num_envs_per_env_runner": int,
+            "num_env_runners": int,
+            "evaluation_duration": int,
+            "evaluation_num_env_runners": int,
+            "min_sample_timesteps_per_iteration": int,
         }
-        for key, field in checks.items():
+        for key, kind in types.items():
+            optional = key in ("grad_clip", "seed")
+            field = Field(None, "", kind, optional=optional, **range_of(key))
             setattr(self, key, check_value(key, getattr(self, key), field))
         rate: Any = self.lr  # RLlib's hint knows of numbers only
         if isinstance(rate, list):
-            check_schedule("lr", rate, high=math.inf)
+            check_schedule("lr", rate, high=range_of("lr")["high"])
         if self.evaluation_config and not self.evaluation_interval:
             raise ConfigError(
                 "evaluation_config: has no effect without evaluations; set"
@@ -429,24 +446,44 @@ class TeamConfig(AlgorithmConfig):
         """How many episodes there must be for one update."""
         return self.batch_size_episodes
 
-    def preflight(self) -> None:
+    def preflight(self) -> ReplayBound | None:
         """Makes the environments once and checks that the networks fit them.
+
+        Returns:
+            The most that the replay can take; None if nothing is sampled.
 
         Raises:
             ConfigError: If the networks do not fit the environment.
             EnvConfigError: If the environment is unknown or no team environment.
             EnvFailedError: If it cannot be started.
         """
-        configs = [self]
-        if self.evaluation_config:
-            configs.append(self.get_evaluation_config_object())
         with notices.captured():  # the trial tells them, once
-            for config in itertools.chain.from_iterable(map(variants_of, configs)):
-                env = start_env(config)
-                try:
-                    self.check_env(env)
-                finally:
-                    env.close()
+            specs = [self._checked_spec(config) for config in variants_of(self)]
+            if self.evaluation_config:
+                for config in variants_of(self.get_evaluation_config_object()):
+                    self._checked_spec(config)
+        return self.replay_bound(specs)
+
+    def _checked_spec(self, config: AlgorithmConfig) -> TeamSpec:
+        env = start_env(config)
+        try:
+            self.check_env(env)
+        finally:
+            env.close()
+        return env.spec_team
+
+    def replay_bound(self, specs: Sequence[TeamSpec]) -> ReplayBound:
+        """The most that the replay can take.
+
+        Args:
+            specs: Sizes of the environments whose episodes it holds.
+        """
+        return ReplayBound.of(
+            specs,
+            self.buffer_size_episodes,
+            self.max_episode_steps,
+            self.compact_replay,
+        )
 
     def check_env(self, env: TeamEnv) -> None:
         """Checks that the networks fit an environment.
@@ -523,9 +560,10 @@ def check_schedule(
     except (TypeError, ValueError):
         steps, values = [], []
     ordered = all(a < b for a, b in itertools.pairwise(steps))
+    ordered = ordered and all(map(math.isfinite, steps))
     within = all(0.0 <= v <= high and (zero or v > 0.0) for v in values)
     if not steps or not ordered or not within:
-        bounds = f"{'[' if zero else '('}0, {high:g}{']' if high < math.inf else ')'}"
+        bounds = f"{'[' if zero else '('}0, {high:g}]"
         raise ConfigError(
             f"{key}: must be a number in {bounds} or points [[env_steps, value], ...]"
             f" in ascending order with values in {bounds}, not {points!r}."

@@ -17,6 +17,7 @@ from rllib_risk.core.callbacks import EpisodeHooks
 from rllib_risk.core.envs import env_name
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.players import Player
+from rllib_risk.core.replay_memory import row_arrays
 from rllib_risk.env_wrappers.errors import EnvContractError, NonFiniteError
 from rllib_risk.env_wrappers.team_env import BatchedStep, BatchedTeamEnv, TeamSpec
 
@@ -234,20 +235,23 @@ def numbers_of(info: Mapping[str, Any]) -> dict[str, float]:
 
 
 class EpisodeStore:
-    """Preallocated arrays for the running episodes, as long as the longest so far."""
+    """Preallocated arrays for the running episodes, as long as the longest so far.
+
+    Attributes:
+        on_steps: Called at every step with the env steps that were just played.
+    """
 
     def __init__(self, spec: TeamSpec, num_envs: int) -> None:
         """Makes room; see :func:`play_episodes`."""
         self.time = np.zeros(num_envs, np.int64)
         self.slots = np.arange(num_envs)
-        n = spec.num_agents
+        self.on_steps: Callable[[int], None] = lambda steps: None
+        kept = row_arrays(
+            spec.num_agents, spec.num_actions, spec.obs_size, spec.state_size
+        )
         self.arrays: dict[str, np.ndarray] = {
-            "obs": np.zeros((num_envs, 1, n, spec.obs_size), np.float32),
-            "state": np.zeros((num_envs, 1, spec.state_size), np.float32),
-            "action_mask": np.zeros((num_envs, 1, n, spec.num_actions), np.uint8),
-            "actions": np.zeros((num_envs, 1, n), np.int16),
-            "rewards": np.zeros((num_envs, 1), np.float32),
-            "risk_levels": np.zeros((num_envs, 1, n), np.float32),
+            name: np.zeros((num_envs, 1, *shape), kind)
+            for name, (shape, kind) in kept.items()
         }
         self._grow(spec.episode_limit or 64)
 
@@ -276,6 +280,7 @@ class EpisodeStore:
         self.arrays["rewards"][at] = rewards
         self.arrays["risk_levels"][at] = levels
         self.time += active
+        self.on_steps(int(active.sum()))
 
     def take(
         self, slot: int, envs: BatchedTeamEnv, terminated: bool, info: dict[str, Any]

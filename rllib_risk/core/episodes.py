@@ -35,7 +35,7 @@ class Episode:
             step, which a bootstrapped target needs.
         state: float32 ``[L + 1, S]``.
         action_mask: uint8 ``[L + 1, N, A]``.
-        actions: int16 ``[L, N]``.
+        actions: Integers ``[L, N]``; :func:`.replay_memory.action_dtype` is their type.
         rewards: float32 ``[L]``.
         terminated: True if the episode truly ended, False if a time limit cut it.
         risk_levels: float32 ``[L, N]``, the level each agent acted at (1 if neutral).

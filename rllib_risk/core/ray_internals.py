@@ -256,6 +256,20 @@ def trial_folder(trial: Any) -> Path:
     return Path(trial.storage.trial_fs_path)
 
 
+def trial_id(config: Any) -> str:
+    """Id of the trial that an algorithm is made for; a fixed text outside of Tune.
+
+    Touches ``__trial_info__``, which Tune adds to the dict of a trial. The public
+    ``Trainable.trial_id`` misses it, since RLlib makes a configuration of that dict.
+    Checked with Ray 2.60.0.
+
+    Args:
+        config: What the algorithm's constructor got.
+    """
+    info = config.get("__trial_info__") if isinstance(config, dict) else None
+    return "no-trial" if info is None else info.trial_id
+
+
 def trial_actor(trial: Any) -> Any:
     """The actor in which a trial runs; None if it does not run."""
     return trial.temporary_state.ray_actor

@@ -14,14 +14,10 @@ from ray.rllib.policy.sample_batch import SampleBatch
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import episodes as columns
 from rllib_risk.core.episodes import VARIANT, Episode
+from rllib_risk.core.replay_memory import SEGMENT_BYTES
 
 _STEP_ARRAYS = ("actions", "rewards", "risk_levels")
 _ROW_ARRAYS = ("obs", "state", "action_mask")
-
-# One segment's memory. Small beside what a replay holds, since a segment is given back
-# as a whole, and large beside an episode, so that a draw touches few of them.
-SEGMENT_BYTES = 2**24
-
 
 # Of observations [D] and states [S]: which numbers are kept in one bit.
 Flags = dict[str, np.ndarray]
@@ -148,6 +144,8 @@ class _Segment:
         return whole
 
 
+# Entries that the index begins with. It doubles until it has one for each episode.
+_FIRST_ENTRIES = 1024
 # Of every episode held: where its rows begin, and what of it is no array.
 _INDEX = np.dtype(
     [
@@ -196,7 +194,7 @@ class EpisodeReplay:
         self._segment_bytes = segment_bytes
         # Nothing else refers to a segment, so that it goes with its last episode.
         self._held: list[tuple[_Segment, dict[str, float]]] = []  # and metrics
-        self._all = np.zeros(capacity, _INDEX)
+        self._all = np.zeros(min(capacity, _FIRST_ENTRIES), _INDEX)
         self._next = 0
         self._draws = 0
         self._segments = 0  # how many there were so far
@@ -232,6 +230,9 @@ class EpisodeReplay:
                 self._held.append(held)
             else:
                 self._held[self._next] = held
+            if self._next == len(self._all):
+                more = min(self._next, self.capacity - self._next)
+                self._all = np.concatenate([self._all, np.zeros(more, _INDEX)])
             steps, ended, variant = len(episode), episode.terminated, episode.variant
             self._all[self._next] = (segment.number, row, steps, ended, variant)
             self._next = (self._next + 1) % self.capacity

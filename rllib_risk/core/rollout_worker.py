@@ -76,6 +76,8 @@ class TeamRolloutWorker(RolloutWorker):
             self.hooks.call("on_create_policy", policy_id=name, policy=policy)
         self._team_envs: BatchedTeamEnv | None = None
         self._store: EpisodeStore | None = None
+        # Called at every step with the env steps that were just played.
+        self.on_steps: Callable[[int], None] = lambda steps: None
         self._metrics: list[Any] = []
         self._rounds = 0
         self._crashes = 0
@@ -201,6 +203,7 @@ class TeamRolloutWorker(RolloutWorker):
         envs = self.team_envs
         if self._store is None:
             self._store = EpisodeStore(envs.spec, envs.num_envs)
+            self._store.on_steps = lambda steps: self.on_steps(steps)
         hooks = None
         if self.hooks.wants("on_episode_"):
             hooks = EpisodeHooks(self.hooks, self, envs)

@@ -62,6 +62,7 @@ class ValueAlgorithm(TeamAlgorithm):
         """See TeamAlgorithm; from a dataset a number of updates."""
         if self.config.dataset is None:
             return super().training_step()
+        self._begin_to("learning")
         with ray_internals.timers(self)["learn"]:
             for left in reversed(range(self.config.updates_per_iteration)):
                 self._publish_env_steps()

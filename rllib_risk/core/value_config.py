@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from rllib_risk.config.schema import ConfigError, Field
+from rllib_risk.config.schema import MOST_RATE, MOST_WIDTH, ConfigError, Field
 from rllib_risk.core.config import TEAM_FIELDS, TeamConfig, check_schedule
 from rllib_risk.core.model import team_sizes
+from rllib_risk.core.replay_memory import ReplayBound, machine_memory, spelled
 from rllib_risk.env_wrappers.team_env import TeamEnv, team_spaces
 from rllib_risk.models.dual import DualNetwork
 from rllib_risk.models.sizes import NeedsStateError, TeamSizes
@@ -23,6 +24,14 @@ from rllib_risk.offline.rows import DatasetError
 _LEVEL_MEASURES = ("cvar", "var")
 # A part that works without a state, by the key of one that needs it.
 _STATELESS = {"mixer": "vdn", "joint_critic": "none", "target": "contamination"}
+# What a network's size depends on most.
+_WIDTHS = (
+    "hidden_size",
+    "num_atoms",
+    "mixing_embed_dim",
+    "hypernet_embed_dim",
+    "risk_embed_dim",
+)
 # rho, v_min and robust_over where there is no robust target.
 _NOMINAL = (0.0, 0.0, "next_value")
 # Measures that read risk_parameter.
@@ -34,6 +43,7 @@ COMPOSITION_FIELDS: dict[str, Field] = {
         "Return atoms M per action; 1 is a plain action value.",
         int,
         low=1,
+        high=MOST_WIDTH,
         fixed=True,
     ),
     "quantiles": Field(
@@ -77,7 +87,12 @@ COMPOSITION_FIELDS: dict[str, Field] = {
         high=1.0,
     ),
     "risk_levels": Field(
-        10, "Levels K to predict from: 1/K, 2/K, ..., 1.", int, low=1, fixed=True
+        10,
+        "Levels K to predict from: 1/K, 2/K, ..., 1.",
+        int,
+        low=1,
+        high=MOST_WIDTH,
+        fixed=True,
     ),
     "cvar_norm": Field(
         "count",
@@ -104,6 +119,7 @@ COMPOSITION_FIELDS: dict[str, Field] = {
         "Size of the predictor's embedding; null: agents.",
         int,
         low=1,
+        high=MOST_WIDTH,
         optional=True,
         fixed=True,
     ),
@@ -138,13 +154,23 @@ COMPOSITION_FIELDS: dict[str, Field] = {
     ),
     "mixer_kwargs": Field({}, "Arguments of your own mixer.", dict, fixed=True),
     "mixing_embed_dim": Field(
-        32, "Width of the monotonic mixer.", int, low=1, fixed=True
+        32, "Width of the monotonic mixer.", int, low=1, high=MOST_WIDTH, fixed=True
     ),
     "hypernet_embed_dim": Field(
-        64, "Width of the hypernetworks of qmix and qplex.", int, low=1, fixed=True
+        64,
+        "Width of the hypernetworks of qmix and qplex.",
+        int,
+        low=1,
+        high=MOST_WIDTH,
+        fixed=True,
     ),
     "qplex_heads": Field(
-        4, "Heads of qplex's importance weights.", int, low=1, fixed=True
+        4,
+        "Heads of qplex's importance weights.",
+        int,
+        low=1,
+        high=MOST_WIDTH,
+        fixed=True,
     ),
     "qplex_lambda_layers": Field(
         1,
@@ -242,6 +268,7 @@ LEARNING_FIELDS: dict[str, Field] = {
         float,
         low=0.0,
         low_open=True,
+        high=MOST_RATE,
     ),
     "dual_block": Field(
         4,
@@ -337,6 +364,7 @@ LEARNING_FIELDS: dict[str, Field] = {
         float,
         low=0.0,
         low_open=True,
+        high=MOST_RATE,
         optional=True,
     ),
     "target_update_interval_episodes": Field(
@@ -373,7 +401,12 @@ LEARNING_FIELDS: dict[str, Field] = {
         choices=("env_steps", "train_steps"),
     ),
     "qr_lr": Field(
-        5e-5, "Learning rate of the QR loss (Adam).", float, low=0.0, low_open=True
+        5e-5,
+        "Learning rate of the QR loss (Adam).",
+        float,
+        low=0.0,
+        low_open=True,
+        high=MOST_RATE,
     ),
     "qr_eps": Field(
         3.125e-4, "Epsilon of the QR loss's Adam.", float, low=0.0, low_open=True
@@ -507,12 +540,15 @@ class ValueConfig(TeamConfig):
         except DatasetError as error:
             raise ConfigError(f"dataset: {error}.") from error
 
-    def preflight(self) -> None:
+    def preflight(self) -> ReplayBound | None:
         """See TeamConfig; without an environment the dataset is looked at alone."""
-        if self.env is not None:
-            super().preflight()
-        elif self.dataset is not None:
-            self._check_network(self.open_dataset().card.sizes)
+        if self.env is None:
+            if self.dataset is not None:
+                self._check_network(self.open_dataset().card.sizes)
+            return None
+        bound = super().preflight()
+        # Nothing is sampled beside a dataset, and dataset_memory_mb bounds that.
+        return bound if self.dataset is None else None
 
     def check_dataset(self, env: TeamEnv | None) -> Dataset:
         """Opens the dataset and checks that it is of an environment.
@@ -851,6 +887,7 @@ class ValueConfig(TeamConfig):
             self.check_dataset(env)
 
     def _check_network(self, sizes: TeamSizes) -> None:
+        self._check_network_memory(sizes)
         try:
             network = TeamNetwork(sizes, self.network_config())
             if self.quantiles == "sampled":
@@ -865,12 +902,31 @@ class ValueConfig(TeamConfig):
                 " env_config: {state: concat_obs} to use the agents' observations side"
                 f" by side, or choose {error.key}: {without}."
             ) from error
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"The network cannot be built: {error}") from error
+        except (TypeError, ValueError, RuntimeError, MemoryError) as error:
+            cause = str(error).partition("\n")[0]
+            raise ConfigError(f"The network cannot be built: {cause}") from error
         if network.joint_critic is not None and network.count_values() != 1:
             raise ConfigError(
                 f"joint_critic: {self.joint_critic!r} teaches one value of the team,"
                 f" and mixer {self.mixer!r} gives one per agent."
+            )
+
+    def _check_network_memory(self, sizes: TeamSizes) -> None:
+        """Counts the parameters without making them."""
+        try:
+            with torch.device("meta"):
+                network = TeamNetwork(sizes, self.network_config())
+        except Exception:  # A part of the user's own need not know that device.
+            return
+        # Online and target network, gradients, and the optimizer's moments.
+        needed = 5 * sum(p.numel() * p.element_size() for p in network.parameters())
+        room = machine_memory()
+        if room is not None and needed > room:
+            key = max(_WIDTHS, key=lambda name: getattr(self, name) or 0)
+            raise ConfigError(
+                f"{key}: with {getattr(self, key):,} learning the network takes"
+                f" {spelled(needed)}, and this machine has {spelled(room)} of memory."
+                " Lower it."
             )
 
     def _least_episodes(self) -> int:

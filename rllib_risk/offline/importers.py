@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from rllib_risk.core.episodes import Episode
+from rllib_risk.core.replay_memory import action_dtype
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.registry import make_team_env
 from rllib_risk.env_wrappers.team_env import TeamSpec
@@ -146,7 +147,7 @@ def _csv_episode(rows: np.ndarray, num_actions: int, agents: int, size: int) -> 
         obs=np.repeat(states[:, None], agents, axis=1),
         state=states,
         action_mask=np.ones((len(states), agents, num_actions), np.uint8),
-        actions=actions.astype(np.int16),
+        actions=actions.astype(action_dtype(num_actions)),
         rewards=rows[:, size + agents].astype(np.float32),
         terminated=False,
         risk_levels=np.ones((len(rows), agents), np.float32),
@@ -361,7 +362,7 @@ class _Vault:
             obs=obs.reshape(len(obs), self.num_agents, -1),
             state=state.reshape(len(state), -1),
             action_mask=mask,
-            actions=actions.astype(np.int16),
+            actions=actions.astype(action_dtype(self._num_actions)),
             rewards=self._team_reward(rewards, team_reward).astype(np.float32),
             terminated=terminated,
             risk_levels=np.ones((steps, self.num_agents), np.float32),

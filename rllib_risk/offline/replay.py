@@ -11,7 +11,8 @@ import numpy as np
 from ray.rllib.policy.sample_batch import SampleBatch
 
 from rllib_risk.core.episodes import MASK, Episode
-from rllib_risk.core.replay import SEGMENT_BYTES, EpisodeReplay, bytes_per_row
+from rllib_risk.core.replay import EpisodeReplay, bytes_per_row
+from rllib_risk.core.replay_memory import SEGMENT_BYTES
 from rllib_risk.offline.dataset import BYTES_PER_GROUP, Dataset
 
 logger = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from rllib_risk.core.episodes import Episode
+from rllib_risk.core.replay_memory import action_dtype
 from rllib_risk.models.sizes import TeamSizes
 
 EPISODE, STEP = "eps_id", "t"
@@ -260,7 +261,7 @@ def _join(name: str, parts: list[dict[str, np.ndarray]], first: int) -> Episode:
     }
     return Episode(
         **rows,
-        actions=whole[ACTIONS].astype(np.int16),
+        actions=whole[ACTIONS].astype(action_dtype(rows[ACTION_MASK].shape[-1])),
         rewards=whole[REWARDS].mean(axis=1, dtype=np.float64).astype(np.float32),
         terminated=bool(whole[TERMINATEDS][-1].all()),
         risk_levels=np.ones(whole[ACTIONS].shape, np.float32),

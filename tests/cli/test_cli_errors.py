@@ -36,10 +36,12 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "Traceback" not in captured.err
-    assert captured.err.startswith("Error: ")
-    assert captured.err.count("\n") == 1
+    # What the command is about to do, then the error.
+    *begun, error = captured.err.splitlines(keepends=True)
+    assert all(line.endswith(" ...\n") for line in begun)
+    assert error.startswith("Error: ") and error.endswith("\n")
     assert not ray.is_initialized()
-    return captured.err
+    return error
 
 
 @pytest.mark.parametrize(

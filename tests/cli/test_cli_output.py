@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from rllib_risk.cli.progress import (
     format_line,
 )
 from rllib_risk.cli.signals import sigterm_held_back
+from rllib_risk.core import progress
 
 
 def test_duration() -> None:
@@ -86,6 +88,8 @@ def test_the_line_of_a_team() -> None:
         "[00001 lr=0.1] 20,000 steps | 1234 steps/s | return -12.34"
         " | CVaR 10% -50.00 | success 46% | epsilon 0.62 | left 10 s"
     )
+    flat["num_env_crashes_lifetime"] = 3
+    assert format_line(flat, timer, {}).endswith("epsilon 0.62 | 3 lost | left -")
     flat["evaluation/success_rate"] = math.nan
     assert "success -" in " ".join(format_line(flat, timer, {}).split())
 
@@ -216,6 +220,57 @@ def test_a_stop_criterion_that_no_result_holds_is_named_once(
     assert message.count("Warning: stop: no result holds evaluation/wins") == 1
     assert message.count("Warning") == 1
     assert "evaluation/losses, evaluation/return_mean" in message
+
+
+def test_a_silent_trial_gets_status_lines(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(progress.FOLDER, str(tmp_path))
+    lines = ProgressLines({}, evaluates=True, status_s=0.05)
+    trials = [
+        types.SimpleNamespace(
+            trial_id=name,
+            custom_trial_name=name,
+            evaluated_params={},
+            config={},
+            status=Trial.RUNNING,
+        )
+        for name in "ab"
+    ]
+
+    def status() -> str:
+        time.sleep(0.06)
+        lines.on_step_end(1, trials)
+        return " ".join(capsys.readouterr().out.split())
+
+    lines.on_step_end(1, trials)
+    assert capsys.readouterr().out == ""  # they have only just begun
+    begun = "0 s after the last line: starting"
+    assert status() == (
+        f"2 trials still running, {begun} | 0 episodes | 0 env steps | 0 updates"
+    )
+    # What the trial itself wrote counts, also before its first result.
+    writer = progress.ProgressWriter("a", every_s=0)
+    writer.write(lambda: progress.Progress("sampling", 5, 1234, 7, 2))
+    trials[1].status = Trial.TERMINATED
+    assert "sampling | 5 episodes | 1,234 env steps | 7 updates | 2 lost" in status()
+    # A result without an evaluation has no line of its own.
+    lines.on_trial_result(1, trials, trials[0], result(10, 1, 1))
+    assert "1,234 env steps" in status()
+    lines.on_trial_result(
+        1, trials, trials[0], result(10, 1, 1) | {"evaluation": {"return_mean": 1.0}}
+    )
+    capsys.readouterr()
+    lines.on_step_end(1, trials)
+    assert capsys.readouterr().out == ""
+    # On a machine without the folder nothing is written, and nothing fails.
+    monkeypatch.setenv(progress.FOLDER, str(tmp_path / "elsewhere"))
+    progress.ProgressWriter("a").write(
+        lambda: progress.Progress("learning", 1, 1, 1, 0)
+    )
+    assert "training | 0 episodes | 10 env steps" in status()
 
 
 def test_a_trial_that_takes_too_long_is_given_up(

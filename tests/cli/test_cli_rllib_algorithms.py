@@ -42,7 +42,7 @@ def test_the_keys_choose_the_api_stack(
     algorithm: str, config: str, new: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     register_all()
-    built = preflight(spec_of(algorithm, config))
+    built = preflight(spec_of(algorithm, config)).config
     assert built.enable_rl_module_and_learner == new
     assert built.enable_env_runner_and_connector_v2 == new
     said = "old API stack, because only that one reads" in capsys.readouterr().err

@@ -138,9 +138,9 @@ def test_a_metric_that_can_never_come(
     spec = parsed(text)
     if message:
         with pytest.raises(ConfigError, match=rf"^f.yaml:5: .*{message}"):
-            build_search(spec, preflight(spec))
+            build_search(spec, preflight(spec).config)
     else:
-        made = next(part for part in build_search(spec, preflight(spec)) if part)
+        made = next(part for part in build_search(spec, preflight(spec).config) if part)
         default = "env_runners/episode_return_mean"
         assert made.metric == ("evaluation/success_rate" if metric else default)
 
@@ -149,7 +149,7 @@ def test_arguments_that_do_not_go_together_are_refused_at_their_line() -> None:
     kind = "scheduler: asha\n  scheduler_config: {max_t: 2, grace_period: 5}"
     spec = parsed(SCHEDULED.format(run="VDN", env="two_step", kind=kind, config=""))
     with pytest.raises(ConfigError, match=r"^f.yaml:5: asha: grace_period must be <="):
-        build_search(spec, preflight(spec))
+        build_search(spec, preflight(spec).config)
 
 
 def test_pbt_may_not_mutate_into_what_is_refused() -> None:

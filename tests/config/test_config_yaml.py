@@ -72,10 +72,39 @@ def test_aliases_cannot_blow_up() -> None:
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     for i in range(1, 8):
         lines.append(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]")
-    with pytest.raises(ConfigError, match="aliases"):
+    with pytest.raises(ConfigError, match=r"f\.yaml:5: more than 50,000 keys.*alias"):
         parse_yaml("\n".join(lines), "f.yaml")
 
 
 def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_yaml(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &a {b: 1, c: *a}", r"f\.yaml:1: '\*a' stands inside '&a'"),
+        ("a: 1\nb: &b\n  - [1, *b]", r"f\.yaml:3: '\*b' stands inside '&b'"),
+        ("{a: " * 3000 + "1" + "}" * 3000, r"f\.yaml:1: more than 100 levels"),
+        ("".join(" " * i + "a:\n" for i in range(3000)), r"f\.yaml:1\d\d: more than"),
+        ("".join(f"k{i}: 1\n" for i in range(30_000)), r"f\.yaml:2\d{4}: more than 50"),
+        # A merge takes everything that its aliases stand for, whatever wins.
+        (
+            "a0: &a0 {x: 1}\n"
+            + "".join(
+                f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}\n"
+                for i in range(1, 9)
+            ),
+            r"f\.yaml:\d: more than 50,000",
+        ),
+        ("a:\n  b: " + "9" * 5000, r"f\.yaml:2: .*4300 digits"),
+        ("a:\n  b: 2020-13-45", r"f\.yaml:2: .*month must be in"),
+        ("a: \x00", r"f\.yaml: not valid YAML"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_has_no_end_is_refused_at_its_line(text: str, message: str) -> None:
+    """R27: too large, too deep, or inside itself: refused at once, with the line."""
+    with pytest.raises(ConfigError, match=message):
+        parse_yaml(text, "f.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from rllib_risk.algorithms import ALGORITHMS, algorithm_class, config_class
 from rllib_risk.cli.catalog import RLlibCatalog
 from rllib_risk.config.checks import check_config
 from rllib_risk.config.key_names import TEAM_NAMES
-from rllib_risk.config.schema import ConfigError
+from rllib_risk.config.schema import ConfigError, check_value
 from rllib_risk.config.yaml_reader import Document
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.rllib_settings import HONOURED, IRRELEVANT, REFUSED, UNUSED_KEYS
@@ -86,6 +87,80 @@ def test_a_mistyped_key_is_refused_on_every_path(path: Any, name: str) -> None:
     for typo, right in (("gama", "gamma"), ("hiden_size", "hidden_size")):
         with pytest.raises(ConfigError, match=f"'{typo}'.*Did you mean '{right}'"):
             path({typo: 1}, name)
+
+
+def through_object(values: dict[str, Any], name: str = "QMIX") -> None:
+    config = make(name)
+    for key, value in values.items():
+        setattr(config, key, value)
+    config.validate()
+
+
+@pytest.mark.parametrize("path", [from_yaml, through_object, through_dict])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", -1),
+        ("seed", 2**31),
+        ("seed", 9223372036854775808),
+        ("hidden_size", 1e30),
+        ("hidden_size", 10**5000),  # more digits than Python prints
+        ("num_atoms", 10**6),
+        ("batch_size_episodes", 1e30),
+        ("buffer_size_episodes", 1e30),
+        ("num_envs_per_env_runner", 1e30),
+        ("num_env_runners", 1e30),
+        ("evaluation_duration", 10**30),
+        ("min_sample_timesteps_per_iteration", 1e30),
+        ("reward_scale", 1e308),
+        ("reward_scale", 10**400),
+        ("lr", 1e308),
+        ("lr", math.inf),
+        ("lr", math.nan),
+        ("dual_lr", 1e308),
+    ],
+    ids=lambda value: f"{value!s:.12}" if isinstance(value, str) else "",
+)
+def test_numbers_that_no_run_can_use_are_refused(
+    path: Any, key: str, value: float
+) -> None:
+    """R27: a number out of range is refused on every path, with a short message."""
+    with pytest.raises(ConfigError, match=f"{key}: must be ") as error:
+        path({key: value})
+    assert len(str(error.value)) < 120
+
+
+@pytest.mark.parametrize("points", [[[0, 1e308]], [[0, 0.1], [math.inf, 0.1]]])
+def test_schedules_have_bounds_too(points: list) -> None:
+    with pytest.raises(ConfigError, match="lr: must be a number in"):
+        through_dict({"lr": points})
+
+
+def test_the_defaults_of_rllib_are_within_the_bounds() -> None:
+    for name in ("PPO", "DQN", "SAC", "APPO", "IMPALA"):
+        for key, field in RLlibCatalog().algorithm_fields(name).items():
+            if isinstance(field.default, (int, float)):
+                check_value(key, field.default, field)
+
+
+def test_a_network_larger_than_the_memory_is_refused_before_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = make("RMIX").training(hidden_size=2**14, num_atoms=2**14)
+    monkeypatch.setattr("rllib_risk.core.value_config.machine_memory", lambda: 10**9)
+    message = r"^hidden_size: with 16,384 .* takes \d+ GB, and this machine has 1 GB"
+    with pytest.raises(ConfigError, match=message):
+        config.preflight()
+
+
+def test_a_replay_larger_than_the_memory_stops_before_the_first_step(
+    ray_local: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make("QMIX").training(hidden_size=8, buffer_size_episodes=10**9)
+    algorithm = config.build_algo()  # as an evaluation needs it; nothing is held yet
+    with pytest.raises(ConfigError, match=r"buffer_size_episodes: .* up to \d+ GB"):
+        algorithm.train()
+    algorithm.stop()
 
 
 def test_a_mistyped_key_is_refused_by_the_algorithm_and_its_checkpoints(
