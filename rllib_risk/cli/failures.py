@@ -92,8 +92,9 @@ def report_failures(trials: Sequence[Any]) -> list[str]:
         causes.append(_first_line(cause))
     if any(_FULL_DISK in cause for cause in causes):
         note(
-            "The disk of the results is full. Checkpoints that were written before are"
-            " whole. Free space, then continue with --resume."
+            "The disk of the results is full. Earlier checkpoints are whole. Free"
+            " space, then use --resume. If Tune's state was cut short, --resume names a"
+            " checkpoint for --restore."
         )
     return causes
 

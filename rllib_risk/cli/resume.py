@@ -92,8 +92,8 @@ def check_storage(folder: Path) -> None:
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
-        reason = "it is no folder" if folder.exists() else error.strerror
-        reason = error.strerror if folder.is_dir() else reason
+        no_folder = folder.exists() and not folder.is_dir()
+        reason = "it is no folder" if no_folder else error.strerror
         raise ConfigError(
             f"storage_path: {folder} cannot be written to: {reason}. Choose another"
             " folder (--storage-path; --out of rllib compare), or free space."

@@ -85,25 +85,30 @@ def write_dataset(
 @contextlib.contextmanager
 def _written_whole(folder: Path) -> Iterator[None]:
     """Makes an empty folder, and removes what is in it if writing fails."""
-    try:
+    with _writing(folder):
         new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         taken = any(folder.iterdir())
-    except OSError as error:
-        raise DatasetError(f"{folder} cannot be written to: {error}") from error
     if taken:
         raise DatasetError(f"{folder} is not empty: choose another folder")
     try:
         yield
-    except BaseException as error:
+    except BaseException:
         for path in (*folder.glob("part-*.parquet"), *folder.glob(f"*{CARD}*")):
             path.unlink()
         if new:
             with contextlib.suppress(OSError):  # something else is in it
                 folder.rmdir()
-        if isinstance(error, (OSError, pa.ArrowException)):
-            raise DatasetError(f"{folder} cannot be written to: {error}") from error
         raise
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turns what a full disk and the like raise into a DatasetError."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be written to: {error}") from error
 
 
 def _write(
@@ -121,8 +126,9 @@ def _write(
         table = to_table(pending, [f"{number:08d}" for number in ids])
         path = folder / f"part-{len(shards):05d}.parquet"
         group = max(BYTES_PER_GROUP * len(table) // max(table.nbytes, 1), 1)
-        pq.write_table(table, path, compression="zstd", row_group_size=group)
-        digest = file_hash(path)
+        with _writing(folder):
+            pq.write_table(table, path, compression="zstd", row_group_size=group)
+            digest = file_hash(path)
         shards.append(Shard(path.name, len(table), len(pending), digest))
         pending.clear()
 
@@ -147,7 +153,8 @@ def _write(
         returns=returns_of(returns),
         shards=tuple(shards),
     )
-    card.write(folder)
+    with _writing(folder):
+        card.write(folder)
     return card
 
 

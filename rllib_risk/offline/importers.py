@@ -6,7 +6,7 @@ slices of a vault, ``T`` steps.
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -182,13 +182,12 @@ def import_vault(
     Raises:
         DatasetError: If it is no such vault, or tensorstore is not installed.
     """
-    vault = _Vault(source)
+    with _fitting(source):
+        vault = _Vault(source)
     agents = tuple(f"agent_{i}" for i in range(vault.num_agents))
     return write_dataset(
         out,
-        itertools.chain.from_iterable(
-            vault.episodes(slice_, team_reward) for slice_ in range(vault.slices)
-        ),
+        _vault_episodes(vault, source, team_reward),
         env=env,
         env_config=env_config,
         agents=agents,
@@ -199,6 +198,23 @@ def import_vault(
         },
         seed=None,
     )
+
+
+def _vault_episodes(vault: _Vault, source: Path, kind: str) -> Iterator[Episode]:
+    with _fitting(source):
+        for slice_ in range(vault.slices):
+            yield from vault.episodes(slice_, kind)
+
+
+@contextlib.contextmanager
+def _fitting(source: Path) -> Iterator[None]:
+    """Turns what arrays of odd shapes raise into a DatasetError."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, MemoryError, OverflowError) as error:
+        raise DatasetError(
+            f"{source}: its arrays do not fit together or cannot be read: {error}"
+        ) from error
 
 
 class _Vault:
@@ -240,10 +256,7 @@ class _Vault:
             raise DatasetError(f"{folder} has no {', '.join(missing)}")
         # A leaf's name is its path, with a point after every part.
         self._arrays = {name: read(f"{name}.") for name in names}
-        try:
-            self._length = int(read("vault_index").read().result()[0])
-        except (ValueError, LookupError) as error:
-            raise DatasetError(f"{folder}: vault_index: {error}") from error
+        self._length = int(read("vault_index").read().result()[0])
         shape = self._arrays["observations"].shape
         if len(shape) < 3:
             raise DatasetError(f"{folder}: observations have shape {shape}")
@@ -272,19 +285,10 @@ class _Vault:
     ) -> Iterator[dict[str, np.ndarray]]:
         for begin in range(0, self._length, _ROWS):
             end = min(begin + _ROWS, self._length)
-            try:
-                chunk = {
-                    name: np.asarray(
-                        self._arrays[name][slice_, begin:end].read().result()
-                    )
-                    for name in names
-                }
-            except ValueError as error:
-                raise DatasetError(
-                    f"{self._folder}: slice {slice_}, steps {begin} to {end - 1} cannot"
-                    f" be read: {error}"
-                ) from error
-            yield chunk
+            yield {
+                name: np.asarray(self._arrays[name][slice_, begin:end].read().result())
+                for name in names
+            }
 
     def episodes(self, slice_: int, team_reward: str) -> Iterator[Episode]:
         """The episodes of one slice."""
