@@ -10,6 +10,7 @@ repository::
     python tools/compare_official.py dop ../DOP
     python tools/compare_official.py rmix ../RMIX
     python tools/compare_official.py ma-cqr ../Conservative-and-Distributional-MARL
+    python tools/compare_official.py robust ../robust-coMARL
 
 The batches have episodes that end, episodes that the time limit cuts, and padding; 60 %
 of the actions are available. Columns: the greatest relative difference of the losses
@@ -26,6 +27,7 @@ from types import ModuleType
 
 from official.ma_cqr import compare_ma_cqr
 from official.pymarl import compare_pymarl
+from official.robust import compare_robust
 from official.variants import compare_dop, compare_qplex, compare_rmix, compare_wqmix
 
 # Name -> where its modules are, and the comparison.
@@ -36,6 +38,7 @@ CODES = {
     "dop": ("src", compare_dop),
     "rmix": ("src", compare_rmix),
     "ma-cqr": (".", compare_ma_cqr),
+    "robust": (".", compare_robust),
 }
 
 

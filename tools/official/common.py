@@ -138,10 +138,13 @@ class Case:
 
     def add(self, theirs: float, ours: float, scale: float = 1.0) -> None:
         """Notes a step's losses and gradients, ours times a factor."""
-        self._loss = max(self._loss, abs(theirs - ours) / abs(theirs))
         gradient, own = self._pair.vectors("grad")
         difference = (gradient - scale * own).norm() / gradient.norm()
-        self._gradient = max(self._gradient, difference.item())
+        found = (abs(theirs - ours) / abs(theirs), difference.item())
+        if not np.isfinite(found).all():
+            raise ValueError(f"{self.title}: losses {theirs} and {ours}, {found}")
+        self._loss = max(self._loss, found[0])
+        self._gradient = max(self._gradient, found[1])
 
     def show(self) -> None:
         """Prints the row of the table."""
