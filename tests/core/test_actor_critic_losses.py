@@ -261,7 +261,7 @@ def targets_and_loss(kind, batch, logits, on_policy=2):
 @KINDS
 @pytest.mark.parametrize(("padding", "episodes"), [(1, 0), (7, 0), (0, 1), (3, 2)])
 def test_padding_changes_nothing(kind, padding, episodes):
-    # R7: with padded steps and padded episodes, the draws after the last step included.
+    """R7: padded steps and episodes; draws after the last step included."""
     small, large = random_batch(), random_batch(padding=padding, episodes=episodes)
     one = targets_and_loss(kind, small, random_logits(small))
     two = targets_and_loss(kind, large, random_logits(large))
@@ -297,7 +297,7 @@ def test_what_stands_in_the_padding_does_not_matter(kind):
 @KINDS
 @pytest.mark.parametrize("shift", [1e6, -1e6])
 def test_illegal_actions_do_not_matter(kind, shift):
-    # R8: their logits, the row after the last step included.
+    """R8: their logits, the row after the last step included."""
     batch = random_batch()
     logits = random_logits(batch)
     shifted = torch.where(batch.action_mask > 0, logits, logits + shift)
@@ -310,6 +310,7 @@ def test_illegal_actions_do_not_matter(kind, shift):
 @KINDS
 @pytest.mark.parametrize("shift", [0.0, 1e6])
 def test_a_single_legal_action_is_certain_and_moves_nothing(kind, shift):
+    """R8: one legal action."""
     batch = random_batch()
     batch.action_mask[:] = 0
     batch.action_mask[..., 1] = 1

@@ -116,7 +116,7 @@ def test_two_processes_with_one_seed_are_identical(name):
 
 @pytest.mark.parametrize("name", sorted(value_based()))
 def test_stopping_and_resuming_changes_nothing(name, tmp_path):
-    # R13: six iterations against three, a checkpoint, a new algorithm, three more.
+    """R13: six iterations against three, a checkpoint, a new algorithm, three more."""
     straight = small_config(name).build_algo()
     results = [straight.train() for _ in range(6)]
     first = small_config(name).build_algo()
@@ -537,8 +537,7 @@ def test_a_learning_rate_follows_its_points():
 
 
 def test_a_mutated_learning_rate_survives_the_checkpoint(tmp_path):
-    # R32: population based training loads another trial's checkpoint into a trial with
-    # changed values. Moments come from the checkpoint, rates from the configuration.
+    """R32: PBT loads a checkpoint into a trial with changed values."""
     donor = small_config("RMIX", lr=1e-3).build_algo()
     donor.train()
     donor.save_checkpoint(str(tmp_path))

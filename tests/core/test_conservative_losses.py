@@ -95,6 +95,7 @@ def by_the_book(networks, batch, *, central, weight, xi, on, gamma=0.9):
     [(1.0, 1.0, "quantiles"), (0.3, 0.15, "quantiles"), (2.0, 0.5, "mean")],
 )
 def test_the_papers_losses(central, weight, xi, on):
+    """R5: MA-CQR's losses and gradients, pair by pair."""
     networks = random_networks(**(CENTRAL if central else INDEPENDENT))
     networks = [n.double() for n in networks]
     batch = random_batch()

@@ -124,6 +124,7 @@ def test_a_dual_variable_above_all_values_and_radius_0_change_nothing(
 
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_targets_do_not_rise_with_rho(one, other):
+    """R3: not increasing in rho."""
     # v_min below all values; the dual variable is exact for a single outcome.
     small, large = sorted((one, other))
     for target in ("contamination", "tv"):
@@ -231,6 +232,7 @@ def macn_batch():
 
 @pytest.mark.parametrize("mixer", ["vdn", "qmix", "qplex"])
 def test_radius_0_is_the_plain_algorithm_bit_for_bit(mixer):
+    """R3: radius 0."""
     batch = macn_batch()
     robust = make_policy(mixer=mixer, rho=0.0)
     plain = make_policy("VDN", mixer=mixer, double_q=False)

@@ -81,6 +81,7 @@ def test_cvar_10_takes_a_tenth_rounded_up(episodes, lowest):
 @given(scores, st.integers(1, 100))
 @settings(max_examples=200)
 def test_cvar_matches_its_definition(values, percent):
+    """R30: CVaR is the mean of the sorted tail."""
     # The definition in whole numbers, over a plain Python sort.
     num_lowest = -(-percent * len(values) // 100)
     expected = math.fsum(sorted(values.tolist())[:num_lowest]) / num_lowest
@@ -125,6 +126,7 @@ def test_iqm_along_an_axis_and_over_all():
 @given(scores)
 @settings(max_examples=200)
 def test_iqm_equals_scipy_trim_mean(values):
+    """R30: rliable's definition."""
     # rliable's aggregate_iqm is scipy.stats.trim_mean(scores, 0.25, axis=None).
     assert iqm(values) == pytest.approx(trim_mean(values, 0.25), rel=1e-9, abs=1e-9)
 
