@@ -403,6 +403,38 @@ def test_the_actors_loss_as_a_loop(kind):
     assert loss.item() == pytest.approx(total / count, abs=1e-5)
 
 
+@KINDS
+def test_the_actors_gradient_by_finite_differences(kind):
+    """R5: that of `-k A log pi` with the advantage held, in float64."""
+    batch = random_batch()
+    batch.mask = batch.mask.double()
+    weights = critic_of(kind).weights(batch.state[:, :-1]).detach().double()
+    logits = random_logits(batch).double().requires_grad_()
+    values = torch.randn(4, 6, 3, 4, dtype=torch.float64)
+
+    def policy(logits):
+        return action_probabilities(logits, batch.action_mask, 0.2)[:, :-1]
+
+    loss, _ = actor_loss(policy(logits), values, weights, batch)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    with torch.no_grad():
+        baseline = (policy(logits) * values).sum(dim=-1)
+        held = weights * (taken_values(values, batch.actions) - baseline)
+
+    def surrogate(logits):
+        taken = taken_values(policy(logits), batch.actions).log()
+        real = batch.mask.bool().expand_as(taken)
+        return -(held * taken)[real].mean().item()
+
+    torch.manual_seed(0)
+    for _ in range(5):
+        step = 1e-6 * torch.randn_like(logits)
+        with torch.no_grad():
+            change = surrogate(logits + step) - surrogate(logits - step)
+        expected = 2 * (gradient * step).sum().item()
+        assert change == pytest.approx(expected, rel=1e-4, abs=1e-10)
+
+
 def test_a_probability_that_underflows_leaves_the_loss_finite():
     batch = rows_of(random_batch(), slice(0, 1))
     logits = torch.zeros(1, 7, 3, 4)

@@ -16,13 +16,16 @@ import torch
 from loss_cases import value_based
 
 import rllib_risk
-from rllib_risk.algorithms import config_class
+from rllib_risk.algorithms import ALGORITHMS, config_class
 from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.checkpoint import CheckpointError, newest_intact
+from rllib_risk.core.episode_loop import SEED_RANGE
 from rllib_risk.core.players import PolicyPlayer
+from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.env_wrappers import make_team_env
 
 pytestmark = pytest.mark.usefixtures("ray_local")
+LONG = pytest.mark.long
 
 SMALL = {
     "batch_size_episodes": 8,
@@ -88,18 +91,34 @@ sys.path.insert(0, {tests!r})
 import ray, rllib_risk
 ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 rllib_risk.register()
-from test_algorithm import small_config, fingerprint
-algorithm = small_config({name!r}).build_algo()
+from {module} import {config}, fingerprint
+algorithm = {config}({arguments}).build_algo()
 for _ in range(3):
     algorithm.train()
 print("HASH", hashlib.sha256(fingerprint(algorithm)).hexdigest())
 """
 
 
-@pytest.mark.parametrize("name", ["RMIX", "QMIX", "LHIQN"])
+IN_THE_FAST_TESTS = ("RMIX", "LHIQN")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in IN_THE_FAST_TESTS else pytest.param(n, marks=LONG) for n in ALGORITHMS],
+)
 def test_two_processes_with_one_seed_are_identical(name):
-    # R10, with different hash seeds.
-    code = DETERMINISM.format(tests=str(Path(__file__).parent), name=name)
+    """R10: every algorithm, two hash seeds, three iterations."""
+    module, config, arguments = "test_algorithm", "small_config", repr(name)
+    if name in ("COMA", "DOP"):
+        module = "test_actor_critic_algorithm"
+    if name == "GroupDR":
+        module, config, arguments = "test_group_dr", "macn_config", ""
+    code = DETERMINISM.format(
+        tests=str(Path(__file__).parent),
+        module=module,
+        config=config,
+        arguments=arguments,
+    )
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code],
@@ -145,6 +164,35 @@ def test_evaluation_of_a_checkpoint_repeats_the_logged_one(tmp_path):
     for key in ("return_mean", "return_cvar_10", "success_rate", "risk_level_mean"):
         assert evaluation[key] == logged_evaluation[key], key
     loaded.stop()
+
+
+def test_evaluations_play_seeds_of_their_own(tmp_path, monkeypatch):
+    """R12: never those of the training, and the same 32 for the same checkpoint."""
+    played, play = [], TeamRolloutWorker._play
+    monkeypatch.setattr(
+        TeamRolloutWorker,
+        "_play",
+        lambda self, player, seeds, rng: (
+            played.append(seeds.tolist()) or play(self, player, seeds, rng)
+        ),
+    )
+    config = small_config("VDN").environment(env_config={"reward_noise_std": 1.0})
+    algorithm = config.build_algo()
+    algorithm.train()
+    algorithm.save_checkpoint(str(tmp_path))
+    algorithm.stop()
+    *training, evaluation = played
+    assert len(training) > 1 and len(evaluation) == 3
+    assert max(map(max, training)) < SEED_RANGE <= min(evaluation)
+    returns, seeds = [], []
+    for _ in range(2):
+        loaded = rllib_risk.load(tmp_path)
+        returns.append(loaded.evaluate_episodes(32)["returns"])
+        loaded.stop()
+        seeds.append(played[-1])
+    assert seeds[0] == seeds[1] and len(set(seeds[0])) == 32
+    assert seeds[0][:3] == evaluation
+    assert returns[0] == returns[1] and len(set(returns[0])) == 32
 
 
 def test_a_result_without_an_evaluation_carries_the_last_one(tmp_path):
@@ -537,7 +585,10 @@ def test_a_learning_rate_follows_its_points():
 
 
 def test_a_mutated_learning_rate_survives_the_checkpoint(tmp_path):
-    """R32: PBT loads a checkpoint into a trial with changed values."""
+    """R32: PBT loads a checkpoint into a trial with changed values.
+
+    Moments come from the checkpoint, rates from the configuration.
+    """
     donor = small_config("RMIX", lr=1e-3).build_algo()
     donor.train()
     donor.save_checkpoint(str(tmp_path))
@@ -550,4 +601,24 @@ def test_a_mutated_learning_rate_survives_the_checkpoint(tmp_path):
     moments = [o.state_dict()["state"][0]["exp_avg"] for o in (td, donor_td)]
     assert torch.equal(*moments)
     donor.stop()
+    heir.stop()
+
+
+def test_a_mutated_level_and_epsilon_survive_the_checkpoint(tmp_path):
+    """R32: what is learned and played with is the trial's own."""
+    static = {"risk_mode": "static", "risk_lr": None}
+    donor = small_config("RMIX", alpha=1.0, **static).build_algo()
+    donor.train()
+    donor.save_checkpoint(str(tmp_path))
+    donor.stop()
+    still = {"initial_epsilon": 0.25, "final_epsilon": 0.25}
+    heir = small_config("RMIX", alpha=0.3, **static, **still).build_algo()
+    heir.load_checkpoint(str(tmp_path))
+    policy = heir.team_policy
+    for network in (policy.network, policy.target_network):
+        assert [float(level) for level in network.risk.levels] == [0.3]
+    result = heir.train()
+    assert result["training_iteration"] == 2
+    assert result["epsilon"] == 0.25
+    assert result["evaluation"]["risk_level_mean"] == pytest.approx(0.3)
     heir.stop()

@@ -557,6 +557,7 @@ SMOOTH = {
     "mixed samples": COMPOSITIONS["mixed samples"],
     "IQN": {**COMPOSITIONS["LHIQN"], "td_weighting": "none"},
     "hysteretic IQN": {**COMPOSITIONS["LHIQN"], "td_weighting": "ow"},
+    "MACQR": COMPOSITIONS["MACQR"],
 }
 
 

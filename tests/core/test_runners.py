@@ -58,15 +58,18 @@ def parameters(algorithm):
 
 
 def test_two_runners_give_the_same_episodes_every_time():
-    # R11: the seed, the runner's index and the number of the round fix an episode.
-    runs = []
+    """R11: seed, number of the runner and number of the round fix an episode."""
+    runs, episodes = [], []
     for _ in range(2):
         algorithm = macn_config(runners=2).build_algo()
         for _ in range(2):
             algorithm.train()
         runs.append(parameters(algorithm))
+        stored = algorithm.replay.newest(len(algorithm.replay))
+        episodes.append([e.obs.tobytes() + e.actions.tobytes() for e in stored])
         algorithm.stop()
     np.testing.assert_array_equal(runs[0], runs[1])
+    assert len(episodes[0]) > 4 and sorted(episodes[0]) == sorted(episodes[1])
 
 
 @pytest.mark.parametrize(

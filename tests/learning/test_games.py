@@ -132,9 +132,9 @@ def team_values(network, batch):
     )
 
 
-def greedy_return(network, env):
+def greedy_return(network, env, seed=0):
     """Return of one episode, acting step by step."""
-    obs, _ = env.reset(seed=0)
+    obs, _ = env.reset(seed=seed)
     carry = network.initial_carry(1)
     total, done = 0.0, False
     while not done:
