@@ -49,6 +49,7 @@ def wheel(tmp_path_factory):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_the_wheel_trains_where_it_is_installed(wheel, tmp_path):
     """R41: an environment of its own, another folder, a packaged file to its end."""
     subprocess.run(
@@ -75,7 +76,7 @@ def test_the_wheel_trains_where_it_is_installed(wheel, tmp_path):
             env=env,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=800,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
