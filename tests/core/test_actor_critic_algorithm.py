@@ -97,7 +97,7 @@ def test_stopping_and_resuming_changes_nothing(name, tmp_path):
 @NAMES
 @pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
 def test_the_critics_sweep_by_hand(name, optimizer):
-    """R5: One step of the optimizer per time index, written out a second time."""
+    """One step of the optimizer per time index, written out a second time."""
     algorithm = build(name, optimizer=optimizer, reward_scale=0.1)
     policy = algorithm.team_policy
     on, off = algorithm.replay.newest(5), []
