@@ -16,16 +16,13 @@ import torch
 from loss_cases import value_based
 
 import rllib_risk
-from rllib_risk.algorithms import ALGORITHMS, config_class
+from rllib_risk.algorithms import config_class
 from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.checkpoint import CheckpointError, newest_intact
-from rllib_risk.core.episode_loop import SEED_RANGE
 from rllib_risk.core.players import PolicyPlayer
-from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.env_wrappers import make_team_env
 
 pytestmark = pytest.mark.usefixtures("ray_local")
-LONG = pytest.mark.long
 
 SMALL = {
     "batch_size_episodes": 8,
@@ -100,11 +97,15 @@ print("HASH", hashlib.sha256(fingerprint(algorithm)).hexdigest())
 
 
 IN_THE_FAST_TESTS = ("RMIX", "LHIQN")
+LONG = pytest.mark.long
 
 
 @pytest.mark.parametrize(
     "name",
-    [n if n in IN_THE_FAST_TESTS else pytest.param(n, marks=LONG) for n in ALGORITHMS],
+    [
+        name if name in IN_THE_FAST_TESTS else pytest.param(name, marks=LONG)
+        for name in rllib_risk.algorithms.ALGORITHMS
+    ],
 )
 def test_two_processes_with_one_seed_are_identical(name):
     """R10: every algorithm, two hash seeds, three iterations."""
@@ -164,35 +165,6 @@ def test_evaluation_of_a_checkpoint_repeats_the_logged_one(tmp_path):
     for key in ("return_mean", "return_cvar_10", "success_rate", "risk_level_mean"):
         assert evaluation[key] == logged_evaluation[key], key
     loaded.stop()
-
-
-def test_evaluations_play_seeds_of_their_own(tmp_path, monkeypatch):
-    """R12: never those of the training, and the same 32 for the same checkpoint."""
-    played, play = [], TeamRolloutWorker._play
-    monkeypatch.setattr(
-        TeamRolloutWorker,
-        "_play",
-        lambda self, player, seeds, rng: (
-            played.append(seeds.tolist()) or play(self, player, seeds, rng)
-        ),
-    )
-    config = small_config("VDN").environment(env_config={"reward_noise_std": 1.0})
-    algorithm = config.build_algo()
-    algorithm.train()
-    algorithm.save_checkpoint(str(tmp_path))
-    algorithm.stop()
-    *training, evaluation = played
-    assert len(training) > 1 and len(evaluation) == 3
-    assert max(map(max, training)) < SEED_RANGE <= min(evaluation)
-    returns, seeds = [], []
-    for _ in range(2):
-        loaded = rllib_risk.load(tmp_path)
-        returns.append(loaded.evaluate_episodes(32)["returns"])
-        loaded.stop()
-        seeds.append(played[-1])
-    assert seeds[0] == seeds[1] and len(set(seeds[0])) == 32
-    assert seeds[0][:3] == evaluation
-    assert returns[0] == returns[1] and len(set(returns[0])) == 32
 
 
 def test_a_result_without_an_evaluation_carries_the_last_one(tmp_path):
