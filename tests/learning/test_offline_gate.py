@@ -47,7 +47,7 @@ def mediocre_log():
 
 
 def return_and_values(batch, seed, atoms=8, **keys):
-    """Return of the greedy team, and the largest value of an agent's action."""
+    """Return of the greedy team, and the largest value of an agent's best action."""
     torch.manual_seed(seed)
     sizes = TeamSizes(2, ACTIONS, LENGTH + 1, LENGTH + 1)
     config = TeamNetworkConfig(
@@ -77,9 +77,10 @@ def return_and_values(batch, seed, atoms=8, **keys):
     with torch.no_grad():
         values = online.atoms(online.unroll(online.inputs(*one)))[0, :-1].mean(dim=-1)
     greedy = EARNED[values.argmax(dim=-1)].sum().item()
-    return greedy, values.abs().max().item()
+    return greedy, values.amax(dim=-1).abs().max().item()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_ma_cqr_beats_cloning_and_plain_quantiles(seed):
     """R36: with values that stay within what can be earned."""
@@ -89,6 +90,5 @@ def test_ma_cqr_beats_cloning_and_plain_quantiles(seed):
     )
     cloned, _ = return_and_values(batch, seed, atoms=1, loss="bc")
     plain, _ = return_and_values(batch, seed, loss="quantile")
-    print(ours, largest, cloned, plain)
     assert (ours, cloned) == (-8.0, -16.0) and plain < -8.0
-    assert largest < 20.0  # an agent's part of the worst return
+    assert largest < 8.0  # the part of one agent is about half of that
