@@ -131,6 +131,8 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("QMIX", "macn", {"burn_in": 7}),
     ("QMIX", "macn", {"sequence_length": 1, "burn_in": 7, "recurrent": False}),
     ("QMIX", "macn", {"acting_window": 8, "recurrent": False}),
+    ("QMIX", "macn", {"target_window": "shifted"}),
+    ("QMIX", "macn", {"window_padding": "zeros"}),
     ("QMIX", "macn", {"env_variants": ["windy"]}),
     ("QMIX", "macn", {"env_variants": [{"width": 7}, {"wind_probability": 0.1}]}),
     ("MACQR", "macn", {"dataset": "walks", "num_env_runners": 2}),
@@ -149,7 +151,10 @@ RLLIB_KEYS: dict[str, str] = {
         "Learning rate of the TD loss (COMA, DOP: of the actor), above 0; a number, or"
         " points [[env_steps, value], ...]."
     ),
-    "grad_clip": "Limit of the gradient's L2 norm over all parameters; null: none.",
+    "grad_clip": (
+        "Limit of the gradient's L2 norm over all parameters; independent agents with"
+        " networks of their own have one each; null: none."
+    ),
     "seed": "Seed of everything; null draws one and reports it.",
     "num_env_runners": "Remote sampling processes; 0 samples in the trial's own.",
     "num_envs_per_env_runner": "Environments that one runner steps together.",

@@ -16,8 +16,8 @@ A family with three switches, a preset for each of its members:
 ========================  =======  =====  ==========================================
 preset                    mixer    atoms  conservative_weight
 ========================  =======  =====  ==========================================
-``ma_dqn``                none     1      none
-``ma_qr_dqn``             none     8      none
+``ma_dqn``                none     1      0
+``ma_qr_dqn``             none     8      0
 ``ma_ciql``, ``ma_ccql``  none, vdn  1    1
 ``ma_ciqr``, ``ma_ccqr``  none, vdn  8    1
 ========================  =======  =====  ==========================================
@@ -36,11 +36,12 @@ from typing import Any, ClassVar
 from rllib_risk.core.value_algorithm import ValueAlgorithm
 from rllib_risk.core.value_config import ValueConfig
 
-_SCALAR: dict[str, Any] = {"num_atoms": 1, "loss": "td", "conservative_weight": None}
+# Weight 0 and not null: all members' losses have the same scale.
+_SCALAR: dict[str, Any] = {"num_atoms": 1, "loss": "td", "conservative_weight": 0.0}
 _QUANTILES: dict[str, Any] = {
     "num_atoms": 8,
     "loss": "quantile",
-    "conservative_weight": None,
+    "conservative_weight": 0.0,
 }
 _PENALTY: dict[str, Any] = {"conservative_weight": 1.0}
 _TAIL: dict[str, Any] = {"tail_level": 0.15}
@@ -79,7 +80,7 @@ class MACQRConfig(ValueConfig):
         "ma_ccqr": {**_SUM, **_QUANTILES, **_PENALTY},
         "ma_ciqr_cvar": {**_ALONE, **_QUANTILES, **_PENALTY, **_TAIL},
         "ma_ccqr_cvar": {**_SUM, **_QUANTILES, **_PENALTY, **_TAIL},
-        "bc": {**_ALONE, **_SCALAR, "loss": "bc"},
+        "bc": {**_ALONE, "num_atoms": 1, "loss": "bc", "conservative_weight": None},
     }
 
 

@@ -35,6 +35,7 @@ RISK_DEFAULTS: dict[str, Any] = {
 # The released repository's choices, for the sake of comparison.
 OFFICIAL: dict[str, Any] = {
     "cvar_norm": "code_offby1",
+    "cvar_mode": "ceil_float32",
     "risk_grad": "frozen",
     "qr_loss": "official",
     "qr_gate": "step",

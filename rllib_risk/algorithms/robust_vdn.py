@@ -38,6 +38,8 @@ PAPER: dict[str, Any] = {
     "sequence_length": 1,
     "burn_in": 7,
     "acting_window": 8,
+    "target_window": "shifted",
+    "window_padding": "zeros",
     "batch_size_episodes": 64,
     "buffer_size_episodes": 35,
     "learning_starts_episodes": 1,

@@ -34,7 +34,10 @@ def score_of(result: Mapping[str, Any], metric: str, order: str) -> float:
     value = result.get(metric)
     if not isinstance(value, int | float) or math.isnan(value):
         return -math.inf
-    return float(value if order == "max" else -value)
+    try:
+        return float(value if order == "max" else -value)
+    except OverflowError:  # a whole number of a damaged file
+        return -math.inf
 
 
 def best_checkpoint(
@@ -153,7 +156,7 @@ def read_results(trial: Path) -> Iterator[dict[str, Any]]:
         for line in lines:
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(row, dict):
                 yield flatten_fresh(row)
@@ -171,15 +174,32 @@ def read_score(experiment: Path, usual: str) -> tuple[str, str]:
     """
     checkpoint: Any = _json(experiment / RECORD).get("checkpoint_config")
     if checkpoint is None:
-        algorithms = _json(experiment / COMPARISON_FILE).get("details", {})
+        algorithms = _json(experiment / COMPARISON_FILE).get("details")
         # All algorithms of a comparison have the same.
-        checkpoint = next((a["checkpoint"] for a in algorithms.values()), {})
-    metric = checkpoint.get("checkpoint_score_attribute") or usual
-    return metric, checkpoint.get("checkpoint_score_order", "max")
+        first = next(iter(_object(algorithms).values()), None)
+        checkpoint = _object(first).get("checkpoint")
+    checkpoint = _object(checkpoint)
+    metric = checkpoint.get("checkpoint_score_attribute")
+    order = checkpoint.get("checkpoint_score_order")
+    if not isinstance(metric, str):
+        metric = usual
+    return metric, "min" if order == "min" else "max"
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """A JSON object; an empty one in place of anything else."""
+    return value if isinstance(value, dict) else {}
 
 
 def _json(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    """Reads a JSON object; says so if the file is there and damaged."""
+    if not file.is_file():
         return {}
+    try:
+        value = json.loads(file.read_bytes())
+        if not isinstance(value, dict):
+            raise ValueError("no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        note(f"{file} is damaged and is left out: {error}")
+        return {}
+    return value

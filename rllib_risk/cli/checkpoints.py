@@ -94,13 +94,14 @@ def _candidates(trial: Path, metric: str, order: str) -> Iterator[_Candidate]:
         verify_checkpoint,
     )
 
-    results = {row.get("training_iteration"): row for row in read_results(trial)}
+    results = {str(row.get("training_iteration")): row for row in read_results(trial)}
     for folder in _checkpoints(trial):
         try:
-            iteration = read_state(verify_checkpoint(folder))["iteration"]
-        except (CheckpointError, KeyError):
+            iteration = int(read_state(verify_checkpoint(folder))["iteration"])
+        except (CheckpointError, LookupError, TypeError, ValueError) as error:
+            note(f"{folder} is left out: {error}")
             continue
-        score = score_of(results.get(iteration, {}), metric, order)
+        score = score_of(results.get(str(iteration), {}), metric, order)
         yield _Candidate(score, iteration, folder)
 
 
@@ -180,9 +181,10 @@ def opened(
         ConfigError: If the env has no such key.
     """
     from rllib_risk.core.algorithm import TeamAlgorithm
+    from rllib_risk.core.checkpoint import reading
 
-    changes = _changed_env(folder, env_config) if env_config else {}
-
+    with reading(folder):
+        changes = _changed_env(folder, env_config) if env_config else {}
     algorithm = TeamAlgorithm.from_checkpoint(
         folder,
         trust_code=trust_code,

@@ -217,6 +217,7 @@ def run_comparison(
     """
     from rllib_risk.cli.failures import failed, report_failures, report_interrupt
     from rllib_risk.cli.preflight import fit_to_machine
+    from rllib_risk.cli.resume import check_storage
     from rllib_risk.cli.session import ray_session
     from rllib_risk.evaluation.plots import write_comparison
     from rllib_risk.evaluation.results import ResultsError, write_plan
@@ -227,7 +228,7 @@ def run_comparison(
     folder = folder.expanduser().resolve()
     plan = _plan(comparison)
     _check_folder(folder, plan, options.resume)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_storage(folder)
     write_plan(folder, plan)
     specs = comparison.specs
     say(

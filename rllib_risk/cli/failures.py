@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +13,15 @@ from rllib_risk.cli.output import EXIT_FAILED, fail, note, say
 from rllib_risk.core import ray_internals
 
 _MOST_LINES = 5
-_LONGEST_LINE = 300
+_LONGEST_LINE = 500
+_FULL_DISK = f"Errno {errno.ENOSPC}]"
 _FRAME = re.compile(r"\s+File \"")
+# What a user's code may have done where Ray's words do not say so.
+_HINTS = {
+    "worker process has died": "The environment may have ended the process (os._exit, a"
+    " crash of native code), or memory ran out.",
+    "TaskCancelledError": "The environment may have raised KeyboardInterrupt.",
+}
 # The first line of an exception: its class, then perhaps a message.
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(\(\w+\))?(:|$)")
 
@@ -79,8 +87,14 @@ def report_failures(trials: Sequence[Any]) -> list[str]:
         # Tune writes it to its session folder and copies it to the results.
         kept = ray_internals.trial_folder(trial) / log.name
         cause = root_cause(log.read_text())
-        fail(f"trial {trial} failed: {cause}\n  full text: {kept}")
+        hint = "".join(f"\n  {h}" for text, h in _HINTS.items() if text in cause)
+        fail(f"trial {trial} failed: {cause}{hint}\n  full text: {kept}")
         causes.append(_first_line(cause))
+    if any(_FULL_DISK in cause for cause in causes):
+        note(
+            "The disk of the results is full. Checkpoints that were written before are"
+            " whole. Free space, then continue with --resume."
+        )
     return causes
 
 

@@ -31,11 +31,17 @@ def evaluate_foreign(
         Statistics of exactly that many episodes.
 
     Raises:
-        ConfigError: If the checkpoint is of another algorithm.
+        ConfigError: If the checkpoint is damaged or of another algorithm.
     """
     expected = default_config(algo).algo_class
     note("Loading pickles of RLlib's own checkpoint format: this runs their code.")
-    algorithm = expected.from_checkpoint(str(checkpoint))
+    try:
+        algorithm = expected.from_checkpoint(str(checkpoint))
+    except Exception as error:  # damaged pickles raise all kinds
+        raise ConfigError(
+            f"{checkpoint} cannot be loaded as a checkpoint of {algo}:"
+            f" {type(error).__name__}: {error}"
+        ) from error
     if type(algorithm).__name__ != expected.__name__:
         raise ConfigError(f"--algo: the checkpoint is of {type(algorithm).__name__}.")
     config = algorithm.config.copy(copy_frozen=False)

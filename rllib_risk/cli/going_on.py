@@ -109,6 +109,7 @@ def go_on_from_newest(trial: Trial) -> None:
     if numbered and checked and not _exploits(trial, folder):
         remembered, newest = trial.checkpoint, _newest_whole(numbered)
         if newest is None:
+            note(f"{trial_label(trial)}  has no whole checkpoint and begins again")
             ray_internals.forget_checkpoints(trial)
         elif remembered is None or Path(remembered.path) != newest:
             _adopt(trial, folder, newest)

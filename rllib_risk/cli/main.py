@@ -110,6 +110,11 @@ def run(arguments: list[str]) -> int:
             # By name: importing the class would load torch for every command.
             fail(str(error))
             return EXIT_USAGE
+        if isinstance(error, OSError) and error.strerror:
+            # A file that cannot be read or written, such as on a full disk.
+            place = f"{error.filename}: " if error.filename is not None else ""
+            fail(f"{place}{error.strerror}.")
+            return EXIT_FAILED
         traceback.print_exc()
         return EXIT_FAILED
     if result == EXIT_INTERRUPTED and interrupt_code() != EXIT_INTERRUPTED:

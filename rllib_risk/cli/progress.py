@@ -218,9 +218,11 @@ class ProgressLines(Callback):
         # NaN: the score of a checkpoint before the first evaluation.
         evaluated = any(k.startswith("evaluation/") and v == v for k, v in flat.items())
         self._warn_of_unseen(flat, evaluated)
+        label = trial_label(trial) if self._several or len(trials) > 1 else ""
+        for text in flat.get("env_notices", "").splitlines():
+            note(f"{label} {text}".lstrip())
         if self._evaluates and not evaluated:
             return
-        label = trial_label(trial) if self._several or len(trials) > 1 else ""
         say(format_line(flat, timer, self._stop, label))
 
     def _warn_of_unseen(self, flat: Mapping[str, Any], evaluated: bool) -> None:

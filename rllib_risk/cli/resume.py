@@ -7,6 +7,7 @@ began with, so that ``--resume`` can tell what was changed since.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -37,6 +38,8 @@ _TAKEN_OVER = (
     "checkpoint_config.checkpoint_at_end",
 )
 _LONGEST_VALUE = 80
+# What must fit on the disk of the results before anything starts.
+_PROBE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,34 @@ def storage_path(spec: ExperimentSpec) -> str:
     """Returns the absolute folder (or address) for results of an experiment."""
     path = spec.storage_path or ray_internals.default_storage_path()
     return path if "://" in path else str(Path(path).expanduser().resolve())
+
+
+def check_storage(folder: Path) -> None:
+    """Refuses a folder that results cannot be written to.
+
+    Args:
+        folder: Where results are to go; made if it does not exist.
+
+    Raises:
+        ConfigError: If it is a file, may not be written to, or its disk is full.
+    """
+    probe = folder / f".{RECORD}.probe.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with probe.open("wb") as stream:
+                stream.write(bytes(_PROBE_BYTES))
+                stream.flush()
+                os.fsync(stream.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        reason = "it is no folder" if folder.exists() else error.strerror
+        reason = error.strerror if folder.is_dir() else reason
+        raise ConfigError(
+            f"storage_path: {folder} cannot be written to: {reason}. Choose another"
+            " folder (--storage-path; --out of rllib compare), or free space."
+        ) from error
 
 
 def new_place(spec: ExperimentSpec) -> Place:
@@ -210,9 +241,16 @@ def _short(value: Any) -> str:
 def _newest_checkpoint(place: Place) -> str | None:
     if "://" in place.storage:
         return None
+    from rllib_risk.core.checkpoint import CheckpointError, verify_checkpoint
+
     found = Path(place.folder).glob("*/checkpoint_*")
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-    return None if newest is None else str(newest)
+    newest = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    for checkpoint in newest:
+        # The last one may have been cut short, as on a full disk.
+        with contextlib.suppress(CheckpointError):
+            return str(verify_checkpoint(checkpoint))
+    # Those of RLlib's own algorithms do not tell whether they are whole.
+    return str(newest[0]) if newest else None
 
 
 def _opened(storage: str) -> tuple[Any, str]:
@@ -231,7 +269,7 @@ def _names_in(storage: str, *folders: str) -> list[str]:
     selector = pafs.FileSelector("/".join((path, *folders)), allow_not_found=True)
     try:
         return [info.base_name for info in system.get_file_info(selector)]
-    except NotADirectoryError as error:
+    except OSError as error:
         raise ConfigError(f"storage_path: {error}") from error
 
 
@@ -292,8 +330,10 @@ def _read_record(place: Place) -> dict[str, Any] | None:
         text = stream.readall()
     try:
         record = json.loads(text)
-        return record if isinstance(record["name"], str) else None
-    except (KeyError, TypeError, ValueError):
+        if isinstance(record, dict) and isinstance(record.get("name"), str):
+            return record
+        raise ValueError("it has no name")
+    except (ValueError, RecursionError):
         note(f"{place.folder}/{RECORD} is damaged and is ignored.")
         return None
 

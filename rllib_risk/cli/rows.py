@@ -17,6 +17,8 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from rllib_risk.cli.output import note
+
 RESULTS = "result.json"
 TABLE = "progress.csv"
 ITERATION = "training_iteration"
@@ -100,7 +102,12 @@ def cut_rows(folder: Path, iteration: int) -> None:
     lines = _lines(folder / TABLE)
     if not lines:
         return
-    column = next(csv.reader(lines[:1])).index(ITERATION)
+    header = _cells(lines[0])
+    if ITERATION not in header:
+        note(f"{folder / TABLE} is damaged and begins again; {RESULTS} has all rows")
+        _replace(folder / TABLE, "")
+        return
+    column = header.index(ITERATION)
     kept = list(lines)
     while len(kept) > 1 and not _is_row_until(kept[-1], column, iteration):
         kept.pop()
@@ -114,23 +121,30 @@ def _lines(file: Path) -> list[str]:
     if not file.is_file():
         return []
     # As the file has them: a table ends its lines in "\r\n".
-    with open(file, encoding="utf-8", newline="") as stream:
+    with open(file, encoding="utf-8", errors="replace", newline="") as stream:
         return stream.readlines()
+
+
+def _cells(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
 
 
 def _parse(line: str) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and ITERATION in row else None
+    return row if isinstance(row, dict) and type(row.get(ITERATION)) is int else None
 
 
 def _is_row_until(line: str, column: int, iteration: int) -> bool:
-    values = next(csv.reader([line]), [])
+    values = _cells(line)
     if not line.endswith("\n") or len(values) <= column:
         return False
-    return values[column].isdigit() and int(values[column]) <= iteration
+    return values[column].isdecimal() and int(values[column]) <= iteration
 
 
 def _replace(file: Path, text: str) -> None:

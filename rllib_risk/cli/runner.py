@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_risk.cli.best import report_best
-from rllib_risk.cli.catalog import default_metric
+from rllib_risk.cli.catalog import default_metric, is_team_algorithm
 from rllib_risk.cli.failures import (
     Ending,
     failed,
@@ -29,6 +29,7 @@ from rllib_risk.cli.preflight import (
 from rllib_risk.cli.resume import (
     Place,
     check_changes,
+    check_storage,
     new_place,
     stopped_place,
     storage_path,
@@ -69,6 +70,8 @@ def run_experiments(
     prepare(options.verbose)
     register_all()
     prepared = [_prepare(spec) for spec in specs]
+    for spec in specs:
+        _check_storage(spec)
     places = _stopped_places(specs) if options.resume else [None] * len(specs)
     imports = sorted({name for spec in specs for name in spec.imports})
     endings: list[Ending] = []
@@ -110,9 +113,34 @@ def _prepare(spec: ExperimentSpec) -> tuple[Any, Any, Any]:
             "checkpoint_config.checkpoint_score_attribute",
             "checkpoint_score_attr",
         )
-    if spec.restore and not Path(spec.restore).expanduser().is_dir():
-        raise spec.located(f"restore: there is no checkpoint folder {spec.restore}.")
+    if spec.restore:
+        _check_restore(spec)
     return config, *build_search(spec, config)
+
+
+def _check_storage(spec: ExperimentSpec) -> None:
+    storage = storage_path(spec)
+    if "://" in storage:
+        return
+    try:
+        check_storage(Path(storage))
+    except ConfigError as error:
+        raise spec.located(str(error), "storage_path") from error
+
+
+def _check_restore(spec: ExperimentSpec) -> None:
+    """Refuses a checkpoint to start from that is missing or damaged."""
+    from rllib_risk.core.checkpoint import CheckpointError, verify_checkpoint
+
+    folder = Path(str(spec.restore)).expanduser()
+    if not is_team_algorithm(spec.algorithm):
+        if not folder.is_dir():
+            raise spec.located(f"restore: there is no checkpoint folder {folder}.")
+        return
+    try:
+        verify_checkpoint(folder)
+    except CheckpointError as error:
+        raise spec.located(f"restore: {error}", "restore") from error
 
 
 def _stopped_places(specs: Sequence[ExperimentSpec]) -> list[Place | None]:
@@ -237,7 +265,7 @@ def tune_experiment(
         storage_path=storage,
         checkpoint_config=CheckpointConfig(**checkpoint),
         max_failures=spec.max_failures,
-        restore=spec.restore,
+        restore=spec.restore and str(Path(spec.restore).expanduser()),
         **more,
     )
 

@@ -46,6 +46,9 @@ def prepare(verbose: int) -> None:
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     # Ray announces a change of a future release in every process otherwise.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if verbose > 0:
+        # With the traceback of a crash in an environment.
+        logging.getLogger("rllib_risk").setLevel(logging.INFO)
     if verbose == 0:
         # The older of Tune's two reporters is the one that can be silent.
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -67,6 +70,8 @@ def quieten() -> None:
 def setup_worker() -> None:
     """Runs in each Ray worker: the command's folder, the user's modules, quiet logs."""
     quieten()
+    # What workers log is shown with -v only, and then with tracebacks.
+    logging.getLogger("rllib_risk").setLevel(logging.INFO)
     folder = os.environ.get(_FOLDER, "")
     # Not there on other machines of a cluster that share no files.
     if os.path.isdir(folder):

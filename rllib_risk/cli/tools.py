@@ -23,7 +23,8 @@ CHECK_ENV_HELP = """Check an environment, in plain words, before training on it.
     rllib check-env macn --env-config '{"width": 12}'
     rllib check-env my_package.my_env:parallel_env
 
-The exit code is 0 if it can be trained on, and 1 if there is an error.
+Random episodes are played through the adapter that training uses. The exit code is 0 if
+the environment can be trained on, and 1 if there is an error.
 """
 PLOT_HELP = """Draw learning curves, or one episode of a checkpoint.
 
@@ -68,7 +69,7 @@ def check_env(
     """Prints what is right and wrong with an environment."""
     from rllib_risk.cli.session import prepare
     from rllib_risk.config.loading import parse_json
-    from rllib_risk.env_wrappers.check_env import check_env as run_checks
+    from rllib_risk.core.check_env import check_env as run_checks
 
     prepare(0)  # puts the working directory on the path
     settings: dict[str, Any] = {}

@@ -107,7 +107,10 @@ class WandbRuns(Callback):
         self._logged: dict[str, _Logged] = {}
         self._memory = self._folder and self._folder / "wandb" / _MEMORY
         if self._memory is not None and self._memory.is_file():
-            self.set_state(json.loads(self._memory.read_text()))
+            try:
+                self.set_state(json.loads(self._memory.read_bytes()))
+            except (OSError, ValueError, TypeError, AttributeError) as error:
+                note(f"W&B: {self._memory} is damaged and is ignored: {error}")
 
     def _start(self, trial: Trial, several: bool) -> Any:
         import wandb

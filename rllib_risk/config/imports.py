@@ -30,7 +30,7 @@ def import_object(path: str, what: str) -> Any:
         ) from error
 
 
-def import_failure(module_name: str, error: Exception) -> str:
+def import_failure(module_name: str, error: BaseException) -> str:
     """Says in one line what went wrong, and what to do if the module was not found.
 
     Args:

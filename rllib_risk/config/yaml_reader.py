@@ -83,7 +83,14 @@ def read_yaml(path: Path) -> Document:
 
 def parse_yaml(text: str, source: str) -> Document:
     """Parses YAML text; see :func:`read_yaml`."""
-    loader = _StrictLoader(text)
+    try:
+        loader = _StrictLoader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(
+            f"{source}:{line}: not valid YAML: the character {error.character:#x} is"
+            " not allowed; the file may be damaged."
+        ) from error
     try:
         node = loader.get_single_node()
         lines: dict[KeyPath, int] = {}

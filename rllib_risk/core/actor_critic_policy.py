@@ -226,7 +226,8 @@ class ActorCriticPolicy(TeamPolicy):
         values = inputs.new_zeros(*batch.actions.shape, batch.action_mask.shape[-1])
         mixed = torch.zeros_like(targets)
         optimizer = self.optimizers[1]
-        groups = [group["params"] for group in optimizer.param_groups]
+        # One limit for values and mixing together, as in the released DOP code.
+        parameters = list(self.critic.parameters())
         norms = []
         for t in order:
             if not real[t]:
@@ -236,7 +237,7 @@ class ActorCriticPolicy(TeamPolicy):
             team = self.critic.mix(chosen, batch.state[:, t])  # [B, G]
             errors = (team - targets[:, t]).square()
             loss = masked_mean(errors, batch.mask[:, t])
-            norms.append(self._step(optimizer, loss, *groups))
+            norms.append(self._step(optimizer, loss, parameters))
             values[:, t], mixed[:, t] = all_values.detach(), team.detach()
         errors = mixed - targets
         stats = {

@@ -21,13 +21,13 @@ from rllib_risk.core import checkpoint as ckpt
 from rllib_risk.core import ray_internals
 from rllib_risk.core.callbacks import Several, functions_of
 from rllib_risk.core.config import ALGORITHM_OF, TeamConfig
-from rllib_risk.core.envs import start_env
+from rllib_risk.core.envs import env_name, start_env
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.play import play_and_render
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.record import from_record, to_record
 from rllib_risk.core.replay import EpisodeReplay
-from rllib_risk.core.rollout_worker import TeamRolloutWorker
+from rllib_risk.core.rollout_worker import EnvReport, TeamRolloutWorker
 from rllib_risk.core.runners import play_everywhere, sample_everywhere
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.joined_envs import VARIANT
@@ -39,6 +39,8 @@ NUM_EPISODES = "num_episodes_lifetime"
 NUM_UPDATES = "num_updates_lifetime"
 _NUM_ROUNDS = "num_rounds_lifetime"
 _NUM_CRASHES = "num_env_crashes_lifetime"
+# Result with what a user should read about the environments, one notice a line.
+NOTICES = "env_notices"
 
 
 class TeamAlgorithm(Algorithm):
@@ -136,6 +138,11 @@ class TeamAlgorithm(Algorithm):
         self._last_evaluation: dict[str, Any] = {}
         self._evaluation_age = 0
         self._learner_stats: dict[str, float] = {}
+        # Notices about environments: keys of all, texts since the last result.
+        self._noticed: set[str] = set()
+        self._new_notices: list[str] = []
+        # How often each runner came back since it last finished its part.
+        self._replaced: Counter[tuple[bool, int]] = Counter()
         super().setup(config)
 
     # Training
@@ -188,12 +195,21 @@ class TeamAlgorithm(Algorithm):
         self.counters[_NUM_ROUNDS] += 1
         if group.num_remote_env_runners() == 0:
             episodes = self.env_runner.sample(index)
-            crashes = self.env_runner.take_crash_count()
-        else:
-            overlap = self.config.overlap_sampling
-            episodes, crashes = sample_everywhere(self, index, overlap=overlap)
-        self.counters[_NUM_CRASHES] += crashes
-        return episodes
+            self.take_in(self.env_runner.take_report())
+            return episodes
+        return sample_everywhere(self, index, overlap=self.config.overlap_sampling)
+
+    def take_in(self, report: EnvReport) -> None:
+        """Counts lost episodes and keeps notices for the next result.
+
+        Args:
+            report: Of an env runner.
+        """
+        self.counters[_NUM_CRASHES] += report.crashes
+        for key, text in report.notices.items():
+            if key not in self._noticed:
+                self._noticed.add(key)
+                self._new_notices.append(text)
 
     def _publish_env_steps(self) -> None:
         self.env_runner.set_global_vars({"timestep": self.env_steps})
@@ -241,6 +257,52 @@ class TeamAlgorithm(Algorithm):
             )
         return restored
 
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        """Counts what RLlib restores; see there.
+
+        Args:
+            env_runner_group: The env runners of training or of evaluations.
+
+        Returns:
+            Indices of those that came back.
+        """
+        restored = super().restore_env_runners(env_runner_group)
+        for index in restored:
+            self._replaced[self._key_of(env_runner_group, index)] += 1
+        return restored
+
+    def runner_answered(self, group: EnvRunnerGroup, index: int) -> None:
+        """Notes that a runner finished its part, however often it was lost before.
+
+        Args:
+            group: The env runners of training or of evaluations.
+            index: Of the runner.
+        """
+        self._replaced.pop(self._key_of(group, index), None)
+
+    def runner_lost(self, group: EnvRunnerGroup, index: int, cause: str) -> None:
+        """Gives up if a runner is lost again and again.
+
+        Args:
+            group: The env runners of training or of evaluations.
+            index: Of the runner.
+            cause: What Ray says about it.
+
+        Raises:
+            RuntimeError: If it was lost ``max_env_restarts`` times in a row.
+        """
+        lost = self._replaced[self._key_of(group, index)] + 1
+        if lost >= self.config.max_env_restarts:
+            raise RuntimeError(
+                f"Env runner {index} was lost {lost} times in a row before it finished"
+                f" a round with env '{env_name(self.config)}'. The environment may end"
+                " the process (os._exit, a crash of native code) or raise"
+                f" KeyboardInterrupt, or memory ran out. Ray says: {cause}"
+            )
+
+    def _key_of(self, group: EnvRunnerGroup, index: int) -> tuple[bool, int]:
+        return group is self.eval_env_runner_group, index
+
     def _update(self, *, stats: bool) -> None:
         self.team_policy.update_index = self.counters[NUM_UPDATES]
         self.team_policy.wants_stats = stats
@@ -274,6 +336,9 @@ class TeamAlgorithm(Algorithm):
         results["env_steps_per_s"] = (self.env_steps - steps_before) / seconds
         for key in (NUM_EPISODES, NUM_UPDATES, _NUM_CRASHES):
             results[key] = self.counters[key]
+        if self._new_notices:
+            results[NOTICES] = "\n".join(self._new_notices)
+            self._new_notices.clear()
         self._carry_evaluation(results)
         return results
 
@@ -359,6 +424,7 @@ class TeamAlgorithm(Algorithm):
         ):
             runner: TeamRolloutWorker = group.local_env_runner
             episodes = runner.evaluate_episodes(range(num_episodes), seed)
+            self.take_in(runner.take_report())
         else:
             episodes = play_everywhere(self, group, num_episodes, seed)
         return summarise(episodes, self.agent_names())
@@ -429,18 +495,56 @@ class TeamAlgorithm(Algorithm):
         )
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Restores a checkpoint, or the newest whole one before it.
+        """Restores a checkpoint, and never another one in its place.
 
         Args:
             checkpoint_dir: Folder that :meth:`save_checkpoint` wrote to.
 
         Raises:
-            CheckpointError: If no whole checkpoint is there, or it does not fit.
+            CheckpointError: If the checkpoint is missing, damaged, or does not fit.
         """
-        self._restore(ckpt.newest_intact(checkpoint_dir))
+        self._restore(ckpt.verify_checkpoint(checkpoint_dir))
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Restores a checkpoint as Tune does; see RLlib.
+
+        Args:
+            checkpoint_path: A folder, or Tune's ``Checkpoint`` or saved result.
+
+        Raises:
+            CheckpointError: If the folder holds a pickle that Tune would load and run,
+                or see :meth:`load_checkpoint`.
+        """
+        if ray_internals.holds_pickled_state(checkpoint_path):
+            raise ckpt.CheckpointError(
+                f"{checkpoint_path} holds a pickle, which would run code. It is no"
+                " checkpoint of this package."
+            )
+        super().restore(checkpoint_path)
+
+    def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Restores a checkpoint; RLlib's own method would load pickles.
+
+        Args:
+            path: Folder of a checkpoint.
+            *args: RLlib's arguments; not used.
+            **kwargs: RLlib's arguments; not used.
+
+        Raises:
+            CheckpointError: See :meth:`load_checkpoint`.
+        """
+        self.load_checkpoint(str(path))
 
     def _restore(self, folder: Path) -> None:
         """Restores a verified checkpoint; hashing a large replay once is enough."""
+        with ckpt.reading(folder):
+            self._restore_contents(folder)
+        self._publish_env_steps()
+        if self.env_runner_group.num_remote_env_runners():
+            self.env_runner_group.sync_weights(global_vars={"timestep": self.env_steps})
+        self._call("on_checkpoint_loaded")
+
+    def _restore_contents(self, folder: Path) -> None:
         state = ckpt.read_state(folder)
         ckpt.load_parameters(folder, self._named_tensors())
         ckpt.load_optimizers(folder, self.team_policy.optimizers)
@@ -455,10 +559,6 @@ class TeamAlgorithm(Algorithm):
         self._learner_stats = state["learner_stats"]
         history = [ray_internals.episode_metrics(*m) for m in state["episode_history"]]
         ray_internals.set_progress(self, state["iteration"], history)
-        self._publish_env_steps()
-        if self.env_runner_group.num_remote_env_runners():
-            self.env_runner_group.sync_weights(global_vars={"timestep": self.env_steps})
-        self._call("on_checkpoint_loaded")
 
     @classmethod
     def from_checkpoint(
@@ -482,8 +582,9 @@ class TeamAlgorithm(Algorithm):
             CheckpointError: If the checkpoint is not whole, does not fit, is of another
                 algorithm than this class, or names code that is not trusted.
         """
-        folder = ckpt.newest_intact(path)
-        config = from_record(ckpt.read_config(folder), trust_code=trust_code)
+        folder = ckpt.verify_checkpoint(path)
+        with ckpt.reading(folder):
+            config = from_record(ckpt.read_config(folder), trust_code=trust_code)
         found = config.algo_class
         if not issubclass(found, cls):
             raise ckpt.CheckpointError(

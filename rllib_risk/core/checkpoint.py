@@ -9,11 +9,11 @@ RLlib; this package does not read it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file as save_tensors
 
-logger = logging.getLogger(__name__)
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.env_wrappers.errors import EnvConfigError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -100,57 +101,51 @@ def verify_checkpoint(folder: Path | str) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(f"There is no checkpoint folder {folder}.")
+    if not (folder / MANIFEST).is_file():
+        raise CheckpointError(_no_manifest(folder))
     manifest = _read_json(folder / MANIFEST)
     if manifest.get("format") != FORMAT_VERSION:
         raise CheckpointError(
             f"{folder} has checkpoint format {manifest.get('format')!r}; this version"
             f" reads format {FORMAT_VERSION}."
         )
+    hashes = manifest.get("sha256")
     for name in (CONFIG, POLICY, OPTIMIZERS, REPLAY, STATE):
         path = folder / name
-        if not path.is_file() or _sha256(path) != manifest.get("sha256", {}).get(name):
+        stated = hashes.get(name) if isinstance(hashes, dict) else None
+        if not path.is_file() or _sha256(path) != stated:
             raise CheckpointError(
                 f"{path} does not match its checksum: the checkpoint was cut short or"
-                " changed."
+                f" changed.{_others(folder)}"
             )
     return folder
 
 
-def newest_intact(folder: Path | str) -> Path:
-    """The checkpoint itself, or the newest whole one of the same trial before it.
+def _no_manifest(folder: Path) -> str:
+    """Says what a folder without a manifest may be."""
+    inside = numbered_checkpoints(folder)
+    if inside:
+        return (
+            f"{folder} is no checkpoint but holds some. Name one of them, such as"
+            f" {inside[-1]}."
+        )
+    if any((folder / name).is_file() for name in (CONFIG, POLICY, STATE)):
+        return (
+            f"{folder} holds no {MANIFEST}: the checkpoint was cut short."
+            f"{_others(folder)}"
+        )
+    return f"{folder} is no checkpoint of this package: it holds no {MANIFEST}."
 
-    Another checkpoint is taken only in place of a damaged one. A folder that does not
-    exist is a wrong path.
 
-    Args:
-        folder: A checkpoint folder. Tune names those of a trial ``checkpoint_000001``
-            and so on.
-
-    Returns:
-        A whole checkpoint.
-
-    Raises:
-        CheckpointError: If the folder does not exist, or neither it nor one before it
-            is whole.
-    """
-    folder = Path(folder)
-    try:
-        return verify_checkpoint(folder)
-    except CheckpointError as error:
-        if not folder.is_dir():
-            raise
-        first = error
+def _others(folder: Path) -> str:
+    """Names the checkpoint before a damaged one, for a message."""
     number = checkpoint_number(folder)
-    for path in reversed(numbered_checkpoints(folder.parent)):
-        if checkpoint_number(path) >= number:
-            continue
-        try:
-            verify_checkpoint(path)
-        except CheckpointError:
-            continue
-        logger.warning("%s Using %s instead.", first, path)
-        return path
-    raise first
+    before = [
+        path
+        for path in numbered_checkpoints(folder.parent)
+        if checkpoint_number(path) < number
+    ]
+    return f" The one before it is {before[-1]}." if before else ""
 
 
 def checkpoint_number(folder: Path) -> int:
@@ -189,6 +184,32 @@ def read_state(folder: Path) -> dict[str, Any]:
     return _read_json(folder / STATE)
 
 
+@contextlib.contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Turns what odd contents of a checkpoint raise into a CheckpointError.
+
+    Args:
+        folder: A verified checkpoint. Its contents may still be of another program, or
+            made up.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        CheckpointError: If something in the checkpoint has another form than this
+            version writes.
+    """
+    try:
+        yield
+    except (CheckpointError, ConfigError, EnvConfigError):
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{folder} has other contents than this version writes"
+            f" ({type(error).__name__}: {error})."
+        ) from error
+
+
 def read_replay(folder: Path) -> dict[str, np.ndarray]:
     """The replay's arrays, from a verified checkpoint."""
     return _load_safetensors(load_arrays, folder / REPLAY)
@@ -216,6 +237,11 @@ def load_parameters(folder: Path, named: Mapping[str, torch.Tensor]) -> None:
             raise CheckpointError(
                 f"{folder}: {name} has shape {tuple(saved[name].shape)}, and"
                 f" {tuple(tensor.shape)} is needed. Check the configuration and env."
+            )
+        if saved[name].dtype != tensor.dtype:
+            raise CheckpointError(
+                f"{folder}: {name} has type {saved[name].dtype}, and {tensor.dtype} is"
+                " needed."
             )
     with torch.no_grad():
         for name, tensor in named.items():
@@ -272,7 +298,7 @@ def _write_json(path: Path, value: Any) -> None:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} does not hold a JSON object.")

@@ -28,6 +28,7 @@ from rllib_risk.core.rllib_settings import (
     key_of,
 )
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
+from rllib_risk.env_wrappers import notices
 from rllib_risk.env_wrappers.team_env import TeamEnv
 
 TEAM_FIELDS: dict[str, Field] = {
@@ -119,8 +120,9 @@ TEAM_FIELDS: dict[str, Field] = {
     ),
     "max_env_restarts": Field(
         3,
-        "Failures of one environment, without a completed episode between them, that"
-        " stop the run.",
+        "Failures of one copy of the environment, without a completed episode between"
+        " them, that stop the run. More than three quarters of the last 100 episodes"
+        " stop it too.",
         int,
         low=1,
     ),
@@ -134,7 +136,7 @@ TEAM_FIELDS: dict[str, Field] = {
     "on_nonfinite": Field(
         "raise",
         "What NaN or infinity from an environment does: stop the run, or cost the"
-        " episode.",
+        " episode. Such episodes do not count for max_env_restarts.",
         str,
         choices=("raise", "skip_episode"),
     ),
@@ -438,12 +440,13 @@ class TeamConfig(AlgorithmConfig):
         configs = [self]
         if self.evaluation_config:
             configs.append(self.get_evaluation_config_object())
-        for config in itertools.chain.from_iterable(map(variants_of, configs)):
-            env = start_env(config)
-            try:
-                self.check_env(env)
-            finally:
-                env.close()
+        with notices.captured():  # the trial tells them, once
+            for config in itertools.chain.from_iterable(map(variants_of, configs)):
+                env = start_env(config)
+                try:
+                    self.check_env(env)
+                finally:
+                    env.close()
 
     def check_env(self, env: TeamEnv) -> None:
         """Checks that the networks fit an environment.

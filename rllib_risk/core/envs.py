@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,10 +12,16 @@ from ray.rllib.env.env_context import EnvContext
 
 from rllib_risk.config.schema import suggest
 from rllib_risk.core import ray_internals
-from rllib_risk.env_wrappers.batched_env import BACKOFF_S
-from rllib_risk.env_wrappers.errors import EnvConfigError, EnvFailedError
+from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.failures import EnvFailures
+from rllib_risk.env_wrappers.guarded_twin import guarded
 from rllib_risk.env_wrappers.joined_envs import join_envs
-from rllib_risk.env_wrappers.registry import ENVS, make_batched, make_team_env
+from rllib_risk.env_wrappers.registry import (
+    ENVS,
+    env_title,
+    make_batched,
+    make_team_env,
+)
 from rllib_risk.env_wrappers.scripted import (
     RandomPolicy,
     ScriptedPolicy,
@@ -68,18 +73,15 @@ def start_env(config: AlgorithmConfig, context: EnvContext | None = None) -> Tea
         EnvConfigError: If there is no such environment, or it is no team environment.
         EnvFailedError: If it failed ``max_env_restarts`` times in a row.
     """
-    attempts = 0
-    while True:
-        try:
-            return make_env(config, context)
-        except EnvConfigError:
-            raise
-        except Exception as error:  # any other error is the environment's own
-            attempts += 1
-            if attempts >= config.max_env_restarts:
-                cause = f"{type(error).__name__}: {error}"
-                raise EnvFailedError(str(config.env), attempts, cause) from error
-            time.sleep(BACKOFF_S * attempts)
+    failures = EnvFailures(env_name(config), 1, config.max_env_restarts)
+    return failures.retry([0], lambda: make_env(config, context), lambda: None)
+
+
+def env_name(config: AlgorithmConfig) -> str:
+    """The env of a configuration, as messages name it."""
+    if config.env in ENVS:
+        return env_title(str(config.env), config.env_config)
+    return str(config.env)
 
 
 def make_batched_env(
@@ -103,17 +105,24 @@ def make_batched_env(
             partial(make_batched_env, variant, each, context) for variant in configs
         )
     if config.env in ENVS:
-        return make_batched(
+        make = partial(
+            make_batched,
             config.env,
             dict(config.env_config),
             num_envs,
             max_restarts=config.max_env_restarts,
         )
+        return guarded(
+            make,
+            num_envs,
+            max_restarts=config.max_env_restarts,
+            env_name=env_name(config),
+        )
     return LoopedTeamEnvs(
         lambda: make_env(config, context),
         num_envs,
         max_restarts=config.max_env_restarts,
-        env_name=str(config.env),
+        env_name=env_name(config),
     )
 
 

@@ -6,18 +6,21 @@ Who plays is one argument: see :mod:`rllib_risk.core.players`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_risk.core.callbacks import EpisodeHooks
+from rllib_risk.core.envs import env_name
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.players import Player
 from rllib_risk.env_wrappers.errors import EnvContractError, NonFiniteError
 from rllib_risk.env_wrappers.team_env import BatchedStep, BatchedTeamEnv, TeamSpec
+
+T = TypeVar("T")
 
 # Environment seeds of evaluations lie in a range of their own.
 SEED_RANGE = 2**30
@@ -95,7 +98,7 @@ def play_episodes(
         store.write_steps(actions, step.rewards, levels, active)
         check_length(config, int(store.time.max()))
         ended = active & (step.terminateds | step.truncateds)
-        lost = sorted(lost_episodes(config, envs, step, active))
+        lost = sorted(lost_episodes(config, step))
         if hooks is not None:
             hooks.step(actions, step, active, lost)
         if not (ended.any() or lost):
@@ -162,6 +165,24 @@ def retry_seed(seed: int, rng: np.random.Generator) -> int:
     return base + int(rng.integers(SEED_RANGE))
 
 
+def until_whole(play: Callable[[int], T | None], seed: int, index: int = 0) -> T:
+    """Plays one evaluation episode, with another seed if it was lost.
+
+    Args:
+        play: Plays an episode with an environment seed; None: it was lost.
+        seed: Of the evaluation.
+        index: Of the episode in it.
+
+    Returns:
+        What ``play`` returned.
+    """
+    rng = np.random.default_rng((seed, EVAL_STREAM))
+    env_seed = evaluation_seed(seed, index)
+    while (played := play(env_seed)) is None:
+        env_seed = retry_seed(env_seed, rng)
+    return played
+
+
 def check_length(config: AlgorithmConfig, steps: int) -> None:
     """Refuses an episode that does not end.
 
@@ -180,19 +201,12 @@ def check_length(config: AlgorithmConfig, steps: int) -> None:
         )
 
 
-def lost_episodes(
-    config: AlgorithmConfig,
-    envs: BatchedTeamEnv,
-    step: BatchedStep,
-    active: np.ndarray,
-) -> dict[int, str]:
+def lost_episodes(config: AlgorithmConfig, step: BatchedStep) -> dict[int, str]:
     """Which episodes must be thrown away after a step.
 
     Args:
         config: Its ``on_nonfinite`` says what NaN does.
-        envs: The environments after the step.
         step: What the step returned.
-        active: The slots that were stepped, bool ``[E]``.
 
     Returns:
         Slot and reason: it crashed, or gave NaN or infinity.
@@ -200,26 +214,14 @@ def lost_episodes(
     Raises:
         NonFiniteError: If NaN or infinity must not be skipped.
     """
-    lost = dict(step.crashed)
-    # One sum per array tells whether anything is NaN or infinite anywhere.
-    total = envs.obs.sum() + envs.state.sum() + step.rewards.sum()
-    if not np.isfinite(total):
-        for slot in np.flatnonzero(active).tolist():
-            for key, value in (
-                ("obs", envs.obs[slot]),
-                ("state", envs.state[slot]),
-                ("reward", step.rewards[slot]),
-            ):
-                if not np.isfinite(value).all():
-                    lost[slot] = f"{_NON_FINITE}: {key} of env {slot} is {value}"
-    if lost and config.on_nonfinite == "raise":
-        bad = [text for text in lost.values() if text.startswith(_NON_FINITE)]
+    if step.crashed and config.on_nonfinite == "raise":
+        bad = [t for t in step.crashed.values() if t.startswith(_NON_FINITE)]
         if bad:
             raise NonFiniteError(
-                f"env '{config.env}': {bad[0]}. Mend the environment, or set"
+                f"env '{env_name(config)}': {bad[0]}. Fix the environment, or set"
                 " on_nonfinite: skip_episode to lose such episodes."
             )
-    return lost
+    return step.crashed
 
 
 def numbers_of(info: Mapping[str, Any]) -> dict[str, float]:

@@ -9,10 +9,10 @@ Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state s
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -106,37 +106,44 @@ def learned_steps(mask: np.ndarray) -> np.ndarray | None:
 
 @dataclass
 class Pass:
-    """Both networks' view of a batch, as far as anybody asks.
+    """The outputs of the online and the target network for one batch.
 
     Attributes:
-        online: The steps at which something was done, ``T`` of them, encoded by the
-            online network; without those that only fill a memory.
+        encode_online: Gives :attr:`online`.
         look: Gives any of the ``T+1`` steps, encoded by the target network.
         choose: Gives the actions of the target's maximum, int64 ``[B, ., N]``, at any
             of these steps.
     """
 
-    online: Unroll
+    encode_online: Callable[[], Unroll]
     look: Callable[[slice], Unroll]
     choose: Callable[[slice, Unroll | None], Tensor]
 
-    @cached_property
+    @functools.cached_property
+    def online(self) -> Unroll:
+        """The ``T`` steps with an action, encoded by the online network.
+
+        Steps that only fill a memory are left out.
+        """
+        return self.encode_online()
+
+    @functools.cached_property
     def target(self) -> Unroll:
         """The same steps as :attr:`online`, encoded by the target network."""
         return self.look(_TAKEN)
 
-    @cached_property
+    @functools.cached_property
     def following(self) -> Unroll:
         """What followed each of these steps, encoded by the target network."""
         return self.look(_FOLLOWING)
 
-    @cached_property
+    @functools.cached_property
     def greedy(self) -> Tensor:
         """The actions of the target's maximum at each step, int64 ``[B, T, N]``."""
         first = self.choose(slice(1), None)
         return torch.cat([first, self.greedy_following[:, :-1]], dim=1)
 
-    @cached_property
+    @functools.cached_property
     def greedy_following(self) -> Tensor:
         """The same where each step led to, int64 ``[B, T, N]``."""
         return self.choose(_FOLLOWING, self.following)
@@ -207,9 +214,15 @@ def encode(
     batch: Batch,
     *,
     double_q: bool,
+    window: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Pass:
     """Runs both networks over a batch.
+
+    With a ``window`` of ``W`` steps the memory behind the next values begins one step
+    later than the row, so that the present and the next value of a row of ``W`` steps
+    look through ``W`` steps each. A row that begins with its episode, and so has fewer
+    steps before the first learned one, stays as it is: its next window is one longer.
 
     Args:
         network: The online network; the target network too, where nothing of the online
@@ -217,11 +230,16 @@ def encode(
         target_network: The target network; it gets no gradient.
         batch: The batch.
         double_q: Whether the online network picks the greedy actions.
+        window: See above; None: the memory behind the next values begins with the row.
         generator: Source of the fractions of sampled quantiles.
 
     Returns:
         What the losses share.
     """
+    if window is not None:
+        return _encode_windows(
+            network, target_network, batch, double_q, window, generator
+        )
     inputs = network.inputs(batch.obs, batch.actions, batch.previous)
     learned, action_mask = batch.learned, batch.action_mask
     if learned is not None:
@@ -258,7 +276,52 @@ def encode(
             return network.greedy_actions(online.at(steps), mask)
         return target_network.greedy_actions(target or look(steps), mask)
 
-    return Pass(taken, look, choose)
+    return Pass(lambda: taken, look, choose)
+
+
+def _encode_windows(
+    network: TeamNetwork,
+    target_network: TeamNetwork,
+    batch: Batch,
+    double_q: bool,
+    window: int,
+    generator: torch.Generator | None,
+) -> Pass:
+    """:func:`encode` with a window; each view is made when it is asked for."""
+    inputs = network.inputs(batch.obs, batch.actions, batch.previous)
+    rows = torch.arange(inputs.shape[1], device=inputs.device)
+    learned = rows.expand(len(inputs), -1) if batch.learned is None else batch.learned
+    action_mask = pick_steps(batch.action_mask, learned)
+
+    def present(which: TeamNetwork) -> Unroll:
+        unroll = which.unroll(inputs[:, _TAKEN], generator)
+        return unroll.pick(learned[:, _TAKEN])
+
+    @functools.cache
+    @torch.no_grad()
+    def following(which: TeamNetwork) -> Unroll:
+        full = (learned[:, :1] == window - 1).long()  # [B, 1]; these begin one later
+        later = inputs[:, 1:] if full.all() else pick_steps(inputs, rows + full)
+        return which.unroll(later, generator).pick(learned[:, _FOLLOWING] - full)
+
+    without_gradient = functools.cache(torch.no_grad()(present))
+
+    def look_with(which: TeamNetwork, steps: slice) -> Unroll:
+        if steps == _FOLLOWING:
+            return following(which)
+        taken = without_gradient(which)
+        return taken if steps == _TAKEN else taken.at(steps)
+
+    @torch.no_grad()
+    def choose(steps: slice, target: Unroll | None) -> Tensor:
+        mask = action_mask[:, steps]
+        if double_q:
+            return network.greedy_actions(look_with(network, steps), mask)
+        view = target or look_with(target_network, steps)
+        return target_network.greedy_actions(view, mask)
+
+    look = functools.partial(look_with, target_network)
+    return Pass(functools.partial(present, network), look, choose)
 
 
 def team_loss(
@@ -285,15 +348,23 @@ def team_loss(
     if config.loss == "bc":
         # Minus the log-likelihood of the data under the softmax of the utilities.
         return conservative_loss(network, encoded, batch, config)
-    if config.conservative_weight is None:
+    weight = config.conservative_weight
+    if weight is None:
         return _value_loss(network, target_network, encoded, batch, config, dual)
-    # First, since it needs all atoms, and the others take theirs out of them.
-    penalty, more = conservative_loss(network, encoded, batch, config)
+    more: dict[str, Tensor] = {}
+    if weight > 0.0:
+        # First, since it needs all atoms, and the others take theirs out of them.
+        penalty, more = conservative_loss(network, encoded, batch, config)
+    elif config.stats:
+        with torch.no_grad():
+            more = conservative_loss(network, encoded, batch, config)[1]
     loss, stats = _value_loss(network, target_network, encoded, batch, config, dual)
     # So that the weight means the same for numbers as for however many atoms: half the
     # squared error, and half the mean of the atoms' losses (theirs is a sum).
-    halves = 2 * (network.config.num_atoms if config.loss == "quantile" else 1)
-    return loss / halves + config.conservative_weight * penalty, stats | more
+    loss = loss / (2 * (network.config.num_atoms if config.loss == "quantile" else 1))
+    if weight > 0.0:
+        loss = loss + weight * penalty
+    return loss, stats | more
 
 
 def _value_loss(

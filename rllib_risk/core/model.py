@@ -59,6 +59,7 @@ class TeamModel(TorchModelV2, nn.Module):
     Attributes:
         network: The team's network.
         window: Steps to act on; None: the whole episode so far.
+        padded: Whether zeros fill the window at the beginning of an episode.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class TeamModel(TorchModelV2, nn.Module):
         model_config: dict[str, Any],
         name: str,
         window: int | None = None,
+        padded: bool = False,
         **network: Any,
     ) -> None:
         """Initializes the model; see :class:`TorchModelV2`.
@@ -80,6 +82,9 @@ class TeamModel(TorchModelV2, nn.Module):
             model_config: RLlib's model settings; none of them matters here.
             name: Name of the model.
             window: Steps to act on; None: the whole episode so far.
+            padded: Whether steps with zero observations and action 0 stand before the
+                first one of an episode. Their memory depends on the weights: ask for
+                the initial state again after the weights have changed.
             **network: The keys of :class:`TeamNetworkConfig`.
         """
         nn.Module.__init__(self)
@@ -87,11 +92,31 @@ class TeamModel(TorchModelV2, nn.Module):
         config = TeamNetworkConfig(**network)
         self.network = TeamNetwork(team_sizes(obs_space, action_space), config)
         self.window = window
+        self.padded = padded
 
     def get_initial_state(self) -> list[Tensor]:
         """What lasts between steps, for one environment; see TorchModelV2."""
-        carry = self.network.initial_carry(self.window or 1)  # [W, ...] each
-        return carry if self.window else [part.squeeze(0) for part in carry]
+        if self.window is None:
+            return [part.squeeze(0) for part in self.network.initial_carry(1)]
+        if self.padded:
+            return self._carry_of_padding(self.window)
+        return self.network.initial_carry(self.window)  # [W, ...] each
+
+    def _carry_of_padding(self, window: int) -> list[Tensor]:
+        """``W`` memories; the one that acts ``k``-th has seen ``W - k`` zero steps."""
+        network, sizes = self.network, self.network.sizes
+        device = network.ids.device
+        obs = torch.zeros(1, sizes.num_agents, sizes.obs_size, device=device)
+        mask = torch.ones(1, sizes.num_agents, sizes.num_actions, device=device)
+        actions = torch.zeros(1, sizes.num_agents, dtype=torch.int64, device=device)
+        carry = network.initial_carry(1)
+        network.remember(carry, actions)
+        memories = [[part.clone() for part in carry]]
+        for _ in range(window - 1):
+            _, carry = network.step(obs, mask, carry)
+            network.remember(carry, actions)
+            memories.append([part.clone() for part in carry])
+        return [torch.cat(parts) for parts in zip(*memories, strict=True)]
 
     def step(
         self, obs: Tensor, action_mask: Tensor, state: list[Tensor]

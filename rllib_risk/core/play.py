@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from rllib_risk.core.envs import make_env
-from rllib_risk.core.episode_loop import evaluation_seed
+from rllib_risk.core.envs import env_name, make_env
+from rllib_risk.core.episode_loop import (
+    check_length,
+    lost_episodes,
+    until_whole,
+)
 from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.env_wrappers.errors import EnvConfigError
@@ -19,7 +24,7 @@ from rllib_risk.env_wrappers.registry import (
     resolve,
     takes_render_mode,
 )
-from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.env_wrappers.team_env import LoopedTeamEnvs, TeamEnv
 
 _WHAT_IS_NEEDED = (
     "To render, an env must be built with render_mode='rgb_array' and its render() must"
@@ -43,22 +48,37 @@ def play_and_render(
     Raises:
         EnvConfigError: If the environment cannot render. If it cannot render at all,
             no step has been played.
+        EnvFailedError: If the environment fails too often.
     """
     _check_renders(config)
-    env = _make_rendering_env(config)
+    envs = LoopedTeamEnvs(
+        partial(_make_rendering_env, config),
+        1,
+        max_restarts=config.max_env_restarts,
+        env_name=env_name(config),
+    )
     try:
-        obs, _ = env.reset(seed=evaluation_seed(seed, 0))
-        frames = [_frame(env, config)]
-        player = PolicyPlayer(policy, 1)
-        done = False
-        while not done:
-            actions, _ = player.act(obs["obs"][None], obs["action_mask"][None])
-            obs, _, terminated, truncated, _ = env.step(actions[0])
-            done = terminated or truncated
-            frames.append(_frame(env, config))
-        return frames
+        return until_whole(partial(_play_one, policy, config, envs), seed)
     finally:
-        env.close()
+        envs.close()
+
+
+def _play_one(
+    policy: TeamPolicy, config: AlgorithmConfig, envs: LoopedTeamEnvs, env_seed: int
+) -> list[np.ndarray] | None:
+    """The frames of one episode; None if it was lost."""
+    envs.reset(np.zeros(1, np.int64), np.array([env_seed]))
+    frames = [_frame(envs.env(0), config)]
+    player = PolicyPlayer(policy, 1)
+    while True:
+        actions, _ = player.act(envs.obs, envs.action_mask)
+        step = envs.step(actions, np.ones(1, bool))
+        if lost_episodes(config, step):
+            return None
+        frames.append(_frame(envs.env(0), config))
+        check_length(config, len(frames) - 1)
+        if step.terminateds[0] or step.truncateds[0]:
+            return frames
 
 
 def with_render_mode(config: AlgorithmConfig) -> AlgorithmConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -61,6 +62,10 @@ class TeamPolicy(TorchPolicyV2):
             config,
             max_seq_len=config["model"]["max_seq_len"],
         )
+        # With a seed, RLlib asks PyTorch for deterministic algorithms, which then also
+        # fill every new tensor with NaN: a sixth of the time of an update of LSTMs.
+        # It helps to find uses of memory that was not written, and changes no result.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.network: TeamNetwork = self.model.network
         self.update_index = 0
         self.wants_stats = True
@@ -80,7 +85,7 @@ class TeamPolicy(TorchPolicyV2):
                 **self.config["model"],
                 "custom_model": MODEL_NAME,
                 "custom_model_config": {
-                    "window": self.config.get("acting_window"),
+                    **self.window(),
                     **{name: self.config[name] for name in names},
                 },
             },
@@ -108,9 +113,11 @@ class TeamPolicy(TorchPolicyV2):
         ]
         eps = c["optimizer_eps"]
         if c["optimizer"] == "adam":
-            return torch.optim.Adam(groups, eps=1e-8 if eps is None else eps)
+            eps = 1e-8 if eps is None else eps
+            return torch.optim.Adam(groups, eps=eps, foreach=True)
         eps = 1e-5 if eps is None else eps
-        return torch.optim.RMSprop(groups, alpha=c["rmsprop_smoothing"], eps=eps)
+        smoothing = c["rmsprop_smoothing"]
+        return torch.optim.RMSprop(groups, alpha=smoothing, eps=eps, foreach=True)
 
     def on_global_var_update(self, global_vars: Mapping[str, Any]) -> None:
         """Takes the env steps so far, on which schedules depend; see RLlib."""
@@ -131,8 +138,14 @@ class TeamPolicy(TorchPolicyV2):
         Returns:
             An actor at the start of that many episodes.
         """
-        window = self.config.get("acting_window")
-        return make_actor(self.network, num_envs, window)
+        return make_actor(self.network, num_envs, **self.window())
+
+    def window(self) -> dict[str, Any]:
+        """The steps to act on, as arguments of :func:`make_actor`."""
+        return {
+            "window": self.config.get("acting_window"),
+            "padded": self.config.get("window_padding") == "zeros",
+        }
 
     def make_explorer(self, num_envs: int) -> Explorer:
         """Who turns utilities into exploring actions.
@@ -321,10 +334,10 @@ class TeamPolicy(TorchPolicyV2):
         Args:
             optimizer: The optimizer.
             loss: A scalar.
-            *parameters: Groups, each of which is clipped by itself.
+            *parameters: Groups of parameters. Each is clipped on its own.
 
         Returns:
-            The first group's norm before clipping.
+            The L2 norm of the gradient of all groups together, before clipping.
         """
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -339,7 +352,7 @@ class TeamPolicy(TorchPolicyV2):
                 " rates or reward_scale, or look for huge rewards in the environment."
             )
         optimizer.step()
-        return norms[0]
+        return math.hypot(*norms)
 
 
 @torch.no_grad()

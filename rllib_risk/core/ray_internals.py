@@ -272,6 +272,26 @@ def saved_checkpoints(trial: Any) -> list[Any]:
     return list(manager.best_checkpoint_results)
 
 
+def holds_pickled_state(checkpoint: Any) -> bool:
+    """Whether Tune would unpickle a file of a checkpoint, and so run its code.
+
+    Touches the name of the file that ``Trainable.restore`` loads with pickle, and
+    ``_TrainingResult.checkpoint``. Checked with 2.60.0.
+
+    Args:
+        checkpoint: What ``Trainable.restore`` takes: a folder, a ``Checkpoint`` or a
+            saved result.
+    """
+    import pyarrow.fs as pafs
+
+    name = "_dict_checkpoint.pkl"
+    if isinstance(checkpoint, (str, Path)):
+        return Path(checkpoint, name).exists()
+    inner = getattr(checkpoint, "checkpoint", checkpoint)
+    (info,) = inner.filesystem.get_file_info([f"{inner.path}/{name}"])
+    return bool(info.type != pafs.FileType.NotFound)
+
+
 def listed_values(value: Any) -> list[Any] | None:
     """The values that one of Tune's search spaces lists or ends at.
 
@@ -308,10 +328,13 @@ def num_trials_in_state(file: Path) -> int:
         file: The state file.
 
     Raises:
-        ValueError: If the file was cut short.
+        ValueError: If the file was cut short or changed.
     """
-    state = json.loads(file.read_text())
-    if not isinstance(state, dict) or "trial_data" not in state:
+    try:
+        state = json.loads(file.read_bytes())
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(state, dict) or not isinstance(state.get("trial_data"), list):
         raise ValueError("it holds no trials")
     return len(state["trial_data"])
 

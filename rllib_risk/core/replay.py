@@ -269,13 +269,16 @@ class EpisodeReplay:
             pool = self._newest(newest)
         return [self._episode(i) for i in rng.choice(pool, size, replace=False)]
 
-    def sample_stretches(self, size: int, length: int, burn_in: int) -> SampleBatch:
+    def sample_stretches(
+        self, size: int, length: int, burn_in: int, *, padded: bool = False
+    ) -> SampleBatch:
         """Draws stretches of episodes, so that every step held is as likely as another.
 
         Args:
             size: How many; the same one may come twice.
             length: Steps of a stretch; fewer where an episode begins or ends within.
             burn_in: Steps before it that come along.
+            padded: Whether zeros stand for steps before an episode's first one.
 
         Returns:
             See :meth:`stretches`.
@@ -288,10 +291,16 @@ class EpisodeReplay:
         drawn = rng.integers(ends[-1], size=size)
         chosen = np.searchsorted(ends, drawn, side="right")
         firsts = drawn - (ends - places)[chosen] - (length - 1)
-        return self.stretches(chosen, firsts, length, burn_in)
+        return self.stretches(chosen, firsts, length, burn_in, padded=padded)
 
     def stretches(
-        self, chosen: np.ndarray, firsts: np.ndarray, length: int, burn_in: int
+        self,
+        chosen: np.ndarray,
+        firsts: np.ndarray,
+        length: int,
+        burn_in: int,
+        *,
+        padded: bool = False,
     ) -> SampleBatch:
         """Some steps in a row, with the steps before them that fill a memory.
 
@@ -302,22 +311,26 @@ class EpisodeReplay:
                 step of each lies within.
             length: Steps from there, as many as there are.
             burn_in: Steps before ``firsts`` that come along, as many as there are.
+            padded: Whether all ``burn_in`` steps come along everywhere. Steps before
+                an episode's first one have zero observations and action 0, and so has
+                the action before the first one.
 
         Returns:
             As :func:`rllib_risk.core.episodes.collate`, with ``mask`` 0 in burn-in too,
             ``previous`` the actions before the first of these steps and ``first`` its
-            number; and ``variants [B]``, that of each episode.
+            number (negative in the padding); and ``variants [B]``, that of each
+            episode.
         """
         index = self._index[chosen]
         begin = np.maximum(firsts, 0)
-        start = np.maximum(begin - burn_in, 0)
+        start = begin - burn_in if padded else np.maximum(begin - burn_in, 0)
         count = np.minimum(firsts + length, index["steps"]) - start
         time = np.arange(count.max() + 1)
-        real = time < count[:, None] + 1  # [B, T + 1]; what was seen
-        done = time[:-1] < count[:, None]  # [B, T]; what was done
-        row = index["row"] + start
-        # Padding repeats a row, and is overwritten below.
-        rows = row[:, None] + np.where(real, time, 0)
+        begun = time >= -start[:, None]
+        real = begun & (time < count[:, None] + 1)  # [B, T + 1]; what was seen
+        done = begun[:, :-1] & (time[:-1] < count[:, None])  # [B, T]; what was done
+        # Padding repeats the first row, and is overwritten below.
+        rows = index["row"][:, None] + np.where(real, start[:, None] + time, 0)
         learned = done & (time[:-1] >= (begin - start)[:, None])
         segments = [
             (self._held[chosen[where[0]]][0], where)
@@ -333,8 +346,9 @@ class EpisodeReplay:
             taken["action_mask"][~real] = 1
             for name in ("actions", "rewards"):
                 taken[name][~done] = 0
-        before = _take(segments, "actions", np.maximum(row - 1, 0)).astype(np.int64)
-        before[start == 0] = -1
+        row = np.maximum(index["row"] + start - 1, 0)
+        before = _take(segments, "actions", row).astype(np.int64)
+        before[start <= 0] = 0 if padded else -1
         terminateds = np.zeros(done.shape, np.float32)
         ended = index["terminated"] & (start + count == index["steps"])
         terminateds[np.arange(len(index)), count - 1] = ended

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ray.rllib.callbacks.callbacks import RLlibCallback
@@ -23,10 +23,23 @@ from rllib_risk.core.episode_loop import (
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.env_wrappers import notices
 from rllib_risk.env_wrappers.team_env import BatchedTeamEnv
 
 # First word of the random streams of training; those of an evaluation have another.
 _TRAIN_STREAM = 1
+
+
+class EnvReport(NamedTuple):
+    """What happened to the environments of a runner since its last report.
+
+    Attributes:
+        crashes: Episodes that were lost.
+        notices: Texts by key; see :mod:`rllib_risk.env_wrappers.notices`.
+    """
+
+    crashes: int
+    notices: dict[str, str]
 
 
 class TeamRolloutWorker(RolloutWorker):
@@ -56,6 +69,7 @@ class TeamRolloutWorker(RolloutWorker):
         single.num_envs_per_env_runner = 1
         # RLlib's worker can make one class of callbacks only, and no functions.
         single.callbacks_class = RLlibCallback
+        notices.forget()
         super().__init__(**{**kwargs, "config": single})
         self.hooks = Hooks(config)
         for name, policy in self.policy_map.items():
@@ -145,10 +159,10 @@ class TeamRolloutWorker(RolloutWorker):
         player = PolicyPlayer(self.team_policy, self.team_envs.num_envs)
         return self._play(player, np.array(seeds), rng)
 
-    def take_crash_count(self) -> int:
-        """Episodes lost to crashes since this was last asked."""
+    def take_report(self) -> EnvReport:
+        """Lost episodes and new notices since the last call."""
         count, self._crashes = self._crashes, 0
-        return count
+        return EnvReport(count, notices.take_new())
 
     def get_metrics(self) -> list[Any]:
         """Returns and forgets the metrics of training episodes; see RolloutWorker."""
@@ -157,10 +171,14 @@ class TeamRolloutWorker(RolloutWorker):
 
     def stop(self) -> None:
         """Closes the environments; see RolloutWorker."""
+        self.stop_envs()
+        super().stop()
+
+    def stop_envs(self) -> None:
+        """Closes the environments that play; they are made again when needed."""
         if self._team_envs is not None:
             self._team_envs.close()
             self._team_envs = None
-        super().stop()
 
     def _epsilons(self) -> Callable[[int], np.ndarray]:
         """Epsilon of each environment as a function of the steps of this round."""

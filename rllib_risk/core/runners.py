@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from rllib_risk.core import ray_internals
 from rllib_risk.core.episodes import Episode
-from rllib_risk.core.rollout_worker import TeamRolloutWorker
+from rllib_risk.core.rollout_worker import EnvReport, TeamRolloutWorker
 
 if TYPE_CHECKING:
     from rllib_risk.core.algorithm import TeamAlgorithm
@@ -25,7 +25,7 @@ _WAIT_S = 0.5
 
 def sample_everywhere(
     algorithm: TeamAlgorithm, round_index: int, *, overlap: bool
-) -> tuple[list[Episode], int]:
+) -> list[Episode]:
     """One round on all remote runners.
 
     Without overlap every runner gets the newest weights, plays its round, and all are
@@ -39,11 +39,11 @@ def sample_everywhere(
         overlap: Whether sampling overlaps learning.
 
     Returns:
-        At least one runner's episodes, and how many were lost to crashes.
+        At least one runner's episodes.
 
     Raises:
-        RayTaskError: If an environment was given up; its cause is in the message.
-        RuntimeError: If all runners stay lost.
+        EnvFailedError: If an environment was given up.
+        RuntimeError: If a runner is lost too often, or all runners stay lost.
     """
     group = algorithm.env_runner_group
     deadline = time.monotonic() + algorithm.config.env_runner_restore_timeout_s
@@ -53,7 +53,7 @@ def sample_everywhere(
             _dispatch(group, round_index, None)
         else:
             _dispatch_ahead(group, round_index, None)
-        ready = _collect(group, wait_for_all=not overlap)
+        ready = _collect(algorithm, group, wait_for_all=not overlap)
         if ready:
             break
         algorithm.replace_lost_runners(group)
@@ -65,8 +65,7 @@ def sample_everywhere(
         _sync(algorithm, group, idle)
         _dispatch_ahead(group, round_index + 1, idle)
     answers = [answer for _, answer in sorted(ready, key=lambda pair: pair[0])]
-    episodes = [episode for played, _ in answers for episode in played]
-    return episodes, sum(crashes for _, crashes in answers)
+    return [episode for played in answers for episode in played]
 
 
 def play_everywhere(
@@ -86,8 +85,8 @@ def play_everywhere(
         Exactly ``num_episodes`` episodes, in order.
 
     Raises:
-        RayTaskError: If an environment was given up.
-        RuntimeError: If all runners stay lost.
+        EnvFailedError: If an environment was given up.
+        RuntimeError: If a runner is lost too often, or all runners stay lost.
     """
     done: dict[int, Episode] = {}
     deadline = time.monotonic() + algorithm.config.env_runner_restore_timeout_s
@@ -99,7 +98,7 @@ def play_everywhere(
         for runner, share in shares.items():
             evaluate = functools.partial(_evaluate, indices=share, seed=seed)
             ray_internals.call_runners(group, evaluate, _TAG, [runner])
-        for runner, episodes in _collect(group, wait_for_all=True):
+        for runner, episodes in _collect(algorithm, group, wait_for_all=True):
             done.update(zip(shares[runner], episodes, strict=True))
         if len(done) < num_episodes:
             if algorithm.replace_lost_runners(group):
@@ -113,14 +112,16 @@ def play_everywhere(
     return [done[i] for i in range(num_episodes)]
 
 
-def _sample(worker: TeamRolloutWorker, round_index: int) -> tuple[list[Episode], int]:
-    return worker.sample(round_index), worker.take_crash_count()
+def _sample(
+    worker: TeamRolloutWorker, round_index: int
+) -> tuple[list[Episode], EnvReport]:
+    return worker.sample(round_index), worker.take_report()
 
 
 def _evaluate(
     worker: TeamRolloutWorker, indices: list[int], seed: int
-) -> list[Episode]:
-    return worker.evaluate_episodes(indices, seed)
+) -> tuple[list[Episode], EnvReport]:
+    return worker.evaluate_episodes(indices, seed), worker.take_report()
 
 
 def _sync(
@@ -147,30 +148,43 @@ def _dispatch_ahead(
         _dispatch(group, 2 * round_index + ahead, runners)
 
 
-def _collect(group: EnvRunnerGroup, *, wait_for_all: bool) -> list[tuple[int, Any]]:
-    """Results by runner; a lost runner's are missing, an environment's error is raised.
+def _collect(
+    algorithm: TeamAlgorithm, group: EnvRunnerGroup, *, wait_for_all: bool
+) -> list[tuple[int, list[Episode]]]:
+    """Episodes by runner; those of a lost runner are missing.
 
     Args:
+        algorithm: Whose runners; it gets their reports.
         group: The runners.
         wait_for_all: Whether to wait for every outstanding request, or for one.
+
+    Raises:
+        RuntimeError: If a runner is lost too often. An error of an environment is
+            raised as it is.
     """
-    results: list[tuple[int, Any]] = []
+    results: list[tuple[int, list[Episode]]] = []
     while ray_internals.num_unanswered(group, _TAG):
         for answer in ray_internals.take_answers(group, _TAG, _WAIT_S):
             if answer.ok:
-                results.append((answer.actor_id, answer.get()))
+                episodes, report = answer.get()
+                algorithm.take_in(report)
+                algorithm.runner_answered(group, answer.actor_id)
+                results.append((answer.actor_id, episodes))
             else:
-                _raise_unless_lost(answer.actor_id, answer.get())
+                cause = _raise_unless_lost(answer.actor_id, answer.get())
+                algorithm.runner_lost(group, answer.actor_id, cause)
         if results and not wait_for_all:
             break
     return results
 
 
-def _raise_unless_lost(runner: int, error: Exception) -> None:
+def _raise_unless_lost(runner: int, error: Exception) -> str:
     if isinstance(error, RayTaskError):
         cause = error.as_instanceof_cause()
         if not isinstance(cause, RayActorError):
             raise cause
     if not isinstance(error, RayError):
         raise error
-    logger.warning("Env runner %d was lost: %s", runner, str(error).splitlines()[0])
+    cause = str(error).splitlines()[0]
+    logger.warning("Env runner %d was lost: %s", runner, cause)
+    return cause

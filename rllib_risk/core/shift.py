@@ -130,7 +130,7 @@ def play_policy(
         The episodes.
 
     Raises:
-        EnvFailedError: If an environment fails ``max_env_restarts`` times.
+        EnvFailedError: If an environment fails too often; see ``max_env_restarts``.
         NonFiniteError: If an environment gives NaN that must not be skipped.
     """
     return _play(
@@ -269,7 +269,6 @@ class _Batch:
         self._returns = np.zeros(shape)
         self._lengths = np.zeros(shape, np.int64)
         self._metrics: dict[str, np.ndarray] = {}
-        self._failures = np.zeros(shape, np.int64)
         self._crashes = 0
         per_cell = envs.parts[0].num_envs
         self._next = np.full(len(envs.parts), per_cell)  # episode, by cell
@@ -288,7 +287,7 @@ class _Batch:
             self._totals += step.rewards
             self._steps += active
             check_length(self._config, int(self._steps.max()))
-            lost = lost_episodes(self._config, envs, step, active)
+            lost = lost_episodes(self._config, step)
             ended = active & (step.terminateds | step.truncateds)
             ended[list(lost)] = False
             again, seeds = [], []
@@ -301,9 +300,9 @@ class _Batch:
                 if active[slot]:
                     again.append(slot)
                     seeds.append(self._seeds[self._playing[slot]])
-            for slot, cause in lost.items():
+            for slot in lost:
                 again.append(slot)
-                seeds.append(self._lose(slot, cause))
+                seeds.append(self._lose(slot))
             if again:
                 envs.reset(np.array(again), np.array(seeds))
                 player.reset(np.array(again), int(self._lengths.sum()))
@@ -323,13 +322,9 @@ class _Batch:
             self._metrics[key][at] = value
         self._begin(slot)
 
-    def _lose(self, slot: int, cause: str) -> int:
+    def _lose(self, slot: int) -> int:
         """Counts an episode that was lost; returns the seed to play it with again."""
-        at = self._envs.part_of[slot], self._playing[slot]
         self._crashes += 1
-        self._failures[at] += 1
-        if self._failures[at] >= self._config.max_env_restarts:
-            raise EnvFailedError(str(self._config.env), int(self._failures[at]), cause)
         self._begin(slot)
         return retry_seed(int(self._seeds[self._playing[slot]]), self._rng)
 

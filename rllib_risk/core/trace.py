@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from rllib_risk.core.envs import start_env
-from rllib_risk.core.episode_loop import check_length, evaluation_seed, numbers_of
+from rllib_risk.core.envs import env_name, make_env
+from rllib_risk.core.episode_loop import (
+    check_length,
+    lost_episodes,
+    numbers_of,
+    until_whole,
+)
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.env_wrappers.team_env import LoopedTeamEnvs
 from rllib_risk.evaluation.episode_trace import EpisodeTrace
 from rllib_risk.models.acting import NumpyActor, within_window
 from rllib_risk.models.risk import Distorted, LevelMeasure, Mean
@@ -29,49 +36,63 @@ def trace_episode(
     Returns:
         The episode; the same one as in an evaluation with that seed.
     """
+    envs = LoopedTeamEnvs(
+        partial(make_env, config),
+        1,
+        max_restarts=config.max_env_restarts,
+        env_name=env_name(config),
+    )
+    try:
+        return until_whole(partial(_trace, policy, config, envs), seed, index)
+    finally:
+        envs.close()
+
+
+def _trace(
+    policy: TeamPolicy, config: AlgorithmConfig, envs: LoopedTeamEnvs, env_seed: int
+) -> EpisodeTrace | None:
+    """One episode; None if it was lost."""
     network = copy.deepcopy(policy.network).cpu()
     inner = NumpyActor(network, 1)
-    actor = within_window(inner, 1, policy.config.get("acting_window"))
-    env = start_env(config)
+    actor = within_window(inner, 1, **policy.window())
     rows: dict[str, list[np.ndarray]] = {
         key: [] for key in ("actions", "action_mask", "level", "values", "atoms")
     }
     rewards: list[float] = []
-    try:
-        obs, _ = env.reset(seed=evaluation_seed(seed, index))
-        done = False
-        while not done:
-            mask = obs["action_mask"][None]
-            values, level = actor.act(obs["obs"][None], mask)
-            actions = values.argmax(axis=-1)
-            actor.remember(actions)
-            index_of_level = np.zeros_like(actions) if level is None else level
-            for key, array in (
-                ("actions", actions),
-                ("action_mask", mask != 0),
-                ("level", index_of_level),
-                ("values", values),
-                ("atoms", np.sort(inner.atoms, axis=-1)),
-            ):
-                rows[key].append(array[0].copy())
-            obs, reward, terminated, truncated, info = env.step(actions[0])
-            rewards.append(float(reward))
-            check_length(config, len(rewards))
-            done = terminated or truncated
-        stacked = {key: np.stack(arrays) for key, arrays in rows.items()}
-        return EpisodeTrace(
-            agents=env.spec_team.agents,
-            rewards=np.array(rewards),
-            actions=stacked["actions"],
-            action_mask=stacked["action_mask"],
-            risk_levels=np.array(network.risk.levels)[stacked["level"]],
-            values=stacked["values"],
-            atoms=stacked["atoms"],
-            weights=_weights(network.risk, stacked["level"], network.config.num_atoms),
-            metrics=numbers_of(info),
-        )
-    finally:
-        env.close()
+    envs.reset(np.zeros(1, np.int64), np.array([env_seed]))
+    done = False
+    while not done:
+        mask = envs.action_mask
+        values, level = actor.act(envs.obs, mask)
+        actions = values.argmax(axis=-1)
+        actor.remember(actions)
+        index_of_level = np.zeros_like(actions) if level is None else level
+        for key, array in (
+            ("actions", actions),
+            ("action_mask", mask != 0),
+            ("level", index_of_level),
+            ("values", values),
+            ("atoms", np.sort(inner.atoms, axis=-1)),
+        ):
+            rows[key].append(array[0].copy())
+        step = envs.step(actions, np.ones(1, bool))
+        if lost_episodes(config, step):
+            return None
+        rewards.append(float(step.rewards[0]))
+        check_length(config, len(rewards))
+        done = bool(step.terminateds[0] or step.truncateds[0])
+    stacked = {key: np.stack(arrays) for key, arrays in rows.items()}
+    return EpisodeTrace(
+        agents=envs.spec.agents,
+        rewards=np.array(rewards),
+        actions=stacked["actions"],
+        action_mask=stacked["action_mask"],
+        risk_levels=np.array(network.risk.levels)[stacked["level"]],
+        values=stacked["values"],
+        atoms=stacked["atoms"],
+        weights=_weights(network.risk, stacked["level"], network.config.num_atoms),
+        metrics=numbers_of(step.infos[0]),
+    )
 
 
 def _weights(risk: object, level: np.ndarray, num_atoms: int) -> np.ndarray | None:

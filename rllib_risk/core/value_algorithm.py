@@ -92,8 +92,12 @@ class ValueAlgorithm(TeamAlgorithm):
         size = config.batch_size_episodes
         if config.sequence_length is None:
             return collate(self.replay.sample(size))
-        length = config.sequence_length
-        return self.replay.sample_stretches(size, length, config.burn_in)
+        return self.replay.sample_stretches(
+            size,
+            config.sequence_length,
+            config.burn_in,
+            padded=config.window_padding == "zeros",
+        )
 
     def _move_target(self, policy: ValuePolicy) -> None:
         config = self.config

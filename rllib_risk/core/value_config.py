@@ -88,9 +88,10 @@ COMPOSITION_FIELDS: dict[str, Field] = {
     ),
     "cvar_mode": Field(
         "ceil",
-        "Whole atoms only, or the last one in part.",
+        "Number of kept atoms: ceil(alpha M), the same as the released code's float32"
+        " arithmetic counts it (31 of 100 at 0.3), or exact: the last one in part.",
         str,
-        choices=("ceil", "exact"),
+        choices=("ceil", "ceil_float32", "exact"),
     ),
     "risk_grad": Field(
         "straight_through",
@@ -251,8 +252,9 @@ LEARNING_FIELDS: dict[str, Field] = {
     ),
     "conservative_weight": Field(
         None,
-        "Weight of the conservative penalty (CQL) of the actions that the data do not"
-        " have, beside half the TD error, or half its mean over atoms; null: without.",
+        "Weight of the conservative penalty (CQL) of actions that the data do not have,"
+        " beside half the TD error, or half its mean over atoms. 0: that half alone."
+        " null: no penalty, and the TD error in full, summed over atoms.",
         float,
         low=0.0,
         optional=True,
@@ -297,6 +299,22 @@ LEARNING_FIELDS: dict[str, Field] = {
         low=1,
         optional=True,
         unit="steps",
+    ),
+    "target_window": Field(
+        "carried",
+        "Step at which the memory behind the next value begins: the first of the"
+        " sequence, as for the present value (carried), or one later, so that both"
+        " look through the same number of steps (shifted; DrIGM's code).",
+        str,
+        choices=("carried", "shifted"),
+    ),
+    "window_padding": Field(
+        "none",
+        "What stands before an episode's first step, in burn_in and in acting_window:"
+        " nothing, so that windows are shorter there (none), or zero observations and"
+        " action 0 (zeros; DrIGM's code).",
+        str,
+        choices=("none", "zeros"),
     ),
     "double_q": Field(True, "Online network picks the next action.", bool),
     "td_lambda": Field(
@@ -542,6 +560,7 @@ class ValueConfig(TeamConfig):
             *self._value_problems(),
             *self._quantile_problems(),
             *self._robust_problems(),
+            *self._window_problems(),
             *self._dataset_problems(),
         )
         for wrong, message in problems:
@@ -734,6 +753,11 @@ class ValueConfig(TeamConfig):
                 f"dual_bounds: must be two ascending numbers [low, high], not"
                 f" {bounds!r}.",
             ),
+        )
+
+    def _window_problems(self) -> tuple[tuple[bool, str], ...]:
+        pads = self.window_padding != "none"
+        return (
             (
                 self.burn_in > 0 and self.sequence_length is None,
                 "burn_in: comes before a stretch of an episode; set sequence_length.",
@@ -746,6 +770,22 @@ class ValueConfig(TeamConfig):
                 self.acting_window is not None and not self.recurrent,
                 "acting_window: cuts a memory; set recurrent: true, or acting_window:"
                 " null.",
+            ),
+            (
+                self.target_window != "carried"
+                and (self.sequence_length is None or not self.recurrent),
+                "target_window: 'shifted' moves the first step of a sequence's memory;"
+                " set sequence_length and recurrent: true, or target_window: carried.",
+            ),
+            (
+                pads and (self.sequence_length is None or self.acting_window is None),
+                "window_padding: 'zeros' fills windows in training and in acting; set"
+                " sequence_length and acting_window, or window_padding: none.",
+            ),
+            (
+                pads and not self.recurrent,
+                "window_padding: 'zeros' fills a memory; set recurrent: true, or"
+                " window_padding: none.",
             ),
         )
 

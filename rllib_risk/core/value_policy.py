@@ -67,12 +67,24 @@ class ValuePolicy(TeamPolicy):
         # Collecting them anew takes longer than some updates of small networks.
         self._online = list(self.network.parameters())
         self._target = list(self.target_network.parameters())
+        self._clipped = self._clip_groups()
         self.dual = self._make_dual()
         if self.dual is not None:
             # RLlib knows the model's parameters only, so this one is not made where it
             # asks for optimizers.
             adam = torch.optim.Adam(self.dual.parameters(), self.config["dual_lr"])
             self.optimizers.append(adam)
+
+    def _clip_groups(self) -> list[list[nn.Parameter]]:
+        """Parameters whose gradients share one limit.
+
+        Independent agents with networks of their own are separate learners, so each of
+        them has its own limit. All else is clipped together.
+        """
+        network = self.network
+        agents = [list(agent.parameters()) for agent in network.agents]
+        complete = sum(map(len, agents)) == len(self._online)
+        return agents if complete and network.count_values() > 1 else [self._online]
 
     def _make_dual(self) -> DualNetwork | None:
         if self.config["target"] != "tv" or self.config["rho"] == 0.0:
@@ -171,12 +183,19 @@ class ValuePolicy(TeamPolicy):
             stats=self.wants_stats,
         )
 
+    @property
+    def _target_window(self) -> int | None:
+        """See :func:`encode`; None where the target's memory begins with the row."""
+        shifted = self.config["target_window"] == "shifted"
+        return self.config["burn_in"] + 1 if shifted else None
+
     def _encode(self, batch: Batch, stream: int) -> Pass:
         return encode(
             self.network,
             self.target_network,
             batch,
             double_q=self.config["double_q"],
+            window=self._target_window,
             generator=self.generator(stream),
         )
 
@@ -220,8 +239,14 @@ class ValuePolicy(TeamPolicy):
             What to log.
         """
         loss, stats = self.td_targets_and_loss(self.tensors(postprocessed_batch))
-        norm = self._step(self.optimizers[0], loss, self._online)
+        norm = self._step_networks(self.optimizers[0], loss)
         return {key: value.item() for key, value in stats.items()} | {"grad_norm": norm}
+
+    def _step_networks(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
+        # The loss is a mean over agents. Times their number, it gives each network of
+        # an independent agent the gradient of that agent's own loss.
+        groups = self._clipped
+        return self._step(optimizer, loss * len(groups), *groups)
 
     def learn_quantiles_on_batch(self, samples: SampleBatch) -> dict[str, float]:
         """One quantile-regression step, with its own optimizer.
@@ -233,7 +258,7 @@ class ValuePolicy(TeamPolicy):
             What to log.
         """
         loss = self.quantile_regression_loss(self.tensors(samples))
-        norm = self._step(self.optimizers[1], loss, self._online)
+        norm = self._step_networks(self.optimizers[1], loss)
         return {"qr_loss": loss.item(), "qr_grad_norm": norm}
 
     def learn_dual_on_batch(self, samples: SampleBatch, index: int) -> dict[str, float]:
@@ -255,6 +280,7 @@ class ValuePolicy(TeamPolicy):
                 target,
                 batch,
                 double_q=double_q,
+                window=self._target_window,
                 generator=self.generator(_DUAL_STREAM + index),
             )
         part = batch.stretch()

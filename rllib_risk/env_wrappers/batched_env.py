@@ -7,31 +7,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from rllib_risk.env_wrappers.errors import (
-    EnvConfigError,
-    EnvFailedError,
-    IllegalActionError,
+from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.failures import (
+    CRASHES,
+    NOT_RETRIED,
+    EnvFailures,
+    close_env,
+    seeds_to_try,
 )
 
 if TYPE_CHECKING:
     from rllib_risk.env_wrappers.team_env import TeamEnv, TeamSpec
 
-# Seconds to wait before attempt k + 1 after k failures: a simulator that is just
-# starting, or a port that is still taken, needs a moment.
-BACKOFF_S = 0.1
-
-# The user's or the caller's mistake: a new env would fail in the same way.
-_NOT_RETRIED = (EnvConfigError, EnvFailedError, IllegalActionError)
+T = TypeVar("T")
 
 
 @dataclass
@@ -52,6 +48,16 @@ class BatchedStep:
     truncateds: np.ndarray
     infos: list[dict[str, Any]]
     crashed: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def nothing(cls, num_envs: int) -> Self:
+        """A step in which nothing happened yet, for E envs."""
+        return cls(
+            rewards=np.zeros(num_envs, np.float32),
+            terminateds=np.zeros(num_envs, bool),
+            truncateds=np.zeros(num_envs, bool),
+            infos=[{} for _ in range(num_envs)],
+        )
 
 
 class BatchedTeamEnv(ABC):
@@ -152,11 +158,9 @@ class LoopedTeamEnvs(BatchedTeamEnv):
     """Steps E separate `TeamEnv`s in a loop and replaces those that crash.
 
     A step that raises (or returns NaN or inf) ends up in `BatchedStep.crashed`, and
-    the env is closed and built anew at the next reset of its slot. A failing reset is
-    tried again. `max_restarts` failures of a slot in a row, without one completed
-    episode between them, raise `EnvFailedError`; so an env that never starts and an env
-    that breaks in every episode both stop soon. A wrong configuration or an illegal
-    action is never retried.
+    the env is closed and built again at the next reset of its slot. A failing reset is
+    tried again. `failures` has the rules for an env that fails too often. A wrong
+    configuration or an illegal action is never retried.
     """
 
     def __init__(
@@ -180,20 +184,14 @@ class LoopedTeamEnvs(BatchedTeamEnv):
             EnvConfigError: If a number is out of range or the env cannot be used.
             EnvFailedError: If an env cannot be built.
         """
-        if max_restarts < 1:
-            raise EnvConfigError(f"max_restarts must be at least 1, not {max_restarts}")
-        if num_envs < 1:
-            raise EnvConfigError(f"num_envs must be at least 1, not {num_envs}")
         self._make = make
-        self._max_restarts = max_restarts
-        self._env_name = env_name
-        self._failures = [0] * num_envs
+        self._failures = EnvFailures(env_name, num_envs, max_restarts)
+        self._steps = [0] * num_envs  # of the running episodes
         self._envs: list[TeamEnv | None] = [None] * num_envs
         try:
             for slot in range(num_envs):
-                self._retry(slot, self._env)
-            first = self._env(0)
-            super().__init__(num_envs, first.spec_team)
+                self._retry(slot, partial(self.env, slot))
+            super().__init__(num_envs, self.env(0).spec_team)
         except BaseException:
             self.close()
             raise
@@ -202,36 +200,39 @@ class LoopedTeamEnvs(BatchedTeamEnv):
         """Starts a new episode in some slots; see the base class.
 
         Raises:
-            EnvFailedError: If a slot fails `max_restarts` times in a row.
+            EnvFailedError: If the env fails too often; see `EnvFailures`.
         """
         for slot, seed in zip(slots.tolist(), seeds.tolist(), strict=True):
-            obs, _ = self._retry(slot, partial(self._start, seed=seed))
+            start = partial(self._start, slot, seeds_to_try(seed))
+            obs, _ = self._retry(slot, start, step=0)
+            self._steps[slot] = 0
             self._write(slot, obs)
 
     def step(self, actions: np.ndarray, active: np.ndarray) -> BatchedStep:
         """Plays one joint action in every active slot; see the base class.
 
         Raises:
-            EnvFailedError: If a slot fails `max_restarts` times in a row.
+            EnvFailedError: If the env fails too often; see `EnvFailures`.
         """
-        result = BatchedStep(
-            rewards=np.zeros(self.num_envs, np.float32),
-            terminateds=np.zeros(self.num_envs, bool),
-            truncateds=np.zeros(self.num_envs, bool),
-            infos=[{} for _ in range(self.num_envs)],
-        )
+        result = BatchedStep.nothing(self.num_envs)
         for slot in np.flatnonzero(active).tolist():
+            self._steps[slot] += 1
             try:
-                obs, reward, terminated, truncated, info = self._env(slot).step(
+                obs, reward, terminated, truncated, info = self.env(slot).step(
                     actions[slot]
                 )
-            except _NOT_RETRIED:
+            except NOT_RETRIED:
                 raise
-            except Exception as error:  # any other error is the env's own
-                result.crashed[slot] = self._failed(slot, error)
+            except CRASHES as error:
+                try:
+                    result.crashed[slot] = self._failures.failed(
+                        [slot], error, self._steps[slot]
+                    )
+                finally:
+                    self._drop(slot)
                 continue
             if terminated or truncated:
-                self._failures[slot] = 0
+                self._failures.completed(slot)
             self._write(slot, obs)
             result.rewards[slot] = reward
             result.terminateds[slot] = terminated
@@ -240,11 +241,11 @@ class LoopedTeamEnvs(BatchedTeamEnv):
         return result
 
     def close(self) -> None:
-        """Closes all envs; errors while closing are ignored."""
+        """Closes all envs; errors while closing are logged."""
         for slot in range(len(self._envs)):
             self._drop(slot)
 
-    def _env(self, slot: int) -> TeamEnv:
+    def env(self, slot: int) -> TeamEnv:
         """The env of a slot, built if there is none."""
         env = self._envs[slot]
         if env is None:
@@ -252,37 +253,20 @@ class LoopedTeamEnvs(BatchedTeamEnv):
             self._envs[slot] = env
         return env
 
-    def _start(self, slot: int, seed: int) -> tuple[dict[str, np.ndarray], dict]:
+    def _start(
+        self, slot: int, seeds: Iterator[int]
+    ) -> tuple[dict[str, np.ndarray], dict]:
         """Resets the env of a slot, building it first if there is none."""
-        return self._env(slot).reset(seed=seed)
+        return self.env(slot).reset(seed=next(seeds))
 
-    def _retry(self, slot: int, call: Callable[[int], Any]) -> Any:
-        """Calls `call(slot)` until it works or the slot has failed too often."""
-        while True:
-            try:
-                return call(slot)
-            except _NOT_RETRIED:
-                raise
-            except Exception as error:  # any other error is the env's own
-                self._failed(slot, error)
-                time.sleep(BACKOFF_S * self._failures[slot])
-
-    def _failed(self, slot: int, error: Exception) -> str:
-        """Counts a failure and drops the env; raises if it was one too many."""
-        cause = f"{type(error).__name__}: {error}"
-        self._failures[slot] += 1
-        self._drop(slot)
-        if self._failures[slot] >= self._max_restarts:
-            raise EnvFailedError(self._env_name, self._failures[slot], cause) from error
-        return cause
+    def _retry(self, slot: int, call: Callable[[], T], *, step: int | None = None) -> T:
+        return self._failures.retry([slot], call, partial(self._drop, slot), step)
 
     def _drop(self, slot: int) -> None:
         """Closes and forgets the env of a slot."""
         env, self._envs[slot] = self._envs[slot], None
         if env is not None:
-            # A broken env may well fail to close; its first error is the one to tell.
-            with contextlib.suppress(Exception):
-                env.close()
+            close_env(env)
 
     def _write(self, slot: int, obs: dict[str, np.ndarray]) -> None:
         self.obs[slot] = obs["obs"]

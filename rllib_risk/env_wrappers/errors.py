@@ -21,26 +21,40 @@ class NonFiniteError(EnvContractError):
 
 
 class EnvFailedError(RuntimeError):
-    """An env failed so many times in a row that it was given up."""
+    """An env failed too often and was given up."""
 
-    def __init__(self, env_name: str, attempts: int, cause: str) -> None:
-        """Keeps the three facts a reader of the log needs.
+    def __init__(
+        self, env_name: str, attempts: int, cause: str, of_last: int = 0
+    ) -> None:
+        """Keeps the facts a reader of the log needs.
 
         Args:
             env_name: Name of the env, as in the user's configuration.
-            attempts: Failures in a row, the last one included.
-            cause: Type and text of the last failure.
+            attempts: Failures in a row, or lost episodes among the last `of_last`.
+            cause: Type, text and place of the last failure; see `failures.describe`.
+            of_last: Number of recent episodes that were looked at; 0: the failures
+                came in a row.
         """
-        super().__init__(env_name, attempts, cause)
+        super().__init__(env_name, attempts, cause, of_last)
         self.env_name = env_name
         self.attempts = attempts
         self.cause = cause
+        self.of_last = of_last
 
     def __str__(self) -> str:
-        """One line: env, attempts, root cause."""
+        """One line: env, attempts, root cause, what to do."""
+        if self.of_last:
+            count = f"lost {self.attempts} of its last {self.of_last} episodes"
+            advice = "Fix the environment."
+        else:
+            count = f"failed {self.attempts} times in a row"
+            advice = (
+                "Fix the environment, or raise max_env_restarts if it fails only now "
+                "and then."
+            )
         return (
-            f"env '{self.env_name}' failed {self.attempts} times in a row and was "
-            f"given up; last cause: {self.cause}"
+            f"env '{self.env_name}' {count} and was given up; last cause: "
+            f"{self.cause}. {advice}"
         )
 
 

@@ -1,14 +1,21 @@
-"""What the adapter reads off a `ParallelEnv`: its agents, state, limit and infos."""
+"""What the adapter reads off a `ParallelEnv`, and the rules for what it returns."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.errors import EnvConfigError, EnvContractError
+
+_RESET_RETURNS = ("observations", "infos")
+_STEP_RETURNS = ("observations", "rewards", "terminations", "truncations", "infos")
+# Characters of a value in an error text.
+_LONGEST = 60
 
 
 def agent_ids(env: ParallelEnv) -> list[Any]:
@@ -41,6 +48,96 @@ def agent_ids(env: ParallelEnv) -> list[Any]:
             "list of all agents that can appear"
         )
     return agents
+
+
+def check_reset_arguments(env: ParallelEnv) -> None:
+    """Refuses an env whose reset() takes no `seed` or no `options`.
+
+    Args:
+        env: The env.
+
+    Raises:
+        EnvConfigError: If it does not take them.
+    """
+    try:
+        inspect.signature(env.reset).bind(seed=None, options=None)
+    except ValueError:  # a built-in function tells no signature
+        return
+    except TypeError as error:
+        raise EnvConfigError(
+            f"reset() of {type(env.unwrapped).__name__} cannot be called as "
+            f"reset(seed=..., options=...): {error}. Give it the parameters seed=None "
+            "and options=None"
+        ) from error
+
+
+def read_reset(result: Any, ids: set[Any]) -> tuple[Any, Any]:
+    """Checks the form of what reset() returned.
+
+    Args:
+        result: What it returned.
+        ids: All agents that can appear.
+
+    Returns:
+        Observations and infos by agent.
+
+    Raises:
+        EnvContractError: If the form is wrong.
+    """
+    obs, infos = _unpacked("reset", result, _RESET_RETURNS, ids)
+    return obs, infos
+
+
+def read_step(result: Any, ids: set[Any]) -> tuple[Any, Any, Any, Any, Any]:
+    """Checks the form of what step() returned.
+
+    Args:
+        result: What it returned.
+        ids: All agents that can appear.
+
+    Returns:
+        Observations, rewards, terminations, truncations and infos by agent. The flags
+        are of type bool.
+
+    Raises:
+        EnvContractError: If the form is wrong.
+    """
+    obs, rewards, *flags, infos = _unpacked("step", result, _STEP_RETURNS, ids)
+    terminations, truncations = (
+        {agent: _flag(agent, name, value) for agent, value in values.items()}
+        for name, values in zip(("termination", "truncation"), flags, strict=True)
+    )
+    return obs, rewards, terminations, truncations, infos
+
+
+def read_rewards(rewards: Mapping[Any, Any], played: Sequence[Any]) -> list[float]:
+    """The rewards of the agents that acted.
+
+    Args:
+        rewards: What the env returned.
+        played: The agents that acted.
+
+    Returns:
+        One number per agent that acted.
+
+    Raises:
+        EnvContractError: If one is missing or no number.
+    """
+    values = []
+    for agent in played:
+        if agent not in rewards:
+            raise EnvContractError(f"agent '{agent}' acted but got no reward")
+        value = rewards[agent]
+        if not isinstance(value, float | int | np.number | np.bool_):
+            array = numeric(value)
+            if array is None or array.size != 1:
+                raise EnvContractError(
+                    f"the reward of agent '{agent}' must be a number, not "
+                    f"{in_short(value)}"
+                )
+            value = array.item()
+        values.append(float(value))
+    return values
 
 
 def env_state(env: ParallelEnv) -> Any:
@@ -123,3 +220,64 @@ def merge_infos(infos: dict[Any, Any], played: list[Any]) -> dict[str, Any]:
         else:
             merged[key] = float(np.mean(values))
     return merged
+
+
+def _unpacked(
+    method: str, result: Any, names: tuple[str, ...], ids: set[Any]
+) -> tuple[Any, ...]:
+    """Checks that a method returned one dict of agents for each name."""
+    whole = isinstance(result, tuple | list)
+    if not whole or len(result) != len(names):
+        got = f"{len(result)} values" if whole else in_short(result)
+        raise EnvContractError(
+            f"{method}() must return ({', '.join(names)}), but returned {got}"
+        )
+    for name, values in zip(names, result, strict=True):
+        if not isinstance(values, Mapping):
+            raise EnvContractError(
+                f"{method}() must return a dict of agents as {name}, not "
+                f"{in_short(values)}"
+            )
+        if name == "infos":  # PettingZoo allows an extra key "common"
+            odd = [a for a, v in values.items() if not isinstance(v, Mapping | None)]
+            if odd:
+                raise EnvContractError(
+                    f"the info of agent '{odd[0]}' must be a dict, not "
+                    f"{in_short(values[odd[0]])}"
+                )
+        elif not values.keys() <= ids:
+            odd = sorted(map(str, values.keys() - ids))
+            raise EnvContractError(
+                f"{method}() returned {name} of '{odd[0]}', which is not in "
+                "possible_agents"
+            )
+    return tuple(result)
+
+
+def _flag(agent: Any, name: str, value: Any) -> bool:
+    """An end flag as a bool."""
+    if isinstance(value, bool | np.bool_ | int):
+        return bool(value)
+    array = numeric(value)
+    if array is None or array.size != 1:
+        raise EnvContractError(
+            f"the {name} flag of agent '{agent}' must be true or false, not "
+            f"{in_short(value)}"
+        )
+    return bool(array.item())
+
+
+def numeric(value: Any) -> np.ndarray | None:
+    """`value` as an array of numbers; None if it holds anything else."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        return None
+    return array if array.dtype.kind in "biuf" else None
+
+
+def in_short(value: Any) -> str:
+    """A value in an error text, cut to one short line."""
+    text = " ".join(repr(value).split())
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if value is None else f"{text} ({type(value).__name__})"

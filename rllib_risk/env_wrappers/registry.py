@@ -13,7 +13,9 @@ from typing import Any
 from pettingzoo import ParallelEnv
 
 from rllib_risk.config.imports import import_failure
+from rllib_risk.env_wrappers.action_masks import ACTION_MASK
 from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.failures import CRASHES, close_env
 from rllib_risk.env_wrappers.observation_noise import NoisyTeamEnvs, check_std
 from rllib_risk.env_wrappers.team_env import (
     BatchedTeamEnv,
@@ -28,6 +30,7 @@ ADAPTER_DEFAULTS: dict[str, Any] = {
     "time_limit_is_terminal": False,
     "state": "auto",
     "box_bins": None,
+    "action_mask_key": ACTION_MASK,
     "obs_noise_std": 0.0,
 }
 # What a vectorised twin understands itself. Noise is added around it; if any other
@@ -140,7 +143,7 @@ def make_team_env(name: str, env_config: Mapping[str, Any] | None = None) -> Tea
     try:
         return TeamEnv(env, **adapter)
     except BaseException:
-        env.close()
+        close_env(env)
         raise
 
 
@@ -183,8 +186,14 @@ def make_batched(
         partial(make_team_env, name, dict(env_config or {})),
         num_envs,
         max_restarts=max_restarts,
-        env_name=name,
+        env_name=env_title(name, env_config),
     )
+
+
+def env_title(name: str, env_config: Mapping[str, Any] | None) -> str:
+    """The name of an env in messages; with the factory, if it is the user's own."""
+    factory = (env_config or {}).get("factory")
+    return f"{name} ({factory})" if name == PETTINGZOO and factory else name
 
 
 def register_envs() -> None:
@@ -258,7 +267,7 @@ def import_factory(path: str) -> Callable[..., Any]:
         )
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a module may fail in any way while it is imported
+    except CRASHES as error:  # a module may fail in any way while it is imported
         raise EnvConfigError(
             f"cannot import module '{module_name}' of factory '{path}': "
             f"{import_failure(module_name, error)}"

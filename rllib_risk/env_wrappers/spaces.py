@@ -6,48 +6,60 @@ number to the action the env expects.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from rllib_risk.env_wrappers.action_masks import ACTION_MASK, without_mask
 from rllib_risk.env_wrappers.errors import EnvConfigError, EnvContractError
+from rllib_risk.env_wrappers.parallel_env import in_short, numeric
 
 # A Box grid is a product over dimensions: a guard against typing 100 bins for a
 # five-dimensional action and waiting for 10^10 network outputs.
 MAX_BOX_ACTIONS = 4096
-
-_MASKED_KEYS = {"observation", "action_mask"}
 
 
 class ObsEncoder:
     """Flattens the observations of one agent.
 
     Box observations are flattened, Discrete and MultiDiscrete ones become one-hot,
-    and the PettingZoo pair {"observation", "action_mask"} is taken apart.
+    and an action mask in a Dict is taken apart from the rest.
 
     Attributes:
         size: Length of the flat observation.
         has_mask: Whether the observation itself carries an action mask.
     """
 
-    def __init__(self, agent: str, space: spaces.Space) -> None:
+    def __init__(
+        self,
+        agent: str,
+        space: spaces.Space,
+        num_actions: int,
+        mask_key: str = ACTION_MASK,
+    ) -> None:
         """Checks that the space can be flattened.
 
         Args:
             agent: Name of the agent, for error texts.
             space: Its observation space.
+            num_actions: Number of its actions.
+            mask_key: Entry of a Dict observation that is the action mask.
 
         Raises:
-            EnvConfigError: If the space has no fixed flat size.
+            EnvConfigError: If the space has no fixed flat size, or its mask has not one
+                number per action.
         """
         self._agent = agent
-        self.has_mask = isinstance(space, spaces.Dict) and (
-            set(space.spaces) == _MASKED_KEYS
-        )
-        if self.has_mask:
-            assert isinstance(space, spaces.Dict)
-            space = space.spaces["observation"]
+        self._mask_key = mask_key
+        self._only_key: str | None = None  # the one entry beside the mask
+        rest = without_mask(agent, space, mask_key, num_actions)
+        self.has_mask = rest is not None
+        if rest is not None:
+            space = rest
+            if len(rest) == 1:
+                self._only_key, space = next(iter(rest.items()))
         try:
             flattenable = space.is_np_flattenable
         except NotImplementedError:  # a space class of the user's own
@@ -60,6 +72,7 @@ class ObsEncoder:
             )
         self._space = space
         self._is_box = isinstance(space, spaces.Box)
+        self._squeezed = tuple(n for n in space.shape or () if n != 1)
         self.size = int(spaces.flatdim(space))
 
     def __call__(self, obs: Any) -> tuple[np.ndarray, Any]:
@@ -74,19 +87,58 @@ class ObsEncoder:
         Raises:
             EnvContractError: If the observation does not have the declared size.
         """
+        if obs is None:
+            raise EnvContractError(f"the observation of agent '{self._agent}' is None")
         mask = None
         if self.has_mask:
-            obs, mask = obs["observation"], obs["action_mask"]
-        if self._is_box:  # any numeric dtype will do, so no check against the space
-            flat = np.asarray(obs, dtype=np.float32).reshape(-1)
-        else:
-            flat = np.asarray(spaces.flatten(self._space, obs), dtype=np.float32)
-        if flat.shape != (self.size,):
-            raise EnvContractError(
-                f"agent '{self._agent}' returned an observation of {flat.size} numbers "
-                f"but its space {self._space} has {self.size}"
-            )
+            obs, mask = self._split(obs)
+        flat = self._flat_box(obs) if self._is_box else self._flattened(obs)
         return flat, mask
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Declared bounds of the flat observation, low and high, float32 [size]."""
+        flat = spaces.flatten_space(self._space)
+        assert isinstance(flat, spaces.Box)
+        return flat.low.astype(np.float32), flat.high.astype(np.float32)
+
+    def _split(self, obs: Any) -> tuple[Any, Any]:
+        """An observation without its mask, and the mask."""
+        mask_key, only_key = self._mask_key, self._only_key
+        for name in (mask_key, mask_key if only_key is None else only_key):
+            if not isinstance(obs, Mapping) or name not in obs:
+                raise EnvContractError(
+                    f"agent '{self._agent}' returned an observation without the entry"
+                    f" '{name}' of its space"
+                )
+        if obs[mask_key] is None:
+            raise EnvContractError(f"the {mask_key} of agent '{self._agent}' is None")
+        return (obs if only_key is None else obs[only_key]), obs[mask_key]
+
+    def _flat_box(self, obs: Any) -> np.ndarray:
+        """Any numeric dtype will do, so there is no check against the space's."""
+        array = numeric(obs)
+        if array is None:
+            raise EnvContractError(
+                f"the observation of agent '{self._agent}' must hold numbers, not "
+                f"{in_short(obs)}"
+            )
+        # Axes of length 1 change nothing about the order of the numbers.
+        if np.squeeze(array).shape != self._squeezed:
+            raise EnvContractError(
+                f"the observation of agent '{self._agent}' has shape {array.shape}, "
+                f"but its space {self._space} has shape {self._space.shape}"
+            )
+        return array.astype(np.float32, copy=False).reshape(-1)
+
+    def _flattened(self, obs: Any) -> np.ndarray:
+        try:
+            flat = np.asarray(spaces.flatten(self._space, obs), dtype=np.float32)
+            return flat.reshape(self.size)
+        except Exception as error:  # Gymnasium raises all kinds
+            raise EnvContractError(
+                f"the observation of agent '{self._agent}' does not fit its space "
+                f"{self._space} ({type(error).__name__}: {error})"
+            ) from error
 
 
 class ActionDecoder:
@@ -135,6 +187,11 @@ class ActionDecoder:
 
 def _box_grid(agent: str, space: spaces.Box, box_bins: int | None) -> np.ndarray:
     """All points of the product grid over a Box, [bins ** dimensions, *space.shape]."""
+    if not space.is_bounded("both"):
+        raise EnvConfigError(
+            f"agent '{agent}' has the unbounded action space {space}: give the Box "
+            "finite low and high bounds so that it can be divided into bins"
+        )
     if box_bins is None:
         raise EnvConfigError(
             f"agent '{agent}' has action space {space}: set env_config.box_bins to the "
@@ -143,11 +200,6 @@ def _box_grid(agent: str, space: spaces.Box, box_bins: int | None) -> np.ndarray
     if isinstance(box_bins, bool) or not isinstance(box_bins, int) or box_bins < 2:
         raise EnvConfigError(
             f"env_config.box_bins must be an integer of at least 2, not {box_bins!r}"
-        )
-    if not space.is_bounded("both"):
-        raise EnvConfigError(
-            f"agent '{agent}' has the unbounded action space {space}: give the Box "
-            "finite low and high bounds so that it can be divided into bins"
         )
     dims = int(np.prod(space.shape))
     num_actions = box_bins**dims

@@ -7,7 +7,7 @@ scalar. `TeamEnv` is that view of one env; `LoopedTeamEnvs` steps several of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,12 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
+from rllib_risk.env_wrappers.action_masks import (
+    ACTION_MASK,
+    MaskSearch,
+    check_mask_key,
+    legal_actions,
+)
 from rllib_risk.env_wrappers.arguments import check_legal
 from rllib_risk.env_wrappers.batched_env import (
     BatchedStep,
@@ -28,12 +34,20 @@ from rllib_risk.env_wrappers.errors import (
     IllegalActionError,
     NonFiniteError,
 )
+from rllib_risk.env_wrappers.failures import close_env
+from rllib_risk.env_wrappers.notices import tell
 from rllib_risk.env_wrappers.observation_noise import ObservationNoise, check_std
 from rllib_risk.env_wrappers.parallel_env import (
     agent_ids,
+    check_reset_arguments,
     env_state,
     episode_limit,
+    in_short,
     merge_infos,
+    numeric,
+    read_reset,
+    read_rewards,
+    read_step,
     state_source,
 )
 from rllib_risk.env_wrappers.spaces import ActionDecoder, ObsEncoder
@@ -46,6 +60,12 @@ STATE_SOURCES = ("auto", "env", "concat_obs", "none")
 # Rewards that differ by less than this count as one shared reward: an env may compute
 # the same number along two roundings.
 _SHARED_REWARD_TOLERANCE = 1e-6
+
+# NaN compares false with it, and larger rewards are infinite as float32.
+_LARGEST = float(np.finfo(np.float32).max)
+
+# Share of a declared bound that an observation may lie beyond it: rounding to float32.
+_BOUND_MARGIN = 1e-5
 
 _SLOT = np.zeros(1, np.int64)  # the one episode of a TeamEnv, for its noise
 
@@ -103,7 +123,8 @@ class TeamEnv(gymnasium.Env):
 
     Observations are padded with zeros to D and actions to A; the mask forbids padded
     actions. An agent that is dead (finished, or gone from `agents`) stays: zero
-    observation, only action 0 legal, and its action is not passed on.
+    observation, only action 0 legal, and its action is not passed on. One that finished
+    is dead for the rest of the episode, also if it is in `agents` still.
 
     The episode ends when no agent is left. It is *terminated* if every agent that was
     alive in the last step terminated, and *truncated* otherwise. In the row that ends
@@ -118,6 +139,7 @@ class TeamEnv(gymnasium.Env):
     Attributes:
         spec_team: The sizes; `spec` is taken by Gymnasium.
         parallel_env: The wrapped env.
+        masks: Where its action masks come from, and what looks like one.
     """
 
     def __init__(
@@ -128,6 +150,7 @@ class TeamEnv(gymnasium.Env):
         time_limit_is_terminal: bool = False,
         state: str = "auto",
         box_bins: int | None = None,
+        action_mask_key: str = ACTION_MASK,
         obs_noise_std: float | Sequence[float] = 0.0,
     ) -> None:
         """Reads the sizes off the env.
@@ -142,6 +165,8 @@ class TeamEnv(gymnasium.Env):
                 "concat_obs" joins all observations, "none" gives S = 0, and "auto" is
                 "env" if the env has a state() and "none" otherwise.
             box_bins: Values per dimension that a Box action is divided into.
+            action_mask_key: Name of the entry with an agent's action mask, in its
+                observation (a Dict) or else in its info; 0 or 1 per action.
             obs_noise_std: Standard deviation of Gaussian noise on every number that
                 an agent observes, or a list with one for each of them; the state and
                 the env itself are not disturbed.
@@ -158,15 +183,32 @@ class TeamEnv(gymnasium.Env):
             )
         self.parallel_env = parallel_env
         self._ids = agent_ids(parallel_env)
+        self._id_set = set(self._ids)
+        check_reset_arguments(parallel_env)
         names = tuple(str(agent) for agent in self._ids)
-        self._encoders = [
-            ObsEncoder(name, parallel_env.observation_space(agent))
-            for name, agent in zip(names, self._ids, strict=True)
-        ]
         self._decoders = [
             ActionDecoder(name, parallel_env.action_space(agent), box_bins)
             for name, agent in zip(names, self._ids, strict=True)
         ]
+        self._mask_key = check_mask_key(action_mask_key)
+        self._encoders = [
+            ObsEncoder(
+                name,
+                parallel_env.observation_space(agent),
+                decoder.num_actions,
+                self._mask_key,
+            )
+            for name, agent, decoder in zip(
+                names, self._ids, self._decoders, strict=True
+            )
+        ]
+        unmasked = {
+            agent: self._decoders[i].num_actions
+            for i, agent in enumerate(self._ids)
+            if not self._encoders[i].has_mask
+        }
+        self.masks = MaskSearch(self._mask_key, unmasked, len(unmasked) < len(names))
+        self.masks.look_at({a: parallel_env.observation_space(a) for a in unmasked})
         self._team_reward = team_reward
         self._time_limit_is_terminal = time_limit_is_terminal
         obs_size = max(encoder.size for encoder in self._encoders)
@@ -182,7 +224,15 @@ class TeamEnv(gymnasium.Env):
         )
         self.metadata = dict(getattr(parallel_env, "metadata", None) or {})
         self.render_mode = getattr(parallel_env, "render_mode", None)
+        # Bounds of the observations with a margin for rounding; none for padding.
+        self._low = np.full((len(names), obs_size), -np.inf, np.float32)
+        self._high = -self._low
+        for i, encoder in enumerate(self._encoders):
+            low, high = encoder.bounds()
+            self._low[i, : encoder.size] = low - _BOUND_MARGIN * (1 + abs(low))
+            self._high[i, : encoder.size] = high + _BOUND_MARGIN * (1 + abs(high))
         self._alive: list[Any] = []
+        self._finished: set[Any] = set()
         self._mask = np.zeros((len(names), num_actions), np.uint8)
         self._noise: ObservationNoise | None = None
         if check_std(obs_noise_std).any():
@@ -201,15 +251,21 @@ class TeamEnv(gymnasium.Env):
             The team observation and an empty info.
 
         Raises:
+            EnvConfigError: If possible_agents have changed.
             EnvContractError: If the env returns something its spaces do not allow.
         """
-        obs, infos = self.parallel_env.reset(seed=seed, options=options)
+        result = self.parallel_env.reset(seed=seed, options=options)
+        self._check_possible_agents()
+        obs, infos = read_reset(result, self._id_set)
         if self._noise is not None and seed is not None:
             self._noise.reset(_SLOT, np.array([seed]))
+        self._finished.clear()
         self._alive = self._living()
         if not self._alive:
             raise EnvContractError("reset() left no agent alive")
-        return self._observe(obs, infos, set(self._alive), ended=False), {}
+        team_obs = self._observe(obs, infos, set(self._alive), ended=False)
+        self.masks.look_at_reset(obs, infos)
+        return team_obs, {}
 
     def step(
         self, action: np.ndarray
@@ -230,14 +286,15 @@ class TeamEnv(gymnasium.Env):
         if not self._alive:
             raise IllegalActionError("the episode has ended: call reset() first")
         played = self._alive
-        obs, rewards, terminations, truncations, infos = self.parallel_env.step(
-            self._decode(action)
+        obs, rewards, terminations, truncations, infos = read_step(
+            self.parallel_env.step(self._decode(action)), self._id_set
         )
-        self._alive = [
+        self._finished |= {
             agent
-            for agent in self._living()
-            if not (terminations.get(agent, False) or truncations.get(agent, False))
-        ]
+            for agent in played
+            if terminations.get(agent, False) or truncations.get(agent, False)
+        }
+        self._alive = [a for a in self._living() if a not in self._finished]
         reward = self._reward(played, rewards)
         info: dict[str, Any] = {}
         if self._alive:
@@ -264,13 +321,31 @@ class TeamEnv(gymnasium.Env):
         return self.parallel_env.render()
 
     def close(self) -> None:
-        """Closes the env."""
-        self.parallel_env.close()
+        """Closes the env; an error in its close() is logged and ignored."""
+        close_env(self.parallel_env)
+
+    def _check_possible_agents(self) -> None:
+        """Refuses agents that come or go between episodes."""
+        now = list(getattr(self.parallel_env, "possible_agents", self._ids))
+        if now != self._ids and set(now) != self._id_set:
+            raise EnvConfigError(
+                f"possible_agents of {self._env_name()} changed from {self._ids} to "
+                f"{now} between episodes: list all agents that can ever appear there "
+                "from the start, and let only `agents` change"
+            )
+
+    def _env_name(self) -> str:
+        return type(self.parallel_env.unwrapped).__name__
 
     def _living(self) -> list[Any]:
         """The agents the env says are in the episode, in our order."""
-        living = self.parallel_env.agents
-        unknown = set(living) - set(self._ids)
+        living = getattr(self.parallel_env, "agents", None)
+        if not isinstance(living, Iterable):
+            raise EnvContractError(
+                "agents must be a list after reset() and step(), not "
+                f"{in_short(living)}"
+            )
+        unknown = set(living) - self._id_set
         if unknown:
             raise EnvContractError(
                 f"agents {sorted(map(str, unknown))} are not in possible_agents"
@@ -290,13 +365,11 @@ class TeamEnv(gymnasium.Env):
 
     def _reward(self, played: list[Any], rewards: dict[Any, Any]) -> float:
         """The team's scalar reward of one step."""
-        values = [float(rewards[agent]) for agent in played if agent in rewards]
-        if not np.isfinite(values).all():
+        values = read_rewards(rewards, played)
+        if not all(abs(value) <= _LARGEST for value in values):
             raise NonFiniteError(
                 f"the rewards are not finite: {_of_agents(played, values)}"
             )
-        if not values:
-            return 0.0
         if self._team_reward == "sum":
             return sum(values)
         if self._team_reward == "mean":
@@ -339,11 +412,14 @@ class TeamEnv(gymnasium.Env):
             flat, agent_mask = self._encoders[i](obs[agent])
             team_obs[i, : flat.size] = flat
             if agent_mask is None:
-                agent_mask = (infos.get(agent) or {}).get("action_mask")
+                agent_mask = (infos.get(agent) or {}).get(self._mask_key)
             self._fill_mask(mask[i], i, agent_mask, ended)
         if not np.isfinite(team_obs).all():
             bad = spec.agents[int(np.argwhere(~np.isfinite(team_obs))[0, 0])]
             raise NonFiniteError(f"the observation of agent '{bad}' holds NaN or inf")
+        outside = (team_obs < self._low) | (team_obs > self._high)
+        if outside.any():
+            self._warn_of_bounds(team_obs, outside, shown)
         state = self._state(team_obs)
         if self._noise is not None:
             team_obs = self._noise.apply(_SLOT, team_obs[None], mask[None])[0]
@@ -351,6 +427,24 @@ class TeamEnv(gymnasium.Env):
                 row[encoder.size :] = 0.0  # padding stays padding
         self._mask = mask.copy()
         return {"obs": team_obs, "state": state, "action_mask": mask}
+
+    def _warn_of_bounds(
+        self, team_obs: np.ndarray, outside: np.ndarray, shown: set[Any]
+    ) -> None:
+        """Warns once per agent of observations outside their declared bounds."""
+        for i, agent in enumerate(self._ids):
+            if agent not in shown or not outside[i].any():
+                continue
+            at = int(outside[i].argmax())
+            low, high = (bound[at] for bound in self._encoders[i].bounds())
+            name = self._env_name()
+            tell(
+                f"bounds {name} {agent}",
+                f"agent '{agent}' of {name} observes {team_obs[i, at]:g}, outside the "
+                f"declared bounds [{low:g}, {high:g}]. Training goes on; widen low and "
+                "high of its observation space.",
+            )
+            self._low[i], self._high[i] = -np.inf, np.inf
 
     def _fill_mask(
         self, row: np.ndarray, index: int, agent_mask: Any, ended: bool
@@ -360,20 +454,15 @@ class TeamEnv(gymnasium.Env):
         if agent_mask is None:
             row[:num_actions] = 1
             return
-        legal = np.asarray(agent_mask).reshape(-1) != 0
-        agent = self.spec_team.agents[index]
-        if legal.shape != (num_actions,):
-            raise EnvContractError(
-                f"agent '{agent}' has {num_actions} actions but its action_mask has "
-                f"{legal.size} entries"
-            )
+        agent, key = self.spec_team.agents[index], self._mask_key
+        legal = legal_actions(agent, key, agent_mask, num_actions)
         if legal.any():
             row[:num_actions] = legal
         elif ended:  # a finished game has no moves; no action will be chosen here
             row[0] = 1
         else:
             raise EnvContractError(
-                f"agent '{agent}' has no legal action: its action_mask is all zero"
+                f"agent '{agent}' has no legal action: its {key} is all zero"
             )
 
     def _state(self, team_obs: np.ndarray) -> np.ndarray:
@@ -382,7 +471,13 @@ class TeamEnv(gymnasium.Env):
             return np.zeros(0, np.float32)
         if self._state_source == "concat_obs":
             return team_obs.reshape(-1).copy()
-        state = np.array(env_state(self.parallel_env), np.float32).reshape(-1)
+        given = env_state(self.parallel_env)
+        numbers = numeric(given)
+        if numbers is None:
+            raise EnvContractError(
+                f"state() must return numbers, not {in_short(given)}"
+            )
+        state = np.array(numbers, np.float32).reshape(-1)
         if state.size != self.spec_team.state_size:
             raise EnvContractError(
                 f"state() returned {state.size} numbers, not the declared "

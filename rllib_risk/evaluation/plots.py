@@ -186,12 +186,12 @@ def _draw(
         center, low, high = (
             np.append(v, v[-1]) for v in (curve.center, curve.low, curve.high)
         )
-        label = f"{group.label} ({group.count_text})"
+        label = _plain(f"{group.label} ({group.count_text})")
         axes.plot(xs, center, style, color=color, linewidth=1.8, label=label)
         if curve.num_runs > 1:
             axes.fill_between(xs, low, high, color=color, alpha=0.18, linewidth=0)
-    axes.set_xlabel(AXIS_NAMES.get(x, x))
-    axes.set_ylabel(AXIS_NAMES.get(metric, metric))
+    axes.set_xlabel(_plain(AXIS_NAMES.get(x, x)))
+    axes.set_ylabel(_plain(AXIS_NAMES.get(metric, metric)))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlim(left=0, right=end)
     if y_min is not None:
@@ -202,10 +202,15 @@ def _draw(
     columns = 1 if len(curves) <= len(_COLORS) else 2
     axes.legend(frameon=False, fontsize=8.5, loc="best", ncols=columns)
     if title:
-        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+        axes.set_title(_plain(title), loc="left", fontsize=11, fontweight="bold")
     figure.supxlabel(_CAPTION, fontsize=7.5, color="0.4")
     figure.savefig(out)
     return out
+
+
+def _plain(text: str) -> str:
+    """Escapes what matplotlib would read as a formula."""
+    return text.replace("$", r"\$")
 
 
 def _write_csv(

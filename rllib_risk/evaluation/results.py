@@ -33,6 +33,7 @@ COMPARISON_FILE = "comparison.json"
 EVALUATION = "evaluation/"
 # Results since the evaluation that a result holds: 0 where it is its own.
 AGE_KEY = "evaluation/age_iterations"
+_LARGEST = 1e100
 
 
 class ResultsError(ValueError):
@@ -139,11 +140,17 @@ def read_plan(folder: Path) -> Plan | None:
     file = folder / COMPARISON_FILE
     if not file.is_file():
         return None
+    data = _read_object(file)
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        return Plan(dict(data["labels"]), tuple(data["failed"]), data["details"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResultsError(f"{file} is damaged: {error!r}") from error
+        labels, failed = data["labels"], data["failed"]
+        texts = [*labels.keys(), *labels.values(), *failed]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("labels and failed must hold texts")
+        return Plan(dict(labels), tuple(failed), data["details"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ResultsError(
+            f"{file} is damaged: {error!r}. Restore the file, or name the trial folders"
+        ) from error
 
 
 def natural_x(paths: Sequence[Path]) -> str:
@@ -250,27 +257,48 @@ def _trial_folders(paths: Sequence[Path]) -> list[Path]:
 
 def _read_trial(folder: Path) -> Trial:
     """Reads one trial folder."""
-    params_file = folder / "params.json"
+    params_file, results_file = folder / "params.json", folder / "result.json"
     params: dict[str, Any] = {}
     if params_file.exists():
-        try:
-            params = dict(_flatten(json.loads(params_file.read_text())))
-        except json.JSONDecodeError as error:
-            raise ResultsError(f"{params_file} is not JSON: {error}") from error
-    lines = (folder / "result.json").read_text().splitlines()
+        params = dict(_flatten(_read_object(params_file)))
+    try:
+        lines = results_file.read_bytes().splitlines()
+    except OSError as error:
+        raise ResultsError(f"{results_file} cannot be read: {error}") from error
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("no JSON object")
             row.pop("config", None)  # The same in every row, and in params.json.
             rows.append(without_carried(dict(_flatten(row))))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             # A run that was killed, or is still running, may leave half a line.
             if number == len(lines):
+                logger.warning(
+                    "%s: the last line was cut short and is left out", results_file
+                )
                 continue
-            message = f"{folder / 'result.json'}, line {number}: not JSON: {error}"
-            raise ResultsError(message) from error
+            raise ResultsError(
+                f"{results_file}, line {number}: not JSON: {error}. Remove the line to"
+                " read the others"
+            ) from error
     return Trial(folder, params, rows)
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    """Reads a file with one JSON object."""
+    try:
+        value = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ResultsError(
+            f"{file} is damaged: it is not JSON: {error}. Restore the file, or leave"
+            " out its folder"
+        ) from error
+    if not isinstance(value, dict):
+        raise ResultsError(f"{file} is damaged: it holds no JSON object")
+    return value
 
 
 def without_carried(row: dict[str, Any]) -> dict[str, Any]:
@@ -317,7 +345,8 @@ def _number(row: dict[str, Any], key: str) -> bool:
     value = row.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return math.isfinite(value)
+    # Larger numbers leave no room for means and axes.
+    return abs(value) < _LARGEST
 
 
 def _run(trial: Trial, metric: str, x: str) -> Run | None:

@@ -51,25 +51,36 @@ class Actor(Protocol):
         """Forgets everything about the environments ``slots``: new episodes begin."""
 
 
-def make_actor(network: TeamNetwork, num_envs: int, window: int | None = None) -> Actor:
+def make_actor(
+    network: TeamNetwork,
+    num_envs: int,
+    window: int | None = None,
+    *,
+    padded: bool = False,
+) -> Actor:
     """The actor that is fast where the network is.
 
     Args:
         network: The network.
         num_envs: ``E``.
         window: Steps to act on; None: all of the episode so far.
+        padded: Whether zeros fill the window at the beginning of an episode.
 
     Returns:
         An actor at the start of ``E`` episodes.
     """
     cpu = network.ids.device.type == "cpu"
     actor = NumpyActor(network, num_envs) if cpu else TorchActor(network, num_envs)
-    return within_window(actor, num_envs, window)
+    return within_window(actor, num_envs, window, padded=padded)
 
 
-def within_window(actor: Actor, num_envs: int, window: int | None) -> Actor:
+def within_window(
+    actor: Actor, num_envs: int, window: int | None, *, padded: bool
+) -> Actor:
     """An actor that sees the last steps alone; itself if there is no window."""
-    return actor if window is None else WindowActor(actor, num_envs, window)
+    if window is None:
+        return actor
+    return WindowActor(actor, num_envs, window, padded=padded)
 
 
 class TorchActor:
@@ -226,21 +237,26 @@ class NumpyActor:
 
 
 class WindowActor:
-    """Acts on the last few steps alone, through which it goes anew each time.
+    """Recomputes the memory from the last ``window`` steps before every action.
 
     A network that learned from windows, with a memory that begins at zero, has never
     seen what that memory becomes in a longer episode.
     """
 
-    def __init__(self, actor: Actor, num_envs: int, window: int) -> None:
+    def __init__(
+        self, actor: Actor, num_envs: int, window: int, *, padded: bool
+    ) -> None:
         """Initializes the actor.
 
         Args:
-            actor: Who goes through the window.
+            actor: Goes through the window.
             num_envs: ``E``.
             window: Its steps, the present one included.
+            padded: Whether steps with zero observations and action 0 stand before the
+                first one of an episode. If not, the window is shorter there.
         """
         self._actor = actor
+        self._padded = padded
         self._everywhere = np.arange(num_envs)
         # Of all environments, whatever episode it was in.
         self._seen: deque[np.ndarray] = deque(maxlen=window)
@@ -251,6 +267,10 @@ class WindowActor:
         self, obs: np.ndarray, action_mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """See :meth:`Actor.act`."""
+        if self._padded and not self._seen:
+            steps = range(self._seen.maxlen or 0)
+            self._seen.extend(np.zeros_like(obs) for _ in steps)
+            self._done.extend(np.zeros(obs.shape[:2], np.int64) for _ in steps)
         self._seen.append(obs.copy())
         self._actor.reset(self._everywhere)
         ages = range(len(self._seen) - 1, -1, -1)
@@ -259,7 +279,8 @@ class WindowActor:
         for seen, done, age in zip(self._seen, before, ages, strict=True):
             if done is not None:
                 self._actor.remember(done)
-            self._actor.reset(np.flatnonzero(self._age == age))
+            if not self._padded:
+                self._actor.reset(np.flatnonzero(self._age == age))
             chosen = self._actor.act(seen, action_mask)
         self._age += 1
         return chosen
@@ -271,6 +292,9 @@ class WindowActor:
     def reset(self, slots: np.ndarray) -> None:
         """See :meth:`Actor.reset`."""
         self._age[slots] = 0
+        if self._padded:
+            for steps in (*self._seen, *self._done):
+                steps[slots] = 0
 
 
 class _Agent:

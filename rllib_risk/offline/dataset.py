@@ -7,6 +7,7 @@ files for everything else.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rllib_risk.core.replay import bytes_per_row
 from rllib_risk.models.sizes import TeamSizes
 from rllib_risk.offline.card import CARD, Card, Shard, file_hash, read_card
 from rllib_risk.offline.rows import (
+    EPISODE,
     DatasetError,
     episodes_of,
     schema,
@@ -47,7 +49,8 @@ def write_dataset(
 ) -> Card:
     """Writes episodes as they come.
 
-    The card appears last: a folder without one was cut short.
+    The card appears last: a folder without one was cut short. What was written is
+    removed again if something fails.
 
     Args:
         folder: Where to; made if it does not exist, and refused if it holds a dataset.
@@ -63,11 +66,50 @@ def write_dataset(
         The card.
 
     Raises:
-        DatasetError: If the folder is taken or there is not one episode.
+        DatasetError: If the folder is taken or cannot be written to, there is not one
+            episode, or an episode holds values that cannot be.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
+    with _written_whole(folder):
+        return _write(
+            folder,
+            episodes,
+            rows_per_shard,
+            env=env,
+            env_config=dict(env_config),
+            agents=tuple(agents),
+            behaviour=dict(behaviour),
+            seed=seed,
+        )
+
+
+@contextlib.contextmanager
+def _written_whole(folder: Path) -> Iterator[None]:
+    """Makes an empty folder, and removes what is in it if writing fails."""
+    try:
+        new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be written to: {error}") from error
+    if taken:
         raise DatasetError(f"{folder} is not empty: choose another folder")
+    try:
+        yield
+    except BaseException as error:
+        for path in (*folder.glob("part-*.parquet"), *folder.glob(f"*{CARD}*")):
+            path.unlink()
+        if new:
+            with contextlib.suppress(OSError):  # something else is in it
+                folder.rmdir()
+        if isinstance(error, (OSError, pa.ArrowException)):
+            raise DatasetError(f"{folder} cannot be written to: {error}") from error
+        raise
+
+
+def _write(
+    folder: Path, episodes: Iterable[Episode], rows_per_shard: int, **facts: Any
+) -> Card:
+    """Writes shards and the card; ``facts`` are values of the card."""
     shards: list[Shard] = []
     returns: list[float] = []
     pending: list[Episode] = []
@@ -85,7 +127,7 @@ def write_dataset(
         pending.clear()
 
     for episode in episodes:
-        sizes = sizes_of(episode)
+        sizes = sizes or sizes_of(episode)
         pending.append(episode)
         returns.append(episode.episode_return)
         rows += len(episode)
@@ -98,20 +140,11 @@ def write_dataset(
     if sizes is None:
         raise DatasetError(f"there is no episode to write to {folder}")
     card = Card(
-        env=env,
-        env_config=dict(env_config),
-        agents=tuple(agents),
+        **facts,
         sizes=sizes,
-        behaviour=dict(behaviour),
-        seed=seed,
         num_episodes=len(returns),
         num_steps=sum(shard.rows for shard in shards),
-        returns={
-            "mean": float(np.mean(returns)),
-            "std": float(np.std(returns)),
-            "min": min(returns),
-            "max": max(returns),
-        },
+        returns=returns_of(returns),
         shards=tuple(shards),
     )
     card.write(folder)
@@ -143,12 +176,10 @@ class Dataset:
         self._verified: set[str] = set()
         wanted = schema(self.card.sizes)
         for shard in self.card.shards:
-            path = self.folder / shard.file
+            path = self._path(shard)
             try:
                 found = pq.ParquetFile(path)
-            except FileNotFoundError:
-                raise DatasetError(f"{path} is missing; the card names it") from None
-            except (OSError, pa.ArrowInvalid) as error:
+            except Exception as error:  # the footer of a damaged file raises all kinds
                 raise DatasetError(f"{path} is cut short or broken: {error}") from error
             with found:
                 if found.metadata.num_rows != shard.rows:
@@ -161,6 +192,18 @@ class Dataset:
                         f"{path} has other columns or shapes than the card says; files"
                         " of different environments do not mix"
                     )
+
+    def _path(self, shard: Shard) -> Path:
+        """The file of a shard, which must be in the folder itself."""
+        path = self.folder / shard.file
+        if not path.is_file():
+            raise DatasetError(f"{path} is missing; the card names it")
+        if path.resolve().parent != self.folder.resolve():
+            raise DatasetError(
+                f"{path} is a link to {path.resolve()}, outside of the folder; put the"
+                " file itself there"
+            )
+        return path
 
     def episodes(self, shards: Iterable[int] | None = None) -> Iterator[Episode]:
         """Reads episodes, one after the other.
@@ -182,7 +225,7 @@ class Dataset:
 
     def _named(self, index: int) -> Iterator[tuple[str, Episode]]:
         shard = self.card.shards[index]
-        path = self.folder / shard.file
+        path = self._path(shard)
         if shard.file not in self._verified:
             if file_hash(path) != shard.sha256:
                 raise DatasetError(
@@ -199,7 +242,52 @@ class Dataset:
                     found += 1
             except DatasetError as error:
                 raise DatasetError(f"{path}: {error}") from None
+            except (OSError, pa.ArrowException) as error:
+                raise DatasetError(f"{path} cannot be read: {error}") from error
         if found != shard.episodes:
             raise DatasetError(
                 f"{path} holds {found} episodes, and the card says {shard.episodes}"
             )
+
+    def check(self) -> None:
+        """Reads every row, and compares what is read with the card.
+
+        Raises:
+            DatasetError: See :meth:`episodes`; or if two episodes have one name, the
+                card's statistics are wrong, or the folder holds other Parquet files.
+        """
+        named = {shard.file for shard in self.card.shards}
+        others = sorted({p.name for p in self.folder.glob("*.parquet")} - named)
+        if others:
+            raise DatasetError(
+                f"{self.folder / others[0]} is not named by the card; a reader of the"
+                " whole folder would take it for a part of the dataset"
+            )
+        names: set[str] = set()
+        returns: list[float] = []
+        for index, shard in enumerate(self.card.shards):
+            for name, episode in self._named(index):
+                if name in names:
+                    raise DatasetError(
+                        f"{self.folder / shard.file}, column {EPISODE}: {name!r} is the"
+                        " name of two episodes"
+                    )
+                names.add(name)
+                returns.append(episode.episode_return)
+        for key, value in returns_of(returns).items():
+            stated = self.card.returns[key]
+            if not np.isclose(value, stated):
+                raise DatasetError(
+                    f"{self.folder}: {key} of the returns is {value:.4f}, and the card"
+                    f" says {stated:.4f}"
+                )
+
+
+def returns_of(returns: list[float]) -> dict[str, float]:
+    """Statistics of the returns of episodes, as a card holds them."""
+    return {
+        "mean": float(np.mean(returns)),
+        "std": float(np.std(returns)),
+        "min": min(returns),
+        "max": max(returns),
+    }

@@ -19,6 +19,7 @@ import pyarrow.csv
 from rllib_risk.core.episodes import Episode
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.registry import make_team_env
+from rllib_risk.env_wrappers.team_env import TeamSpec
 from rllib_risk.offline.card import Card
 from rllib_risk.offline.dataset import write_dataset
 from rllib_risk.offline.rows import DatasetError
@@ -60,7 +61,7 @@ def import_csv(source: Path, out: Path, env_config: Mapping[str, Any]) -> Card:
 
     def episodes() -> Iterator[Episode]:
         steps: list[np.ndarray] = []
-        for row in _csv_rows(source, columns):
+        for row in _csv_rows(source, columns, spec):
             follows = steps and not steps[-1][-1]
             goes_on = follows and (row[:size] == steps[-1][-1 - size : -1]).all()
             if steps and not goes_on:
@@ -81,7 +82,8 @@ def import_csv(source: Path, out: Path, env_config: Mapping[str, Any]) -> Card:
     )
 
 
-def _csv_rows(source: Path, columns: int) -> Iterator[np.ndarray]:
+def _csv_rows(source: Path, columns: int, spec: TeamSpec) -> Iterator[np.ndarray]:
+    number = 2  # of the line; the first one has the names
     try:
         with pa.csv.open_csv(source) as reader:
             for batch in reader:
@@ -90,23 +92,56 @@ def _csv_rows(source: Path, columns: int) -> Iterator[np.ndarray]:
                         f"{source} has {batch.num_columns} columns, and such an env has"
                         f" {columns + 1}: an index, s, actions, reward, s' and the end"
                     )
-                yield from np.column_stack([c.to_numpy(False) for c in batch.columns])[
-                    :, 1:
-                ].astype(np.float64)
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+                rows = _csv_numbers(source, batch, number)
+                _check_csv(source, rows, number, spec)
+                number += len(rows)
+                yield from rows
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise DatasetError(f"{source} cannot be read: {error}") from error
+
+
+def _csv_numbers(source: Path, batch: pa.RecordBatch, number: int) -> np.ndarray:
+    """The rows of a batch without the index, float64 ``[rows, columns]``."""
+    columns = []
+    for index, column in enumerate(batch.columns[1:], start=1):
+        values = column.to_numpy(zero_copy_only=False)
+        if values.dtype.kind not in "fiub":
+            raise DatasetError(
+                f"{source}, line {number}, column {index}: {values[0]!r} is no number"
+                " (nor are those below it, or some of them)"
+            )
+        columns.append(values.astype(np.float64))
+    return np.column_stack(columns)
+
+
+def _check_csv(source: Path, rows: np.ndarray, number: int, spec: TeamSpec) -> None:
+    """Refuses values that cannot be, with line and column."""
+
+    def refuse(wrong: np.ndarray, first: int, text: str) -> None:
+        """Raises if ``wrong``, ``[rows, columns from first on]``, is true anywhere."""
+        if wrong.any():
+            row, column = (int(n) for n in np.argwhere(wrong)[0])
+            value = rows[row, first + column]
+            raise DatasetError(
+                # The index of the file is column 0.
+                f"{source}, line {number + row}, column {first + column + 1}:"
+                f" {value:g} {text}"
+            )
+
+    size, agents, actions = spec.state_size, spec.num_agents, spec.num_actions
+    limit = np.finfo(np.float32).max
+    refuse(~(np.abs(rows) <= limit), 0, "is no finite number of 32 bits")
+    taken = rows[:, size : size + agents]
+    wrong = (taken != taken.round()) | (taken < 0) | (taken >= actions)
+    refuse(wrong, size, f"is no action; they go from 0 to {actions - 1}")
+    end = rows[:, -1:]
+    refuse((end != 0) & (end != 1), rows.shape[1] - 1, "is no end; it is 0 or 1")
 
 
 def _csv_episode(rows: np.ndarray, num_actions: int, agents: int, size: int) -> Episode:
     states = np.concatenate([rows[:, :size], rows[-1:, -1 - size : -1]])
     states = states.astype(np.float32)
     actions = rows[:, size : size + agents]
-    wrong = (actions != actions.round()) | (actions < 0) | (actions >= num_actions)
-    if wrong.any():
-        raise DatasetError(
-            f"there is an action {actions[wrong][0]:g}, and actions go from 0 to"
-            f" {num_actions - 1}"
-        )
     return Episode(
         obs=np.repeat(states[:, None], agents, axis=1),
         state=states,
@@ -180,7 +215,10 @@ class _Vault:
         try:
             metadata = json.loads((folder / _VAULT_METADATA).read_text())
             names = _leaves(metadata["structure_shape"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (
+            *(OSError, ValueError, KeyError, TypeError),
+            *(AttributeError, RecursionError),
+        ) as error:
             raise DatasetError(
                 f"{folder} is no vault: its {_VAULT_METADATA} cannot be read ({error})"
             ) from error
@@ -201,8 +239,25 @@ class _Vault:
             raise DatasetError(f"{folder} has no {', '.join(missing)}")
         # A leaf's name is its path, with a point after every part.
         self._arrays = {name: read(f"{name}.") for name in names}
-        self._length = int(read("vault_index").read().result()[0])
-        self.slices, _, self.num_agents = self._arrays["observations"].shape[:3]
+        try:
+            self._length = int(read("vault_index").read().result()[0])
+        except (ValueError, LookupError) as error:
+            raise DatasetError(f"{folder}: vault_index: {error}") from error
+        shape = self._arrays["observations"].shape
+        if len(shape) < 3:
+            raise DatasetError(f"{folder}: observations have shape {shape}")
+        self.slices, _, self.num_agents = shape[:3]
+        for name, array in self._arrays.items():
+            if array.ndim < 2 or array.shape[0] != self.slices:
+                raise DatasetError(
+                    f"{folder}: {name} has shape {array.shape}, and observations have"
+                    f" {shape}"
+                )
+            if array.shape[1] < self._length:
+                raise DatasetError(
+                    f"{folder}: {name} holds {array.shape[1]} steps, and vault_index"
+                    f" says {self._length}"
+                )
         self._num_actions = self._count_actions()
 
     def _count_actions(self) -> int:
@@ -216,15 +271,27 @@ class _Vault:
     ) -> Iterator[dict[str, np.ndarray]]:
         for begin in range(0, self._length, _ROWS):
             end = min(begin + _ROWS, self._length)
-            yield {
-                name: np.asarray(self._arrays[name][slice_, begin:end].read().result())
-                for name in names
-            }
+            try:
+                chunk = {
+                    name: np.asarray(
+                        self._arrays[name][slice_, begin:end].read().result()
+                    )
+                    for name in names
+                }
+            except ValueError as error:
+                raise DatasetError(
+                    f"{self._folder}: slice {slice_}, steps {begin} to {end - 1} cannot"
+                    f" be read: {error}"
+                ) from error
+            yield chunk
 
     def episodes(self, slice_: int, team_reward: str) -> Iterator[Episode]:
         """The episodes of one slice."""
         parts: list[dict[str, np.ndarray]] = []
+        step = 0
         for chunk in self._read(slice_, self._arrays):
+            self._check(chunk, slice_, step)
+            step += len(chunk["actions"])
             ends = chunk["terminals"].astype(bool)
             if "truncations" in chunk:
                 ends = ends | chunk["truncations"].astype(bool)
@@ -238,6 +305,36 @@ class _Vault:
                 parts.append({k: v[begin:] for k, v in chunk.items()})
         if parts:
             yield from self._episode(parts, team_reward)
+
+    def _check(self, chunk: Mapping[str, np.ndarray], slice_: int, step: int) -> None:
+        """Refuses values that cannot be, with slice, step and array."""
+
+        def refuse(name: str, array: np.ndarray, wrong: np.ndarray, text: str) -> None:
+            """Raises if ``wrong``, of the first dimensions of ``array``, is true."""
+            if wrong.any():
+                place = np.argwhere(wrong)[0]
+                raise DatasetError(
+                    f"{self._folder}: slice {slice_}, step {step + place[0]}, {name}:"
+                    f" {text.format(array[tuple(place)])}"
+                )
+
+        actions = chunk["actions"].reshape(len(chunk["actions"]), -1)
+        if actions.shape[1] != self.num_agents or actions.dtype.kind not in "iu":
+            raise DatasetError(f"{self._folder}: actions are not one number per agent")
+        for name, array in chunk.items():
+            if array.dtype.kind == "f":
+                refuse(name, array, ~np.isfinite(array), "holds {}")
+        last = self._num_actions - 1
+        wrong = (actions < 0) | (actions > last)
+        text = f"holds {{}}, and actions go from 0 to {last}"
+        refuse("actions", actions, wrong, text)
+        if "infos.legals" in chunk:
+            legal = chunk["infos.legals"].astype(bool)
+            stuck = np.asarray(~legal.any(axis=2))
+            refuse("infos.legals", legal, stuck, "an agent has no action")
+            taken = np.take_along_axis(legal, actions[..., None].astype(np.int64), 2)
+            text = "holds {}, which infos.legals does not allow"
+            refuse("actions", actions, ~taken[..., 0], text)
 
     def _episode(
         self, parts: list[dict[str, np.ndarray]], team_reward: str
@@ -260,8 +357,6 @@ class _Vault:
             state = np.concatenate([state, np.zeros_like(state[:1])])
         rewards = whole["rewards"][:steps].reshape(steps, -1).astype(np.float64)
         actions = whole["actions"][:steps].reshape(steps, -1)
-        if actions.shape[1] != self.num_agents or actions.dtype.kind == "f":
-            raise DatasetError(f"{self._folder}: actions are not one number per agent")
         yield Episode(
             obs=obs.reshape(len(obs), self.num_agents, -1),
             state=state.reshape(len(state), -1),

@@ -23,9 +23,9 @@ _FEW_EPISODES = 32
 # The ring's oldest and its newest segment are used in part.
 _SPARE_SEGMENTS = 2
 _LEAST_SEGMENT_BYTES = 2**16
-# What reading takes beside the window: a group as Arrow and as NumPy have it, and the
-# copies between them.
-_READING_BYTES = 4 * BYTES_PER_GROUP
+# What reading takes beside the window: a group as Arrow and as NumPy have it, copies
+# between them, and what its checks compare.
+_READING_BYTES = 5 * BYTES_PER_GROUP
 
 
 class DatasetReplay(EpisodeReplay):
@@ -92,10 +92,12 @@ class DatasetReplay(EpisodeReplay):
         self._owed += sum(len(episode) for episode in drawn)
         return drawn
 
-    def sample_stretches(self, size: int, length: int, burn_in: int) -> SampleBatch:
+    def sample_stretches(
+        self, size: int, length: int, burn_in: int, *, padded: bool = False
+    ) -> SampleBatch:
         """See :meth:`EpisodeReplay.sample_stretches`."""
         self._move_window()
-        drawn = super().sample_stretches(size, length, burn_in)
+        drawn = super().sample_stretches(size, length, burn_in, padded=padded)
         self._owed += int(drawn[MASK].sum())
         return drawn
 

@@ -8,7 +8,7 @@ team contract pads them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,8 +86,14 @@ def to_table(episodes: Sequence[Episode], ids: Sequence[str]) -> pa.Table:
 
     Returns:
         The rows, episode by episode, in the order of time.
+
+    Raises:
+        DatasetError: If an episode has arrays whose lengths disagree, or values that
+            cannot be.
     """
     sizes = sizes_of(episodes[0])
+    for name, episode in zip(ids, episodes, strict=True):
+        _check_shapes(name, episode, sizes)
     n = sizes.num_agents
     columns: dict[str, np.ndarray | list[str]] = {
         EPISODE: [i for i, e in zip(ids, episodes, strict=True) for _ in range(len(e))],
@@ -104,6 +110,7 @@ def to_table(episodes: Sequence[Episode], ids: Sequence[str]) -> pa.Table:
     columns[REWARDS] = np.repeat(rewards[:, None], n, axis=1)
     columns[TERMINATEDS] = np.repeat((ends & truly)[:, None], n, axis=1)
     columns[TRUNCATEDS] = np.repeat((ends & ~truly)[:, None], n, axis=1)
+    _check_values(columns, columns[EPISODE], 0)
     wanted = schema(sizes)
     return pa.table(
         [_to_arrow(columns[field.name], field.type) for field in wanted], wanted
@@ -142,10 +149,13 @@ def episodes_of(tables: Iterable[pa.Table]) -> Iterable[tuple[str, Episode]]:
         Name and episode.
 
     Raises:
-        DatasetError: If numbers are not finite, or an episode's steps are not in order.
+        DatasetError: If a row holds values that cannot be, or the rows of an episode
+            do not follow each other. The message names the row, counted from 0 over all
+            tables, and the column.
     """
     # Of the episode that is being put together.
-    name, parts = "", list[dict[str, np.ndarray]]()
+    name, begun, parts = "", 0, list[dict[str, np.ndarray]]()
+    row = 0
     for table in tables:
         if not len(table):
             continue
@@ -155,43 +165,95 @@ def episodes_of(tables: Iterable[pa.Table]) -> Iterable[tuple[str, Episode]]:
             for key in table.column_names
             if key != EPISODE
         }
-        _check_finite(columns, names)
+        _check_values(columns, names, row)
         cuts = np.flatnonzero(names[1:] != names[:-1]) + 1
         for start, stop in zip([0, *cuts], [*cuts, len(names)], strict=True):
             if parts and names[start] != name:
-                yield name, _join(name, parts)
+                yield name, _join(name, parts, begun)
                 parts = []
+            if not parts:
+                begun = row + int(start)
             name = names[start]
             parts.append({key: column[start:stop] for key, column in columns.items()})
+        row += len(table)
     if parts:
-        yield name, _join(name, parts)
+        yield name, _join(name, parts, begun)
 
 
-def _check_finite(columns: dict[str, np.ndarray], names: np.ndarray) -> None:
-    for name, column in columns.items():
-        if column.dtype.kind != "f":
-            continue
-        wrong = ~np.isfinite(column).reshape(len(column), -1).all(axis=1)
-        if wrong.any():
-            row = int(wrong.argmax())
+def _check_shapes(name: str, episode: Episode, sizes: TeamSizes) -> None:
+    """Refuses an episode whose arrays do not fit together or to the other episodes."""
+    steps = len(episode)
+    n, a = sizes.num_agents, sizes.num_actions
+    wanted = {
+        OBS: (steps + 1, n, sizes.obs_size),
+        STATE: (steps + 1, sizes.state_size),
+        ACTION_MASK: (steps + 1, n, a),
+        ACTIONS: (steps, n),
+        REWARDS: (steps,),
+    }
+    if steps == 0:
+        raise DatasetError(f"episode {name!r} has no step")
+    for key, shape in wanted.items():
+        found = np.shape(getattr(episode, key))
+        if found != shape:
             raise DatasetError(
-                f"column {name} holds NaN or infinity at episode"
-                f" {names[row]!r}, t {int(columns[STEP][row])}"
+                f"episode {name!r}: {key} has shape {found}; with {steps} steps and the"
+                f" sizes of the first episode it must be {shape}"
             )
 
 
-def _join(name: str, parts: list[dict[str, np.ndarray]]) -> Episode:
+def _check_values(
+    columns: Mapping[str, Any], names: Sequence[str] | np.ndarray, first: int
+) -> None:
+    """Refuses rows with values that cannot be.
+
+    Args:
+        columns: Arrays by name, ``[rows, ...]``.
+        names: The episode of every row.
+        first: Number of the first row, for messages.
+    """
+
+    def refuse(key: str, wrong: np.ndarray, text: str) -> None:
+        """Raises if ``wrong``, ``[rows, ...]``, is true anywhere."""
+        if wrong.any():
+            row = int(wrong.reshape(len(wrong), -1).any(axis=1).argmax())
+            where = f"episode {str(names[row])!r}, t {int(columns[STEP][row])}"
+            held = (
+                columns[key][row][wrong[row]] if wrong.ndim > 1 else columns[key][row]
+            )
+            shown = f"{np.ravel(held)[0]}"
+            raise DatasetError(
+                f"row {first + row}, column {key}: {text.format(shown)} ({where})"
+            )
+
+    for key, column in columns.items():
+        if key != EPISODE and column.dtype.kind == "f":
+            refuse(key, ~np.isfinite(column), "holds NaN or infinity")
+    mask, actions = columns[ACTION_MASK], columns[ACTIONS]
+    ends = {key: columns[key] for key in (TERMINATEDS, TRUNCATEDS)}
+    for key, end in ends.items():
+        refuse(key, end != end[:, :1], "differs between agents; a team ends together")
+    over = ends[TERMINATEDS][:, :1]
+    for key, matters in ((ACTION_MASK, ~np.zeros_like(over)), (NEW_ACTION_MASK, ~over)):
+        refuse(key, columns[key] > 1, "holds {}, and a mask holds 0 and 1")
+        stuck = ~columns[key].any(axis=2) & matters
+        refuse(key, stuck, "leaves an agent without an action")
+    count = mask.shape[2]
+    wrong = (actions < 0) | (actions >= count)
+    refuse(ACTIONS, wrong, f"holds {{}}, and actions go from 0 to {count - 1}")
+    taken = np.take_along_axis(mask, actions[..., None].astype(np.int64), axis=2)
+    refuse(ACTIONS, taken[..., 0] == 0, "holds {}, which action_mask does not allow")
+    rewards = columns[REWARDS]
+    refuse(REWARDS, rewards != rewards[:, :1], "differs between agents of a team")
+
+
+def _join(name: str, parts: list[dict[str, np.ndarray]], first: int) -> Episode:
+    """Makes an episode of its rows, of which the first has this number."""
     whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     steps = whole[STEP]
-    if (np.diff(steps) != 1).any():
-        raise DatasetError(
-            f"episode {name!r}: its rows are not in the order of t, or some are missing"
-        )
-    ends = np.logical_and.reduce(whole[TERMINATEDS], axis=1)
-    if ends[:-1].any():
-        raise DatasetError(f"episode {name!r} goes on after it terminated")
     if STATE not in whole:
         whole[STATE] = whole[NEW_STATE] = np.zeros((len(steps), 0), np.float32)
+    _check_order(name, whole, first)
     rows: dict[str, Any] = {
         before: np.concatenate([whole[before], whole[after][-1:]])
         for before, after in _ROWS
@@ -200,6 +262,40 @@ def _join(name: str, parts: list[dict[str, np.ndarray]]) -> Episode:
         **rows,
         actions=whole[ACTIONS].astype(np.int16),
         rewards=whole[REWARDS].mean(axis=1, dtype=np.float64).astype(np.float32),
-        terminated=bool(ends[-1]),
+        terminated=bool(whole[TERMINATEDS][-1].all()),
         risk_levels=np.ones(whole[ACTIONS].shape, np.float32),
     )
+
+
+def _check_order(name: str, whole: Mapping[str, np.ndarray], first: int) -> None:
+    """Refuses rows of an episode that do not follow each other."""
+
+    def refuse(row: int, key: str, text: str) -> None:
+        raise DatasetError(
+            f"row {first + row}, column {key}: {text} (episode {name!r})"
+        )
+
+    steps = whole[STEP]
+    wrong = steps != np.arange(len(steps))
+    if wrong.any():
+        row = int(wrong.argmax())
+        refuse(
+            row,
+            STEP,
+            f"holds {steps[row]}, and {row} is due: rows are missing or"
+            " not in the order of t",
+        )
+    over, cut = whole[TERMINATEDS][:, 0], whole[TRUNCATEDS][:, 0]
+    ends = over | cut
+    if ends[:-1].any():
+        row = int(ends.argmax())
+        refuse(row, TERMINATEDS if over[row] else TRUNCATEDS, "the episode goes on")
+    if not ends[-1]:
+        refuse(len(ends) - 1, TRUNCATEDS, "the last row is no end: rows are missing")
+    if over[-1] and cut[-1]:
+        refuse(len(ends) - 1, TRUNCATEDS, "an episode that terminated is not cut off")
+    for before, after in _ROWS:
+        differ = whole[after][:-1] != whole[before][1:]
+        wrong = differ.any(axis=tuple(range(1, differ.ndim)))
+        if wrong.any():
+            refuse(int(wrong.argmax()), after, f"is not the {before} of the next row")

@@ -89,6 +89,28 @@ def num_kept_atoms(level: float | str | Fraction, num_atoms: int) -> int:
     return -(-fraction.numerator * num_atoms // fraction.denominator)
 
 
+def num_kept_atoms_float32(level: float | str | Fraction, num_atoms: int) -> int:
+    """Number of lowest atoms that the released RMIX code keeps.
+
+    The code computes ``ceil(alpha * M - 1) + 1`` in float32. Where ``alpha`` rounds up,
+    this is one more than :func:`num_kept_atoms`: 31 atoms of 100 at level 0.3.
+
+    Args:
+        level: Risk level in (0, 1].
+        num_atoms: ``M``.
+
+    Returns:
+        The count.
+    """
+    fraction = as_fraction(level)
+    rounded = np.float32(fraction.numerator) / np.float32(fraction.denominator)
+    last = np.ceil(rounded * np.float32(num_atoms) - np.float32(1.0))
+    return min(int(last) + 1, num_atoms)
+
+
+_COUNTS = {"ceil": num_kept_atoms, "ceil_float32": num_kept_atoms_float32}
+
+
 def cvar_weights(
     levels: Sequence[float | str | Fraction],
     num_atoms: int,
@@ -107,8 +129,9 @@ def cvar_weights(
         levels: ``K`` risk levels in (0, 1].
         num_atoms: ``M``.
         norm: ``count``, ``eq2_raw`` or ``code_offby1``.
-        mode: ``ceil`` keeps ``ceil(alpha M)`` whole atoms; ``exact`` gives the last one
-            the fractional weight of Rockafellar and Uryasev (2000).
+        mode: ``ceil`` keeps ``ceil(alpha M)`` whole atoms; ``ceil_float32`` counts them
+            as the released code does (:func:`num_kept_atoms_float32`); ``exact`` gives
+            the last one the fractional weight of Rockafellar and Uryasev (2000).
 
     Returns:
         float32 ``[K, M]``.
@@ -116,20 +139,22 @@ def cvar_weights(
     Raises:
         ValueError: If ``norm`` or ``mode`` is unknown, or they do not go together.
     """
-    if norm not in ("count", "eq2_raw", "code_offby1") or mode not in ("ceil", "exact"):
+    norms, modes = ("count", "eq2_raw", "code_offby1"), (*_COUNTS, "exact")
+    if norm not in norms or mode not in modes:
         raise ValueError(f"Unknown CVaR form: norm={norm!r}, mode={mode!r}.")
     if mode == "exact" and norm != "count":
         raise ValueError("cvar_mode 'exact' is defined for cvar_norm 'count' only.")
     weights = torch.zeros(len(levels), num_atoms, dtype=torch.float64)
     for row, level in zip(weights, map(as_fraction, levels), strict=True):
-        kept = num_kept_atoms(level, num_atoms)
         if mode == "exact":
             whole = level.numerator * num_atoms // level.denominator
             row[:whole] = float(1 / (level * num_atoms))
             if whole < num_atoms:
                 rest = level - Fraction(whole, num_atoms)
                 row[whole] = float(rest / level)
-        elif norm == "count":
+            continue
+        kept = _COUNTS[mode](level, num_atoms)
+        if norm == "count":
             row[:kept] = 1.0 / kept
         elif norm == "eq2_raw":
             row[:kept] = 1.0 / num_atoms

@@ -1,11 +1,13 @@
 """``rllib record`` and ``rllib dataset``, from the command line to files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rllib_risk.cli.main import run
+from rllib_risk.offline.card import read_card
 from rllib_risk.offline.dataset import Dataset
 
 pytestmark = pytest.mark.usefixtures("as_it_was")
@@ -152,14 +154,13 @@ def test_damage_and_foreign_formats(
     content[100] ^= 1
     shard.write_bytes(content)
     assert "changed or is damaged" in refused(capsys, "dataset", "check", folder)
-    card = json.loads((folder / "dataset.json").read_text())
     assert "is no dataset" in refused(capsys, "dataset", "info", tmp_path)
     said(capsys, *scripted(tmp_path / "other"))
-    card = json.loads((tmp_path / "other" / "dataset.json").read_text())
-    card["returns"]["mean"] += 1.0
-    (tmp_path / "other" / "dataset.json").write_text(json.dumps(card))
+    card = read_card(tmp_path / "other")
+    returns = {**card.returns, "mean": card.returns["mean"] + 1.0}
+    replace(card, returns=returns).write(tmp_path / "other")
     message = refused(capsys, "dataset", "check", tmp_path / "other")
-    assert "the mean return is" in message
+    assert "mean of the returns is" in message
     for arguments, message in (
         (("hdf5", "x", "y"), "FORMAT: must be uav-csv or og-marl"),
         (("uav-csv", tmp_path / "x", tmp_path / "y"), "cannot be read"),

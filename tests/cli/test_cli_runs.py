@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -280,21 +281,43 @@ def records(file: Path) -> Iterator[Any]:
             text = b""
 
 
-def test_a_sweep_gives_complete_wandb_runs(tmp_path: Path) -> None:
-    """R31: offline, and resumed."""
+def holds(file: Path, text: bytes) -> bool:
+    try:
+        return text in file.read_bytes()
+    except OSError:  # a file that is gone since, or a socket
+        return False
+
+
+def test_a_sweep_gives_complete_wandb_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R31: offline, and resumed.
+
+    R26: nor does the key of W&B get into any file, log or line that is printed.
+    """
+    key = "5ec2e7" + "0123456789abcdef" * 2 + "99"
+    # Ray's logs, in a short folder: its sockets are there, too.
+    logs = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    monkeypatch.setenv("RAY_TMPDIR", str(logs))
+    monkeypatch.setenv("WANDB_MODE", "offline")
     text = VDN.replace("{grid_search: [1, 2]}", "{grid_search: [1, 2, 3, 4]}")
     text = text.replace("num_env_steps_sampled_lifetime: 400", "training_iteration: 2")
     (tmp_path / "sweep.yaml").write_text(text)
     options = ["train", "file", "sweep.yaml", "--storage-path", "r"]
-    options += ["--wandb-project", "p"]
-    finish(start(tmp_path, *options))
+    options += ["--wandb-project", "p", "--wandb-key", key]
+    said = [*finish(start(tmp_path, *options))]
     # A raised criterion lets the trials go on that had reached it.
     stop = ["--resume", "--stop", '{"training_iteration": 3}']
-    _, errors = finish(start(tmp_path, *options, *stop))
-    assert "stop.training_iteration was 2 when the experiment in" in errors
+    said += finish(start(tmp_path, *options, *stop))
+    assert "stop.training_iteration was 2 when the experiment in" in said[-1]
     # Nothing was changed since.
-    printed, _ = finish(start(tmp_path, *options, *stop))
-    assert "all 4 trial(s) in" in printed and "nothing to do" in printed
+    said += finish(start(tmp_path, *options, *stop))
+    assert "all 4 trial(s) in" in said[-2] and "nothing to do" in said[-2]
+    written = [*tmp_path.rglob("*"), *logs.rglob("*")]
+    assert len([file for file in written if file.suffix in (".log", ".json")]) > 20
+    assert not [f for f in written if f.is_file() and holds(f, key.encode())]
+    assert key not in "".join(said)
+    shutil.rmtree(logs)
 
     steps = defaultdict(list)
     configs, summaries, ended = {}, defaultdict(dict), []

@@ -204,6 +204,7 @@ def test_errors_found_later_are_located() -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "-x", "a b", "/tmp"])
 def test_names_cannot_leave_the_storage_folder(name: str) -> None:
+    """R26: results are written below the storage folder."""
     with pytest.raises(ConfigError):
         check_name(name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import ClassVar
 
@@ -88,3 +89,105 @@ class Walk(ParallelEnv):
         if done:
             self.agents = []
         return obs, rewards, terminateds, truncateds, infos
+
+
+# The fault of all `Faulty` environments of a process that are not given one.
+FAULT = ""
+FAULTY_STEP = 3
+
+
+class Faulty(Walk):
+    """Does one thing wrong in the third step, in reset(), or in close()."""
+
+    def __init__(self, fault=None, **kwargs):
+        super().__init__(**kwargs)
+        self._fault = fault
+        self.resets = 0
+
+    @property
+    def fault(self):
+        return FAULT if self._fault is None else self._fault
+
+    def reset(self, seed=None, options=None):
+        self.resets += 1
+        if self.fault == "agents change" and self.resets == 2:
+            self.possible_agents = ["a", "b", "c"]
+        result = super().reset(seed, options)
+        match self.fault:
+            case "reset exits":
+                raise SystemExit(3)
+            case "reset gives None":
+                return None
+            case "reset gives no infos":
+                return result[0]
+            case "options are needed":
+                options["level"]
+        return result
+
+    def step(self, actions):
+        row = list(super().step(actions))
+        return self._broken(row) if self.time == FAULTY_STEP else tuple(row)
+
+    def _broken(self, row):
+        obs, rewards, terminateds, _, infos = row
+        match self.fault:
+            case "raises without text":
+                raise RuntimeError
+            case "memory":
+                raise MemoryError
+            case "exits":
+                raise SystemExit(3)
+            case "ends the process":
+                os._exit(9)
+            case "four values":
+                return tuple(row[:4])
+            case "no agents":
+                self.agents = []
+                return {}, {}, {}, {}, {}
+            case "shape":
+                obs["a"] = np.zeros(5, np.float32)
+            case "scalar":
+                obs["a"] = np.float32(1)
+            case "None observed":
+                obs["a"] = None
+            case "text observed":
+                obs["a"] = np.array(["x", "y"])
+            case "float64":
+                obs["a"] = obs["a"].astype(np.float64)
+            case "out of bounds":
+                obs["a"][:] = 1e6
+            case "missing agent":
+                del obs["a"]
+            case "extra agent":
+                obs["c"] = obs["a"]
+            case "unlisted agent":
+                self.agents.append("c")
+            case "infinite":
+                obs["a"][0] = np.inf
+            case "NaN reward":
+                rewards["a"] = float("nan")
+            case "huge reward":
+                rewards["a"] = rewards["b"] = 1e300
+            case "no reward":
+                del rewards["a"]
+            case "reward None":
+                rewards["a"] = None
+            case "reward array":
+                rewards["a"] = np.ones(3)
+            case "reward text":
+                rewards["a"] = "1.0"
+            case "RLlib flags":
+                terminateds["__all__"] = False
+            case "flag text":
+                terminateds["a"] = "False"
+            case "info None":
+                infos["a"] = None
+            case "info list":
+                infos["a"] = [1]
+            case "NaN info":
+                infos["a"] = {"metric": float("nan"), "x": "s"}
+        return tuple(row)
+
+    def close(self):
+        if self.fault == "close raises":
+            raise OSError("the window is gone")

@@ -97,8 +97,11 @@ def test_stopping_and_resuming_changes_nothing(name, tmp_path):
 @NAMES
 @pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
 def test_the_critics_sweep_by_hand(name, optimizer):
-    """One step of the optimizer per time index, written out a second time."""
-    algorithm = build(name, optimizer=optimizer, reward_scale=0.1)
+    """One step of the optimizer per time index, written out a second time.
+
+    The limit is low enough to clip every step. DOP's values and mixing share it.
+    """
+    algorithm = build(name, optimizer=optimizer, reward_scale=0.1, grad_clip=0.01)
     policy = algorithm.team_policy
     on, off = algorithm.replay.newest(5), []
     if name == "DOP":
@@ -118,7 +121,7 @@ def test_the_critics_sweep_by_hand(name, optimizer):
     )
     # A copy: an optimizer would go on with the very tensors that it is given.
     own.load_state_dict(copy.deepcopy(policy._optimizers[1].state_dict()))
-    seen = torch.zeros(*batch.actions.shape, 4)
+    seen, norms = torch.zeros(*batch.actions.shape, 4), []
     inputs = critic.inputs(batch.obs[:, :-1], batch.state[:, :-1], batch.actions)
     order = list(range(steps))
     for t in order[::-1] if name == "COMA" else order:
@@ -129,12 +132,14 @@ def test_the_critics_sweep_by_hand(name, optimizer):
         loss = (weight * (team - targets[:, t]) ** 2).sum() / weight.sum()
         own.zero_grad()
         loss.backward()
-        for group in own.param_groups:
-            limit = policy.config["grad_clip"]
-            torch.nn.utils.clip_grad_norm_(group["params"], limit)
+        gradients = [p.grad for p in critic.parameters()]
+        norms.append(sum((g**2).sum() for g in gradients).sqrt().item())
+        for gradient in gradients:
+            gradient.mul_(0.01 / norms[-1])
         own.step()
     sweep = policy.fit_critic(batch, 5)
-    assert sweep.steps == steps
+    assert sweep.steps == steps and min(norms) > 0.01
+    assert sweep.stats["critic_grad_norm"] == pytest.approx(np.mean(norms), rel=1e-4)
     torch.testing.assert_close(sweep.values, seen)
     for mine, other in zip(
         critic.parameters(), policy.critic.parameters(), strict=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -12,13 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import torch
 from loss_cases import value_based
 
 import rllib_risk
 from rllib_risk.algorithms import config_class
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.core import checkpoint as ckpt
 from rllib_risk.core.algorithm import TeamAlgorithm
-from rllib_risk.core.checkpoint import CheckpointError, newest_intact
+from rllib_risk.core.checkpoint import CheckpointError
 from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.env_wrappers import make_team_env
 
@@ -209,9 +213,8 @@ def checkpoints(tmp_path_factory, ray_local):
     "damage",
     ["no manifest", "short replay", "missing file", "changed config", "empty manifest"],
 )
-def test_a_checkpoint_cut_short_gives_way_to_the_one_before(
-    checkpoints, tmp_path, damage
-):
+def test_a_damaged_checkpoint_is_an_error(checkpoints, tmp_path, damage):
+    """R25: no other checkpoint is loaded in its place."""
     root = tmp_path / "trial"
     shutil.copytree(checkpoints, root)
     last, before = root / "checkpoint_000001", root / "checkpoint_000000"
@@ -227,26 +230,34 @@ def test_a_checkpoint_cut_short_gives_way_to_the_one_before(
         (last / "config.json").write_text(text)
     else:
         (last / "manifest.json").write_text("")
-    assert newest_intact(last) == before
-    algorithm = rllib_risk.load(last)
-    assert algorithm.iteration == 1
-    algorithm.stop()
-    (before / "state.json").unlink()
     with pytest.raises(CheckpointError, match="checkpoint_000001"):
         rllib_risk.load(last)
+    algorithm = small_config("QMIX").build_algo()
+    fresh = fingerprint(algorithm)
+    for door in (
+        algorithm.load_checkpoint,
+        algorithm.restore,
+        algorithm.restore_from_path,
+    ):
+        with pytest.raises(CheckpointError, match="checkpoint_000001"):
+            door(str(last))
+    assert fingerprint(algorithm) == fresh
+    algorithm.restore_from_path(before)
+    assert algorithm.iteration == 1
+    algorithm.stop()
 
 
-def test_only_a_damaged_checkpoint_gives_way_to_another(checkpoints, tmp_path):
+def test_a_folder_that_is_no_checkpoint_is_an_error(checkpoints, tmp_path):
     shutil.copytree(checkpoints / "checkpoint_000000", tmp_path / "macn_1")
     shutil.copytree(checkpoints / "checkpoint_000001", tmp_path / "checkpoint_000001")
     for missing in ("macn_57", "checkpoint_000003"):
         with pytest.raises(CheckpointError, match=f"no checkpoint folder.*{missing}"):
             rllib_risk.load(tmp_path / missing)
-    # Beside another model, not after an earlier state of the same one.
-    shutil.copytree(checkpoints / "checkpoint_000001", tmp_path / "macn_2")
-    (tmp_path / "macn_2" / "manifest.json").unlink()
-    with pytest.raises(CheckpointError, match="macn_2"):
-        rllib_risk.load(tmp_path / "macn_2")
+    with pytest.raises(CheckpointError, match=r"holds some.*checkpoint_000001\."):
+        rllib_risk.load(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="no checkpoint of this package"):
+        rllib_risk.load(tmp_path / "empty")
 
 
 def test_other_doors_say_how_to_load_a_checkpoint(checkpoints):
@@ -286,7 +297,7 @@ class Canary:
 
 @pytest.mark.parametrize("name", ["policy", "optimizers", "replay"])
 def test_a_pickle_in_a_checkpoint_is_refused_and_not_run(checkpoints, tmp_path, name):
-    # R25, with checksums that match.
+    """R25: a pickle with checksums that match."""
     folder = tmp_path / "checkpoint"
     shutil.copytree(checkpoints / "checkpoint_000001", folder)
     canary = tmp_path / "canary"
@@ -296,6 +307,46 @@ def test_a_pickle_in_a_checkpoint_is_refused_and_not_run(checkpoints, tmp_path, 
     with pytest.raises(CheckpointError, match=name):
         rllib_risk.load(folder)
     assert not canary.exists()
+
+
+def test_a_pickle_of_tunes_kind_is_not_run(checkpoints, tmp_path):
+    """R25: Tune would load this file before the checkpoint is looked at."""
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoints / "checkpoint_000001", folder)
+    canary = tmp_path / "canary"
+    (folder / "_dict_checkpoint.pkl").write_bytes(pickle.dumps(Canary(str(canary))))
+    algorithm = small_config("QMIX").build_algo()
+    with pytest.raises(CheckpointError, match="holds a pickle"):
+        algorithm.restore(str(folder))
+    with pytest.raises(CheckpointError, match="holds a pickle"):
+        algorithm.restore(ray.tune.Checkpoint.from_directory(folder))
+    algorithm.stop()
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("state.json", lambda value: value.pop("counters")),
+        ("state.json", lambda value: value.update(counters=[1])),
+        ("state.json", lambda value: value.update(episode_history=[1])),
+        ("config.json", lambda value: value.update(config=3)),
+        ("config.json", lambda value: value["config"].update(evaluation_config=[1])),
+        ("config.json", lambda value: value["config"].update(hidden_size="wide")),
+    ],
+)
+def test_odd_contents_with_right_checksums_are_refused(
+    checkpoints, tmp_path, file, change
+):
+    """R25: a checkpoint that another program wrote."""
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoints / "checkpoint_000001", folder)
+    value = json.loads((folder / file).read_text())
+    change(value)
+    (folder / file).write_text(json.dumps(value))
+    rehash(folder)
+    with pytest.raises((CheckpointError, ConfigError)):
+        rllib_risk.load(folder)
 
 
 def forge(checkpoints, tmp_path, change):
@@ -379,7 +430,36 @@ def test_a_checkpoint_cannot_set_unlisted_keys(checkpoints, tmp_path):
         rllib_risk.load(forge(checkpoints, tmp_path, change))
 
 
+@pytest.mark.parametrize("full", ["save_tensors", "save_arrays", "_write_json"])
+def test_a_full_disk_leaves_the_checkpoint_before(
+    checkpoints, tmp_path, monkeypatch, full
+):
+    """A write that fails leaves no folder that would be taken for a checkpoint."""
+    root = tmp_path / "trial"
+    shutil.copytree(checkpoints, root)
+    last, new = root / "checkpoint_000001", root / "checkpoint_000002"
+    algorithm = rllib_risk.load(last)
+    new.mkdir()
+
+    def no_space(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ckpt, full, no_space)
+        with pytest.raises(OSError, match="No space left"):
+            algorithm.save_checkpoint(str(new))
+        # Over an older one, too: nothing vouches for the mixture.
+        with pytest.raises(OSError, match="No space left"):
+            algorithm.save_checkpoint(str(last))
+    algorithm.stop()
+    for broken in (new, last):
+        with pytest.raises(CheckpointError, match=r"cut short|no checkpoint"):
+            ckpt.verify_checkpoint(broken)
+    ckpt.verify_checkpoint(root / "checkpoint_000000")
+
+
 def test_a_checkpoint_of_another_shape_is_refused(checkpoints):
+    """R25: nothing of it is loaded."""
     algorithm = small_config("QMIX", hidden_size=8).build_algo()
     before = fingerprint(algorithm)
     with pytest.raises(CheckpointError, match=r"shape"):
@@ -467,6 +547,9 @@ def test_rllibs_own_sampler_accepts_the_policy():
     algorithm.stop()
 
 
+PADDED = {"sequence_length": 1, "window_padding": "zeros"}
+
+
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
@@ -474,6 +557,8 @@ def test_rllibs_own_sampler_accepts_the_policy():
         ("RMIX", {"acting_window": 3}),
         ("QMIX", {"acting_window": 1}),
         ("QMIX", {"acting_window": 4, "rnn_cell": "lstm"}),
+        ("RMIX", {"acting_window": 3, **PADDED}),
+        ("QMIX", {"acting_window": 4, "rnn_cell": "lstm", **PADDED}),
         ("QMIX", {"recurrent": False}),
         ("QPLEX", {"rnn_cell": "lstm"}),
     ],

@@ -115,7 +115,7 @@ def test_an_episode_lost_to_a_crash_does_not_end(ray_local: None) -> None:
     )
     algorithm = config.build_algo()
     episodes = algorithm.env_runner.sample(0, 20)
-    crashes = algorithm.env_runner.take_crash_count()
+    crashes = algorithm.env_runner.take_report().crashes
     algorithm.stop()
     assert len(ended) == len(set(ended)) == len(episodes) == 20
     assert len(created) == 20 + crashes and crashes > 0

@@ -5,8 +5,16 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from loss_cases import loss_config, network_config, random_batch, random_networks
+from loss_cases import (
+    loss_config,
+    network_config,
+    random_batch,
+    random_networks,
+    table_batch,
+    tabular_network,
+)
 
+from rllib_risk.algorithms.ma_cqr import MACQRConfig
 from rllib_risk.core.losses import distributional_loss, encode, team_loss
 from rllib_risk.models.sizes import TeamSizes
 from rllib_risk.models.team import TeamNetwork
@@ -92,7 +100,12 @@ def by_the_book(networks, batch, *, central, weight, xi, on, gamma=0.9):
 @pytest.mark.parametrize("central", [False, True])
 @pytest.mark.parametrize(
     ("weight", "xi", "on"),
-    [(1.0, 1.0, "quantiles"), (0.3, 0.15, "quantiles"), (2.0, 0.5, "mean")],
+    [
+        (0.0, 1.0, "quantiles"),
+        (1.0, 1.0, "quantiles"),
+        (0.3, 0.15, "quantiles"),
+        (2.0, 0.5, "mean"),
+    ],
 )
 def test_the_papers_losses(central, weight, xi, on):
     """R5: MA-CQR's losses and gradients, pair by pair."""
@@ -155,6 +168,44 @@ def test_without_weight_the_gradient_is_the_plain_one(keys):
         strict=True,
     ):
         torch.testing.assert_close(mine * halves, theirs)
+
+
+MEMBERS = MACQRConfig.presets
+
+
+@pytest.mark.parametrize(
+    ("member", "sibling"),
+    [
+        ("ma_dqn", "ma_ciql"),
+        ("ma_dqn_sum", "ma_ccql"),
+        ("ma_qr_dqn", "ma_ciqr"),
+        ("ma_qr_dqn_sum", "ma_ccqr"),
+    ],
+)
+def test_members_without_a_penalty_have_their_siblings_loss_without_it(member, sibling):
+    shared = {"recurrent": False, "parameter_sharing": False}
+    networks, batch = random_networks(**shared, **MEMBERS[member]), random_batch()
+    loss, stats = losses(networks, batch, **shared, **MEMBERS[member])
+    other, others = losses(networks, batch, **shared, **MEMBERS[sibling])
+    torch.testing.assert_close(loss, other - others["conservative_penalty"])
+    assert stats == pytest.approx(others)
+
+
+def test_the_loss_without_a_penalty_by_hand():
+    # Theta (0, 1), targets (-1, 3), fractions (1/4, 3/4): the four pairs' losses are
+    # 3/8, 5/8, 3/8 and 9/8, their sum 5/2 over 2 M^2 = 8. One value 0 and the target
+    # -1: half of 1. The networks are zero but for these values; the discount is 0.5.
+    for preset, theta, target, expected in (
+        ("ma_qr_dqn", [0.0, 1.0], [-2.0, 6.0], 5 / 16),
+        ("ma_dqn", [0.0], [-2.0], 0.5),
+    ):
+        keys = MEMBERS[preset] | {"num_atoms": len(theta)}
+        tables = torch.zeros(2, 2, 1, 1, len(theta))  # [network, step, N, A, M]
+        tables[0, 0], tables[1, 1] = torch.tensor(theta), torch.tensor(target)
+        networks = [tabular_network(table, **keys) for table in tables]
+        batch = table_batch(tables[0], [[0]], [0.0], terminated=False)
+        loss, _ = losses(networks, batch, gamma=0.5, **keys)
+        assert loss.item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("weight", [None, 0.5])

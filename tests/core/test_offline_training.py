@@ -1,8 +1,10 @@
 """Learning from a dataset: the loop, its checkpoints, and what is refused."""
 
-import json
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from test_algorithm import fingerprint
@@ -14,8 +16,10 @@ from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.episodes import Episode
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.scripted import RandomPolicy
-from rllib_risk.offline.dataset import write_dataset
+from rllib_risk.offline.card import file_hash, read_card
+from rllib_risk.offline.dataset import Dataset, write_dataset
 from rllib_risk.offline.recording import record, scripted_player
+from rllib_risk.offline.rows import DatasetError
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -206,9 +210,30 @@ def changed_card(folder, tmp_path, **values):
     copy.mkdir()
     for file in folder.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
-    card = json.loads((copy / "dataset.json").read_text())
-    (copy / "dataset.json").write_text(json.dumps(card | values))
+    replace(read_card(copy), **values).write(copy)
     return copy
+
+
+def test_training_refuses_rows_that_cannot_be(folder, tmp_path):
+    """What `rllib dataset check` refuses in a row, training refuses when it reads."""
+    copy = changed_card(folder, tmp_path)
+    card = read_card(copy)
+    path = copy / card.shards[0].file
+    table = pq.read_table(path)
+    index = table.schema.get_field_index("actions")
+    column = table.column("actions").to_pylist()
+    column[2][1] = 99
+    field = table.schema.field("actions")
+    pq.write_table(
+        table.set_column(index, field, pa.array([*column], field.type)), path
+    )
+    shard = replace(card.shards[0], sha256=file_hash(path))
+    replace(card, shards=(shard, *card.shards[1:])).write(copy)
+    message = r"part-00000\.parquet: row 2, column actions: holds 99,"
+    with pytest.raises(DatasetError, match=message):
+        Dataset(copy).check()
+    with pytest.raises(DatasetError, match=message):
+        offline("MACQR", copy).build_algo()
 
 
 @pytest.mark.parametrize(

@@ -207,21 +207,28 @@ def test_stretch(first, length, burn_in, steps, burned, terminated):
     assert alone.zero_padded
 
 
-def slow_stretches(episodes, firsts, length, burn_in):
+def slow_stretches(episodes, firsts, length, burn_in, padded):
     """The same by hand, one number after the other."""
     parts = []
     for whole, first in zip(episodes, firsts, strict=True):
         begin, stop = max(first, 0), min(first + length, len(whole))
-        start = max(begin - burn_in, 0)
-        cut = {name: getattr(whole, name)[start : stop + 1] for name in ROWS}
-        cut |= {name: getattr(whole, name)[start:stop] for name in STEPS}
+        start = begin - burn_in if padded else max(begin - burn_in, 0)
+        real = max(start, 0)
+        cut = {name: getattr(whole, name)[real : stop + 1] for name in ROWS}
+        cut |= {name: getattr(whole, name)[real:stop] for name in STEPS}
+        for name in cut if start < 0 else ():
+            shape = (-start, *cut[name].shape[1:])
+            blank = np.full(shape, name == "action_mask", cut[name].dtype)
+            cut[name] = np.concatenate([blank, cut[name]])
         ended = whole.terminated and stop == len(whole)
         parts.append((Episode(terminated=ended, **cut), begin - start, start))
     batch = collate([part for part, _, _ in parts])
     for b, (_, burned, start) in enumerate(parts):
         batch["mask"][b, :burned] = 0.0
         batch["first"][b] = start
-        if start:
+        if padded:
+            batch["previous"][b] = 0
+        if start > 0:
             batch["previous"][b] = episodes[b].actions[start - 1]
     return batch
 
@@ -234,9 +241,10 @@ def slow_stretches(episodes, firsts, length, burn_in):
     burn_in=st.integers(0, 4),
     segment_bytes=st.sampled_from([1, 600, 2000, 2**24]),
     seed=st.integers(0, 99),
+    padded=st.booleans(),
 )
 def test_stretches_are_those_of_the_episodes(
-    lengths, capacity, length, burn_in, segment_bytes, seed
+    lengths, capacity, length, burn_in, segment_bytes, seed, padded
 ):
     rng = np.random.default_rng(seed)
     replay = EpisodeReplay(capacity, seed=0, segment_bytes=segment_bytes)
@@ -255,9 +263,9 @@ def test_stretches_are_those_of_the_episodes(
     firsts = np.array(
         [rng.integers(1 - length, len(places[i])) for i in chosen.tolist()]
     )
-    batch = replay.stretches(chosen, firsts, length, burn_in)
+    batch = replay.stretches(chosen, firsts, length, burn_in, padded=padded)
     expected = slow_stretches(
-        [places[i] for i in chosen.tolist()], firsts.tolist(), length, burn_in
+        [places[i] for i in chosen.tolist()], firsts.tolist(), length, burn_in, padded
     )
     for name in expected:
         np.testing.assert_array_equal(batch[name], expected[name], err_msg=name)

@@ -336,6 +336,12 @@ REFUSED = [
     ({"burn_in": 3}, r"burn_in.*sequence_length"),
     ({"sequence_length": 3, "burn_in": 3, "recurrent": False}, r"burn_in.*memory"),
     ({"acting_window": 3, "recurrent": False}, r"acting_window.*memory"),
+    ({"target_window": "shifted"}, r"target_window.*sequence_length"),
+    ({"window_padding": "zeros", "acting_window": 3}, r"window_padding.*sequence_leng"),
+    (
+        {"window_padding": "zeros", "sequence_length": 1, "burn_in": 2},
+        r"window_padding.*acting_window",
+    ),
     ({"env_variants": [3]}, r"env_variants: entry 0.*3"),
     ({"env_variants": [{}, {}, {}]}, r"env_variants.*multiple of 3"),
 ]

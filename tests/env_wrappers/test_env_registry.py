@@ -123,7 +123,10 @@ def test_what_is_written_wrong_is_named(name, config, text, make):
 def test_max_restarts_reaches_the_loop():
     config = {"factory": "scripted_envs:FlakyEnv", "kwargs": {"p_reset": 1.0}}
     envs = make_batched("pettingzoo", config, 1, max_restarts=1)
-    with pytest.raises(EnvFailedError, match="env 'pettingzoo' failed 1 times"):
+    with pytest.raises(
+        EnvFailedError,
+        match=r"env 'pettingzoo \(scripted_envs:FlakyEnv\)' failed 1 times",
+    ):
         envs.reset(np.array([0]), np.array([0]))
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pettingzoo.test import parallel_api_test
 
 from rllib_risk.env_wrappers import (
     EnvConfigError,
@@ -89,12 +88,6 @@ def play(env: SMAC, rule=attack) -> tuple[float, dict, dict]:
         _, rewards, _, truncations, infos = env.step(rule(env))
         total += rewards["agent_0"]
     return total, truncations, infos
-
-
-def test_pettingzoos_own_check_passes(double):
-    env = SMAC("3m")
-    parallel_api_test(env, num_cycles=150)
-    env.close()
 
 
 def test_sizes_are_known_before_a_game_is_started(double):

@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-from pettingzoo.test import parallel_api_test
 
 from rllib_risk.env_wrappers import (
     EnvConfigError,
@@ -354,10 +353,6 @@ def test_noise_moves_the_enemies_that_are_seen():
     assert len(draws) > 400
     assert draws.std() == pytest.approx(0.2, rel=0.1)
     assert abs(draws.mean()) < 0.03
-
-
-def test_pettingzoos_own_check_passes():
-    parallel_api_test(SMAX(**PEACE, episode_limit=20), num_cycles=60)
 
 
 def test_a_picture():

@@ -1,7 +1,6 @@
 """The adapter from a PettingZoo parallel env to the team contract."""
 
 import itertools
-import pickle
 
 import gymnasium
 import numpy as np
@@ -104,7 +103,7 @@ def test_observations_without_a_fixed_size_are_refused():
 
 def test_a_wrong_size_is_reported():
     env = TeamEnv(OneAgentSpaces(spaces.Box(0, 1, (3,)), obs=np.zeros(4, np.float32)))
-    with pytest.raises(EnvContractError, match=r"a0.*4 numbers.*has 3"):
+    with pytest.raises(EnvContractError, match=r"a0.*\(4,\).*\(3,\)"):
         env.reset()
 
 
@@ -199,6 +198,7 @@ def test_actions_that_cannot_be_numbered(space, bins, text):
     ],
 )
 def test_done_flags_of_agents_that_end_together(ends, expected):
+    """R22: all combinations of how two agents end in one step."""
     script = [{}, {"a0": ends[0], "a1": ends[1]}]
     env = TeamEnv(ScriptedEnv(script))
     env.reset()
@@ -221,6 +221,7 @@ def test_done_flags_of_agents_that_end_together(ends, expected):
     ("first", "last"), list(itertools.product(("term", "trunc"), repeat=2))
 )
 def test_the_last_agent_alive_decides(first, last):
+    """R22: all combinations of how two agents end, one after the other."""
     env = TeamEnv(ScriptedEnv([{"a0": first}, {}, {"a1": last}]))
     env.reset()
     for _ in range(2):
@@ -419,24 +420,6 @@ def random_play(env, rng, num_steps, check):
     return episodes
 
 
-ENVS = ["macn", "matrix_game", "two_step", "memory_game", "mmdp", "risky_bandit"]
-
-
-@pytest.mark.parametrize("name", ENVS)
-def test_10k_random_legal_steps(name):
-    env = make_team_env(name)
-    n, a = env.spec_team.num_agents, env.spec_team.num_actions
-
-    def check(obs):
-        assert env.observation_space.contains(obs)
-        assert obs["obs"].min() >= 0 and obs["obs"].max() <= 1
-        assert obs["state"].min() >= 0 and obs["state"].max() <= 1
-        assert obs["action_mask"].shape == (n, a)
-        assert obs["action_mask"].any(axis=1).all()
-
-    assert random_play(env, np.random.default_rng(0), 10_000, check) > 20
-
-
 def test_agents_that_die_at_random_steps():
     env = TeamEnv(RandomDeathEnv())
     rng = np.random.default_rng(0)
@@ -451,13 +434,3 @@ def test_agents_that_die_at_random_steps():
 
     episodes = random_play(env, rng, 5000, check)
     assert episodes >= 200 and set(deaths) >= {0, 1, 2, 3}
-
-
-@pytest.mark.parametrize("name", ENVS)
-def test_pickle_round_trip(name):
-    env = make_team_env(name)
-    env.reset(seed=3)
-    twin = pickle.loads(pickle.dumps(env))
-    one, two = env.reset(), twin.reset()  # no seed: the generators go on alike
-    for key in one[0]:
-        np.testing.assert_array_equal(one[0][key], two[0][key])

@@ -218,11 +218,16 @@ def test_acting_with_sampled_quantiles_repeats():
 
 @pytest.mark.parametrize("name", ["plain values", "dynamic level"])
 @pytest.mark.parametrize("rnn_cell", ["gru", "lstm"])
-@pytest.mark.parametrize("window", [1, 3, 100])
-def test_a_window_is_all_that_is_acted_on(name, rnn_cell, window):
-    """At every step a new actor, told of the last steps of the episode and no more."""
+@pytest.mark.parametrize(
+    ("window", "padded"), [(1, False), (3, False), (100, False), (1, True), (3, True)]
+)
+def test_a_window_is_all_that_is_acted_on(name, rnn_cell, window, padded):
+    """At every step a new actor, told of the last steps of the episode and no more.
+
+    Padded: before them of steps that were all zeros.
+    """
     network = make_network(**CONFIGS[name], rnn_cell=rnn_cell)
-    actor = make_actor(network, ENVS, window)
+    actor = make_actor(network, ENVS, window, padded=padded)
     rng = np.random.default_rng(2)
     # Of each env: what it saw and did in its episode so far.
     histories: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(ENVS)]
@@ -237,6 +242,9 @@ def test_a_window_is_all_that_is_acted_on(name, rnn_cell, window):
         for env, history in enumerate(histories):
             alone = NumpyActor(network, 1)
             before = history[-window:]
+            if padded:
+                blank = np.zeros_like(obs[:1]), np.zeros_like(actions[:1])
+                before = [blank] * (window - len(before)) + before
             if len(before) == window:
                 alone.remember(before[0][1])
                 before = before[1:]

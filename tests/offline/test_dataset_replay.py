@@ -17,11 +17,11 @@ ROW = bytes_per_row(episode(0, LENGTH))
 
 @pytest.fixture(name="folder", scope="module")
 def _folder(tmp_path_factory):
-    """40 episodes, four to a file; the first action of episode n tells n."""
+    """40 episodes, four to a file; the state of episode n tells n."""
     folder = tmp_path_factory.mktemp("data") / "set"
     episodes = [episode(n, LENGTH) for n in range(40)]
     for number, one in enumerate(episodes):
-        one.actions[0] = number
+        one.state[:] = number
     write(folder, episodes, rows_per_shard=4 * LENGTH)
     return folder
 
@@ -42,7 +42,7 @@ def window(folder, episodes, seed=0):
 
 
 def numbers(episodes):
-    return [int(e.actions[0, 0]) for e in episodes]
+    return [int(e.state[0, 0]) for e in episodes]
 
 
 def held(replay):
@@ -94,7 +94,7 @@ def test_steps_are_drawn_once_a_pass_on_average(folder):
     counts = np.zeros(40)
     while replay.passes < 60:
         for drawn in replay.sample(4):
-            counts[int(drawn.actions[0, 0])] += 1
+            counts[int(drawn.state[0, 0])] += 1
     # About 60 draws each; a Poisson count would spread by 7.7.
     assert counts.sum() == pytest.approx(60 * 40, rel=0.02)
     assert counts.min() > 30 and counts.max() < 90

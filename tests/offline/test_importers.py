@@ -72,7 +72,10 @@ def test_rows_that_do_not_follow_are_other_episodes(tmp_path):
         (lambda text: text.replace(",", ";"), "has 1 columns, and such an env has 33"),
         (lambda text: "a,b\n1,2\n", "has 2 columns"),
         (lambda text: text[: len(text) // 2], "cannot be read|columns"),
-        (lambda text: text.replace(",0.0\n", ",x\n", 1), "cannot be read|could not"),
+        (
+            lambda text: text.replace(",0.0\n", ",x\n", 1),
+            r"column 32: 'x' is no number",
+        ),
     ],
 )
 def test_another_csv_is_refused(tmp_path, change, message):
@@ -80,6 +83,34 @@ def test_another_csv_is_refused(tmp_path, change, message):
     path.write_text(change(path.read_text()))
     with pytest.raises(DatasetError, match=message):
         import_csv(path, tmp_path / "out", {})
+
+
+def set_cell(text, line, column, value):
+    rows = [row.split(",") for row in text.splitlines()]
+    rows[line - 1][column] = value
+    return "\n".join(",".join(row) for row in rows) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "value", "message"),
+    [
+        (4, 15, "99.0", "line 4, column 15: 99 is no action; they go from 0 to 54"),
+        (3, 16, "-1.0", "line 3, column 16: -1 is no action"),
+        (3, 16, "1.5", "line 3, column 16: 1.5 is no action"),
+        (5, 17, "nan", "line 5, column 17: nan is no finite number"),
+        (5, 2, "1e300", r"line 5, column 2: 1e\+300 is no finite number"),
+        (2, 3, "", "line 2, column 3: nan is no finite number"),
+        (6, 32, "0.5", "line 6, column 32: 0.5 is no end"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_by_line_and_column(
+    tmp_path, line, column, value, message
+):
+    path = csv_of(tmp_path / "data.csv", uav_episodes(1))
+    path.write_text(set_cell(path.read_text(), line, column, value))
+    with pytest.raises(DatasetError, match=rf"data\.csv, {message}"):
+        import_csv(path, tmp_path / "out", {"episode_steps": 7})
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_csv_of_other_sizes_names_the_arguments(tmp_path):
@@ -221,3 +252,49 @@ def test_no_vault(tmp_path):
     vault = make_vault(tmp_path / "floats", tree)
     with pytest.raises(DatasetError, match="not one number per agent"):
         import_vault(vault, tmp_path / "out", None, {})
+
+
+def put(name, place, value):
+    def change(tree):
+        tree = tree["infos"] if name == "legals" else tree
+        tree[name][place] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("actions", (0, 3, 1), 99), "slice 0, step 3, actions: holds 99"),
+        (put("actions", (0, 4, 0), -1), "step 4, actions: holds -1"),
+        (put("rewards", (0, 5), np.nan), "step 5, rewards: holds nan"),
+        (put("observations", (0, 2, 0, 1), np.inf), "step 2, observations: holds inf"),
+        (put("legals", (0, 6, 1), False), "step 6, infos.legals: an agent has no"),
+    ],
+)
+def test_a_value_that_cannot_be_in_a_vault(tmp_path, monkeypatch, change, message):
+    monkeypatch.setattr(importers, "_ROWS", 2)
+    tree = arrays(9)
+    change(tree)
+    vault = make_vault(tmp_path / "vault", tree)
+    with pytest.raises(DatasetError, match=message):
+        import_vault(vault, tmp_path / "out", None, {})
+
+
+def test_an_action_that_a_vault_does_not_allow(tmp_path):
+    tree = arrays(9)
+    tree["infos"]["legals"][0, 6, 1, tree["actions"][0, 6, 1]] = False
+    vault = make_vault(tmp_path / "vault", tree)
+    with pytest.raises(DatasetError, match=r"step 6, actions: .* does not allow"):
+        import_vault(vault, tmp_path / "out", None, {})
+
+
+def test_odd_metadata_and_lengths_of_a_vault(tmp_path):
+    (tmp_path / "metadata.json").write_text('{"structure_shape": [1]}')
+    with pytest.raises(DatasetError, match="is no vault"):
+        import_vault(tmp_path, tmp_path / "out", None, {})
+    tree = arrays(4)
+    tree["rewards"] = np.concatenate([tree["rewards"]] * 2)
+    vault = make_vault(tmp_path / "vault", tree)
+    with pytest.raises(DatasetError, match="rewards has shape"):
+        import_vault(vault, tmp_path / "other", None, {})

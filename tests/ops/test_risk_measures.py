@@ -1,6 +1,7 @@
 """CVaR and its relatives against hand-worked numbers and a second implementation."""
 
 import statistics
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from rllib_risk.ops.risk import (
     cvar,
     cvar_weights,
     num_kept_atoms,
+    num_kept_atoms_float32,
     sort_atoms,
     straight_through_level,
 )
@@ -102,6 +104,46 @@ def test_kept_atoms(num_atoms, kept):
 @pytest.mark.parametrize("level", [0.3, 0.6, "0.3", np.float64(0.6)])
 def test_levels_that_float32_rounds_up(num_atoms, level):
     assert num_kept_atoms(level, num_atoms) == round(float(level) * num_atoms)
+
+
+# In float32 alpha M - 1 is above the integer at 0.3 and 0.6 of 50, 100 and 200 atoms,
+# so its ceiling is one more. All other levels are as in integers.
+@pytest.mark.parametrize(
+    ("num_atoms", "kept"),
+    [
+        (20, [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]),
+        (50, [5, 10, 16, 20, 25, 31, 35, 40, 45, 50]),
+        (100, [10, 20, 31, 40, 50, 61, 70, 80, 90, 100]),
+        (200, [20, 40, 61, 80, 100, 121, 140, 160, 180, 200]),
+    ],
+)
+def test_kept_atoms_of_the_released_float32_code(num_atoms, kept):
+    levels = [k / 10 for k in range(1, 11)]
+    assert [num_kept_atoms_float32(level, num_atoms) for level in levels] == kept
+    rows = cvar_weights(levels, num_atoms, norm="code_offby1", mode="ceil_float32")
+    assert (rows > 0).sum(dim=1).tolist() == kept
+    for row, number in zip(rows, kept, strict=True):
+        assert row[:number].tolist() == pytest.approx([1 / (number - 1)] * number)
+
+
+@PROPERTY
+@given(st.integers(1, 300), st.integers(1, 100), st.data())
+def test_the_float32_count_is_that_of_float32_tensors(num_atoms, num_levels, data):
+    k = data.draw(st.integers(1, num_levels))
+    level = torch.tensor(float(k)) / torch.tensor(float(num_levels))
+    last = torch.ceil(level * num_atoms - 1).int()
+    counted = (torch.arange(num_atoms).int() <= last).sum().item()
+    assert num_kept_atoms_float32(Fraction(k, num_levels), num_atoms) == counted
+
+
+def test_cvar_of_one_to_a_hundred_as_released():
+    # Level 0.3: 1 + ... + 31 = 496, over 30 as released; 1 + ... + 30 = 465 over 29 in
+    # integers; 496 / 31 as a mean.
+    atoms = torch.arange(1.0, 101.0)
+    released = cvar(atoms, 0.3, norm="code_offby1", mode="ceil_float32")
+    assert released.item() == pytest.approx(496 / 30)
+    assert cvar(atoms, 0.3, norm="code_offby1").item() == pytest.approx(465 / 29)
+    assert cvar(atoms, 0.3, mode="ceil_float32").item() == pytest.approx(16.0)
 
 
 # M = 55, atoms 1..55. ceil: the mean of 1..6, 1..17, 1..28.

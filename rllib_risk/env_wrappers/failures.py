@@ -1,0 +1,234 @@
+"""How often an env may fail, and what is said about it.
+
+One rule for all envs, looped or vectorised, local or remote. An episode that ends with
+an exception is lost. So is one that holds NaN or infinity. An env is given up in two
+cases: one copy fails `max_env_restarts` times in a row, or more than `MAX_LOST_SHARE`
+of the recent episodes of all copies are lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sysconfig
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rllib_risk.env_wrappers.errors import (
+    EnvConfigError,
+    EnvContractError,
+    EnvFailedError,
+    IllegalActionError,
+    NonFiniteError,
+)
+from rllib_risk.env_wrappers.notices import tell
+
+T = TypeVar("T")
+
+# Seconds to wait before attempt k + 1 after k failures: a simulator that is just
+# starting, or a port that is still taken, needs a moment.
+BACKOFF_S = 0.1
+
+# What an env may raise by itself. SystemExit must not end this process in silence.
+CRASHES = (Exception, SystemExit)
+
+# The user's or the caller's mistake: a new env would fail in the same way.
+NOT_RETRIED = (EnvConfigError, EnvFailedError, IllegalActionError)
+
+# Share of lost episodes among the last `RECENT_EPISODES` that is one too many.
+MAX_LOST_SHARE = 0.75
+RECENT_EPISODES = 100
+# With many copies, one fault of a shared simulator loses an episode of each at once.
+_RECENT_PER_COPY = 4
+
+_PACKAGE = str(Path(__file__).resolve().parents[1])
+_LIBRARIES = tuple(
+    sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")
+)
+
+
+class EnvFailures:
+    """Counts the failures of the copies of one env and gives the env up in time."""
+
+    def __init__(self, env_name: str, num_envs: int, max_restarts: int) -> None:
+        """Starts without failures.
+
+        Args:
+            env_name: Name of the env in texts.
+            num_envs: Number of copies.
+            max_restarts: Failures of one copy in a row that are one too many, at
+                least 1.
+
+        Raises:
+            EnvConfigError: If a number is out of range.
+        """
+        if max_restarts < 1:
+            raise EnvConfigError(f"max_restarts must be at least 1, not {max_restarts}")
+        if num_envs < 1:
+            raise EnvConfigError(f"num_envs must be at least 1, not {num_envs}")
+        self._env_name = env_name
+        self._max_restarts = max_restarts
+        self._in_a_row = [0] * num_envs
+        recent = max(RECENT_EPISODES, _RECENT_PER_COPY * num_envs)
+        self._lost: deque[bool] = deque(maxlen=recent)
+
+    def completed(self, slot: int) -> None:
+        """Notes that a copy has played an episode to its end."""
+        self._in_a_row[slot] = 0
+        self._lost.append(False)
+
+    def failed(
+        self, slots: Sequence[int], error: BaseException, step: int | None
+    ) -> str:
+        """Counts a failure and logs its cause if that is new.
+
+        NaN and infinity in a step do not count as failures in a row: `on_nonfinite`
+        says whether they stop the run.
+
+        Args:
+            slots: The copies that failed.
+            error: What was raised.
+            step: Step of the episode; 0: reset; None: while the env was built.
+
+        Returns:
+            The cause, one line.
+
+        Raises:
+            EnvFailedError: If the env failed too often.
+        """
+        cause = describe(error, moment(step))
+        place = raised_at(error)
+        tell(
+            f"crash {self._env_name} {type(error).__name__} {place}",
+            f"env '{self._env_name}' failed: {cause}. Repeats of this cause are only "
+            "counted.",
+            error,
+        )
+        counts_in_a_row = not (isinstance(error, NonFiniteError) and step)
+        for slot in slots:
+            self._lost.append(True)
+            self._in_a_row[slot] += counts_in_a_row
+        worst = max(self._in_a_row[slot] for slot in slots)
+        if worst >= self._max_restarts:
+            raise EnvFailedError(self._env_name, worst, cause) from error
+        lost, recent = sum(self._lost), self._lost.maxlen or 0
+        if lost > MAX_LOST_SHARE * recent:
+            raise EnvFailedError(self._env_name, lost, cause, recent) from error
+        return cause
+
+    def retry(
+        self,
+        slots: Sequence[int],
+        call: Callable[[], T],
+        drop: Callable[[], None],
+        step: int | None = None,
+    ) -> T:
+        """Calls `call` until it works or the env has failed too often.
+
+        Args:
+            slots: The copies that it is for.
+            call: Builds or resets the env.
+            drop: Closes the env after a failure.
+            step: See `failed`.
+
+        Returns:
+            What `call` returned.
+
+        Raises:
+            EnvFailedError: If the env failed too often.
+        """
+        while True:
+            try:
+                return call()
+            except NOT_RETRIED:
+                raise
+            except CRASHES as error:
+                try:
+                    self.failed(slots, error, step)
+                finally:
+                    drop()
+                time.sleep(BACKOFF_S * max(self._in_a_row[slot] for slot in slots))
+
+
+def seeds_to_try(seed: Any) -> Iterator[Any]:
+    """Seeds for the attempts of one reset: each twice, since most faults pass.
+
+    After that it may be the seed that the env cannot start with. The others lie in the
+    same range: training and evaluations have one each, of a power of two seeds.
+
+    Args:
+        seed: The first one, an integer or an array of integers.
+
+    Yields:
+        As many as are asked for.
+    """
+    for attempt in itertools.count():
+        yield seed ^ (attempt // 2)
+
+
+def close_env(env: Any) -> None:
+    """Closes an env; an error in its close() is logged once and stops nothing.
+
+    Args:
+        env: Anything with a close().
+    """
+    try:
+        env.close()
+    except CRASHES as error:
+        name = type(getattr(env, "unwrapped", env)).__name__
+        text = describe(error, "close")
+        tell(
+            f"close {name}",
+            f"close() of {name} failed and is ignored: {text}.",
+            error,
+        )
+
+
+def describe(error: BaseException, when: str) -> str:
+    """Says in one line what an env raised, when and where.
+
+    Args:
+        error: The exception.
+        when: What was being done; see `moment`.
+
+    Returns:
+        Such as "OSError: no answer (step 3 of the episode; sim.py, line 9, in step)".
+    """
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    # The adapter's own texts say what is wrong; a line of the adapter says nothing.
+    place = "" if isinstance(error, EnvContractError) else f"; {raised_at(error)}"
+    return f"{name}{': ' if text else ''}{text.rstrip('.')} ({when}{place})"
+
+
+def moment(step: int | None) -> str:
+    """Names a step of an episode; 0: reset; None: while the env was built."""
+    if step is None:
+        return "while the env was built"
+    return f"step {step} of the episode" if step else "reset"
+
+
+def raised_at(error: BaseException) -> str:
+    """Where the env's own code raised an exception.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        File, line and function. The innermost frame of the user's own files; without
+        one, the innermost frame.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "unknown place"
+    own = [f for f in frames if not f.filename.startswith((_PACKAGE, *_LIBRARIES))]
+    frame = (own or frames)[-1]
+    path = Path(frame.filename)
+    with contextlib.suppress(OSError, ValueError):  # not below the working directory
+        path = path.relative_to(os.getcwd())
+    return f"{path}, line {frame.lineno}, in {frame.name}"

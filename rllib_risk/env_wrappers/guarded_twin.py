@@ -1,0 +1,180 @@
+"""A vectorised env under the rules of `failures`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from rllib_risk.env_wrappers.batched_env import (
+    BatchedStep,
+    BatchedTeamEnv,
+    LoopedTeamEnvs,
+)
+from rllib_risk.env_wrappers.errors import NonFiniteError
+from rllib_risk.env_wrappers.failures import (
+    CRASHES,
+    NOT_RETRIED,
+    EnvFailures,
+    close_env,
+    seeds_to_try,
+)
+
+
+def guarded(
+    make: Callable[[], BatchedTeamEnv],
+    num_envs: int,
+    *,
+    max_restarts: int,
+    env_name: str,
+) -> BatchedTeamEnv:
+    """Builds a vectorised env that may fail.
+
+    Args:
+        make: Builds it.
+        num_envs: E.
+        max_restarts: See `EnvFailures`.
+        env_name: Name of the env in texts.
+
+    Returns:
+        The env behind a guard. A loop over single envs needs none.
+
+    Raises:
+        EnvConfigError: If the env cannot be used.
+        EnvFailedError: If it cannot be built.
+    """
+    failures = EnvFailures(env_name, num_envs, max_restarts)
+    envs = failures.retry([0], make, lambda: None)
+    if isinstance(envs, LoopedTeamEnvs):
+        return envs
+    return GuardedTwin(make, envs, failures)
+
+
+class GuardedTwin(BatchedTeamEnv):
+    """A vectorised env that is replaced when it raises.
+
+    An exception in `step` costs the running episodes of all slots, since they share one
+    object. NaN or infinity costs the episode of its slot.
+
+    Attributes:
+        twin: The env itself.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], BatchedTeamEnv],
+        twin: BatchedTeamEnv,
+        failures: EnvFailures,
+    ) -> None:
+        """Takes over a vectorised env.
+
+        Args:
+            make: Builds another one.
+            twin: The first one; closed with this object.
+            failures: Counts for it.
+        """
+        super().__init__(twin.num_envs, twin.spec)
+        self.twin = twin
+        # Refreshed in place by the twin that owns them; see _refresh.
+        self.obs, self.state = twin.obs, twin.state
+        self.action_mask, self.order = twin.action_mask, twin.order
+        self._make = make
+        self._failures = failures
+        self._broken = False
+        self._begun = np.zeros(self.num_envs, bool)  # slots that may be stepped
+        self._steps = np.zeros(self.num_envs, np.int64)
+
+    def expect(self, seeds: np.ndarray) -> None:
+        """See the base class."""
+        self.twin.expect(seeds)
+
+    def reset(self, slots: np.ndarray, seeds: np.ndarray) -> None:
+        """Starts a new episode in some slots; see the base class.
+
+        Raises:
+            EnvFailedError: If the env fails too often; see `EnvFailures`.
+        """
+        start = partial(self._start, slots, seeds_to_try(seeds))
+        self._failures.retry(slots.tolist(), start, self._drop, step=0)
+        self._begun[slots] = True
+        self._steps[slots] = 0
+        self._refresh()
+
+    def step(self, actions: np.ndarray, active: np.ndarray) -> BatchedStep:
+        """Plays one joint action in every active slot; see the base class.
+
+        Raises:
+            EnvFailedError: If the env fails too often; see `EnvFailures`.
+        """
+        playing = active & self._begun
+        self._steps[playing] += 1
+        try:
+            step = self.twin.step(actions, playing)
+        except NOT_RETRIED:
+            raise
+        except CRASHES as error:
+            step = BatchedStep.nothing(self.num_envs)
+            slots = np.flatnonzero(playing).tolist()
+            try:
+                cause = self._failed(slots, error)
+            finally:
+                self._drop()
+            step.crashed = dict.fromkeys(np.flatnonzero(active).tolist(), cause)
+            return step
+        self._refresh()
+        # A failed reset of other slots replaced the twin under these.
+        for slot in np.flatnonzero(active & ~playing).tolist():
+            step.crashed[slot] = "lost with another episode of the vectorised env"
+        self._lose_nonfinite(step, playing)
+        for slot in np.flatnonzero(step.terminateds | step.truncateds).tolist():
+            if slot not in step.crashed:
+                self._failures.completed(slot)
+        return step
+
+    def close(self) -> None:
+        """Closes the env."""
+        close_env(self.twin)
+
+    def _start(self, slots: np.ndarray, seeds: Iterator[np.ndarray]) -> None:
+        if self._broken:
+            self.twin = self._make()
+            self._broken = False
+        self.twin.reset(slots, next(seeds))
+
+    def _failed(self, slots: Sequence[int], error: BaseException) -> str:
+        return self._failures.failed(slots, error, int(self._steps[slots].max()))
+
+    def _drop(self) -> None:
+        """Closes the twin; the next reset builds another one."""
+        self._begun[:] = False
+        if not self._broken:
+            self._broken = True
+            close_env(self.twin)
+
+    def _refresh(self) -> None:
+        """Copies the arrays of a twin that is not the first one."""
+        if self.twin.obs is not self.obs:
+            self.obs[:] = self.twin.obs
+            self.state[:] = self.twin.state
+            self.action_mask[:] = self.twin.action_mask
+
+    def _lose_nonfinite(self, step: BatchedStep, playing: np.ndarray) -> None:
+        """Turns slots with NaN or infinity into crashed ones."""
+        # One sum per array tells whether anything is NaN or infinite anywhere.
+        if np.isfinite(self.obs.sum() + self.state.sum() + step.rewards.sum()):
+            return
+        for slot in np.flatnonzero(playing).tolist():
+            parts = {
+                "observations": self.obs[slot],
+                "state": self.state[slot],
+                "reward": step.rewards[slot],
+            }
+            bad = [name for name, value in parts.items() if not _finite(value)]
+            if bad:
+                error = NonFiniteError(f"the {bad[0]} of copy {slot} hold NaN or inf")
+                step.crashed[slot] = self._failed([slot], error)
+
+
+def _finite(value: np.ndarray) -> bool:
+    return bool(np.isfinite(value).all())

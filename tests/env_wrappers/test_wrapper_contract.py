@@ -1,0 +1,228 @@
+"""R22: every env of the registry keeps PettingZoo's contract and the team's."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import types
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from pettingzoo.test import parallel_api_test, parallel_seed_test
+from pettingzoo.test.max_cycles_test import max_cycles_test
+from pettingzoo.test.state_test import state_test
+from pettingzoo.utils import parallel_to_aec
+from test_smac import install_game
+
+from rllib_risk.core.env_recording import EnvRecording
+from rllib_risk.env_wrappers.registry import ENVS, envs_that_render, import_factory
+from rllib_risk.env_wrappers.scripted import RandomPolicy
+from rllib_risk.env_wrappers.team_env import TeamEnv
+
+# Enemies that do nothing compile fast.
+PEACE: dict[str, Any] = {
+    "map_name": None,
+    "allies": {"marine": 3},
+    "enemies": {"marine": 1},
+    "smax_args": {"enemy_shoots": False, "attack_mode": "closest"},
+}
+# By name: arguments, and a time limit in steps that random play reaches. The others are
+# games of a fixed length, and battles of SMAC, which are over before.
+WRAPPERS: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
+    "macn": ({}, {"episode_limit": 5}),
+    "matrix_game": ({}, {}),
+    "two_step": ({}, {}),
+    "mmdp": ({}, {"episode_limit": 5}),
+    "memory_game": ({}, {}),
+    "risky_bandit": ({}, {}),
+    "hvac": ({}, {"episode_steps": 5}),
+    "uav": ({}, {"episode_steps": 5}),
+    "smac": ({"map_name": "3m"}, {}),
+    "smax": (PEACE, {"episode_limit": 5}),
+    "tabular": ({}, {"episode_limit": 1}),
+}
+# What PettingZoo warns of in states that are meant to be so: one number tells all, and
+# temperatures have no bounds.
+STATE_WARNINGS = {
+    "matrix_game": "State is a single number",
+    "risky_bandit": "State is a single number",
+    "hvac": ".*state space value is -?infinity",
+}
+
+
+def cases(without: tuple[str, ...] = ()) -> list[Any]:
+    """All wrappers as parameters; smax compiles for seconds."""
+    return [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "smax" else [])
+        for name in WRAPPERS
+        if name not in without
+    ]
+
+
+@pytest.fixture
+def build(request, monkeypatch, tmp_path):
+    """Builds the env that a test's parameter `name` names."""
+    name = request.node.callspec.params["name"]
+    if name == "smac":
+        request.getfixturevalue("smac_double")
+        importlib.import_module("smac.env.starcraft2.starcraft2")
+        install_game(tmp_path / "sc2", "3m")
+        monkeypatch.setenv("SC2PATH", str(tmp_path / "sc2"))
+    factory = import_factory(ENVS[name].factory)
+    made = []
+
+    def make(**more):
+        made.append(factory(**{**WRAPPERS[name][0], **more}))
+        return made[-1]
+
+    yield make
+    for env in made:
+        env.close()
+
+
+@pytest.fixture
+def strict():
+    """Every warning is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def play(team: TeamEnv, rng: np.random.Generator, seed: int):
+    """One episode of random legal actions: its steps, and its last row."""
+    obs, info = team.reset(seed=seed)
+    assert info == {}
+    steps = 0
+    while True:
+        actions = RandomPolicy().act(obs["obs"], obs["action_mask"], rng)
+        row = team.step(actions)
+        obs, steps = row[0], steps + 1
+        if row[2] or row[3]:
+            return steps, row
+
+
+def test_the_table_is_complete():
+    assert set(WRAPPERS) == set(ENVS) - {"pettingzoo"}
+
+
+@pytest.mark.parametrize("name", cases())
+def test_pettingzoos_own_tests_pass(name, build, strict):
+    """R22: API and seeds, 1,000 cycles, with warnings as errors."""
+    parallel_api_test(build(), num_cycles=1000)
+    parallel_seed_test(build, num_cycles=1000)
+
+
+# PettingZoo's test of states plays illegal actions.
+@pytest.mark.parametrize("name", cases(without=("smac", "smax")))
+def test_pettingzoos_test_of_states_passes(name, build, strict):
+    """R22: the state lies in its space and has one shape."""
+    if name in STATE_WARNINGS:
+        warnings.filterwarnings("ignore", message=STATE_WARNINGS[name])
+    state_test(parallel_to_aec(build()), build())
+
+
+@pytest.mark.parametrize("name", ["mmdp", "hvac", "uav"])
+def test_pettingzoos_test_of_the_limit_passes(name, build, strict):
+    """R22: `max_cycles`; of envs that neither mask nor end before."""
+    (key,) = WRAPPERS[name][1]
+    module = types.SimpleNamespace(
+        parallel_env=lambda max_cycles: build(**{key: max_cycles}),
+        env=lambda max_cycles: parallel_to_aec(build(**{key: max_cycles})),
+    )
+    max_cycles_test(module)
+
+
+@pytest.mark.parametrize("name", cases())
+def test_10k_random_legal_steps(name, build):
+    """R22: legal actions are accepted; all that is returned is as declared."""
+    env = build()
+    seen = {"reset": 0, "step": 0, "state": 0}
+
+    def check(method, args, result):
+        if method == "state":
+            assert env.state_space.contains(result), result
+        if method in ("reset", "step"):
+            obs, infos = result[0], result[-1]
+            for agent, value in obs.items():
+                space = env.observation_space(agent)
+                assert space.contains(value), f"{agent}: {value} not in {space}"
+            assert all(isinstance(info, dict) for info in infos.values())
+        if method in seen:
+            seen[method] += 1
+
+    EnvRecording(env, check)
+    team = TeamEnv(env)
+    rng = np.random.default_rng(0)
+    keys = set()
+    played = episodes = 0
+    while played < 10_000:
+        steps, (obs, reward, terminated, truncated, info) = play(team, rng, episodes)
+        assert team.observation_space.contains(obs)
+        assert type(reward) is float and np.isfinite(reward)
+        assert type(terminated) is type(truncated) is bool
+        assert terminated != truncated
+        assert all(type(v) in (bool, int, float) for v in info.values()), info
+        assert info.pop("episode_limit", False) == truncated
+        keys.add(tuple(sorted(info)))
+        played, episodes = played + steps, episodes + 1
+    assert len(keys) == 1, f"infos differ between episodes: {keys}"
+    assert seen["step"] == played and seen["state"] >= played
+
+
+@pytest.mark.parametrize("name", cases())
+def test_time_limits(name, build):
+    """R22: no episode is longer than declared; the limit truncates, and says so."""
+    given = WRAPPERS[name][1]
+    env = build(**given)
+    limit = TeamEnv(env).spec_team.episode_limit
+    assert limit is not None and limit in (given.values() or (limit,))
+    ends = set()
+    for terminal in (False, True):
+        team = TeamEnv(env, time_limit_is_terminal=terminal)
+        rng = np.random.default_rng(1)
+        for seed in range(20):
+            steps, (_, _, terminated, truncated, info) = play(team, rng, seed)
+            cut = info.get("episode_limit", False)
+            assert steps == limit if cut else steps <= limit
+            assert truncated == (cut and not terminal) and terminated != truncated
+            ends.add(cut)
+    assert (True in ends) == bool(given)
+
+
+@pytest.mark.parametrize("name", cases())
+def test_pickle_round_trip(name, build):
+    """R22: a copy through pickle plays the same episodes."""
+    env = build()
+    if name != "smac":  # a running game stays where it runs
+        env.reset(seed=3)
+    twin = pickle.loads(pickle.dumps(env))
+    rows = []
+    for one in (env, twin):
+        team = TeamEnv(one)
+        obs, _ = team.reset(seed=4)
+        action = [np.flatnonzero(row)[0] for row in obs["action_mask"]]
+        rows.append((obs, team.step(np.array(action))))
+    twin.close()
+    for key, value in rows[0][0].items():
+        np.testing.assert_array_equal(value, rows[1][0][key])
+    assert rows[0][1][1:] == rows[1][1][1:]
+
+
+# smac draws with pygame, from the game's own map.
+@pytest.mark.parametrize(
+    "name", [c for c in cases(without=("smac",)) if c.values[0] in envs_that_render()]
+)
+def test_pictures(name, build):
+    """R22: render() returns a uint8 frame, of one size through an episode."""
+    env = build(render_mode="rgb_array")
+    team = TeamEnv(env)
+    obs, _ = team.reset(seed=0)
+    frames = [team.render()]
+    action = [np.flatnonzero(row)[0] for row in obs["action_mask"]]
+    team.step(np.array(action))
+    frames.append(team.render())
+    for frame in frames:
+        assert frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3
+        assert frame.shape == frames[0].shape and frame.min() < frame.max()

@@ -1,0 +1,62 @@
+"""Compares this package's updates with those of a released code.
+
+Both learners get the same weights, other target weights, and the same batches. They
+make several optimizer steps in a row. The released code comes from a checkout of its
+repository::
+
+    python tools/compare_official.py pymarl ../pymarl
+    python tools/compare_official.py wqmix ../wqmix
+    python tools/compare_official.py qplex ../QPLEX
+    python tools/compare_official.py dop ../DOP
+    python tools/compare_official.py rmix ../RMIX
+    python tools/compare_official.py ma-cqr ../Conservative-and-Distributional-MARL
+
+The batches have episodes that end, episodes that the time limit cuts, and padding; 60 %
+of the actions are available. Columns: the greatest relative difference of the losses
+over all steps, the same of the gradients (as vectors, after clipping), and the greatest
+absolute difference of the parameters after the last step.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from types import ModuleType
+
+from official.ma_cqr import compare_ma_cqr
+from official.pymarl import compare_pymarl
+from official.variants import compare_dop, compare_qplex, compare_rmix, compare_wqmix
+
+# Name -> where its modules are, and the comparison.
+CODES = {
+    "pymarl": ("src", compare_pymarl),
+    "wqmix": ("src", compare_wqmix),
+    "qplex": ("pymarl-master/src", compare_qplex),
+    "dop": ("src", compare_dop),
+    "rmix": ("src", compare_rmix),
+    "ma-cqr": (".", compare_ma_cqr),
+}
+
+
+def main() -> None:
+    """Compares with one released code."""
+    parser = ArgumentParser(description="Compare updates with a released code.")
+    parser.add_argument("code", choices=CODES)
+    parser.add_argument("path", type=Path, help="a checkout of its repository")
+    arguments_given = parser.parse_args()
+    folder, compare = CODES[arguments_given.code]
+    source = (arguments_given.path / folder).resolve()
+    if not source.is_dir():
+        parser.error(f"{source} does not exist; give the root of the checkout.")
+    sys.path.insert(0, str(source))
+    # Without its __init__, which in some releases imports a file that is not there.
+    learners = ModuleType("learners")
+    learners.__path__ = [str(source / "learners")]
+    sys.modules["learners"] = learners
+    print(f"{'':44} {'loss':>9} {'gradient':>9} {'weights':>9}")
+    compare()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Comparisons with released codes; see ``tools/compare_official.py``."""
