@@ -44,10 +44,18 @@ test-long: $(INSTALLED_DEV) ## Set up, then run the tests that take minutes each
 	$(BIN)/python -m pytest -m long
 
 .PHONY: lint
-lint: $(INSTALLED_DEV) ## Set up, then run the linters and the type checker.
+lint: $(INSTALLED_DEV) ## Set up, then run the linters, the type and the spell checker.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
+
+.PHONY: coverage
+coverage: $(INSTALLED_DEV) ## Set up, then measure which lines the fast tests run.
+	$(BIN)/coverage run -m pytest -m "not slow and not long"
+	for part in ops config evaluation core; do \
+		$(BIN)/coverage report --include="rllib_risk/$$part/*" --fail-under=90; done
+	$(BIN)/coverage report --fail-under=80
 
 .PHONY: bench
 bench: $(INSTALLED_DEV) ## Set up, then run the benchmarks, without replay_memory.py (11 GB) and soak.py.
@@ -57,7 +65,7 @@ bench: $(INSTALLED_DEV) ## Set up, then run the benchmarks, without replay_memor
 .PHONY: clean
 clean: ## Remove the environment, the build products and the caches.
 	rm -rf $(VENV) build dist *.egg-info
-	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

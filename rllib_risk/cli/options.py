@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from rllib_risk.config.schema import ConfigError
 
 _RAY = "Ray"
 _RUN = "Run"
@@ -243,11 +246,23 @@ class RayOptions:
 
 @dataclass(frozen=True)
 class WandbOptions:
-    """Where to log; nothing is logged without a project."""
+    """Where to log; nothing is logged without a project.
+
+    Raises:
+        ConfigError: If the package of W&B is not installed.
+    """
 
     project: str | None = None
     key: str | None = None
     run_name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that W&B can be used, before anything starts."""
+        if self.project and find_spec("wandb") is None:
+            raise ConfigError(
+                "--wandb-project: the package wandb is not installed. Install it with"
+                " 'pip install wandb', or leave the option out."
+            )
 
 
 @dataclass(frozen=True)

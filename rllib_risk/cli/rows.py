@@ -2,7 +2,8 @@
 
 Tune writes both files to its session folder and copies them to the results about every
 ten seconds. After SIGKILL the results would lack rows from before the last checkpoint,
-or hold rows from after it, which the resumed trial writes once more.
+or hold rows from after it, which the resumed trial writes once more. The same holds for
+a failed trial that Tune starts again (``max_failures``).
 """
 
 from __future__ import annotations
@@ -24,13 +25,25 @@ ITERATION = "training_iteration"
 
 
 class RowsBesideCheckpoints(Callback):
-    """Copies a trial's rows to a local storage whenever it saves a checkpoint."""
+    """Copies rows at every checkpoint, and drops those that a failed trial repeats."""
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Copies the rows of the trials that have begun to save."""
         for trial in trials:
             if trial.is_saving:
                 copy_rows(trial)
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Drops the rows that a failed trial writes again from its last checkpoint."""
+        result = trial.latest_checkpoint_result
+        metrics = result.metrics if result is not None else None
+        begin = int((metrics or {}).get(ITERATION, 0))
+        # Tune's loggers open the files again when the trial starts.
+        for folder in {Path(str(trial.local_path)), trial_folder(trial)}:
+            if folder is not None:
+                cut_rows(folder, begin)
 
     def get_state(self) -> dict[str, Any] | None:
         """Nothing of this belongs into the experiment's state."""

@@ -81,7 +81,11 @@ class Field:
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """Returns `` Did you mean 'x'?`` for the closest known word, or nothing."""
-    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1)
+    word, names = str(word), [str(k) for k in known]
+    exchanged = [name for name in names if sorted(name) == sorted(word)]
+    # Of two letters one is half: `lx` for `lr`.
+    cutoff = 0.6 if len(word) > 2 else 0.5
+    close = exchanged or difflib.get_close_matches(word, names, 1, cutoff)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 

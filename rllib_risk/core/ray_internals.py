@@ -419,13 +419,19 @@ def table_logger() -> Any:
     """Returns a logger of ``progress.csv`` that keeps its columns after ``--resume``.
 
     Tune's own logger writes the rows of a resumed trial in the order of its first new
-    result, below a header with another order. Touches ``_setup_trial``,
+    result, below a header with another order. It also keeps the file of a failed trial
+    open, so that it does not see that rows were dropped. Touches ``_setup_trial``,
     ``_trial_files``, ``_trial_csv`` and ``_trial_continue`` of ``CSVLoggerCallback``.
     Checked with 2.60.0.
     """
     from ray.tune.logger import CSVLoggerCallback
 
     class TableLogger(CSVLoggerCallback):
+        def log_trial_start(self, trial: Any) -> None:
+            file = self._trial_files.pop(trial, None)
+            if file is not None:
+                file.close()
+
         def log_trial_result(
             self, iteration: int, trial: Any, result: dict[str, Any]
         ) -> None:

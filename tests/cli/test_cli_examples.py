@@ -73,6 +73,7 @@ def test_grids_are_listed_with_their_command(
 def test_every_example_is_correct_and_explained(
     name: str, recorded: Path, smac_double: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """R27: every YAML that is shipped, under the strict loader."""
     register_all()
     monkeypatch.chdir(recorded)
     file = examples_root() / f"{name}.yaml"

@@ -29,6 +29,7 @@ from rllib_risk.cli.progress import (
     format_line,
 )
 from rllib_risk.cli.signals import sigterm_held_back
+from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import progress
 
 
@@ -313,6 +314,7 @@ def wandb_runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
         return runs[-1]
 
     module = types.SimpleNamespace(
+        __spec__=types.SimpleNamespace(),
         init=init,
         Settings=lambda **values: types.SimpleNamespace(
             base_url="https://none.invalid", **values
@@ -329,6 +331,7 @@ def wandb_runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
 def test_wandb_steps_are_env_steps_and_never_repeat(
     wandb_runs: list[FakeRun], tmp_path: Path
 ) -> None:
+    """R31: after SIGKILL and --resume too."""
     trial = types.SimpleNamespace(
         trial_id="a_00000", local_path=str(tmp_path / "t"), config={"lr": 1, "f": len}
     )
@@ -364,10 +367,19 @@ def test_wandb_steps_are_env_steps_and_never_repeat(
 def test_wandb_without_a_network_is_offline(
     wandb_runs: list[FakeRun], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """R31: no server to reach."""
     assert tracking.choose_mode(WandbOptions("p", key="k" * 40)) == "offline"
     message = capsys.readouterr().err
     assert "none.invalid cannot be reached" in message
     assert "kkk" not in message
+
+
+def test_wandb_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R31: the option is refused before the start; without it nothing needs W&B."""
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match="package wandb is not installed"):
+        WandbOptions("project")
+    assert WandbOptions().project is None
 
 
 @pytest.mark.parametrize("form", [["--wandb-key", "SECRET"], ["--wandb-key=SECRET"]])

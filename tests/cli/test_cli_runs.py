@@ -170,6 +170,7 @@ def test_the_best_checkpoints_are_kept_and_not_the_newest(tmp_path: Path) -> Non
 
 
 def test_ctrl_c_saves_and_resume_continues(tmp_path: Path) -> None:
+    """R21: within ten seconds, with a checkpoint, and with nothing left behind."""
     long = VDN.replace("lifetime: 400", "lifetime: 100000000")
     (tmp_path / "long.yaml").write_text(long)
     options = ["train", "file", "long.yaml", "--storage-path", "r", "--seed", "0"]
@@ -182,6 +183,7 @@ def test_ctrl_c_saves_and_resume_continues(tmp_path: Path) -> None:
     assert "--resume" in errors and "Traceback" not in errors
     (trial,) = (tmp_path / "r/vdn-two-step").glob("VDN_*")
     assert (trial / "checkpoint_000000/manifest.json").is_file()
+    assert left_behind(tmp_path) == []
     before = len(results(trial))
 
     # SIGTERM does the same, with another exit code.
@@ -225,6 +227,7 @@ def test_sigterm_while_an_env_is_built_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_after_sigkill_the_newest_whole_checkpoint_is_used(tmp_path: Path) -> None:
+    """R13: in a new process, beside a checkpoint that was cut short."""
     text = VDN.replace("lifetime: 400", "lifetime: 2500")
     text += "  checkpoint_config: {checkpoint_frequency: 2}\n"
     whole = text.replace("vdn-two-step", "whole").lstrip()
@@ -288,7 +291,10 @@ def holds(file: Path, text: bytes) -> bool:
 def test_a_sweep_gives_complete_wandb_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R26: nor does the key of W&B get into any file, log or line that is printed."""
+    """R31: offline, and resumed.
+
+    R26: nor does the key of W&B get into any file, log or line that is printed.
+    """
     key = "5ec2e7" + "0123456789abcdef" * 2 + "99"
     # Ray's logs, in a short folder: its sockets are there, too.
     logs = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
@@ -350,7 +356,7 @@ def test_a_sweep_gives_complete_wandb_runs(
         }
         # Every result, the last one included, and each once.
         assert steps[name] == [row["num_env_steps_sampled_lifetime"] for row in rows]
-        assert len(rows) == 3
+        assert len(rows) == 3 and steps[name] == sorted(set(steps[name]))
         best = max(row["evaluation"]["return_mean"] for row in rows)
         assert summaries[name]["best/evaluation/return_mean"] == best
         assert summaries[name]["training_iteration"] == 3

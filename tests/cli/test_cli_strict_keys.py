@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rllib_risk.algorithms import ALGORITHMS
+from rllib_risk.algorithms import ALGORITHMS, config_class
 from rllib_risk.cli.catalog import RLlibCatalog
 from rllib_risk.config.checks import check_config
 from rllib_risk.config.schema import ConfigError, Field
@@ -28,25 +28,56 @@ def wrong_type(field: Field) -> Any:
     raise AssertionError("the key accepts everything")
 
 
-def own_fields(algorithm: str) -> dict[str, Field]:
-    from rllib_risk.algorithms import config_class
+def usable_fields(algorithm: str) -> dict[str, Field]:
+    """The keys that a user can set: the algorithm's own, and those of RLlib it uses."""
+    fields, unused = CATALOG.algorithm_fields(algorithm), CATALOG.unused_keys(algorithm)
+    return {
+        key: field
+        for key, field in fields.items()
+        if key not in unused and not key.startswith("_")
+    }
 
-    return config_class(algorithm).fields()
+
+def typos(key: str) -> list[str]:
+    """One letter left out, doubled, replaced, or exchanged with the one before it."""
+    m = len(key) // 2
+    before, letter, after = key[:m], key[m], key[m + 1 :]
+    return [
+        before + after,
+        before + 2 * letter + after,
+        before + "x" + after,
+        before[:-1] + letter + before[-1:] + after,
+    ]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_typo_is_refused_with_the_right_key(algorithm: str) -> None:
-    for key in own_fields(algorithm):
-        typo = key[:-2] + key[-1] + key[-2] if key[-1] != key[-2] else key + "x"
+    """R27: every key, with a kind of typo that differs from key to key."""
+    known, checked = CATALOG.algorithm_fields(algorithm), 0
+    keys = config_class(algorithm).fields()
+    if algorithm in ("RMIX", "DOP"):  # those of RLlib are the same for all
+        keys = usable_fields(algorithm)
+    first = list(ALGORITHMS).index(algorithm)
+    for number, key in enumerate(keys, start=first):
+        typo = typos(key)[number % 4]
+        if typo in known:  # `nopt_weight` and `opt_weight` are both keys
+            continue
         with pytest.raises(ConfigError, match="unknown key") as error:
             check(algorithm, typo, 1)
-        assert "f.yaml:7" in str(error.value) or "f.yaml" in str(error.value)
-        assert "Did you mean" in str(error.value)
+        assert str(error.value).startswith("f.yaml")
+        # Users of other libraries write `risk_level`, which is `alpha` here.
+        right = "called 'alpha'" if typo == "risk_level" else f"Did you mean '{key}'?"
+        assert right in str(error.value)
+        checked += 1
+    assert checked >= len(keys) - 1
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_wrong_type_is_refused(algorithm: str) -> None:
-    for key, field in own_fields(algorithm).items():
+    """R27: every key but those of RLlib that take functions and classes."""
+    for key, field in usable_fields(algorithm).items():
+        if object in field.types:
+            continue
         with pytest.raises(ConfigError, match=rf"f\.yaml:7: {key}: must be"):
             check(algorithm, key, wrong_type(field))
         if bool not in field.types:
@@ -56,7 +87,8 @@ def test_a_wrong_type_is_refused(algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_value_outside_the_range_is_refused(algorithm: str) -> None:
-    for key, field in own_fields(algorithm).items():
+    """R27: below the least, above the most, and none of the choices."""
+    for key, field in usable_fields(algorithm).items():
         outside: list[Any] = []
         if field.low is not None:
             outside.append(math.ceil(field.low) - 1)
@@ -71,7 +103,7 @@ def test_a_value_outside_the_range_is_refused(algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_default_is_accepted(algorithm: str) -> None:
-    for key, field in own_fields(algorithm).items():
+    for key, field in config_class(algorithm).fields().items():
         assert check(algorithm, key, field.default) == field.default
 
 

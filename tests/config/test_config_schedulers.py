@@ -62,6 +62,7 @@ def test_schedulers_by_name(name: str, arguments: dict, kind: type) -> None:
     ],
 )
 def test_wrong_schedulers_are_refused(name: str, arguments: dict, message: str) -> None:
+    """R32: a misspelt argument of a scheduler."""
     with pytest.raises(ConfigError, match=message):
         parse_scheduler(name, arguments, FIELDS)
 

@@ -24,6 +24,7 @@ from rllib_risk.config.yaml_reader import parse_yaml, read_yaml
     ],
 )
 def test_numbers_are_read_as_written(text: str, value: object) -> None:
+    """R27: `1e-3` is a number."""
     data = parse_yaml(f"x: {text}", "f.yaml").data
     assert data == {"x": value}
     assert type(data["x"]) is type(value)

@@ -71,7 +71,7 @@ def fingerprint(algorithm):
 
 @NAMES
 def test_stopping_and_resuming_changes_nothing(name, tmp_path):
-    # R13: six iterations against three, a checkpoint, a new algorithm, three more.
+    """R13: six iterations against three, a checkpoint, a new algorithm, three more."""
     straight = small_config(name).build_algo()
     results = [straight.train() for _ in range(6)]
     first = small_config(name).build_algo()

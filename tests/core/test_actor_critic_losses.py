@@ -261,7 +261,7 @@ def targets_and_loss(kind, batch, logits, on_policy=2):
 @KINDS
 @pytest.mark.parametrize(("padding", "episodes"), [(1, 0), (7, 0), (0, 1), (3, 2)])
 def test_padding_changes_nothing(kind, padding, episodes):
-    # R7: with padded steps and padded episodes, the draws after the last step included.
+    """R7: padded steps and episodes; draws after the last step included."""
     small, large = random_batch(), random_batch(padding=padding, episodes=episodes)
     one = targets_and_loss(kind, small, random_logits(small))
     two = targets_and_loss(kind, large, random_logits(large))
@@ -297,7 +297,7 @@ def test_what_stands_in_the_padding_does_not_matter(kind):
 @KINDS
 @pytest.mark.parametrize("shift", [1e6, -1e6])
 def test_illegal_actions_do_not_matter(kind, shift):
-    # R8: their logits, the row after the last step included.
+    """R8: their logits, the row after the last step included."""
     batch = random_batch()
     logits = random_logits(batch)
     shifted = torch.where(batch.action_mask > 0, logits, logits + shift)
@@ -310,6 +310,7 @@ def test_illegal_actions_do_not_matter(kind, shift):
 @KINDS
 @pytest.mark.parametrize("shift", [0.0, 1e6])
 def test_a_single_legal_action_is_certain_and_moves_nothing(kind, shift):
+    """R8: one legal action."""
     batch = random_batch()
     batch.action_mask[:] = 0
     batch.action_mask[..., 1] = 1
@@ -400,6 +401,38 @@ def test_the_actors_loss_as_a_loop(kind):
     loss, _ = actor_loss(p, values, k, batch)
     assert count == 14 * 3
     assert loss.item() == pytest.approx(total / count, abs=1e-5)
+
+
+@KINDS
+def test_the_actors_gradient_by_finite_differences(kind):
+    """R5: that of `-k A log pi` with the advantage held, in float64."""
+    batch = random_batch()
+    batch.mask = batch.mask.double()
+    weights = critic_of(kind).weights(batch.state[:, :-1]).detach().double()
+    logits = random_logits(batch).double().requires_grad_()
+    values = torch.randn(4, 6, 3, 4, dtype=torch.float64)
+
+    def policy(logits):
+        return action_probabilities(logits, batch.action_mask, 0.2)[:, :-1]
+
+    loss, _ = actor_loss(policy(logits), values, weights, batch)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    with torch.no_grad():
+        baseline = (policy(logits) * values).sum(dim=-1)
+        held = weights * (taken_values(values, batch.actions) - baseline)
+
+    def surrogate(logits):
+        taken = taken_values(policy(logits), batch.actions).log()
+        real = batch.mask.bool().expand_as(taken)
+        return -(held * taken)[real].mean().item()
+
+    torch.manual_seed(0)
+    for _ in range(5):
+        step = 1e-6 * torch.randn_like(logits)
+        with torch.no_grad():
+            change = surrogate(logits + step) - surrogate(logits - step)
+        expected = 2 * (gradient * step).sum().item()
+        assert change == pytest.approx(expected, rel=1e-4, abs=1e-10)
 
 
 def test_a_probability_that_underflows_leaves_the_loss_finite():

@@ -92,18 +92,38 @@ sys.path.insert(0, {tests!r})
 import ray, rllib_risk
 ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 rllib_risk.register()
-from test_algorithm import small_config, fingerprint
-algorithm = small_config({name!r}).build_algo()
+from {module} import {config}, fingerprint
+algorithm = {config}({arguments}).build_algo()
 for _ in range(3):
     algorithm.train()
 print("HASH", hashlib.sha256(fingerprint(algorithm)).hexdigest())
 """
 
 
-@pytest.mark.parametrize("name", ["RMIX", "QMIX", "LHIQN"])
+IN_THE_FAST_TESTS = ("RMIX", "LHIQN")
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in IN_THE_FAST_TESTS else pytest.param(name, marks=LONG)
+        for name in rllib_risk.algorithms.ALGORITHMS
+    ],
+)
 def test_two_processes_with_one_seed_are_identical(name):
-    # R10, with different hash seeds.
-    code = DETERMINISM.format(tests=str(Path(__file__).parent), name=name)
+    """R10: every algorithm, two hash seeds, three iterations."""
+    module, config, arguments = "test_algorithm", "small_config", repr(name)
+    if name in ("COMA", "DOP"):
+        module = "test_actor_critic_algorithm"
+    if name == "GroupDR":
+        module, config, arguments = "test_group_dr", "macn_config", ""
+    code = DETERMINISM.format(
+        tests=str(Path(__file__).parent),
+        module=module,
+        config=config,
+        arguments=arguments,
+    )
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code],
@@ -120,7 +140,7 @@ def test_two_processes_with_one_seed_are_identical(name):
 
 @pytest.mark.parametrize("name", sorted(value_based()))
 def test_stopping_and_resuming_changes_nothing(name, tmp_path):
-    # R13: six iterations against three, a checkpoint, a new algorithm, three more.
+    """R13: six iterations against three, a checkpoint, a new algorithm, three more."""
     straight = small_config(name).build_algo()
     results = [straight.train() for _ in range(6)]
     first = small_config(name).build_algo()
@@ -622,8 +642,10 @@ def test_a_learning_rate_follows_its_points():
 
 
 def test_a_mutated_learning_rate_survives_the_checkpoint(tmp_path):
-    # R32: population based training loads another trial's checkpoint into a trial with
-    # changed values. Moments come from the checkpoint, rates from the configuration.
+    """R32: PBT loads a checkpoint into a trial with changed values.
+
+    Moments come from the checkpoint, rates from the configuration.
+    """
     donor = small_config("RMIX", lr=1e-3).build_algo()
     donor.train()
     donor.save_checkpoint(str(tmp_path))
@@ -636,4 +658,24 @@ def test_a_mutated_learning_rate_survives_the_checkpoint(tmp_path):
     moments = [o.state_dict()["state"][0]["exp_avg"] for o in (td, donor_td)]
     assert torch.equal(*moments)
     donor.stop()
+    heir.stop()
+
+
+def test_a_mutated_level_and_epsilon_survive_the_checkpoint(tmp_path):
+    """R32: what is learned and played with is the trial's own."""
+    static = {"risk_mode": "static", "risk_lr": None}
+    donor = small_config("RMIX", alpha=1.0, **static).build_algo()
+    donor.train()
+    donor.save_checkpoint(str(tmp_path))
+    donor.stop()
+    still = {"initial_epsilon": 0.25, "final_epsilon": 0.25}
+    heir = small_config("RMIX", alpha=0.3, **static, **still).build_algo()
+    heir.load_checkpoint(str(tmp_path))
+    policy = heir.team_policy
+    for network in (policy.network, policy.target_network):
+        assert [float(level) for level in network.risk.levels] == [0.3]
+    result = heir.train()
+    assert result["training_iteration"] == 2
+    assert result["epsilon"] == 0.25
+    assert result["evaluation"]["risk_level_mean"] == pytest.approx(0.3)
     heir.stop()

@@ -108,6 +108,7 @@ def by_the_book(networks, batch, *, central, weight, xi, on, gamma=0.9):
     ],
 )
 def test_the_papers_losses(central, weight, xi, on):
+    """R5: MA-CQR's losses and gradients, pair by pair."""
     networks = random_networks(**(CENTRAL if central else INDEPENDENT))
     networks = [n.double() for n in networks]
     batch = random_batch()

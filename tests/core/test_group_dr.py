@@ -486,6 +486,7 @@ def macn_config():
 
 
 def test_stopping_in_any_phase_and_resuming_changes_nothing(tmp_path):
+    """R13: in every phase of GroupDR."""
     straight = macn_config().build_algo()
     results, folders = [], []
     for index in range(10):

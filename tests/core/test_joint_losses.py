@@ -208,6 +208,7 @@ def qtran_by_loop(networks, batch, config):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_qtran_against_a_loop(seed):
+    """R5: QTRAN's gradient, whose constraints detach the critic."""
     networks = random_networks(**COMPOSITIONS["QTRAN"])
     batch = random_batch(seed)
     config = loss_config(**COMPOSITIONS["QTRAN"], opt_weight=0.7, nopt_weight=0.3)

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 @pytest.mark.parametrize("quantiles", ["fixed", "sampled"])
 @pytest.mark.parametrize(("alpha", "returns"), [(0.3, {1.0}), (1.0, {-5.0, 4.0})])
 def test_independent_quantile_learners_act_at_their_level(quantiles, alpha, returns):
-    """Trained on the reward itself, a cautious team plays safe and a neutral one not.
+    """R34: trained on the reward itself, a cautious team plays safe.
 
     Actions are uniform while sampling, so that each agent's team-mate plays either
     action half the time. Safe pays 1 or -1, risky -1 half the time, -5 in a tenth and 4
@@ -135,12 +135,13 @@ def test_the_climbing_game(name, keys, payoff):
     ],
 )
 def test_games_that_tell_factorisations_apart(name, payoff, best, keys):
+    """R33: through the whole pipeline, the failures of VDN and QMIX too."""
     assert greedy_payoffs(name, payoff, 4000, lr=1e-3, **keys) == {best}
 
 
 @pytest.mark.parametrize("name", ["COMA", "DOP"])
 def test_actor_critics_learn_to_remember(name):
-    """1 needs a memory, and credit through time; without one 0.5 is the most."""
+    """R33: 1 needs a memory, and credit through time; without one 0.5 is the most."""
     config = config_class(name)().environment("memory_game", env_config={"delay": 1})
     config.training(
         optimizer="adam",

@@ -392,6 +392,7 @@ def padded(batch, extra_steps, *, extra_episode=False, junk=False):
 @CASES
 @pytest.mark.parametrize("td_lambda", [0.0, 0.5, 0.9])
 def test_padding_changes_nothing(keys, td_lambda):
+    """R7: with one to ten padded steps and a padded episode."""
     networks = random_networks(**keys)
     batch = random_batch()
     expected = losses_and_gradients(networks, batch, keys, td_lambda)
@@ -411,6 +412,7 @@ def padding_of(batch):
 
 @CASES
 def test_what_is_masked_out_does_not_matter(keys):
+    """R5: no gradient from padded steps."""
     # Random numbers where random_batch's shorter episodes are padded.
     networks = random_networks(**keys)
     batch = random_batch()
@@ -463,6 +465,7 @@ def shift_unavailable_action(network, shift):
 @CASES
 @pytest.mark.parametrize("shift", [1e6, -1e6])
 def test_illegal_actions_do_not_matter(keys, shift):
+    """R8: by 1e6 up and down, at the next step too."""
     # Action 3 is legal nowhere. A predicted level reads all actions' atoms, by design;
     # it is made blind to this one, so that the rest can be compared.
     networks = random_networks(**keys)
@@ -489,6 +492,7 @@ def test_illegal_actions_do_not_matter(keys, shift):
 
 @CASES
 def test_a_huge_illegal_utility_with_one_legal_action_stays_finite(keys):
+    """R8: one legal action."""
     networks = random_networks(**keys)
     batch = random_batch()
     batch.action_mask.zero_()
@@ -505,6 +509,7 @@ def test_a_huge_illegal_utility_with_one_legal_action_stays_finite(keys):
 
 @CASES
 def test_the_target_network_gets_no_gradient(keys):
+    """R5: no gradient reaches the target network."""
     networks = random_networks(**keys)
     for loss in losses(networks, random_batch(), keys, 0.9):
         loss.backward()
@@ -514,6 +519,7 @@ def test_the_target_network_gets_no_gradient(keys):
 
 @CASES
 def test_the_loss_does_not_pull_at_its_own_target(keys):
+    """R5: targets are constants."""
     # With one network in both roles the gradient must be that of fixed targets.
     network, _ = random_networks(**keys)
     frozen = copy.deepcopy(network)
@@ -551,11 +557,13 @@ SMOOTH = {
     "mixed samples": COMPOSITIONS["mixed samples"],
     "IQN": {**COMPOSITIONS["LHIQN"], "td_weighting": "none"},
     "hysteretic IQN": {**COMPOSITIONS["LHIQN"], "td_weighting": "ow"},
+    "MACQR": COMPOSITIONS["MACQR"],
 }
 
 
 @pytest.mark.parametrize("keys", SMOOTH.values(), ids=SMOOTH.keys())
 def test_gradients_by_finite_differences(keys):
+    """R5: every loss that is the integral of its gradient, in float64."""
     networks = [network.double() for network in random_networks(**keys)]
     batch = random_batch()
     for name in ("obs", "state", "rewards", "terminateds", "mask"):

@@ -113,6 +113,7 @@ def test_without_an_environment_it_learns_the_same_and_does_not_evaluate(folder)
 def test_a_run_that_is_resumed_is_the_same_run(
     folder, memory_mb, tmp_path, monkeypatch
 ):
+    """R13: learning from a dataset."""
     if memory_mb == 1:
         # A window over a dataset that is small for a test.
         monkeypatch.setattr("rllib_risk.core.value_algorithm.BYTES_PER_MB", 2**14)

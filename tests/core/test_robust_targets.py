@@ -17,6 +17,7 @@ from loss_cases import (
     random_networks,
     to_batch,
 )
+from test_losses import padded
 
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
@@ -124,6 +125,7 @@ def test_a_dual_variable_above_all_values_and_radius_0_change_nothing(
 
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_targets_do_not_rise_with_rho(one, other):
+    """R3: not increasing in rho."""
     # v_min below all values; the dual variable is exact for a single outcome.
     small, large = sorted((one, other))
     for target in ("contamination", "tv"):
@@ -168,6 +170,44 @@ def test_a_dual_variable_of_many_steps_learns_the_quantile():
     assert stats["dual_coverage"].item() == pytest.approx(0.75, abs=0.03)
     # Neither network learns from it.
     assert all(p.grad is None for net in networks for p in net.parameters())
+
+
+@pytest.mark.parametrize("kind", ["pinball", "squared_released"])
+def test_the_dual_loss_has_its_gradient_and_ignores_padding(kind):
+    """R5: by finite differences in float64. R7: padded steps and a padded episode."""
+    torch.manual_seed(3)
+    networks = [net.double() for net in random_networks(mixer="vdn")]
+    rng = np.random.default_rng(3)
+    episodes = [random_episode(rng, n, terminated=n % 2 == 0) for n in (6, 1, 4)]
+    config = LossConfig(gamma=0.9, target="tv", rho=0.25, dual_loss=kind)
+    dual = DualNetwork(TeamSizes(3, 4, 5, 6)).double()
+    parameters = list(dual.parameters())
+    batch = to_batch(episodes)
+    for name in ("obs", "state", "rewards", "terminateds", "mask"):
+        setattr(batch, name, getattr(batch, name).double())
+
+    def loss_of(batch):
+        encoded = encode(*networks, batch, double_q=False)
+        return dual_loss(dual, networks[1], encoded, batch, config)[0]
+
+    grads = torch.autograd.grad(loss_of(batch), parameters)
+    direction = [torch.randn_like(p) for p in parameters]
+    slope = sum((g * d).sum() for g, d in zip(grads, direction, strict=True)).item()
+    sides = []
+    for step in (1e-6, -2e-6):
+        with torch.no_grad():
+            torch._foreach_add_(parameters, direction, alpha=step)
+        sides.append(loss_of(batch).item())
+    assert (sides[0] - sides[1]) / 2e-6 == pytest.approx(slope, rel=1e-4, abs=1e-4)
+    longer = padded(batch, 10, extra_episode=True)
+    expected, got = loss_of(batch), loss_of(longer)
+    assert got.item() == pytest.approx(expected.item(), abs=1e-6)
+    pairs = zip(
+        torch.autograd.grad(expected, parameters),
+        torch.autograd.grad(got, parameters),
+        strict=True,
+    )
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in pairs)
 
 
 def test_number_of_parameters_of_the_dual_variable():
@@ -231,6 +271,7 @@ def macn_batch():
 
 @pytest.mark.parametrize("mixer", ["vdn", "qmix", "qplex"])
 def test_radius_0_is_the_plain_algorithm_bit_for_bit(mixer):
+    """R3: radius 0."""
     batch = macn_batch()
     robust = make_policy(mixer=mixer, rho=0.0)
     plain = make_policy("VDN", mixer=mixer, double_q=False)

@@ -58,22 +58,25 @@ def parameters(algorithm):
 
 
 def test_two_runners_give_the_same_episodes_every_time():
-    # R11: the seed, the runner's index and the number of the round fix an episode.
-    runs = []
+    """R11: seed, number of the runner and number of the round fix an episode."""
+    runs, episodes = [], []
     for _ in range(2):
         algorithm = macn_config(runners=2).build_algo()
         for _ in range(2):
             algorithm.train()
         runs.append(parameters(algorithm))
+        stored = algorithm.replay.newest(len(algorithm.replay))
+        episodes.append([e.obs.tobytes() + e.actions.tobytes() for e in stored])
         algorithm.stop()
     np.testing.assert_array_equal(runs[0], runs[1])
+    assert len(episodes[0]) > 4 and sorted(episodes[0]) == sorted(episodes[1])
 
 
 @pytest.mark.parametrize(
     ("runners", "envs"), [(0, 1), (0, 8), (1, 8), (2, 1), (2, 5), (3, 7)]
 )
 def test_evaluation_plays_exactly_32_episodes(runners, envs):
-    # R29. Four of the runners' shares are uneven: 32 / 3, and 32 / 5 per environment.
+    """R29: also where shares are uneven: 32 / 3, and 32 / 5 per environment."""
     config = macn_config(envs=envs)
     config.evaluation(evaluation_num_env_runners=runners, evaluation_duration=32)
     algorithm = config.build_algo()
@@ -85,6 +88,7 @@ def test_evaluation_plays_exactly_32_episodes(runners, envs):
 
 
 def test_evaluation_does_not_depend_on_how_it_is_split():
+    """R29: the episodes are fixed before the start."""
     returns = []
     for runners, envs in ((0, 3), (2, 2)):
         config = macn_config(envs=envs, reward_noise_std=1.0)
@@ -99,7 +103,7 @@ def test_evaluation_does_not_depend_on_how_it_is_split():
 
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_killed_runner_is_replaced(overlap):
-    # R17, kill -9 of a sampling runner and of an evaluating one.
+    """R17: kill -9 of a sampling runner and of an evaluating one."""
     config = walk_config(runners=2)
     config.evaluation(evaluation_num_env_runners=2)
     config.training(overlap_sampling=overlap)

@@ -98,6 +98,7 @@ def run_python(folder: Path, *arguments: str) -> str:
 
 @pytest.mark.parametrize("block", named("python"))
 def test_python_runs(block: Block, modules: Path, tmp_path: Path) -> None:
+    """R45: every block of Python."""
     script = tmp_path / "block.py"
     script.write_text(block.text)
     run_python(modules, str(script))
@@ -107,6 +108,7 @@ def test_python_runs(block: Block, modules: Path, tmp_path: Path) -> None:
 def test_yaml_loads_and_could_start(
     block: Block, modules: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """R45: every block of YAML, up to the start of the training."""
     monkeypatch.syspath_prepend(str(modules))
     monkeypatch.chdir(recorded)
     document = parse_yaml(block.text, block.place)
@@ -139,6 +141,7 @@ def commands() -> list[tuple[str, list[str]]]:
 
 
 def test_commands_and_their_options_exist() -> None:
+    """R45: the `rllib` lines of the shell blocks, not run."""
     assert len(commands()) > 20
     for place, words in commands():
         node = typer.main.get_command(app)
@@ -160,6 +163,7 @@ def test_commands_and_their_options_exist() -> None:
 
 
 def test_check_env_says_what_the_page_shows(modules: Path) -> None:
+    """R45: what `check-env` prints."""
     # In a process each, since one of them must not find the other's module imported.
     code = (
         "import json, sys\n"
@@ -192,12 +196,13 @@ def load_generator():
 
 @PAGE
 def test_tables_are_current(page: Path) -> None:
-    # R28. If this fails, run: python docs/make_configuration.py
+    """R28: if this fails, run: python docs/make_configuration.py"""
     text = page.read_text(encoding="utf-8")
     assert text == load_generator().fill(text)
 
 
 def test_every_key_is_documented() -> None:
+    """R28: every key of every algorithm."""
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     for name in ALGORITHMS:
         fields = config_class(name).fields()
@@ -240,6 +245,7 @@ def anchors(page: Path) -> set[str]:
 
 @PAGE
 def test_links_resolve(page: Path) -> None:
+    """R43: links within the repository."""
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
     broken = []
     for link in re.findall(r"\]\(([^)\s]+)\)", prose):

@@ -81,6 +81,7 @@ def test_cvar_10_takes_a_tenth_rounded_up(episodes, lowest):
 @given(scores, st.integers(1, 100))
 @settings(max_examples=200)
 def test_cvar_matches_its_definition(values, percent):
+    """R30: CVaR is the mean of the sorted tail."""
     # The definition in whole numbers, over a plain Python sort.
     num_lowest = -(-percent * len(values) // 100)
     expected = math.fsum(sorted(values.tolist())[:num_lowest]) / num_lowest
@@ -125,8 +126,24 @@ def test_iqm_along_an_axis_and_over_all():
 @given(scores)
 @settings(max_examples=200)
 def test_iqm_equals_scipy_trim_mean(values):
+    """R30: rliable's definition."""
     # rliable's aggregate_iqm is scipy.stats.trim_mean(scores, 0.25, axis=None).
     assert iqm(values) == pytest.approx(trim_mean(values, 0.25), rel=1e-9, abs=1e-9)
+
+
+# rliable 1.2.0 on these scores: `metrics.aggregate_iqm`, and the percentile interval of
+# `library.get_interval_estimates` with 50,000 resamples of the runs (RandomState(0)).
+RLIABLE_SCORES = [0.346, 0.822, 0.33, -1.303, 0.905, 0.446, -0.537, 0.581, 0.365]
+RLIABLE_SCORES += [0.294, 0.028]
+RLIABLE_IQM, RLIABLE_INTERVAL = 0.34142857142857136, (-0.11628571, 0.57528571)
+
+
+def test_iqm_and_interval_are_those_of_rliable():
+    """R30: numbers that rliable itself gave, on fixed scores."""
+    assert iqm(RLIABLE_SCORES) == pytest.approx(RLIABLE_IQM, abs=1e-9)
+    got = bootstrap_ci(RLIABLE_SCORES, iqm, reps=50_000, seed=1)
+    # Monte-Carlo error of the 2.5 % and 97.5 % quantiles of 50,000 draws.
+    assert got == pytest.approx(RLIABLE_INTERVAL, abs=0.01)
 
 
 def test_bootstrap_of_two_runs_has_a_known_distribution():

@@ -73,6 +73,7 @@ def descend(optimizer, loss):
 
 @pytest.mark.parametrize("seed", [2, 3, 4, 5])
 def test_p3_qplex_finds_eight(seed):
+    """R33: QPLEX on the one-step game."""
     torch.manual_seed(seed)
     game = Game("P3")
     agents = mlp(3, 64, 3)
@@ -138,6 +139,7 @@ def fit_qtran(game, seed, nopt_weight, updates):
     ],
 )
 def test_qtran_finds_eight(name, nopt_weight, seed):
+    """R33: QTRAN on the one-step game."""
     game = Game(name)
     utilities, joint, slack = fit_qtran(game, seed, nopt_weight, updates=5000)
     assert game.payoff_of(utilities) == 8
@@ -174,6 +176,7 @@ def central_weights(central, payoffs, greedy_row, alpha):
     [("P3", "ow", -12 / 11), ("P4", "ow", -0.75), ("P3", "cw", -6), ("P4", "cw", -4.8)],
 )
 def test_weighted_qmix_finds_eight(name, kind, rest, seed):
+    """R33: OW-QMIX and CW-QMIX on the one-step game."""
     torch.manual_seed(seed)
     game = Game(name)
     agents = mlp(3, 32, game.num_actions)

@@ -132,9 +132,9 @@ def team_values(network, batch):
     )
 
 
-def greedy_return(network, env):
+def greedy_return(network, env, seed=0):
     """Return of one episode, acting step by step."""
-    obs, _ = env.reset(seed=0)
+    obs, _ = env.reset(seed=seed)
     carry = network.initial_carry(1)
     total, done = 0.0, False
     while not done:
@@ -171,6 +171,7 @@ def test_two_step_game_vdn_settles_for_seven(seed):
 
 @SEEDS
 def test_two_step_game_qmix_finds_eight(seed):
+    """R33: the two-step game."""
     env = make_team_env("two_step", {})
     batch = all_episodes(env, steps=2)
     networks = make_networks(env, seed, mixer="qmix")
@@ -191,6 +192,7 @@ def test_two_step_game_qmix_finds_eight(seed):
 
 @SEEDS
 def test_p3_vdn_fits_least_squares(seed):
+    """R33: VDN fails on the one-step game."""
     env = make_team_env("matrix_game", {"payoff": "P3"})
     batch = all_episodes(env, steps=1)
     networks = make_networks(env, seed, mixer="vdn")
@@ -232,6 +234,7 @@ def test_p3_no_monotonic_mixer_fits(seed):
 
 @SEEDS
 def test_p4_monotonic_mixer_misses_the_corner(seed):
+    """R33: QMIX fails on the one-step game."""
     # With four actions the failing fit is the best there is: -64/7 on the seven joint
     # actions with a 0 in them, which are 8 and six times -12: squared residuals
     # (8 + 64/7)^2 + 6 (12 - 64/7)^2 = 342.857, over sixteen: 21.4286.
@@ -263,7 +266,7 @@ def bandit_batch(env):
 
 @SEEDS
 def test_quantile_regression_on_rewards_makes_levels_matter(seed):
-    """The parts pass the risk gate: atoms of the reward itself, read at a level.
+    """R34: The parts pass the risk gate: atoms of the reward itself, read at a level.
 
     Every agent sees the other play either action half the time. Its safe action pays 1
     or -1; its risky one -1 half the time, -5 in a tenth and 4 in four tenths of it.
@@ -298,7 +301,7 @@ def test_quantile_regression_on_rewards_makes_levels_matter(seed):
 @SEEDS
 @pytest.mark.parametrize("alpha", [0.1, 1.0])
 def test_rdn_is_risk_neutral_about_a_reward(alpha, seed):
-    """What the published losses can and cannot do, at a level that is given.
+    """R34: What the published losses can and cannot do, at a level that is given.
 
     The squared TD error fits C_tot to the *mean* of its targets, whatever the level,
     and the quantile target holds the agent's own C_i in the place of the reward. The
@@ -323,7 +326,7 @@ def test_rdn_is_risk_neutral_about_a_reward(alpha, seed):
 @pytest.mark.parametrize(("reward", "direction"), [(50.0, 1), (-50.0, -1)])
 @SEEDS
 def test_the_predicted_level_follows_the_td_error(reward, direction, seed):
-    """A higher level means a higher CVaR: what must rise raises the level."""
+    """R34: A higher level means a higher CVaR: what must rise raises the level."""
     env = make_team_env("risky_bandit", {})
     batch = bandit_batch(env)
     batch.rewards.fill_(reward)

@@ -97,6 +97,7 @@ def learned(folder, updates=1000, **keys):
 
 @pytest.mark.parametrize("preset", ["ma_ciqr", "ma_ccqr"])
 def test_uavs_learn_from_twenty_episodes_of_a_scripted_team(tmp_path, preset):
+    """R36: MA-CQR on a recorded team of the UAV problem."""
     # As the authors report it, the idle return is -5149, plain Q-learning stays near
     # it, and the recorded team has about -420.
     player = scripted_player(reference_policies("uav")["greedy"], 0.05)

@@ -196,6 +196,7 @@ SHORTCUT_RUNS = [
 
 @pytest.mark.parametrize(("name", "seed"), SHORTCUT_RUNS)
 def test_only_the_plain_team_takes_the_bridge(name, seed):
+    """R35: the worst return of the robust team is above that of the plain one."""
     mdp = TabularGame.joint_mdp(**SHORTCUT)
     fork = mdp.start * 5  # four joint actions, and none before
     games = [
@@ -298,6 +299,7 @@ def test_the_optima_of_the_three_targets_in_the_wind():
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_robust_teams_keep_away_from_a_windy_cliff(target):
+    """R35: the same in the wind of MACN."""
     policy = trained(
         "RobustQMIX", "macn", WIND, target, 0.2, 0, 320_000, WIND_KEYS, 512
     )

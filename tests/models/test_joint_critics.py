@@ -204,7 +204,7 @@ def test_joint_critic_fits_what_no_sum_can(kind):
 
 @KINDS
 def test_order_of_agents(kind):
-    """QTRAN sums over agents; WQMIX's mixer knows them by their place."""
+    """R9: QTRAN sums over agents; WQMIX's mixer knows them by their place."""
     critic = make_critic(kind)
     inputs, features, actions, state = make_inputs()
     order = [2, 0, 1]

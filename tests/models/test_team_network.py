@@ -299,7 +299,7 @@ IGM_CASES = [
     ids=["qmix", "vdn", "rmix", "rdn", "rmix-static", "rdn-static", "qmix-lstm"],
 )
 def test_joint_argmax_is_every_agents_own(keys):
-    """IGM by enumeration: 28 nets of 40 states each, that is 1120 states per case."""
+    """R4: IGM by enumeration, 28 nets of 40 states each: 1120 states per case."""
     clear = 0
     for seed in range(28):
         num_agents, num_actions = 2 + seed % 3, 2 + seed % 4
@@ -334,6 +334,7 @@ def test_joint_argmax_is_every_agents_own(keys):
 
 @pytest.mark.parametrize("keys", [{}, RISK], ids=["vdn", "rdn"])
 def test_additive_team_value_is_the_exact_sum(keys):
+    """R4: VDN is additive to the last bit."""
     network = make_network(**keys, mixer="vdn")
     obs, state, actions, _ = make_inputs(network)
     utilities = network.utilities_of(unroll(network, obs, actions), actions)
@@ -398,6 +399,7 @@ def test_one_atom_is_the_plain_method_exactly(mixer, keys):
 
 @pytest.mark.parametrize("keys", [{}, RISK], ids=["vdn", "rdn"])
 def test_order_of_agents_does_not_matter_to_a_sum(keys):
+    """R9: VDN and RDN, ids permuted."""
     network = make_network(**keys, mixer="vdn")
     obs, state, actions, mask = make_inputs(network)
     encoded = unroll(network, obs, actions)
@@ -416,6 +418,7 @@ def test_order_of_agents_does_not_matter_to_a_sum(keys):
 
 
 def test_order_of_agents_in_qmix():
+    """R9: QMIX, with the rows of its first layer permuted."""
     # The first layer's weights belong to agents by position: permuting them along with
     # the agents gives the same total.
     network = make_network(mixer="qmix", mixing_embed_dim=8)

@@ -180,6 +180,7 @@ def test_exact_mode_is_the_supremum_form(atoms, level):
 @PROPERTY
 @given(ATOMS)
 def test_level_one_is_the_mean(atoms):
+    """R2: for 200 random distributions."""
     for mode in ("ceil", "exact"):
         got = cvar(tensor(atoms), 1, mode=mode).item()
         assert got == pytest.approx(np.mean(atoms), rel=1e-6, abs=1e-5)
@@ -188,6 +189,7 @@ def test_level_one_is_the_mean(atoms):
 @PROPERTY
 @given(ATOMS, st.randoms(use_true_random=False), st.sampled_from(["ceil", "exact"]))
 def test_monotone_in_the_level_below_the_mean_and_blind_to_order(atoms, rng, mode):
+    """R2: monotone in the level."""
     levels = [k / 20 for k in range(1, 21)]
     values = [cvar(tensor(atoms), level, mode=mode).item() for level in levels]
     assert (np.diff(values) >= -1e-5).all()
@@ -201,6 +203,7 @@ def test_monotone_in_the_level_below_the_mean_and_blind_to_order(atoms, rng, mod
 @PROPERTY
 @given(ATOMS, NUMBERS, st.floats(0.01, 50), LEVELS)
 def test_translation_and_positive_scaling(atoms, shift, scale, level):
+    """R2: for 200 random distributions."""
     base = cvar(tensor(atoms), level).item()
     moved = cvar(shift + scale * tensor(atoms), level).item()
     assert moved == pytest.approx(shift + scale * base, rel=1e-5, abs=1e-3)
@@ -230,6 +233,7 @@ QUANTILES = (np.arange(10_000) + 0.5) / 10_000
 
 @pytest.mark.parametrize("level", [0.05, 0.1, 0.25, 0.5, 0.9, 1.0])
 def test_closed_forms(level):
+    """R2: uniform, normal and two-point returns, 10,000 quantiles."""
     # Uniform on [0, 1]: the mean of [0, level].
     assert cvar(tensor(QUANTILES), level).item() == pytest.approx(level / 2, abs=1e-3)
     # Standard normal: E[X | X <= z] = -phi(z) / level with P(X <= z) = level.

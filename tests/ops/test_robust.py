@@ -130,6 +130,7 @@ def worst_by_moving_mass(samples, rho, v_min):
 
 @given(values, shares)
 def test_total_variation_is_what_an_adversary_can_do(outcomes, rho):
+    """R3: the dual of total variation equals a search."""
     samples = torch.tensor(outcomes, dtype=torch.float64)
     v_min = float(samples.min()) - 1.0
     best = max(

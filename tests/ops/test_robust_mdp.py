@@ -100,6 +100,7 @@ def distributions(draw):
 @settings(max_examples=60)
 @given(distributions(), st.floats(0.0, 1.0), st.sampled_from(BOTH))
 def test_worst_means_solve_the_linear_program(distribution, rho, kind):
+    """R3: at most five states, against a linear program."""
     values, chances, v_min = distribution
     got = worst_case_mean(values, chances, rho, v_min, kind)
     program = linear_program(values, chances, rho, v_min, kind)

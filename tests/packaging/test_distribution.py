@@ -1,9 +1,11 @@
 """The wheel holds what an installed user needs, and the pins fit the ranges."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -44,6 +46,48 @@ def wheel(tmp_path_factory):
     (file,) = (folder / "dist").glob("*.whl")
     with zipfile.ZipFile(file) as archive:
         yield archive
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_wheel_trains_where_it_is_installed(wheel, tmp_path):
+    """R41: an environment of its own, another folder, a packaged file to its end."""
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")],
+        check=True,
+    )
+    (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    # What the package depends on is read from where it is installed already; the
+    # package itself comes from the wheel, which stands before it on the path.
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install"]
+    subprocess.run(
+        [*pip, "--no-deps", "--no-index", "--quiet", wheel.filename], check=True
+    )
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def run(*command):
+        done = subprocess.run(
+            [*map(str, command)],
+            cwd=elsewhere,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=800,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    where = run(python, "-c", "import rllib_risk; print(rllib_risk.__file__)")
+    assert Path(where.strip()).is_relative_to(packages)
+    options = ["--storage-path", "r", "--ray-num-cpus", "2", "--seed", "0"]
+    file = "tuned_examples/qmix/two_step.yaml"
+    printed = run(python.with_name("rllib"), "train", "file", file, *options)
+    assert "Evaluate it with: rllib evaluate" in printed
+    assert list(elsewhere.glob("r/*/QMIX_*/checkpoint_*/manifest.json"))
 
 
 def test_every_module_and_data_file_is_in_the_wheel(wheel):

@@ -1,0 +1,121 @@
+"""Targets of a three-step episode of every algorithm, ended and cut off, by pencil."""
+
+import pytest
+import torch
+from loss_cases import (
+    GAMMA,
+    composition,
+    loss_config,
+    plain_batch,
+    plain_networks,
+)
+from test_actor_critic_losses import pencil_targets
+from test_joint_losses import (
+    ONLINE_CRITIC,
+    TARGET_CRITIC,
+    set_qtran_critic,
+    wqmix_networks,
+)
+from test_losses import risk_batch, risk_networks
+from test_robust_targets import constant_dual
+
+from rllib_risk.algorithms import ALGORITHMS, config_class
+from rllib_risk.core.losses import LossConfig, encode, td_targets, team_loss
+
+# Rewards 1, 2, 3, gamma 0.5. What is expected after the three steps of the episode that
+# the time limit cut off, and after the last step of the one that ended. Tables:
+# loss_cases.py, its critics: test_joint_losses.py, atoms and levels: test_losses.py.
+PENCIL = {
+    # After the steps the sums 10, 8, 7; 1 + 10 / 2, 2 + 8 / 2, 3 + 7 / 2.
+    "VDN": ([6, 6, 6.5], 3),
+    # In its last phase with the rewards of the estimator's least head:
+    # test_group_dr.py::test_the_last_phase_learns_from_the_least_head
+    "GroupDR": ([6, 6, 6.5], 3),
+    # 26, 27, 23 of the mixer 2 q_0 + 3 q_1 + 2 s.
+    "QMIX": ([14, 15.5, 14.5], 3),
+    # 14, 23, 13: the same with the advantages of the duelling mixer.
+    "QPLEX": ([8, 13.5, 9.5], 3),
+    # Each agent its own: (6, 4), (1, 7), (4, 3), here step by step, agent by agent.
+    "IndependentQ": ([4, 3, 2.5, 5.5, 5, 4.5], [3, 3]),
+    # Means of the quantiles v / 2 and 3 v / 2 of the same: the mean over both agents.
+    "LHIQN": ([3.5, 4, 4.75], 3),
+    # The target network's own maxima, summed: 14, 10, 12.
+    "MACQR": ([8, 7, 9], 3),
+    # Values at the predicted levels, 12, 10, 12; mixed 30, 31, 35.
+    "RDN": ([7, 7, 9], 3),
+    "RMIX": ([16, 17.5, 20.5], 3),
+    # The joint critic's 19, 8, 10; the central mixer's 10, 10, 16.
+    "QTRAN": ([10.5, 6, 8], 3),
+    "OWQMIX": ([6, 7, 11], 3),
+    "CWQMIX": ([6, 7, 11], 3),
+    # Total variation at rho 0.2, v_min -10 and a dual variable eta that is the same
+    # everywhere: w = 0.8 eta - (eta - V')+ - 2, with V' = 0 at a true end.
+    # eta 11, V' = 14, 10, 12 (own maxima): w = 6.8, 5.8, 6.8, and -4.2.
+    "RobustVDN": ([4.4, 4.9, 6.4], 0.9),
+    # eta 32, V' = 38, 31, 33: w = 23.6, 22.6, 23.6, and -8.4.
+    "RobustQMIX": ([12.8, 13.3, 14.8], -1.2),
+    # eta 9, V' = 19, 8, 10 (the joint critic): w = 5.2, 4.2, 5.2, and -3.8.
+    "RobustQTRAN": ([3.6, 4.1, 5.6], 1.1),
+    # Lambda returns of each agent's Q, with lambda 0.5, gamma lambda = 0.25; worked out
+    # in test_actor_critic_losses.py. An end changes the steps before it too.
+    "COMA": ([3.5, 4.21875, 4, 4.875, 5, 4.5], [3.375, 4.125, 3.5, 4.5, 3, 3]),
+    # Of the team's Q.
+    "DOP": ([4.0390625, 4.65625, 4.625], [3.9375, 4.25, 3]),
+}
+ETA = {"RobustVDN": 11.0, "RobustQMIX": 32.0, "RobustQTRAN": 9.0}
+
+
+def networks_of(name):
+    if name in ("RMIX", "RDN"):
+        return risk_networks("qmix" if name == "RMIX" else "vdn")
+    if name in ("OWQMIX", "CWQMIX"):
+        return wqmix_networks(name)
+    # Both agents read one table.
+    kept = ("mixer", "joint_critic", "loss", "quantiles", "num_atoms")
+    keys = {key: value for key, value in composition(name).items() if key in kept}
+    networks = plain_networks(**keys)
+    if "joint_critic" in keys:
+        for network, numbers in zip(
+            networks, (ONLINE_CRITIC, TARGET_CRITIC), strict=True
+        ):
+            set_qtran_critic(network.joint_critic, **numbers)
+    return networks
+
+
+def targets_of(name, terminated):
+    """The targets, step by step and (where there are several) agent by agent."""
+    if name in ("COMA", "DOP"):
+        return pencil_targets(name.lower(), terminated)[0].flatten().tolist()
+    online, target = networks_of(name)
+    batch = (risk_batch if name in ("RMIX", "RDN") else plain_batch)(terminated)
+    double_q = config_class(name).fields()["double_q"].default
+    encoded = encode(online, target, batch, double_q=double_q)
+    keys = composition(name)
+    if keys.get("loss") == "quantile":
+        config = loss_config(**keys | {"gamma": GAMMA})
+        means = []
+        for step in range(3):  # what is logged is a mean over the steps
+            batch.mask[:] = 0.0
+            batch.mask[:, step] = 1.0
+            _, stats = team_loss(online, target, encoded, batch, config)
+            means.append(stats["target_mean"].item())
+        return means
+    if name not in ETA:
+        config = loss_config(**keys | {"gamma": GAMMA})
+        return td_targets(target, encoded, batch, config)[0].flatten().tolist()
+    config = LossConfig(gamma=GAMMA, target="tv", rho=0.2, v_min=-10.0)
+    assert (keys["target"], keys["rho"]) == (config.target, config.rho)
+    dual = constant_dual(ETA[name])
+    with torch.no_grad():
+        values = td_targets(target, encoded, batch, config, dual)
+    return values[0].flatten().tolist()
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_targets_line_up_in_time(name):
+    """R6: a step's reward, the value that follows it, and whether one follows."""
+    cut_off, end = PENCIL[name]
+    assert targets_of(name, False) == pytest.approx(cut_off, abs=1e-6)
+    last = end if isinstance(end, list) else [end]
+    ended = [*cut_off[: len(cut_off) - len(last)], *last]
+    assert targets_of(name, True) == pytest.approx(ended, abs=1e-6)

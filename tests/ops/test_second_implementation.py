@@ -1,0 +1,516 @@
+"""Every public function of `ops`, computed a second time with plain loops in float64.
+
+The numbers worked out by hand are in the file beside this one that each case names.
+"""
+
+import ast
+import itertools
+import math
+import statistics
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rllib_risk.ops import (
+    conservative,
+    hysteresis,
+    quantile,
+    risk,
+    robust,
+    robust_mdp,
+    targets,
+)
+
+OPS = Path(risk.__file__).parent
+HERE = Path(__file__).parent
+LEVELS = [Fraction(1, 100), 0.1, "0.3", 0.55, 0.7, 1]
+# Where the numbers worked out by hand are.
+BY_HAND = {
+    "conservative_penalty": "test_conservative.py::test_by_hand",
+    "td_likelihood": "test_hysteresis.py::test_likelihood_by_hand",
+    "hysteretic_weights": "test_hysteresis.py::test_weights_by_hand",
+    "huber": "test_quantile_loss.py::test_huber",
+    "quantile_fractions": "test_quantile_loss.py::test_fractions",
+    "pairwise_quantile_huber_loss": "test_quantile_loss.py::test_hand_worked_losses",
+    "quantile_huber_loss": "test_quantile_loss.py::test_hand_worked_losses",
+    "as_fraction": "test_risk_measures.py::test_kept_atoms",
+    "simple_level": "test_second_implementation.py::test_levels_by_hand",
+    "num_kept_atoms": "test_risk_measures.py::test_kept_atoms",
+    "cvar_weights": "test_risk_measures.py::test_cvar_of_one_to_ten",
+    "cvar": "test_risk_measures.py::test_cvar_of_one_to_ten",
+    "var_weights": "test_distortions.py::test_var_of_one_to_ten",
+    "check_distortion": "test_distortions.py::test_cpw_is_refused_where_its_map_falls",
+    "distort_fractions": "test_distortions.py::test_cpw_in_the_middle",
+    "distortion_weights": "test_distortions.py::test_power_weights_of_four_atoms",
+    "mean_variance": "test_distortions.py::test_mean_variance_by_hand",
+    "sort_atoms": "test_risk_measures.py::test_cvar_of_one_to_ten",
+    "straight_through_level": "test_second_implementation.py::test_levels_by_hand",
+    "contaminate": "test_robust.py::test_contamination_of_the_same",
+    "worst_tv": "test_robust.py::test_total_variation_of_a_finite_distribution",
+    "dual_losses": "test_second_implementation.py::test_dual_losses_by_hand",
+    "worst_case_mean": "test_robust_mdp.py::test_the_worked_table",
+    "robust_q": (
+        "test_robust_mdp.py::test_with_true_ends_the_fail_value_changes_policies"
+    ),
+    "robust_value_iteration": (
+        "test_robust_mdp.py::test_with_true_ends_the_fail_value_changes_policies"
+    ),
+    "policy_value": "test_robust_mdp.py::test_policy_values_by_hand",
+    "lambda_returns": "test_targets.py::test_hand_worked_returns",
+    "tree_backup_targets": "test_tree_backup.py::test_hand_worked_errors_and_weights",
+    "masked_mean": "test_targets.py::test_masked_mean",
+    "mask_utilities": "test_targets.py::test_unavailable_utilities_never_win",
+}
+
+
+def tensor(values):
+    return torch.tensor(np.asarray(values, np.float64))
+
+
+def same(got, expected):
+    np.testing.assert_allclose(np.asarray(got), expected, rtol=1e-6, atol=1e-6)
+
+
+def huber(error, kappa):
+    size = abs(error)
+    return error**2 / 2 if size <= kappa else kappa * (size - kappa / 2)
+
+
+def kept(level, number):
+    """The least k with k / number >= level, in whole numbers."""
+    level = Fraction(str(level))
+    return next(k for k in range(1, number + 1) if Fraction(k, number) >= level)
+
+
+def check_conservative_penalty(rng):
+    values, mask = rng.normal(size=(3, 4, 5)), rng.random((3, 4)) < 0.7
+    mask[:, 0] = True
+    expected = []
+    for row, legal in zip(values, mask, strict=True):
+        atoms = []
+        for m in range(5):
+            total = sum(math.exp(row[a, m]) for a in range(4) if legal[a])
+            atoms.append(math.log(total) - row[0, m])
+        expected.append(sum(atoms) / 5)
+    taken = torch.zeros(3, dtype=torch.long)
+    got = conservative.conservative_penalty(
+        tensor(values), taken, torch.from_numpy(mask).float()
+    )
+    same(got, expected)
+
+
+def check_td_likelihood(rng):
+    samples, fractions = rng.normal(size=6), rng.random(6)
+    goals, half = rng.normal(size=4), 0.4
+    z, tau, total = sorted(samples), sorted(fractions), 0.0
+    for goal, b in itertools.product(goals, range(5)):
+        overlap = min(goal + half, z[b + 1]) - max(goal - half, z[b])
+        total += (tau[b + 1] - tau[b]) * max(overlap, 0) / (z[b + 1] - z[b]) / 4
+    got = hysteresis.td_likelihood(
+        tensor(samples), tensor(fractions), tensor(goals), half
+    )
+    same(got, total)
+
+
+def check_hysteretic_weights(rng):
+    errors, likely = rng.normal(size=20), rng.random(20)
+    expected = [
+        1.0 if error >= 0 else max(0.3, chance)
+        for error, chance in zip(errors, likely, strict=True)
+    ]
+    got = hysteresis.hysteretic_weights(tensor(errors), 0.3, tensor(likely))
+    same(got, expected)
+
+
+def check_huber(rng):
+    errors = 3 * rng.normal(size=30)
+    same(quantile.huber(tensor(errors), 0.7), [huber(e, 0.7) for e in errors])
+
+
+def check_quantile_fractions(rng):
+    for number in (1, 2, 7, 100):
+        middle = [(m + 0.5) / number for m in range(number)]
+        same(quantile.quantile_fractions(number), middle)
+        edges = [(m + 1) / number for m in range(number)]
+        same(quantile.quantile_fractions(number, "right_edge"), edges)
+
+
+def _quantile_loss(rng, function):
+    atoms, goals, fractions = rng.normal(size=5), rng.normal(size=7), rng.random(5)
+    total = 0.0
+    for (atom, tau), goal in itertools.product(
+        zip(atoms, fractions, strict=True), goals
+    ):
+        error = goal - atom
+        total += (tau if error > 0 else 1 - tau) * huber(error, 0.7) / 0.7 / 7
+    same(function(tensor(atoms), tensor(goals), tensor(fractions), 0.7), total)
+
+
+def check_pairwise_quantile_huber_loss(rng):
+    _quantile_loss(rng, quantile.pairwise_quantile_huber_loss)
+
+
+def check_quantile_huber_loss(rng):
+    _quantile_loss(rng, quantile.quantile_huber_loss)
+
+
+def check_as_fraction(rng):
+    for digits in rng.integers(1, 10_000, 20).tolist():
+        assert risk.as_fraction(digits / 10_000) == Fraction(digits, 10_000)
+
+
+def check_simple_level(rng):
+    # Of the fractions up to this denominator none is nearer.
+    for level in rng.random(5).tolist():
+        got = risk.simple_level(level)
+        assert got.denominator < 1_000_000
+        nearest = min(
+            abs(Fraction(level) - Fraction(round(level * d), d))
+            for d in range(999_000, 1_000_000)
+        )
+        assert abs(Fraction(level) - got) <= nearest
+
+
+def check_num_kept_atoms(rng):
+    for level, number in itertools.product(LEVELS, (1, 3, 55, 100)):
+        assert risk.num_kept_atoms(level, number) == kept(level, number)
+
+
+def _cvar(atoms, level, norm):
+    lowest = sorted(atoms)[: kept(level, len(atoms))]
+    parts = {
+        "count": len(lowest),
+        "eq2_raw": len(atoms),
+        "code_offby1": max(len(lowest) - 1, 1),
+    }
+    return sum(lowest) / parts[norm]
+
+
+def check_cvar(rng):
+    atoms = rng.normal(size=33)
+    for level, norm in itertools.product(LEVELS, ("count", "eq2_raw", "code_offby1")):
+        same(risk.cvar(tensor(atoms), level, norm=norm), _cvar(atoms, level, norm))
+
+
+def check_cvar_weights(rng):
+    # Exact: the quantile function is a staircase; integrate it up to the level.
+    for level, number in itertools.product(LEVELS, (1, 7, 55)):
+        share = float(Fraction(str(level)))
+        expected = [
+            max(min((m + 1) / number, share) - m / number, 0) / share
+            for m in range(number)
+        ]
+        same(risk.cvar_weights([level], number, mode="exact")[0], expected)
+
+
+def check_var_weights(rng):
+    for level, number in itertools.product(LEVELS, (1, 7, 100)):
+        expected = [0.0] * number
+        expected[kept(level, number) - 1] = 1.0
+        same(risk.var_weights([level], number)[0], expected)
+
+
+NORMAL = statistics.NormalDist()
+
+
+def _map(kind, tau, eta):
+    if kind == "wang":
+        return NORMAL.cdf(NORMAL.inv_cdf(tau) + eta)
+    if kind == "cpw":
+        return tau**eta / (tau**eta + (1 - tau) ** eta) ** (1 / eta)
+    power = 1 / (1 + abs(eta))
+    return tau**power if eta >= 0 else 1 - (1 - tau) ** power
+
+
+MAPS = [("wang", -0.75), ("wang", 0.5), ("cpw", 0.71), ("power", 1.5), ("power", -2.0)]
+
+
+def check_distort_fractions(rng):
+    fractions = rng.random(20)
+    for kind, eta in MAPS:
+        expected = [_map(kind, tau, eta) for tau in fractions]
+        same(risk.distort_fractions(kind, tensor(fractions), eta), expected)
+
+
+def check_distortion_weights(rng):
+    # Atom j has the fractions that the map takes into ((j - 1)/M, j/M].
+    for kind, eta in MAPS:
+        edges = [0.0]
+        for j in range(1, 9):
+            low, high = 0.0, 1.0
+            for _ in range(60):
+                middle = (low + high) / 2
+                if _map(kind, middle, eta) < j / 9:
+                    low = middle
+                else:
+                    high = middle
+            edges.append(low)
+        same(risk.distortion_weights(kind, eta, 9), np.diff([*edges, 1.0]))
+
+
+def check_check_distortion(rng):
+    grid = np.linspace(0.001, 0.999, 999)
+    for eta in (0.2, 0.27, 0.29, 0.5, 1.0, 3.0):
+        rises = (np.diff([_map("cpw", tau, eta) for tau in grid]) > 0).all()
+        if rises:
+            risk.check_distortion("cpw", eta)
+        else:
+            with pytest.raises(ValueError, match="increasing"):
+                risk.check_distortion("cpw", eta)
+
+
+def check_mean_variance(rng):
+    atoms = rng.normal(size=9)
+    mean = sum(atoms) / 9
+    variance = sum((atom - mean) ** 2 for atom in atoms) / 9
+    same(risk.mean_variance(tensor(atoms), 0.4), mean - 0.4 * variance)
+
+
+def check_sort_atoms(rng):
+    atoms = rng.normal(size=(3, 8))
+    same(risk.sort_atoms(tensor(atoms)), [sorted(row) for row in atoms])
+
+
+def check_straight_through_level(rng):
+    values, chances = rng.normal(size=(4, 5)), rng.dirichlet(np.ones(5), 4)
+    expected = [
+        max(zip(row, value, strict=True))[1]
+        for row, value in zip(chances, values, strict=True)
+    ]
+    same(risk.straight_through_level(tensor(values), tensor(chances)), expected)
+
+
+def check_contaminate(rng):
+    values = rng.normal(size=12)
+    # Replace the share rho of the kernel by the fail state.
+    expected = [sum([0.7 * value, 0.3 * -4.0]) for value in values]
+    same(robust.contaminate(tensor(values), 0.3, -4.0), expected)
+
+
+def check_worst_tv(rng):
+    values, dual = rng.normal(size=12), rng.normal(size=12)
+    expected = [
+        0.7 * eta - (eta - value if eta > value else 0) + 0.3 * -4.0
+        for value, eta in zip(values, dual, strict=True)
+    ]
+    same(robust.worst_tv(tensor(values), tensor(dual), 0.3, -4.0), expected)
+
+
+def check_dual_losses(rng):
+    values, dual = rng.normal(size=12), rng.normal(size=12)
+    pinball, squared = [], []
+    for value, eta in zip(values, dual, strict=True):
+        error = value - eta
+        pinball.append(0.7 * error if error > 0 else -0.3 * error)
+        squared.append((max(eta - value, 0) - 0.7 * eta) ** 2)
+    args = tensor(values), tensor(dual), 0.3
+    same(robust.dual_losses(*args, "pinball"), pinball)
+    same(robust.dual_losses(*args, "squared_released"), squared)
+
+
+def _worst(values, chances, rho, v_min, kind):
+    """Contamination by its formula; total variation by moving mass, best first."""
+    pairs = [list(pair) for pair in zip(values, chances, strict=True)]
+    if kind == "contamination":
+        return sum((1 - rho) * v * p for v, p in pairs) + rho * v_min
+    left = rho
+    for pair in sorted(pairs, reverse=True):
+        moved = min(left, pair[1])
+        left -= moved
+        pair[1] -= moved
+    # `sorted` made a list of its own, of the same pairs.
+    return sum(v * p for v, p in pairs) + rho * v_min
+
+
+KINDS = [*itertools.product(("contamination", "tv"), ("next_value", "transition"))]
+
+
+def _mdp(rng):
+    shape = (4, 2, 3)
+    chances = rng.random(shape)
+    return robust_mdp.TabularMDP(
+        next_states=rng.integers(4, size=shape),
+        probabilities=chances / chances.sum(axis=-1, keepdims=True),
+        rewards=rng.normal(size=shape),
+        terminals=rng.random(shape) < 0.3,
+        start=0,
+    )
+
+
+def _robust_q(mdp, values, kind, over):
+    q = np.zeros((4, 2))
+    for s, a in itertools.product(range(4), range(2)):
+        after, chances = [], mdp.probabilities[s, a]
+        for k in range(3):
+            goes_on = not mdp.terminals[s, a, k]
+            after.append(values[mdp.next_states[s, a, k]] if goes_on else 0.0)
+        if over == "transition":
+            outcomes = [mdp.rewards[s, a, k] + 0.9 * after[k] for k in range(3)]
+            q[s, a] = _worst(outcomes, chances, 0.3, -20.0, kind)
+        else:
+            reward = sum(chances[k] * mdp.rewards[s, a, k] for k in range(3))
+            q[s, a] = reward + 0.9 * _worst(after, chances, 0.3, -20.0, kind)
+    return q
+
+
+ROBUST = {"gamma": 0.9, "rho": 0.3, "v_min": -20.0}
+
+
+def check_worst_case_mean(rng):
+    values, chances = rng.normal(size=5), rng.dirichlet(np.ones(5))
+    for kind in ("contamination", "tv"):
+        got = robust_mdp.worst_case_mean(values, chances, 0.3, -4.0, kind)
+        same(got, _worst(values, chances, 0.3, -4.0, kind))
+
+
+def check_robust_q(rng):
+    mdp, values = _mdp(rng), rng.normal(size=4)
+    for kind, over in KINDS:
+        got = robust_mdp.robust_q(mdp, values, **ROBUST, uncertainty=kind, over=over)
+        same(got, _robust_q(mdp, values, kind, over))
+
+
+def check_robust_value_iteration(rng):
+    mdp = _mdp(rng)
+    for kind, over in KINDS:
+        values = np.zeros(4)
+        for _ in range(250):
+            values = _robust_q(mdp, values, kind, over).max(axis=1)
+        got, q = robust_mdp.robust_value_iteration(
+            mdp, **ROBUST, uncertainty=kind, over=over
+        )
+        same(got, values)
+        same(q, _robust_q(mdp, values, kind, over))
+
+
+def check_policy_value(rng):
+    mdp, policy = _mdp(rng), rng.integers(2, size=4)
+
+    def value(state, steps):
+        total = 0.0
+        for k in range(3):
+            here = state, policy[state], k
+            after = 0.0
+            if steps > 1 and not mdp.terminals[here]:
+                after = value(mdp.next_states[here], steps - 1)
+            total += mdp.probabilities[here] * (mdp.rewards[here] + 0.9 * after)
+        return total
+
+    got = robust_mdp.policy_value(mdp, policy, gamma=0.9, step_limit=5)
+    same(got, [value(state, 5) for state in range(4)])
+
+
+def column(values):
+    return tensor(values).reshape(1, -1, 1)
+
+
+def check_lambda_returns(rng):
+    rewards, following = rng.normal(size=6), rng.normal(size=6)
+    expected = [0.0] * 6
+    for ended in (0.0, 1.0):
+        expected[5] = rewards[5] + 0.9 * (1 - ended) * following[5]
+        for t in range(4, -1, -1):
+            mixed = 0.3 * following[t] + 0.7 * expected[t + 1]
+            expected[t] = rewards[t] + 0.9 * mixed
+        got = targets.lambda_returns(
+            column(rewards),
+            column(following),
+            column([0.0] * 5 + [ended]),
+            column([1.0] * 6),
+            gamma=0.9,
+            td_lambda=0.7,
+        )
+        same(got.flatten(), expected)
+
+
+def check_tree_backup_targets(rng):
+    rewards, values, expected, chances = rng.random((4, 6))
+    deltas = [rewards[t] + 0.9 * expected[t] - values[t] for t in range(6)]
+    goals = []
+    for t in range(6):
+        goal, weight = values[t], 1.0
+        for ahead in range(min(3, 6 - t)):
+            if ahead:
+                weight *= 0.9 * 0.8 * chances[t + ahead]
+            goal += weight * deltas[t + ahead]
+        goals.append(goal)
+    got = targets.tree_backup_targets(
+        *map(column, (rewards, values, expected, chances)),
+        column([0.0] * 6),
+        column([1.0] * 6),
+        gamma=0.9,
+        backup_lambda=0.8,
+        steps=3,
+    )
+    same(got.flatten(), goals)
+
+
+def check_masked_mean(rng):
+    values, mask = rng.normal(size=(3, 4, 2)), rng.random((3, 4, 1)) < 0.6
+    real = [v for v, m in zip(values.reshape(-1, 2), mask.ravel(), strict=True) if m]
+    got = targets.masked_mean(tensor(values), torch.from_numpy(mask).float())
+    same(got, sum(map(sum, real)) / (2 * len(real)))
+
+
+def check_mask_utilities(rng):
+    values, mask = rng.normal(size=(3, 4)), rng.random((3, 4)) < 0.6
+    expected = [
+        [v if m else targets.UNAVAILABLE_UTILITY for v, m in zip(*rows, strict=True)]
+        for rows in zip(values, mask, strict=True)
+    ]
+    same(targets.mask_utilities(tensor(values), torch.from_numpy(mask)), expected)
+
+
+CHECKS = {
+    name.removeprefix("check_"): value
+    for name, value in list(globals().items())
+    if name.startswith("check_")
+}
+
+
+@pytest.mark.parametrize("function", sorted(CHECKS))
+def test_against_loops(function):
+    """R1: a second implementation, one number at a time; tolerance 1e-6."""
+    CHECKS[function](np.random.default_rng(5))
+
+
+def test_levels_by_hand():
+    # What a schedule computes is not what is meant: 3/10 and 2/3.
+    assert risk.simple_level(0.30000000000000004) == Fraction(3, 10)
+    assert risk.simple_level(2 / 3) == Fraction(2, 3)
+    # The likelier of two levels decides the value: .4 and .6; .7 and .3.
+    values, chances = [[1.0, 5.0], [2.0, 9.0]], [[0.4, 0.6], [0.7, 0.3]]
+    got = risk.straight_through_level(tensor(values), tensor(chances))
+    assert got.tolist() == [5.0, 2.0]
+
+
+def test_dual_losses_by_hand():
+    # rho .25, V = 3. eta 1: .75 * 2; eta 5: .25 * 2. Squared: (0 - .75)^2 and
+    # (2 - .75 * 5)^2 = 1.75^2.
+    values, dual = tensor([3.0, 3.0]), tensor([1.0, 5.0])
+    assert robust.dual_losses(values, dual, 0.25, "pinball").tolist() == [1.5, 0.5]
+    got = robust.dual_losses(values, dual, 0.25, "squared_released")
+    assert got.tolist() == [0.5625, 3.0625]
+
+
+def functions_of(file):
+    """Names of the functions that a module defines."""
+    body = ast.parse(file.read_text("utf-8")).body
+    return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+
+
+def test_no_function_is_left_out():
+    """R1: every public function of `ops` has numbers by hand and a second form."""
+    public = {
+        name
+        for file in OPS.glob("*.py")
+        for name in functions_of(file)
+        if not name.startswith("_")
+    }
+    assert public == set(CHECKS) == set(BY_HAND)
+    for place in BY_HAND.values():
+        file, _, test = place.partition("::")
+        assert test in functions_of(HERE / file), place
