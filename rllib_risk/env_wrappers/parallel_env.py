@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -102,12 +103,16 @@ def read_step(result: Any, ids: set[Any]) -> tuple[Any, Any, Any, Any, Any]:
     Raises:
         EnvContractError: If the form is wrong.
     """
-    obs, rewards, *flags, infos = _unpacked("step", result, _STEP_RETURNS, ids)
-    terminations, truncations = (
-        {agent: _flag(agent, name, value) for agent, value in values.items()}
-        for name, values in zip(("termination", "truncation"), flags, strict=True)
+    obs, rewards, terminations, truncations, infos = _unpacked(
+        "step", result, _STEP_RETURNS, ids
     )
-    return obs, rewards, terminations, truncations, infos
+    return (
+        obs,
+        rewards,
+        {a: _flag(a, "termination", flag) for a, flag in terminations.items()},
+        {a: _flag(a, "truncation", flag) for a, flag in truncations.items()},
+        infos,
+    )
 
 
 def read_rewards(rewards: Mapping[Any, Any], played: Sequence[Any]) -> list[float]:
@@ -128,7 +133,7 @@ def read_rewards(rewards: Mapping[Any, Any], played: Sequence[Any]) -> list[floa
         if agent not in rewards:
             raise EnvContractError(f"agent '{agent}' acted but got no reward")
         value = rewards[agent]
-        if not isinstance(value, float | int | np.number | np.bool_):
+        if not isinstance(value, (float, int, np.number, np.bool_)):
             array = numeric(value)
             if array is None or array.size != 1:
                 raise EnvContractError(
@@ -226,25 +231,26 @@ def _unpacked(
     method: str, result: Any, names: tuple[str, ...], ids: set[Any]
 ) -> tuple[Any, ...]:
     """Checks that a method returned one dict of agents for each name."""
-    whole = isinstance(result, tuple | list)
+    whole = isinstance(result, (tuple, list))
     if not whole or len(result) != len(names):
         got = f"{len(result)} values" if whole else in_short(result)
         raise EnvContractError(
             f"{method}() must return ({', '.join(names)}), but returned {got}"
         )
     for name, values in zip(names, result, strict=True):
-        if not isinstance(values, Mapping):
+        # Most are plain dicts, and looking up an abstract class takes longer.
+        if not isinstance(values, (dict, Mapping)):
             raise EnvContractError(
                 f"{method}() must return a dict of agents as {name}, not "
                 f"{in_short(values)}"
             )
         if name == "infos":  # PettingZoo allows an extra key "common"
-            odd = [a for a, v in values.items() if not isinstance(v, Mapping | None)]
-            if odd:
-                raise EnvContractError(
-                    f"the info of agent '{odd[0]}' must be a dict, not "
-                    f"{in_short(values[odd[0]])}"
-                )
+            for agent, info in values.items():
+                if not isinstance(info, (dict, Mapping, NoneType)):
+                    raise EnvContractError(
+                        f"the info of agent '{agent}' must be a dict, not "
+                        f"{in_short(info)}"
+                    )
         elif not values.keys() <= ids:
             odd = sorted(map(str, values.keys() - ids))
             raise EnvContractError(
@@ -256,7 +262,9 @@ def _unpacked(
 
 def _flag(agent: Any, name: str, value: Any) -> bool:
     """An end flag as a bool."""
-    if isinstance(value, bool | np.bool_ | int):
+    if value is True or value is False:
+        return value
+    if isinstance(value, (np.bool_, int)):
         return bool(value)
     array = numeric(value)
     if array is None or array.size != 1:

@@ -123,7 +123,9 @@ class ObsEncoder:
                 f"{in_short(obs)}"
             )
         # Axes of length 1 change nothing about the order of the numbers.
-        if np.squeeze(array).shape != self._squeezed:
+        if array.shape != self._space.shape and (
+            np.squeeze(array).shape != self._squeezed
+        ):
             raise EnvContractError(
                 f"the observation of agent '{self._agent}' has shape {array.shape}, "
                 f"but its space {self._space} has shape {self._space.shape}"

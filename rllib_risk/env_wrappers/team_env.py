@@ -418,7 +418,7 @@ class TeamEnv(gymnasium.Env):
             bad = spec.agents[int(np.argwhere(~np.isfinite(team_obs))[0, 0])]
             raise NonFiniteError(f"the observation of agent '{bad}' holds NaN or inf")
         outside = (team_obs < self._low) | (team_obs > self._high)
-        if outside.any():
+        if np.count_nonzero(outside):
             self._warn_of_bounds(team_obs, outside, shown)
         state = self._state(team_obs)
         if self._noise is not None:
