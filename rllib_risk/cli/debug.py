@@ -35,13 +35,16 @@ def run_debug(specs: Sequence[ExperimentSpec], ray_options: RayOptions) -> int:
     """
     prepare(ray_options.verbose)
     register_all()
-    configs = [preflight(spec).config for spec in specs]
+    checked = [preflight(spec) for spec in specs]
     imports = sorted({name for spec in specs for name in spec.imports})
     with ray_session(ray_options, imports):
-        for spec, config in zip(specs, configs, strict=True):
+        for spec, found in zip(specs, checked, strict=True):
+            config = found.config
             config.num_env_runners = 0
             config.evaluation_num_env_runners = 0
             say(f"{spec.name}: debugging; no checkpoints, stops at {spec.stop or '-'}")
+            if found.replays:
+                say(f"Replay: {found.replays[0]}")
             for _ in train_here(config.build_algo(), spec.stop):
                 pass
     return 0

@@ -280,7 +280,7 @@ class EpisodeStore:
         self.arrays["rewards"][at] = rewards
         self.arrays["risk_levels"][at] = levels
         self.time += active
-        self.on_steps(int(active.sum()))
+        self.on_steps(int(np.count_nonzero(active)))
 
     def take(
         self, slot: int, envs: BatchedTeamEnv, terminated: bool, info: dict[str, Any]

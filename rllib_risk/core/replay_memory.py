@@ -223,11 +223,14 @@ def spelled(size: float) -> str:
     return f"{size:.0f} {units[power]}" if size >= 10 else f"{size:.2g} {units[power]}"
 
 
-def machine_memory(cgroups: Path = _CGROUPS) -> int | None:
-    """Memory of this machine, or of the container that this process runs in.
+def machine_memory(
+    cgroups: Path = _CGROUPS, own_group: Path = Path("/proc/self/cgroup")
+) -> int | None:
+    """Memory of this machine, or of the container or job that this process runs in.
 
     Args:
-        cgroups: Folder of the control groups, which limit a container.
+        cgroups: Folder of the control groups, which limit a container or a job.
+        own_group: File that says which of them this process is in.
 
     Returns:
         Bytes; None where the system does not say.
@@ -235,10 +238,16 @@ def machine_memory(cgroups: Path = _CGROUPS) -> int | None:
     limits = []
     with contextlib.suppress(AttributeError, OSError, ValueError):
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    # Version 2 and version 1 of control groups.
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+    # Version 1 of control groups, and version 2, whose outer groups limit inner ones.
+    files = [cgroups / "memory/memory.limit_in_bytes", cgroups / "memory.max"]
+    with contextlib.suppress(OSError):
+        for line in own_group.read_text().splitlines():
+            if line.startswith("0::/"):
+                inner = Path(line.removeprefix("0::/"))
+                files += [cgroups / p / "memory.max" for p in (inner, *inner.parents)]
+    for file in files:
         with contextlib.suppress(OSError, ValueError):  # "max": no limit
-            limits.append(int((cgroups / name).read_text()))
+            limits.append(int(file.read_text()))
     return min(limits, default=None)
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rllib_risk.config.comparison import parse_seeds
 from rllib_risk.config.experiments import ExperimentSpec, check_name
 from rllib_risk.config.loading import (
     find_file,
@@ -256,3 +258,27 @@ def test_python_files(tmp_path: Path) -> None:
             load_experiments(file, FakeCatalog())
     with pytest.raises(ConfigError, match=r"\.yaml or a \.py"):
         load_experiments(tmp_path / "run.txt", FakeCatalog())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: check_name("n" * 300),
+            r"^experiment name 'n{79}\.\.\.: has 300 chara",
+        ),
+        (
+            lambda: parse_json('{"a":' * 3000 + "1" + "}" * 3000, "--config"),
+            "recursion",
+        ),
+        (lambda: parse_json('{"a":' * 200 + "1" + "}" * 200, "--config"), "100 levels"),
+        (lambda: parse_json(f'{{"a": {"9" * 5000}}}', "--config"), "4300 digits"),
+        (lambda: parse_seeds("0-99999999999"), "more than 10,000 seeds"),
+    ],
+    ids=["name", "deep", "less deep", "digits", "seeds"],
+)
+def test_what_is_too_large_has_a_short_message(call: Any, message: str) -> None:
+    """R27: sizes that no run can use, outside of the keys of an algorithm."""
+    with pytest.raises(ConfigError, match=message) as error:
+        call()
+    assert len(str(error.value)) < 300

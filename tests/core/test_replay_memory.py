@@ -106,12 +106,19 @@ def test_without_a_declared_limit_the_bound_is_a_warning() -> None:
 
 
 def test_a_container_has_what_it_may_use(tmp_path: Path) -> None:
+    """A container, or a job, is what a replay must fit into."""
     whole = machine_memory(tmp_path)
     assert whole is not None and whole > 10**8
     (tmp_path / "memory.max").write_text("max\n")
     assert machine_memory(tmp_path) == whole
     (tmp_path / "memory.max").write_text("1000000\n")
     assert machine_memory(tmp_path) == 10**6
+    # A job of a scheduler: a group inside another one, which has the limit.
+    (tmp_path / "job" / "step").mkdir(parents=True)
+    (tmp_path / "job" / "memory.max").write_text("900000\n")
+    own = tmp_path / "cgroup"
+    own.write_text("0::/job/step\n")
+    assert machine_memory(tmp_path, own) == 900_000
 
 
 def test_the_largest_node_that_may_hold_a_trial() -> None:
