@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from rllib_risk.env_wrappers.errors import (
     EnvFailedError,
     IllegalActionError,
 )
+from rllib_risk.env_wrappers.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from rllib_risk.env_wrappers.team_env import TeamEnv, TeamSpec
@@ -166,6 +166,7 @@ class LoopedTeamEnvs(BatchedTeamEnv):
         *,
         max_restarts: int = 3,
         env_name: str = "",
+        timeout_s: float | None = None,
     ) -> None:
         """Builds all envs.
 
@@ -175,6 +176,8 @@ class LoopedTeamEnvs(BatchedTeamEnv):
             max_restarts: Failures of one slot in a row that are one too many, at
                 least 1.
             env_name: Name of the env in error texts.
+            timeout_s: How long a call of an env may take; None: for ever. Longer is a
+                crash of that env.
 
         Raises:
             EnvConfigError: If a number is out of range or the env cannot be used.
@@ -187,6 +190,7 @@ class LoopedTeamEnvs(BatchedTeamEnv):
         self._make = make
         self._max_restarts = max_restarts
         self._env_name = env_name
+        self._watchdog = Watchdog(env_name, timeout_s)
         self._failures = [0] * num_envs
         self._envs: list[TeamEnv | None] = [None] * num_envs
         try:
@@ -240,7 +244,7 @@ class LoopedTeamEnvs(BatchedTeamEnv):
         return result
 
     def close(self) -> None:
-        """Closes all envs; errors while closing are ignored."""
+        """Closes all envs; errors while closing are logged."""
         for slot in range(len(self._envs)):
             self._drop(slot)
 
@@ -248,7 +252,7 @@ class LoopedTeamEnvs(BatchedTeamEnv):
         """The env of a slot, built if there is none."""
         env = self._envs[slot]
         if env is None:
-            env = self._make()
+            env = self._watchdog.build(slot, self._make)
             self._envs[slot] = env
         return env
 
@@ -280,9 +284,8 @@ class LoopedTeamEnvs(BatchedTeamEnv):
         """Closes and forgets the env of a slot."""
         env, self._envs[slot] = self._envs[slot], None
         if env is not None:
-            # A broken env may well fail to close; its first error is the one to tell.
-            with contextlib.suppress(Exception):
-                env.close()
+            env.close()  # which raises nothing: see Watchdog.build
+        self._watchdog.end(slot)
 
     def _write(self, slot: int, obs: dict[str, np.ndarray]) -> None:
         self.obs[slot] = obs["obs"]
