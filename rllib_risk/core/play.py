@@ -20,6 +20,7 @@ from rllib_risk.env_wrappers.registry import (
     takes_render_mode,
 )
 from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.env_wrappers.watchdog import Watchdog
 
 _WHAT_IS_NEEDED = (
     "To render, an env must be built with render_mode='rgb_array' and its render() must"
@@ -95,7 +96,8 @@ def _check_renders(config: AlgorithmConfig) -> None:
 
 def _make_rendering_env(config: AlgorithmConfig) -> TeamEnv:
     try:
-        return make_env(with_render_mode(config))
+        watchdog = Watchdog(str(config.env), config.env_timeout_s)
+        return watchdog.build(0, lambda: make_env(with_render_mode(config)))
     except Exception as error:  # the env's own code may refuse the mode in any way
         raise EnvConfigError(
             f"{_named(config)} cannot be built with render_mode='rgb_array':"

@@ -62,9 +62,11 @@ class EnvTimeoutError(RuntimeError):
 
     def __str__(self) -> str:
         """One line: env, call, seconds."""
+        # The time that close() gets is no key.
+        key = "" if self.call == "close" else " (env_timeout_s)"
         return (
-            f"env '{self.env_name}': {self.call} did not return within"
-            f" {self.seconds:g} s (env_timeout_s)"
+            f"env '{self.env_name}': {self.call}() did not return within"
+            f" {self.seconds:g} s{key}"
         )
 
 

@@ -60,7 +60,20 @@ class SMAC(ParallelEnv):
         episode_limit: Steps after which the map cuts a battle off.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"name": "smac", "render_modes": ["rgb_array"]}
+    metadata: ClassVar[dict[str, Any]] = {
+        "name": "smac",
+        "render_modes": ["rgb_array"],
+        # Read by the checks before a run, which would have to start a game otherwise.
+        "reports": (
+            "battle_won",
+            "is_success",
+            "dead_allies",
+            "dead_enemies",
+            "sc2_build",
+            "difficulty",
+            "episode_limit",
+        ),
+    }
 
     def __init__(
         self,

@@ -58,15 +58,19 @@ _LOOK_AFTER_STEP_S = 0.02
 T = TypeVar("T")
 
 
-class _Call(NamedTuple):
-    """A call of an environment that has not returned."""
+class _Function(NamedTuple):
+    """A function of an environment, and how long it may take."""
 
     slot: int
     name: str
     limit_s: float
     grace_s: float
-    thread: int
-    start: float
+    look_after_s: float
+
+
+# A call that has not returned: function, thread, start. A plain tuple, since one is
+# made in every step.
+_Call = tuple[_Function, int, float]
 
 
 class _Overdue(BaseException):
@@ -116,9 +120,11 @@ class Watchdog:
         """
         env = self.call(slot, "build", make)
         for name in ("reset", "step", "render"):
-            method = getattr(env, name)
-            setattr(env, name, partial(self.call, slot, name, method))
-        env.close = partial(self._close, slot, env.close)  # type: ignore[attr-defined]
+            if not hasattr(env, name):
+                continue
+            what = self._function(slot, name)
+            setattr(env, name, partial(self._call, what, getattr(env, name)))
+        env.close = partial(self._close, slot, env.close)
         return env
 
     def call(self, slot: int, name: str, function: Any, *args: Any, **kw: Any) -> Any:
@@ -137,8 +143,7 @@ class Watchdog:
         Raises:
             EnvTimeoutError: If it takes longer than ``timeout_s``.
         """
-        limit = self.timeout_s or math.inf
-        return self._call(slot, name, limit, GRACE_S, partial(function, *args, **kw))
+        return self._call(self._function(slot, name), function, *args, **kw)
 
     def bounded(
         self, name: str, limit_s: float, function: Callable[..., T], *args: Any
@@ -159,7 +164,8 @@ class Watchdog:
             EnvTimeoutError: If it takes longer.
         """
         patience = self.timeout_s or math.inf
-        return self._call(0, name, limit_s, patience, partial(function, *args))
+        whole = _Function(0, name, limit_s, patience, math.inf)
+        return self._call(whole, function, *args)
 
     def end(self, slot: int) -> None:
         """Ends all processes that an environment has started and not ended.
@@ -174,15 +180,19 @@ class Watchdog:
         end_processes(processes.values())
         self._overdue = None
 
-    def _call(
-        self, slot: int, name: str, limit: float, grace: float, function: Any
-    ) -> Any:
-        call = _Call(slot, name, limit, grace, threading.get_ident(), time.monotonic())
+    def _function(self, slot: int, name: str) -> _Function:
+        limit = self.timeout_s or math.inf
+        look_after = _LOOK_AFTER_S.get(name, _LOOK_AFTER_STEP_S)
+        return _Function(slot, name, limit, GRACE_S, look_after)
+
+    def _call(self, what: _Function, function: Any, *args: Any, **kw: Any) -> Any:
+        start = time.monotonic()
+        call = (what, threading.get_ident(), start)
         outer = self._running
         self._running = call
         try:
             try:
-                result = function()
+                result = function(*args, **kw)
             finally:
                 self._running = outer
         except BaseException as error:
@@ -195,19 +205,19 @@ class Watchdog:
             # It came back at the last moment, and its processes are gone.
             self._look_for_processes(call)
             raise self._error(call)
-        patience = _LOOK_AFTER_S.get(name, _LOOK_AFTER_STEP_S)
-        if time.monotonic() - call.start >= patience:
+        if time.monotonic() - start >= what.look_after_s:
             self._look_for_processes(call)
         return result
 
     def _close(self, slot: int, close: Callable[[], None]) -> None:
         """Closes an environment; whatever happens is logged."""
-        late = self._overdue is not None and self._overdue.slot == slot
-        limit = self.timeout_s or math.inf
-        if limit < math.inf:
-            limit = min(limit, _CLOSE_OVERDUE_S if late else CLOSE_S)
+        late = self._overdue is not None and self._overdue[0].slot == slot
+        what = self._function(slot, "close")
+        if self.timeout_s is not None:
+            limit = min(self.timeout_s, _CLOSE_OVERDUE_S if late else CLOSE_S)
+            what = what._replace(limit_s=limit)
         try:
-            self._call(slot, "close", limit, GRACE_S, close)
+            self._call(what, close)
         except Exception as error:  # the environment's own code may raise anything
             logger.warning("%s", self._describe(error))
         finally:
@@ -220,16 +230,17 @@ class Watchdog:
         return f"env '{self.env_name}': close() failed; the run goes on. Cause: {cause}"
 
     def _error(self, call: _Call) -> EnvTimeoutError:
-        _forget_interrupt(call.thread)
-        return EnvTimeoutError(self.env_name, call.name, call.limit_s)
+        what, thread, _ = call
+        _forget_interrupt(thread)
+        return EnvTimeoutError(self.env_name, what.name, what.limit_s)
 
     def _look_for_processes(self, call: _Call) -> None:
         """Remembers the processes that a call has started."""
-        found = started_since(call.start)
+        found = started_since(call[2])
         if not found:
             return
         known = {pid for own in self._processes.values() for pid in own}
-        mine = self._processes.setdefault(call.slot, {})
+        mine = self._processes.setdefault(call[0].slot, {})
         for process in found:
             if process.pid in known:
                 continue
@@ -251,20 +262,21 @@ class Watchdog:
         if call is None:
             return
         self._age += seconds
-        if self._age < call.limit_s:
+        what, thread, start = call
+        if self._age < what.limit_s:
             return
         if self._overdue is not call:
             self._overdue, self._interrupted_at = call, -math.inf
-            own = self._processes.get(call.slot, {}).values()
-            end_processes([*own, *started_since(call.start)])
-            self._age = call.limit_s
+            own = self._processes.get(what.slot, {}).values()
+            end_processes([*own, *started_since(start)])
+            self._age = what.limit_s
         if self._running is not call:
             return
-        if self._age >= call.limit_s + call.grace_s:
+        if self._age >= what.limit_s + what.grace_s:
             self._give_up(call)
         if self._age >= self._interrupted_at + _TICK_S:
             self._interrupted_at = self._age
-            _interrupt(self, call)
+            _interrupt(self, call, thread)
 
     def is_in(self, call: _Call) -> bool:
         """Whether a call, or one within it, still runs."""
@@ -358,15 +370,15 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         _previous_handler(number, frame)
 
 
-def _interrupt(dog: Watchdog, call: _Call) -> None:
+def _interrupt(dog: Watchdog, call: _Call, thread: int) -> None:
     """Raises an exception in the thread of a call."""
     global _target
-    main = threading.main_thread().ident == call.thread
+    main = threading.main_thread().ident == thread
     if main and signal.getsignal(signal.SIGURG) is _on_signal:
         _target = dog, call
-        signal.pthread_kill(call.thread, signal.SIGURG)
+        signal.pthread_kill(thread, signal.SIGURG)
     else:
-        _raise_in_thread(call.thread, _Overdue)
+        _raise_in_thread(thread, _Overdue)
 
 
 def _forget_interrupt(thread: int) -> None:
