@@ -32,7 +32,12 @@ from rllib_risk.env_wrappers.errors import (
     IllegalActionError,
 )
 from rllib_risk.env_wrappers.process_guard import ProcessGuard
-from rllib_risk.env_wrappers.smac_install import check_game, check_map, load_smac
+from rllib_risk.env_wrappers.smac_install import (
+    check_game,
+    check_map,
+    load_smac,
+    mend_colours,
+)
 
 __all__ = ["SMAC"]
 
@@ -276,6 +281,7 @@ class SMAC(ParallelEnv):
         """A picture of the battle, uint8 [H, W, 3]; drawn by SMAC with pygame."""
         if self.render_mode is None:
             return None
+        mend_colours()
         return self._env.render(mode=self.render_mode)
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """Environments that hang, and the processes that environments leave behind."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -63,10 +64,9 @@ def loop() -> None:
 
 def loop_and_catch() -> None:
     while True:
-        try:
+        # As a simulator's client that connects again and again.
+        with contextlib.suppress(Exception):
             time.sleep(1000)
-        except Exception:  # as a simulator's client that connects again and again
-            pass
 
 
 def wait_for_answer() -> None:
