@@ -43,19 +43,21 @@ def sample_everywhere(
 
     Raises:
         RayTaskError: If an environment was given up; its cause is in the message.
-        RuntimeError: If all runners stay lost.
+        RuntimeError: If all runners stay lost, or are lost again and again.
     """
     group = algorithm.env_runner_group
     deadline = time.monotonic() + algorithm.config.env_runner_restore_timeout_s
+    losses: list[str] = []
     while True:
         if not overlap:
             _sync(algorithm, group, None)
             _dispatch(group, round_index, None)
         else:
             _dispatch_ahead(group, round_index, None)
-        ready = _collect(group, wait_for_all=not overlap)
+        ready = _collect(group, losses, wait_for_all=not overlap)
         if ready:
             break
+        _check_losses(algorithm, group, losses)
         algorithm.replace_lost_runners(group)
         if time.monotonic() > deadline:
             raise RuntimeError("All env runners are lost and none came back.")
@@ -87,8 +89,9 @@ def play_everywhere(
 
     Raises:
         RayTaskError: If an environment was given up.
-        RuntimeError: If all runners stay lost.
+        RuntimeError: If all runners stay lost, or are lost again and again.
     """
+    losses: list[str] = []
     done: dict[int, Episode] = {}
     deadline = time.monotonic() + algorithm.config.env_runner_restore_timeout_s
     while len(done) < num_episodes:
@@ -99,8 +102,12 @@ def play_everywhere(
         for runner, share in shares.items():
             evaluate = functools.partial(_evaluate, indices=share, seed=seed)
             ray_internals.call_runners(group, evaluate, _TAG, [runner])
-        for runner, episodes in _collect(group, wait_for_all=True):
+        answers = _collect(group, losses, wait_for_all=True)
+        for runner, episodes in answers:
             done.update(zip(shares[runner], episodes, strict=True))
+        if answers:
+            losses.clear()
+        _check_losses(algorithm, group, losses)
         if len(done) < num_episodes:
             if algorithm.replace_lost_runners(group):
                 group.sync_weights(
@@ -147,30 +154,60 @@ def _dispatch_ahead(
         _dispatch(group, 2 * round_index + ahead, runners)
 
 
-def _collect(group: EnvRunnerGroup, *, wait_for_all: bool) -> list[tuple[int, Any]]:
+def _check_losses(
+    algorithm: TeamAlgorithm, group: EnvRunnerGroup, losses: list[str]
+) -> None:
+    """Gives up if the runners are lost as often as environments may fail.
+
+    Args:
+        algorithm: Whose configuration.
+        group: The runners.
+        losses: Causes since the last answer of any runner.
+
+    Raises:
+        RuntimeError: If each runner was lost ``max_env_restarts`` times.
+    """
+    runners = max(group.num_remote_env_runners(), 1)
+    if len(losses) >= algorithm.config.max_env_restarts * runners:
+        raise RuntimeError(
+            f"Env runners were lost {len(losses)} times in a row, before one of them"
+            f" had finished its episodes. The last cause: {losses[-1]}"
+        )
+
+
+def _collect(
+    group: EnvRunnerGroup, losses: list[str], *, wait_for_all: bool
+) -> list[tuple[int, Any]]:
     """Results by runner; a lost runner's are missing, an environment's error is raised.
 
     Args:
         group: The runners.
+        losses: Gets the cause of each lost runner.
         wait_for_all: Whether to wait for every outstanding request, or for one.
     """
     results: list[tuple[int, Any]] = []
+    lost: dict[int, str] = {}  # a runner may have had several requests
     while ray_internals.num_unanswered(group, _TAG):
         for answer in ray_internals.take_answers(group, _TAG, _WAIT_S):
             if answer.ok:
                 results.append((answer.actor_id, answer.get()))
             else:
-                _raise_unless_lost(answer.actor_id, answer.get())
+                runner, error = answer.actor_id, answer.get()
+                lost[runner] = _raise_unless_lost(runner, error)
         if results and not wait_for_all:
             break
+    losses += lost.values()
     return results
 
 
-def _raise_unless_lost(runner: int, error: Exception) -> None:
+def _raise_unless_lost(runner: int, error: Exception) -> str:
+    """Raises what an environment raised; returns why a runner was lost."""
     if isinstance(error, RayTaskError):
         cause = error.as_instanceof_cause()
         if not isinstance(cause, RayActorError):
             raise cause
     if not isinstance(error, RayError):
         raise error
-    logger.warning("Env runner %d was lost: %s", runner, str(error).splitlines()[0])
+    cause = str(error).splitlines()[0]
+    logger.warning("Env runner %d was lost: %s", runner, cause)
+    return cause

@@ -23,6 +23,9 @@ class Game:
 
     def __init__(self):
         self._proc = subprocess.Popen(["sleep", "600"])
+        # Of all processes that play.
+        with open(os.path.join(os.environ["SC2PATH"], "launches.txt"), "a") as file:
+            file.write(f"{self._proc.pid}\n")
 
     @property
     def pid(self):
