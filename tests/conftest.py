@@ -54,8 +54,9 @@ def no_smac(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever SMAC is installed, a test sees the one that it puts there itself."""
 
     def forget() -> None:
-        for name in [n for n in sys.modules if n == "smac" or n.startswith("smac.")]:
-            del sys.modules[name]
+        for name in list(sys.modules):
+            if name.split(".")[0] in ("smac", "pysc2"):
+                del sys.modules[name]
 
     forget()
     yield

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +23,9 @@ from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import concrete_configs
 from rllib_risk.core.replay_memory import ReplayBound
 from rllib_risk.env_wrappers.errors import EnvConfigError
+
+if TYPE_CHECKING:
+    from rllib_risk.env_wrappers.team_env import TeamEnv
 
 # A sweep over more values than this is checked in part; every single value was
 # already checked against its key's declaration.
@@ -289,36 +290,36 @@ def numbers_of_one_episode(config: Any) -> set[str] | None:
 
     Returns:
         Names of the numbers in the info of the last step; None if the episode failed or
-        did not end within ``max_episode_steps`` and a few seconds.
+        did not end within ``max_episode_steps`` and a few seconds. An env that says in
+        its ``metadata`` what it ``reports`` is not played.
     """
+    from rllib_risk.core.envs import env_name, start_env
+    from rllib_risk.env_wrappers.watchdog import Watchdog
+
     if config.evaluation_config:
         config = config.get_evaluation_config_object()
-    found: list[set[str]] = []
-    # A thread, since a step of an env may take any time.
-    player = threading.Thread(target=_play, args=(config, found), daemon=True)
-    player.start()
-    player.join(_EPISODE_S)
-    return found[0] if found else None
+    with (
+        contextlib.suppress(Exception),  # The run itself says what is wrong.
+        contextlib.closing(start_env(config)) as env,
+    ):
+        declared = getattr(env.parallel_env, "metadata", {}).get("reports")
+        if declared is not None:
+            return set(declared)
+        watchdog = Watchdog(env_name(config), config.env_timeout_s)
+        limit = config.max_episode_steps
+        return watchdog.bounded("one episode", _EPISODE_S, _play, env, limit)
+    return None
 
 
-def _play(config: Any, found: list[set[str]]) -> None:
-    from rllib_risk.core.envs import start_env
+def _play(env: TeamEnv, most_steps: int) -> set[str] | None:
     from rllib_risk.core.episode_loop import numbers_of
     from rllib_risk.env_wrappers.scripted import RandomPolicy
 
     rng = np.random.default_rng(0)
-    deadline = time.monotonic() + _EPISODE_S
-    with contextlib.suppress(Exception):  # The run itself says what is wrong.
-        env = start_env(config)
-        with contextlib.closing(env):
-            obs, _ = env.reset(seed=0)
-            for _ in range(config.max_episode_steps):
-                actions = RandomPolicy().act(
-                    obs["obs"][None], obs["action_mask"][None], rng
-                )
-                obs, _, terminated, truncated, info = env.step(actions[0])
-                if terminated or truncated:
-                    found.append(set(numbers_of(info)))
-                    return
-                if time.monotonic() > deadline:
-                    return
+    obs, _ = env.reset(seed=0)
+    for _ in range(most_steps):
+        actions = RandomPolicy().act(obs["obs"][None], obs["action_mask"][None], rng)
+        obs, _, terminated, truncated, info = env.step(actions[0])
+        if terminated or truncated:
+            return set(numbers_of(info))
+    return None

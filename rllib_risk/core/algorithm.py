@@ -22,7 +22,7 @@ from rllib_risk.core import checkpoint as ckpt
 from rllib_risk.core import ray_internals
 from rllib_risk.core.callbacks import Several, functions_of
 from rllib_risk.core.config import ALGORITHM_OF, TeamConfig
-from rllib_risk.core.envs import env_name, start_env
+from rllib_risk.core.envs import TeamSpaces, env_name, team_spaces_of
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.play import play_and_render
 from rllib_risk.core.policy import TeamPolicy
@@ -34,7 +34,6 @@ from rllib_risk.core.rollout_worker import EnvReport, TeamRolloutWorker
 from rllib_risk.core.runners import play_everywhere, sample_everywhere
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.joined_envs import VARIANT
-from rllib_risk.env_wrappers.team_env import TeamEnv
 from rllib_risk.evaluation.statistics import return_statistics
 
 logger = logging.getLogger(__name__)
@@ -118,11 +117,11 @@ class TeamAlgorithm(Algorithm):
     @staticmethod
     def _get_env_id_and_creator(
         env_specifier: Any, config: AlgorithmConfig
-    ) -> tuple[str | None, Callable[[EnvContext], TeamEnv]]:
+    ) -> tuple[str | None, Callable[[EnvContext], TeamSpaces]]:
         if env_specifier is None:
             return None, lambda _: None  # type: ignore[return-value]
         name = env_specifier if isinstance(env_specifier, str) else None
-        return name, functools.partial(start_env, config)
+        return name, functools.partial(_hand_out, team_spaces_of(config))
 
     def setup(self, config: AlgorithmConfig) -> None:
         """Builds workers, policies and the replay; see RLlib.
@@ -510,12 +509,9 @@ class TeamAlgorithm(Algorithm):
         runner = (self.eval_env_runner_group or self.env_runner_group).local_env_runner
         if runner.env is None:
             runner = self.env_runner
-        if runner.env is not None:
-            return runner.env.spec_team.agents
-        env = start_env(self.config)
-        names = env.spec_team.agents
-        env.close()
-        return names
+        if runner.env is None:
+            return team_spaces_of(self.config).spec_team.agents
+        return runner.env.spec_team.agents
 
     # Checkpoints
 
@@ -684,6 +680,11 @@ def summarise(episodes: Sequence[Episode], agents: Sequence[str]) -> dict[str, A
         result[name] = float(np.mean([e.metrics[name] for e in episodes]))
     result["returns"] = returns
     return result
+
+
+def _hand_out(spaces: TeamSpaces, context: EnvContext) -> TeamSpaces:
+    """What each runner of RLlib calls to make an environment."""
+    return spaces
 
 
 def _is_number(value: Any) -> bool:

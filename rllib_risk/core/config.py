@@ -141,6 +141,17 @@ TEAM_FIELDS: dict[str, Field] = {
         int,
         low=1,
     ),
+    "env_timeout_s": Field(
+        600.0,
+        "How long a step or a reset of an environment, or building it, may take. Longer"
+        " counts as a failure of that environment, and its processes are ended. null:"
+        " for ever.",
+        float,
+        low=0.0,
+        low_open=True,
+        optional=True,
+        unit="seconds",
+    ),
     "max_episode_steps": Field(
         20_000,
         "Steps after which an episode that has not ended stops the run.",

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import gymnasium
+import numpy as np
 from pettingzoo import ParallelEnv
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_context import EnvContext
@@ -28,6 +30,10 @@ from rllib_risk.env_wrappers.scripted import (
     reference_policies,
 )
 from rllib_risk.env_wrappers.team_env import BatchedTeamEnv, LoopedTeamEnvs, TeamEnv
+from rllib_risk.env_wrappers.watchdog import Watchdog, on_give_up
+
+# A process that hangs is ended; its message must reach whoever started it.
+on_give_up.append(ray_internals.tell_driver)
 
 
 def make_env(config: AlgorithmConfig, context: EnvContext | None = None) -> TeamEnv:
@@ -60,21 +66,26 @@ def make_env(config: AlgorithmConfig, context: EnvContext | None = None) -> Team
 
 
 def start_env(config: AlgorithmConfig, context: EnvContext | None = None) -> TeamEnv:
-    """Like :func:`make_env`, for simulators that do not always start at once.
+    """Like :func:`make_env`, for simulators that fail or hang now and then.
 
     Args:
-        config: See :func:`make_env`; ``max_env_restarts`` bounds the attempts.
+        config: See :func:`make_env`; ``max_env_restarts`` bounds the attempts, and
+            ``env_timeout_s`` each of them and every call of the environment.
         context: See :func:`make_env`.
 
     Returns:
-        The environment.
+        The environment. Its ``close`` is bounded too and raises nothing.
 
     Raises:
         EnvConfigError: If there is no such environment, or it is no team environment.
         EnvFailedError: If it failed ``max_env_restarts`` times in a row.
     """
+    watchdog = Watchdog(env_name(config), config.env_timeout_s)
     failures = EnvFailures(env_name(config), 1, config.max_env_restarts)
-    return failures.retry([0], lambda: make_env(config, context), lambda: None)
+    make = partial(make_env, config, context)
+    return failures.retry(
+        [0], partial(watchdog.build, 0, make), partial(watchdog.end, 0)
+    )
 
 
 def env_name(config: AlgorithmConfig) -> str:
@@ -82,6 +93,65 @@ def env_name(config: AlgorithmConfig) -> str:
     if config.env in ENVS:
         return env_title(str(config.env), config.env_config)
     return str(config.env)
+
+
+class TeamSpaces(gymnasium.Env):
+    """What RLlib gets instead of an environment: it reads the spaces and never steps.
+
+    RLlib builds and resets an environment of its own in every runner. With a simulator
+    that would be one more process each, with nobody to play.
+
+    Attributes:
+        spec_team: Sizes of the team.
+    """
+
+    def __init__(self, env: TeamEnv) -> None:
+        """Reads the sizes off an environment.
+
+        Args:
+            env: The environment; it may be closed afterwards.
+        """
+        self.spec_team = env.spec_team
+        self.observation_space = env.observation_space
+        self.action_space = env.action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """RLlib seeds every environment in this way.
+
+        Args:
+            seed: Unused.
+            options: Unused.
+
+        Returns:
+            Zeros, and no info.
+        """
+        zeros = {
+            key: np.zeros(space.shape, space.dtype)
+            for key, space in self.observation_space.items()  # type: ignore[attr-defined]
+        }
+        return zeros, {}
+
+
+def team_spaces_of(config: AlgorithmConfig) -> TeamSpaces:
+    """Builds an environment once to read its sizes.
+
+    Args:
+        config: See :func:`start_env`.
+
+    Returns:
+        Its spaces; they can be sent to other processes.
+
+    Raises:
+        EnvConfigError: See :func:`start_env`.
+        EnvFailedError: See :func:`start_env`.
+    """
+    env = start_env(config)
+    try:
+        return TeamSpaces(env)
+    finally:
+        env.close()
 
 
 def make_batched_env(
@@ -111,6 +181,7 @@ def make_batched_env(
             dict(config.env_config),
             num_envs,
             max_restarts=config.max_env_restarts,
+            timeout_s=config.env_timeout_s,
         )
         return guarded(
             make,
@@ -123,6 +194,7 @@ def make_batched_env(
         num_envs,
         max_restarts=config.max_env_restarts,
         env_name=env_name(config),
+        timeout_s=config.env_timeout_s,
     )
 
 

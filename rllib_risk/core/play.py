@@ -56,6 +56,7 @@ def play_and_render(
         1,
         max_restarts=config.max_env_restarts,
         env_name=env_name(config),
+        timeout_s=config.env_timeout_s,
     )
     try:
         return until_whole(partial(_play_one, policy, config, envs), seed)

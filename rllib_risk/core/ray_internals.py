@@ -83,6 +83,24 @@ def log_once(key: str) -> bool:
     return first_time(key)
 
 
+def tell_driver(text: str) -> None:
+    """Prints a line where the Ray driver runs; does nothing without Ray.
+
+    Touches ``push_error_to_driver``, by which Ray itself reports lost processes.
+
+    Args:
+        text: The line.
+    """
+    import ray
+    from ray._private.utils import push_error_to_driver
+    from ray._private.worker import WORKER_MODE, global_worker
+
+    if ray.is_initialized() and global_worker.mode == WORKER_MODE:
+        push_error_to_driver(
+            global_worker, "env_timeout", text, global_worker.current_job_id
+        )
+
+
 # Episodes
 
 

@@ -41,6 +41,7 @@ def trace_episode(
         1,
         max_restarts=config.max_env_restarts,
         env_name=env_name(config),
+        timeout_s=config.env_timeout_s,
     )
     try:
         return until_whole(partial(_trace, policy, config, envs), seed, index)

@@ -20,9 +20,9 @@ from rllib_risk.env_wrappers.failures import (
     CRASHES,
     NOT_RETRIED,
     EnvFailures,
-    close_env,
     seeds_to_try,
 )
+from rllib_risk.env_wrappers.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from rllib_risk.env_wrappers.team_env import TeamEnv, TeamSpec
@@ -170,6 +170,7 @@ class LoopedTeamEnvs(BatchedTeamEnv):
         *,
         max_restarts: int = 3,
         env_name: str = "",
+        timeout_s: float | None = None,
     ) -> None:
         """Builds all envs.
 
@@ -179,6 +180,8 @@ class LoopedTeamEnvs(BatchedTeamEnv):
             max_restarts: Failures of one slot in a row that are one too many, at
                 least 1.
             env_name: Name of the env in error texts.
+            timeout_s: How long a call of an env may take; None: for ever. Longer is a
+                crash of that env.
 
         Raises:
             EnvConfigError: If a number is out of range or the env cannot be used.
@@ -186,6 +189,7 @@ class LoopedTeamEnvs(BatchedTeamEnv):
         """
         self._make = make
         self._failures = EnvFailures(env_name, num_envs, max_restarts)
+        self._watchdog = Watchdog(env_name, timeout_s)
         self._steps = [0] * num_envs  # of the running episodes
         self._envs: list[TeamEnv | None] = [None] * num_envs
         try:
@@ -249,7 +253,7 @@ class LoopedTeamEnvs(BatchedTeamEnv):
         """The env of a slot, built if there is none."""
         env = self._envs[slot]
         if env is None:
-            env = self._make()
+            env = self._watchdog.build(slot, self._make)
             self._envs[slot] = env
         return env
 
@@ -266,7 +270,8 @@ class LoopedTeamEnvs(BatchedTeamEnv):
         """Closes and forgets the env of a slot."""
         env, self._envs[slot] = self._envs[slot], None
         if env is not None:
-            close_env(env)
+            env.close()  # which raises nothing: see Watchdog.build
+        self._watchdog.end(slot)
 
     def _write(self, slot: int, obs: dict[str, np.ndarray]) -> None:
         self.obs[slot] = obs["obs"]

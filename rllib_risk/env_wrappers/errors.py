@@ -58,5 +58,31 @@ class EnvFailedError(RuntimeError):
         )
 
 
+class EnvTimeoutError(RuntimeError):
+    """A call of an env took longer than `env_timeout_s`."""
+
+    def __init__(self, env_name: str, call: str, seconds: float) -> None:
+        """Keeps what a reader of the log needs.
+
+        Args:
+            env_name: Name of the env, as in the user's configuration.
+            call: Name of the function that was called.
+            seconds: How long it was waited for.
+        """
+        super().__init__(env_name, call, seconds)
+        self.env_name = env_name
+        self.call = call
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        """One line: env, call, seconds."""
+        # The time that close() gets is no key.
+        key = "" if self.call == "close" else " (env_timeout_s)"
+        return (
+            f"env '{self.env_name}': {self.call}() did not return within"
+            f" {self.seconds:g} s{key}"
+        )
+
+
 class IllegalActionError(ValueError):
     """The caller chose an action that the action mask forbids."""

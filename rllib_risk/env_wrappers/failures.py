@@ -171,14 +171,15 @@ def seeds_to_try(seed: Any) -> Iterator[Any]:
         yield seed ^ (attempt // 2)
 
 
-def close_env(env: Any) -> None:
+def close_env(env: Any, close: Callable[[], None] | None = None) -> None:
     """Closes an env; an error in its close() is logged once and stops nothing.
 
     Args:
         env: Anything with a close().
+        close: What to call instead of it.
     """
     try:
-        env.close()
+        (close or env.close)()
     except CRASHES as error:
         name = type(getattr(env, "unwrapped", env)).__name__
         text = describe(error, "close")

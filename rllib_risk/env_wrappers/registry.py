@@ -22,6 +22,7 @@ from rllib_risk.env_wrappers.team_env import (
     LoopedTeamEnvs,
     TeamEnv,
 )
+from rllib_risk.env_wrappers.watchdog import Watchdog
 
 # Keys of env_config that belong to the adapter, with the adapter's defaults; every
 # other key is an argument of the env.
@@ -153,6 +154,7 @@ def make_batched(
     num_envs: int,
     *,
     max_restarts: int = 3,
+    timeout_s: float | None = None,
 ) -> BatchedTeamEnv:
     """Builds `num_envs` copies of an env behind one call.
 
@@ -164,6 +166,7 @@ def make_batched(
         env_config: As in `make_team_env`.
         num_envs: Number of copies.
         max_restarts: See `LoopedTeamEnvs`.
+        timeout_s: See `LoopedTeamEnvs`.
 
     Returns:
         The batched env.
@@ -171,6 +174,7 @@ def make_batched(
     Raises:
         EnvConfigError: If the name, a key or a value is wrong.
         EnvFailedError: If the env cannot be started.
+        EnvTimeoutError: If a twin takes too long.
     """
     factory, kwargs, adapter = resolve(name, env_config)
     twin = getattr(factory, "batched", None)
@@ -180,13 +184,16 @@ def make_batched(
     if twin is not None and all(
         value == ADAPTER_DEFAULTS[key] for key, value in adapter.items()
     ):
-        envs = twin(num_envs, **kwargs, **twin_adapter)
+        envs = Watchdog(env_title(name, env_config), timeout_s).build(
+            0, lambda: twin(num_envs, **kwargs, **twin_adapter)
+        )
         return NoisyTeamEnvs(envs, noise_std) if noisy else envs
     return LoopedTeamEnvs(
         partial(make_team_env, name, dict(env_config or {})),
         num_envs,
         max_restarts=max_restarts,
         env_name=env_title(name, env_config),
+        timeout_s=timeout_s,
     )
 
 

@@ -32,7 +32,12 @@ from rllib_risk.env_wrappers.errors import (
     IllegalActionError,
 )
 from rllib_risk.env_wrappers.process_guard import ProcessGuard
-from rllib_risk.env_wrappers.smac_install import check_game, check_map, load_smac
+from rllib_risk.env_wrappers.smac_install import (
+    check_game,
+    check_map,
+    load_smac,
+    mend_colours,
+)
 
 __all__ = ["SMAC"]
 
@@ -60,7 +65,20 @@ class SMAC(ParallelEnv):
         episode_limit: Steps after which the map cuts a battle off.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"name": "smac", "render_modes": ["rgb_array"]}
+    metadata: ClassVar[dict[str, Any]] = {
+        "name": "smac",
+        "render_modes": ["rgb_array"],
+        # Read by the checks before a run, which would have to start a game otherwise.
+        "reports": (
+            "battle_won",
+            "is_success",
+            "dead_allies",
+            "dead_enemies",
+            "sc2_build",
+            "difficulty",
+            "episode_limit",
+        ),
+    }
 
     def __init__(
         self,
@@ -263,6 +281,7 @@ class SMAC(ParallelEnv):
         """A picture of the battle, uint8 [H, W, 3]; drawn by SMAC with pygame."""
         if self.render_mode is None:
             return None
+        mend_colours()
         return self._env.render(mode=self.render_mode)
 
     def close(self) -> None:

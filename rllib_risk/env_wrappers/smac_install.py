@@ -12,6 +12,10 @@ import importlib
 import importlib.util
 import os
 import platform
+import random
+import sys
+import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +61,26 @@ def load_smac() -> tuple[type, dict[str, Any]]:
         return env, maps.get_smac_map_registry()
     except Exception as error:  # protobuf raises errors of several kinds
         raise EnvConfigError(_import_help(error)) from error
+
+
+def mend_colours() -> None:
+    """Lets pysc2 4.0 choose the colours of units on Python 3.11 and later.
+
+    It calls ``random.shuffle`` with a function as second argument, which Python 3.11
+    dropped, while SMAC's renderer is imported. Only its module of colours is changed.
+    """
+    colours: Any = importlib.import_module("pysc2.lib.colors")
+    used = getattr(colours, "random", None)
+    if sys.version_info >= (3, 11) and used is random:
+        names = {**vars(random), "shuffle": _shuffle}
+        colours.random = types.SimpleNamespace(**names)
+
+
+def _shuffle(items: list[Any], draw: Callable[[], float] = random.random) -> None:
+    """What ``random.shuffle`` did up to Python 3.10."""
+    for last in reversed(range(1, len(items))):
+        other = int(draw() * (last + 1))
+        items[last], items[other] = items[other], items[last]
 
 
 def check_map(name: Any, maps: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -259,9 +260,15 @@ def test_close_saves_the_replay_ends_the_game_and_may_be_repeated(double, tmp_pa
 
 
 def test_a_picture(double):
+    """Its colours are those of Python 3.10, whose `shuffle` pysc2 was written for."""
     env = SMAC("3m", render_mode="rgb_array")
     env.reset(seed=0)
-    assert env.render().shape == (4, 4, 3)
+    shuffle = random.shuffle
+    for _ in range(2):
+        picture = env.render()
+        assert picture.shape == (4, 4, 3)
+        assert picture[:, 0, 0].tolist() == [0, 3, 1, 2]
+    assert random.shuffle is shuffle
     env.close()
     assert SMAC("3m").render() is None
 

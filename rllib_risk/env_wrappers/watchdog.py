@@ -1,0 +1,383 @@
+"""Ends a call of an environment that takes too long, and what the call has started.
+
+A simulator can hang: a socket that gets no answer, a deadlock, an endless loop. Nothing
+in Python ends such a call by itself. Here a thread, one for each process, looks at the
+running calls. If one is overdue it
+
+1. ends the processes that this environment has started, so that sockets return,
+2. raises an exception in the thread of the call. In the main thread a signal does that
+   and interrupts system calls too. Ray's actors run their methods there.
+3. ends this process with exit code :data:`EXIT_STUCK` and a message, if the call still
+   has not come back some seconds later: it is in C code that cannot be interrupted.
+
+The signal is SIGURG, which nothing uses: an environment may use SIGALRM itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import os
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Any, NamedTuple, TypeVar
+
+from rllib_risk.env_wrappers.child_processes import (
+    Process,
+    end_processes,
+    started_since,
+)
+from rllib_risk.env_wrappers.errors import EnvTimeoutError
+from rllib_risk.env_wrappers.failures import close_env
+from rllib_risk.env_wrappers.process_guard import ProcessGuard
+
+# The exit code of a process that was ended because a call could not be interrupted.
+EXIT_STUCK = 75
+# How long an overdue call may take to come back, before its process is ended.
+GRACE_S = 5.0
+# close() frees what there is; the end of a run must not wait for it.
+CLOSE_S = 10.0
+# The same after a call that was overdue.
+_CLOSE_OVERDUE_S = 2.0
+# Longest time between two looks at the running calls, and between two interrupts.
+_TICK_S = 1.0
+# Looking for new processes takes some 100 microseconds. Only a call that took at least
+# so long is worth it: one that starts a simulator waits for it.
+_LOOK_AFTER_S = {"build": 0.0, "reset": 0.001}
+_LOOK_AFTER_STEP_S = 0.02
+
+T = TypeVar("T")
+
+
+class _Function(NamedTuple):
+    """A function of an environment, and how long it may take."""
+
+    slot: int
+    name: str
+    limit_s: float
+    grace_s: float
+    look_after_s: float
+
+
+# A call that has not returned: function, thread, start. A plain tuple, since one is
+# made in every step.
+_Call = tuple[_Function, int, float]
+
+
+class _Overdue(BaseException):
+    """Raised in an overdue call; not an Exception, which the call might catch."""
+
+
+class Watchdog:
+    """Watches the calls of some environments, which are made one after the other.
+
+    Attributes:
+        env_name: As error texts name the environments.
+        timeout_s: How long a call may take; None: for ever.
+    """
+
+    def __init__(self, env_name: str, timeout_s: float | None) -> None:
+        """Starts to watch.
+
+        Args:
+            env_name: As error texts name the environments.
+            timeout_s: How long a call may take; None: for ever.
+        """
+        self.env_name = env_name
+        self.timeout_s = timeout_s
+        self._running: _Call | None = None
+        self._overdue: _Call | None = None
+        self._interrupted_at = 0.0
+        # How long the running call has been seen, and when it was seen last. Time in
+        # which this process was stopped does not count.
+        self._seen: _Call | None = None
+        self._age = 0.0
+        self._processes: dict[int, dict[int, Process]] = {}
+        self._guards: dict[int, ProcessGuard] = {}
+        _watcher.add(self)
+
+    def build(self, slot: int, make: Callable[[], T]) -> T:
+        """Builds an environment whose calls are all watched.
+
+        Args:
+            slot: A number for it; what it starts is ended by that number.
+            make: Builds it.
+
+        Returns:
+            The environment. Its ``close`` raises nothing and is logged if it fails.
+
+        Raises:
+            EnvTimeoutError: If it takes too long.
+        """
+        env = self.call(slot, "build", make)
+        for name in ("reset", "step", "render"):
+            if not hasattr(env, name):
+                continue
+            what = self._function(slot, name)
+            setattr(env, name, partial(self._call, what, getattr(env, name)))
+        env.close = partial(self._close, slot, env, env.close)
+        return env
+
+    def call(self, slot: int, name: str, function: Any, *args: Any, **kw: Any) -> Any:
+        """Calls a function of an environment.
+
+        Args:
+            slot: Number of the environment.
+            name: Of the function.
+            function: The function.
+            *args: Its arguments.
+            **kw: Its keyword arguments.
+
+        Returns:
+            What it returns.
+
+        Raises:
+            EnvTimeoutError: If it takes longer than ``timeout_s``.
+        """
+        return self._call(self._function(slot, name), function, *args, **kw)
+
+    def bounded(
+        self, name: str, limit_s: float, function: Callable[..., T], *args: Any
+    ) -> T:
+        """Calls a function that matters little, and for a shorter time.
+
+        Args:
+            name: What the function does, for error texts.
+            limit_s: How long it may take. The process ends only if the function cannot
+                be interrupted for ``timeout_s`` more.
+            function: The function.
+            *args: Its arguments.
+
+        Returns:
+            What it returns.
+
+        Raises:
+            EnvTimeoutError: If it takes longer.
+        """
+        patience = self.timeout_s or math.inf
+        whole = _Function(0, name, limit_s, patience, math.inf)
+        return self._call(whole, function, *args)
+
+    def end(self, slot: int) -> None:
+        """Ends all processes that an environment has started and not ended.
+
+        Args:
+            slot: Number of the environment.
+        """
+        processes = self._processes.pop(slot, {})
+        for pid in processes:
+            if pid in self._guards:
+                self._guards.pop(pid).release()
+        end_processes(processes.values())
+        self._overdue = None
+
+    def _function(self, slot: int, name: str) -> _Function:
+        limit = self.timeout_s or math.inf
+        look_after = _LOOK_AFTER_S.get(name, _LOOK_AFTER_STEP_S)
+        return _Function(slot, name, limit, GRACE_S, look_after)
+
+    def _call(self, what: _Function, function: Any, *args: Any, **kw: Any) -> Any:
+        start = time.monotonic()
+        call = (what, threading.get_ident(), start)
+        outer = self._running
+        self._running = call
+        try:
+            try:
+                result = function(*args, **kw)
+            finally:
+                self._running = outer
+        except BaseException as error:
+            self._running = outer  # the interrupt may have come one line above
+            self._look_for_processes(call)
+            if self._overdue is call and isinstance(error, (Exception, _Overdue)):
+                raise self._error(call) from error
+            raise
+        if self._overdue is call:
+            # It came back at the last moment, and its processes are gone.
+            self._look_for_processes(call)
+            raise self._error(call)
+        if time.monotonic() - start >= what.look_after_s:
+            self._look_for_processes(call)
+        return result
+
+    def _close(self, slot: int, env: Any, close: Callable[[], None]) -> None:
+        """Closes an environment; whatever happens is logged."""
+        late = self._overdue is not None and self._overdue[0].slot == slot
+        what = self._function(slot, "close")
+        if self.timeout_s is not None:
+            limit = min(self.timeout_s, _CLOSE_OVERDUE_S if late else CLOSE_S)
+            what = what._replace(limit_s=limit)
+        try:
+            close_env(env, partial(self._call, what, close))
+        finally:
+            self.end(slot)
+
+    def _error(self, call: _Call) -> EnvTimeoutError:
+        what, thread, _ = call
+        _forget_interrupt(thread)
+        return EnvTimeoutError(self.env_name, what.name, what.limit_s)
+
+    def _look_for_processes(self, call: _Call) -> None:
+        """Remembers the processes that a call has started."""
+        found = started_since(call[2])
+        if not found:
+            return
+        known = {pid for own in self._processes.values() for pid in own}
+        mine = self._processes.setdefault(call[0].slot, {})
+        for process in found:
+            if process.pid in known:
+                continue
+            mine[process.pid] = process
+            if process.pid not in ProcessGuard.watched:
+                self._guards[process.pid] = ProcessGuard(process.pid)
+
+    # What the watcher's thread does
+
+    def look(self, seconds: float) -> None:
+        """Looks whether the running call is overdue.
+
+        Args:
+            seconds: Since the last look.
+        """
+        call = self._running
+        if call is not self._seen:
+            self._seen, self._age = call, 0.0
+        if call is None:
+            return
+        self._age += seconds
+        what, thread, start = call
+        if self._age < what.limit_s:
+            return
+        if self._overdue is not call:
+            self._overdue, self._interrupted_at = call, -math.inf
+            own = self._processes.get(what.slot, {}).values()
+            end_processes([*own, *started_since(start)])
+            self._age = what.limit_s
+        if self._running is not call:
+            return
+        if self._age >= what.limit_s + what.grace_s:
+            self._give_up(call)
+        if self._age >= self._interrupted_at + _TICK_S:
+            self._interrupted_at = self._age
+            _interrupt(self, call, thread)
+
+    def is_in(self, call: _Call) -> bool:
+        """Whether a call, or one within it, still runs."""
+        return self._running is call
+
+    def _give_up(self, call: _Call) -> None:
+        """Ends this process, whose call cannot be interrupted."""
+        text = (
+            f"{self._error(call)}. It could not be interrupted (it is in C code), so"
+            f" process {os.getpid()} ends with exit code {EXIT_STUCK}."
+        )
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
+        for tell in on_give_up:
+            with contextlib.suppress(Exception):
+                tell(text)
+        for dog in _watcher.dogs():
+            for slot in list(dog._processes):
+                dog.end(slot)
+        os._exit(EXIT_STUCK)
+
+
+# Called with the message before this process ends.
+on_give_up: list[Callable[[str], None]] = []
+
+
+class _Watcher:
+    """The thread that looks at all running calls of this process."""
+
+    def __init__(self) -> None:
+        self._dogs: weakref.WeakSet[Watchdog] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, dog: Watchdog) -> None:
+        """Watches the calls of one more."""
+        _install_handler()
+        with self._lock:
+            self._dogs.add(dog)
+            # A forked process has the object, but not the thread.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._run, name="env-watchdog", daemon=True
+                )
+                self._thread.start()
+
+    def dogs(self) -> list[Watchdog]:
+        """Those that are in use."""
+        with self._lock:
+            return list(self._dogs)
+
+    def _run(self) -> None:
+        tick, last = 0.05, time.monotonic()
+        while True:
+            time.sleep(tick)
+            now = time.monotonic()
+            # After a longer time this process was stopped, by Ctrl-Z for example.
+            seconds, last = min(now - last, 2 * tick), now
+            dogs = self.dogs()
+            for dog in dogs:
+                dog.look(seconds)
+            limits = [dog.timeout_s for dog in dogs if dog.timeout_s is not None]
+            tick = max(min([_TICK_S, *(limit / 10 for limit in limits)]), 0.02)
+            del dogs
+
+
+_watcher = _Watcher()
+
+# What SIGURG is for: the call that is to end.
+_target: tuple[Watchdog, _Call] | None = None
+_previous_handler: Any = None
+
+
+def _install_handler() -> None:
+    """Makes SIGURG interrupt the main thread, unless it is done or cannot be done."""
+    global _previous_handler
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGURG) is not _on_signal:
+        _previous_handler = signal.signal(signal.SIGURG, _on_signal)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    global _target
+    target, _target = _target, None
+    if target is not None:
+        dog, call = target
+        if dog.is_in(call):
+            raise _Overdue
+    elif callable(_previous_handler):
+        _previous_handler(number, frame)
+
+
+def _interrupt(dog: Watchdog, call: _Call, thread: int) -> None:
+    """Raises an exception in the thread of a call."""
+    global _target
+    main = threading.main_thread().ident == thread
+    if main and signal.getsignal(signal.SIGURG) is _on_signal:
+        _target = dog, call
+        signal.pthread_kill(thread, signal.SIGURG)
+    else:
+        _raise_in_thread(thread, _Overdue)
+
+
+def _forget_interrupt(thread: int) -> None:
+    """Takes back an exception that has not been raised yet."""
+    if thread != threading.main_thread().ident:
+        _raise_in_thread(thread, None)
+
+
+def _raise_in_thread(thread: int, exception: type[BaseException] | None) -> None:
+    # Has no effect before the thread runs Python code again.
+    what = None if exception is None else ctypes.py_object(exception)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)

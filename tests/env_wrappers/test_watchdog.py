@@ -1,0 +1,255 @@
+"""Environments that hang, and the processes that environments leave behind."""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scripted_envs import ScriptedEnv
+
+from rllib_risk.env_wrappers import (
+    EnvFailedError,
+    LoopedTeamEnvs,
+    TeamEnv,
+    make_batched,
+)
+from rllib_risk.env_wrappers import batched_env as batched_module
+from rllib_risk.env_wrappers.errors import EnvTimeoutError
+from rllib_risk.env_wrappers.macn_batched import BatchedMACN
+from rllib_risk.env_wrappers.watchdog import EXIT_STUCK, Watchdog
+
+TIMEOUT_S = 0.3
+STOP = np.zeros((1, 2), np.int64)
+ONE = np.arange(1)
+ACTIVE = np.ones(1, bool)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(batched_module, "BACKOFF_S", 0.0)
+
+
+def descendants() -> set[int]:
+    """All processes that this one has started, directly or not, zombies included."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        parents[int(stat.parent.name)] = int(fields[1])
+    found, more = set(), {os.getpid()}
+    while more:
+        more = {pid for pid, parent in parents.items() if parent in more}
+        found |= more
+    return found
+
+
+def sleep() -> None:
+    time.sleep(1000)
+
+
+def loop() -> None:
+    while True:
+        pass
+
+
+def loop_and_catch() -> None:
+    while True:
+        # As a simulator's client that connects again and again.
+        with contextlib.suppress(Exception):
+            time.sleep(1000)
+
+
+def wait_for_answer() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        here.recv(1)
+
+
+def wait_for_child() -> None:
+    subprocess.run(["sleep", "1000"], check=False)
+
+
+class Hanging(ScriptedEnv):
+    """Hangs in one of its functions."""
+
+    def __init__(self, where, how):
+        super().__init__([{}] * 5)
+        self.where, self.how = where, how
+        self._hang("build")
+
+    def _hang(self, name):
+        if name == self.where:
+            self.how()
+
+    def reset(self, seed=None, options=None):
+        self._hang("reset")
+        return super().reset(seed, options)
+
+    def step(self, actions):
+        self._hang("step")
+        return super().step(actions)
+
+    def close(self):
+        self._hang("close")
+
+
+def looped(make, **kwargs) -> LoopedTeamEnvs:
+    return LoopedTeamEnvs(
+        lambda: TeamEnv(make()), 1, env_name="mine", timeout_s=TIMEOUT_S, **kwargs
+    )
+
+
+@pytest.mark.parametrize(
+    "how", [sleep, loop, loop_and_catch, wait_for_answer, wait_for_child]
+)
+def test_a_step_that_hangs_is_a_crash_of_that_env(how):
+    """R16: whatever it waits for, it ends in time, and the next env takes over."""
+    places = ["step", "nowhere"]
+    envs = looped(lambda: Hanging(places.pop(0), how))
+    envs.reset(ONE, ONE)
+    before, start = descendants(), time.monotonic()
+    step = envs.step(STOP, ACTIVE)
+    assert time.monotonic() - start < TIMEOUT_S + 5
+    assert step.crashed == {
+        0: "EnvTimeoutError: env 'mine': step() did not return within 0.3 s"
+        " (env_timeout_s)"
+    }
+    assert descendants() <= before
+    envs.reset(ONE, ONE)
+    assert not envs.step(STOP, ACTIVE).crashed
+    envs.close()
+
+
+@pytest.mark.parametrize("where", ["build", "reset"])
+def test_an_env_that_hangs_each_time_is_given_up(where):
+    """R16: build and reset count as well."""
+    with pytest.raises(EnvFailedError, match=rf"2 times.*{where}\(\) did not return"):
+        looped(lambda: Hanging(where, sleep), max_restarts=2).reset(ONE, ONE)
+
+
+def test_a_close_that_hangs_is_logged_and_the_run_goes_on(caplog):
+    """R16: so is one that raises."""
+
+    def fail():
+        raise OSError("the port is gone")
+
+    for how, text in ((sleep, "close() did not return within 0.3 s"), (fail, "port")):
+        envs = looped(lambda how=how: Hanging("close", how))
+        with caplog.at_level(logging.WARNING):
+            envs.close()
+        assert text in caplog.text
+        assert "env 'mine'" in caplog.text and "run goes on" in caplog.text
+
+
+def test_a_vectorised_env_that_hangs_is_an_error(monkeypatch):
+    """R16: the same rule for envs that step many copies at once."""
+    monkeypatch.setattr(BatchedMACN, "step", lambda self, actions, active: sleep())
+    envs = make_batched("macn", {}, 2, timeout_s=TIMEOUT_S)
+    with pytest.raises(EnvTimeoutError, match=r"'macn': step\(\)"):
+        envs.step(np.zeros((2, 2), np.int64), np.ones(2, bool))
+
+
+def test_another_thread_is_interrupted_too():
+    """A call outside of the main thread ends when it runs Python code again."""
+    caught = []
+
+    def play():
+        try:
+            Watchdog("mine", TIMEOUT_S).call(0, "step", loop)
+        except EnvTimeoutError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    thread.join(20)
+    assert len(caught) == 1
+
+
+def test_signals_of_others_are_left_alone():
+    """An env may have a time limit of its own by SIGALRM; SIGURG goes on to others."""
+    got = []
+    old = signal.signal(signal.SIGURG, lambda number, frame: got.append(number))
+    try:
+        dog = Watchdog("mine", TIMEOUT_S)
+        handler = signal.getsignal(signal.SIGALRM)
+        with pytest.raises(EnvTimeoutError):
+            dog.call(0, "step", sleep)
+        assert signal.getsignal(signal.SIGALRM) is handler and not got
+        signal.raise_signal(signal.SIGURG)
+        assert got == [signal.SIGURG]
+    finally:
+        signal.signal(signal.SIGURG, old)
+
+
+class Simulator(ScriptedEnv):
+    """Starts a process, crashes at its first step, and cannot be closed."""
+
+    def __init__(self, when):
+        super().__init__([{}] * 5)
+        self.when = when
+        self._start("build")
+
+    def _start(self, name):
+        if name == self.when:
+            # A shell with a child of its own.
+            self.process = subprocess.Popen(["sh", "-c", "sleep 1000; true"])
+
+    def reset(self, seed=None, options=None):
+        self._start("reset")
+        return super().reset(seed, options)
+
+    def step(self, actions):
+        self._start("step")
+        raise ConnectionError("the simulator is gone")
+
+    def close(self):
+        raise ConnectionError("the simulator is gone")
+
+
+def test_a_hundred_crashes_leave_no_process():
+    """R16: 100 injected crashes, of envs that started a process at any time."""
+    before = descendants()
+    moments = ["build", "reset", "step"]
+    envs = looped(lambda: Simulator(moments[-1]), max_restarts=1000)
+    for _ in range(100):
+        moments.insert(0, moments.pop())
+        envs.reset(ONE, ONE)
+        assert "gone" in envs.step(STOP, ACTIVE).crashed[0]
+    envs.close()
+    assert descendants() <= before
+
+
+STUCK = """
+import ctypes, subprocess, sys
+from rllib_risk.env_wrappers import watchdog
+from rllib_risk.env_wrappers.watchdog import Watchdog
+watchdog.GRACE_S = 0.5
+child = []
+def deadlock():
+    child.append(subprocess.Popen(["sleep", "1000"]))
+    print(child[0].pid, flush=True)
+    lock = ctypes.create_string_buffer(64)
+    for _ in range(2):  # a thread that waits for itself, and takes no signal
+        ctypes.CDLL(None).pthread_mutex_lock(lock)
+Watchdog("mine", 0.3).call(0, "step", deadlock)
+"""
+
+
+def test_c_code_that_cannot_be_interrupted_ends_the_process():
+    """R16: with a message, an exit code of its own, and its children."""
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == EXIT_STUCK == 75
+    assert "env 'mine': step() did not return within 0.3 s" in done.stderr
+    assert not Path(f"/proc/{int(done.stdout)}").exists()
