@@ -23,6 +23,7 @@ from rllib_risk.env_wrappers.errors import (
     EnvConfigError,
     EnvContractError,
     EnvFailedError,
+    EnvTimeoutError,
     IllegalActionError,
     NonFiniteError,
 )
@@ -203,7 +204,9 @@ def describe(error: BaseException, when: str) -> str:
     text = " ".join(str(error).split())
     name = type(error).__name__
     # The adapter's own texts say what is wrong; a line of the adapter says nothing.
-    place = "" if isinstance(error, EnvContractError) else f"; {raised_at(error)}"
+    ours = isinstance(error, EnvContractError)
+    ours |= isinstance(error, EnvTimeoutError) and error.__cause__ is None
+    place = "" if ours else f"; {raised_at(error)}"
     return f"{name}{': ' if text else ''}{text.rstrip('.')} ({when}{place})"
 
 
@@ -224,7 +227,9 @@ def raised_at(error: BaseException) -> str:
         File, line and function. The innermost frame of the user's own files; without
         one, the innermost frame.
     """
-    frames = traceback.extract_tb(error.__traceback__)
+    # A call that took too long was interrupted where the env's code hung.
+    hung = isinstance(error, EnvTimeoutError) and error.__cause__
+    frames = traceback.extract_tb((hung or error).__traceback__)
     if not frames:
         return "unknown place"
     own = [f for f in frames if not f.filename.startswith((_PACKAGE, *_LIBRARIES))]
