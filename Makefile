@@ -51,7 +51,7 @@ lint: $(INSTALLED_DEV) ## Set up, then run the linters and the type checker.
 
 .PHONY: bench
 bench: $(INSTALLED_DEV) ## Set up, then run the benchmarks, without replay_memory.py (11 GB).
-	for script in benchmarks/{sampling,update,offline,runner_scaling,hvac,smax}.py; do \
+	for script in benchmarks/{sampling,update,offline,runner_scaling,hvac,smax,watchdog}.py; do \
 		echo "== $$script"; $(BIN)/python "$$script"; done
 
 .PHONY: clean
