@@ -22,7 +22,7 @@ from rllib_risk.core import checkpoint as ckpt
 from rllib_risk.core import ray_internals
 from rllib_risk.core.callbacks import Several, functions_of
 from rllib_risk.core.config import ALGORITHM_OF, TeamConfig
-from rllib_risk.core.envs import TeamSpaces, env_name, team_spaces_of
+from rllib_risk.core.envs import TeamSpaces, env_name, start_env, team_spaces_of
 from rllib_risk.core.episodes import Episode
 from rllib_risk.core.play import play_and_render
 from rllib_risk.core.policy import TeamPolicy
@@ -34,6 +34,7 @@ from rllib_risk.core.rollout_worker import EnvReport, TeamRolloutWorker
 from rllib_risk.core.runners import play_everywhere, sample_everywhere
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.joined_envs import VARIANT
+from rllib_risk.env_wrappers.team_env import TeamEnv
 from rllib_risk.evaluation.statistics import return_statistics
 
 logger = logging.getLogger(__name__)
@@ -117,10 +118,12 @@ class TeamAlgorithm(Algorithm):
     @staticmethod
     def _get_env_id_and_creator(
         env_specifier: Any, config: AlgorithmConfig
-    ) -> tuple[str | None, Callable[[EnvContext], TeamSpaces]]:
+    ) -> tuple[str | None, Callable[[EnvContext], TeamEnv | TeamSpaces]]:
         if env_specifier is None:
             return None, lambda _: None  # type: ignore[return-value]
         name = env_specifier if isinstance(env_specifier, str) else None
+        if not issubclass(config.env_runner_cls, TeamRolloutWorker):
+            return name, functools.partial(start_env, config)  # RLlib's own plays in it
         return name, functools.partial(_hand_out, team_spaces_of(config))
 
     def setup(self, config: AlgorithmConfig) -> None:
