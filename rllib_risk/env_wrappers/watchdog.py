@@ -279,7 +279,7 @@ class Watchdog:
             _interrupt(self, call, thread)
 
     def is_in(self, call: _Call) -> bool:
-        """Whether a call, or one within it, still runs."""
+        """Whether this is the call that runs."""
         return self._running is call
 
     def _give_up(self, call: _Call) -> None:
