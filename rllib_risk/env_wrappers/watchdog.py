@@ -48,9 +48,9 @@ CLOSE_S = 10.0
 _CLOSE_OVERDUE_S = 2.0
 # Longest time between two looks at the running calls, and between two interrupts.
 _TICK_S = 1.0
-# Looking for new processes takes some 100 microseconds. Only a call that took at least
-# so long is worth it: one that starts a simulator waits for it.
-_LOOK_AFTER_S = {"build": 0.0, "reset": 0.001}
+# Looking for new processes takes some 100 microseconds. After a call that works it is
+# worth it only if the call took so long: to start a process takes 500 microseconds.
+_LOOK_AFTER_S = {"build": 0.0, "reset": 0.0002}
 _LOOK_AFTER_STEP_S = 0.02
 
 T = TypeVar("T")
@@ -99,6 +99,8 @@ class Watchdog:
         # which this process was stopped does not count.
         self._seen: _Call | None = None
         self._age = 0.0
+        # When each environment was built, and what it has started since.
+        self._built: dict[int, float] = {}
         self._processes: dict[int, dict[int, Process]] = {}
         self._guards: dict[int, ProcessGuard] = {}
         _watcher.add(self)
@@ -116,6 +118,7 @@ class Watchdog:
         Raises:
             EnvTimeoutError: If it takes too long.
         """
+        self._built[slot] = time.monotonic()
         env = self.call(slot, "build", make)
         for name in ("reset", "step", "render"):
             if not hasattr(env, name):
@@ -195,16 +198,16 @@ class Watchdog:
                 self._running = outer
         except BaseException as error:
             self._running = outer  # the interrupt may have come one line above
-            self._look_for_processes(call)
+            self._look_for_processes(what.slot, self._built.get(what.slot, start))
             if self._overdue is call and isinstance(error, (Exception, _Overdue)):
                 raise self._error(call) from error
             raise
         if self._overdue is call:
             # It came back at the last moment, and its processes are gone.
-            self._look_for_processes(call)
+            self._look_for_processes(what.slot, self._built.get(what.slot, start))
             raise self._error(call)
         if time.monotonic() - start >= what.look_after_s:
-            self._look_for_processes(call)
+            self._look_for_processes(what.slot, start)
         return result
 
     def _close(self, slot: int, env: Any, close: Callable[[], None]) -> None:
@@ -224,13 +227,13 @@ class Watchdog:
         _forget_interrupt(thread)
         return EnvTimeoutError(self.env_name, what.name, what.limit_s)
 
-    def _look_for_processes(self, call: _Call) -> None:
-        """Remembers the processes that a call has started."""
-        found = started_since(call[2])
+    def _look_for_processes(self, slot: int, since: float) -> None:
+        """Remembers the processes that an environment has started."""
+        found = started_since(since)
         if not found:
             return
         known = {pid for own in self._processes.values() for pid in own}
-        mine = self._processes.setdefault(call[0].slot, {})
+        mine = self._processes.setdefault(slot, {})
         for process in found:
             if process.pid in known:
                 continue
@@ -269,7 +272,7 @@ class Watchdog:
             _interrupt(self, call, thread)
 
     def is_in(self, call: _Call) -> bool:
-        """Whether a call, or one within it, still runs."""
+        """Whether this is the call that runs."""
         return self._running is call
 
     def _give_up(self, call: _Call) -> None:
