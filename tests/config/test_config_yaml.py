@@ -101,7 +101,7 @@ def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
         ),
         ("a:\n  b: " + "9" * 5000, r"f\.yaml:2: .*4300 digits"),
         ("a:\n  b: 2020-13-45", r"f\.yaml:2: .*month must be in"),
-        ("a: \x00", r"f\.yaml: not valid YAML"),
+        ("a: \x00", r"f\.yaml:1: not valid YAML"),
     ],
     ids=lambda text: text[:20],
 )

@@ -99,7 +99,8 @@ def test_remote_environments_that_hang_once_cost_an_episode_each(ray_local, fold
     """R16: and those whose close hangs hold nothing up."""
     algorithm = hanging(2, step="once", close_hangs=True).build_algo()
     result = algorithm.train()
-    assert result["num_env_crashes_lifetime"] == 2
+    # One in each runner that samples, and one in the process that evaluates.
+    assert result["num_env_crashes_lifetime"] == 3
     assert all(len(e) == 4 for e in algorithm.replay.newest(len(algorithm.replay)))
     algorithm.stop()
     assert not left(folder)

@@ -106,9 +106,11 @@ def test_an_evaluation_that_cannot_render_plays_no_episode() -> None:
     # No env runners at all: the evaluation would fail on the first one it asks for.
     config = VDNConfig().environment("two_step").debugging(seed=0)
     algorithm = SimpleNamespace(
-        config=config, require_env=lambda: None, render_episode=None
+        config=config,
+        require_env=lambda: None,
+        _begin_to=lambda doing: None,
+        render_episode=lambda seed: play_and_render(None, config, seed),
     )
-    algorithm.render_episode = lambda seed: play_and_render(None, config, seed)
     with pytest.raises(EnvConfigError, match="cannot render pictures"):
         TeamAlgorithm.evaluate_episodes(algorithm, 4, frames=[])
 

@@ -39,6 +39,9 @@ BY_HAND = {
     "as_fraction": "test_risk_measures.py::test_kept_atoms",
     "simple_level": "test_second_implementation.py::test_levels_by_hand",
     "num_kept_atoms": "test_risk_measures.py::test_kept_atoms",
+    "num_kept_atoms_float32": (
+        "test_risk_measures.py::test_kept_atoms_of_the_released_float32_code"
+    ),
     "cvar_weights": "test_risk_measures.py::test_cvar_of_one_to_ten",
     "cvar": "test_risk_measures.py::test_cvar_of_one_to_ten",
     "var_weights": "test_distortions.py::test_var_of_one_to_ten",
@@ -177,6 +180,15 @@ def check_simple_level(rng):
 def check_num_kept_atoms(rng):
     for level, number in itertools.product(LEVELS, (1, 3, 55, 100)):
         assert risk.num_kept_atoms(level, number) == kept(level, number)
+
+
+def check_num_kept_atoms_float32(rng):
+    # Atom i is kept if i <= ceil(alpha M - 1), each operation rounded to float32.
+    for k, number in itertools.product(range(1, 11), (1, 3, 50, 55, 100, 200)):
+        level = torch.tensor(float(k)) / torch.tensor(10.0)
+        last = torch.ceil(level * torch.tensor(float(number)) - 1)
+        count = sum(i <= last for i in range(number))
+        assert risk.num_kept_atoms_float32(Fraction(k, 10), number) == count
 
 
 def _cvar(atoms, level, norm):
