@@ -20,6 +20,8 @@ STATUS_S = 30.0
 LOST = "num_env_crashes_lifetime"
 STEPS = "num_env_steps_sampled_lifetime"
 UPDATES = "num_updates_lifetime"
+# What tells the time left, beside counters over the lifetime of a run.
+_CLOCKS = ("time_total_s", "training_iteration")
 # Characters of one value in the label of a trial.
 _LONGEST = 40
 
@@ -97,7 +99,7 @@ class Timer:
         """Seconds until the first countable stop criterion; None if there is none."""
         left = []
         for name, target in stop.items():
-            if name not in (STEPS, UPDATES, "time_total_s", "training_iteration"):
+            if not name.endswith("_lifetime") and name not in _CLOCKS:
                 continue
             gain, elapsed = self._gain(name), self._gain("time_total_s")
             if gain > 0 and elapsed > 0:
