@@ -53,13 +53,13 @@ def result(steps: int, seconds: float, iteration: int, restored: int = 0) -> dic
 
 def test_time_left_of_a_new_trial() -> None:
     episodes = "num_episodes_lifetime"
-    timer, stop = Timer(), {STEPS: 10_000, "training_iteration": 5, episodes: 45}
+    timer, stop = Timer(), {STEPS: 10_000, "training_iteration": 5, episodes: 60}
     timer.update(result(1000, 10, 1) | {episodes: 10}, stop)
     # 100 steps/s: 90 s for the steps; 10 s per iteration: 40 s for the iterations; an
     # episode per second.
     assert timer.per_s(STEPS) == 100
     assert timer.seconds_left(stop) == 40
-    assert timer.seconds_left({episodes: 45}) == 35
+    assert timer.seconds_left({episodes: 60}) == 50
     assert timer.seconds_left({"evaluation/return_mean": 3}) is None
 
 
