@@ -150,7 +150,8 @@ class TeamModel(TorchModelV2, nn.Module):
             torch.cat([new, part[:, :-1]], dim=1)
             for new, part in zip(fresh, memories, strict=True)
         ]
-        return Decision(utilities, levels), following
+        atoms = decision.atoms.unflatten(0, size)[:, -1]
+        return Decision(utilities, levels, atoms), following
 
     def remember(self, state: list[Tensor], actions: Tensor) -> None:
         """Writes the actions taken into the state.

@@ -18,7 +18,7 @@ from rllib_risk.core.episode_loop import (
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.env_wrappers.team_env import LoopedTeamEnvs
 from rllib_risk.evaluation.episode_trace import EpisodeTrace
-from rllib_risk.models.acting import NumpyActor, within_window
+from rllib_risk.models.acting import make_actor
 from rllib_risk.models.risk import Distorted, LevelMeasure, Mean
 
 
@@ -54,8 +54,7 @@ def _trace(
 ) -> EpisodeTrace | None:
     """One episode; None if it was lost."""
     network = copy.deepcopy(policy.network).cpu()
-    inner = NumpyActor(network, 1)
-    actor = within_window(inner, 1, **policy.window())
+    actor = make_actor(network, 1, **policy.window())
     rows: dict[str, list[np.ndarray]] = {
         key: [] for key in ("actions", "action_mask", "level", "values", "atoms")
     }
@@ -73,7 +72,7 @@ def _trace(
             ("action_mask", mask != 0),
             ("level", index_of_level),
             ("values", values),
-            ("atoms", np.sort(inner.atoms, axis=-1)),
+            ("atoms", np.sort(actor.atoms, axis=-1)),
         ):
             rows[key].append(array[0].copy())
         step = envs.step(actions, np.ones(1, bool))

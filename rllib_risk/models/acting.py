@@ -10,7 +10,6 @@ state that lasts between steps, ``M`` atoms, ``K`` risk levels.
 from __future__ import annotations
 
 import functools
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -22,12 +21,16 @@ from torch.nn import functional as F
 from rllib_risk.models.agent import AgentNetwork, Encoder
 from rllib_risk.models.quantile_head import QuantileHead
 from rllib_risk.models.risk import Distorted, LevelMeasure, Mean
-from rllib_risk.models.team import TeamNetwork
+from rllib_risk.models.team import Decision, TeamNetwork
 from rllib_risk.ops.quantile import quantile_fractions
 
 
 class Actor(Protocol):
     """What the sampler asks for."""
+
+    @property
+    def atoms(self) -> np.ndarray:
+        """Return atoms of the last step, in no order, float32 ``[E, N, A, M]``."""
 
     def act(
         self, obs: np.ndarray, action_mask: np.ndarray
@@ -69,18 +72,10 @@ def make_actor(
     Returns:
         An actor at the start of ``E`` episodes.
     """
+    if window is not None:
+        return WindowActor(network, num_envs, window, padded=padded)
     cpu = network.ids.device.type == "cpu"
-    actor = NumpyActor(network, num_envs) if cpu else TorchActor(network, num_envs)
-    return within_window(actor, num_envs, window, padded=padded)
-
-
-def within_window(
-    actor: Actor, num_envs: int, window: int | None, *, padded: bool
-) -> Actor:
-    """An actor that sees the last steps alone; itself if there is no window."""
-    if window is None:
-        return actor
-    return WindowActor(actor, num_envs, window, padded=padded)
+    return NumpyActor(network, num_envs) if cpu else TorchActor(network, num_envs)
 
 
 class TorchActor:
@@ -96,19 +91,25 @@ class TorchActor:
         self._network = network
         self._device = network.ids.device
         self._carry = network.initial_carry(num_envs)
+        self._decision: Decision | None = None
+
+    @property
+    def atoms(self) -> np.ndarray:
+        """See :attr:`Actor.atoms`."""
+        return cast("Decision", self._decision).atoms.cpu().numpy()
 
     @torch.inference_mode()
     def act(
         self, obs: np.ndarray, action_mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """See :meth:`Actor.act`."""
-        decision, self._carry = self._network.step(
+        self._decision, self._carry = self._network.step(
             torch.from_numpy(obs).to(self._device),
             torch.from_numpy(action_mask).to(self._device),
             self._carry,
         )
-        levels = decision.level_index
-        utilities = decision.utilities.cpu().numpy()
+        levels = self._decision.level_index
+        utilities = self._decision.utilities.cpu().numpy()
         return utilities, None if levels is None else levels.cpu().numpy()
 
     @torch.inference_mode()
@@ -237,64 +238,76 @@ class NumpyActor:
 
 
 class WindowActor:
-    """Recomputes the memory from the last ``window`` steps before every action.
+    """Encodes the last ``window`` steps, from a zero memory, before every action.
 
     A network that learned from windows, with a memory that begins at zero, has never
-    seen what that memory becomes in a longer episode.
+    seen what that memory becomes in a longer episode. On any device.
     """
 
     def __init__(
-        self, actor: Actor, num_envs: int, window: int, *, padded: bool
+        self, network: TeamNetwork, num_envs: int, window: int, *, padded: bool
     ) -> None:
         """Initializes the actor.
 
         Args:
-            actor: Goes through the window.
+            network: The network.
             num_envs: ``E``.
-            window: Its steps, the present one included.
+            window: ``W``, steps to act on, the present one included.
             padded: Whether steps with zero observations and action 0 stand before the
                 first one of an episode. If not, the window is shorter there.
         """
-        self._actor = actor
-        self._padded = padded
-        self._everywhere = np.arange(num_envs)
-        # Of all environments, whatever episode it was in.
-        self._seen: deque[np.ndarray] = deque(maxlen=window)
-        self._done: deque[np.ndarray] = deque(maxlen=window)
-        self._age = np.zeros(num_envs, np.int64)  # steps of each one's episode so far
+        n, obs_size = network.sizes.num_agents, network.sizes.obs_size
+        self._network = network
+        self._device = network.ids.device
+        self._window = window
+        # A new episode has seen nothing, or as many zeros as a window has.
+        self._first_length, self._no_action = (window, 0) if padded else (0, -1)
+        self._length = np.zeros(num_envs, np.int64)  # of each environment's window
+        # Windows begin at the left; after their end stands what does not matter.
+        self._obs = np.zeros((num_envs, window, n, obs_size), np.float32)
+        # The actions before each observation, and those before the next one.
+        self._before = np.zeros((num_envs, window, n), np.int64)
+        self._last = np.zeros((num_envs, n), np.int64)
+        self._decision: Decision | None = None
+        self.reset(np.arange(num_envs))
+
+    @property
+    def atoms(self) -> np.ndarray:
+        """See :attr:`Actor.atoms`."""
+        return cast("Decision", self._decision).atoms.cpu().numpy()
 
     def act(
         self, obs: np.ndarray, action_mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """See :meth:`Actor.act`."""
-        if self._padded and not self._seen:
-            steps = range(self._seen.maxlen or 0)
-            self._seen.extend(np.zeros_like(obs) for _ in steps)
-            self._done.extend(np.zeros(obs.shape[:2], np.int64) for _ in steps)
-        self._seen.append(obs.copy())
-        self._actor.reset(self._everywhere)
-        ages = range(len(self._seen) - 1, -1, -1)
-        # The action before each step; there is none before the very first.
-        before = [None] * (len(self._seen) - len(self._done)) + list(self._done)
-        for seen, done, age in zip(self._seen, before, ages, strict=True):
-            if done is not None:
-                self._actor.remember(done)
-            if not self._padded:
-                self._actor.reset(np.flatnonzero(self._age == age))
-            chosen = self._actor.act(seen, action_mask)
-        self._age += 1
-        return chosen
+        full = self._length == self._window
+        for array in (self._obs, self._before):
+            array[full, :-1] = array[full, 1:]
+        self._length += ~full
+        now = np.arange(len(full)), self._length - 1
+        self._obs[now], self._before[now] = obs, self._last
+        before = torch.from_numpy(self._before).to(self._device)
+        inputs = self._network.inputs(
+            torch.from_numpy(self._obs).to(self._device), before[:, 1:], before[:, 0]
+        )
+        self._decision = self._network.decide(
+            inputs,
+            torch.from_numpy(now[1]).to(self._device),
+            torch.from_numpy(action_mask).to(self._device),
+        )
+        levels = self._decision.level_index
+        utilities = self._decision.utilities.cpu().numpy()
+        return utilities, None if levels is None else levels.cpu().numpy()
 
     def remember(self, actions: np.ndarray) -> None:
         """See :meth:`Actor.remember`."""
-        self._done.append(actions.copy())
+        self._last[:] = actions
 
     def reset(self, slots: np.ndarray) -> None:
         """See :meth:`Actor.reset`."""
-        self._age[slots] = 0
-        if self._padded:
-            for steps in (*self._seen, *self._done):
-                steps[slots] = 0
+        self._length[slots] = self._first_length
+        self._obs[slots] = 0.0
+        self._before[slots] = self._last[slots] = self._no_action
 
 
 class _Agent:

@@ -118,10 +118,12 @@ class Decision:
     Attributes:
         utilities: Risk-adjusted utilities, ``[E, N, A]``.
         level_index: Index into the risk measure's levels, ``[E, N]``, or None.
+        atoms: Return atoms of all actions, in no order, ``[E, N, A, M]``.
     """
 
     utilities: Tensor
     level_index: Tensor | None
+    atoms: Tensor
 
 
 class TeamNetwork(nn.Module):
@@ -390,10 +392,14 @@ class TeamNetwork(nn.Module):
         return mask_utilities(self._utilities(unroll), action_mask)
 
     def _utilities(self, unroll: Unroll) -> Tensor:
+        return self._utilities_and_atoms(unroll)[0]
+
+    def _utilities_and_atoms(self, unroll: Unroll) -> tuple[Tensor, Tensor]:
         if unroll.fractions is None:
-            return self.risk.of_all_actions(self.atoms(unroll), unroll.level_logits)
-        distorted = self.risk.distort(unroll.fractions)
-        return self.risk.of_samples(self._atoms(unroll, distorted))
+            atoms = self.atoms(unroll)
+            return self.risk.of_all_actions(atoms, unroll.level_logits), atoms
+        atoms = self._atoms(unroll, self.risk.distort(unroll.fractions))
+        return self.risk.of_samples(atoms), atoms
 
     def greedy_actions(self, unroll: Unroll, action_mask: Tensor) -> Tensor:
         """The available action of highest utility, per agent and step.
@@ -505,15 +511,33 @@ class TeamNetwork(nn.Module):
             (memory,) = self._step_agents(inputs, memory)
             carry = [last_action, memory]
         features = self.agents[0].encoder.features_of(memory).unsqueeze(1)
-        fractions = None
-        if self.config.quantiles == "sampled":
-            fractions = self._midpoints(features)
         step = None if logits is None else logits.unsqueeze(1)
-        unroll = Unroll(features, step, fractions)
-        utilities = self._utilities(unroll).squeeze(1)
-        utilities = utilities.masked_fill(action_mask == 0, -torch.inf)
-        level_index = None if logits is None else logits.argmax(dim=-1)
-        return Decision(utilities, level_index), carry
+        return self._decide(Unroll(features, step), action_mask), carry
+
+    @torch.no_grad()
+    def decide(self, inputs: Tensor, steps: Tensor, action_mask: Tensor) -> Decision:
+        """Decides at one step of each of several windows, each from a zero memory.
+
+        Args:
+            inputs: ``[E, W, N, I]``; what comes after the step does not matter.
+            steps: Number of the step in its window, int64 ``[E]``.
+            action_mask: ``[E, N, A]``.
+
+        Returns:
+            The decision, with unavailable actions at ``-inf``.
+        """
+        unroll = Unroll(*self._encode(inputs)).pick(steps.unsqueeze(-1))
+        return self._decide(unroll, action_mask)
+
+    def _decide(self, unroll: Unroll, action_mask: Tensor) -> Decision:
+        """The decision at the one step of an unroll, greedy in the risk level."""
+        if self.config.quantiles == "sampled":
+            unroll.fractions = self._midpoints(unroll.features)
+        utilities, atoms = self._utilities_and_atoms(unroll)
+        utilities = utilities.squeeze(1).masked_fill(action_mask == 0, -torch.inf)
+        logits = unroll.level_logits
+        level_index = None if logits is None else logits.squeeze(1).argmax(dim=-1)
+        return Decision(utilities, level_index, atoms.squeeze(1))
 
     def _midpoints(self, features: Tensor) -> Tensor:
         """Evenly spread fractions for every row of ``[B, T, N, H]``."""
