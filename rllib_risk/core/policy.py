@@ -62,10 +62,6 @@ class TeamPolicy(TorchPolicyV2):
             config,
             max_seq_len=config["model"]["max_seq_len"],
         )
-        # With a seed, RLlib asks PyTorch for deterministic algorithms, which then also
-        # fill every new tensor with NaN: a sixth of the time of an update of LSTMs.
-        # It helps to find uses of memory that was not written, and changes no result.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.network: TeamNetwork = self.model.network
         self.update_index = 0
         self.wants_stats = True
@@ -113,11 +109,9 @@ class TeamPolicy(TorchPolicyV2):
         ]
         eps = c["optimizer_eps"]
         if c["optimizer"] == "adam":
-            eps = 1e-8 if eps is None else eps
-            return torch.optim.Adam(groups, eps=eps, foreach=True)
+            return torch.optim.Adam(groups, eps=1e-8 if eps is None else eps)
         eps = 1e-5 if eps is None else eps
-        smoothing = c["rmsprop_smoothing"]
-        return torch.optim.RMSprop(groups, alpha=smoothing, eps=eps, foreach=True)
+        return torch.optim.RMSprop(groups, alpha=c["rmsprop_smoothing"], eps=eps)
 
     def on_global_var_update(self, global_vars: Mapping[str, Any]) -> None:
         """Takes the env steps so far, on which schedules depend; see RLlib."""
