@@ -148,5 +148,5 @@ def _newest_whole(checkpoints: Sequence[Path]) -> Path | None:
         try:
             return verify_checkpoint(checkpoint)
         except CheckpointError as error:
-            note(f"{error} It is not used.")
+            note(f"{checkpoint.name} is not used: {error}")
     return None

@@ -109,7 +109,7 @@ def test_an_example_trains_to_its_return_and_is_evaluated(
         timeout=300,
     )
     assert trained.returncode == 0, trained.stdout + trained.stderr
-    (trial,) = (tmp_path / name).glob("*_0*")
+    (trial,) = (tmp_path / name).glob("*_00000_*")
     last = json.loads((trial / "result.json").read_text().splitlines()[-1])
     target = {"cartpole-ppo": 80, "cartpole-dqn": 50, "two-step-ppo": 13}[name]
     assert last["env_runners"]["episode_return_mean"] >= target

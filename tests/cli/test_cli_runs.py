@@ -249,7 +249,8 @@ def test_after_sigkill_the_newest_whole_checkpoint_is_used(tmp_path: Path) -> No
 
     printed, errors = finish(start(tmp_path, *options, "--resume"))
     errors = " ".join(errors.split())
-    assert "checkpoint_000007/manifest.json cannot be read" in errors
+    assert "checkpoint_000007 is not used: " in errors
+    assert "holds no manifest.json: the checkpoint was cut short" in errors
     assert re.search("goes on from checkpoint_00000[23], the newest whole", errors)
     assert (trial / "checkpoint_000008/manifest.json").is_file()
     assert re.search(r"vdn-two-step +done\n +whole +done", printed)
