@@ -197,6 +197,21 @@ def test_signals_of_others_are_left_alone():
         signal.signal(signal.SIGURG, old)
 
 
+# The number tells these processes from all others, whoever is their parent in the end.
+SLEEP = f"sleep 1000.{os.getpid()}"
+
+
+def sleepers() -> list[str]:
+    """Command lines of the processes that ``Simulator`` has started."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (process / "cmdline").read_text().replace("\0", " ")
+            if SLEEP in line:
+                found.append(line)
+    return found
+
+
 class Simulator(ScriptedEnv):
     """Starts a process, crashes at its first step, and cannot be closed."""
 
@@ -208,7 +223,7 @@ class Simulator(ScriptedEnv):
     def _start(self, name):
         if name == self.when:
             # A shell with a child of its own.
-            self.process = subprocess.Popen(["sh", "-c", "sleep 1000; true"])
+            self.process = subprocess.Popen(["sh", "-c", f"{SLEEP}; true"])
 
     def reset(self, seed=None, options=None):
         self._start("reset")
@@ -234,6 +249,7 @@ def test_a_hundred_crashes_leave_no_process(monkeypatch):
         assert "gone" in envs.step(STOP, ACTIVE).crashed[0]
     envs.close()
     assert descendants() <= before
+    assert not sleepers()
 
 
 STUCK = """
