@@ -189,8 +189,24 @@ def make_batched_env(
             max_restarts=config.max_env_restarts,
             env_name=env_name(config),
         )
+    return loop_over(config, lambda: make_env(config, context), num_envs)
+
+
+def loop_over(
+    config: AlgorithmConfig, make: Callable[[], TeamEnv], num_envs: int = 1
+) -> LoopedTeamEnvs:
+    """Steps environments in a loop, with the configuration's limits for failures.
+
+    Args:
+        config: Its ``max_env_restarts`` and ``env_timeout_s`` count.
+        make: Makes one environment.
+        num_envs: How many.
+
+    Returns:
+        The environments.
+    """
     return LoopedTeamEnvs(
-        lambda: make_env(config, context),
+        make,
         num_envs,
         max_restarts=config.max_env_restarts,
         env_name=env_name(config),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from rllib_risk.core.envs import env_name, make_env
+from rllib_risk.core.envs import loop_over, make_env
 from rllib_risk.core.episode_loop import (
     check_length,
     lost_episodes,
@@ -51,13 +51,7 @@ def play_and_render(
         EnvFailedError: If the environment fails too often.
     """
     _check_renders(config)
-    envs = LoopedTeamEnvs(
-        partial(_make_rendering_env, config),
-        1,
-        max_restarts=config.max_env_restarts,
-        env_name=env_name(config),
-        timeout_s=config.env_timeout_s,
-    )
+    envs = loop_over(config, partial(_make_rendering_env, config))
     try:
         return until_whole(partial(_play_one, policy, config, envs), seed)
     finally:

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from rllib_risk.core.envs import env_name, make_env
+from rllib_risk.core.envs import loop_over, make_env
 from rllib_risk.core.episode_loop import (
     check_length,
     lost_episodes,
@@ -36,13 +36,7 @@ def trace_episode(
     Returns:
         The episode; the same one as in an evaluation with that seed.
     """
-    envs = LoopedTeamEnvs(
-        partial(make_env, config),
-        1,
-        max_restarts=config.max_env_restarts,
-        env_name=env_name(config),
-        timeout_s=config.env_timeout_s,
-    )
+    envs = loop_over(config, partial(make_env, config))
     try:
         return until_whole(partial(_trace, policy, config, envs), seed, index)
     finally:
