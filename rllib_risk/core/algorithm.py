@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import math
@@ -365,7 +366,8 @@ class TeamAlgorithm(Algorithm):
         Returns:
             RLlib's results and ours.
         """
-        if self.iteration == 0:
+        first = self.iteration == 0
+        if first:
             self._check_replay_memory()
         start = time.monotonic()
         steps_before = self.env_steps
@@ -382,16 +384,28 @@ class TeamAlgorithm(Algorithm):
             results[NOTICES] = "\n".join(self._new_notices)
             self._new_notices.clear()
         self._carry_evaluation(results)
+        if first and self.counters[NUM_EPISODES]:
+            self._check_replay_memory(self.env_steps // self.counters[NUM_EPISODES])
         return results
 
-    def _check_replay_memory(self) -> None:
-        """Refuses a replay that cannot fit, where the local runner has an env."""
+    def _check_replay_memory(self, seen_steps: int | None = None) -> None:
+        """Refuses a replay that cannot fit, where the local runner has an env.
+
+        Args:
+            seen_steps: Mean length of the episodes so far, which counts where the
+                environment declares no limit. None: before the first episode.
+        """
         env = self.env_runner.env
         # Nothing is sampled beside a dataset.
         offline = getattr(self.config, "dataset", None) is not None
         if env is None or offline or self.config.env_variants:
             return
-        bound = self.config.replay_bound([env.spec_team])
+        spec = env.spec_team
+        if seen_steps is not None:
+            if spec.episode_limit is not None:
+                return
+            spec = dataclasses.replace(spec, episode_limit=seen_steps)
+        bound = self.config.replay_bound([spec])
         warning = check_room([bound], machine_memory(), "this machine")
         if warning:
             logger.warning(warning)

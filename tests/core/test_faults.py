@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from rllib_risk.algorithms import config_class
+from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import ray_internals
 from rllib_risk.core.runners import _TAG
 from rllib_risk.env_wrappers import failures, notices
@@ -194,6 +195,18 @@ def test_the_soak_script_measures_memory_while_episodes_are_lost(
     times = np.arange(10.0)
     line = np.where(times < 2, 5 * times, 10 + 3 * times)[:, None]
     np.testing.assert_allclose(soak.slopes(times, line), [3.0])
+
+
+def test_a_replay_too_large_for_the_episodes_so_far_is_refused(
+    ray_local, monkeypatch, caplog
+):
+    """The env declares no limit, so before the first episode there is only a warning."""
+    monkeypatch.setattr("rllib_risk.core.algorithm.machine_memory", lambda: 10**6)
+    algorithm = faulty_config().build_algo()
+    with pytest.raises(ConfigError, match=r"of at most 5 steps.*Set buffer_size_epis"):
+        algorithm.train()
+    assert "max_episode_steps" in caplog.text
+    algorithm.stop()
 
 
 def test_bounds_and_close_are_told_once_each_and_stop_nothing(caplog):
