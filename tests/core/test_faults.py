@@ -200,7 +200,7 @@ def test_the_soak_script_measures_memory_while_episodes_are_lost(
 def test_a_replay_too_large_for_the_episodes_so_far_is_refused(
     ray_local, monkeypatch, caplog
 ):
-    """The env declares no limit, so before the first episode there is only a warning."""
+    """Without a limit of episodes there is only a warning before the first one."""
     monkeypatch.setattr("rllib_risk.core.algorithm.machine_memory", lambda: 10**6)
     algorithm = faulty_config().build_algo()
     with pytest.raises(ConfigError, match=r"of at most 5 steps.*Set buffer_size_epis"):
