@@ -315,7 +315,7 @@ def _leaves(
 
 
 def _dicts(result: Any, length: int) -> bool:
-    """Whether a result is a tuple of so many dicts, as PettingZoo's API says."""
+    """Whether a result is a tuple of ``length`` dicts, as in PettingZoo's API."""
     return (
         isinstance(result, tuple)
         and len(result) == length

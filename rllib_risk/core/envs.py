@@ -32,7 +32,7 @@ from rllib_risk.env_wrappers.scripted import (
 from rllib_risk.env_wrappers.team_env import BatchedTeamEnv, LoopedTeamEnvs, TeamEnv
 from rllib_risk.env_wrappers.watchdog import Watchdog, on_give_up
 
-# A process that hangs is ended; its message must reach whoever started it.
+# The watchdog ends a process that hangs. Its message must reach the Ray driver.
 on_give_up.append(ray_internals.tell_driver)
 
 
@@ -98,8 +98,8 @@ def env_name(config: AlgorithmConfig) -> str:
 class TeamSpaces(gymnasium.Env):
     """What RLlib gets instead of an environment: it reads the spaces and never steps.
 
-    RLlib builds and resets an environment of its own in every runner. With a simulator
-    that would be one more process each, with nobody to play.
+    RLlib builds and resets an environment of its own in every runner, and plays no
+    episode in it. With a simulator that would be one more process in each runner.
 
     Attributes:
         spec_team: Sizes of the team.

@@ -916,7 +916,9 @@ class ValueConfig(TeamConfig):
         try:
             with torch.device("meta"):
                 network = TeamNetwork(sizes, self.network_config())
-        except Exception:  # A part of the user's own need not know that device.
+        except Exception:
+            # A part of the user's own may not work on this device, which has no memory.
+            # The real network is built next, and its errors are reported there.
             return
         # Online and target network, gradients, and the optimizer's moments.
         needed = 5 * sum(p.numel() * p.element_size() for p in network.parameters())

@@ -197,7 +197,7 @@ def test_signals_of_others_are_left_alone():
         signal.signal(signal.SIGURG, old)
 
 
-# The number tells these processes from all others, whoever is their parent in the end.
+# The number identifies the processes of this run, also after their parent has ended.
 SLEEP = f"sleep 1000.{os.getpid()}"
 
 

@@ -18,13 +18,7 @@ from rllib_risk.models.mixers import DuplexMixer, MixerInputs, MonotonicMixer, m
 INPUTS = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small gain nothing from threads, and wait for them on a busy CPU."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Game:

@@ -28,13 +28,7 @@ from rllib_risk.ops.quantile import quantile_fractions, quantile_huber_loss
 SEEDS = pytest.mark.parametrize("seed", [0, 1, 2])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small gain nothing from threads, and wait for them on a busy CPU."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def play(env, joint_actions, seed=0):

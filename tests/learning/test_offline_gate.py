@@ -20,13 +20,7 @@ LENGTH, ACTIONS, EPISODES = 4, 8, 200
 EARNED = torch.tensor([-2.0, -1.0] + [-5.0] * (ACTIONS - 2))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small gain nothing from threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def mediocre_log():

@@ -292,7 +292,7 @@ def test_factor_of_one_leaves_a_weighted_sum(monkeypatch):
 
 @LAYERS
 def test_best_joint_action_of_the_duplex_mixer_is_every_agents_own(num_layers):
-    """R4: By enumeration, for parameters that nobody trained."""
+    """R4: By enumeration, for random parameters."""
     num_agents = 3
     joints = torch.tensor(list(itertools.product(range(4), repeat=num_agents)))
     for seed in range(25):  # of 40 states each
