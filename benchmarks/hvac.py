@@ -28,9 +28,9 @@ import numpy as np
 
 from rllib_risk.algorithms import config_class
 from rllib_risk.core.config import TeamConfig
-from rllib_risk.core.shift import play_references
-from rllib_risk.env_wrappers.hvac import HVAC
-from rllib_risk.env_wrappers.hvac_batched import BatchedHVAC
+from rllib_risk.env_wrappers.hvac.batched import BatchedHVAC
+from rllib_risk.env_wrappers.hvac.env import HVAC
+from rllib_risk.evaluation.shift_runs import play_references
 
 STEPS = 288
 SINGLE_DAYS = 20

@@ -27,10 +27,10 @@ from torch.nn import functional as F
 import rllib_risk
 from rllib_risk.algorithms.ma_cqr import MACQRConfig
 from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.dataset_recording import record, scripted_player
 from rllib_risk.core.value_policy import ValuePolicy
+from rllib_risk.data.dataset import Dataset, write_dataset
 from rllib_risk.env_wrappers.scripted import reference_policies
-from rllib_risk.offline.dataset import Dataset, write_dataset
-from rllib_risk.offline.recording import record, scripted_player
 
 GAMMA, KAPPA, WEIGHT, TAU, CLIP = 0.99, 1.0, 1.0, 5e-3, 1.0
 EPISODES, BATCH = 48, 128

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rllib_risk.algorithms.rmix import RMIXConfig
-from rllib_risk.core.episodes import Episode, collate
-from rllib_risk.core.losses import Batch
 from rllib_risk.core.value_policy import ValuePolicy
-from rllib_risk.models.agent import AgentNetwork, Encoder
-from rllib_risk.models.mixers import MixerInputs
-from rllib_risk.models.team import TeamNetwork
+from rllib_risk.data.episodes import Episode, collate
+from rllib_risk.networks.agent import AgentNetwork, Encoder
+from rllib_risk.parts.losses import Batch
+from rllib_risk.parts.mixers import MixerInputs
+from rllib_risk.parts.team import TeamNetwork
 
 # B episodes, T steps, N agents, A actions, D observation, S state, M atoms, K levels.
 B, T, N, A, D, S, M, K = 32, 70, 5, 12, 55, 98, 100, 10

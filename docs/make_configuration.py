@@ -21,6 +21,11 @@ from typing import Any
 import typer
 
 from rllib_risk.algorithms import ALGORITHMS, config_class
+from rllib_risk.algorithms.actor_critic.config import (
+    ACTOR_CRITIC_FIELDS,
+    OFF_POLICY_FIELDS,
+    ActorCriticConfig,
+)
 from rllib_risk.algorithms.group_dr import GROUP_DR_FIELDS
 from rllib_risk.cli.main import app
 from rllib_risk.config.comparison import ALGORITHM_FIELDS, COMPARISON_FIELDS
@@ -31,11 +36,6 @@ from rllib_risk.config.schema import ConfigError, Field
 from rllib_risk.config.search_space import SAMPLERS
 from rllib_risk.config.searchers import SEARCHERS
 from rllib_risk.config.shift_grid import SHIFT_FIELDS
-from rllib_risk.core.actor_critic_config import (
-    ACTOR_CRITIC_FIELDS,
-    OFF_POLICY_FIELDS,
-    ActorCriticConfig,
-)
 from rllib_risk.core.config import TEAM_FIELDS, TeamConfig
 from rllib_risk.core.rllib_settings import IRRELEVANT, UNUSED_KEYS, key_of
 from rllib_risk.core.value_config import (

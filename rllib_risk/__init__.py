@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rllib_risk import moved
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 
 __all__ = ["__version__", "load", "register"]
+
+moved.install()
 
 
 def register() -> None:

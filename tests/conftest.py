@@ -25,9 +25,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     To be run in, since they name them by relative paths.
     """
     from rllib_risk.core.config import TeamConfig
+    from rllib_risk.core.dataset_recording import record, scripted_player
+    from rllib_risk.data.dataset import write_dataset
     from rllib_risk.env_wrappers.scripted import reference_policies
-    from rllib_risk.offline.dataset import write_dataset
-    from rllib_risk.offline.recording import record, scripted_player
 
     folder = tmp_path_factory.mktemp("recorded")
     player = scripted_player(reference_policies("uav")["greedy"], 0.1)

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rllib_risk.core.actor_critic_algorithm import ActorCriticAlgorithm
-from rllib_risk.core.actor_critic_config import ActorCriticConfig
-from rllib_risk.core.actor_critic_policy import ComaPolicy, Rollouts
+from rllib_risk.algorithms.actor_critic.algorithm import ActorCriticAlgorithm
+from rllib_risk.algorithms.actor_critic.config import ActorCriticConfig
+from rllib_risk.algorithms.actor_critic.policy import ComaPolicy, Rollouts
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.policy import TeamPolicy
 

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rllib_risk.config.schema import Field
-from rllib_risk.core.actor_critic_algorithm import ActorCriticAlgorithm
-from rllib_risk.core.actor_critic_config import (
+from rllib_risk.algorithms.actor_critic.algorithm import ActorCriticAlgorithm
+from rllib_risk.algorithms.actor_critic.config import (
     ACTOR_CRITIC_FIELDS,
     OFF_POLICY_FIELDS,
     ActorCriticConfig,
 )
-from rllib_risk.core.actor_critic_policy import DopPolicy, Rollouts
+from rllib_risk.algorithms.actor_critic.policy import DopPolicy, Rollouts
+from rllib_risk.config.schema import Field
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.policy import TeamPolicy
 

@@ -24,18 +24,23 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from rllib_risk.algorithms.group_dr_learning import (
+    BEHAVIOUR,
+    ESTIMATOR,
+    TRAINING,
+    GroupDRPolicy,
+)
 from rllib_risk.algorithms.robust_vdn import PAPER
 from rllib_risk.config.schema import MOST_RATE, ConfigError, Field
 from rllib_risk.core.algorithm import NUM_EPISODES
 from rllib_risk.core.config import TeamConfig
-from rllib_risk.core.episodes import VARIANTS
-from rllib_risk.core.group_dr import BEHAVIOUR, ESTIMATOR, TRAINING, GroupDRPolicy
 from rllib_risk.core.model import team_sizes
 from rllib_risk.core.policy import TeamPolicy
-from rllib_risk.core.schedule import schedule_value
 from rllib_risk.core.value_algorithm import ValueAlgorithm
 from rllib_risk.core.value_config import VALUE_FIELDS, ValueConfig
+from rllib_risk.data.episodes import VARIANTS
 from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.ops.schedule import schedule_value
 
 GROUP_DR_FIELDS: dict[str, Field] = {
     "behaviour_env_steps": Field(

@@ -13,7 +13,7 @@ from rllib_risk.cli.output import note, say
 from rllib_risk.config.schema import ConfigError
 
 if TYPE_CHECKING:
-    from rllib_risk.offline.card import Card
+    from rllib_risk.data.card import Card
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,7 +53,7 @@ def info(
 @app.command("check")
 def check(folder: FolderArgument) -> None:
     """Read every row: hashes, order, values, and whether the card is right."""
-    from rllib_risk.offline.rows import DatasetError
+    from rllib_risk.data.rows import DatasetError
 
     dataset = _open(folder)
     card = dataset.card
@@ -94,9 +94,10 @@ def import_dataset(
 ) -> None:
     """Imports a dataset."""
     from rllib_risk.config.loading import parse_json
+    from rllib_risk.data.og_marl import import_vault
+    from rllib_risk.data.rows import DatasetError
     from rllib_risk.env_wrappers.team_env import TEAM_REWARDS
-    from rllib_risk.offline.importers import import_csv, import_vault
-    from rllib_risk.offline.rows import DatasetError
+    from rllib_risk.env_wrappers.uav.csv_log import import_csv
 
     if team_reward not in TEAM_REWARDS:
         raise ConfigError(f"--team-reward: must be one of {', '.join(TEAM_REWARDS)}.")
@@ -146,8 +147,8 @@ def describe(folder: Path, card: Card) -> None:
 
 
 def _open(folder: Path) -> Any:
-    from rllib_risk.offline.dataset import Dataset
-    from rllib_risk.offline.rows import DatasetError
+    from rllib_risk.data.dataset import Dataset
+    from rllib_risk.data.rows import DatasetError
 
     try:
         return Dataset(folder.expanduser())

@@ -74,7 +74,7 @@ def evaluate_foreign(
         history = runners["hist_stats"]
         lengths = (int(value) for value in history["episode_lengths"])
         played = list(zip(history["episode_reward"], lengths, strict=True))
-    from rllib_risk.evaluation.statistics import return_statistics
+    from rllib_risk.ops.statistics import return_statistics
 
     returns = [float(value) for value, _ in played]
     result = return_statistics(returns, None, [length for _, length in played])

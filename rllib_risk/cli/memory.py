@@ -11,7 +11,7 @@ from rllib_risk.cli.output import note
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import walk_domains
-from rllib_risk.core.replay_memory import (
+from rllib_risk.data.replay_memory import (
     ReplayBound,
     check_room,
     machine_memory,

@@ -15,8 +15,8 @@ from rllib_risk.cli.output import note, say, stdout_to_stderr
 from rllib_risk.config.schema import MOST_EPISODES, ConfigError
 
 if TYPE_CHECKING:
-    from rllib_risk.core.episodes import Episode
-    from rllib_risk.offline.card import Card
+    from rllib_risk.data.card import Card
+    from rllib_risk.data.episodes import Episode
 
 _EPISODES = 100
 _SHARE = 0.16
@@ -135,7 +135,7 @@ def record(
     """Records a dataset and says what is in it."""
     from rllib_risk.cli.session import prepare, register_all
     from rllib_risk.config.loading import import_modules
-    from rllib_risk.offline.rows import DatasetError
+    from rllib_risk.data.rows import DatasetError
 
     with stdout_to_stderr():
         prepare(verbose)
@@ -198,7 +198,7 @@ def _recorder(source: str | None, options: RecordOptions) -> Callable[[Path], Ca
 
 def _kind_of(source: str | None, options: RecordOptions) -> tuple[str, Path]:
     from rllib_risk.config.loading import find_file
-    from rllib_risk.offline.card import CARD
+    from rllib_risk.data.card import CARD
 
     if source is None:
         if not options.policies or options.env is None:
@@ -219,8 +219,8 @@ def _of_policies(_: Path, out: Path, options: RecordOptions) -> Card:
     from rllib_risk.config.loading import parse_json
     from rllib_risk.config.schema import suggest
     from rllib_risk.core.config import TeamConfig
+    from rllib_risk.core.dataset_recording import record, scripted_player
     from rllib_risk.core.envs import scripted_policies, start_env
-    from rllib_risk.offline.recording import record, scripted_player
 
     text, seed = options.env_config, options.seed or 0
     settings: dict[str, Any] = parse_json(text, "--env-config").data if text else {}
@@ -251,7 +251,7 @@ def _of_policies(_: Path, out: Path, options: RecordOptions) -> Card:
 def _of_checkpoint(checkpoint: Path, out: Path, options: RecordOptions) -> Card:
     from rllib_risk.cli.checkpoints import opened, verified
     from rllib_risk.cli.session import ray_session
-    from rllib_risk.offline.recording import record, trained_player
+    from rllib_risk.core.dataset_recording import record, trained_player
 
     folder = verified(checkpoint, "recording")
     with (
@@ -328,8 +328,8 @@ def _log(file: Path, out: Path, options: RecordOptions) -> Card:
 def _of_log(folder: Path, out: Path, options: RecordOptions) -> Card:
     import itertools
 
-    from rllib_risk.offline.dataset import Dataset, write_dataset
-    from rllib_risk.offline.recording import part_of_log
+    from rllib_risk.core.dataset_recording import part_of_log
+    from rllib_risk.data.dataset import Dataset, write_dataset
 
     part, share = options.part or "replay", options.share or _SHARE
     _check_part(part)
@@ -354,7 +354,7 @@ def _of_log(folder: Path, out: Path, options: RecordOptions) -> Card:
 
 
 def _check_part(part: str) -> None:
-    from rllib_risk.offline.recording import LOG_PARTS
+    from rllib_risk.core.dataset_recording import LOG_PARTS
 
     if part not in LOG_PARTS:
         raise ConfigError(f"--part: must be one of {', '.join(LOG_PARTS)}.")
@@ -368,7 +368,7 @@ def _write(
     behaviour: dict[str, Any],
     seed: int | None,
 ) -> Card:
-    from rllib_risk.offline.dataset import write_dataset
+    from rllib_risk.data.dataset import write_dataset
 
     note(f"Recording to {out} ...")
     return write_dataset(

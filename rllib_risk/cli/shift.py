@@ -15,8 +15,8 @@ from rllib_risk.config.schema import ConfigError
 
 if TYPE_CHECKING:
     from rllib_risk.config.shift_grid import ShiftGrid
-    from rllib_risk.core.shift import CellEpisodes
     from rllib_risk.evaluation.shift import PolicyScores, ShiftResults
+    from rllib_risk.evaluation.shift_runs import CellEpisodes
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,11 @@ def _play(
 ) -> tuple[list[_Run], list[PolicyScores]]:
     """Plays all checkpoints, then the reference lines on the first one's cells."""
     from rllib_risk.cli.checkpoints import opened
-    from rllib_risk.core.shift import cell_configs, play_policy, play_references
+    from rllib_risk.evaluation.shift_runs import (
+        cell_configs,
+        play_policy,
+        play_references,
+    )
 
     runs: list[_Run] = []
     of_first: list[Any] = []

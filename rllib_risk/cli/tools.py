@@ -69,7 +69,7 @@ def check_env(
     """Prints what is right and wrong with an environment."""
     from rllib_risk.cli.session import prepare
     from rllib_risk.config.loading import parse_json
-    from rllib_risk.core.check_env import check_env as run_checks
+    from rllib_risk.env_wrappers.checking.check_env import check_env as run_checks
 
     prepare(0)  # puts the working directory on the path
     settings: dict[str, Any] = {}
@@ -244,7 +244,7 @@ def _trace(
     from rllib_risk.cli.checkpoints import opened, verified
     from rllib_risk.cli.options import RayOptions
     from rllib_risk.cli.session import ray_session, register_all
-    from rllib_risk.core.trace import trace_episode
+    from rllib_risk.evaluation.trace_runs import trace_episode
 
     folder = verified(checkpoint, "this figure")
     register_all()

@@ -24,19 +24,19 @@ from rllib_risk.core import ray_internals
 from rllib_risk.core.callbacks import Several, functions_of
 from rllib_risk.core.config import ALGORITHM_OF, TeamConfig
 from rllib_risk.core.envs import TeamSpaces, env_name, start_env, team_spaces_of
-from rllib_risk.core.episodes import Episode
 from rllib_risk.core.play import play_and_render
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.progress import Progress, ProgressWriter
 from rllib_risk.core.record import from_record, to_record
-from rllib_risk.core.replay import EpisodeReplay
-from rllib_risk.core.replay_memory import check_room, machine_memory
 from rllib_risk.core.rollout_worker import EnvReport, TeamRolloutWorker
 from rllib_risk.core.runners import play_everywhere, sample_everywhere
+from rllib_risk.data.episodes import Episode
+from rllib_risk.data.replay import EpisodeReplay
+from rllib_risk.data.replay_memory import check_room, machine_memory
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.joined_envs import VARIANT
 from rllib_risk.env_wrappers.team_env import TeamEnv
-from rllib_risk.evaluation.statistics import return_statistics
+from rllib_risk.ops.statistics import return_statistics
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from rllib_risk.config.schema import ConfigError
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-    from rllib_risk.core.episodes import Episode
+    from rllib_risk.data.episodes import Episode
     from rllib_risk.env_wrappers.team_env import BatchedStep, BatchedTeamEnv
 
 # Hooks that can never be called here, and what to use instead.

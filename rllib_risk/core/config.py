@@ -26,7 +26,6 @@ from rllib_risk.config.schema import (
 from rllib_risk.core import ray_internals
 from rllib_risk.core.callbacks import check_callbacks, resolve_callbacks
 from rllib_risk.core.envs import start_env, variants_of
-from rllib_risk.core.replay_memory import ReplayBound
 from rllib_risk.core.rllib_settings import (
     FOREIGN,
     HONOURED,
@@ -36,8 +35,10 @@ from rllib_risk.core.rllib_settings import (
     key_of,
 )
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
+from rllib_risk.data.replay_memory import ReplayBound
+from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers import notices
-from rllib_risk.env_wrappers.team_env import TeamEnv, TeamSpec
+from rllib_risk.env_wrappers.team_env import TeamEnv
 
 TEAM_FIELDS: dict[str, Field] = {
     "hidden_size": Field(

@@ -15,11 +15,12 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_risk.core.callbacks import EpisodeHooks
 from rllib_risk.core.envs import env_name
-from rllib_risk.core.episodes import Episode
 from rllib_risk.core.players import Player
-from rllib_risk.core.replay_memory import row_arrays
+from rllib_risk.data.episodes import Episode
+from rllib_risk.data.replay_memory import row_arrays
+from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers.errors import EnvContractError, NonFiniteError
-from rllib_risk.env_wrappers.team_env import BatchedStep, BatchedTeamEnv, TeamSpec
+from rllib_risk.env_wrappers.team_env import BatchedStep, BatchedTeamEnv
 
 T = TypeVar("T")
 

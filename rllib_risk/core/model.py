@@ -10,7 +10,7 @@ from ray.rllib.models import ModelCatalog
 from ray.rllib.models.torch.torch_modelv2 import TorchModelV2
 from torch import Tensor, nn
 
-from rllib_risk.models.team import (
+from rllib_risk.parts.team import (
     Decision,
     TeamNetwork,
     TeamNetworkConfig,

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
-from rllib_risk.core.exploration import Explorer, random_available
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.env_wrappers.scripted import ScriptedPolicy
+from rllib_risk.parts.exploration import Explorer, random_available
 
 # Epsilon of each environment, [E], once so many env steps of a round are played.
 Epsilons = Callable[[int], np.ndarray]

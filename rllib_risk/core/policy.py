@@ -16,14 +16,14 @@ from ray.rllib.policy.sample_batch import SampleBatch
 from ray.rllib.policy.torch_policy_v2 import TorchPolicyV2
 from torch import Tensor, nn
 
-from rllib_risk.core import episodes as columns
 from rllib_risk.core import ray_internals
-from rllib_risk.core.exploration import EpsilonGreedy, Explorer
-from rllib_risk.core.losses import Batch, learned_steps
 from rllib_risk.core.model import MODEL_NAME, TeamModel, register_model, team_sizes
-from rllib_risk.core.schedule import schedule_value
-from rllib_risk.models.acting import Actor, make_actor
-from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
+from rllib_risk.data import episodes as columns
+from rllib_risk.ops.schedule import schedule_value
+from rllib_risk.parts.acting import Actor, make_actor
+from rllib_risk.parts.exploration import EpsilonGreedy, Explorer
+from rllib_risk.parts.losses import Batch, learned_steps
+from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
 
 # Where a parameter group keeps what its learning rate follows.
 _SCHEDULE = "schedule"
@@ -276,7 +276,7 @@ class TeamPolicy(TorchPolicyV2):
         """Moves a collated batch to the device.
 
         Args:
-            samples: From :func:`rllib_risk.core.episodes.collate`.
+            samples: From :func:`rllib_risk.data.episodes.collate`.
 
         Returns:
             The batch as tensors.

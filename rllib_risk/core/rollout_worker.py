@@ -20,9 +20,9 @@ from rllib_risk.core.episode_loop import (
     evaluation_seed,
     play_episodes,
 )
-from rllib_risk.core.episodes import Episode
 from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.data.episodes import Episode
 from rllib_risk.env_wrappers import notices
 from rllib_risk.env_wrappers.team_env import BatchedTeamEnv
 

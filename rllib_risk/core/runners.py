@@ -11,8 +11,8 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from rllib_risk.core import ray_internals
-from rllib_risk.core.episodes import Episode
 from rllib_risk.core.rollout_worker import EnvReport, TeamRolloutWorker
+from rllib_risk.data.episodes import Episode
 
 if TYPE_CHECKING:
     from rllib_risk.core.algorithm import TeamAlgorithm

@@ -12,12 +12,12 @@ from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import ray_internals
 from rllib_risk.core.algorithm import NUM_EPISODES, NUM_UPDATES, TeamAlgorithm
 from rllib_risk.core.config import TeamConfig
-from rllib_risk.core.episodes import collate
 from rllib_risk.core.policy import TeamPolicy
-from rllib_risk.core.schedule import schedule_value
 from rllib_risk.core.value_config import ValueConfig
 from rllib_risk.core.value_policy import ValuePolicy
-from rllib_risk.offline.replay import DatasetReplay
+from rllib_risk.data.dataset_replay import DatasetReplay
+from rllib_risk.data.episodes import collate
+from rllib_risk.ops.schedule import schedule_value
 
 logger = logging.getLogger(__name__)
 

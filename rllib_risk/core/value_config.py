@@ -12,13 +12,13 @@ import torch
 from rllib_risk.config.schema import MOST_RATE, MOST_WIDTH, ConfigError, Field
 from rllib_risk.core.config import TEAM_FIELDS, TeamConfig, check_schedule
 from rllib_risk.core.model import team_sizes
-from rllib_risk.core.replay_memory import ReplayBound, machine_memory, spelled
+from rllib_risk.data.dataset import Dataset
+from rllib_risk.data.replay_memory import ReplayBound, machine_memory, spelled
+from rllib_risk.data.rows import DatasetError
+from rllib_risk.data.sizes import NeedsStateError, TeamSizes
 from rllib_risk.env_wrappers.team_env import TeamEnv, team_spaces
-from rllib_risk.models.dual import DualNetwork
-from rllib_risk.models.sizes import NeedsStateError, TeamSizes
-from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
-from rllib_risk.offline.dataset import Dataset
-from rllib_risk.offline.rows import DatasetError
+from rllib_risk.networks.dual import DualNetwork
+from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
 
 # Measures that read a risk level beside the atoms.
 _LEVEL_MEASURES = ("cvar", "var")

@@ -12,14 +12,17 @@ from gymnasium import spaces
 from ray.rllib.policy.sample_batch import SampleBatch
 from torch import Tensor, nn
 
-from rllib_risk.core.exploration import (
+from rllib_risk.core.policy import TeamPolicy, move_towards
+from rllib_risk.networks.dual import DualNetwork
+from rllib_risk.ops.schedule import schedule_value
+from rllib_risk.parts.exploration import (
     EpsilonGreedy,
     EpsilonZGreedy,
     Explorer,
     TeamEpsilonGreedy,
     ladder,
 )
-from rllib_risk.core.losses import (
+from rllib_risk.parts.losses import (
     Batch,
     LossConfig,
     Pass,
@@ -29,10 +32,7 @@ from rllib_risk.core.losses import (
     quantile_targets,
     team_loss,
 )
-from rllib_risk.core.policy import TeamPolicy, move_towards
-from rllib_risk.core.schedule import schedule_value
-from rllib_risk.models.dual import DualNetwork
-from rllib_risk.models.team import TeamNetwork
+from rllib_risk.parts.team import TeamNetwork
 
 # Streams of random fractions: no two losses of one update share one. The dual updates
 # of a block take the streams from the last one on.
@@ -233,7 +233,7 @@ class ValuePolicy(TeamPolicy):
         optimizers over the same parameters need none of that.
 
         Args:
-            postprocessed_batch: From :func:`rllib_risk.core.episodes.collate`.
+            postprocessed_batch: From :func:`rllib_risk.data.episodes.collate`.
 
         Returns:
             What to log.
@@ -252,7 +252,7 @@ class ValuePolicy(TeamPolicy):
         """One quantile-regression step, with its own optimizer.
 
         Args:
-            samples: From :func:`rllib_risk.core.episodes.collate`.
+            samples: From :func:`rllib_risk.data.episodes.collate`.
 
         Returns:
             What to log.
@@ -265,7 +265,7 @@ class ValuePolicy(TeamPolicy):
         """One step of the dual variable; there must be one.
 
         Args:
-            samples: From :func:`rllib_risk.core.episodes.collate`.
+            samples: From :func:`rllib_risk.data.episodes.collate`.
             index: Of this step among those before one update of the values.
 
         Returns:

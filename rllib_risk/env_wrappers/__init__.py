@@ -1,5 +1,6 @@
 """Team envs: PettingZoo games, the adapter to one joint agent, and their registry."""
 
+from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers.errors import (
     EnvConfigError,
     EnvContractError,
@@ -18,7 +19,6 @@ from rllib_risk.env_wrappers.team_env import (
     BatchedTeamEnv,
     LoopedTeamEnvs,
     TeamEnv,
-    TeamSpec,
 )
 
 __all__ = [

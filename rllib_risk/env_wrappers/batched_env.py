@@ -25,7 +25,8 @@ from rllib_risk.env_wrappers.failures import (
 from rllib_risk.env_wrappers.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from rllib_risk.env_wrappers.team_env import TeamEnv, TeamSpec
+    from rllib_risk.data.sizes import TeamSpec
+    from rllib_risk.env_wrappers.team_env import TeamEnv
 
 T = TypeVar("T")
 

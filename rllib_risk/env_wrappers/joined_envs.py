@@ -14,13 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from rllib_risk.data.episodes import VARIANT
+from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers.batched_env import BatchedStep, BatchedTeamEnv
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.registry import make_batched
-from rllib_risk.env_wrappers.team_env import TeamSpec
-
-# Added to the info that ends an episode: the index of the part that played it.
-VARIANT = "variant"
 
 
 class JoinedTeamEnvs(BatchedTeamEnv):

@@ -68,27 +68,27 @@ ENVS: dict[str, EnvEntry] = {
         ),
         EnvEntry(
             "matrix_game",
-            f"{_HERE}.matrix_games:MatrixGame",
+            f"{_HERE}.games.matrix_games:MatrixGame",
             "One-step matrix games P3, P4, P3_star, climb, or a table of your own.",
         ),
         EnvEntry(
             "two_step",
-            f"{_HERE}.two_step:TwoStepGame",
+            f"{_HERE}.games.two_step:TwoStepGame",
             "The two-step game of QMIX: 8 with a monotonic mixer, 7 with a sum.",
         ),
         EnvEntry(
             "mmdp",
-            f"{_HERE}.mmdp_game:MMDPGame",
+            f"{_HERE}.games.mmdp_game:MMDPGame",
             "The two-state game of QPLEX: 1 per step until one joint mistake ends it.",
         ),
         EnvEntry(
             "memory_game",
-            f"{_HERE}.memory_game:MemoryGame",
+            f"{_HERE}.games.memory_game:MemoryGame",
             "Answer a cue shown some steps ago; 1.0 with memory, at most 0.5 without.",
         ),
         EnvEntry(
             "risky_bandit",
-            f"{_HERE}.risky_bandit:RiskyBandit",
+            f"{_HERE}.games.risky_bandit:RiskyBandit",
             "One joint choice between a sure reward and a better mean with a bad tail.",
         ),
         EnvEntry(
@@ -113,7 +113,7 @@ ENVS: dict[str, EnvEntry] = {
         ),
         EnvEntry(
             "tabular",
-            f"{_HERE}.tabular_game:TabularGame",
+            f"{_HERE}.games.tabular_game:TabularGame",
             "Small Markov games with a known robust optimum, or one of your own.",
         ),
         EnvEntry(

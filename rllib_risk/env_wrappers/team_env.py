@@ -8,7 +8,6 @@ scalar. `TeamEnv` is that view of one env; `LoopedTeamEnvs` steps several of the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -16,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
+from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers.action_masks import (
     ACTION_MASK,
     MaskSearch,
@@ -68,30 +68,6 @@ _LARGEST = float(np.finfo(np.float32).max)
 _BOUND_MARGIN = 1e-5
 
 _SLOT = np.zeros(1, np.int64)  # the one episode of a TeamEnv, for its noise
-
-
-@dataclass(frozen=True)
-class TeamSpec:
-    """The sizes of a team, the same for every episode.
-
-    Attributes:
-        agents: Names of the N agents; their order is the agent axis of all arrays.
-        num_actions: A, the largest number of actions of any agent.
-        obs_size: D, the longest flat observation of any agent.
-        state_size: S, the length of the global state; 0 if the env has none.
-        episode_limit: Longest possible episode in steps, or None if not declared.
-    """
-
-    agents: tuple[str, ...]
-    num_actions: int
-    obs_size: int
-    state_size: int
-    episode_limit: int | None
-
-    @property
-    def num_agents(self) -> int:
-        """N, the number of agents."""
-        return len(self.agents)
 
 
 def team_spaces(

@@ -20,13 +20,13 @@ from rllib_risk.evaluation.results import (
     natural_x,
     read_groups,
 )
-from rllib_risk.evaluation.statistics import AggregatedCurve, aggregate_curves
 from rllib_risk.evaluation.tables import (
     AXIS_NAMES,
     print_table,
     summarise,
     write_csv,
 )
+from rllib_risk.ops.statistics import AggregatedCurve, aggregate_curves
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rllib_risk.config.schema import suggest
-from rllib_risk.evaluation.statistics import FloatArray
+from rllib_risk.ops.statistics import FloatArray
 
 logger = logging.getLogger(__name__)
 

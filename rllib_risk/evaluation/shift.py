@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_risk.config.shift_grid import ShiftGrid
-from rllib_risk.evaluation.statistics import bootstrap_ci, cvar_of_returns
+from rllib_risk.ops.statistics import bootstrap_ci, cvar_of_returns
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -17,7 +17,7 @@ from rllib_risk.evaluation.results import (
     Group,
     read_groups,
 )
-from rllib_risk.evaluation.statistics import bootstrap_ci, iqm
+from rllib_risk.ops.statistics import bootstrap_ci, iqm
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -31,7 +31,7 @@ algorithms:
 """
 # Fails in the first iteration of a trial, if its iterations are long.
 BURNING = """
-from rllib_risk.env_wrappers.two_step import TwoStepGame
+from rllib_risk.env_wrappers.games.two_step import TwoStepGame
 class Burning(TwoStepGame):
     steps = 0
     def step(self, actions):

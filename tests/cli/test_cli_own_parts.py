@@ -15,8 +15,8 @@ from rllib_risk.cli.main import run
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "composition.md").read_text(encoding="utf-8")
 FLAT = """
-from rllib_risk.models.mixers import Mixer
-from rllib_risk.models.risk import RiskMeasure
+from rllib_risk.parts.mixers import Mixer
+from rllib_risk.parts.risk import RiskMeasure
 
 class Flat(Mixer):
     def __init__(self, sizes, width):
@@ -134,7 +134,7 @@ def test_own_parts_train_and_evaluate(folder: Path) -> None:
             '"my_parts:WeightedSum"',
             '"my_parts:WorstAtom"',
             "mixer: 'my_parts:WorstAtom' must be a subclass of"
-            " rllib_risk.models.mixers.Mixer.",
+            " rllib_risk.parts.mixers.Mixer.",
         ),
         (
             "{width: 8}",
@@ -189,7 +189,7 @@ def test_what_the_page_says_is_refused(
             '"my_parts:WorstAtom"',
             '"my_parts:WeightedSum"',
             "risk_measure: 'my_parts:WeightedSum' must be a subclass of"
-            " rllib_risk.models.risk.RiskMeasure.",
+            " rllib_risk.parts.risk.RiskMeasure.",
         ),
         (
             '"my_parts:WorstAtom"',

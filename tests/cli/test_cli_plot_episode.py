@@ -10,8 +10,8 @@ import ray
 import rllib_risk
 from rllib_risk.algorithms import config_class
 from rllib_risk.cli.main import run
-from rllib_risk.core.trace import trace_episode
 from rllib_risk.evaluation.episode_trace import EpisodeTrace
+from rllib_risk.evaluation.trace_runs import trace_episode
 
 pytestmark = pytest.mark.usefixtures("as_it_was")
 

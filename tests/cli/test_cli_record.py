@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rllib_risk.cli.main import run
-from rllib_risk.offline.card import read_card
-from rllib_risk.offline.dataset import Dataset
+from rllib_risk.data.card import read_card
+from rllib_risk.data.dataset import Dataset
 
 pytestmark = pytest.mark.usefixtures("as_it_was")
 

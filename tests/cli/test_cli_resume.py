@@ -159,7 +159,7 @@ def test_rows_after_a_checkpoint_are_dropped(folder: Path) -> None:
 
 
 ENV = """
-from rllib_risk.env_wrappers.two_step import TwoStepGame
+from rllib_risk.env_wrappers.games.two_step import TwoStepGame
 class Plain(TwoStepGame):
     def step(self, actions):
         *rest, infos = super().step(actions)

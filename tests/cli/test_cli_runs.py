@@ -366,7 +366,7 @@ def test_a_sweep_gives_complete_wandb_runs(
 def test_failures_name_their_causes_and_the_rest_still_runs(tmp_path: Path) -> None:
     (tmp_path / "burning.py").write_text(
         """
-from rllib_risk.env_wrappers.two_step import TwoStepGame
+from rllib_risk.env_wrappers.games.two_step import TwoStepGame
 class Burning(TwoStepGame):
     steps = 0
     def step(self, actions):

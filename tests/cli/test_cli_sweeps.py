@@ -68,7 +68,7 @@ def cell(searcher: str, scheduler: str, interval: int | None) -> dict[str, Any]:
 # Opens a file beside the training file, as it can where the command is run.
 RELATIVE = """
 from pathlib import Path
-from rllib_risk.env_wrappers.two_step import TwoStepGame
+from rllib_risk.env_wrappers.games.two_step import TwoStepGame
 class Relative(TwoStepGame):
     def __init__(self, **arguments):
         super().__init__(**arguments)

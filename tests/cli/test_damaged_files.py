@@ -28,9 +28,9 @@ from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.shift_grid import parse_shift_grid
 from rllib_risk.config.yaml_reader import read_yaml
 from rllib_risk.core import checkpoint as ckpt
+from rllib_risk.data.dataset import Dataset
+from rllib_risk.data.rows import DatasetError
 from rllib_risk.evaluation.results import ResultsError, read_groups
-from rllib_risk.offline.dataset import Dataset
-from rllib_risk.offline.rows import DatasetError
 
 FLIPS = 200
 OLD = Path(__file__).parents[1] / "data" / "old_checkpoints" / "0.1.0"
@@ -104,7 +104,7 @@ def test_tensors_without_a_checksum(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of two shards in the newest format."""
-    from rllib_risk.offline.dataset import write_dataset
+    from rllib_risk.data.dataset import write_dataset
 
     folder = tmp_path_factory.mktemp("log") / "set"
     old = Dataset(OLD / "uav-log")

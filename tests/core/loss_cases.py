@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from rllib_risk.algorithms import ALGORITHMS, config_class
-from rllib_risk.core.episodes import Episode, collate
-from rllib_risk.core.losses import Batch, LossConfig
 from rllib_risk.core.value_config import ValueConfig
-from rllib_risk.models.quantile_head import QuantileHead
-from rllib_risk.models.sizes import TeamSizes
-from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
+from rllib_risk.data.episodes import Episode, collate
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.networks.quantile_head import QuantileHead
+from rllib_risk.parts.losses import Batch, LossConfig
+from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
 
 
 def value_based():

@@ -9,10 +9,10 @@ import torch
 
 import rllib_risk
 from rllib_risk.algorithms import config_class
+from rllib_risk.algorithms.actor_critic.losses import taken_values
 from rllib_risk.config.schema import ConfigError
-from rllib_risk.core.actor_critic_losses import taken_values
-from rllib_risk.core.episodes import collate
-from rllib_risk.core.exploration import action_probabilities
+from rllib_risk.data.episodes import collate
+from rllib_risk.parts.exploration import action_probabilities
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

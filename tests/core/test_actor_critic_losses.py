@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_risk.core.actor_critic_losses import (
+from rllib_risk.algorithms.actor_critic.losses import (
     CriticTargetConfig,
     actor_loss,
     critic_targets,
@@ -15,10 +15,10 @@ from rllib_risk.core.actor_critic_losses import (
     taken_values,
     with_last_actions,
 )
-from rllib_risk.core.exploration import action_probabilities
-from rllib_risk.core.losses import Batch
-from rllib_risk.models.critics import CounterfactualCritic, DecomposedCritic
-from rllib_risk.models.sizes import TeamSizes
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.networks.critics import CounterfactualCritic, DecomposedCritic
+from rllib_risk.parts.exploration import action_probabilities
+from rllib_risk.parts.losses import Batch
 
 # R6. Two agents with two actions, three steps and the row after them. Values of the
 # target critic, [row][agent][action].

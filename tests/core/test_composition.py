@@ -14,12 +14,12 @@ from loss_cases import composition, random_episode, value_based
 
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
-from rllib_risk.core.episodes import collate
 from rllib_risk.core.value_config import ValueConfig
 from rllib_risk.core.value_policy import ValuePolicy
+from rllib_risk.data.episodes import collate
 from rllib_risk.env_wrappers.registry import make_team_env
-from rllib_risk.models.mixers import Mixer
-from rllib_risk.models.risk import RiskMeasure
+from rllib_risk.parts.mixers import Mixer
+from rllib_risk.parts.risk import RiskMeasure
 
 
 class ScaledSum(Mixer):

@@ -15,10 +15,10 @@ from loss_cases import (
 )
 
 from rllib_risk.algorithms.ma_cqr import MACQRConfig
-from rllib_risk.core.losses import distributional_loss, encode, team_loss
-from rllib_risk.models.sizes import TeamSizes
-from rllib_risk.models.team import TeamNetwork
+from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.ops.conservative import conservative_penalty
+from rllib_risk.parts.losses import distributional_loss, encode, team_loss
+from rllib_risk.parts.team import TeamNetwork
 
 QUANTILE = {"loss": "quantile", "num_atoms": 8, "recurrent": False}
 INDEPENDENT = QUANTILE | {"mixer": "none", "parameter_sharing": False}

@@ -21,7 +21,7 @@ from loss_cases import (
     tabular_network,
 )
 
-from rllib_risk.core.losses import distributional_loss, encode, team_loss
+from rllib_risk.parts.losses import distributional_loss, encode, team_loss
 
 
 def lh_iqn_loss(networks, batch, **keys):

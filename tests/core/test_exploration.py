@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rllib_risk.core.exploration import (
+from rllib_risk.ops.schedule import schedule_value
+from rllib_risk.parts.exploration import (
     MAX_REPEATS,
     EpsilonGreedy,
     EpsilonZGreedy,
@@ -15,7 +16,6 @@ from rllib_risk.core.exploration import (
     action_probabilities,
     ladder,
 )
-from rllib_risk.core.schedule import schedule_value
 
 
 def make(kind, num_envs, num_agents, exponent=2.0):

@@ -15,6 +15,7 @@ import pytest
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import ray_internals
+from rllib_risk.core.dataset_recording import record, scripted_player
 from rllib_risk.core.runners import _TAG
 from rllib_risk.env_wrappers import failures, notices
 from rllib_risk.env_wrappers.batched_env import BatchedStep
@@ -27,7 +28,6 @@ from rllib_risk.env_wrappers.errors import (
 from rllib_risk.env_wrappers.failures import EnvFailures
 from rllib_risk.env_wrappers.guarded_twin import GuardedTwin, guarded
 from rllib_risk.env_wrappers.scripted import RandomPolicy
-from rllib_risk.offline.recording import record, scripted_player
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -9,9 +9,9 @@ from gymnasium import spaces
 from loss_cases import random_episode
 
 from rllib_risk.algorithms import config_class
-from rllib_risk.core.episodes import collate
-from rllib_risk.core.losses import encode, team_loss
 from rllib_risk.core.value_policy import ValuePolicy
+from rllib_risk.data.episodes import collate
+from rllib_risk.parts.losses import encode, team_loss
 
 LIMIT = 0.01
 TEAM = spaces.Dict(

@@ -11,10 +11,10 @@ import torch
 import rllib_risk
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
-from rllib_risk.core.episodes import Episode, collate
-from rllib_risk.core.exploration import EpsilonGreedy, TeamEpsilonGreedy
-from rllib_risk.core.replay import EpisodeReplay
+from rllib_risk.data.episodes import Episode, collate
+from rllib_risk.data.replay import EpisodeReplay
 from rllib_risk.env_wrappers.registry import make_team_env
+from rllib_risk.parts.exploration import EpsilonGreedy, TeamEpsilonGreedy
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

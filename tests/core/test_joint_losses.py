@@ -20,7 +20,7 @@ from loss_cases import (
     set_units,
 )
 
-from rllib_risk.core.losses import (
+from rllib_risk.parts.losses import (
     central_weights,
     encode,
     qtran_loss,

@@ -25,7 +25,11 @@ from loss_cases import (
     tabular_network,
 )
 
-from rllib_risk.core.losses import (
+from rllib_risk.data.replay import EpisodeReplay
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.networks.dual import DualNetwork
+from rllib_risk.networks.quantile_head import QuantileHead
+from rllib_risk.parts.losses import (
     LossConfig,
     dual_loss,
     encode,
@@ -36,11 +40,7 @@ from rllib_risk.core.losses import (
     td_targets,
     team_loss,
 )
-from rllib_risk.core.replay import EpisodeReplay
-from rllib_risk.models.dual import DualNetwork
-from rllib_risk.models.quantile_head import QuantileHead
-from rllib_risk.models.sizes import TeamSizes
-from rllib_risk.models.team import Unroll
+from rllib_risk.parts.team import Unroll
 
 
 def targets_and_loss(networks, batch, *, double_q=True, **keys):

@@ -13,13 +13,13 @@ from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.config import TeamConfig
-from rllib_risk.core.episodes import Episode
+from rllib_risk.core.dataset_recording import record, scripted_player
+from rllib_risk.data.card import file_hash, read_card
+from rllib_risk.data.dataset import Dataset, write_dataset
+from rllib_risk.data.episodes import Episode
+from rllib_risk.data.rows import DatasetError
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.scripted import RandomPolicy
-from rllib_risk.offline.card import file_hash, read_card
-from rllib_risk.offline.dataset import Dataset, write_dataset
-from rllib_risk.offline.recording import record, scripted_player
-from rllib_risk.offline.rows import DatasetError
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -117,8 +117,8 @@ def test_a_run_that_is_resumed_is_the_same_run(
     if memory_mb == 1:
         # A window over a dataset that is small for a test.
         monkeypatch.setattr("rllib_risk.core.value_algorithm.BYTES_PER_MB", 2**14)
-        monkeypatch.setattr("rllib_risk.offline.replay._LEAST_SEGMENT_BYTES", 1)
-        monkeypatch.setattr("rllib_risk.offline.replay._READING_BYTES", 0)
+        monkeypatch.setattr("rllib_risk.data.dataset_replay._LEAST_SEGMENT_BYTES", 1)
+        monkeypatch.setattr("rllib_risk.data.dataset_replay._READING_BYTES", 0)
     config = offline("MACQR", folder, dataset_memory_mb=memory_mb)
     straight = config.build_algo()
     straight.train()

@@ -13,8 +13,8 @@ import pytest
 
 from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.checkpoint import read_config
-from rllib_risk.core.trace import trace_episode
-from rllib_risk.offline.dataset import Dataset
+from rllib_risk.data.dataset import Dataset
+from rllib_risk.evaluation.trace_runs import trace_episode
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

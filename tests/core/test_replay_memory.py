@@ -15,10 +15,10 @@ from pettingzoo import ParallelEnv
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.episode_loop import play_episodes
-from rllib_risk.core.episodes import Episode
 from rllib_risk.core.players import ScriptedPlayer
-from rllib_risk.core.replay import EpisodeReplay
-from rllib_risk.core.replay_memory import (
+from rllib_risk.data.episodes import Episode
+from rllib_risk.data.replay import EpisodeReplay
+from rllib_risk.data.replay_memory import (
     ReplayBound,
     action_dtype,
     bytes_of,
@@ -28,9 +28,10 @@ from rllib_risk.core.replay_memory import (
     row_arrays,
     spelled,
 )
+from rllib_risk.data.rows import episodes_of, to_table
+from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers.scripted import RandomPolicy
-from rllib_risk.env_wrappers.team_env import LoopedTeamEnvs, TeamEnv, TeamSpec
-from rllib_risk.offline.rows import episodes_of, to_table
+from rllib_risk.env_wrappers.team_env import LoopedTeamEnvs, TeamEnv
 
 SPEC = TeamSpec(("a", "b"), 5, 40, 30, 20)
 

@@ -22,13 +22,13 @@ from test_losses import padded
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.algorithm import TeamAlgorithm
-from rllib_risk.core.episodes import collate
-from rllib_risk.core.losses import LossConfig, dual_loss, encode, td_targets
-from rllib_risk.core.replay import EpisodeReplay
 from rllib_risk.core.value_policy import ValuePolicy
+from rllib_risk.data.episodes import collate
+from rllib_risk.data.replay import EpisodeReplay
+from rllib_risk.data.sizes import NeedsStateError, TeamSizes
 from rllib_risk.env_wrappers.registry import make_team_env
-from rllib_risk.models.dual import DualNetwork
-from rllib_risk.models.sizes import NeedsStateError, TeamSizes
+from rllib_risk.networks.dual import DualNetwork
+from rllib_risk.parts.losses import LossConfig, dual_loss, encode, td_targets
 
 
 def constant_dual(eta, num_outputs=1):

@@ -12,9 +12,7 @@ from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.shift_grid import parse_shift_grid
 from rllib_risk.config.yaml_reader import parse_yaml
-from rllib_risk.core import shift as shift_module
 from rllib_risk.core.episode_loop import evaluation_seed
-from rllib_risk.core.shift import cell_configs, play_policy, play_references
 from rllib_risk.env_wrappers.errors import (
     EnvContractError,
     EnvFailedError,
@@ -22,6 +20,8 @@ from rllib_risk.env_wrappers.errors import (
 )
 from rllib_risk.env_wrappers.registry import make_team_env
 from rllib_risk.env_wrappers.team_env import LoopedTeamEnvs, TeamEnv
+from rllib_risk.evaluation import shift_runs as shift_module
+from rllib_risk.evaluation.shift_runs import cell_configs, play_policy, play_references
 
 UP, DOWN, LEFT, RIGHT = range(4)
 # Up, along the cliff, down onto the goal: seven moves that cost, and the eighth.

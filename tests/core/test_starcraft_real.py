@@ -14,8 +14,8 @@ import pytest
 
 from rllib_risk.algorithms import config_class
 from rllib_risk.env_wrappers import EnvConfigError, EnvContractError
-from rllib_risk.env_wrappers.smac import SMAC
-from rllib_risk.env_wrappers.smac_install import check_game, load_smac
+from rllib_risk.env_wrappers.smac.env import SMAC
+from rllib_risk.env_wrappers.smac.install import check_game, load_smac
 
 
 def why_no_smac() -> str | None:

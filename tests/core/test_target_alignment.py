@@ -20,7 +20,7 @@ from test_losses import risk_batch, risk_networks
 from test_robust_targets import constant_dual
 
 from rllib_risk.algorithms import ALGORITHMS, config_class
-from rllib_risk.core.losses import LossConfig, encode, td_targets, team_loss
+from rllib_risk.parts.losses import LossConfig, encode, td_targets, team_loss
 
 # Rewards 1, 2, 3, gamma 0.5. What is expected after the three steps of the episode that
 # the time limit cut off, and after the last step of the one that ended. Tables:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rllib_risk.algorithms import config_class
-from rllib_risk.core.trace import trace_episode
+from rllib_risk.evaluation.trace_runs import trace_episode
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

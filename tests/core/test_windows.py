@@ -7,9 +7,9 @@ import pytest
 import torch
 from loss_cases import as_tensors, random_episode, random_networks
 
-from rllib_risk.core.losses import LossConfig, encode, learned_steps, td_targets
-from rllib_risk.core.replay import EpisodeReplay
-from rllib_risk.models.acting import make_actor
+from rllib_risk.data.replay import EpisodeReplay
+from rllib_risk.parts.acting import make_actor
+from rllib_risk.parts.losses import LossConfig, encode, learned_steps, td_targets
 
 WINDOW, STEPS = 4, 7
 

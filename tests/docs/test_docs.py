@@ -167,7 +167,7 @@ def test_check_env_says_what_the_page_shows(modules: Path) -> None:
     # In a process each, since one of them must not find the other's module imported.
     code = (
         "import json, sys\n"
-        "from rllib_risk.core.check_env import check_env\n"
+        "from rllib_risk.env_wrappers.checking.check_env import check_env\n"
         "for env, config in json.loads(sys.argv[1]):\n"
         "    print(check_env(env, config), end='\\0')\n"
     )

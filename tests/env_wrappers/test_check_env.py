@@ -7,7 +7,7 @@ import pytest
 from gymnasium import spaces
 from scripted_envs import RandomDeathEnv, ScriptedEnv
 
-from rllib_risk.core.check_env import check_env
+from rllib_risk.env_wrappers.checking.check_env import check_env
 
 END = {"a0": "term", "a1": "term"}
 
@@ -131,7 +131,9 @@ def here(name):
 
 @pytest.fixture(autouse=True)
 def _short_episodes(monkeypatch):
-    monkeypatch.setattr("rllib_risk.core.check_env.MAX_EPISODE_STEPS", 300)
+    monkeypatch.setattr(
+        "rllib_risk.env_wrappers.checking.check_env.MAX_EPISODE_STEPS", 300
+    )
 
 
 @pytest.mark.parametrize(

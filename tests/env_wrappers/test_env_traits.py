@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import trait_envs
 
-from rllib_risk.core.check_env import REPLAY_EPISODES, check_env
 from rllib_risk.core.config import TeamConfig
-from rllib_risk.core.episodes import Episode
-from rllib_risk.core.replay import bytes_per_row
-from rllib_risk.core.replay_memory import bytes_of
+from rllib_risk.core.dataset_recording import record, scripted_player
+from rllib_risk.data.episodes import Episode
+from rllib_risk.data.replay import bytes_per_row
+from rllib_risk.data.replay_memory import bytes_of
+from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers import notices
+from rllib_risk.env_wrappers.checking.check_env import REPLAY_EPISODES, check_env
 from rllib_risk.env_wrappers.scripted import RandomPolicy
-from rllib_risk.env_wrappers.team_env import TeamEnv, TeamSpec
-from rllib_risk.offline.recording import record, scripted_player
+from rllib_risk.env_wrappers.team_env import TeamEnv
 
 # Env, env_config, and what the warnings must say; None: no warning.
 USABLE = [
@@ -90,7 +91,9 @@ REFUSED = [
 
 @pytest.fixture(autouse=True)
 def _short_episodes(monkeypatch):
-    monkeypatch.setattr("rllib_risk.core.check_env.MAX_EPISODE_STEPS", 300)
+    monkeypatch.setattr(
+        "rllib_risk.env_wrappers.checking.check_env.MAX_EPISODE_STEPS", 300
+    )
 
 
 def texts(report, level):

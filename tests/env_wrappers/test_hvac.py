@@ -12,15 +12,15 @@ from pettingzoo.test import parallel_api_test, parallel_seed_test
 from pettingzoo.test.state_test import state_test
 from pettingzoo.utils import parallel_to_aec
 
-from rllib_risk.core.check_env import check_env
 from rllib_risk.env_wrappers import (
     EnvConfigError,
     TeamEnv,
-    hvac_render,
     make_team_env,
 )
-from rllib_risk.env_wrappers.hvac import HVAC, HvacScenario, power_levels
-from rllib_risk.env_wrappers.hvac_data import BUILDINGS, load_building, load_weather
+from rllib_risk.env_wrappers.checking.check_env import check_env
+from rllib_risk.env_wrappers.hvac.data import BUILDINGS, load_building, load_weather
+from rllib_risk.env_wrappers.hvac.env import HVAC, HvacScenario, power_levels
+from rllib_risk.env_wrappers.hvac.env import render as hvac_render
 
 GOLDEN = Path(__file__).parent / "data" / "hvac_golden.npz"
 # Against SustainGym: temperatures in degrees (float32 at 22 has steps of 1.9e-6) and

@@ -5,11 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rllib_risk.env_wrappers import LoopedTeamEnvs, TeamEnv, make_batched
+from rllib_risk.env_wrappers import (
+    LoopedTeamEnvs,
+    TeamEnv,
+    make_batched,
+)
 from rllib_risk.env_wrappers.errors import EnvConfigError
-from rllib_risk.env_wrappers.hvac import HVAC
-from rllib_risk.env_wrappers.hvac_batched import BatchedHVAC
-from rllib_risk.env_wrappers.hvac_data import PAPER_CITIES, load_weather
+from rllib_risk.env_wrappers.hvac.batched import BatchedHVAC
+from rllib_risk.env_wrappers.hvac.data import PAPER_CITIES, load_weather
+from rllib_risk.env_wrappers.hvac.env import HVAC
 
 # The 50 days that the paper evaluates on, and the days of the other season.
 S1 = np.random.default_rng(11).integers(0, 200, 50)

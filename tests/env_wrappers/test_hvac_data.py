@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rllib_risk.env_wrappers import hvac_data
 from rllib_risk.env_wrappers.errors import EnvConfigError
-from rllib_risk.env_wrappers.hvac_data import (
+from rllib_risk.env_wrappers.hvac.data import (
     BUILDINGS,
     CITIES,
     PAPER_CITIES,
@@ -18,6 +17,7 @@ from rllib_risk.env_wrappers.hvac_data import (
     load_weather,
     start_rows,
 )
+from rllib_risk.env_wrappers.hvac.env import data as hvac_data
 
 DATA = Path(hvac_data.__file__).parent / "data"
 

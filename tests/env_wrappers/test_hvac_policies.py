@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 
-from rllib_risk.env_wrappers import EnvConfigError, make_batched, make_team_env
-from rllib_risk.env_wrappers.hvac import power_levels
-from rllib_risk.env_wrappers.hvac_data import (
+from rllib_risk.env_wrappers import (
+    EnvConfigError,
+    make_batched,
+    make_team_env,
+)
+from rllib_risk.env_wrappers.hvac.data import (
     BUILDINGS,
     load_building,
     load_weather,
     start_rows,
 )
-from rllib_risk.env_wrappers.hvac_policies import LinearPolicy, fit_linear_policy
+from rllib_risk.env_wrappers.hvac.env import power_levels
+from rllib_risk.env_wrappers.hvac.policies import LinearPolicy, fit_linear_policy
 from rllib_risk.env_wrappers.scripted import RandomPolicy, reference_policies
 
 # The paper's 50 evaluation days.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rllib_risk.env_wrappers.hvac_render import HEIGHT, WIDTH, _short, draw
+from rllib_risk.env_wrappers.hvac.render import HEIGHT, WIDTH, _short, draw
 
 # The panels end at 0.795 of the width; the legend lies to the right of them.
 PANELS_END = int(0.795 * WIDTH)

@@ -10,10 +10,14 @@ import importlib.util
 import numpy as np
 import pytest
 
-from rllib_risk.env_wrappers import EnvConfigError, make_batched, make_team_env
-from rllib_risk.env_wrappers.hvac import HVAC
-from rllib_risk.env_wrappers.hvac_data import BUILDINGS, CITIES
-from rllib_risk.env_wrappers.hvac_sustaingym import CITY_KEYS, SustainGymDynamics
+from rllib_risk.env_wrappers import (
+    EnvConfigError,
+    make_batched,
+    make_team_env,
+)
+from rllib_risk.env_wrappers.hvac.data import BUILDINGS, CITIES
+from rllib_risk.env_wrappers.hvac.env import HVAC
+from rllib_risk.env_wrappers.hvac.sustaingym import CITY_KEYS, SustainGymDynamics
 
 needs_sustaingym = pytest.mark.skipif(
     importlib.util.find_spec("sustaingym") is None,

@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_envs import FlakyEnv, RandomDeathEnv
 
-from rllib_risk.env_wrappers import LoopedTeamEnvs, TeamEnv, make_batched
+from rllib_risk.data.sizes import TeamSpec
+from rllib_risk.env_wrappers import (
+    LoopedTeamEnvs,
+    TeamEnv,
+    make_batched,
+)
 from rllib_risk.env_wrappers import joined_envs as joined_module
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.joined_envs import (
@@ -14,7 +19,6 @@ from rllib_risk.env_wrappers.joined_envs import (
     make_joined,
     spec_difference,
 )
-from rllib_risk.env_wrappers.team_env import TeamSpec
 
 # Three variants that differ in rewards, noise and length, not in sizes.
 VARIANTS = [

@@ -9,8 +9,12 @@ from pettingzoo.test import parallel_api_test, parallel_seed_test
 from pettingzoo.test.state_test import state_test
 from pettingzoo.utils import parallel_to_aec
 
-from rllib_risk.env_wrappers import EnvConfigError, TeamEnv, make_team_env
-from rllib_risk.env_wrappers.macn import DOWN, LEFT, MACN, RIGHT, UP
+from rllib_risk.env_wrappers import (
+    EnvConfigError,
+    TeamEnv,
+    make_team_env,
+)
+from rllib_risk.env_wrappers.macn.env import DOWN, LEFT, MACN, RIGHT, UP
 
 
 def play(env, joint_actions, seed=0):

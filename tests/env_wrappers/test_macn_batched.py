@@ -5,10 +5,14 @@ import time
 import numpy as np
 import pytest
 
-from rllib_risk.env_wrappers import LoopedTeamEnvs, TeamEnv, make_batched
+from rllib_risk.env_wrappers import (
+    LoopedTeamEnvs,
+    TeamEnv,
+    make_batched,
+)
 from rllib_risk.env_wrappers.errors import EnvConfigError
-from rllib_risk.env_wrappers.macn import MACN
-from rllib_risk.env_wrappers.macn_batched import BatchedMACN
+from rllib_risk.env_wrappers.macn.batched import BatchedMACN
+from rllib_risk.env_wrappers.macn.env import MACN
 
 CASES = [
     ({}, {}),

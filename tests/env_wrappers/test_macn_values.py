@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 import pytest
 
-from rllib_risk.env_wrappers.macn import DOWN, MACN, RIGHT, UP
+from rllib_risk.env_wrappers.macn.env import DOWN, MACN, RIGHT, UP
 
 LIMIT = 100
 WALKING, ONE_ON_GOAL, SUCCESS, FELL = range(4)

@@ -5,9 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
-from rllib_risk.env_wrappers import EnvConfigError, LoopedTeamEnvs, TeamEnv
-from rllib_risk.env_wrappers.macn import DOWN, LEFT, MACN, RIGHT, UP
-from rllib_risk.env_wrappers.macn_batched import BatchedMACN
+from rllib_risk.env_wrappers import (
+    EnvConfigError,
+    LoopedTeamEnvs,
+    TeamEnv,
+)
+from rllib_risk.env_wrappers.macn.batched import BatchedMACN
+from rllib_risk.env_wrappers.macn.env import DOWN, LEFT, MACN, RIGHT, UP
 from rllib_risk.ops.robust_mdp import policy_value, robust_value_iteration
 
 

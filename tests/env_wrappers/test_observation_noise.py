@@ -14,7 +14,7 @@ from rllib_risk.env_wrappers import (
     make_batched,
     make_team_env,
 )
-from rllib_risk.env_wrappers.macn_batched import BatchedMACN
+from rllib_risk.env_wrappers.macn.batched import BatchedMACN
 from rllib_risk.env_wrappers.observation_noise import NoisyTeamEnvs
 
 NOISE = {"obs_noise_std": 0.3}

@@ -26,7 +26,7 @@ from rllib_risk.env_wrappers import (
     make_batched,
     make_team_env,
 )
-from rllib_risk.env_wrappers.smac import SMAC
+from rllib_risk.env_wrappers.smac.env import SMAC
 
 pytestmark = pytest.mark.usefixtures("no_smac")
 
@@ -357,7 +357,7 @@ def test_a_game_that_always_crashes_is_given_up(double, monkeypatch):
 CHILD = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from rllib_risk.env_wrappers.smac import SMAC
+from rllib_risk.env_wrappers.smac.env import SMAC
 env = SMAC("3m")
 env.reset(seed=0)
 print(env._env._sc2_proc.pid, flush=True)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
-from rllib_risk.core.check_env import check_env
 from rllib_risk.env_wrappers import EnvConfigError, make_team_env
-from rllib_risk.env_wrappers.matrix_games import PAYOFFS, MatrixGame
-from rllib_risk.env_wrappers.memory_game import MemoryGame
-from rllib_risk.env_wrappers.mmdp_game import MMDPGame
-from rllib_risk.env_wrappers.risky_bandit import RiskyBandit
-from rllib_risk.env_wrappers.two_step import TwoStepGame
+from rllib_risk.env_wrappers.checking.check_env import check_env
+from rllib_risk.env_wrappers.games.matrix_games import PAYOFFS, MatrixGame
+from rllib_risk.env_wrappers.games.memory_game import MemoryGame
+from rllib_risk.env_wrappers.games.mmdp_game import MMDPGame
+from rllib_risk.env_wrappers.games.risky_bandit import RiskyBandit
+from rllib_risk.env_wrappers.games.two_step import TwoStepGame
 
 # Games with other arguments than the defaults, which test_wrapper_contract.py has.
 GAMES = [

@@ -16,9 +16,9 @@ from rllib_risk.env_wrappers import (
     make_team_env,
 )
 from rllib_risk.env_wrappers.scripted import RandomPolicy
-from rllib_risk.env_wrappers.smax import MAPS, RANDOM_MAPS, SMAX, battle_result
-from rllib_risk.env_wrappers.smax_batched import BatchedSMAX
-from rllib_risk.env_wrappers.smax_core import SmaxCore, smax_core
+from rllib_risk.env_wrappers.smax.batched import BatchedSMAX
+from rllib_risk.env_wrappers.smax.core import SmaxCore, smax_core
+from rllib_risk.env_wrappers.smax.env import MAPS, RANDOM_MAPS, SMAX, battle_result
 
 ALL = np.arange(4)
 # Enemies that do nothing; two cores compile this in seconds.

@@ -17,9 +17,13 @@ from pettingzoo.test import parallel_api_test, parallel_seed_test
 from pettingzoo.test.state_test import state_test
 from pettingzoo.utils import parallel_to_aec
 
-from rllib_risk.core.check_env import check_env
-from rllib_risk.env_wrappers import EnvConfigError, make_batched, make_team_env
-from rllib_risk.env_wrappers.tabular_game import (
+from rllib_risk.env_wrappers import (
+    EnvConfigError,
+    make_batched,
+    make_team_env,
+)
+from rllib_risk.env_wrappers.checking.check_env import check_env
+from rllib_risk.env_wrappers.games.tabular_game import (
     BOTH_OVER,
     BRIDGE,
     END,

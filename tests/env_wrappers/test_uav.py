@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
-from rllib_risk.core.check_env import check_env
 from rllib_risk.env_wrappers import LoopedTeamEnvs
+from rllib_risk.env_wrappers.checking.check_env import check_env
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.registry import make_batched, make_team_env
 from rllib_risk.env_wrappers.scripted import reference_policies
-from rllib_risk.env_wrappers.uav import UAV
-from rllib_risk.env_wrappers.uav_batched import BatchedUAV
-from rllib_risk.env_wrappers.uav_world import DEVICE_CELLS, RISK_REGION
+from rllib_risk.env_wrappers.uav.batched import BatchedUAV
+from rllib_risk.env_wrappers.uav.env import UAV
+from rllib_risk.env_wrappers.uav.world import DEVICE_CELLS, RISK_REGION
 
 IDLE = 50
 

@@ -24,7 +24,7 @@ from rllib_risk.env_wrappers import (
     notices,
 )
 from rllib_risk.env_wrappers.errors import EnvTimeoutError
-from rllib_risk.env_wrappers.macn_batched import BatchedMACN
+from rllib_risk.env_wrappers.macn.batched import BatchedMACN
 from rllib_risk.env_wrappers.watchdog import EXIT_STUCK, Watchdog
 
 TIMEOUT_S = 0.3

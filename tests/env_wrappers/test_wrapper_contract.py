@@ -16,7 +16,7 @@ from pettingzoo.test.state_test import state_test
 from pettingzoo.utils import parallel_to_aec
 from test_smac import install_game
 
-from rllib_risk.core.env_recording import EnvRecording
+from rllib_risk.env_wrappers.checking.recording import EnvRecording
 from rllib_risk.env_wrappers.registry import ENVS, envs_that_render, import_factory
 from rllib_risk.env_wrappers.scripted import RandomPolicy
 from rllib_risk.env_wrappers.team_env import TeamEnv

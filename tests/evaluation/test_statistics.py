@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import trim_mean
 
-from rllib_risk.evaluation.statistics import (
+from rllib_risk.ops.statistics import (
     aggregate_curves,
     bootstrap_ci,
     cvar_of_returns,

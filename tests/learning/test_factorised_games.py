@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from rllib_risk.env_wrappers.matrix_games import MatrixGame
-from rllib_risk.models.joint_critics import QtranCritic, WqmixCritic
-from rllib_risk.models.mixers import DuplexMixer, MixerInputs, MonotonicMixer, mlp
+from rllib_risk.env_wrappers.games.matrix_games import MatrixGame
+from rllib_risk.parts.joint_critics import QtranCritic, WqmixCritic
+from rllib_risk.parts.mixers import DuplexMixer, MixerInputs, MonotonicMixer, mlp
 
 # The two agents' inputs: a constant observation and their id.
 INPUTS = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_risk.core.losses import (
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.env_wrappers.registry import make_team_env
+from rllib_risk.ops.quantile import quantile_fractions, quantile_huber_loss
+from rllib_risk.parts.losses import (
     Batch,
     LossConfig,
     encode,
@@ -20,10 +23,7 @@ from rllib_risk.core.losses import (
     quantile_targets,
     team_loss,
 )
-from rllib_risk.env_wrappers.registry import make_team_env
-from rllib_risk.models.sizes import TeamSizes
-from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
-from rllib_risk.ops.quantile import quantile_fractions, quantile_huber_loss
+from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
 
 SEEDS = pytest.mark.parametrize("seed", [0, 1, 2])
 

@@ -12,9 +12,9 @@ import copy
 import pytest
 import torch
 
-from rllib_risk.core.losses import Batch, LossConfig, encode, team_loss
-from rllib_risk.models.sizes import TeamSizes
-from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.parts.losses import Batch, LossConfig, encode, team_loss
+from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
 
 LENGTH, ACTIONS, EPISODES = 4, 8, 200
 EARNED = torch.tensor([-2.0, -1.0] + [-5.0] * (ACTIONS - 2))

@@ -14,10 +14,10 @@ import torch
 import rllib_risk
 from rllib_risk.algorithms import config_class
 from rllib_risk.core.config import TeamConfig
-from rllib_risk.core.episodes import Episode
+from rllib_risk.core.dataset_recording import record, scripted_player
+from rllib_risk.data.dataset import write_dataset
+from rllib_risk.data.episodes import Episode
 from rllib_risk.env_wrappers.scripted import reference_policies
-from rllib_risk.offline.dataset import write_dataset
-from rllib_risk.offline.recording import record, scripted_player
 
 
 @pytest.fixture(name="_ray", scope="module", autouse=True)

@@ -16,8 +16,8 @@ import torch
 
 import rllib_risk
 from rllib_risk.algorithms import config_class
-from rllib_risk.env_wrappers.macn import MACN
-from rllib_risk.env_wrappers.tabular_game import TabularGame
+from rllib_risk.env_wrappers.games.tabular_game import TabularGame
+from rllib_risk.env_wrappers.macn.env import MACN
 from rllib_risk.ops.robust_mdp import TabularMDP, policy_value, robust_value_iteration
 
 TARGETS = ("plain", "contamination", "tv")

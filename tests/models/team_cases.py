@@ -2,7 +2,7 @@
 
 import torch
 
-from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig, TeamSizes
+from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig, TeamSizes
 
 
 def make_network(

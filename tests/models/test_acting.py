@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_risk.models.acting import NumpyActor, TorchActor, make_actor
-from rllib_risk.models.risk import RiskMeasure
-from rllib_risk.models.sizes import TeamSizes
-from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.parts.acting import NumpyActor, TorchActor, make_actor
+from rllib_risk.parts.risk import RiskMeasure
+from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
 
 SIZES = TeamSizes(num_agents=3, num_actions=4, obs_size=5, state_size=0)
 ENVS, STEPS = 4, 6

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rllib_risk.models.agent import AgentNetwork, Encoder
+from rllib_risk.networks.agent import AgentNetwork, Encoder
 
 # Whether there is memory, and which.
 BODIES = pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rllib_risk.models.critics import CounterfactualCritic, DecomposedCritic
-from rllib_risk.models.sizes import TeamSizes
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.networks.critics import CounterfactualCritic, DecomposedCritic
 
 SIZES = TeamSizes(num_agents=3, num_actions=4, obs_size=5, state_size=6)
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rllib_risk.models.agent import Encoder
-from rllib_risk.models.joint_critics import (
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.networks.agent import Encoder
+from rllib_risk.parts.joint_critics import (
     QtranCritic,
     WqmixCritic,
     make_joint_critic,
 )
-from rllib_risk.models.sizes import TeamSizes
 
 KINDS = pytest.mark.parametrize("kind", ["qtran", "wqmix"])
 INPUT_SIZE, HIDDEN_SIZE = 11, 16

@@ -6,7 +6,7 @@ import pytest
 import torch
 from team_cases import gradients, make_inputs, make_network, unroll
 
-from rllib_risk.models.mixers import MixerInputs
+from rllib_risk.parts.mixers import MixerInputs
 
 RMIX = {
     "num_atoms": 10,

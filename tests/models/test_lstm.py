@@ -8,9 +8,9 @@ from team_cases import all_utilities, make_inputs, make_network, unroll
 from torch import nn
 
 from rllib_risk.core.model import TeamModel
-from rllib_risk.models.agent import Encoder
-from rllib_risk.models.sizes import TeamSizes
-from rllib_risk.models.team import TeamNetwork, TeamNetworkConfig, Unroll
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.networks.agent import Encoder
+from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig, Unroll
 
 RISK = {
     "num_atoms": 10,

@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from rllib_risk.models.mixers import (
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.networks.layers import StackedMLPs
+from rllib_risk.parts.mixers import (
     DuplexMixer,
     Mixer,
     MixerInputs,
     MonotonicMixer,
     NoMixer,
-    StackedMLPs,
     SumMixer,
     make_mixer,
     monotone_slopes,
 )
-from rllib_risk.models.sizes import TeamSizes
 
 
 def make(kind, num_agents=2, state_size=3, num_actions=4, **keys):

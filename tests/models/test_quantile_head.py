@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rllib_risk.models.quantile_head import QuantileHead
+from rllib_risk.networks.quantile_head import QuantileHead
 from rllib_risk.ops.quantile import quantile_fractions, quantile_huber_loss
 
 

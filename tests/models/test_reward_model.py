@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rllib_risk.models.reward_model import RewardModel
-from rllib_risk.models.sizes import NeedsStateError, TeamSizes
+from rllib_risk.data.sizes import NeedsStateError, TeamSizes
+from rllib_risk.networks.reward_model import RewardModel
 
 
 def make_model(num_groups=3, seed=0):

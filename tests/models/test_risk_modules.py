@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_risk.models.imports import import_part
-from rllib_risk.models.risk import (
-    Distorted,
-    LevelMeasure,
-    Mean,
-    MeanVariance,
-    RiskMeasure,
-    make_risk,
-)
 from rllib_risk.ops.risk import (
     cvar,
     distortion_weights,
     mean_variance,
     simple_level,
     sort_atoms,
+)
+from rllib_risk.parts.imports import import_part
+from rllib_risk.parts.risk import (
+    Distorted,
+    LevelMeasure,
+    Mean,
+    MeanVariance,
+    RiskMeasure,
+    make_risk,
 )
 
 NAMED = ["mean", "cvar", "var", "wang", "cpw", "power", "mean_variance"]
@@ -395,7 +395,7 @@ def test_a_measure_must_say_what_it_is():
         ("module:", "must have the form"),
         ("no_such_package.risk:Mine", "No module named.*PYTHONPATH"),
         (f"{__name__}:Medium", "has no class 'Medium'"),
-        (f"{__name__}:NOT_A_MEASURE", "subclass of rllib_risk.models.risk.RiskMeasure"),
+        (f"{__name__}:NOT_A_MEASURE", "subclass of rllib_risk.parts.risk.RiskMeasure"),
         (f"{__name__}:NAMED", "must be a subclass of"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 from team_cases import all_utilities, make_inputs, make_network, unroll
 from torch import nn
 
-from rllib_risk.models.mixers import MixerInputs
+from rllib_risk.parts.mixers import MixerInputs
 
 RISK = {
     "num_atoms": 10,

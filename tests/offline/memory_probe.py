@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch  # noqa: F401  imported before the measurement begins
 
-from rllib_risk.offline.dataset import Dataset
-from rllib_risk.offline.replay import DatasetReplay
+from rllib_risk.data.dataset import Dataset
+from rllib_risk.data.dataset_replay import DatasetReplay
 
 
 def resident(kind: str) -> int:

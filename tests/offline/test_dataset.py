@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rllib_risk.core.episodes import Episode
-from rllib_risk.offline import dataset as dataset_module
-from rllib_risk.offline.card import CARD, file_hash, read_card
-from rllib_risk.offline.dataset import Dataset, write_dataset
-from rllib_risk.offline.rows import DatasetError, episodes_of, to_table
+from rllib_risk.data import dataset as dataset_module
+from rllib_risk.data.card import CARD, file_hash, read_card
+from rllib_risk.data.dataset import Dataset, write_dataset
+from rllib_risk.data.episodes import Episode
+from rllib_risk.data.rows import DatasetError, episodes_of, to_table
 
 PARTS = ("obs", "state", "action_mask", "actions", "rewards")
 
@@ -180,7 +180,7 @@ def name_a_shard(folder, file):
     changed = replace(card, shards=(first, replace(second, file=file)))
     (folder / CARD).unlink()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rllib_risk.offline.card._wrong_value", lambda card: None)
+        patch.setattr("rllib_risk.data.card._wrong_value", lambda card: None)
         changed.write(folder)
 
 

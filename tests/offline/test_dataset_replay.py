@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from test_dataset import assert_same, episode, write
 
-from rllib_risk.core.replay import EpisodeReplay, bytes_per_row
-from rllib_risk.offline import replay as replay_module
-from rllib_risk.offline.dataset import Dataset
-from rllib_risk.offline.replay import DatasetReplay
+from rllib_risk.data import dataset_replay as replay_module
+from rllib_risk.data.dataset import Dataset
+from rllib_risk.data.dataset_replay import DatasetReplay
+from rllib_risk.data.replay import EpisodeReplay, bytes_per_row
 
 LENGTH = 5
 ROW = bytes_per_row(episode(0, LENGTH))

@@ -7,12 +7,13 @@ import pytest
 import tensorstore
 
 from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.dataset_recording import record, scripted_player
+from rllib_risk.data import og_marl
+from rllib_risk.data.dataset import Dataset
+from rllib_risk.data.og_marl import import_vault
+from rllib_risk.data.rows import DatasetError
 from rllib_risk.env_wrappers.scripted import reference_policies
-from rllib_risk.offline import importers
-from rllib_risk.offline.dataset import Dataset
-from rllib_risk.offline.importers import import_csv, import_vault
-from rllib_risk.offline.recording import record, scripted_player
-from rllib_risk.offline.rows import DatasetError
+from rllib_risk.env_wrappers.uav.csv_log import import_csv
 
 
 def uav_episodes(number=3):
@@ -181,7 +182,7 @@ def make_vault(folder, tree, index=None):
 @pytest.mark.parametrize("rows", [10_000, 2, 3])
 def test_a_vault(tmp_path, monkeypatch, rows):
     """Three steps to a true end, four to a time limit, two that nobody finished."""
-    monkeypatch.setattr(importers, "_ROWS", rows)
+    monkeypatch.setattr(og_marl, "_ROWS", rows)
     tree = arrays(9)
     tree["terminals"][0, 2] = tree["truncations"][0, 6] = True
     tree["infos"]["legals"][0, 1, 0, 4] = False
@@ -273,7 +274,7 @@ def put(name, place, value):
     ],
 )
 def test_a_value_that_cannot_be_in_a_vault(tmp_path, monkeypatch, change, message):
-    monkeypatch.setattr(importers, "_ROWS", 2)
+    monkeypatch.setattr(og_marl, "_ROWS", 2)
     tree = arrays(9)
     change(tree)
     vault = make_vault(tmp_path / "vault", tree)

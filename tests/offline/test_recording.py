@@ -5,10 +5,10 @@ import pytest
 from test_dataset import assert_same, episode, write
 
 from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.dataset_recording import part_of_log, record, scripted_player
+from rllib_risk.data.dataset import Dataset
+from rllib_risk.data.rows import DatasetError
 from rllib_risk.env_wrappers.scripted import RandomPolicy, reference_policies
-from rllib_risk.offline.dataset import Dataset
-from rllib_risk.offline.recording import part_of_log, record, scripted_player
-from rllib_risk.offline.rows import DatasetError
 
 UAV = {"episode_steps": 10}
 

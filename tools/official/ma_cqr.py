@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from official.common import ACTIONS, STATE, UPDATES, Case, Names, Pair, make_policy
-from rllib_risk.core.episodes import Episode, collate
+from rllib_risk.data.episodes import Episode, collate
 
 
 def one_step_episodes(seed: int) -> list[Episode]:

@@ -22,9 +22,9 @@ from official.common import (
     make_policy,
     random_episodes,
 )
-from rllib_risk.core.actor_critic_losses import with_last_actions
-from rllib_risk.core.actor_critic_policy import Rollouts
-from rllib_risk.core.episodes import Episode, collate
+from rllib_risk.algorithms.actor_critic.losses import with_last_actions
+from rllib_risk.algorithms.actor_critic.policy import Rollouts
+from rllib_risk.data.episodes import Episode, collate
 
 _GRU = (r"rnn\.(.*)", r"agents.0.encoder.body.\1_l0")
 AGENT: Names = [

@@ -22,7 +22,7 @@ from official.common import (
     Pair,
     make_policy,
 )
-from rllib_risk.models.mixers import Mixer, MixerInputs
+from rllib_risk.parts.mixers import Mixer, MixerInputs
 
 WINDOW, ROWS, RHO = 8, 64, 0.2
 

@@ -27,8 +27,8 @@ from official.pymarl import (
     their_batch,
     with_their_last_actions,
 )
-from rllib_risk.core.actor_critic_policy import Rollouts
-from rllib_risk.core.episodes import collate
+from rllib_risk.algorithms.actor_critic.policy import Rollouts
+from rllib_risk.data.episodes import collate
 
 CENTRAL: Names = [
     (r"central_agent\.fc1\.(.*)", r"joint_critic.encoder.fc1.\1"),

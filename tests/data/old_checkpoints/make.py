@@ -22,10 +22,10 @@ import ray
 import rllib_risk
 from rllib_risk.algorithms import config_class
 from rllib_risk.core.config import TeamConfig
-from rllib_risk.core.trace import trace_episode
+from rllib_risk.core.dataset_recording import record, scripted_player
+from rllib_risk.data.dataset import write_dataset
 from rllib_risk.env_wrappers.scripted import reference_policies
-from rllib_risk.offline.dataset import write_dataset
-from rllib_risk.offline.recording import record, scripted_player
+from rllib_risk.evaluation.trace_runs import trace_episode
 
 SEED, EPISODES = 7, 3
 LOG = Path("uav-log")

@@ -1,0 +1,1 @@
+"""What COMA and DOP share."""

@@ -1,0 +1,176 @@
+"""Targets and losses of actor-critic teams: COMA and DOP.
+
+A critic's targets are computed for whole episodes at once. It is then fitted to them
+one time index after the other, with a gradient step for each, and the actor follows.
+
+Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``G`` outputs of the
+critic's mixing (1, or ``N``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rllib_risk.networks.critics import TeamCritic
+from rllib_risk.ops.targets import (
+    lambda_returns,
+    masked_mean,
+    tree_backup_targets,
+)
+from rllib_risk.parts.losses import Batch
+
+
+@dataclass(frozen=True)
+class CriticTargetConfig:
+    """Switches of the critic's targets; names are those of the keys.
+
+    Attributes:
+        gamma: Discount.
+        reward_scale: Factor on rewards.
+        td_lambda: Of on-policy episodes.
+        tree_backup_lambda: Of off-policy episodes.
+        tree_backup_steps: Of off-policy episodes.
+    """
+
+    gamma: float
+    reward_scale: float
+    td_lambda: float
+    tree_backup_lambda: float = 0.0
+    tree_backup_steps: int = 1
+
+
+def rows_of(batch: Batch, rows: slice) -> Batch:
+    """Some of the episodes of a batch."""
+    tensors: dict[str, Any] = {
+        name: tensor[rows] for name, tensor in vars(batch).items() if tensor is not None
+    }
+    return Batch(**tensors)
+
+
+def with_last_actions(
+    batch: Batch, probabilities: Tensor, generator: torch.Generator
+) -> Tensor:
+    """The actions of every row, the one after the last step included.
+
+    A target at a time limit needs the value of an action there. Nobody took one, so it
+    is drawn from the policy (PyMARL chooses one when it samples, to the same effect).
+
+    Args:
+        batch: The batch.
+        probabilities: The policy, ``[B, T+1, N, A]``.
+        generator: Source of the draws, on the CPU: one number per action of an episode,
+            however much padding there is.
+
+    Returns:
+        int64 ``[B, T+1, N]``. Rows further on hold the last row's action.
+    """
+    episodes, rows, agents, actions = probabilities.shape
+    noise = torch.rand(episodes, agents, actions, generator=generator)
+    lengths = batch.mask.sum(dim=1).long()  # [B, 1]
+    at = torch.arange(episodes, device=lengths.device)
+    last = probabilities[at, lengths[:, 0]]  # [B, N, A]
+    # Exponential clocks of rate p: the first to ring is drawn with probability p.
+    clocks = -torch.log1p(-noise.to(last))
+    drawn = torch.where(last > 0, clocks / last, torch.inf).argmin(dim=-1)  # [B, N]
+    padded = torch.cat([batch.actions, batch.actions[:, -1:]], dim=1)
+    taken = torch.arange(rows, device=lengths.device) < lengths  # [B, T+1]
+    return torch.where(taken.unsqueeze(-1), padded, drawn.unsqueeze(1))
+
+
+def taken_values(values: Tensor, actions: Tensor) -> Tensor:
+    """Values (or probabilities) ``[..., N, A]`` of actions ``[..., N]``."""
+    return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+
+@torch.no_grad()
+def critic_targets(
+    target_critic: TeamCritic,
+    batch: Batch,
+    actions: Tensor,
+    probabilities: Tensor,
+    config: CriticTargetConfig,
+    on_policy: int,
+) -> Tensor:
+    """Targets of the critic: TD(lambda) on-policy, tree backup off-policy.
+
+    Args:
+        target_critic: The target critic.
+        batch: The batch, its on-policy episodes first.
+        actions: From :func:`with_last_actions`.
+        probabilities: The present policy, ``[B, T+1, N, A]``.
+        config: Switches.
+        on_policy: How many episodes are on-policy.
+
+    Returns:
+        ``[B, T, G]``; ``G`` is 1 where there are off-policy episodes.
+    """
+    inputs = target_critic.inputs(batch.obs, batch.state, actions)
+    all_values = target_critic(inputs)  # [B, T+1, N, A]
+    values = target_critic.mix(taken_values(all_values, actions), batch.state)
+    on, off = slice(None, on_policy), slice(on_policy, None)
+    targets = lambda_returns(
+        batch.rewards[on] * config.reward_scale,
+        values[on, 1:],
+        batch.terminateds[on],
+        batch.mask[on],
+        gamma=config.gamma,
+        td_lambda=config.td_lambda,
+    )
+    if on_policy == len(values):
+        return targets
+    # Linear in the agents' values, so that the mean of the whole is that of the parts.
+    means = (probabilities[off] * all_values[off]).sum(dim=-1)  # [B, T+1, N]
+    expected = target_critic.mix(means, batch.state[off])
+    chosen = taken_values(probabilities[off, :-1], batch.actions[off])
+    backed_up = tree_backup_targets(
+        batch.rewards[off] * config.reward_scale,
+        values[off, :-1],
+        expected[:, 1:],
+        chosen.prod(dim=-1, keepdim=True),
+        batch.terminateds[off],
+        batch.mask[off],
+        gamma=config.gamma,
+        backup_lambda=config.tree_backup_lambda,
+        steps=config.tree_backup_steps,
+    )
+    return torch.cat([targets, backed_up])
+
+
+def actor_loss(
+    probabilities: Tensor, values: Tensor, weights: Tensor, batch: Batch
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The policy gradient with each agent's own expected value for a baseline.
+
+    ``-mean_{t,i} k_i A_i log pi_i(u_i)``, ``A_i = Q_i(u_i) - sum_a pi_i(a) Q_i(a)``;
+    COMA Eq. 4 (``k`` = 1), and the stochastic DOP gradient.
+
+    Args:
+        probabilities: The policy, with gradients, ``[B, T, N, A]``.
+        values: The critic's values, ``[B, T, N, A]``.
+        weights: ``k``, ``[B, T, N]``.
+        batch: The batch.
+
+    Returns:
+        The loss, and what to log of it.
+    """
+    taken = taken_values(probabilities, batch.actions)  # [B, T, N]
+    with torch.no_grad():
+        baseline = (probabilities * values).sum(dim=-1)
+        advantages = taken_values(values, batch.actions) - baseline  # [B, T, N]
+        entropy = torch.special.entr(probabilities).sum(dim=-1)
+        stats = {
+            "advantage_mean": masked_mean(advantages, batch.mask),
+            "policy_entropy": masked_mean(entropy, batch.mask),
+            "policy_max": masked_mean(probabilities.amax(dim=-1), batch.mask),
+        }
+    # Before the logarithm: its gradient at padding would be multiplied by zero, not
+    # cut out.
+    real = batch.mask.bool().expand_as(taken)
+    likely = torch.where(real, taken, torch.ones_like(taken))
+    log_taken = likely.clamp_min(torch.finfo(taken.dtype).tiny).log()
+    loss = -masked_mean(weights.detach() * advantages * log_taken, batch.mask)
+    return loss, stats | {"actor_loss": loss.detach()}

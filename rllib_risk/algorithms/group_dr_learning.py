@@ -1,0 +1,210 @@
+"""The policy of GroupDR: a reward estimator, and a clock that knows the phases.
+
+Letters: ``B`` episodes or stretches of some, ``T`` steps, ``G`` groups.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from ray.rllib.policy.sample_batch import SampleBatch
+from torch import Tensor, nn
+
+from rllib_risk.core.model import team_sizes
+from rllib_risk.core.value_policy import ValuePolicy
+from rllib_risk.networks.dual import DualNetwork
+from rllib_risk.networks.reward_model import RewardModel
+from rllib_risk.ops.targets import masked_mean
+from rllib_risk.parts.exploration import Explorer, TeamEpsilonGreedy
+from rllib_risk.parts.losses import Batch
+from rllib_risk.parts.team import TeamNetwork
+
+BEHAVIOUR, ESTIMATOR, TRAINING = "behaviour", "estimator", "training"
+
+# Tells the seed of the second networks from all other uses of the run's seed.
+_RESTART_STREAM = 3
+# The place of the estimator's optimizer.
+_ESTIMATOR = 1
+
+
+class GroupDRPolicy(ValuePolicy):
+    """Learns values as ever, but in the last phase from the worst predicted reward.
+
+    The phase is a function of the env steps alone, so that remote runners, which hear
+    of nothing else, explore as the learner's phase wants it.
+
+    Attributes:
+        estimator: Predicts the (scaled) reward in every group.
+        phase: ``behaviour``, ``estimator`` or ``training``.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        config: Mapping[str, Any],
+    ) -> None:
+        """Initializes the policy; see :class:`ValuePolicy`.
+
+        Args:
+            observation_space: The team's observation space.
+            action_space: The team's action space.
+            config: A :class:`~rllib_risk.algorithms.group_dr.GroupDRConfig`, or its
+                dict.
+        """
+        super().__init__(observation_space, action_space, config)
+        self.phase = BEHAVIOUR
+        self._phase_start = 0
+        sizes = team_sizes(observation_space, action_space)
+        estimator = RewardModel(sizes, len(self.config["env_variants"]))
+        self.estimator = estimator.to(self.device)
+        # Not in optimizer(): RLlib looks its parameters up in the acting model. Before
+        # the dual variable's, which is the last one.
+        adam = torch.optim.Adam(self._estimated(), self.config["estimator_lr"])
+        self.optimizers.insert(_ESTIMATOR, adam)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """See TeamPolicy."""
+        return {**super().modules(), "estimator": self.estimator}
+
+    def _estimated(self) -> list[nn.Parameter]:
+        return [p for p in self.estimator.parameters() if p.requires_grad]
+
+    # Phases
+
+    def on_global_var_update(self, global_vars: Mapping[str, Any]) -> None:
+        """Takes the env steps so far, from which the phase follows; see RLlib.
+
+        The last phase is a training from scratch: its schedules begin anew.
+        """
+        env_steps = int(global_vars["timestep"])
+        estimator_start = self.config["behaviour_env_steps"]
+        training_start = estimator_start + self.config["estimator_env_steps"]
+        self._phase_start = 0
+        if env_steps < estimator_start:
+            self.phase = BEHAVIOUR
+        elif env_steps < training_start:
+            self.phase = ESTIMATOR
+        else:
+            self.phase, self._phase_start = TRAINING, training_start
+        own = {**global_vars, "timestep": env_steps - self._phase_start}
+        super().on_global_var_update(own)
+
+    def make_explorer(self, num_envs: int) -> Explorer:
+        """See TeamPolicy; while the estimator learns, one coin for the team."""
+        if self.phase == ESTIMATOR:
+            return TeamEpsilonGreedy(num_envs, self.network.sizes.num_agents)
+        return super().make_explorer(num_envs)
+
+    def epsilon_at(self, env_steps: int) -> float:
+        """See TeamPolicy."""
+        if self.phase == ESTIMATOR:
+            return self.config["behaviour_epsilon"]
+        return super().epsilon_at(env_steps - self._phase_start)
+
+    def epsilons_at(self, env_steps: int, num_envs: int) -> np.ndarray:
+        """See TeamPolicy; while the estimator learns, the same everywhere."""
+        if self.phase == ESTIMATOR:
+            return np.full(num_envs, self.epsilon_at(env_steps))
+        return super().epsilons_at(env_steps, num_envs)
+
+    def start_afresh(self) -> None:
+        """Gives networks and optimizers the state of a run that begins.
+
+        All randomness follows from the seed, so that a resumed run does the same. The
+        estimator stays as it is.
+        """
+        words = (self.config.get("seed") or 0, _RESTART_STREAM)
+        seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed >> 1)
+            network = TeamNetwork(self.network.sizes, self.network.config)
+            _copy_parameters(network, self.network)
+            if self.dual is not None:
+                values = network.count_values()
+                _copy_parameters(DualNetwork(network.sizes, values), self.dual)
+        self.update_target()
+        for index, optimizer in enumerate(self.optimizers):
+            if index != _ESTIMATOR:
+                optimizer.state.clear()
+
+    # Learning
+
+    @property
+    def estimator_has_learned(self) -> bool:
+        """Whether the estimator has made a step."""
+        return bool(self.optimizers[_ESTIMATOR].state)
+
+    def tensors(self, samples: Mapping[str, Any]) -> Batch:
+        """See TeamPolicy; in the last phase with the worst predicted rewards."""
+        batch = super().tensors(samples)
+        if self.phase != TRAINING:
+            return batch
+        return dataclasses.replace(batch, rewards=self.worst_rewards(batch))
+
+    @torch.no_grad()
+    def worst_rewards(self, batch: Batch) -> Tensor:
+        """The least of the rewards that the estimator predicts for the groups.
+
+        Args:
+            batch: A batch with or without real rewards, which do not count.
+
+        Returns:
+            In the units of the environment's rewards, ``[B, T, 1]``; zero where nothing
+            is learned from.
+        """
+        worst = self._predict(batch).amin(dim=-1, keepdim=True)
+        return worst / self.config["reward_scale"] * batch.mask
+
+    def _predict(self, batch: Batch) -> Tensor:
+        """Scaled rewards ``[B, T, G]``."""
+        first = cast("Tensor", batch.first).unsqueeze(-1)  # [B, 1]
+        steps = torch.arange(batch.actions.shape[1], device=first.device) + first
+        return self.estimator(batch.state[:, :-1], batch.actions, steps)
+
+    def td_targets_and_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """See ValuePolicy."""
+        loss, stats = super().td_targets_and_loss(batch)
+        stats["reward_mean"] = masked_mean(batch.rewards, batch.mask)
+        return loss, stats
+
+    def learn_rewards_on_batch(
+        self, samples: SampleBatch, groups: Sequence[int]
+    ) -> dict[str, float]:
+        """One step of the estimator, on the head of each row's own group.
+
+        Args:
+            samples: From :func:`rllib_risk.data.episodes.collate`.
+            groups: The group of every row, ``[B]``.
+
+        Returns:
+            The mean squared error of scaled rewards, over all steps and per group.
+        """
+        # The real rewards, in whatever phase the clock already is.
+        batch = super().tensors(samples)
+        own_group = torch.tensor(groups, device=self.device)  # [B]
+        predicted = self._predict(batch)  # [B, T, G]
+        index = own_group[:, None, None].expand(-1, predicted.shape[1], 1)
+        errors = predicted.gather(-1, index)
+        errors = (errors - self.config["reward_scale"] * batch.rewards).square()
+        loss = masked_mean(errors, batch.mask)  # of [B, T, 1]
+        self._step(self.optimizers[_ESTIMATOR], loss, self._estimated())
+        stats = {"estimator_loss": loss.item()}
+        for group in range(predicted.shape[-1]):
+            rows = own_group == group
+            if rows.any():
+                own = masked_mean(errors.detach()[rows], batch.mask[rows])
+                stats[f"estimator_loss_{group}"] = own.item()
+        return stats
+
+
+@torch.no_grad()
+def _copy_parameters(source: nn.Module, target: nn.Module) -> None:
+    pairs = zip(source.parameters(), target.parameters(), strict=True)
+    for theirs, ours in pairs:
+        ours.copy_(theirs)

@@ -1,0 +1,1 @@
+"""Episodes, the replay, datasets and their importers."""

@@ -1,0 +1,302 @@
+"""Joint-step rows: what a log of a team looks like as a table.
+
+One row per env step, with all agents of the step in it, since a learner with a mixer
+needs them together. Columns have RLlib's names; agents stand in a fixed order, that of
+the card. ``N`` agents, ``A`` actions, ``D`` observation size, ``S`` state size, as the
+team contract pads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rllib_risk.data.episodes import Episode
+from rllib_risk.data.replay_memory import action_dtype
+from rllib_risk.data.sizes import TeamSizes
+
+EPISODE, STEP = "eps_id", "t"
+OBS, NEW_OBS = "obs", "new_obs"
+STATE, NEW_STATE = "state", "new_state"
+ACTION_MASK, NEW_ACTION_MASK = "action_mask", "new_action_mask"
+ACTIONS, REWARDS = "actions", "rewards"
+TERMINATEDS, TRUNCATEDS = "terminateds", "truncateds"
+
+# What is there before a step and after it.
+_ROWS = ((OBS, NEW_OBS), (STATE, NEW_STATE), (ACTION_MASK, NEW_ACTION_MASK))
+
+
+class DatasetError(RuntimeError):
+    """A dataset that cannot be used; the message says why and what to do."""
+
+
+def _nested(value: pa.DataType, *shape: int) -> pa.DataType:
+    for size in reversed(shape):
+        value = pa.list_(value, size)
+    return value
+
+
+def schema(sizes: TeamSizes) -> pa.Schema:
+    """The columns for teams of this size; there are none of the state if it is empty.
+
+    Args:
+        sizes: What the environment fixes.
+
+    Returns:
+        The schema.
+    """
+    n, a = sizes.num_agents, sizes.num_actions
+    types = {
+        OBS: _nested(pa.float32(), n, sizes.obs_size),
+        STATE: _nested(pa.float32(), sizes.state_size),
+        ACTION_MASK: _nested(pa.uint8(), n, a),
+    }
+    fields = [pa.field(EPISODE, pa.string()), pa.field(STEP, pa.int32())]
+    for before, after in _ROWS:
+        if before != STATE or sizes.state_size:
+            fields += [pa.field(name, types[before]) for name in (before, after)]
+    for name, value in (
+        (ACTIONS, pa.int64()),
+        (REWARDS, pa.float32()),
+        (TERMINATEDS, pa.bool_()),
+        (TRUNCATEDS, pa.bool_()),
+    ):
+        fields.append(pa.field(name, _nested(value, n)))
+    return pa.schema([field.with_nullable(False) for field in fields])
+
+
+def sizes_of(episode: Episode) -> TeamSizes:
+    """The sizes of the team that played an episode."""
+    return TeamSizes(
+        num_agents=episode.obs.shape[1],
+        num_actions=episode.action_mask.shape[2],
+        obs_size=episode.obs.shape[2],
+        state_size=episode.state.shape[1],
+    )
+
+
+def to_table(episodes: Sequence[Episode], ids: Sequence[str]) -> pa.Table:
+    """Episodes as rows.
+
+    Args:
+        episodes: At least one.
+        ids: A name for each, not used twice in a dataset.
+
+    Returns:
+        The rows, episode by episode, in the order of time.
+
+    Raises:
+        DatasetError: If an episode has arrays whose lengths disagree, or values that
+            cannot be.
+    """
+    sizes = sizes_of(episodes[0])
+    for name, episode in zip(ids, episodes, strict=True):
+        _check_shapes(name, episode, sizes)
+    n = sizes.num_agents
+    columns: dict[str, np.ndarray | list[str]] = {
+        EPISODE: [i for i, e in zip(ids, episodes, strict=True) for _ in range(len(e))],
+        STEP: np.concatenate([np.arange(len(e), dtype=np.int32) for e in episodes]),
+        ACTIONS: np.concatenate([e.actions for e in episodes]).astype(np.int64),
+    }
+    for before, after in _ROWS:
+        columns[before] = np.concatenate([getattr(e, before)[:-1] for e in episodes])
+        columns[after] = np.concatenate([getattr(e, before)[1:] for e in episodes])
+    rewards = np.concatenate([e.rewards for e in episodes])
+    ends = np.concatenate([np.arange(len(e)) == len(e) - 1 for e in episodes])
+    truly = np.repeat([e.terminated for e in episodes], [len(e) for e in episodes])
+    # One number of the team, told to every agent.
+    columns[REWARDS] = np.repeat(rewards[:, None], n, axis=1)
+    columns[TERMINATEDS] = np.repeat((ends & truly)[:, None], n, axis=1)
+    columns[TRUNCATEDS] = np.repeat((ends & ~truly)[:, None], n, axis=1)
+    _check_values(columns, columns[EPISODE], 0)
+    wanted = schema(sizes)
+    return pa.table(
+        [_to_arrow(columns[field.name], field.type) for field in wanted], wanted
+    )
+
+
+def _to_arrow(column: np.ndarray | list[str], kind: pa.DataType) -> pa.Array:
+    if isinstance(column, list) or column.ndim == 1:
+        return pa.array(column, kind)
+    kinds = [kind]
+    while pa.types.is_fixed_size_list(kinds[-1]):
+        kinds.append(kinds[-1].value_type)
+    array = pa.array(np.ascontiguousarray(column).reshape(-1), kinds[-1])
+    for size in reversed(column.shape[1:]):
+        array = pa.FixedSizeListArray.from_arrays(array, size)
+    return array
+
+
+def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
+    """``[rows, ...]`` of a column of numbers or of lists of fixed sizes."""
+    array = pa.concat_arrays(column.chunks)
+    shape, kind = [len(column)], column.type
+    while pa.types.is_fixed_size_list(kind):
+        shape.append(kind.list_size)
+        array, kind = array.flatten(), kind.value_type
+    return array.to_numpy(zero_copy_only=False).reshape(shape)
+
+
+def episodes_of(tables: Iterable[pa.Table]) -> Iterable[tuple[str, Episode]]:
+    """Puts episodes together from rows; they may go on from one table to the next.
+
+    Args:
+        tables: Rows in the order of the dataset.
+
+    Yields:
+        Name and episode.
+
+    Raises:
+        DatasetError: If a row holds values that cannot be, or the rows of an episode
+            do not follow each other. The message names the row, counted from 0 over all
+            tables, and the column.
+    """
+    # Of the episode that is being put together.
+    name, begun, parts = "", 0, list[dict[str, np.ndarray]]()
+    row = 0
+    for table in tables:
+        if not len(table):
+            continue
+        names = table.column(EPISODE).to_numpy()
+        columns = {
+            key: _to_numpy(table.column(key))
+            for key in table.column_names
+            if key != EPISODE
+        }
+        _check_values(columns, names, row)
+        cuts = np.flatnonzero(names[1:] != names[:-1]) + 1
+        for start, stop in zip([0, *cuts], [*cuts, len(names)], strict=True):
+            if parts and names[start] != name:
+                yield name, _join(name, parts, begun)
+                parts = []
+            if not parts:
+                begun = row + int(start)
+            name = names[start]
+            parts.append({key: column[start:stop] for key, column in columns.items()})
+        row += len(table)
+    if parts:
+        yield name, _join(name, parts, begun)
+
+
+def _check_shapes(name: str, episode: Episode, sizes: TeamSizes) -> None:
+    """Refuses an episode whose arrays do not fit together or to the other episodes."""
+    steps = len(episode)
+    n, a = sizes.num_agents, sizes.num_actions
+    wanted = {
+        OBS: (steps + 1, n, sizes.obs_size),
+        STATE: (steps + 1, sizes.state_size),
+        ACTION_MASK: (steps + 1, n, a),
+        ACTIONS: (steps, n),
+        REWARDS: (steps,),
+    }
+    if steps == 0:
+        raise DatasetError(f"episode {name!r} has no step")
+    for key, shape in wanted.items():
+        found = np.shape(getattr(episode, key))
+        if found != shape:
+            raise DatasetError(
+                f"episode {name!r}: {key} has shape {found}; with {steps} steps and the"
+                f" sizes of the first episode it must be {shape}"
+            )
+
+
+def _check_values(
+    columns: Mapping[str, Any], names: Sequence[str] | np.ndarray, first: int
+) -> None:
+    """Refuses rows with values that cannot be.
+
+    Args:
+        columns: Arrays by name, ``[rows, ...]``.
+        names: The episode of every row.
+        first: Number of the first row, for messages.
+    """
+
+    def refuse(key: str, wrong: np.ndarray, text: str) -> None:
+        """Raises if ``wrong``, ``[rows, ...]``, is true anywhere."""
+        if wrong.any():
+            row = int(wrong.reshape(len(wrong), -1).any(axis=1).argmax())
+            where = f"episode {str(names[row])!r}, t {int(columns[STEP][row])}"
+            held = (
+                columns[key][row][wrong[row]] if wrong.ndim > 1 else columns[key][row]
+            )
+            shown = f"{np.ravel(held)[0]}"
+            raise DatasetError(
+                f"row {first + row}, column {key}: {text.format(shown)} ({where})"
+            )
+
+    for key, column in columns.items():
+        if key != EPISODE and column.dtype.kind == "f":
+            refuse(key, ~np.isfinite(column), "holds NaN or infinity")
+    mask, actions = columns[ACTION_MASK], columns[ACTIONS]
+    ends = {key: columns[key] for key in (TERMINATEDS, TRUNCATEDS)}
+    for key, end in ends.items():
+        refuse(key, end != end[:, :1], "differs between agents; a team ends together")
+    over = ends[TERMINATEDS][:, :1]
+    for key, matters in ((ACTION_MASK, ~np.zeros_like(over)), (NEW_ACTION_MASK, ~over)):
+        refuse(key, columns[key] > 1, "holds {}, and a mask holds 0 and 1")
+        stuck = ~columns[key].any(axis=2) & matters
+        refuse(key, stuck, "leaves an agent without an action")
+    count = mask.shape[2]
+    wrong = (actions < 0) | (actions >= count)
+    refuse(ACTIONS, wrong, f"holds {{}}, and actions go from 0 to {count - 1}")
+    taken = np.take_along_axis(mask, actions[..., None].astype(np.int64), axis=2)
+    refuse(ACTIONS, taken[..., 0] == 0, "holds {}, which action_mask does not allow")
+    rewards = columns[REWARDS]
+    refuse(REWARDS, rewards != rewards[:, :1], "differs between agents of a team")
+
+
+def _join(name: str, parts: list[dict[str, np.ndarray]], first: int) -> Episode:
+    """Makes an episode of its rows, of which the first has this number."""
+    whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    steps = whole[STEP]
+    if STATE not in whole:
+        whole[STATE] = whole[NEW_STATE] = np.zeros((len(steps), 0), np.float32)
+    _check_order(name, whole, first)
+    rows: dict[str, Any] = {
+        before: np.concatenate([whole[before], whole[after][-1:]])
+        for before, after in _ROWS
+    }
+    return Episode(
+        **rows,
+        actions=whole[ACTIONS].astype(action_dtype(rows[ACTION_MASK].shape[-1])),
+        rewards=whole[REWARDS].mean(axis=1, dtype=np.float64).astype(np.float32),
+        terminated=bool(whole[TERMINATEDS][-1].all()),
+        risk_levels=np.ones(whole[ACTIONS].shape, np.float32),
+    )
+
+
+def _check_order(name: str, whole: Mapping[str, np.ndarray], first: int) -> None:
+    """Refuses rows of an episode that do not follow each other."""
+
+    def refuse(row: int, key: str, text: str) -> None:
+        raise DatasetError(
+            f"row {first + row}, column {key}: {text} (episode {name!r})"
+        )
+
+    steps = whole[STEP]
+    wrong = steps != np.arange(len(steps))
+    if wrong.any():
+        row = int(wrong.argmax())
+        refuse(
+            row,
+            STEP,
+            f"holds {steps[row]}, and {row} is due: rows are missing or"
+            " not in the order of t",
+        )
+    over, cut = whole[TERMINATEDS][:, 0], whole[TRUNCATEDS][:, 0]
+    ends = over | cut
+    if ends[:-1].any():
+        row = int(ends.argmax())
+        refuse(row, TERMINATEDS if over[row] else TRUNCATEDS, "the episode goes on")
+    if not ends[-1]:
+        refuse(len(ends) - 1, TRUNCATEDS, "the last row is no end: rows are missing")
+    if over[-1] and cut[-1]:
+        refuse(len(ends) - 1, TRUNCATEDS, "an episode that terminated is not cut off")
+    for before, after in _ROWS:
+        differ = whole[after][:-1] != whole[before][1:]
+        wrong = differ.any(axis=tuple(range(1, differ.ndim)))
+        if wrong.any():
+            refuse(int(wrong.argmax()), after, f"is not the {before} of the next row")

@@ -1,0 +1,61 @@
+"""Sizes that the environment fixes, from which every network is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class NeedsStateError(ValueError):
+    """A part reads the global state, and the environment has none."""
+
+    def __init__(self, key: str, part: str) -> None:
+        """Initializes the error.
+
+        Args:
+            key: The configuration key that names the part.
+            part: Its name.
+        """
+        super().__init__(f"{key} {part!r} needs a state; the environment has none.")
+        self.key = key
+        self.part = part
+
+
+@dataclass(frozen=True)
+class TeamSizes:
+    """What the environment fixes.
+
+    Attributes:
+        num_agents: ``N``.
+        num_actions: ``A``, after padding.
+        obs_size: ``D``, after padding.
+        state_size: ``S``; 0 if there is no state.
+    """
+
+    num_agents: int
+    num_actions: int
+    obs_size: int
+    state_size: int
+
+
+@dataclass(frozen=True)
+class TeamSpec:
+    """The sizes of a team, the same for every episode.
+
+    Attributes:
+        agents: Names of the N agents; their order is the agent axis of all arrays.
+        num_actions: A, the largest number of actions of any agent.
+        obs_size: D, the longest flat observation of any agent.
+        state_size: S, the length of the global state; 0 if the env has none.
+        episode_limit: Longest possible episode in steps, or None if not declared.
+    """
+
+    agents: tuple[str, ...]
+    num_actions: int
+    obs_size: int
+    state_size: int
+    episode_limit: int | None
+
+    @property
+    def num_agents(self) -> int:
+        """N, the number of agents."""
+        return len(self.agents)

@@ -1,0 +1,1 @@
+"""check-env: plays an environment through the adapter and says what is wrong."""

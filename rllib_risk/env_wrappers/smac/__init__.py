@@ -1,0 +1,5 @@
+"""StarCraft II."""
+
+from rllib_risk.env_wrappers.smac.env import SMAC
+
+__all__ = ["SMAC"]

@@ -1,0 +1,334 @@
+"""Playing all cells of a grid of environments at once.
+
+One batch holds every cell, so that the network makes one forward pass per step whatever
+the number of cells. The loop is not the rollout worker's: there any free environment
+takes the next episode, while here an episode belongs to a cell, and of the thousands of
+long episodes that a grid has only the returns are kept, not what the agents saw.
+
+Letters: ``C`` cells, ``R`` episodes per cell, ``E`` slots, ``N`` agents, ``A`` actions,
+``D`` observation size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ray.rllib.env.env_context import EnvContext
+
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.config.shift_grid import ShiftGrid, apply_settings
+from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.envs import make_batched_env, scripted_policies, start_env
+from rllib_risk.core.episode_loop import (
+    check_length,
+    evaluation_seed,
+    lost_episodes,
+    numbers_of,
+    one_thread,
+    retry_seed,
+)
+from rllib_risk.core.players import Player, PolicyPlayer, ScriptedPlayer
+from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.data.sizes import TeamSpec
+from rllib_risk.env_wrappers.errors import EnvConfigError, EnvFailedError
+from rllib_risk.env_wrappers.joined_envs import (
+    VARIANT,
+    JoinedTeamEnvs,
+    spec_difference,
+)
+from rllib_risk.env_wrappers.registry import ENVS
+from rllib_risk.env_wrappers.scripted import ScriptedPolicy
+from rllib_risk.env_wrappers.team_env import LoopedTeamEnvs
+
+# First words of random streams of their own; the rollout worker has 1 and 2.
+_RETRY_STREAM, _SCRIPTED_STREAM = 3, 4
+# Slots of one batch of a vectorised environment: more bring no speed, only memory.
+MAX_SLOTS = 4096
+
+
+@dataclass(frozen=True)
+class CellEpisodes:
+    """What is kept of the episodes of a grid.
+
+    Attributes:
+        returns: Undiscounted, float64 ``[C, R]``.
+        lengths: In env steps, int64 ``[C, R]``.
+        metrics: Every number that the environment reported at the end of all of these
+            episodes, float64 ``[C, R]`` each.
+        crashes: How many episodes were lost and played again with another seed.
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    metrics: dict[str, np.ndarray]
+    crashes: int
+
+
+# Makes the player of a batch, of which the first cell has this index in the grid.
+MakePlayer = Callable[[JoinedTeamEnvs, int], Player]
+
+
+def cell_configs(
+    config: TeamConfig, grid: ShiftGrid, expected: TeamSpec
+) -> list[TeamConfig]:
+    """The configuration of every cell, each tried once.
+
+    Args:
+        config: Of the checkpoint. What its ``evaluation_config`` changes counts.
+        grid: The grid.
+        expected: The team that the policy was trained for. Its state is left out where
+            the environment is one of this package: nobody acts by it, and so maps of
+            another size can be played.
+
+    Returns:
+        One configuration per cell.
+
+    Raises:
+        ConfigError: If a cell cannot be made or does not fit the policy, with its place
+            in the grid's file.
+    """
+    if config.evaluation_config:
+        config = config.get_evaluation_config_object()
+    configs = []
+    for index, cell in enumerate(grid.cells):
+        own = config.copy(copy_frozen=False)
+        own.env_variants = []
+        with _located(grid, index):
+            own.env_config = apply_settings(config.env_config, cell.settings)
+            if config.env in ENVS:
+                own.env_config["state"] = "none"
+            env = start_env(own)
+            found = env.spec_team
+            env.close()
+        difference = spec_difference(_without_state(expected), _without_state(found))
+        if difference:
+            raise grid.error(
+                index,
+                f"does not fit the checkpoint: {difference}. A policy can act only in"
+                " environments of the sizes that it was trained with.",
+            )
+        configs.append(own)
+    return configs
+
+
+def play_policy(
+    configs: Sequence[TeamConfig], policy: TeamPolicy, num_episodes: int, seed: int
+) -> CellEpisodes:
+    """Plays all cells with a trained policy, greedily.
+
+    Args:
+        configs: Of the cells; see :func:`cell_configs`.
+        policy: Who plays.
+        num_episodes: ``R``.
+        seed: Of the evaluation. Episode ``r`` has the same environment seed in every
+            cell and for every policy, and the one that ``rllib evaluate`` gives it.
+
+    Returns:
+        The episodes.
+
+    Raises:
+        EnvFailedError: If an environment fails too often; see ``max_env_restarts``.
+        NonFiniteError: If an environment gives NaN that must not be skipped.
+    """
+    return _play(
+        configs, lambda envs, _: PolicyPlayer(policy, envs.num_envs), num_episodes, seed
+    )
+
+
+def play_references(
+    configs: Sequence[TeamConfig], num_episodes: int, seed: int
+) -> Iterator[tuple[str, CellEpisodes]]:
+    """Plays all cells with the scripted policies of the environment.
+
+    Args:
+        configs: See :func:`play_policy`.
+        num_episodes: See :func:`play_policy`.
+        seed: See :func:`play_policy`.
+
+    Yields:
+        Name and episodes of each policy that all cells have.
+    """
+    of_cells = [scripted_policies(config) for config in configs]
+    for name in of_cells[0]:
+        if not all(name in policies for policies in of_cells):
+            continue
+        policies = [own[name] for own in of_cells]
+        rng = np.random.default_rng((seed, _SCRIPTED_STREAM))
+
+        def player(
+            envs: JoinedTeamEnvs,
+            first: int,
+            policies: list[ScriptedPolicy] = policies,
+            rng: np.random.Generator = rng,
+        ) -> Player:
+            mine = policies[first : first + len(envs.parts)]
+            ends = np.searchsorted(envs.part_of, np.arange(1, len(mine)))
+            return ScriptedPlayer(mine, ends, rng)
+
+        yield name, _play(configs, player, num_episodes, seed)
+
+
+def _without_state(spec: TeamSpec) -> TeamSpec:
+    return TeamSpec(spec.agents, spec.num_actions, spec.obs_size, 0, None)
+
+
+@contextlib.contextmanager
+def _located(grid: ShiftGrid, index: int) -> Iterator[None]:
+    """Tells where in the grid's file the cell is that an error is about."""
+    try:
+        yield
+    except (ConfigError, EnvConfigError, EnvFailedError) as error:
+        raise grid.error(index, str(error)) from error
+
+
+@one_thread()
+def _play(
+    configs: Sequence[TeamConfig],
+    make_player: MakePlayer,
+    num_episodes: int,
+    seed: int,
+) -> CellEpisodes:
+    """Plays all cells; in several batches if they are too many for one."""
+    seeds = np.array([evaluation_seed(seed, index) for index in range(num_episodes)])
+    rng = np.random.default_rng((seed, _RETRY_STREAM))
+    played: list[CellEpisodes] = []
+    first = 0
+    while first < len(configs):
+        with _batch(configs[first:], num_episodes) as envs:
+            played.append(
+                _Batch(configs[first], envs, seeds, rng).play(make_player(envs, first))
+            )
+            first += len(envs.parts)
+    names = set.intersection(*(set(batch.metrics) for batch in played))
+    return CellEpisodes(
+        returns=np.concatenate([batch.returns for batch in played]),
+        lengths=np.concatenate([batch.lengths for batch in played]),
+        metrics={
+            name: np.concatenate([batch.metrics[name] for batch in played])
+            for name in sorted(names)
+        },
+        crashes=sum(batch.crashes for batch in played),
+    )
+
+
+@contextlib.contextmanager
+def _batch(
+    configs: Sequence[TeamConfig], num_episodes: int
+) -> Iterator[JoinedTeamEnvs]:
+    """As many of the cells as one batch can hold.
+
+    Args:
+        configs: Of the cells that are left, at least one.
+        num_episodes: Of each.
+
+    Yields:
+        The environments of the first cells, with as many slots for each; closed
+        afterwards.
+    """
+    most = MAX_SLOTS
+    with contextlib.ExitStack() as built:
+        parts: list[Any] = []
+        number = slots = 1
+        while len(parts) < number:
+            config = configs[len(parts)]
+            context = EnvContext(config.env_config, worker_index=0)
+            part = make_batched_env(config, slots, context)
+            if not parts:
+                # The first one tells what kind it is. A loop may be over simulators,
+                # so there are no more of these than training had.
+                if isinstance(part, LoopedTeamEnvs):
+                    most = config.num_envs_per_env_runner
+                number = min(len(configs), most)
+                slots = min(num_episodes, max(1, most // number))
+                if slots > 1:
+                    part.close()
+                    part = make_batched_env(config, slots, context)
+            built.callback(part.close)
+            parts.append(part)
+        yield JoinedTeamEnvs(parts)
+
+
+class _Batch:
+    """The episodes of the cells of one batch."""
+
+    def __init__(
+        self,
+        config: TeamConfig,
+        envs: JoinedTeamEnvs,
+        seeds: np.ndarray,
+        rng: np.random.Generator,
+    ) -> None:
+        self._config = config
+        self._envs = envs
+        self._seeds = seeds  # [R]
+        self._rng = rng
+        shape = (len(envs.parts), len(seeds))
+        self._returns = np.zeros(shape)
+        self._lengths = np.zeros(shape, np.int64)
+        self._metrics: dict[str, np.ndarray] = {}
+        self._crashes = 0
+        per_cell = envs.parts[0].num_envs
+        self._next = np.full(len(envs.parts), per_cell)  # episode, by cell
+        self._playing = np.tile(np.arange(per_cell), len(envs.parts))  # by slot
+        self._totals = np.zeros(envs.num_envs)  # of the running episodes, float64
+        self._steps = np.zeros(envs.num_envs, np.int64)
+
+    def play(self, player: Player) -> CellEpisodes:
+        """Plays every episode of every cell."""
+        envs = self._envs
+        active = np.ones(envs.num_envs, bool)
+        envs.reset(np.arange(envs.num_envs), self._seeds[self._playing])
+        while active.any():
+            actions, _ = player.act(envs.obs, envs.action_mask)
+            step = envs.step(actions, active)
+            self._totals += step.rewards
+            self._steps += active
+            check_length(self._config, int(self._steps.max()))
+            lost = lost_episodes(self._config, step)
+            ended = active & (step.terminateds | step.truncateds)
+            ended[list(lost)] = False
+            again, seeds = [], []
+            for slot in np.flatnonzero(ended).tolist():
+                self._finish(slot, step.infos[slot])
+                cell = envs.part_of[slot]
+                self._playing[slot] = self._next[cell]
+                self._next[cell] += 1
+                active[slot] = self._playing[slot] < len(self._seeds)
+                if active[slot]:
+                    again.append(slot)
+                    seeds.append(self._seeds[self._playing[slot]])
+            for slot in lost:
+                again.append(slot)
+                seeds.append(self._lose(slot))
+            if again:
+                envs.reset(np.array(again), np.array(seeds))
+                player.reset(np.array(again), int(self._lengths.sum()))
+        whole = {k: v for k, v in self._metrics.items() if not np.isnan(v).any()}
+        return CellEpisodes(self._returns, self._lengths, whole, self._crashes)
+
+    def _finish(self, slot: int, info: Mapping[str, Any]) -> None:
+        """Notes an episode that has ended."""
+        at = self._envs.part_of[slot], self._playing[slot]
+        self._returns[at] = self._totals[slot]
+        self._lengths[at] = self._steps[slot]
+        for key, value in numbers_of(info).items():
+            if key == VARIANT:
+                continue
+            if key not in self._metrics:
+                self._metrics[key] = np.full(self._returns.shape, np.nan)
+            self._metrics[key][at] = value
+        self._begin(slot)
+
+    def _lose(self, slot: int) -> int:
+        """Counts an episode that was lost; returns the seed to play it with again."""
+        self._crashes += 1
+        self._begin(slot)
+        return retry_seed(int(self._seeds[self._playing[slot]]), self._rng)
+
+    def _begin(self, slot: int) -> None:
+        self._totals[slot] = 0.0
+        self._steps[slot] = 0

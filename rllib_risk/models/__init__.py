@@ -1,1 +1,0 @@
-"""Networks: agents, risk measures, mixers, critics, dual variables, reward models."""

@@ -1,0 +1,1 @@
+"""Networks that an agent or a critic is made of."""

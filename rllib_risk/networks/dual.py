@@ -1,0 +1,63 @@
+"""The dual variable of total variation as a network of state and joint action.
+
+Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state size,
+``G`` the mixer's outputs (1, or ``N``).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rllib_risk.data.sizes import NeedsStateError, TeamSizes
+
+
+class DualNetwork(nn.Module):
+    """``eta(s, u)``: a quantile of the value of what follows.
+
+    Qu et al. (ICLR 2026), as released: the state and the joint action (one-hot per
+    agent) each pass through a layer with ReLU, then together through another one.
+    """
+
+    def __init__(
+        self, sizes: TeamSizes, num_outputs: int = 1, embed_dim: int = 64
+    ) -> None:
+        """Initializes the network.
+
+        Args:
+            sizes: What the environment fixes.
+            num_outputs: ``G``, one number for every value that is learned.
+            embed_dim: Width of all layers.
+
+        Raises:
+            NeedsStateError: If there is no state.
+        """
+        super().__init__()
+        if sizes.state_size == 0:
+            raise NeedsStateError("target", "tv")
+        joint_size = sizes.num_agents * sizes.num_actions
+        self.state = nn.Linear(sizes.state_size, embed_dim)
+        self.joint = nn.Linear(joint_size, embed_dim)
+        self.hidden = nn.Linear(2 * embed_dim, embed_dim)
+        self.output = nn.Linear(embed_dim, num_outputs)
+        first = torch.arange(sizes.num_agents) * sizes.num_actions
+        self.register_buffer("first", first, persistent=False)
+
+    first: Tensor
+
+    def forward(self, state: Tensor, actions: Tensor) -> Tensor:
+        """The dual variable of every step.
+
+        Args:
+            state: ``[B, T, S]``.
+            actions: The joint action, int64 ``[B, T, N]``.
+
+        Returns:
+            ``[B, T, G]``.
+        """
+        # A product with one-hot rows, without the rows: they would be N * A wide.
+        columns = F.embedding(actions + self.first, self.joint.weight.t())
+        joint = F.relu(columns.sum(dim=-2) + self.joint.bias)
+        hidden = torch.cat([F.relu(self.state(state)), joint], dim=-1)
+        return self.output(F.relu(self.hidden(hidden)))

@@ -1,0 +1,81 @@
+"""A reward for every group of environments, as a network of state, actions and time.
+
+Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state size,
+``G`` groups.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rllib_risk.data.sizes import NeedsStateError, TeamSizes
+
+
+class RewardModel(nn.Module):
+    """``f(s, u, t)``: one reward per group.
+
+    GroupDR as released by Qu et al. (ICLR 2026): the state, the joint action (one-hot
+    per agent) and the time each pass through a layer with ReLU, then together through
+    another one.
+
+    Attributes:
+        time_scale: Steps that count as a time of 1, a scalar. It is never trained, but
+            the model's answers depend on it, so that it is saved as a parameter is.
+    """
+
+    def __init__(self, sizes: TeamSizes, num_groups: int, embed_dim: int = 64) -> None:
+        """Initializes the model.
+
+        Args:
+            sizes: What the environment fixes.
+            num_groups: ``G``.
+            embed_dim: Width of all layers.
+
+        Raises:
+            NeedsStateError: If there is no state.
+            ValueError: If there are fewer than two groups.
+        """
+        super().__init__()
+        if sizes.state_size == 0:
+            raise NeedsStateError("run", "GroupDR")
+        if num_groups < 2:
+            raise ValueError(f"GroupDR needs at least two groups, not {num_groups}.")
+        joint_size = sizes.num_agents * sizes.num_actions
+        self.state = nn.Linear(sizes.state_size, embed_dim)
+        self.joint = nn.Linear(joint_size, embed_dim)
+        self.time = nn.Linear(1, embed_dim)
+        self.hidden = nn.Linear(3 * embed_dim, embed_dim)
+        self.output = nn.Linear(embed_dim, num_groups)
+        self.time_scale = nn.Parameter(torch.ones(()), requires_grad=False)
+        first = torch.arange(sizes.num_agents) * sizes.num_actions
+        self.register_buffer("first", first, persistent=False)
+
+    first: Tensor
+
+    def set_time_scale(self, steps: int) -> None:
+        """Sets how many steps count as a time of 1.
+
+        Args:
+            steps: Such as the length of an episode.
+        """
+        self.time_scale.fill_(steps)
+
+    def forward(self, state: Tensor, actions: Tensor, steps: Tensor) -> Tensor:
+        """The rewards of every step.
+
+        Args:
+            state: ``[B, T, S]``.
+            actions: The joint action, int64 ``[B, T, N]``.
+            steps: Steps since the episode began, ``[B, T]``.
+
+        Returns:
+            ``[B, T, G]``.
+        """
+        # A product with one-hot rows, without the rows: they would be N * A wide.
+        columns = F.embedding(actions + self.first, self.joint.weight.t())
+        joint = F.relu(columns.sum(dim=-2) + self.joint.bias)
+        time = (steps / self.time_scale).unsqueeze(-1)  # [B, T, 1]
+        encoded = [F.relu(self.state(state)), joint, F.relu(self.time(time))]
+        return self.output(F.relu(self.hidden(torch.cat(encoded, dim=-1))))

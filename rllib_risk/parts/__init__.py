@@ -1,0 +1,1 @@
+"""The parts of a composition: one kind a folder, each chosen by a key."""
