@@ -81,7 +81,7 @@ def test_python_takes_its_keys(own):
         config(exploration=own, favourite=-1)
 
 
-def test_it_plays_and_comes_back_from_a_checkpoint(own, tmp_path):
+def test_it_plays_and_comes_back_from_a_checkpoint(own, tmp_path, ray_local):
     algorithm = config(exploration=own, favourite=1).build_algo()
     (episode, *_) = algorithm.env_runner.sample(0)
     np.testing.assert_array_equal(episode.actions, 1)
