@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from rllib_risk.core.model import team_sizes
 from rllib_risk.core.value_policy import ValuePolicy
-from rllib_risk.networks.dual import DualNetwork
 from rllib_risk.networks.reward_model import RewardModel
 from rllib_risk.ops.targets import masked_mean
+from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.exploration import Explorer, TeamEpsilonGreedy
-from rllib_risk.parts.losses import Batch
 from rllib_risk.parts.team import TeamNetwork
+from rllib_risk.parts.view import View
 
 BEHAVIOUR, ESTIMATOR, TRAINING = "behaviour", "estimator", "training"
 
@@ -126,8 +126,7 @@ class GroupDRPolicy(ValuePolicy):
             network = TeamNetwork(self.network.sizes, self.network.config)
             _copy_parameters(network, self.network)
             if self.dual is not None:
-                values = network.count_values()
-                _copy_parameters(DualNetwork(network.sizes, values), self.dual)
+                _copy_parameters(cast("nn.Module", self.make_dual()), self.dual)
         self.update_target()
         for index, optimizer in enumerate(self.optimizers):
             if index != _ESTIMATOR:
@@ -167,11 +166,13 @@ class GroupDRPolicy(ValuePolicy):
         steps = torch.arange(batch.actions.shape[1], device=first.device) + first
         return self.estimator(batch.state[:, :-1], batch.actions, steps)
 
-    def td_targets_and_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def view(
+        self, batch: Batch, stream: int, network: TeamNetwork | None = None
+    ) -> View:
         """See ValuePolicy."""
-        loss, stats = super().td_targets_and_loss(batch)
-        stats["reward_mean"] = masked_mean(batch.rewards, batch.mask)
-        return loss, stats
+        view = super().view(batch, stream, network)
+        view.log("reward_mean", masked_mean(batch.rewards, batch.mask))
+        return view
 
     def learn_rewards_on_batch(
         self, samples: SampleBatch, groups: Sequence[int]

@@ -134,9 +134,7 @@ class TeamAlgorithm(Algorithm):
             config: The configuration.
         """
         # Before RLlib's part, at the end of which it calls on_algorithm_init.
-        self.replay = EpisodeReplay(
-            config.buffer_size_episodes, config.seed, compact=config.compact_replay
-        )
+        self.replay = self.make_replay(config)
         # Called with the episodes of every round; who records a learner adds to it.
         self.on_episodes: list[Callable[[list[Episode]], None]] = []
         self._updates_owed = 0.0
@@ -159,6 +157,19 @@ class TeamAlgorithm(Algorithm):
         for group in groups:
             if group is not None and group.local_env_runner is not None:
                 group.local_env_runner.on_steps = self._count_steps
+
+    def make_replay(self, config: AlgorithmConfig) -> EpisodeReplay:
+        """Makes the replay.
+
+        Args:
+            config: The configuration.
+
+        Returns:
+            An empty replay.
+        """
+        return EpisodeReplay(
+            config.buffer_size_episodes, config.seed, compact=config.compact_replay
+        )
 
     # Training
 

@@ -15,6 +15,7 @@ from ray.rllib.policy.policy import PolicySpec
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 
 from rllib_risk.config.checks import unknown_key
+from rllib_risk.config.options import fields_of
 from rllib_risk.config.rllib_keys import range_of
 from rllib_risk.config.schema import (
     MOST_EPISODES,
@@ -35,6 +36,7 @@ from rllib_risk.core.rllib_settings import (
     key_of,
 )
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
+from rllib_risk.data.replay import StoreOptions
 from rllib_risk.data.replay_memory import ReplayBound
 from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers import notices
@@ -84,16 +86,7 @@ TEAM_FIELDS: dict[str, Field] = {
         high=MOST_EPISODES,
         unit="episodes",
     ),
-    "buffer_size_episodes": Field(
-        5000, "Replay capacity; the oldest go first.", int, low=1, unit="episodes"
-    ),
-    "compact_replay": Field(
-        False,
-        "Keep observations and states of the replay in 16 bits, and in one each those"
-        " numbers that are only ever 0 or 1, and legal actions: less than half the"
-        " memory, three significant digits.",
-        bool,
-    ),
+    **fields_of(StoreOptions),
     "learning_starts_episodes": Field(
         32, "Episodes stored before the first update.", int, low=1, unit="episodes"
     ),
@@ -588,14 +581,20 @@ def _plain(value: Any) -> Any:
 
 
 def check_schedule(
-    key: str, points: list, *, zero: bool = False, high: float = 1.0
+    key: str,
+    points: list,
+    *,
+    low: float = 0.0,
+    low_open: bool = True,
+    high: float = math.inf,
 ) -> None:
-    """Checks a schedule of a number that lies between 0 and a limit.
+    """Checks a schedule of a number that lies between two limits.
 
     Args:
         key: Name of the key, for the message.
         points: ``[[env_steps, value], ...]``.
-        zero: Whether 0 is accepted as a value.
+        low: The smallest value that is accepted.
+        low_open: Whether ``low`` itself is refused.
         high: The greatest value that is accepted.
 
     Raises:
@@ -608,9 +607,9 @@ def check_schedule(
         steps, values = [], []
     ordered = all(a < b for a, b in itertools.pairwise(steps))
     ordered = ordered and all(map(math.isfinite, steps))
-    within = all(0.0 <= v <= high and (zero or v > 0.0) for v in values)
+    within = all(low <= v <= high and not (low_open and v == low) for v in values)
     if not steps or not ordered or not within:
-        bounds = f"{'[' if zero else '('}0, {high:g}]"
+        bounds = f"{'(' if low_open else '['}{low:g}, {high:g}]"
         raise ConfigError(
             f"{key}: must be a number in {bounds} or points [[env_steps, value], ...]"
             f" in ascending order with values in {bounds}, not {points!r}."

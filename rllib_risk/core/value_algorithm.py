@@ -6,7 +6,6 @@ import logging
 from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.policy.sample_batch import SampleBatch
 
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import ray_internals
@@ -16,8 +15,11 @@ from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.value_config import ValueConfig
 from rllib_risk.core.value_policy import ValuePolicy
 from rllib_risk.data.dataset_replay import DatasetReplay
-from rllib_risk.data.episodes import collate
+from rllib_risk.data.replay import EpisodeReplay
 from rllib_risk.ops.schedule import schedule_value
+from rllib_risk.parts.regression import Gate
+from rllib_risk.parts.replay import Replay, stretch_of
+from rllib_risk.parts.slots import VALUE_PARTS
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +38,14 @@ class ValueAlgorithm(TeamAlgorithm):
         """See TeamAlgorithm; a dataset takes the place of what would be played."""
         super().setup(config)
         config = self.config
+        replay = self.replay
+        if isinstance(replay, Replay) and type(replay).learned is not Replay.learned:
+            self.team_policy.on_batch.append(replay.learned)
         if config.dataset is not None:
             dataset = config.check_dataset(self.env_runner.env)
             room = config.dataset_memory_mb * BYTES_PER_MB
             self.replay = DatasetReplay(
-                dataset, room, config.seed, config.compact_replay
+                dataset, room, config.seed, config.compact_replay, stretch_of(config)
             )
             held, size = len(self.replay), config.batch_size_episodes
             if config.sequence_length is None and held < size:
@@ -50,6 +55,10 @@ class ValueAlgorithm(TeamAlgorithm):
                     " less, raise dataset_memory_mb, or learn from stretches"
                     " (sequence_length)."
                 )
+
+    def make_replay(self, config: AlgorithmConfig) -> EpisodeReplay:
+        """See TeamAlgorithm; the replay is a part."""
+        return VALUE_PARTS.make("replay", vars(config), config.seed)
 
     @property
     def env_steps(self) -> int:
@@ -74,13 +83,15 @@ class ValueAlgorithm(TeamAlgorithm):
         policy: ValuePolicy = self.team_policy
         stats: dict[str, float] = {}
         updates = self.counters[NUM_UPDATES]
-        if policy.dual is not None and updates % config.dual_block == 0:
-            for index in range(config.dual_block):
-                stats |= policy.learn_dual_on_batch(self._draw_batch(), index)
-        batch = self._draw_batch()
+        size = config.batch_size_episodes
+        if policy.dual is not None and updates % policy.dual_block == 0:
+            for index in range(policy.dual_block):
+                stats |= policy.learn_dual_on_batch(self.replay.draw(size), index)
+        batch = self.replay.draw(size)
         stats |= self.before_learning(batch)
-        quantiles = self._quantile_step_is_due()
-        if not (quantiles and config.qr_replaces_td):
+        gate = policy.learning.gate
+        quantiles = self._quantile_step_is_due(gate)
+        if not (quantiles and gate.options.qr_replaces_td):
             stats |= policy.learn_on_batch(batch)
         if quantiles:
             stats |= policy.learn_quantiles_on_batch(batch)
@@ -88,45 +99,26 @@ class ValueAlgorithm(TeamAlgorithm):
         self._move_target(policy)
         return stats, int(batch["mask"].sum())
 
-    def _draw_batch(self) -> SampleBatch:
-        config = self.config
-        size = config.batch_size_episodes
-        if config.sequence_length is None:
-            return collate(self.replay.sample(size))
-        return self.replay.sample_stretches(
-            size,
-            config.sequence_length,
-            config.burn_in,
-            padded=config.window_padding == "zeros",
-        )
-
     def _move_target(self, policy: ValuePolicy) -> None:
-        config = self.config
-        if config.loss == "bc":
-            return
-        if config.target_update_tau is not None:
-            policy.update_target(config.target_update_tau)
+        if not policy.learning.loss.uses_targets:
             return
         episodes = self.counters[NUM_EPISODES]
-        last = self._last.get("target_update", 0)
-        if episodes - last >= config.target_update_interval_episodes:
-            policy.update_target()
+        rate = policy.learning.copies.rate(
+            episodes - self._last.get("target_update", 0)
+        )
+        if rate is None:
+            return
+        policy.update_target(rate)
+        if rate == 1.0:
             self._last["target_update"] = episodes
 
-    def _quantile_step_is_due(self) -> bool:
+    def _quantile_step_is_due(self, gate: Gate) -> bool:
         """Whether this update includes quantile regression; RMIX, Algorithm 1."""
-        config = self.config
-        if config.qr_gate == "never":
+        if not gate.is_open(self.env_steps, self._success_rate):
             return False
-        if config.qr_gate == "step" and self.env_steps <= config.qr_start_step:
-            return False
-        if config.qr_gate == "winrate":
-            rate = self._success_rate
-            if rate is None or rate <= config.qr_gate_threshold:
-                return False
-        in_steps = config.qr_interval_unit == "env_steps"
+        in_steps = gate.options.qr_interval_unit == "env_steps"
         now = self.env_steps if in_steps else self.counters[NUM_UPDATES]
-        if now - self._last.get("quantile_step", 0) < config.qr_interval:
+        if now - self._last.get("quantile_step", 0) < gate.options.qr_interval:
             return False
         self._last["quantile_step"] = now
         return True
@@ -144,7 +136,8 @@ class ValueAlgorithm(TeamAlgorithm):
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
         """See TeamAlgorithm."""
         result = super().evaluate(parallel_train_future)
-        gated = self._success_rate is None and self.config.qr_gate == "winrate"
+        gate = self.team_policy.learning.gate
+        gated = self._success_rate is None and gate.needs_success
         if gated and ray_internals.log_once("rllib_risk_winrate_gate"):
             logger.warning(
                 "qr_gate is 'winrate', but env %r reports no is_success: quantile"

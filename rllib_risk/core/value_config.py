@@ -23,8 +23,8 @@ from rllib_risk.data.replay_memory import ReplayBound, machine_memory, spelled
 from rllib_risk.data.rows import DatasetError
 from rllib_risk.data.sizes import NeedsStateError, TeamSizes
 from rllib_risk.env_wrappers.team_env import TeamEnv, team_spaces
-from rllib_risk.networks.dual import DualNetwork
 from rllib_risk.parts.slots import VALUE_PARTS
+from rllib_risk.parts.targets.base import DualTarget
 from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
 
 # Measures that read a risk level beside the atoms.
@@ -39,8 +39,6 @@ _WIDTHS = (
     "hypernet_embed_dim",
     "risk_embed_dim",
 )
-# rho, v_min and robust_over where there is no robust target.
-_NOMINAL = (0.0, 0.0, "next_value")
 # Measures that read risk_parameter.
 _PARAMETER_MEASURES = ("wang", "cpw", "power", "mean_variance")
 
@@ -197,174 +195,8 @@ COMPOSITION_FIELDS: dict[str, Field] = {
     ),
 }
 
+# Keys of the learning parts are theirs; this one follows a predicted risk level.
 LEARNING_FIELDS: dict[str, Field] = {
-    "loss": Field(
-        "td",
-        "How utilities and mixer learn: squared TD error, quantile regression on the"
-        " team's reward (independent agents, or a sum), QTRAN's consistency with the"
-        " critic, or behaviour cloning: the likelihood of a dataset's actions, whatever"
-        " they earned.",
-        str,
-        choices=("td", "quantile", "qtran", "bc"),
-    ),
-    "opt_weight": Field(1.0, "Weight of QTRAN's L_opt.", float, low=0.0),
-    "nopt_weight": Field(0.1, "Weight of QTRAN's L_nopt.", float, low=0.0),
-    "td_weighting": Field(
-        "none",
-        "Which errors weigh td_weighting_alpha instead of 1: ow, those of values above"
-        " their target (OW-QMIX; hysteresis of independent agents); cw, those of joint"
-        " actions that are not the critic's best either (CW-QMIX); likelihood, as ow,"
-        " but no less than the likelihood of the target (LH-IQN).",
-        str,
-        choices=("none", "ow", "cw", "likelihood"),
-    ),
-    "td_weighting_alpha": Field(
-        0.1,
-        "The lesser weight; a number, or points [[env_steps, value], ...].",
-        (float, list),
-        low=0.0,
-        high=1.0,
-    ),
-    "target": Field(
-        "plain",
-        "Bellman target: the mean over what was sampled, or the worst mean over a set"
-        " of transition kernels around it (contamination or total variation).",
-        str,
-        choices=("plain", "contamination", "tv"),
-        fixed=True,
-    ),
-    "rho": Field(
-        0.0,
-        "Size of that set: share of the kernel that is replaced, or its radius in total"
-        " variation; 0: the plain target.",
-        float,
-        low=0.0,
-        high=1.0,
-        fixed=True,
-    ),
-    "v_min": Field(
-        0.0,
-        "Return from the fail state that the worst kernel may lead to, in units of"
-        " unscaled rewards.",
-        float,
-    ),
-    "robust_over": Field(
-        "next_value",
-        "What the transition decides: the next value (the reward follows from state and"
-        " action), or the reward too.",
-        str,
-        choices=("next_value", "transition"),
-    ),
-    "dual_loss": Field(
-        "pinball",
-        "Loss of tv's dual variable: quantile regression, or its square as in the"
-        " authors' code, whose minimum is no quantile.",
-        str,
-        choices=("pinball", "squared_released"),
-    ),
-    "dual_bounds": Field(
-        None,
-        "Least and greatest dual variable [low, high], in units of unscaled rewards;"
-        " null: unbounded.",
-        list,
-        optional=True,
-    ),
-    "dual_lr": Field(
-        1e-3,
-        "Learning rate of the dual variable (Adam).",
-        float,
-        low=0.0,
-        low_open=True,
-        high=MOST_RATE,
-    ),
-    "dual_block": Field(
-        4,
-        "Dual updates in a row, then as many of the values, each on its own batch.",
-        int,
-        low=1,
-        unit="updates",
-    ),
-    "conservative_weight": Field(
-        None,
-        "Weight of the conservative penalty (CQL) of actions that the data do not have,"
-        " beside half the TD error, or half its mean over atoms. 0: that half alone."
-        " null: no penalty, and the TD error in full, summed over atoms.",
-        float,
-        low=0.0,
-        optional=True,
-    ),
-    "conservative_on": Field(
-        "quantiles",
-        "Penalty of every atom, and their mean (MA-CQR), or of the mean of the atoms.",
-        str,
-        choices=("quantiles", "mean"),
-    ),
-    "tail_level": Field(
-        1.0,
-        "Share of the return's lower tail whose quantiles the atoms of loss quantile"
-        " are (MA-CQR's xi); their mean is then CVaR at this level, step by step.",
-        float,
-        low=0.0,
-        low_open=True,
-        high=1.0,
-    ),
-    "sequence_length": Field(
-        None,
-        "Learn from stretches of so many steps, drawn from all steps held; null: from"
-        " whole episodes. batch_size_episodes is then their number.",
-        int,
-        low=1,
-        optional=True,
-        unit="steps",
-    ),
-    "burn_in": Field(
-        0,
-        "Steps before a stretch that fill the memory, from zeros, and are not learned"
-        " from.",
-        int,
-        low=0,
-        unit="steps",
-    ),
-    "acting_window": Field(
-        None,
-        "Act on the last so many steps alone, with a memory that begins at zero; null:"
-        " on the whole episode so far.",
-        int,
-        low=1,
-        optional=True,
-        unit="steps",
-    ),
-    "target_window": Field(
-        "carried",
-        "Step at which the memory behind the next value begins: the first of the"
-        " sequence, as for the present value (carried), or one later, so that both"
-        " look through the same number of steps (shifted; DrIGM's code).",
-        str,
-        choices=("carried", "shifted"),
-    ),
-    "window_padding": Field(
-        "none",
-        "What stands before an episode's first step, in burn_in and in acting_window:"
-        " nothing, so that windows are shorter there (none), or zero observations and"
-        " action 0 (zeros; DrIGM's code).",
-        str,
-        choices=("none", "zeros"),
-    ),
-    "double_q": Field(True, "Online network picks the next action.", bool),
-    "td_lambda": Field(
-        0.0,
-        "TD(lambda) of the targets; a number, or points [[env_steps, value], ...].",
-        (float, list),
-        low=0.0,
-        high=1.0,
-    ),
-    "td_lambda_cut": Field(
-        "none",
-        "Where a lambda-return stops: nowhere (Peng), or at the first action that is"
-        " not greedy (Watkins).",
-        str,
-        choices=("none", "watkins"),
-    ),
     "risk_lr": Field(
         None,
         "Learning rate of the risk level predictor; null: lr.",
@@ -373,85 +205,6 @@ LEARNING_FIELDS: dict[str, Field] = {
         low_open=True,
         high=MOST_RATE,
         optional=True,
-    ),
-    "target_update_interval_episodes": Field(
-        200, "Episodes between hard target copies.", int, low=1, unit="episodes"
-    ),
-    "target_update_tau": Field(
-        None,
-        "Polyak rate per update; null: hard copies.",
-        float,
-        low=0.0,
-        low_open=True,
-        high=1.0,
-        optional=True,
-    ),
-    "qr_gate": Field(
-        "never",
-        "When RMIX's quantile-regression loss may start: once the evaluation success"
-        " rate is above a threshold, after a number of env steps, or never.",
-        str,
-        choices=("winrate", "step", "never"),
-        fixed=True,
-    ),
-    "qr_gate_threshold": Field(
-        0.35, "Success rate that must be exceeded.", float, low=0.0, high=1.0
-    ),
-    "qr_start_step": Field(
-        100_000, "Env steps that must be exceeded.", int, low=0, unit="env steps"
-    ),
-    "qr_interval": Field(1000, "Least distance between QR steps.", int, low=1),
-    "qr_interval_unit": Field(
-        "env_steps",
-        "Unit of qr_interval.",
-        str,
-        choices=("env_steps", "train_steps"),
-    ),
-    "qr_lr": Field(
-        5e-5,
-        "Learning rate of the QR loss (Adam).",
-        float,
-        low=0.0,
-        low_open=True,
-        high=MOST_RATE,
-    ),
-    "qr_eps": Field(
-        3.125e-4, "Epsilon of the QR loss's Adam.", float, low=0.0, low_open=True
-    ),
-    "qr_loss": Field(
-        "qrdqn",
-        "QR-DQN's loss, or the released code's, under which atoms collapse.",
-        str,
-        choices=("qrdqn", "official"),
-    ),
-    "qr_fractions": Field(
-        "midpoint",
-        "Quantile fractions (2m-1)/(2M), or m/M.",
-        str,
-        choices=("midpoint", "right_edge"),
-    ),
-    "qr_kappa": Field(
-        1.0, "Huber threshold, in units of return.", float, low=0.0, low_open=True
-    ),
-    "qr_target": Field(
-        "cvar_dummy",
-        "Dummy reward of the QR target: the paper's CVaR, or the reward that CVaR"
-        " implies, for which both losses agree.",
-        str,
-        choices=("cvar_dummy", "implied_reward"),
-    ),
-    "qr_replaces_td": Field(
-        False, "Whether a QR step takes the place of the TD step.", bool
-    ),
-}
-
-EXPLORATION_FIELDS: dict[str, Field] = {
-    "epsilon_ladder": Field(
-        0.0,
-        "Spread of epsilon over environments as in Ape-X: the first has epsilon, the"
-        " last epsilon ** (1 + ladder); 0: all the same.",
-        float,
-        low=0.0,
     ),
 }
 
@@ -484,7 +237,6 @@ VALUE_FIELDS: dict[str, Field] = (
     | COMPOSITION_FIELDS
     | LEARNING_FIELDS
     | VALUE_PARTS.fields()
-    | EXPLORATION_FIELDS
     | DATASET_FIELDS
 )
 
@@ -508,28 +260,30 @@ class ValueConfig(TeamConfig):
         except ValueError as error:
             raise ConfigError(f"{error}") from error
 
-    def _unused_values(self) -> dict[str, Any]:
-        """The usual values of keys that belong to parts that are not in use."""
-        usual = type(self)()
-        usual._apply_preset({"preset": self.preset})
-        return {key: getattr(usual, key) for key in VALUE_PARTS.unused(self)}
+    def _usual(self, key: str) -> tuple[Any, Any]:
+        """The values that a key may have where no part reads it.
+
+        The first is what algorithm and preset give it, the second its declared default.
+        """
+        preset = self.presets[self.preset] if self.preset is not None else {}
+        default = self.declared[key].default
+        return preset.get(key, self.overrides.get(key, default)), default
 
     def forget_unused(self) -> None:
         """Resets keys that belong to parts that are not in use.
 
         Versions before 0.2 accepted them, and recorded all keys in checkpoints.
         """
-        for key, value in self._unused_values().items():
-            setattr(self, key, value)
+        for key in VALUE_PARTS.unused(self):
+            setattr(self, key, self._usual(key)[0])
 
     def _check_parts(self) -> None:
         """Refuses keys of parts that are not in use, and what the parts refuse."""
-        owners = VALUE_PARTS.unused(self)
-        for key, usual in self._unused_values().items():
-            if not same_value(getattr(self, key), usual):
+        for key, owner in VALUE_PARTS.unused(self).items():
+            value = getattr(self, key)
+            if not any(same_value(value, usual) for usual in self._usual(key)):
                 raise ConfigError(
-                    f"{key}: belongs to {owners[key]}. Leave it out, or choose that"
-                    " part."
+                    f"{key}: belongs to {owner}. Leave it out, or choose that part."
                 )
         for message in VALUE_PARTS.refusals(self):
             raise ConfigError(message)
@@ -618,15 +372,21 @@ class ValueConfig(TeamConfig):
     def _check_combinations(self) -> None:
         super()._check_combinations()
         self._check_parts()
-        for key in ("td_lambda", "td_weighting_alpha", "alpha"):
-            if isinstance(getattr(self, key), list):
-                check_schedule(key, getattr(self, key), zero=key != "alpha")
+        for key, field in self.all_fields().items():
+            value = getattr(self, key)
+            if isinstance(value, list) and float in field.types:
+                low, high = field.low, field.high
+                check_schedule(
+                    key,
+                    value,
+                    low=-math.inf if low is None else low,
+                    low_open=field.low_open,
+                    high=math.inf if high is None else high,
+                )
         problems = (
             *self._risk_problems(),
             *self._value_problems(),
             *self._quantile_problems(),
-            *self._robust_problems(),
-            *self._window_problems(),
             *self._dataset_problems(),
         )
         for wrong, message in problems:
@@ -684,7 +444,6 @@ class ValueConfig(TeamConfig):
 
     def _value_problems(self) -> tuple[tuple[bool, str], ...]:
         critic = self.joint_critic != "none"
-        weighting = self.td_weighting
         return (
             (
                 bool(self.mixer_kwargs) and ":" not in self.mixer,
@@ -695,168 +454,18 @@ class ValueConfig(TeamConfig):
                 f"joint_critic: {self.joint_critic!r} teaches one value of the team,"
                 " and mixer 'none' has one per agent; choose another mixer.",
             ),
-            (
-                critic and not self.double_q,
-                f"joint_critic: {self.joint_critic!r} is evaluated at the online"
-                " network's greedy actions; set double_q: true.",
-            ),
-            (
-                critic and self.loss == "quantile",
-                f"joint_critic: {self.joint_critic!r} is a number that teaches numbers,"
-                " and loss 'quantile' fits distributions; set joint_critic: none, or"
-                " loss: td.",
-            ),
-            (
-                self.loss == "qtran" and self.joint_critic != "qtran",
-                "loss: 'qtran' needs joint_critic: qtran, whose state value it uses.",
-            ),
-            (
-                self.loss == "qtran" and weighting != "none",
-                "td_weighting: weighs errors of the mixed value; loss 'qtran' has none."
-                " Set td_weighting: none.",
-            ),
-            (
-                weighting == "cw" and not critic,
-                "td_weighting: 'cw' asks which joint action the critic thinks best; set"
-                " joint_critic: wqmix.",
-            ),
-            (
-                weighting == "likelihood" and self.loss != "quantile",
-                "td_weighting: 'likelihood' compares return distributions; set loss:"
-                " quantile.",
-            ),
         )
 
     def _quantile_problems(self) -> tuple[tuple[bool, str], ...]:
-        sampled, regresses = self.quantiles == "sampled", self.loss == "quantile"
-        gated = self.qr_gate != "never"
         return (
             (
-                (sampled or regresses or gated) and self.num_atoms == 1,
-                "num_atoms: must be above 1 for quantiles: sampled, loss: quantile and"
-                " the quantile-regression loss (set qr_gate: never).",
-            ),
-            (
-                regresses and self.mixer not in ("none", "vdn"),
-                "loss: 'quantile' fits the distribution of the team's reward, per agent"
-                f" or as a sum of agents' atoms, and mixer {self.mixer!r} mixes"
-                " numbers; set mixer: none or vdn.",
-            ),
-            (
-                regresses and sampled and self.mixer == "vdn",
-                "quantiles: 'sampled' draws fractions for each agent, and the atoms of"
-                " a sum belong to the same ones; set quantiles: fixed, or mixer: none.",
-            ),
-            (
-                regresses and self.td_lambda != 0.0,
-                "td_lambda: lambda-returns are numbers; loss 'quantile' needs"
-                " td_lambda: 0.",
-            ),
-            (
-                regresses
-                and self.risk_mode == "dynamic"
-                and self.risk_grad != "frozen",
-                "risk_mode: the level predictor learns from the TD error, and loss"
-                " 'quantile' has none; set risk_mode: static, or risk_grad: frozen.",
-            ),
-            (
-                regresses and gated,
-                "qr_gate: loss 'quantile' is a quantile regression already; set"
-                " qr_gate: never.",
-            ),
-            (
-                sampled and (self.qr_loss, self.qr_fractions) != ("qrdqn", "midpoint"),
-                "quantiles: 'sampled' draws the fractions; leave qr_loss: qrdqn and"
-                " qr_fractions: midpoint.",
-            ),
-            (
-                self.qr_gate == "winrate" and not self.evaluation_interval,
-                "qr_gate: 'winrate' needs evaluation_interval above 0.",
-            ),
-            (
-                self.tail_level != 1.0 and (not regresses or sampled),
-                "tail_level: is about the fixed atoms of a quantile regression; set"
-                " loss: quantile and quantiles: fixed.",
-            ),
-            (
-                self.tail_level != 1.0 and self.risk_measure != "mean",
-                "tail_level: the mean of a tail's atoms is its CVaR already; set"
-                " risk_measure: mean.",
-            ),
-            (
-                self.conservative_on != "quantiles"
-                and (self.conservative_weight is None or self.num_atoms == 1),
-                "conservative_on: says where the penalty of several atoms is taken; set"
-                " conservative_weight and num_atoms above 1.",
-            ),
-        )
-
-    def _robust_problems(self) -> tuple[tuple[bool, str], ...]:
-        robust, tv = self.target != "plain", self.target == "tv"
-        bounds = self.dual_bounds
-        return (
-            (
-                not robust and (self.rho, self.v_min, self.robust_over) != _NOMINAL,
-                "rho, v_min, robust_over: describe a robust target; set target:"
-                " contamination or tv.",
-            ),
-            (
-                robust and self.loss == "quantile",
-                "target: a robust target is a worst mean, and loss 'quantile' fits a"
-                " whole distribution; set loss: td.",
-            ),
-            (
-                tv and self.td_lambda != 0.0,
-                "td_lambda: the worst case of total variation is of one step; set"
-                " td_lambda: 0, or target: contamination.",
-            ),
-            (
-                not tv and (self.dual_loss != "pinball" or bounds is not None),
-                "dual_loss, dual_bounds: belong to target: tv.",
-            ),
-            (
-                bounds is not None and not _is_interval(bounds),
-                f"dual_bounds: must be two ascending numbers [low, high], not"
-                f" {bounds!r}.",
-            ),
-        )
-
-    def _window_problems(self) -> tuple[tuple[bool, str], ...]:
-        pads = self.window_padding != "none"
-        return (
-            (
-                self.burn_in > 0 and self.sequence_length is None,
-                "burn_in: comes before a stretch of an episode; set sequence_length.",
-            ),
-            (
-                self.burn_in > 0 and not self.recurrent,
-                "burn_in: fills a memory; set recurrent: true, or burn_in: 0.",
-            ),
-            (
-                self.acting_window is not None and not self.recurrent,
-                "acting_window: cuts a memory; set recurrent: true, or acting_window:"
-                " null.",
-            ),
-            (
-                self.target_window != "carried"
-                and (self.sequence_length is None or not self.recurrent),
-                "target_window: 'shifted' moves the first step of a sequence's memory;"
-                " set sequence_length and recurrent: true, or target_window: carried.",
-            ),
-            (
-                pads and (self.sequence_length is None or self.acting_window is None),
-                "window_padding: 'zeros' fills windows in training and in acting; set"
-                " sequence_length and acting_window, or window_padding: none.",
-            ),
-            (
-                pads and not self.recurrent,
-                "window_padding: 'zeros' fills a memory; set recurrent: true, or"
-                " window_padding: none.",
+                self.quantiles == "sampled" and self.num_atoms == 1,
+                "num_atoms: must be above 1 for quantiles: sampled.",
             ),
         )
 
     def _dataset_problems(self) -> tuple[tuple[bool, str], ...]:
-        offline, clones = self.dataset is not None, self.loss == "bc"
+        offline = self.dataset is not None
         return (
             (
                 offline and self.num_env_runners > 0,
@@ -867,31 +476,6 @@ class ValueConfig(TeamConfig):
                 offline and bool(self.env_variants),
                 "env_variants: are what is sampled in turn, and a dataset was sampled"
                 " before; leave them out, or dataset.",
-            ),
-            (
-                offline and self.target_update_tau is None and not clones,
-                "target_update_interval_episodes: counts episodes that are sampled, and"
-                " with a dataset none are; set target_update_tau.",
-            ),
-            (
-                clones and not offline,
-                "loss: 'bc' imitates the actions of a dataset; set dataset.",
-            ),
-            (
-                clones and (self.mixer != "none" or self.num_atoms > 1),
-                "loss: 'bc' learns which actions were taken, and neither a team's value"
-                " nor returns; set mixer: none and num_atoms: 1.",
-            ),
-            (
-                clones and self.conservative_weight is not None,
-                "conservative_weight: loss 'bc' is that penalty alone; leave it out.",
-            ),
-            (
-                clones
-                and (self.target, self.td_weighting, self.td_lambda)
-                != ("plain", "none", 0.0),
-                "target, td_weighting, td_lambda: are about TD errors, and loss 'bc'"
-                " has none; leave them out.",
             ),
         )
 
@@ -922,8 +506,9 @@ class ValueConfig(TeamConfig):
             network = TeamNetwork(sizes, self.network_config())
             if self.quantiles == "sampled":
                 network.risk.distort(torch.zeros(1))
-            if self.target == "tv" and self.rho > 0.0:
-                DualNetwork(sizes)
+            target = VALUE_PARTS.make("target", vars(self))
+            if isinstance(target, DualTarget):
+                target.make_dual(sizes, network.count_values())
         except NeedsStateError as error:
             without = _STATELESS[error.key]
             raise ConfigError(
@@ -991,8 +576,3 @@ def _differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
         for key in keys
         if theirs.get(key) != mine.get(key)
     )
-
-
-def _is_interval(bounds: list) -> bool:
-    numbers = [b for b in bounds if isinstance(b, (int, float)) and math.isfinite(b)]
-    return len(bounds) == len(numbers) == 2 and numbers[0] < numbers[1]

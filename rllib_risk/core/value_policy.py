@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -13,21 +13,15 @@ from ray.rllib.policy.sample_batch import SampleBatch
 from torch import Tensor, nn
 
 from rllib_risk.core.policy import TeamPolicy, move_towards
-from rllib_risk.networks.dual import DualNetwork
 from rllib_risk.ops.schedule import schedule_value
+from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.exploration import Explorer, ladder
-from rllib_risk.parts.losses import (
-    Batch,
-    LossConfig,
-    Pass,
-    dual_loss,
-    encode,
-    quantile_loss,
-    quantile_targets,
-    team_loss,
-)
+from rllib_risk.parts.learning import Learning
+from rllib_risk.parts.regression import QuantileRegression
 from rllib_risk.parts.slots import VALUE_PARTS
+from rllib_risk.parts.targets.base import DualTarget
 from rllib_risk.parts.team import TeamNetwork
+from rllib_risk.parts.view import View
 
 # Streams of random fractions: no two losses of one update share one. The dual updates
 # of a block take the streams from the last one on.
@@ -38,9 +32,12 @@ class ValuePolicy(TeamPolicy):
     """The policy of value-based algorithms; GroupDR subclasses it.
 
     Attributes:
+        learning: The parts that say how it learns.
         target_network: The network that targets come from.
-        dual: The dual variable of a target that is robust to total variation, or None.
-            It has no target copy, and acting does not need it.
+        dual: What the target learns beside the networks, or None. It has no target
+            copy, and acting does not need it.
+        on_batch: Called with every batch of :meth:`learn_on_batch` and its view, before
+            the step.
     """
 
     def __init__(
@@ -56,19 +53,22 @@ class ValuePolicy(TeamPolicy):
             action_space: The team's action space.
             config: A :class:`~rllib_risk.core.value_config.ValueConfig`, or its dict.
         """
+        # First, since RLlib asks for optimizers while it initializes the policy.
+        self.learning = Learning.of(dict(config))
         super().__init__(observation_space, action_space, config)
+        self.on_batch: list[Callable[[SampleBatch, View], None]] = []
         self.target_network: TeamNetwork = copy.deepcopy(self.network)
         self.target_network.requires_grad_(False)
         # Collecting them anew takes longer than some updates of small networks.
         self._online = list(self.network.parameters())
         self._target = list(self.target_network.parameters())
         self._clipped = self._clip_groups()
-        self.dual = self._make_dual()
+        self.dual = self.make_dual()
         if self.dual is not None:
             # RLlib knows the model's parameters only, so this one is not made where it
             # asks for optimizers.
-            adam = torch.optim.Adam(self.dual.parameters(), self.config["dual_lr"])
-            self.optimizers.append(adam)
+            lr = self._dual_target.options.dual_lr
+            self.optimizers.append(torch.optim.Adam(self.dual.parameters(), lr))
 
     def _clip_groups(self) -> list[list[nn.Parameter]]:
         """Parameters whose gradients share one limit.
@@ -81,11 +81,23 @@ class ValuePolicy(TeamPolicy):
         complete = sum(map(len, agents)) == len(self._online)
         return agents if complete and network.count_values() > 1 else [self._online]
 
-    def _make_dual(self) -> DualNetwork | None:
-        if self.config["target"] != "tv" or self.config["rho"] == 0.0:
+    @property
+    def dual_block(self) -> int:
+        """How many updates of :attr:`dual` come in a row; there must be one."""
+        return self._dual_target.options.dual_block
+
+    @property
+    def _dual_target(self) -> DualTarget:
+        """The target, where it learns something; see :attr:`dual`."""
+        return cast("DualTarget", self.learning.target)
+
+    def make_dual(self) -> nn.Module | None:
+        """Makes :attr:`dual`, with new parameters."""
+        target = self.learning.target
+        if not isinstance(target, DualTarget):
             return None
-        dual = DualNetwork(self.network.sizes, self.network.count_values())
-        return dual.to(self.device)
+        dual = target.make_dual(self.network.sizes, self.network.count_values())
+        return None if dual is None else dual.to(self.device)
 
     def optimizer(self) -> list[torch.optim.Optimizer]:
         """The TD optimizer, and where QR is on a second one over the same parameters.
@@ -106,9 +118,10 @@ class ValuePolicy(TeamPolicy):
             own = [p for p in parameters if p in predictors]
             groups.append({"params": own, "lr": lr})
         td = self.make_optimizer(groups)
-        if c["qr_gate"] == "never":
+        gate = self.learning.gate
+        if not isinstance(gate, QuantileRegression):
             return [td]
-        return [td, torch.optim.Adam(parameters, c["qr_lr"], eps=c["qr_eps"])]
+        return [td, gate.optimizer(parameters)]
 
     def modules(self) -> dict[str, nn.Module]:
         """See TeamPolicy."""
@@ -131,9 +144,8 @@ class ValuePolicy(TeamPolicy):
 
     def make_explorer(self, num_envs: int) -> Explorer:
         """See TeamPolicy."""
-        part = VALUE_PARTS.slots["exploration"].part(self.config["exploration"])
         num_agents = self.network.sizes.num_agents
-        return part(num_envs, num_agents, options=part.read(self.config))
+        return VALUE_PARTS.make("exploration", self.config, num_envs, num_agents)
 
     def epsilons_at(self, env_steps: int, num_envs: int) -> np.ndarray:
         """See TeamPolicy."""
@@ -142,75 +154,61 @@ class ValuePolicy(TeamPolicy):
 
     # Learning
 
-    def loss_config(self) -> LossConfig:
-        """The switches of the losses, with schedules at their present values."""
-        c, now = self.config, self.global_timestep
-        scale, bounds = c["reward_scale"], c["dual_bounds"]
-        return LossConfig(
-            gamma=c["gamma"],
-            reward_scale=c["reward_scale"],
-            td_lambda=schedule_value(c["td_lambda"], now),
-            watkins=c["td_lambda_cut"] == "watkins",
-            loss=c["loss"],
-            opt_weight=c["opt_weight"],
-            nopt_weight=c["nopt_weight"],
-            td_weighting=c["td_weighting"],
-            td_weighting_alpha=schedule_value(c["td_weighting_alpha"], now),
-            # A set of radius 0 holds the nominal kernel alone, and a dual variable
-            # could only be wrong about it.
-            target=c["target"] if c["rho"] > 0.0 else "plain",
-            rho=c["rho"],
-            v_min=scale * c["v_min"],
-            robust_over=c["robust_over"],
-            dual_loss=c["dual_loss"],
-            dual_bounds=bounds and (scale * bounds[0], scale * bounds[1]),
-            qr_loss=c["qr_loss"],
-            qr_fractions=c["qr_fractions"],
-            qr_kappa=c["qr_kappa"],
-            qr_target=c["qr_target"],
-            conservative_weight=c["conservative_weight"],
-            conservative_on=c["conservative_on"],
-            tail_level=c["tail_level"],
-            stats=self.wants_stats,
-        )
+    def view(
+        self, batch: Batch, stream: int, network: TeamNetwork | None = None
+    ) -> View:
+        """What the parts may ask of a batch.
 
-    @property
-    def _target_window(self) -> int | None:
-        """See :func:`encode`; None where the target's memory begins with the row."""
-        shifted = self.config["target_window"] == "shifted"
-        return self.config["burn_in"] + 1 if shifted else None
+        Args:
+            batch: The batch.
+            stream: Of random numbers; see :meth:`generator`.
+            network: In the place of the online network.
 
-    def _encode(self, batch: Batch, stream: int) -> Pass:
-        return encode(
-            self.network,
+        Returns:
+            The view, with schedules at their present values.
+        """
+        network, c = network or self.network, self.config
+        encoded = self.learning.encoding.encode(
+            network,
             self.target_network,
             batch,
-            double_q=self.config["double_q"],
-            window=self._target_window,
+            burn_in=c["burn_in"],
             generator=self.generator(stream),
         )
-
-    def td_targets_and_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of utilities, mixer and critic, and what to log of it."""
-        encoded = self._encode(batch, _TD_STREAM)
-        return team_loss(
-            self.network,
+        return View(
+            network,
             self.target_network,
             encoded,
             batch.stretch(),
-            self.loss_config(),
-            self.dual,
+            self.learning.target,
+            self.learning.weighting,
+            gamma=c["gamma"],
+            reward_scale=c["reward_scale"],
+            env_steps=self.global_timestep,
+            wants_stats=self.wants_stats,
+            dual=self.dual,
         )
 
+    def team_loss(self, view: View) -> Tensor:
+        """The loss of utilities, mixer and critic.
+
+        Args:
+            view: The batch.
+
+        Returns:
+            A scalar.
+        """
+        return self.learning.team_loss(view)
+
+    def td_targets_and_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and what to log of it."""
+        view = self.view(batch, _TD_STREAM)
+        return self.team_loss(view), view.logged
+
     def quantile_regression_loss(self, batch: Batch) -> Tensor:
-        """RMIX's quantile-regression loss."""
-        encoded = self._encode(batch, _QUANTILE_STREAM)
-        config = self.loss_config()
-        batch = batch.stretch()
-        targets = quantile_targets(
-            self.network, self.target_network, encoded, batch, config
-        )
-        return quantile_loss(self.network, encoded, batch, targets, config)
+        """RMIX's quantile-regression loss; the gate must be one of a regression."""
+        gate = cast("QuantileRegression", self.learning.gate)
+        return gate.loss(self.view(batch, _QUANTILE_STREAM))
 
     def loss(self, model: Any, dist_class: Any, train_batch: SampleBatch) -> Tensor:
         """The TD loss; see TorchPolicyV2."""
@@ -229,9 +227,12 @@ class ValuePolicy(TeamPolicy):
         Returns:
             What to log.
         """
-        loss, stats = self.td_targets_and_loss(self.tensors(postprocessed_batch))
+        view = self.view(self.tensors(postprocessed_batch), _TD_STREAM)
+        loss = self.team_loss(view)
+        for told in self.on_batch:
+            told(postprocessed_batch, view)
         norm = self._step_networks(self.optimizers[0], loss)
-        return {key: value.item() for key, value in stats.items()} | {"grad_norm": norm}
+        return _numbers(view) | {"grad_norm": norm}
 
     def _step_networks(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
         # The loss is a mean over agents. Times their number, it gives each network of
@@ -262,22 +263,18 @@ class ValuePolicy(TeamPolicy):
         Returns:
             What to log.
         """
-        batch = self.tensors(samples)
-        dual = cast("DualNetwork", self.dual)
-        target, double_q = self.target_network, self.config["double_q"]
+        batch, dual = self.tensors(samples), cast("nn.Module", self.dual)
+        # The online network is run where it chooses actions, and gets no gradient.
+        double_q = self.learning.encoding.options.double_q
         with torch.no_grad():
-            encoded = encode(
-                self.network if double_q else target,
-                target,
+            view = self.view(
                 batch,
-                double_q=double_q,
-                window=self._target_window,
-                generator=self.generator(_DUAL_STREAM + index),
+                _DUAL_STREAM + index,
+                self.network if double_q else self.target_network,
             )
-        part = batch.stretch()
-        loss, stats = dual_loss(dual, target, encoded, part, self.loss_config())
+        loss = self._dual_target.dual_loss(view)
         self._step(self.optimizers[-1], loss, list(dual.parameters()))
-        return {key: value.item() for key, value in stats.items()}
+        return _numbers(view)
 
     def update_target(self, tau: float = 1.0) -> None:
         """Moves the target network towards the online network.
@@ -286,3 +283,7 @@ class ValuePolicy(TeamPolicy):
             tau: 1 copies; less is the Polyak rate.
         """
         move_towards(self._target, self._online, tau)
+
+
+def _numbers(view: View) -> dict[str, float]:
+    return {key: value.item() for key, value in view.logged.items()}

@@ -12,7 +12,7 @@ from ray.rllib.policy.sample_batch import SampleBatch
 
 from rllib_risk.data.dataset import BYTES_PER_GROUP, Dataset
 from rllib_risk.data.episodes import MASK, Episode
-from rllib_risk.data.replay import EpisodeReplay, bytes_per_row
+from rllib_risk.data.replay import EpisodeReplay, Stretch, bytes_per_row
 from rllib_risk.data.replay_memory import SEGMENT_BYTES
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,12 @@ class DatasetReplay(EpisodeReplay):
     """
 
     def __init__(
-        self, dataset: Dataset, memory_bytes: int, seed: int, compact: bool = False
+        self,
+        dataset: Dataset,
+        memory_bytes: int,
+        seed: int,
+        compact: bool = False,
+        stretch: Stretch | None = None,
     ) -> None:
         """Reads as much as there is room for.
 
@@ -54,6 +59,7 @@ class DatasetReplay(EpisodeReplay):
             memory_bytes: For episodes and, where they do not fit, for reading.
             seed: Of the draws and of the order of files.
             compact: See :class:`EpisodeReplay`.
+            stretch: See :class:`EpisodeReplay`.
 
         Raises:
             DatasetError: If what is read is damaged.
@@ -78,7 +84,7 @@ class DatasetReplay(EpisodeReplay):
                     card.num_episodes,
                     dataset.folder,
                 )
-        super().__init__(capacity, seed, segment_bytes=segment, compact=compact)
+        super().__init__(capacity, seed, segment, compact, stretch)
         self._restart(0)
 
     @property

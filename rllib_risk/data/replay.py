@@ -6,14 +6,16 @@ Letters as in :mod:`rllib_risk.data.episodes`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from ray.rllib.policy.sample_batch import SampleBatch
 
+from rllib_risk.config.options import option
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.data import episodes as columns
-from rllib_risk.data.episodes import VARIANT, Episode
+from rllib_risk.data.episodes import VARIANT, Episode, collate
 from rllib_risk.data.replay_memory import SEGMENT_BYTES
 
 _STEP_ARRAYS = ("actions", "rewards", "risk_levels")
@@ -158,6 +160,36 @@ _INDEX = np.dtype(
 )
 
 
+@dataclass(frozen=True)
+class StoreOptions:
+    """Keys of all replays: how much they hold, and in what form."""
+
+    buffer_size_episodes: int = option(
+        5000, "Replay capacity; the oldest go first.", low=1, unit="episodes"
+    )
+    compact_replay: bool = option(
+        False,
+        "Keep observations and states of the replay in 16 bits, and in one each those"
+        " numbers that are only ever 0 or 1, and legal actions: less than half the"
+        " memory, three significant digits.",
+    )
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What is drawn where it is not whole episodes.
+
+    Attributes:
+        length: Steps that are learned from; fewer where an episode begins or ends.
+        burn_in: Steps before them that come along.
+        padded: Whether zeros stand for steps before an episode's first one.
+    """
+
+    length: int
+    burn_in: int = 0
+    padded: bool = False
+
+
 class EpisodeReplay:
     """Keeps the last ``capacity`` episodes, real steps only.
 
@@ -168,6 +200,7 @@ class EpisodeReplay:
         capacity: In episodes.
         seed: Of the draws.
         compact: Whether observations and states are kept in 16 bits or one.
+        stretch: What :meth:`draw` gives; None: whole episodes.
     """
 
     def __init__(
@@ -176,6 +209,7 @@ class EpisodeReplay:
         seed: int,
         segment_bytes: int = SEGMENT_BYTES,
         compact: bool = False,
+        stretch: Stretch | None = None,
     ) -> None:
         """Initializes an empty buffer.
 
@@ -186,8 +220,10 @@ class EpisodeReplay:
             compact: Keep observations and states in 16 bits, and in one each those
                 numbers that were never anything but 0 and 1, and legal actions. What is
                 drawn is float32 and uint8 all the same.
+            stretch: What :meth:`draw` gives; None: whole episodes.
         """
         self.capacity = capacity
+        self.stretch = stretch
         self.seed = seed
         self.compact = compact
         self._flags: Flags | None = None  # of all episodes so far, if compact
@@ -253,6 +289,20 @@ class EpisodeReplay:
         self._held = []
         self._next = 0
 
+    def draw(self, size: int) -> SampleBatch:
+        """Draws a batch to learn from: whole episodes, or stretches of some.
+
+        Args:
+            size: Episodes or stretches.
+
+        Returns:
+            As :func:`rllib_risk.data.episodes.collate`.
+        """
+        if self.stretch is None:
+            return collate(self.sample(size))
+        s = self.stretch
+        return self.sample_stretches(size, s.length, s.burn_in, padded=s.padded)
+
     def sample(self, size: int, newest: int | None = None) -> list[Episode]:
         """Draws episodes uniformly, without replacement.
 
@@ -264,11 +314,11 @@ class EpisodeReplay:
         Returns:
             The episodes.
         """
-        rng = self._next_rng()
+        rng = self.next_rng()
         pool = np.arange(len(self))
         if newest is not None and newest < len(self):
-            pool = self._newest(newest)
-        return [self._episode(i) for i in rng.choice(pool, size, replace=False)]
+            pool = self.newest_places(newest)
+        return self.at(rng.choice(pool, size, replace=False))
 
     def sample_stretches(
         self, size: int, length: int, burn_in: int, *, padded: bool = False
@@ -284,7 +334,7 @@ class EpisodeReplay:
         Returns:
             See :meth:`stretches`.
         """
-        rng = self._next_rng()
+        rng = self.next_rng()
         # An episode of L steps has L + length - 1 places for a stretch of which at
         # least one step lies within, and each of its steps lies in `length` of them.
         places = self._index["steps"] + length - 1
@@ -381,13 +431,33 @@ class EpisodeReplay:
         Raises:
             ValueError: If there are not that many.
         """
-        return [self._episode(i) for i in self._newest(size)]
+        return self.at(self.newest_places(size))
 
-    def _newest(self, size: int) -> np.ndarray:
+    def newest_places(self, size: int) -> np.ndarray:
+        """Where the newest episodes stand, the oldest of them first.
+
+        Args:
+            size: In episodes; at most ``len(self)``.
+
+        Returns:
+            Numbers below ``capacity``, ``[size]``. An episode keeps its place until a
+            newer one takes it.
+
+        Raises:
+            ValueError: If there are not that many.
+        """
         if size > len(self):
             raise ValueError(f"{size} episodes asked for, {len(self)} held.")
         # The newest stands right before the place of the next one.
         return (self._next + np.arange(-size, 0)) % max(len(self), 1)
+
+    def at(self, places: Iterable[int]) -> list[Episode]:
+        """The episodes at some places; unless compact, they share the replay's memory.
+
+        Args:
+            places: Numbers below ``len(self)``.
+        """
+        return [self._episode(place) for place in places]
 
     def _episode(self, place: int) -> Episode:
         """One of those held; unless compact, it shares the segment's memory."""
@@ -403,7 +473,8 @@ class EpisodeReplay:
         ended = bool(self._all[place]["terminated"])
         return Episode(terminated=ended, metrics=metrics, **parts)
 
-    def _next_rng(self) -> np.random.Generator:
+    def next_rng(self) -> np.random.Generator:
+        """The randomness of the next draw, which the seed and their number decide."""
         self._draws += 1
         return np.random.default_rng((self.seed, self._draws - 1))
 

@@ -4,15 +4,18 @@ What an agent sees go wrong may be another agent's exploration. Hysteretic Q-lea
 (Matignon et al., 2007) therefore lets surprises for the worse count less than those for
 the better. LH-IQN (Lyu and Amato, 2020) gives back some of that weight where the return
 was likely under the agent's own distribution: then the risk is the environment's own,
-and must be learned.
+and must be learned. Weighted QMIX (Rashid et al., 2020) weighs a team's errors so.
 
-Letters: ``M`` quantiles, ``M2`` target quantiles.
+Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``M`` quantiles, ``M2`` target
+quantiles.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from rllib_risk.ops.shapes import check_shapes
 
 
 @torch.no_grad()
@@ -74,3 +77,32 @@ def hysteretic_weights(
     if likelihood is not None:
         worse = torch.maximum(worse, likelihood)
     return worse.where(errors < 0, 1.0)
+
+
+@torch.no_grad()
+def central_weights(
+    actions: Tensor, greedy: Tensor, targets: Tensor, best: Tensor, alpha: float
+) -> Tensor:
+    """CW-QMIX's weights: 1 for the best joint action and for what may be better.
+
+    Rashid et al., "Weighted QMIX" (NeurIPS 2020), Eq. 9, as released: 1 where every
+    agent took its greedy action, or where the target is above what the target critic
+    says of the greedy joint action; else ``alpha``.
+
+    Args:
+        actions: int64 ``[B, T, N]``.
+        greedy: The greedy actions, int64 ``[B, T, N]``.
+        targets: Targets of the actions taken, ``[B, T, 1]``.
+        best: The target critic's value of the greedy joint action, ``[B, T, 1]``.
+        alpha: The lesser weight.
+
+    Returns:
+        ``[B, T, 1]``, without gradient.
+
+    Raises:
+        ValueError: If shapes differ that must not.
+    """
+    check_shapes(actions=(actions, greedy), values=(targets, best))
+    took_best = (actions == greedy).all(dim=-1, keepdim=True)
+    full = took_best | (targets > best)
+    return torch.where(full, 1.0, alpha)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rllib_risk.ops.shapes import check_shapes
+
 
 def huber(error: Tensor, kappa: float = 1.0) -> Tensor:
     """Huber loss: quadratic within ``kappa``, linear outside.
@@ -135,3 +137,38 @@ def quantile_huber_loss(
     tau = fractions.to(theta)
     per_atom = ((1.0 - tau) * below + tau * above) / (kappa * targets.shape[-1])
     return per_atom.sum(dim=-1).to(atoms.dtype)
+
+
+def dummy_reward_targets(
+    utilities: Tensor,
+    next_atoms: Tensor,
+    discount: Tensor,
+    next_utilities: Tensor | None = None,
+) -> Tensor:
+    """Target atoms of agents that have no reward of their own; RMIX Eq. 7.
+
+    ``T_j = c_i + gamma (1 - terminated) theta^-_{i,j}(tau', a*_i)`` with the agent's
+    own utility (its CVaR) ``c_i`` in the place of the reward, which the team has and
+    the agent has not. With the next utilities the dummy reward is the one for which the
+    utility of the target is the utility now: ``c_i - gamma (1 - terminated) c'_i``.
+
+    Args:
+        utilities: ``c_i`` of the actions taken, ``[B, T, N]``.
+        next_atoms: ``[B, T, N, M]``.
+        discount: ``gamma (1 - terminated)``, ``[B, T, 1]``.
+        next_utilities: ``c'_i`` of those atoms, ``[B, T, N]``; None: the paper's
+            targets.
+
+    Returns:
+        ``[B, T, N, M]``.
+
+    Raises:
+        ValueError: If shapes differ that must not.
+    """
+    check_shapes(agents=(utilities, next_atoms[..., 0]))
+    check_shapes(steps=(utilities[..., :1], discount))
+    dummy = utilities
+    if next_utilities is not None:
+        check_shapes(utilities=(utilities, next_utilities))
+        dummy = dummy - discount * next_utilities
+    return dummy.unsqueeze(-1) + discount.unsqueeze(-1) * next_atoms

@@ -34,6 +34,38 @@ def contaminate(values: Tensor, rho: float, v_min: float) -> Tensor:
     return (1.0 - rho) * values + rho * v_min
 
 
+def contaminated_rewards(
+    rewards: Tensor, gamma: float, rho: float, v_min: float, over: str
+) -> tuple[Tensor, float]:
+    """The rewards and the discount whose plain targets are contaminated ones.
+
+    A contaminated mean is linear in the values, so it needs no more than less of them,
+    and the fail state's share in the reward: ``r + gamma [(1 - rho) V + rho v_min] = (r
+    + gamma rho v_min) + gamma (1 - rho) V``. This holds for lambda-returns as well.
+
+    Args:
+        rewards: Any shape.
+        gamma: Discount in [0, 1].
+        rho: Share of the kernel that is replaced, in [0, 1].
+        v_min: The least value there is.
+        over: What the kernel decides: ``next_value``, or ``transition``, the reward
+            with it: ``(1 - rho)(r + gamma V) + rho v_min``.
+
+    Returns:
+        Rewards of the same shape, and the discount.
+
+    Raises:
+        ValueError: If ``over`` is unknown.
+    """
+    if over == "transition":
+        rewards = contaminate(rewards, rho, v_min)
+    elif over == "next_value":
+        rewards = rewards + gamma * (rho * v_min)
+    else:
+        raise ValueError(f"over must be next_value or transition, not {over!r}.")
+    return rewards, gamma * (1.0 - rho)
+
+
 def worst_tv(values: Tensor, dual: Tensor, rho: float, v_min: float) -> Tensor:
     """The worst mean under total variation, sample by sample, for a dual variable.
 

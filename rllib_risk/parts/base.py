@@ -121,6 +121,7 @@ class Slot:
             return import_part(name, _load(self.base), self.key)
         return _load(path)
 
+    @cached_property
     def builtin_fields(self) -> dict[str, Field]:
         """The keys of the package's own parts of this slot."""
         fields: dict[str, Field] = {}
@@ -149,22 +150,47 @@ def _load(path: str) -> type[Any]:
 class Composition:
     """The slots of a kind of algorithm, and what a configuration makes of them."""
 
-    def __init__(self, slots: Iterable[Slot]) -> None:
+    def __init__(self, slots: Iterable[Slot], common: Iterable[str] = ()) -> None:
         """Initializes the composition.
 
         Args:
             slots: Its slots.
+            common: Parts that are always there, as ``pkg.module:Class``.
         """
         self.slots = {slot.key: slot for slot in slots}
+        self._common = tuple(common)
+
+    @cached_property
+    def common(self) -> tuple[type[Part], ...]:
+        """The classes of the parts that are always there."""
+        return tuple(_load(path) for path in self._common)
 
     def fields(self) -> dict[str, Field]:
-        """The slots' keys and those of the package's own parts."""
-        fields: dict[str, Field] = {}
+        """The slots' keys, and those of all parts of the package's own."""
+        groups: list[Mapping[str, Field]] = []
         for slot in self.slots.values():
-            for key, field in {slot.key: slot.field, **slot.builtin_fields()}.items():
+            groups += [{slot.key: slot.field}, slot.builtin_fields]
+        groups += [fields_of(part.Options) for part in self.common]
+        fields: dict[str, Field] = {}
+        for group in groups:
+            for key, field in group.items():
                 if fields.setdefault(key, field) != field:
                     raise TypeError(f"{key} is declared in two ways.")
         return fields
+
+    def make(self, slot: str, values: Mapping[str, Any], *args: Any) -> Any:
+        """The part that a configuration chooses for a slot.
+
+        Args:
+            slot: Key of the slot.
+            values: The configuration's keys and values.
+            *args: What the class takes before its options.
+
+        Returns:
+            The part, with its options.
+        """
+        part = self.slots[slot].part(values[slot])
+        return part(*args, options=part.read(values))
 
     def own_fields(self, values: Mapping[str, Iterable[str]]) -> dict[str, Field]:
         """The keys of parts of the user's own.
@@ -206,7 +232,7 @@ class Composition:
         Yields:
             Messages for users.
         """
-        for part in self.chosen(config).values():
+        for part in (*self.chosen(config).values(), *self.common):
             yield from part.refusals(config)
 
     def unused(self, config: Any) -> dict[str, str]:
@@ -219,11 +245,12 @@ class Composition:
             Key -> which part it belongs to, and what is there instead.
         """
         chosen = self.chosen(config)
-        used = {key for part in chosen.values() for key in fields_of(part.Options)}
+        parts = (*chosen.values(), *self.common)
+        used = {key for part in parts for key in fields_of(part.Options)}
         found: dict[str, list[str]] = {}
         for slot in self.slots.values():
             present = getattr(config, slot.key)
-            for key in slot.builtin_fields().keys() - used:
+            for key in slot.builtin_fields.keys() - used:
                 owners = _spelled(slot.owners(key))
                 found.setdefault(key, []).append(
                     f"{slot.key}: {owners} (here it is {present!r})"

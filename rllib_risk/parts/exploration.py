@@ -26,6 +26,17 @@ class Explorer(Part):
     lasts between steps.
     """
 
+    @dataclass(frozen=True)
+    class Options:
+        epsilon_ladder: float = option(
+            0.0,
+            "Spread of epsilon over environments as in Ape-X: the first has epsilon,"
+            " the last epsilon ** (1 + ladder); 0: all the same.",
+            low=0.0,
+        )
+
+    options: Any
+
     def __init__(self, num_envs: int, num_agents: int, options: Any = None) -> None:
         """Initializes the explorer.
 
@@ -113,7 +124,7 @@ class EpsilonZGreedy(EpsilonGreedy):
     """
 
     @dataclass(frozen=True)
-    class Options:
+    class Options(Explorer.Options):
         epsilon_z_exponent: float = option(
             2.0,
             "Exponent of the zeta distribution of repeats in epsilon_z_greedy.",

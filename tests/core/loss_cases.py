@@ -8,12 +8,19 @@ import numpy as np
 import torch
 
 from rllib_risk.algorithms import ALGORITHMS, config_class
+from rllib_risk.config.options import fields_of
 from rllib_risk.core.value_config import ValueConfig
 from rllib_risk.data.episodes import Episode, collate
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.quantile_head import QuantileHead
-from rllib_risk.parts.losses import Batch, LossConfig
+from rllib_risk.parts.batch import Batch
+from rllib_risk.parts.encoding import encode
+from rllib_risk.parts.learning import Learning
+from rllib_risk.parts.penalty import Penalty
+from rllib_risk.parts.regression import QuantileRegression
+from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
+from rllib_risk.parts.view import View
 
 
 def value_based():
@@ -34,35 +41,77 @@ def composition(name):
     return {key: value for key, value in overrides.items() if key in _keys_of_parts()}
 
 
+NETWORK_KEYS = {field.name for field in dataclasses.fields(TeamNetworkConfig)}
+_SLOTS = {key: VALUE_PARTS.slots[key] for key in ("loss", "target", "td_weighting")}
+LEARNING_KEYS = {*_SLOTS, "gamma", "reward_scale"}.union(
+    *(slot.builtin_fields for slot in _SLOTS.values()),
+    *(fields_of(part.Options) for part in (QuantileRegression, Penalty)),
+)
+DEFAULTS = {key: field.default for key, field in ValueConfig.fields().items()}
+
+
 def _keys_of_parts():
-    parts = (TeamNetworkConfig, LossConfig)
-    return {field.name for part in parts for field in dataclasses.fields(part)}
+    return NETWORK_KEYS | LEARNING_KEYS - {"gamma", "reward_scale"}
 
 
 def network_config(**keys):
     """The keys that a network has; others are left out."""
-    return TeamNetworkConfig(**_of(TeamNetworkConfig, keys))
+    assert keys.keys() <= NETWORK_KEYS | LEARNING_KEYS, keys
+    return TeamNetworkConfig(**{k: v for k, v in keys.items() if k in NETWORK_KEYS})
 
 
-def loss_config(**keys):
-    """The keys that a loss has; others are left out. A schedule stands at its start.
+@dataclasses.dataclass
+class Parts:
+    """The learning parts that some keys choose, and what a view needs beside them."""
 
-    Total variation needs a dual variable beside the networks: it has tests of its own,
-    and here contamination stands in for it.
+    learning: Learning
+    regression: QuantileRegression
+    keys: dict
+
+    def view(self, networks, encoded, batch, dual=None):
+        """The batch as the parts see it."""
+        return View(
+            *networks,
+            encoded,
+            batch,
+            self.learning.target,
+            self.learning.weighting,
+            gamma=self.keys["gamma"],
+            reward_scale=self.keys["reward_scale"],
+            dual=dual,
+        )
+
+    def loss(self, networks, encoded, batch, dual=None):
+        """What is minimized, and what is logged."""
+        view = self.view(networks, encoded, batch, dual)
+        return self.learning.team_loss(view), view.logged
+
+
+def learning_parts(**keys):
+    """The parts of these keys; those of a network count for nothing.
+
+    A schedule stands at its start.
     """
-    keys = {"gamma": 0.9, **_of(LossConfig, keys)}
+    assert keys.keys() <= NETWORK_KEYS | LEARNING_KEYS, keys
+    values = {**DEFAULTS, "gamma": 0.9, **keys}
+    regression = QuantileRegression(QuantileRegression.read(values))
+    return Parts(Learning.of(values), regression, values)
+
+
+def without_dual(**keys):
+    """The same with contamination in the place of total variation.
+
+    That needs a dual variable beside the networks, and has tests of its own.
+    """
     if keys.get("target") == "tv":
         keys["target"] = "contamination"
-    for key, value in keys.items():
-        if isinstance(value, list):
-            keys[key] = value[0][1]
-    return LossConfig(**keys)
+    return learning_parts(**keys)
 
 
-def _of(part, keys):
-    assert keys.keys() <= _keys_of_parts() | {"td_lambda", "gamma"}, keys
-    names = {field.name for field in dataclasses.fields(part)}
-    return {key: value for key, value in keys.items() if key in names}
+def view_of(networks, batch, *, double_q=True, dual=None, **keys):
+    """A batch as the parts of some keys see it."""
+    encoded = encode(*networks, batch, double_q=double_q)
+    return learning_parts(**keys).view(networks, encoded, batch.stretch(), dual)
 
 
 def tabular_network(table, **keys):
@@ -75,7 +124,7 @@ def tabular_network(table, **keys):
         table: ``[T+1, N, A, M]``. For sampled quantiles ``[T+1, N, A, 1]``: of a cell
             ``v`` the quantile at ``tau`` is ``v (1 - cos(pi tau) / sqrt(2))``, that is
             ``v / 2`` at 1/4 and ``3 v / 2`` at 3/4.
-        keys: Of TeamNetworkConfig, and of LossConfig, which count for nothing.
+        keys: Of the network, and of learning parts, which count for nothing.
     """
     steps, num_agents, num_actions, num_atoms = table.shape
     cells = steps * num_agents

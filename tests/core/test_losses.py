@@ -14,7 +14,7 @@ from loss_cases import (
     REWARDS,
     as_tensors,
     composition,
-    loss_config,
+    learning_parts,
     plain_batch,
     plain_networks,
     random_batch,
@@ -23,36 +23,29 @@ from loss_cases import (
     set_linear_mixer,
     table_batch,
     tabular_network,
+    view_of,
+    without_dual,
 )
 
 from rllib_risk.data.replay import EpisodeReplay
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.dual import DualNetwork
 from rllib_risk.networks.quantile_head import QuantileHead
-from rllib_risk.parts.losses import (
-    LossConfig,
-    dual_loss,
-    encode,
-    learned_steps,
-    quantile_loss,
-    quantile_targets,
-    td_loss,
-    td_targets,
-    team_loss,
-)
+from rllib_risk.parts.batch import learned_steps
+from rllib_risk.parts.encoding import encode
+from rllib_risk.parts.losses.td import TDLoss
 from rllib_risk.parts.team import Unroll
 
 
 def targets_and_loss(networks, batch, *, double_q=True, **keys):
-    online, target = networks
-    config = loss_config(**{"gamma": GAMMA} | keys)
-    encoded = encode(online, target, batch, double_q=double_q)
-    targets = td_targets(target, encoded, batch, config)
-    loss, stats = td_loss(online, target, encoded, batch, targets, config)
+    parts = learning_parts(**{"gamma": GAMMA} | keys)
+    encoded = encode(*networks, batch, double_q=double_q)
+    view = parts.view(networks, encoded, batch)
+    loss = parts.learning.loss.loss(view)
     # Without a joint critic that is all that is minimized.
-    assert team_loss(online, target, encoded, batch, config)[0].item() == loss.item()
-    assert stats["td_loss"].item() == loss.item()
-    return targets[0].tolist(), loss.item(), stats
+    assert parts.loss(networks, encoded, batch)[0].item() == loss.item()
+    assert view.logged["td_loss"].item() == loss.item()
+    return view.targets[0].tolist(), loss.item(), view.logged
 
 
 # gamma 0.5, double Q. Utilities of the actions taken: (1, 0), (4, 1), (1, 2).
@@ -128,9 +121,9 @@ def test_without_double_q(mixer, expected):
     ],
 )
 def test_lambda_targets(mixer, watkins, expected):
-    got = targets_and_loss(
-        plain_networks(mixer=mixer), plain_batch(False), td_lambda=0.8, watkins=watkins
-    )[0]
+    cut = "watkins" if watkins else "none"
+    networks, batch = plain_networks(mixer=mixer), plain_batch(False)
+    got = targets_and_loss(networks, batch, td_lambda=0.8, td_lambda_cut=cut)[0]
     torch.testing.assert_close(torch.tensor(got), torch.tensor(expected).float())
 
 
@@ -155,13 +148,11 @@ def test_a_short_truncated_episode_bootstraps_from_its_own_last_row():
         **{k: torch.cat([getattr(batch, k), v]) for k, v in short.items()}
     )
     for td_lambda in (0.0, 0.8):
-        config = loss_config(gamma=GAMMA, td_lambda=td_lambda)
-        encoded = encode(*networks, both, double_q=True)
-        targets = td_targets(networks[1], encoded, both, config)
+        keys = {"gamma": GAMMA, "td_lambda": td_lambda}
+        targets = view_of(networks, both, **keys).targets
         # Its last step is step 1: 2 + 8 / 2 whatever lambda.
         assert targets[1, 1, 0].item() == 6.0
-        encoded = encode(*networks, batch, double_q=True)
-        alone = td_targets(networks[1], encoded, batch, config)
+        alone = view_of(networks, batch, **keys).targets
         assert torch.equal(targets[:1], alone)
 
 
@@ -281,10 +272,11 @@ QUANTILE_TARGETS = [
 
 
 def quantile_pass(networks, batch, **keys):
-    config = loss_config(**{"gamma": GAMMA} | keys)
+    parts = learning_parts(**{"gamma": GAMMA} | keys)
     encoded = encode(*networks, batch, double_q=True)
-    targets = quantile_targets(*networks, encoded, batch, config)
-    return encoded, targets, quantile_loss(networks[0], encoded, batch, targets, config)
+    view = parts.view(networks, encoded, batch)
+    targets = parts.regression.targets(view)
+    return encoded, targets, parts.regression.loss(view, targets)
 
 
 def test_quantile_targets():
@@ -341,10 +333,11 @@ CASES = pytest.mark.parametrize("keys", COMPOSITIONS.values(), ids=COMPOSITIONS.
 
 def losses(networks, batch, keys, td_lambda=0.0):
     """What is minimized, and where RMIX's quantile regression may join, that too."""
-    config = loss_config(**keys, td_lambda=td_lambda, watkins=td_lambda == 0.5)
+    cut = "watkins" if td_lambda == 0.5 else "none"
+    parts = without_dual(**keys, td_lambda=td_lambda, td_lambda_cut=cut)
     encoded = encode(*networks, batch, double_q=True)
-    result = [team_loss(*networks, encoded, batch, config)[0]]
-    if networks[0].config.num_atoms > 1 and config.loss != "quantile":
+    result = [parts.loss(networks, encoded, batch)[0]]
+    if networks[0].config.num_atoms > 1 and not parts.learning.loss.fits_atoms:
         result.append(quantile_pass(networks, batch)[2])
     return result
 
@@ -568,20 +561,17 @@ def test_gradients_by_finite_differences(keys):
     batch = random_batch()
     for name in ("obs", "state", "rewards", "terminateds", "mask"):
         setattr(batch, name, getattr(batch, name).double())
-    online, target = networks
-    parameters = list(online.parameters())
-    config = loss_config(**keys)
-    encoded = encode(online, target, batch, double_q=True)
-    qr_fixed = quantile_targets(online, target, encoded, batch, config)
+    parameters = list(networks[0].parameters())
+    parts = without_dual(**keys)
+    qr_fixed = parts.regression.targets(view_of(networks, batch))
 
     def td():
         # The greedy actions in its targets do not change in so small a step.
-        encoded = encode(online, target, batch, double_q=True)
-        return team_loss(online, target, encoded, batch, config)[0]
+        encoded = encode(*networks, batch, double_q=True)
+        return parts.loss(networks, encoded, batch)[0]
 
     def qr():
-        encoded = encode(online, target, batch, double_q=True)
-        return quantile_loss(online, encoded, batch, qr_fixed, config)
+        return parts.regression.loss(view_of(networks, batch), qr_fixed)
 
     for loss in (td, qr):
         grads = torch.autograd.grad(loss(), parameters, allow_unused=True)
@@ -628,8 +618,8 @@ def test_the_backup_is_a_contraction_at_a_fixed_level():
                 table, mixer="vdn", risk_measure="cvar", alpha=0.5
             )
             batch = table_batch(table, ACTIONS, REWARDS, terminated=False)
-            encoded = encode(network, network, batch, double_q=False)
-            backups.append(td_targets(network, encoded, batch, loss_config(gamma=0.9)))
+            view = view_of((network, network), batch, double_q=False)
+            backups.append(view.targets)
             values.append(joint_tables(network, 4, 2, 3)[1:])
         distance = (values[0] - values[1]).abs().max()
         after = (backups[0] - backups[1]).abs().max()
@@ -666,7 +656,7 @@ def test_what_fills_a_memory_may_be_left_out_afterwards(
 ):
     """Values of it cost as much as others, and count for nothing."""
     networks = random_networks(**{**keys, "recurrent": True})
-    config = loss_config(**{**keys, "td_lambda": td_lambda})
+    parts = without_dual(**{**keys, "td_lambda": td_lambda})
     batch, steps = burned_in(places, length=3, burn_in=2)
     kept = dataclasses.replace(batch, learned=torch.from_numpy(steps))
     assert kept.stretch().actions.shape == (len(batch.actions), 3, 3)
@@ -676,13 +666,11 @@ def test_what_fills_a_memory_may_be_left_out_afterwards(
         for given in (batch, kept):
             generator = torch.Generator().manual_seed(4)
             encoded = encode(*networks, given, double_q=double_q, generator=generator)
-            part = given.stretch()
+            view = parts.view(networks, encoded, given.stretch())
             if name == "td":
-                loss, stats = team_loss(*networks, encoded, part, config)
+                loss, stats = parts.learning.team_loss(view), view.logged
             elif networks[0].config.num_atoms > 1 and keys.get("loss") != "quantile":
-                targets = quantile_targets(*networks, encoded, part, config)
-                loss = quantile_loss(networks[0], encoded, part, targets, config)
-                stats = {}
+                loss, stats = parts.regression.loss(view), {}
             else:
                 continue
             grads = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -694,19 +682,14 @@ def test_what_fills_a_memory_may_be_left_out_afterwards(
 @pytest.mark.parametrize("places", STRETCHES)
 def test_what_fills_a_memory_may_be_left_out_for_the_dual_variable(places):
     networks = random_networks(mixer="qmix", recurrent=True)
-    config = LossConfig(gamma=0.9, target="tv", rho=0.3)
     batch, steps = burned_in(places, length=2, burn_in=3)
     dual = DualNetwork(TeamSizes(3, 4, 5, 6))
     found = []
     for learned in (None, torch.from_numpy(steps)):
         given = dataclasses.replace(batch, learned=learned)
-        encoded = encode(*networks, given, double_q=True)
-        found.append(
-            [
-                dual_loss(dual, networks[1], encoded, given.stretch(), config),
-                team_loss(*networks, encoded, given.stretch(), config, dual),
-            ]
-        )
+        view = view_of(networks, given, target="tv", rho=0.3, dual=dual)
+        losses = view.target.dual_loss(view), TDLoss().loss(view)
+        found.append([losses, view.logged])
     torch.testing.assert_close(*found)
 
 

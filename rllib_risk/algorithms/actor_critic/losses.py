@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from rllib_risk.networks.critics import TeamCritic
+from rllib_risk.ops.counterfactual import counterfactual_advantages
 from rllib_risk.ops.targets import (
     lambda_returns,
     masked_mean,
     tree_backup_targets,
 )
-from rllib_risk.parts.losses import Batch
+from rllib_risk.parts.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,7 @@ def actor_loss(
     """
     taken = taken_values(probabilities, batch.actions)  # [B, T, N]
     with torch.no_grad():
-        baseline = (probabilities * values).sum(dim=-1)
-        advantages = taken_values(values, batch.actions) - baseline  # [B, T, N]
+        advantages = counterfactual_advantages(values, probabilities, batch.actions)
         entropy = torch.special.entr(probabilities).sum(dim=-1)
         stats = {
             "advantage_mean": masked_mean(advantages, batch.mask),

@@ -1,0 +1,80 @@
+"""The learning side of a composition: its parts, and what they make of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from rllib_risk.parts.encoding import Encoding
+from rllib_risk.parts.losses.base import Loss
+from rllib_risk.parts.losses.td import critic_loss
+from rllib_risk.parts.penalty import Penalty
+from rllib_risk.parts.regression import Gate
+from rllib_risk.parts.slots import VALUE_PARTS
+from rllib_risk.parts.target_copies import TargetCopies
+from rllib_risk.parts.targets.base import Target
+from rllib_risk.parts.view import View
+from rllib_risk.parts.weights.base import TDWeighting
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The parts that learning from a batch is made of.
+
+    Attributes:
+        loss: What the networks minimize.
+        target: What their values should be.
+        weighting: Which errors count less.
+        gate: Quantile regression beside the loss, or none.
+        encoding: How the networks go through a batch.
+        penalty: The conservative penalty, or none.
+        copies: When the target network follows.
+    """
+
+    loss: Loss
+    target: Target
+    weighting: TDWeighting
+    gate: Gate
+    encoding: Encoding
+    penalty: Penalty
+    copies: TargetCopies
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Learning:
+        """The parts that a configuration chooses.
+
+        Args:
+            values: All its keys and values.
+        """
+        make = VALUE_PARTS.make
+        return cls(
+            loss=make("loss", values),
+            target=make("target", values),
+            weighting=make("td_weighting", values),
+            gate=make("qr_gate", values),
+            encoding=Encoding(Encoding.read(values)),
+            penalty=Penalty(Penalty.read(values)),
+            copies=TargetCopies(TargetCopies.read(values)),
+        )
+
+    def team_loss(self, view: View) -> Tensor:
+        """What one update minimizes, RMIX's quantile regression apart.
+
+        Args:
+            view: The batch.
+
+        Returns:
+            A scalar.
+        """
+        if not self.loss.uses_targets:
+            return self.loss.loss(view)
+        return self.penalty.beside(view, self._value_loss, self.loss.terms)
+
+    def _value_loss(self, view: View) -> Tensor:
+        if view.network.joint_critic is None:
+            return self.loss.loss(view)
+        of_critic = critic_loss(view)
+        return self.loss.loss(view) + of_critic

@@ -1,0 +1,1 @@
+"""Losses: how utilities and mixer learn."""

@@ -1,0 +1,194 @@
+"""RMIX's quantile regression, a second loss of the same networks, and its gates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rllib_risk.config.options import option
+from rllib_risk.config.schema import MOST_RATE
+from rllib_risk.ops.quantile import (
+    dummy_reward_targets,
+    pairwise_quantile_huber_loss,
+    quantile_huber_loss,
+)
+from rllib_risk.parts.base import Part
+from rllib_risk.parts.fractions import GridOptions, fractions_of
+from rllib_risk.parts.losses.quantile import HuberOptions
+from rllib_risk.parts.slots import VALUE_PARTS
+from rllib_risk.parts.view import View
+
+
+class Gate(Part):
+    """When a quantile regression beside the loss may start; this one: never.
+
+    Attributes:
+        regresses: Whether there is a quantile regression at all.
+        needs_success: Whether it waits for a success rate of evaluations.
+    """
+
+    regresses: ClassVar[bool] = False
+    needs_success: ClassVar[bool] = False
+
+    def is_open(self, env_steps: int, success_rate: float | None) -> bool:
+        """Whether the regression may start.
+
+        Args:
+            env_steps: Env steps so far.
+            success_rate: Of the last evaluation; None: unknown.
+        """
+        return False
+
+
+class QuantileRegression(Gate):
+    """RMIX's quantile regression of the agents' atoms; Algorithm 1, Eq. 7 and 8.
+
+    A gate of your own defines :meth:`is_open`.
+    """
+
+    @dataclass(frozen=True)
+    class Options(GridOptions, HuberOptions):
+        qr_interval: int = option(1000, "Least distance between QR steps.", low=1)
+        qr_interval_unit: Literal["env_steps", "train_steps"] = option(
+            "env_steps", "Unit of qr_interval."
+        )
+        qr_lr: float = option(
+            5e-5,
+            "Learning rate of the QR loss (Adam).",
+            low=0.0,
+            low_open=True,
+            high=MOST_RATE,
+        )
+        qr_eps: float = option(
+            3.125e-4, "Epsilon of the QR loss's Adam.", low=0.0, low_open=True
+        )
+        qr_loss: Literal["qrdqn", "official"] = option(
+            "qrdqn",
+            "QR-DQN's loss, or the released code's, under which atoms collapse.",
+        )
+        qr_target: Literal["cvar_dummy", "implied_reward"] = option(
+            "cvar_dummy",
+            "Dummy reward of the QR target: the paper's CVaR, or the reward that CVaR"
+            " implies, for which both losses agree.",
+        )
+        qr_replaces_td: bool = option(
+            False, "Whether a QR step takes the place of the TD step."
+        )
+
+    options: Any
+    regresses: ClassVar[bool] = True
+
+    @classmethod
+    def refusals(cls, config: Any) -> Iterator[str]:
+        """See :meth:`Part.refusals`."""
+        if config.num_atoms == 1:
+            yield (
+                f"num_atoms: must be above 1 for qr_gate: {config.qr_gate}, or set"
+                " qr_gate: never."
+            )
+        if VALUE_PARTS.slots["loss"].part(config.loss).fits_atoms:
+            yield (
+                f"qr_gate: loss {config.loss!r} is a quantile regression already; set"
+                " qr_gate: never."
+            )
+        forms = config.qr_loss, config.qr_fractions
+        if config.quantiles == "sampled" and forms != ("qrdqn", "midpoint"):
+            yield (
+                "quantiles: 'sampled' draws the fractions; leave qr_loss: qrdqn and"
+                " qr_fractions: midpoint."
+            )
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """An Adam of its own, since the released RMIX gives the regression its own.
+
+        Args:
+            parameters: The online network's.
+        """
+        return torch.optim.Adam(parameters, self.options.qr_lr, eps=self.options.qr_eps)
+
+    @torch.no_grad()
+    def targets(self, view: View) -> Tensor:
+        """Target atoms of each agent; see :func:`dummy_reward_targets`.
+
+        Args:
+            view: The batch.
+
+        Returns:
+            ``[B, T, N, M]``; zero in the padding.
+        """
+        target, following, greedy = (
+            view.target_network,
+            view.encoded.following,
+            view.next_greedy,
+        )
+        next_atoms = target.atoms_of(following, greedy)
+        utilities = view.network.utilities_of(view.online, view.actions)
+        implied = None
+        if self.options.qr_target == "implied_reward":
+            implied = target.utilities_of(following, greedy)
+        targets = dummy_reward_targets(utilities, next_atoms, view.discount, implied)
+        return torch.where(view.mask.unsqueeze(-1) > 0, targets, 0.0)
+
+    def loss(self, view: View, targets: Tensor | None = None) -> Tensor:
+        """The regression of the chosen actions' atoms, mean over steps and agents.
+
+        Args:
+            view: The batch.
+            targets: Target atoms; None: those of :meth:`targets`.
+
+        Returns:
+            A scalar.
+        """
+        o = self.options
+        if targets is None:
+            targets = self.targets(view)
+        atoms = view.network.atoms_of(view.online, view.actions)  # [B, T, N, M]
+        fractions = fractions_of(view, atoms, o.qr_fractions)
+        if o.qr_loss == "official":
+            losses = pairwise_quantile_huber_loss(
+                atoms, targets, fractions, o.qr_kappa, official=True
+            )
+        else:
+            losses = quantile_huber_loss(atoms, targets, fractions, o.qr_kappa)
+        return view.mean(losses)
+
+
+class StepGate(QuantileRegression):
+    """Starts after a number of env steps."""
+
+    @dataclass(frozen=True)
+    class Options(QuantileRegression.Options):
+        qr_start_step: int = option(
+            100_000, "Env steps that must be exceeded.", low=0, unit="env steps"
+        )
+
+    def is_open(self, env_steps: int, success_rate: float | None) -> bool:
+        """See :meth:`Gate.is_open`."""
+        return env_steps > self.options.qr_start_step
+
+
+class SuccessGate(QuantileRegression):
+    """Starts once evaluations succeed often enough."""
+
+    @dataclass(frozen=True)
+    class Options(QuantileRegression.Options):
+        qr_gate_threshold: float = option(
+            0.35, "Success rate that must be exceeded.", low=0.0, high=1.0
+        )
+
+    needs_success: ClassVar[bool] = True
+
+    @classmethod
+    def refusals(cls, config: Any) -> Iterator[str]:
+        """See :meth:`Part.refusals`."""
+        yield from super().refusals(config)
+        if not config.evaluation_interval:
+            yield "qr_gate: 'winrate' needs evaluation_interval above 0."
+
+    def is_open(self, env_steps: int, success_rate: float | None) -> bool:
+        """See :meth:`Gate.is_open`."""
+        return success_rate is not None and success_rate > self.options.qr_gate_threshold

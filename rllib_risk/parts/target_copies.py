@@ -1,0 +1,54 @@
+"""When and how far the target network follows the online network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rllib_risk.config.options import option
+from rllib_risk.parts.base import Part
+from rllib_risk.parts.slots import VALUE_PARTS
+
+
+class TargetCopies(Part):
+    """Hard copies after a number of episodes, or a small step in every update."""
+
+    @dataclass(frozen=True)
+    class Options:
+        target_update_interval_episodes: int = option(
+            200, "Episodes between hard target copies.", low=1, unit="episodes"
+        )
+        target_update_tau: float | None = option(
+            None,
+            "Polyak rate per update; null: hard copies.",
+            low=0.0,
+            low_open=True,
+            high=1.0,
+        )
+
+    options: Options
+
+    @classmethod
+    def refusals(cls, config: Any) -> Iterator[str]:
+        """See :meth:`Part.refusals`."""
+        loss = VALUE_PARTS.slots["loss"].part(config.loss)
+        offline = config.dataset is not None
+        if offline and loss.uses_targets and config.target_update_tau is None:
+            yield (
+                "target_update_interval_episodes: counts episodes that are sampled, and"
+                " with a dataset none are; set target_update_tau."
+            )
+
+    def rate(self, episodes: int) -> float | None:
+        """How far the target network moves after an update.
+
+        Args:
+            episodes: Episodes since the last hard copy.
+
+        Returns:
+            A Polyak rate; 1: a hard copy; None: it stays.
+        """
+        if self.options.target_update_tau is not None:
+            return self.options.target_update_tau
+        return 1.0 if episodes >= self.options.target_update_interval_episodes else None

@@ -1,0 +1,1 @@
+"""Bellman targets: what the values should be."""

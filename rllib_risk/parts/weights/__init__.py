@@ -1,0 +1,1 @@
+"""TD weightings: which errors count less."""
