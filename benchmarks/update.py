@@ -28,7 +28,7 @@ from rllib_risk.algorithms.rmix import RMIXConfig
 from rllib_risk.core.value_policy import ValuePolicy
 from rllib_risk.data.episodes import Episode, collate
 from rllib_risk.networks.agent import AgentNetwork, Encoder
-from rllib_risk.parts.losses import Batch
+from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.mixers import MixerInputs
 from rllib_risk.parts.team import TeamNetwork
 

@@ -167,21 +167,13 @@ class ValuePolicy(TeamPolicy):
         Returns:
             The view, with schedules at their present values.
         """
-        network, c = network or self.network, self.config
-        encoded = self.learning.encoding.encode(
-            network,
+        c = self.config
+        return self.learning.view(
+            network or self.network,
             self.target_network,
             batch,
             burn_in=c["burn_in"],
             generator=self.generator(stream),
-        )
-        return View(
-            network,
-            self.target_network,
-            encoded,
-            batch.stretch(),
-            self.learning.target,
-            self.learning.weighting,
             gamma=c["gamma"],
             reward_scale=c["reward_scale"],
             env_steps=self.global_timestep,

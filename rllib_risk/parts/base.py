@@ -183,13 +183,14 @@ class Composition:
 
         Args:
             slot: Key of the slot.
-            values: The configuration's keys and values.
+            values: Keys and values; others are at their defaults.
             *args: What the class takes before its options.
 
         Returns:
             The part, with its options.
         """
-        part = self.slots[slot].part(values[slot])
+        place = self.slots[slot]
+        part = place.part(values.get(slot, place.default))
         return part(*args, options=part.read(values))
 
     def own_fields(self, values: Mapping[str, Iterable[str]]) -> dict[str, Field]:

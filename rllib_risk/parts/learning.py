@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.encoding import Encoding
 from rllib_risk.parts.losses.base import Loss
 from rllib_risk.parts.losses.td import critic_loss
@@ -16,6 +18,7 @@ from rllib_risk.parts.regression import Gate
 from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.target_copies import TargetCopies
 from rllib_risk.parts.targets.base import Target
+from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.view import View
 from rllib_risk.parts.weights.base import TDWeighting
 
@@ -47,7 +50,7 @@ class Learning:
         """The parts that a configuration chooses.
 
         Args:
-            values: All its keys and values.
+            values: Its keys and values; others are at their defaults.
         """
         make = VALUE_PARTS.make
         return cls(
@@ -58,6 +61,37 @@ class Learning:
             encoding=Encoding(Encoding.read(values)),
             penalty=Penalty(Penalty.read(values)),
             copies=TargetCopies(TargetCopies.read(values)),
+        )
+
+    def view(
+        self,
+        network: TeamNetwork,
+        target_network: TeamNetwork,
+        batch: Batch,
+        *,
+        burn_in: int = 0,
+        generator: torch.Generator | None = None,
+        **more: Any,
+    ) -> View:
+        """A batch as these parts see it.
+
+        Args:
+            network: The online network.
+            target_network: The target network.
+            batch: The batch.
+            burn_in: Steps in front that fill a memory.
+            generator: Source of the fractions of sampled quantiles.
+            **more: Other fields of :class:`View`; ``gamma`` must be there.
+
+        Returns:
+            The view.
+        """
+        encoded = self.encoding.encode(
+            network, target_network, batch, burn_in=burn_in, generator=generator
+        )
+        parts = self.target, self.weighting
+        return View(
+            network, target_network, encoded, batch.stretch(), *parts, **more
         )
 
     def team_loss(self, view: View) -> Tensor:

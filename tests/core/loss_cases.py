@@ -70,16 +70,9 @@ class Parts:
 
     def view(self, networks, encoded, batch, dual=None):
         """The batch as the parts see it."""
-        return View(
-            *networks,
-            encoded,
-            batch,
-            self.learning.target,
-            self.learning.weighting,
-            gamma=self.keys["gamma"],
-            reward_scale=self.keys["reward_scale"],
-            dual=dual,
-        )
+        parts = self.learning.target, self.learning.weighting
+        more = {key: self.keys[key] for key in ("gamma", "reward_scale")}
+        return View(*networks, encoded, batch, *parts, **more, dual=dual)
 
     def loss(self, networks, encoded, batch, dual=None):
         """What is minimized, and what is logged."""

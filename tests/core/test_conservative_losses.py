@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 import torch
 from loss_cases import (
-    loss_config,
+    learning_parts,
     network_config,
     random_batch,
     random_networks,
     table_batch,
     tabular_network,
+    view_of,
 )
 
 from rllib_risk.algorithms.ma_cqr import MACQRConfig
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.ops.conservative import conservative_penalty
-from rllib_risk.parts.losses import distributional_loss, encode, team_loss
+from rllib_risk.parts.encoding import encode
 from rllib_risk.parts.team import TeamNetwork
 
 QUANTILE = {"loss": "quantile", "num_atoms": 8, "recurrent": False}
@@ -29,8 +30,7 @@ SCALAR = {"mixer": "none", "recurrent": False, "parameter_sharing": False}
 def losses(networks, batch, **keys):
     keys = {"gamma": 0.9} | keys
     encoded = encode(*networks, batch, double_q=False)
-    config = loss_config(**keys)
-    loss, stats = team_loss(*networks, encoded, batch, config)
+    loss, stats = learning_parts(**keys).loss(networks, encoded, batch)
     return loss, {key: value.item() for key, value in stats.items()}
 
 
@@ -238,11 +238,9 @@ def test_the_whole_tail_is_the_plain_loss_bit_for_bit():
 def test_the_reward_enters_once():
     # Without a future the target is the reward, however many agents there are.
     networks, batch = random_networks(**CENTRAL), random_batch()
-    encoded = encode(*networks, batch, double_q=False)
-    config = loss_config(gamma=0.0, **CENTRAL)
-    _, stats = distributional_loss(*networks, encoded, batch, config)
+    view = view_of(networks, batch, double_q=False, gamma=0.0, **CENTRAL)
     real = batch.mask.bool()
-    assert stats["target_mean"].item() == pytest.approx(
+    assert view.mean(view.target_atoms.mean(dim=-1)).item() == pytest.approx(
         batch.rewards[real].mean().item()
     )
 

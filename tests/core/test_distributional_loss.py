@@ -13,7 +13,7 @@ from loss_cases import (
     ONLINE_Q,
     TARGET_Q,
     composition,
-    loss_config,
+    learning_parts,
     plain_batch,
     plain_networks,
     random_batch,
@@ -21,13 +21,13 @@ from loss_cases import (
     tabular_network,
 )
 
-from rllib_risk.parts.losses import distributional_loss, encode, team_loss
+from rllib_risk.parts.encoding import encode
 
 
 def lh_iqn_loss(networks, batch, **keys):
-    config = loss_config(**{"gamma": GAMMA} | composition("LHIQN") | keys)
+    parts = learning_parts(**{"gamma": GAMMA} | composition("LHIQN") | keys)
     encoded = encode(*networks, batch, double_q=True)
-    loss, stats = team_loss(*networks, encoded, batch, config)
+    loss, stats = parts.loss(networks, encoded, batch)
     return loss.item(), {key: value.item() for key, value in stats.items()}
 
 
@@ -108,9 +108,8 @@ def test_one_quantile_is_half_of_hubers_independent_q_learning(kappa):
         for values in (ONLINE_Q, TARGET_Q)
     ]
     batch = plain_batch(False)
-    config = loss_config(gamma=GAMMA, **table)
     encoded = encode(*networks, batch, double_q=True)
-    loss, stats = distributional_loss(*networks, encoded, batch, config)
+    loss, stats = learning_parts(gamma=GAMMA, **table).loss(networks, encoded, batch)
     errors = [3, 3, -1.5, 4.5, 4, 2.5]
     # Beyond kappa H is kappa (|u| - kappa / 2); the loss divides by kappa.
     assert min(map(abs, errors)) > kappa
@@ -151,7 +150,7 @@ def likelihood_by_loop(values, fractions, targets):
     return total / len(targets)
 
 
-def lh_iqn_by_loop(networks, batch, draws, config):
+def lh_iqn_by_loop(networks, batch, draws, keys):
     """LH-IQN's loss, one agent, one step and one pair of quantiles at a time."""
     online, target = networks
     inputs = online.inputs(batch.obs, batch.actions)
@@ -180,12 +179,12 @@ def lh_iqn_by_loop(networks, batch, draws, config):
             target, seen[1][b, t + 1, i], draws[1][b, t + 1, i], best
         )
         alive = 1.0 - batch.terminateds[b, t, 0].item()
-        targets = [reward + config.gamma * alive * z.item() for z in after]
+        targets = [reward + keys["gamma"] * alive * z.item() for z in after]
         numbers = [z.item() for z in values]
         weight = 1.0
         if sum(targets) < sum(numbers):
             likelihoods.append(likelihood_by_loop(numbers, taus.tolist(), targets))
-            weight = max(config.td_weighting_alpha, likelihoods[-1])
+            weight = max(keys["td_weighting_alpha"], likelihoods[-1])
         for tau, z in zip(taus.tolist(), values, strict=True):
             for y in targets:
                 u = y - z
@@ -204,10 +203,10 @@ def test_lh_iqn_against_a_loop(seed):
             # Narrow distributions, so that targets fall into them.
             network.agents[0].head.output.weight.mul_(0.3)
     draws = [hand_fractions(network, batch, seed) for network in networks]
-    config = loss_config(**keys | {"td_weighting_alpha": 0.05})
+    parts = learning_parts(**keys | {"td_weighting_alpha": 0.05})
     encoded = encode(*networks, batch, double_q=True)
-    loss, _ = team_loss(*networks, encoded, batch, config)
-    expected, likelihoods = lh_iqn_by_loop(networks, batch, draws, config)
+    loss, _ = parts.loss(networks, encoded, batch)
+    expected, likelihoods = lh_iqn_by_loop(networks, batch, draws, parts.keys)
     # The likelihood decided some weights, and beta others.
     assert max(likelihoods) > 0.05 and min(likelihoods) < 0.05
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -222,12 +221,12 @@ def test_lh_iqn_against_a_loop(seed):
 
 def test_fractions_are_drawn_anew_and_repeat_with_the_generator():
     networks, batch = random_networks(**COMPOSITIONS["LHIQN"]), random_batch()
-    config = loss_config(**COMPOSITIONS["LHIQN"])
+    parts = learning_parts(**COMPOSITIONS["LHIQN"])
 
     def update(seed):
         generator = torch.Generator().manual_seed(seed)
         encoded = encode(*networks, batch, double_q=True, generator=generator)
-        loss = team_loss(*networks, encoded, batch, config)[0].item()
+        loss = parts.loss(networks, encoded, batch)[0].item()
         return encoded.online.fractions, encoded.target.fractions, loss
 
     online, target, loss = update(1)
@@ -251,12 +250,12 @@ def test_risk_measures_choose_the_action_but_do_not_bend_the_loss():
     for network in itertools.chain(*pairs):
         with torch.no_grad():
             network.agents[0].head.embedding.weight.mul_(10.0)  # wide distributions
-    batch, config = random_batch(), loss_config(**keys)
+    batch, parts = random_batch(), learning_parts(**keys)
     passes = [encode(*networks, batch, double_q=True) for networks in pairs]
     assert not torch.equal(passes[0].greedy, passes[1].greedy)
     passes[1].greedy_following = passes[0].greedy_following
     neutral, averse = (
-        team_loss(*networks, encoded, batch, config)[0].item()
+        parts.loss(networks, encoded, batch)[0].item()
         for networks, encoded in zip(pairs, passes, strict=True)
     )
     assert neutral == averse

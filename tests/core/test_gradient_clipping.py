@@ -11,7 +11,8 @@ from loss_cases import random_episode
 from rllib_risk.algorithms import config_class
 from rllib_risk.core.value_policy import ValuePolicy
 from rllib_risk.data.episodes import collate
-from rllib_risk.parts.losses import encode, team_loss
+from rllib_risk.parts.encoding import encode
+from rllib_risk.parts.view import View
 
 LIMIT = 0.01
 TEAM = spaces.Dict(
@@ -42,10 +43,11 @@ def test_independent_agents_are_separate_learners(preset):
     networks = [copy.deepcopy(n) for n in (policy.network, policy.target_network)]
     agents = list(networks[0].agents)
     adams = [torch.optim.Adam(agent.parameters(), 1e-4) for agent in agents]
-    batch, config = policy.tensors(samples), policy.loss_config()
+    batch, learning = policy.tensors(samples), policy.learning
     for _ in range(3):
         encoded = encode(*networks, batch, double_q=False)
-        mean_loss, _ = team_loss(*networks, encoded, batch, config)
+        parts = learning.target, learning.weighting
+        mean_loss = learning.team_loss(View(*networks, encoded, batch, *parts, 0.99))
         networks[0].zero_grad()
         # No parameter is shared, so each agent gets the gradient of its own loss.
         (3 * mean_loss).backward()

@@ -11,32 +11,26 @@ from loss_cases import (
     COMPOSITIONS,
     GAMMA,
     composition,
-    loss_config,
+    learning_parts,
     pass_cells_through,
     plain_batch,
     plain_networks,
     random_batch,
     random_networks,
     set_units,
+    view_of,
 )
 
-from rllib_risk.parts.losses import (
-    central_weights,
-    encode,
-    qtran_loss,
-    td_loss,
-    td_targets,
-    team_loss,
-)
+from rllib_risk.parts.encoding import encode
+from rllib_risk.parts.losses.td import TDLoss
 
 
 def whole_loss(networks, batch, **keys):
     """Targets, the loss, and what is logged."""
-    config = loss_config(**{"gamma": GAMMA} | keys)
-    encoded = encode(*networks, batch, double_q=True)
-    targets = td_targets(networks[1], encoded, batch, config)
-    loss, stats = team_loss(*networks, encoded, batch, config)
-    return targets[0, :, 0].tolist(), loss.item(), stats
+    parts = learning_parts(**{"gamma": GAMMA} | keys)
+    view = parts.view(networks, encode(*networks, batch, double_q=True), batch)
+    loss = parts.learning.team_loss(view)
+    return view.targets[0, :, 0].tolist(), loss.item(), view.logged
 
 
 # QTRAN's critic as set here: Q_jt = z s + x u_0 + y u_1 + w u_0 u_1 with the actions 0
@@ -130,30 +124,26 @@ def assert_reaches(grads, *parts):
         assert bool(grad.any()) == name.startswith(parts), name
 
 
-def random_pass(name):
+def random_pass(name, **keys):
     networks = random_networks(**COMPOSITIONS[name])
-    batch = random_batch()
-    config = loss_config(**COMPOSITIONS[name])
-    encoded = encode(*networks, batch, double_q=True)
-    return networks, batch, config, encoded
+    parts, batch = learning_parts(**COMPOSITIONS[name] | keys), random_batch()
+    view = parts.view(networks, encode(*networks, batch, double_q=True), batch)
+    return networks, parts.learning, view
 
 
 def test_where_qtrans_losses_send_gradients():
     # Fact 22: the constraints teach the agents and V, never Q_jt. The critic's own loss
     # teaches Q_jt, and by way of their features the agents' encoder, not their heads.
-    networks, batch, config, encoded = random_pass("QTRAN")
-    online = networks[0]
-    state = batch.state[:, :-1]
-    joint = online.joint_values_of(encoded.online, batch.actions, state)
-    constraints, _ = qtran_loss(online, encoded, batch, joint.detach(), config)
+    (online, _), learning, view = random_pass("QTRAN")
+    constraints = learning.loss.loss(view)
     assert_reaches(by_name(constraints, online), "agents", "joint_critic.value")
-    config = loss_config(**COMPOSITIONS["QTRAN"], opt_weight=0.0, nopt_weight=0.0)
-    of_critic, _ = team_loss(*networks, encoded, batch, config)
+    (online, _), learning, view = random_pass("QTRAN", opt_weight=0.0, nopt_weight=0.0)
+    of_critic = learning.team_loss(view)
     critic_parts = ("joint_critic.embed", "joint_critic.joint", "agents.0.encoder")
     assert_reaches(by_name(of_critic, online), *critic_parts)
 
 
-def qtran_by_loop(networks, batch, config):
+def qtran_by_loop(networks, batch, keys):
     """QTRAN's loss, a step at a time, in the words of its paper."""
     online, target = networks
     inputs = online.inputs(batch.obs, batch.actions)
@@ -193,7 +183,7 @@ def qtran_by_loop(networks, batch, config):
         taken = batch.actions[b, t].tolist()
         y = batch.rewards[b, t, 0]
         if not batch.terminateds[b, t, 0]:
-            y = y + config.gamma * target_joint(b, t + 1, greedy(t + 1)).detach()
+            y = y + keys["gamma"] * target_joint(b, t + 1, greedy(t + 1)).detach()
         td = td + (joint(b, t, taken) - y) ** 2
         value = online.joint_critic.value(batch.state[b, t])[0]
         best = greedy(t)
@@ -203,7 +193,7 @@ def qtran_by_loop(networks, batch, config):
         slack = slack - joint(b, t, taken).detach() + value
         if slack < 0:
             nopt = nopt + slack**2
-    return (td + config.opt_weight * opt + config.nopt_weight * nopt) / count
+    return (td + keys["opt_weight"] * opt + keys["nopt_weight"] * nopt) / count
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -211,10 +201,11 @@ def test_qtran_against_a_loop(seed):
     """R5: QTRAN's gradient, whose constraints detach the critic."""
     networks = random_networks(**COMPOSITIONS["QTRAN"])
     batch = random_batch(seed)
-    config = loss_config(**COMPOSITIONS["QTRAN"], opt_weight=0.7, nopt_weight=0.3)
+    weights = {"opt_weight": 0.7, "nopt_weight": 0.3}
+    parts = learning_parts(**COMPOSITIONS["QTRAN"], **weights)
     encoded = encode(*networks, batch, double_q=True)
-    loss, stats = team_loss(*networks, encoded, batch, config)
-    expected = qtran_by_loop(networks, batch, config)
+    loss, stats = parts.loss(networks, encoded, batch)
+    expected = qtran_by_loop(networks, batch, parts.keys)
     assert stats["nopt_loss"] > 0
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     ours, theirs = by_name(loss, networks[0]), by_name(expected, networks[0])
@@ -286,17 +277,14 @@ def test_wqmix_by_hand(name, terminated):
 @pytest.mark.parametrize("name", ["OWQMIX", "CWQMIX"])
 def test_with_alpha_one_it_is_qmix_with_the_central_target(name):
     # Fact 21.
-    networks, batch, config, encoded = random_pass(name)
-    config = loss_config(**COMPOSITIONS[name] | {"td_weighting_alpha": 1.0})
-    plain = loss_config(**COMPOSITIONS["QMIX"])
-    targets = td_targets(networks[1], encoded, batch, config)
-    ours, _ = td_loss(*networks, encoded, batch, targets, config)
-    theirs, _ = td_loss(*networks, encoded, batch, targets, plain)
+    networks, learning, view = random_pass(name, td_weighting_alpha=1.0)
+    plain = learning_parts(**COMPOSITIONS["QMIX"])
+    same = plain.view(networks, view.encoded, view.batch)
+    ours, theirs = learning.loss.loss(view), plain.learning.loss.loss(same)
     assert ours.item() == theirs.item()
-    assert not torch.equal(
-        targets,
-        td_targets(qmix_of(networks[1]), encoded, batch, plain),
-    )
+    without = networks[0], qmix_of(networks[1])
+    other = plain.view(without, view.encoded, view.batch)
+    assert not torch.equal(view.targets, other.targets)
 
 
 def qmix_of(network):
@@ -309,28 +297,22 @@ def qmix_of(network):
 def test_ow_weighs_in_full_what_is_below_its_target():
     # Fact 21: w is 1 where Q_tot < y, else alpha.
     networks = random_networks(**COMPOSITIONS["OWQMIX"])
-    config = loss_config(**COMPOSITIONS["OWQMIX"], td_weighting_alpha=0.3)
+    keys = COMPOSITIONS["OWQMIX"] | {"td_weighting_alpha": 0.3}
     seen = set()
     for seed in range(5):
         batch = random_batch(seed)
-        encoded = encode(*networks, batch, double_q=True)
-        targets = td_targets(networks[1], encoded, batch, config)
-        values = networks[0].values_of(
-            encoded.online,
-            batch.actions,
-            batch.state[:, :-1],
-            batch.action_mask[:, :-1],
-        )
+        view = view_of(networks, batch, **keys)
+        targets, values = view.targets, view.values
         total, weights = 0.0, []
         for b, t in itertools.product(range(4), range(6)):
             if batch.mask[b, t, 0]:
                 error = (targets - values)[b, t, 0].item()
                 weights.append(1.0 if error > 0 else 0.3)
                 total += weights[-1] * error**2
-        loss, stats = td_loss(*networks, encoded, batch, targets, config)
+        loss = TDLoss().loss(view)
         assert loss.item() == pytest.approx(total / len(weights), rel=1e-5)
         mean = sum(weights) / len(weights)
-        assert stats["td_weight_mean"].item() == pytest.approx(mean, rel=1e-6)
+        assert view.logged["td_weight_mean"].item() == pytest.approx(mean, rel=1e-6)
         seen.update(weights)
     assert seen == {1.0, 0.3}
 
@@ -341,46 +323,44 @@ def test_cw_weighs_the_greedy_joint_action_in_full(seed):
     # y is above the target critic's value of the greedy joint action at the same step.
     networks = random_networks(**COMPOSITIONS["CWQMIX"])
     batch = random_batch(seed)
-    config = loss_config(**COMPOSITIONS["CWQMIX"])
-    encoded = encode(*networks, batch, double_q=True)
-    best = networks[1].joint_values_of(
-        encoded.target, encoded.greedy, batch.state[:, :-1]
-    )
+    view = view_of(networks, batch, **COMPOSITIONS["CWQMIX"])
+    best = networks[1].joint_values_of(view.encoded.target, view.greedy, view.state)
+
+    def weights_at(targets):
+        view.targets = targets
+        return view.weighting.weights(torch.zeros_like(targets), view)
+
     for shift in (-1.0, 0.0, 1.0):
-        weights = central_weights(
-            networks[1], encoded, batch, best.detach() + shift, config
-        )
+        weights = weights_at(best.detach() + shift)
         expected = torch.full_like(weights, 1.0 if shift > 0 else 0.1)
-        took_best = (batch.actions == encoded.greedy).all(dim=-1)
+        took_best = (batch.actions == view.greedy).all(dim=-1)
         expected[took_best] = 1.0
         assert torch.equal(weights, expected)
-    batch.actions = encoded.greedy.clone()
-    weights = central_weights(networks[1], encoded, batch, best.detach() - 9, config)
-    assert (weights == 1.0).all()
+    batch.actions = view.greedy.clone()
+    assert (weights_at(best.detach() - 9) == 1.0).all()
 
 
 @pytest.mark.parametrize("name", ["OWQMIX", "CWQMIX"])
 def test_wqmix_sends_no_gradient_from_one_value_into_the_other(name):
     # Fact 21.
-    networks, batch, config, encoded = random_pass(name)
-    targets = td_targets(networks[1], encoded, batch, config)
-    of_qmix, _ = td_loss(*networks, encoded, batch, targets, config)
+    networks, learning, view = random_pass(name)
+    of_qmix = learning.loss.loss(view)
     assert_reaches(by_name(of_qmix, networks[0]), "agents", "mixer")
-    whole, _ = team_loss(*networks, encoded, batch, config)
+    whole = learning.team_loss(view)
     assert_reaches(by_name(whole - of_qmix, networks[0]), "joint_critic")
 
 
 def test_targets_come_from_the_critic_and_not_from_the_mixed_value():
     # Fact 21: QMIX's own target mixer and target agents are not used in the target.
     for name in ("OWQMIX", "CWQMIX"):
-        networks, batch, config, encoded = random_pass(name)
-        before = td_targets(networks[1], encoded, batch, config)
+        networks, _, view = random_pass(name)
+        before = view.targets
         with torch.no_grad():
             for part in (networks[1].agents, networks[1].mixer):
                 for parameter in part.parameters():
                     parameter.add_(1.0)
-        again = encode(*networks, batch, double_q=True)
-        assert torch.equal(td_targets(networks[1], again, batch, config), before)
+        again = view_of(networks, view.batch, **COMPOSITIONS[name])
+        assert torch.equal(again.targets, before)
 
 
 def test_lambda_returns_of_the_critic():

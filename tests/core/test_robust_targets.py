@@ -16,6 +16,7 @@ from loss_cases import (
     random_episode,
     random_networks,
     to_batch,
+    view_of,
 )
 from test_losses import padded
 
@@ -28,7 +29,6 @@ from rllib_risk.data.replay import EpisodeReplay
 from rllib_risk.data.sizes import NeedsStateError, TeamSizes
 from rllib_risk.env_wrappers.registry import make_team_env
 from rllib_risk.networks.dual import DualNetwork
-from rllib_risk.parts.losses import LossConfig, dual_loss, encode, td_targets
 
 
 def constant_dual(eta, num_outputs=1):
@@ -43,9 +43,8 @@ def constant_dual(eta, num_outputs=1):
 def targets_of(mixer, *, terminated=False, dual=None, **keys):
     networks = plain_networks(mixer=mixer)
     batch = plain_batch(terminated)
-    encoded = encode(*networks, batch, double_q=True)
-    config = LossConfig(**{"gamma": GAMMA} | keys)
-    return td_targets(networks[1], encoded, batch, config, dual)[0].flatten().tolist()
+    view = view_of(networks, batch, dual=dual, **{"gamma": GAMMA} | keys)
+    return view.targets[0].flatten().tolist()
 
 
 # Rewards 1, 2, 3, next values of the sum 10, 8, 7, gamma 0.5, rho 0.2, v_min -10.
@@ -138,11 +137,10 @@ def test_targets_do_not_rise_with_rho(one, other):
 def test_a_joint_critic_gives_the_next_value():
     networks = random_networks(mixer="qmix", joint_critic="wqmix")
     batch = random_batch()
-    encoded = encode(*networks, batch, double_q=True)
-    plain = td_targets(networks[1], encoded, batch, LossConfig(gamma=0.9))
+    plain = view_of(networks, batch, gamma=0.9).targets
     keys = {"target": "contamination", "rho": 0.5}
-    robust = td_targets(networks[1], encoded, batch, LossConfig(gamma=0.9, **keys))
-    half = td_targets(networks[1], encoded, batch, LossConfig(gamma=0.45))
+    robust = view_of(networks, batch, gamma=0.9, **keys).targets
+    half = view_of(networks, batch, gamma=0.45).targets
     assert torch.equal(robust, half)
     assert not torch.equal(robust, plain)
 
@@ -158,16 +156,14 @@ def test_a_dual_variable_of_many_steps_learns_the_quantile():
         episode.actions[:] = 0
         episode.state[:] = 1.0
     batch = to_batch(episodes)
-    config = LossConfig(gamma=0.9, target="tv", rho=0.25)
     dual = DualNetwork(TeamSizes(3, 4, 5, 6))
     optimizer = torch.optim.Adam(dual.parameters(), 0.01)
-    encoded = encode(*networks, batch, double_q=True)
+    view = view_of(networks, batch, target="tv", rho=0.25, dual=dual)
     for _ in range(400):
         optimizer.zero_grad()
-        loss, stats = dual_loss(dual, networks[1], encoded, batch, config)
-        loss.backward()
+        view.target.dual_loss(view).backward()
         optimizer.step()
-    assert stats["dual_coverage"].item() == pytest.approx(0.75, abs=0.03)
+    assert view.logged["dual_coverage"].item() == pytest.approx(0.75, abs=0.03)
     # Neither network learns from it.
     assert all(p.grad is None for net in networks for p in net.parameters())
 
@@ -179,7 +175,7 @@ def test_the_dual_loss_has_its_gradient_and_ignores_padding(kind):
     networks = [net.double() for net in random_networks(mixer="vdn")]
     rng = np.random.default_rng(3)
     episodes = [random_episode(rng, n, terminated=n % 2 == 0) for n in (6, 1, 4)]
-    config = LossConfig(gamma=0.9, target="tv", rho=0.25, dual_loss=kind)
+    keys = {"target": "tv", "rho": 0.25, "dual_loss": kind, "double_q": False}
     dual = DualNetwork(TeamSizes(3, 4, 5, 6)).double()
     parameters = list(dual.parameters())
     batch = to_batch(episodes)
@@ -187,8 +183,8 @@ def test_the_dual_loss_has_its_gradient_and_ignores_padding(kind):
         setattr(batch, name, getattr(batch, name).double())
 
     def loss_of(batch):
-        encoded = encode(*networks, batch, double_q=False)
-        return dual_loss(dual, networks[1], encoded, batch, config)[0]
+        view = view_of(networks, batch, dual=dual, **keys)
+        return view.target.dual_loss(view)
 
     grads = torch.autograd.grad(loss_of(batch), parameters)
     direction = [torch.randn_like(p) for p in parameters]
@@ -438,12 +434,10 @@ def test_a_burned_in_stretch_is_a_part_of_the_whole():
     networks = random_networks(mixer="qmix", recurrent=True)
     rng = np.random.default_rng(5)
     episode = random_episode(rng, 9, terminated=True)
-    config = LossConfig(gamma=0.9)
 
     def targets(samples):
-        batch = as_tensors(samples)
-        encoded = encode(*networks, batch, double_q=True)
-        return td_targets(networks[1], encoded, batch, config)[0], encoded, batch
+        view = view_of(networks, as_tensors(samples))
+        return view.targets[0], view.encoded, view.batch
 
     replay = EpisodeReplay(1, seed=0)
     replay.add([episode])

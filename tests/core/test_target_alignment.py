@@ -5,7 +5,7 @@ import torch
 from loss_cases import (
     GAMMA,
     composition,
-    loss_config,
+    learning_parts,
     plain_batch,
     plain_networks,
 )
@@ -20,7 +20,7 @@ from test_losses import risk_batch, risk_networks
 from test_robust_targets import constant_dual
 
 from rllib_risk.algorithms import ALGORITHMS, config_class
-from rllib_risk.parts.losses import LossConfig, encode, td_targets, team_loss
+from rllib_risk.parts.encoding import encode
 
 # Rewards 1, 2, 3, gamma 0.5. What is expected after the three steps of the episode that
 # the time limit cut off, and after the last step of the one that ended. Tables:
@@ -92,23 +92,22 @@ def targets_of(name, terminated):
     encoded = encode(online, target, batch, double_q=double_q)
     keys = composition(name)
     if keys.get("loss") == "quantile":
-        config = loss_config(**keys | {"gamma": GAMMA})
+        parts = learning_parts(**keys | {"gamma": GAMMA})
         means = []
         for step in range(3):  # what is logged is a mean over the steps
             batch.mask[:] = 0.0
             batch.mask[:, step] = 1.0
-            _, stats = team_loss(online, target, encoded, batch, config)
+            _, stats = parts.loss((online, target), encoded, batch)
             means.append(stats["target_mean"].item())
         return means
     if name not in ETA:
-        config = loss_config(**keys | {"gamma": GAMMA})
-        return td_targets(target, encoded, batch, config)[0].flatten().tolist()
-    config = LossConfig(gamma=GAMMA, target="tv", rho=0.2, v_min=-10.0)
-    assert (keys["target"], keys["rho"]) == (config.target, config.rho)
-    dual = constant_dual(ETA[name])
-    with torch.no_grad():
-        values = td_targets(target, encoded, batch, config, dual)
-    return values[0].flatten().tolist()
+        parts = learning_parts(**keys | {"gamma": GAMMA})
+        view = parts.view((online, target), encoded, batch)
+        return view.targets[0].flatten().tolist()
+    assert (keys["target"], keys["rho"]) == ("tv", 0.2)
+    parts = learning_parts(gamma=GAMMA, target="tv", rho=0.2, v_min=-10.0)
+    view = parts.view((online, target), encoded, batch, constant_dual(ETA[name]))
+    return view.targets[0].flatten().tolist()
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from loss_cases import as_tensors, random_episode, random_networks
+from loss_cases import as_tensors, learning_parts, random_episode, random_networks
 
 from rllib_risk.data.replay import EpisodeReplay
 from rllib_risk.parts.acting import make_actor
-from rllib_risk.parts.losses import LossConfig, encode, learned_steps, td_targets
+from rllib_risk.parts.batch import learned_steps
+from rllib_risk.parts.encoding import encode
 
 WINDOW, STEPS = 4, 7
 
@@ -88,7 +89,7 @@ def test_a_target_by_hand():
     (online, target), episode = networks_and_episode(terminated=False)
     batch = rows_of(episode, 1, WINDOW - 1, range(STEPS), padded=True)
     encoded = encode(online, target, batch, double_q=False, window=WINDOW)
-    found = td_targets(target, encoded, batch.stretch(), LossConfig(gamma=0.9))
+    found = learning_parts().view((online, target), encoded, batch.stretch()).targets
     best = acting_utilities(target, episode, padded=True)[1:].amax(-1).sum(-1)
     expected = torch.from_numpy(episode.rewards) + 0.9 * best
     torch.testing.assert_close(found.flatten(), expected)

@@ -15,14 +15,8 @@ import torch
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.env_wrappers.registry import make_team_env
 from rllib_risk.ops.quantile import quantile_fractions, quantile_huber_loss
-from rllib_risk.parts.losses import (
-    Batch,
-    LossConfig,
-    encode,
-    quantile_loss,
-    quantile_targets,
-    team_loss,
-)
+from rllib_risk.parts.batch import Batch
+from rllib_risk.parts.learning import Learning
 from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
 
 SEEDS = pytest.mark.parametrize("seed", [0, 1, 2])
@@ -92,7 +86,7 @@ def fit(networks, batch, *, steps, lr=5e-3, qr_every=0):
     online, target = networks
     optimizer = torch.optim.Adam(online.parameters(), lr)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
-    config = LossConfig(gamma=0.99)
+    learning = Learning.of({"qr_gate": "step"})
 
     def descend(loss):
         optimizer.zero_grad()
@@ -102,13 +96,12 @@ def fit(networks, batch, *, steps, lr=5e-3, qr_every=0):
     for step in range(steps):
         if step % 50 == 0:
             target.load_state_dict(online.state_dict())
-        encoded = encode(online, target, batch, double_q=True)
-        loss, _ = team_loss(online, target, encoded, batch, config)
+        view = learning.view(online, target, batch, gamma=0.99)
+        loss = learning.team_loss(view)
         descend(loss)
         if qr_every and step % qr_every == 0:
-            encoded = encode(online, target, batch, double_q=True)
-            targets = quantile_targets(online, target, encoded, batch, config)
-            descend(quantile_loss(online, encoded, batch, targets, config))
+            view = learning.view(online, target, batch, gamma=0.99)
+            descend(learning.gate.loss(view))
         decay.step()
     return loss.item()
 
@@ -348,9 +341,10 @@ def test_the_predicted_level_follows_the_td_error(reward, direction, seed):
     before = expected_level()
     predictor = list(online.agents[0].predictor.parameters())
     optimizer = torch.optim.Adam(predictor, 1e-2)
+    learning = Learning.of({})
     for _ in range(30):
-        encoded = encode(*networks, batch, double_q=True)
+        view = learning.view(*networks, batch, gamma=0.99)
         optimizer.zero_grad()
-        team_loss(*networks, encoded, batch, LossConfig(gamma=0.99))[0].backward()
+        learning.team_loss(view).backward()
         optimizer.step()
     assert direction * (expected_level() - before) > 0.05

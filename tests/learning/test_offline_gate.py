@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from rllib_risk.data.sizes import TeamSizes
-from rllib_risk.parts.losses import Batch, LossConfig, encode, team_loss
+from rllib_risk.parts.batch import Batch
+from rllib_risk.parts.learning import Learning
 from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
 
 LENGTH, ACTIONS, EPISODES = 4, 8, 200
@@ -56,10 +57,10 @@ def return_and_values(batch, seed, atoms=8, **keys):
     online = TeamNetwork(sizes, config)
     target = copy.deepcopy(online)
     optimizer = torch.optim.Adam(online.parameters(), 5e-3)
+    learning = Learning.of({"double_q": False, **keys})
     for _ in range(600):
-        encoded = encode(online, target, batch, double_q=False)
-        config = LossConfig(gamma=0.99, **keys)
-        loss, _ = team_loss(online, target, encoded, batch, config)
+        view = learning.view(online, target, batch, gamma=0.99)
+        loss = learning.team_loss(view)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
