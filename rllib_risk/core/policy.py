@@ -21,8 +21,8 @@ from rllib_risk.core.model import MODEL_NAME, TeamModel, register_model, team_si
 from rllib_risk.data import episodes as columns
 from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.parts.acting import Actor, make_actor
-from rllib_risk.parts.exploration import EpsilonGreedy, Explorer
 from rllib_risk.parts.batch import Batch, learned_steps
+from rllib_risk.parts.exploration import EpsilonGreedy, Explorer
 from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
 
 # Where a parameter group keeps what its learning rate follows.

@@ -90,9 +90,7 @@ class Learning:
             network, target_network, batch, burn_in=burn_in, generator=generator
         )
         parts = self.target, self.weighting
-        return View(
-            network, target_network, encoded, batch.stretch(), *parts, **more
-        )
+        return View(network, target_network, encoded, batch.stretch(), *parts, **more)
 
     def team_loss(self, view: View) -> Tensor:
         """What one update minimizes, RMIX's quantile regression apart.

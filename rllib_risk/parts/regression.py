@@ -191,4 +191,6 @@ class SuccessGate(QuantileRegression):
 
     def is_open(self, env_steps: int, success_rate: float | None) -> bool:
         """See :meth:`Gate.is_open`."""
-        return success_rate is not None and success_rate > self.options.qr_gate_threshold
+        return (
+            success_rate is not None and success_rate > self.options.qr_gate_threshold
+        )

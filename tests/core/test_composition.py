@@ -138,8 +138,22 @@ REFUSED = [
     (QUANTILE | {"td_lambda": [[0, 0.0], [9, 0.5]]}, r"td_lambda.*td_lambda: 0"),
     (QUANTILE | {"qr_gate": "step"}, r"qr_gate.*qr_gate: never"),
     (QUANTILE | DYNAMIC, r"risk_mode.*predictor.*risk_grad: frozen"),
-    (SAMPLED | {"qr_loss": "official"}, r"quantiles: 'sampled'.*qr_loss: qrdqn"),
-    (SAMPLED | {"qr_fractions": "right_edge"}, r"quantiles.*qr_fractions: midpoint"),
+    (
+        SAMPLED | {"qr_gate": "step", "qr_loss": "official"},
+        r"quantiles: 'sampled'.*qr_loss: qrdqn",
+    ),
+    (
+        SAMPLED | {"loss": "quantile", "mixer": "none", "qr_fractions": "right_edge"},
+        r"quantiles.*qr_fractions: midpoint",
+    ),
+    (
+        SAMPLED | {"loss": "quantile", "mixer": "none", "tail_level": 0.2},
+        r"tail_level.*quantiles: fixed",
+    ),
+    ({"qr_loss": "official"}, r"qr_loss: belongs to qr_gate: winrate or step .*never"),
+    ({"qr_start_step": 5, "qr_gate": "winrate"}, r"qr_start_step.*qr_gate: step "),
+    ({"td_weighting_alpha": 0.5}, r"td_weighting: ow, cw or likelihood"),
+    ({"opt_weight": 2.0}, r"opt_weight: belongs to loss: qtran .*here it is 'td'"),
     (
         ATOMS | {"qr_gate": "winrate", "evaluation_interval": None},
         r"qr_gate.*evaluation_interval above 0",
@@ -407,7 +421,7 @@ def test_fractions_follow_from_the_seed_and_the_number_of_the_update():
 
     def update(policy, index):
         policy.update_index = index
-        fractions = policy._encode(batch, 0).online.fractions
+        fractions = policy.view(batch, 0).online.fractions
         return fractions, policy.td_targets_and_loss(batch)[0].item()
 
     first, second = update(policy, 0), update(policy, 1)
@@ -419,7 +433,7 @@ def test_fractions_follow_from_the_seed_and_the_number_of_the_update():
     assert not torch.equal(update(reseeded, 0)[0], first[0])
     # RMIX's quantile step draws others than the TD step of the same update.
     policy.update_index = 0
-    assert not torch.equal(policy._encode(batch, 1).online.fractions, first[0])
+    assert not torch.equal(policy.view(batch, 1).online.fractions, first[0])
 
 
 def test_drawing_fractions_does_not_disturb_other_randomness():
@@ -465,6 +479,8 @@ def test_an_annealed_level_follows_the_env_steps():
 def test_the_lesser_weight_follows_the_env_steps():
     # LH-IQN: 0.2 to 0.4 over 200 000 env steps.
     policy = make_policy({}, config_class("LHIQN"))
+    batch = policy.tensors(make_batch())
     for steps, beta in ((0, 0.2), (50_000, 0.25), (200_000, 0.4), (300_000, 0.4)):
         policy.on_global_var_update({"timestep": steps})
-        assert policy.loss_config().td_weighting_alpha == pytest.approx(beta)
+        view = policy.view(batch, 0)
+        assert view.weighting.lesser(view) == pytest.approx(beta)

@@ -306,25 +306,32 @@ def _differ(one, other):
 
 def test_units_of_rewards():
     # v_min and bounds are returns; inside, all of it is scaled.
+    # A dual variable of -50 is clamped to -10: w = 0.8 (-10) - (-10 - V')+ - 0.2 * 10,
+    # and V' is above that.
+    batch = macn_batch()
     policy = make_policy(reward_scale=0.1, v_min=-100.0, dual_bounds=[-100, 0])
-    config = policy.loss_config()
-    assert config.v_min == pytest.approx(-10.0)
-    assert config.dual_bounds == pytest.approx((-10.0, 0.0))
+    view = policy.view(policy.tensors(batch), 0)
+    with torch.no_grad():
+        policy.dual.output.weight.zero_()
+        policy.dual.output.bias.fill_(-50.0)
+    assert view.next_values.min() > -10.0
+    expected = 0.1 * view.batch.rewards + 0.99 * (-8.0 - 2.0)
+    torch.testing.assert_close(view.targets, expected * view.mask)
 
 
 TV = {"target": "tv", "rho": 0.1}
 REFUSED = [
-    ({"rho": 0.1}, r"rho, v_min, robust_over.*target: contamination or tv"),
-    ({"v_min": -1.0}, r"rho, v_min, robust_over"),
-    ({"robust_over": "transition"}, r"rho, v_min, robust_over"),
+    ({"rho": 0.1}, r"rho: belongs to target: contamination or tv .*'plain'"),
+    ({"v_min": -1.0}, r"v_min: belongs to target: contamination or tv"),
+    ({"robust_over": "transition"}, r"robust_over: belongs to target: contamination"),
     ({"target": "wasserstein"}, r"target.*'wasserstein'"),
     ({"target": "tv", "rho": 1.5}, r"rho"),
     (
         TV | {"loss": "quantile", "num_atoms": 8, "mixer": "none"},
         r"target.*loss: td",
     ),
-    (TV | {"td_lambda": 0.5}, r"td_lambda.*target: contamination"),
-    ({"dual_loss": "squared_released"}, r"dual_loss, dual_bounds.*target: tv"),
+    (TV | {"td_lambda": 0.5}, r"td_lambda: belongs to target: plain or contamination"),
+    ({"dual_loss": "squared_released"}, r"dual_loss: belongs to target: tv"),
     ({"target": "contamination", "dual_bounds": [0, 1]}, r"dual_bounds.*target: tv"),
     (TV | {"dual_bounds": [1, 0]}, r"dual_bounds.*\[low, high\].*\[1, 0\]"),
     (TV | {"dual_bounds": [0]}, r"dual_bounds.*\[low, high\]"),

@@ -1,7 +1,6 @@
 """Targets of a three-step episode of every algorithm, ended and cut off, by pencil."""
 
 import pytest
-import torch
 from loss_cases import (
     GAMMA,
     composition,

@@ -6,7 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rllib_risk.ops.hysteresis import hysteretic_weights, td_likelihood
+from rllib_risk.ops.hysteresis import (
+    central_weights,
+    hysteretic_weights,
+    td_likelihood,
+)
 from rllib_risk.ops.quantile import huber, quantile_fractions, quantile_huber_loss
 
 PROPERTY = settings(max_examples=200, derandomize=True)
@@ -162,3 +166,15 @@ def test_hysteretic_values_of_the_climb_game(alpha, agent_1, agent_2):
             step = hysteretic_weights(errors, alpha) * errors
             values = values + 0.3 * step.mean(dim=1, keepdim=True)
         assert values.flatten().tolist() == pytest.approx(expected, abs=1e-3)
+
+
+def test_central_weights_by_hand():
+    # Both greedy; one not, and the target not above; the same, and above.
+    actions = torch.tensor([[[0, 1], [0, 0], [1, 1]]])
+    greedy = torch.tensor([[[0, 1], [0, 1], [0, 1]]])
+    targets = torch.tensor([[[1.0], [5.0], [6.0]]])
+    best = torch.full_like(targets, 5.0)
+    weights = central_weights(actions, greedy, targets, best, 0.1)
+    assert weights.flatten().tolist() == pytest.approx([1.0, 0.1, 1.0])
+    with pytest.raises(ValueError, match="values must have one shape"):
+        central_weights(actions, greedy, targets, best[:, :1], 0.1)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rllib_risk.ops.quantile import (
+    dummy_reward_targets,
     huber,
     pairwise_quantile_huber_loss,
     quantile_fractions,
@@ -243,3 +244,18 @@ def test_official_form_by_loop():
     rows = [x.expand(3, 2, 5) for x in (atoms, targets, fractions)]
     got = pairwise_quantile_huber_loss(*rows, official=True)
     assert got.flatten().tolist() == pytest.approx([expected] * 6, rel=1e-6)
+
+
+def test_dummy_reward_targets_by_hand():
+    # Utilities 1 and 2, gamma 0.5, next atoms (0, 4) and (2, 6); then the end.
+    utilities = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+    atoms = torch.tensor([[[[0.0, 4.0], [2.0, 6.0]], [[8.0, 8.0], [8.0, 8.0]]]])
+    discount = torch.tensor([[[0.5], [0.0]]])
+    got = dummy_reward_targets(utilities, atoms, discount)
+    assert got.tolist() == [[[[1, 3], [3, 5]], [[3, 3], [4, 4]]]]
+    # Implied rewards: 1 - 0.5 * 2 = 0 and 2 - 0.5 * 4 = 0, so that the means are 1, 2.
+    means = atoms.mean(dim=-1)
+    got = dummy_reward_targets(utilities, atoms, discount, means)
+    assert got.tolist() == [[[[0, 2], [1, 3]], [[3, 3], [4, 4]]]]
+    with pytest.raises(ValueError, match="agents must have one shape"):
+        dummy_reward_targets(utilities[..., :1], atoms, discount)

@@ -6,7 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rllib_risk.ops.robust import contaminate, dual_losses, worst_tv
+from rllib_risk.ops.robust import (
+    contaminate,
+    contaminated_rewards,
+    dual_losses,
+    worst_tv,
+)
 
 # V = 1, 2, 4, 10 with probabilities .1, .2, .3, .4 as ten samples; the mean is 5.7.
 SAMPLES = torch.tensor([1.0] + [2.0] * 2 + [4.0] * 3 + [10.0] * 4)
@@ -169,3 +174,18 @@ def test_shifts_pass_through(outcomes, eta, rho, shift):
     torch.testing.assert_close(moved, worst_tv(samples, dual, rho, -3.0) + shift)
     moved = contaminate(samples + shift, rho, shift - 3.0)
     torch.testing.assert_close(moved, contaminate(samples, rho, -3.0) + shift)
+
+
+@pytest.mark.parametrize("over", ["next_value", "transition"])
+def test_contaminated_rewards_by_hand(over):
+    # Reward 6, gamma 0.5, rho 0.2, v_min -10, next value 8. The value alone: 6 + 0.5
+    # (0.8 * 8 - 2) = 8.2; with the reward: 0.8 (6 + 0.5 * 8) - 2 = 6.
+    rewards, gamma = contaminated_rewards(torch.tensor(6.0), 0.5, 0.2, -10.0, over)
+    assert gamma == 0.4
+    got = (rewards + gamma * 8.0).item()
+    assert got == pytest.approx({"next_value": 8.2, "transition": 6.0}[over])
+
+
+def test_contamination_of_something_else_is_refused():
+    with pytest.raises(ValueError, match="next_value or transition, not 'reward'"):
+        contaminated_rewards(torch.tensor(6.0), 0.5, 0.2, -10.0, "reward")

@@ -16,11 +16,14 @@ import torch
 
 from rllib_risk.ops import (
     conservative,
+    counterfactual,
     hysteresis,
+    qtran,
     quantile,
     risk,
     robust,
     robust_mdp,
+    shapes,
     targets,
 )
 
@@ -30,6 +33,15 @@ LEVELS = [Fraction(1, 100), 0.1, "0.3", 0.55, 0.7, 1]
 # Where the numbers worked out by hand are.
 BY_HAND = {
     "conservative_penalty": "test_conservative.py::test_by_hand",
+    "counterfactual_advantages": "test_counterfactual.py::test_by_hand",
+    "optimality_losses": "test_qtran.py::test_by_hand",
+    "nonoptimality_losses": "test_qtran.py::test_by_hand",
+    "check_shapes": ("test_qtran.py::test_shapes_that_would_broadcast_are_refused"),
+    "central_weights": "test_hysteresis.py::test_central_weights_by_hand",
+    "dummy_reward_targets": (
+        "test_quantile_loss.py::test_dummy_reward_targets_by_hand"
+    ),
+    "contaminated_rewards": "test_robust.py::test_contaminated_rewards_by_hand",
     "td_likelihood": "test_hysteresis.py::test_likelihood_by_hand",
     "hysteretic_weights": "test_hysteresis.py::test_weights_by_hand",
     "huber": "test_quantile_loss.py::test_huber",
@@ -128,6 +140,61 @@ def check_hysteretic_weights(rng):
     same(got, expected)
 
 
+def check_counterfactual_advantages(rng):
+    values, chances = rng.normal(size=(2, 4)), rng.dirichlet(np.ones(4), size=2)
+    actions = rng.integers(4, size=2)
+    expected = [
+        values[i][actions[i]]
+        - sum(p * q for p, q in zip(chances[i], values[i], strict=True))
+        for i in range(2)
+    ]
+    got = counterfactual.counterfactual_advantages(
+        tensor(values), tensor(chances), torch.from_numpy(actions)
+    )
+    same(got, expected)
+
+
+def _constraints(rng):
+    mixed, joint, offset = rng.normal(size=(3, 20))
+    gaps = [m - j + v for m, j, v in zip(mixed, joint, offset, strict=True)]
+    return map(tensor, (mixed, joint, offset)), gaps
+
+
+def check_optimality_losses(rng):
+    given, gaps = _constraints(rng)
+    same(qtran.optimality_losses(*given), [gap**2 for gap in gaps])
+
+
+def check_nonoptimality_losses(rng):
+    given, gaps = _constraints(rng)
+    same(qtran.nonoptimality_losses(*given), [min(gap, 0.0) ** 2 for gap in gaps])
+
+
+def check_check_shapes(rng):
+    for one, other in rng.integers(1, 4, size=(20, 2)).tolist():
+        pair = torch.zeros(one), torch.zeros(other)
+        try:
+            shapes.check_shapes(pair=pair)
+        except ValueError:
+            assert one != other
+        else:
+            assert one == other
+
+
+def check_central_weights(rng):
+    actions, greedy = rng.integers(2, size=(2, 1, 30, 2))
+    goals, best = rng.normal(size=(2, 1, 30, 1))
+    expected = [
+        1.0
+        if list(actions[0, t]) == list(greedy[0, t]) or goals[0, t] > best[0, t]
+        else 0.3
+        for t in range(30)
+    ]
+    numbers = torch.from_numpy(actions), torch.from_numpy(greedy)
+    got = hysteresis.central_weights(*numbers, tensor(goals), tensor(best), 0.3)
+    same(got.flatten(), expected)
+
+
 def check_huber(rng):
     errors = 3 * rng.normal(size=30)
     same(quantile.huber(tensor(errors), 0.7), [huber(e, 0.7) for e in errors])
@@ -158,6 +225,19 @@ def check_pairwise_quantile_huber_loss(rng):
 
 def check_quantile_huber_loss(rng):
     _quantile_loss(rng, quantile.quantile_huber_loss)
+
+
+def check_dummy_reward_targets(rng):
+    now, later = rng.normal(size=(2, 1, 3, 2))
+    atoms, discount = rng.normal(size=(1, 3, 2, 4)), rng.random((1, 3, 1))
+    given = tensor(now), tensor(atoms), tensor(discount)
+    for implied in (None, tensor(later)):
+        expected = np.empty_like(atoms)
+        for t, i, j in itertools.product(range(3), range(2), range(4)):
+            d = discount[0, t, 0]
+            reward = now[0, t, i] - (0 if implied is None else d * later[0, t, i])
+            expected[0, t, i, j] = reward + d * atoms[0, t, i, j]
+        same(quantile.dummy_reward_targets(*given, implied), expected)
 
 
 def check_as_fraction(rng):
@@ -300,6 +380,20 @@ def check_contaminate(rng):
     # Replace the share rho of the kernel by the fail state.
     expected = [sum([0.7 * value, 0.3 * -4.0]) for value in values]
     same(robust.contaminate(tensor(values), 0.3, -4.0), expected)
+
+
+def check_contaminated_rewards(rng):
+    # Both sides of the equation, for any value that follows.
+    given, values = rng.normal(size=12), rng.normal(size=12)
+    for over in ("next_value", "transition"):
+        rewards, gamma = robust.contaminated_rewards(tensor(given), 0.9, 0.3, -4, over)
+        expected = []
+        for r, v in zip(given, values, strict=True):
+            if over == "transition":
+                expected.append(0.7 * (r + 0.9 * v) + 0.3 * -4)
+            else:
+                expected.append(r + 0.9 * (0.7 * v + 0.3 * -4))
+        same(rewards + gamma * tensor(values), expected)
 
 
 def check_worst_tv(rng):

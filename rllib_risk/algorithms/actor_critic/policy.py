@@ -28,8 +28,8 @@ from rllib_risk.networks.critics import (
     TeamCritic,
 )
 from rllib_risk.ops.targets import masked_mean
-from rllib_risk.parts.exploration import Explorer, PolicySampler, action_probabilities
 from rllib_risk.parts.batch import Batch
+from rllib_risk.parts.exploration import Explorer, PolicySampler, action_probabilities
 
 # Stream of the actions after the last step.
 _LAST_ACTIONS_STREAM = 0
