@@ -6,6 +6,7 @@ import textwrap
 
 import numpy as np
 import pytest
+import torch
 
 from rllib_risk.algorithms import IndependentQConfig
 from rllib_risk.cli.catalog import RLlibCatalog
@@ -35,63 +36,244 @@ EXPLORER = """
         def explore(self, utilities, action_mask, epsilon, rng):
             return np.full(self.shape, self.options.favourite)
 """
+WEIGHTING = """
+    from dataclasses import dataclass
+
+    from rllib_risk.config.options import option
+    from rllib_risk.parts.weights.base import TDWeighting
+
+
+    class Expectile(TDWeighting):
+        \"\"\"|expectile - 1[error < 0]|, Newey and Powell (1987).\"\"\"
+
+        @dataclass(frozen=True)
+        class Options:
+            expectile: float = option(0.5, "Of positive errors.", low=0.0, high=1.0)
+
+        def weights(self, errors, view):
+            return (self.options.expectile - (errors < 0).to(errors)).abs()
+"""
+LOSS = """
+    import math
+    from dataclasses import dataclass
+
+    from torch.nn.functional import softplus
+
+    from rllib_risk.config.options import option
+    from rllib_risk.parts.losses.base import Loss
+
+
+    class LogCosh(Loss):
+        \"\"\"The logarithm of the hyperbolic cosine of the error.\"\"\"
+
+        @dataclass(frozen=True)
+        class Options:
+            cosh_width: float = option(1.0, "Of the parabola.", low=0, low_open=True)
+
+        def loss(self, view):
+            errors = view.errors / self.options.cosh_width
+            losses = errors.abs() + softplus(-2 * errors.abs()) - math.log(2)
+            loss = view.mean(view.weigh(losses, errors.detach()))
+            view.log("log_cosh", loss)
+            view.log("highest_target", view.targets.max())
+            return loss
+"""
+TARGET = """
+    from dataclasses import dataclass
+
+    from rllib_risk.config.options import option
+    from rllib_risk.parts.targets.base import Target
+
+
+    class Capped(Target):
+        \"\"\"No target is above a limit.\"\"\"
+
+        @dataclass(frozen=True)
+        class Options:
+            most: float | list = option(9.0, "The limit, or a schedule.", low=0.0)
+
+        def targets(self, view):
+            targets = view.rewards + view.discount * view.next_values
+            return targets.clamp(max=view.now(self.options.most))
+"""
+REPLAY = """
+    from dataclasses import dataclass
+
+    import numpy as np
+
+    from rllib_risk.config.options import option
+    from rllib_risk.data.episodes import collate
+    from rllib_risk.parts.replay import Replay
+
+
+    class Prioritised(Replay):
+        \"\"\"Episodes by their last TD errors, after Schaul et al. (2016).\"\"\"
+
+        @dataclass(frozen=True)
+        class Options(Replay.Options):
+            priority: float = option(0.6, "Exponent; 0: uniform.", low=0.0, high=1.0)
+
+        def __init__(self, seed, options=None):
+            super().__init__(seed, options)
+            self.errors = np.ones(self.capacity)
+
+        def add(self, episodes):
+            super().add(episodes)
+            self.errors[self.newest_places(len(episodes))] = self.errors.max()
+
+        def draw(self, size):
+            chances = self.errors[: len(self)] ** self.options.priority
+            places = self.next_rng().choice(len(self), size, p=chances / chances.sum())
+            samples = collate(self.at(places))
+            samples["places"] = places
+            return samples
+
+        def learned(self, samples, view):
+            errors = (view.errors.detach() * view.mask).abs().mean(dim=(1, 2))
+            self.errors[samples["places"]] = errors.numpy() + 1e-3
+
+        def state_arrays(self):
+            return super().state_arrays() | {"errors": self.errors}
+
+        def load_arrays(self, arrays):
+            super().load_arrays(arrays)
+            self.errors = arrays["errors"]
+"""
+# By slot: the file, its class, and a key with a value and one that it must not have.
+OWN = {
+    "exploration": (EXPLORER, "my_explorer:Stubborn", "favourite", 1, 11),
+    "td_weighting": (WEIGHTING, "my_weighting:Expectile", "expectile", 0.1, 1.5),
+    "loss": (LOSS, "my_loss:LogCosh", "cosh_width", 2.0, 0.0),
+    "target": (TARGET, "my_target:Capped", "most", 3.5, -1.0),
+    "replay": (REPLAY, "my_replay:Prioritised", "priority", 0.9, 2.0),
+}
 YAML = """
-stubborn:
+own:
   run: IndependentQ
   env: two_step
   config:
-    exploration: my_explorer:Stubborn
-    favourite: 1
+    {slot}: {part}
+    {key}: {value}
 """
+SLOTS = pytest.mark.parametrize("slot", OWN)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def own(tmp_path, monkeypatch):
-    (tmp_path / "my_explorer.py").write_text(textwrap.dedent(EXPLORER))
+    """The files, where Python finds them."""
+    for source, part, *_ in OWN.values():
+        module = part.partition(":")[0]
+        (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_explorer", raising=False)
-    return "my_explorer:Stubborn"
 
 
 def config(**keys):
     return IndependentQConfig().environment("two_step").training(hidden_size=8, **keys)
 
 
-def load(tmp_path, text):
-    (tmp_path / "own.yaml").write_text(text)
-    return parse_document(read_yaml(tmp_path / "own.yaml"), RLlibCatalog())
+def load(folder, slot, **other):
+    _, part, key, value, _ = OWN[slot]
+    given = {"slot": slot, "part": part, "key": key, "value": value} | other
+    (folder / "own.yaml").write_text(YAML.format(**given))
+    return parse_document(read_yaml(folder / "own.yaml"), RLlibCatalog())
 
 
-def test_yaml_takes_its_keys_and_refuses_a_mistyped_one(own, tmp_path):
-    (spec,) = load(tmp_path, YAML)
-    assert spec.config["favourite"] == 1
-    with pytest.raises(ConfigError, match=r"own.yaml:7.*favourte.*'favourite'"):
-        load(tmp_path, YAML.replace("favourite", "favourte"))
-    with pytest.raises(ConfigError, match=r"own.yaml:7.*favourite: must be in \[0, 9"):
-        load(tmp_path, YAML.replace(": 1", ": 11"))
-    with pytest.raises(ConfigError, match=r"own.yaml:6.*exploration: .*Stuborn"):
-        load(tmp_path, YAML.replace(":Stubborn", ":Stuborn"))
+@SLOTS
+def test_yaml_takes_its_keys_and_refuses_a_mistyped_one(slot, tmp_path):
+    _, part, key, value, wrong = OWN[slot]
+    name = part.partition(":")[2]
+    (spec,) = load(tmp_path, slot)
+    assert spec.config[key] == value
+    with pytest.raises(ConfigError, match=rf"own.yaml:7.*{key}x.*'{key}'"):
+        load(tmp_path, slot, key=f"{key}x")
+    with pytest.raises(ConfigError, match=rf"own.yaml:7.*{key}: must be in"):
+        load(tmp_path, slot, value=wrong)
+    with pytest.raises(ConfigError, match=rf"own.yaml:6.*{slot}: .*{name}x'"):
+        load(tmp_path, slot, part=f"{part}x")
+    # A class of another slot.
+    other = OWN["target" if slot == "loss" else "loss"][1]
+    with pytest.raises(ConfigError, match=rf"own.yaml:6.*{slot}: .*must be a subclass"):
+        load(tmp_path, slot, part=other)
 
 
-def test_python_takes_its_keys(own):
-    assert config(exploration=own).favourite == 0
-    with pytest.raises(ConfigError, match="favourite"):
-        config(favourite=1)
-    with pytest.raises(ConfigError, match="favourite: must be in"):
-        config(exploration=own, favourite=-1)
+@SLOTS
+def test_python_takes_its_keys(slot):
+    _, part, key, value, wrong = OWN[slot]
+    assert hasattr(config(**{slot: part}), key)
+    assert getattr(config(**{slot: part, key: value}), key) == value
+    with pytest.raises(ConfigError, match=key):
+        config(**{key: value})
+    with pytest.raises(ConfigError, match=f"{key}: must be in"):
+        config(**{slot: part, key: wrong})
+    config(**{slot: part}).validate()
 
 
-def test_it_plays_and_comes_back_from_a_checkpoint(own, tmp_path, ray_local):
-    algorithm = config(exploration=own, favourite=1).build_algo()
+def test_a_schedule_of_an_own_key_is_checked():
+    wrong = config(target="my_target:Capped", most=[[0, 1.0], [0, 2.0]])
+    with pytest.raises(ConfigError, match=r"most: .*ascending order"):
+        wrong.validate()
+
+
+def parameters(algorithm):
+    return [p.detach().clone() for p in algorithm.team_policy.network.parameters()]
+
+
+def test_they_play_and_learn_and_come_back_from_a_checkpoint(tmp_path, ray_local):
+    keys = {slot: part for slot, (_, part, *_) in OWN.items()}
+    keys |= {key: value for _, _, key, value, _ in OWN.values()}
+    made = config(**keys, batch_size_episodes=4, learning_starts_episodes=4)
+    made.min_sample_timesteps_per_iteration = 16
+    made.evaluation_duration = 1
+    algorithm = made.build_algo()
+    learner = algorithm.train()["learner"]
+    assert learner["log_cosh"] > 0 and learner["highest_target"] <= 3.5
+    # A positive error counts a tenth, a negative one nine.
+    assert 0.1 <= learner["td_weight_mean"] <= 0.9
     (episode, *_) = algorithm.env_runner.sample(0)
     np.testing.assert_array_equal(episode.actions, 1)
+    # Some episodes were learned from, and what was found out about them is kept.
+    assert len(np.unique(algorithm.replay.errors[: len(algorithm.replay)])) > 2
     algorithm.save_checkpoint(str(tmp_path))
+    algorithm.train()
+    expected = parameters(algorithm), algorithm.replay.errors
     algorithm.stop()
-    with pytest.raises(CheckpointError, match=own):
+    with pytest.raises(CheckpointError, match="my_"):
         TeamAlgorithm.from_checkpoint(tmp_path)
     again = TeamAlgorithm.from_checkpoint(tmp_path, trust_code=True)
-    assert again.config.favourite == 1
+    assert {key: getattr(again.config, key) for key in keys} == keys
+    again.train()
+    assert all(map(torch.equal, parameters(again), expected[0]))
+    np.testing.assert_array_equal(again.replay.errors, expected[1])
     again.stop()
+
+
+@pytest.mark.parametrize(
+    # Joint risky pays -5 with probability 0.2, else 4. Its mean is 2.2. The expectile e
+    # at 0.1: 0.1 * 0.8 (4 - e) = 0.9 * 0.2 (e + 5), so e = -0.58 / 0.26.
+    ("expectile", "answer"),
+    [(0.5, 2.2), (0.1, -0.58 / 0.26)],
+)
+def test_an_own_weighting_learns_what_is_known(expectile, answer, ray_local):
+    made = config(
+        exploration="my_explorer:Stubborn",
+        favourite=1,
+        td_weighting="my_weighting:Expectile",
+        expectile=expectile,
+        recurrent=False,
+        optimizer="adam",
+        lr=[[0, 0.02], [1500, 0.001]],
+        batch_size_episodes=128,
+        learning_starts_episodes=128,
+    )
+    made.environment("risky_bandit").debugging(seed=1)
+    made.env_runners(num_envs_per_env_runner=8)
+    made.min_sample_timesteps_per_iteration = 1600
+    made.evaluation_interval = None
+    algorithm = made.build_algo()
+    learner = algorithm.train()["learner"]
+    algorithm.stop()
+    assert learner["q_taken_mean"] == pytest.approx(answer, abs=0.3)
 
 
 def test_a_key_of_a_part_that_is_not_in_use_is_refused_by_naming_it():
@@ -105,3 +287,10 @@ def test_a_key_of_a_part_that_is_not_in_use_is_refused_by_naming_it():
     # A version that accepted it has written such checkpoints.
     record = json.loads(json.dumps(to_record("IndependentQ", wrong)))
     from_record(record, trust_code=False).validate()
+
+
+def test_a_key_at_its_default_may_stay_where_no_part_reads_it():
+    config(epsilon_z_exponent=2.0, td_weighting_alpha=0.1).validate()
+    # What an own replay does not declare, it does not read.
+    with pytest.raises(ConfigError, match="td_lambda: belongs to target: plain or"):
+        config(target="my_target:Capped", td_lambda=0.5).validate()
