@@ -31,6 +31,7 @@ from rllib_risk.cli.main import app
 from rllib_risk.config.comparison import ALGORITHM_FIELDS, COMPARISON_FIELDS
 from rllib_risk.config.experiments import _CHECKPOINT_FIELDS, EXPERIMENT_FIELDS
 from rllib_risk.config.metrics import TEAM_METRICS
+from rllib_risk.config.options import fields_of
 from rllib_risk.config.schedulers import SCHEDULERS
 from rllib_risk.config.schema import ConfigError, Field
 from rllib_risk.config.search_space import SAMPLERS
@@ -41,12 +42,12 @@ from rllib_risk.core.rllib_settings import IRRELEVANT, UNUSED_KEYS, key_of
 from rllib_risk.core.value_config import (
     COMPOSITION_FIELDS,
     DATASET_FIELDS,
-    EXPLORATION_FIELDS,
     LEARNING_FIELDS,
     ValueConfig,
 )
 from rllib_risk.env_wrappers.registry import ADAPTER_DEFAULTS, ENVS, import_factory
 from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.parts.slots import VALUE_PARTS
 
 ROOT = Path(__file__).parents[1]
 _TABLE = re.compile(
@@ -57,8 +58,6 @@ _TABLE = re.compile(
 GROUPS: dict[str, dict[str, Field]] = {
     "shared": TEAM_FIELDS,
     "composition": COMPOSITION_FIELDS,
-    "learning": LEARNING_FIELDS,
-    "exploration": EXPLORATION_FIELDS,
     "dataset": DATASET_FIELDS,
     "group-dr": GROUP_DR_FIELDS,
     # What these algorithms have beside the shared keys, or declare in another way.
@@ -72,6 +71,14 @@ GROUPS: dict[str, dict[str, Field]] = {
     "comparison-algorithm": ALGORITHM_FIELDS,
     "checkpoint": _CHECKPOINT_FIELDS,
     "shift": SHIFT_FIELDS,
+}
+
+# Slots whose keys share a table. All parts that are in every composition are in the
+# first one.
+PART_GROUPS: dict[str, tuple[str, ...]] = {
+    "learning": ("loss", "td_weighting", "target", "qr_gate"),
+    "replay": ("replay",),
+    "exploration": ("exploration",),
 }
 
 # The two kinds of algorithms, and the class that is behind the configurations of each.
@@ -105,7 +112,19 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("LHIQN", "macn", {"td_lambda": 0.8}),
     ("RMIX", "macn", {"mixer": "none", "loss": "quantile"}),
     ("LHIQN", "macn", {"qr_gate": "step"}),
-    ("LHIQN", "macn", {"qr_loss": "official"}),
+    ("QMIX", "macn", {"qr_loss": "official"}),
+    (
+        "RMIX",
+        "macn",
+        {
+            "quantiles": "sampled",
+            "risk_mode": "static",
+            "alpha": 0.3,
+            "qr_loss": "official",
+        },
+    ),
+    ("LHIQN", "macn", {"qr_fractions": "right_edge"}),
+    ("LHIQN", "macn", {"tail_level": 0.15}),
     ("RMIX", "macn", {"evaluation_interval": None}),
     ("VDN", "macn", {"tail_level": 0.15}),
     (
@@ -232,6 +251,39 @@ def accepts(field: Field) -> str:
     return text + (", or null" if field.optional else "")
 
 
+def parts(group: str) -> str:
+    """The keys of some slots and of their parts, with the parts that they belong to."""
+    slots = [VALUE_PARTS.slots[name] for name in PART_GROUPS[group]]
+    fields: dict[str, Field] = {}
+    owners: dict[str, list[str]] = {}
+    for slot in slots:
+        fields |= {slot.key: slot.field, **slot.builtin_fields}
+        for key in slot.builtin_fields:
+            names = slot.owners(key)
+            # What all of them have, a key names by its slot.
+            whole = len(names) == len(slot.builtin)
+            text = slot.key if whole else f"{slot.key}: {', '.join(names)}"
+            owners.setdefault(key, []).append(f"`{text}`")
+    if group == "learning":
+        for part in VALUE_PARTS.common:
+            fields |= fields_of(part.Options)
+        fields |= LEARNING_FIELDS
+    return markdown(
+        ("key", "belongs to", "default", "accepts", "unit", "meaning"),
+        (
+            (
+                f"`{key}`",
+                "; ".join(owners.get(key, ["all"])),
+                code(f.default),
+                accepts(f),
+                f.unit or "-",
+                f.doc,
+            )
+            for key, f in fields.items()
+        ),
+    )
+
+
 def keys(group: str) -> str:
     """All keys of a group, with everything that is declared of them."""
     return markdown(
@@ -293,12 +345,13 @@ def defaults(kind: str) -> str:
 
 def composition() -> str:
     """The algorithms as choices of parts; what is as in general is left out."""
+    known = COMPOSITION_FIELDS | LEARNING_FIELDS | VALUE_PARTS.fields()
     rows = []
     for name in family("value"):
         changed = config_class(name).overrides.items()
-        parts = {k: v for k, v in changed if k in COMPOSITION_FIELDS | LEARNING_FIELDS}
+        chosen = {k: v for k, v in changed if k in known}
         page = ALGORITHMS[name].rpartition(".")[2]
-        text = "; ".join(f"`{key}: {value}`" for key, value in parts.items())
+        text = "; ".join(f"`{key}: {value}`" for key, value in chosen.items())
         rows.append((f"[{name}](algorithms/{page}.md)", text))
     return markdown(("name", "parts"), rows)
 
@@ -463,6 +516,7 @@ def options(*command: str) -> str:
 
 TABLES: dict[str, Callable[..., str]] = {
     "keys": keys,
+    "parts": parts,
     "switches": switches,
     "defaults": defaults,
     "composition": composition,
