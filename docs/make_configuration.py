@@ -112,6 +112,8 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("LHIQN", "macn", {"td_lambda": 0.8}),
     ("RMIX", "macn", {"mixer": "none", "loss": "quantile"}),
     ("LHIQN", "macn", {"qr_gate": "step"}),
+    ("QMIX", "macn", {"quantiles": "sampled"}),
+    ("VDN", "macn", {"loss": "quantile"}),
     ("QMIX", "macn", {"qr_loss": "official"}),
     (
         "RMIX",
@@ -157,6 +159,7 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("MACQR", "macn", {"dataset": "walks", "num_env_runners": 2}),
     ("MACQR", "macn", {"dataset": "walks", "env_variants": [{"width": 4}]}),
     ("QMIX", "macn", {"dataset": "walks"}),
+    ("MACQR", "macn", {"dataset": "walks", "replay": "rllib_risk.parts.replay:Replay"}),
     ("MACQR", "macn", {"preset": "bc"}),
     ("MACQR", "macn", {"dataset": "walks", "loss": "bc", "conservative_weight": None}),
     ("MACQR", "macn", {"dataset": "walks", "preset": "bc", "conservative_weight": 1.0}),

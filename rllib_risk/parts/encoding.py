@@ -78,17 +78,11 @@ class Encoding(Part):
                 "target_window: 'shifted' moves the first step of a sequence's memory;"
                 " set sequence_length and recurrent: true, or target_window: carried."
             )
-        if config.window_padding == "none":
-            return
-        if not stretches or config.acting_window is None:
+        windows = stretches and config.acting_window is not None
+        if config.window_padding != "none" and not windows:
             yield (
                 "window_padding: 'zeros' fills windows in training and in acting; set"
                 " sequence_length and acting_window, or window_padding: none."
-            )
-        if not config.recurrent:
-            yield (
-                "window_padding: 'zeros' fills a memory; set recurrent: true, or"
-                " window_padding: none."
             )
 
     def encode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -10,7 +11,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import typer
@@ -24,7 +25,8 @@ from rllib_risk.config.comparison import parse_comparison
 from rllib_risk.config.loading import find_example, is_comparison, parse_document
 from rllib_risk.config.shift_grid import is_shift_grid, parse_shift_grid
 from rllib_risk.config.yaml_reader import parse_yaml
-from rllib_risk.core.config import TEAM_FIELDS
+from rllib_risk.core.config import TEAM_FIELDS, TeamConfig
+from rllib_risk.parts.slots import VALUE_PARTS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -212,22 +214,44 @@ def test_every_key_is_documented() -> None:
             assert f"`{key}`" in page, key
 
 
+def reasons_of_parts() -> set[tuple[str, int]]:
+    """Where parts say why they refuse a composition: file and line."""
+    found = set()
+    for file in (ROOT / "rllib_risk" / "parts").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("refus"):
+                yields = [n for n in ast.walk(node) if isinstance(n, ast.Yield)]
+                found |= {(str(file), y.lineno) for y in yields}
+    return found
+
+
+def first_reason_of_parts(config: TeamConfig) -> set[tuple[str, int]]:
+    """The one of them that a configuration meets first; none where it meets none."""
+    reasons: Any = VALUE_PARTS.refusals(config)
+    if next(reasons, None) is None:
+        return set()
+    inner = reasons  # to which the outer ones delegate
+    while inner.gi_yieldfrom is not None:
+        inner = inner.gi_yieldfrom
+    return {(inner.gi_code.co_filename, inner.gi_frame.f_lineno)}
+
+
 def test_every_reason_to_refuse_a_composition_is_shown() -> None:
-    shown, known = set(), 0
+    shown, known, of_parts = set(), 0, set()
     for algorithm, env, keys in load_generator().REFUSED:
         config = config_class(algorithm)().environment(env).update_from_dict(keys)
         problems = [
             *config._risk_problems(),
             *config._value_problems(),
             *config._quantile_problems(),
-            *config._robust_problems(),
             *config._dataset_problems(),
         ]
+        of_parts |= first_reason_of_parts(config)
         known = len(problems)
         # The first is the one whose message the page has.
         shown.update([i for i, (wrong, _) in enumerate(problems) if wrong][:1])
-    assert known > 28
     assert shown == set(range(known))
+    assert of_parts == reasons_of_parts() and len(of_parts) > 25
 
 
 def test_every_algorithm_has_a_page() -> None:
