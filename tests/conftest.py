@@ -13,6 +13,12 @@ from hypothesis import settings
 # are tiny, and a second thread on a core that something else uses slows them a lot.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# The modules of helpers/, for tests of every folder and for their processes.
+HELPERS = str(Path(__file__).parent / "helpers")
+sys.path.insert(0, HELPERS)
+paths = [HELPERS, os.environ.get("PYTHONPATH")]
+os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+
 # A busy machine is no fault of what is tested.
 settings.register_profile("no deadline", parent=settings.default, deadline=None)
 settings.load_profile("no deadline")
@@ -47,6 +53,26 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
             seed=0,
         )
     return folder
+
+
+@pytest.fixture(scope="module")
+def ray_local() -> Iterator[None]:
+    """Ray with room for a few runners on however few cores."""
+    import ray
+
+    import rllib_risk
+
+    # "local": never a cluster that runs on this machine.
+    ray.init(
+        "local",
+        num_cpus=8,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    rllib_risk.register()
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture

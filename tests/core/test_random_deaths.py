@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from rllib_risk.algorithms import config_class
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "env_wrappers"))
 EPISODES, AGENTS = 200, 4
 
 

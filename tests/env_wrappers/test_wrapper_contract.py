@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from game_folder import install_game
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 from pettingzoo.test.max_cycles_test import max_cycles_test
 from pettingzoo.test.state_test import state_test
 from pettingzoo.utils import parallel_to_aec
-from test_smac import install_game
 
 from rllib_risk.env_wrappers.checking.recording import EnvRecording
 from rllib_risk.env_wrappers.registry import ENVS, envs_that_render, import_factory

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from critic_cases import pencil_targets
 from loss_cases import (
     GAMMA,
     composition,
@@ -9,7 +10,6 @@ from loss_cases import (
     plain_batch,
     plain_networks,
 )
-from test_actor_critic_losses import pencil_targets
 from test_joint_losses import (
     ONLINE_CRITIC,
     TARGET_CRITIC,

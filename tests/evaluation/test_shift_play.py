@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from faulty_envs import Walk
 from ray.tune.registry import register_env
-from test_algorithm import small_config
+from small_runs import small_config
 
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
