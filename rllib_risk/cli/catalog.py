@@ -110,9 +110,14 @@ class RLlibCatalog:
             " 'imports:' registers."
         )
 
-    def algorithm_fields(self, name: str) -> Mapping[str, Field]:
-        """Returns all keys that the algorithm accepts."""
-        return _algorithm_fields(name)
+    def algorithm_fields(
+        self, name: str, config: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Field]:
+        """Returns all keys that the algorithm accepts, those of own parts included."""
+        fields = _algorithm_fields(name)
+        if not config or not is_team_algorithm(name):
+            return fields
+        return fields | type(default_config(name)).own_fields(config)
 
     def unused_keys(self, name: str) -> Mapping[str, str]:
         """Returns RLlib's keys that do nothing in the algorithm, and what does."""

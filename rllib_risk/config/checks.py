@@ -30,8 +30,14 @@ class Catalog(Protocol):
     def check_env(self, env: str, algorithm: str) -> None:
         """Raises ``ConfigError`` if there is no such env for this algorithm."""
 
-    def algorithm_fields(self, name: str) -> Mapping[str, Field]:
-        """Returns all keys that the algorithm accepts."""
+    def algorithm_fields(
+        self, name: str, config: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Field]:
+        """Returns all keys that the algorithm accepts.
+
+        With a ``config`` those of the user's own parts that it names are among them,
+        and ``ConfigError`` is raised if one cannot be imported.
+        """
 
     def unused_keys(self, name: str) -> Mapping[str, str]:
         """Returns keys that exist but do nothing here, and what to do instead."""
@@ -74,7 +80,7 @@ def check_config(
         return {}
     if not isinstance(config, Mapping):
         raise document.error(f"config: must be a mapping, not {config!r}.", *path)
-    fields = catalog.algorithm_fields(algorithm)
+    fields = _fields(algorithm, config, document, path, catalog)
     unused = catalog.unused_keys(algorithm)
     # A suggestion must not lead to a key that is refused in turn.
     usable = [field for field in fields if field not in unused]
@@ -101,6 +107,20 @@ def check_config(
             reader.inside = functools.partial(check_inner, str(key), inner, document)
         checked[key] = reader.read(value, place)
     return checked
+
+
+def _fields(
+    algorithm: str,
+    config: Mapping[str, Any],
+    document: Document,
+    path: KeyPath,
+    catalog: Catalog,
+) -> Mapping[str, Field]:
+    try:
+        return catalog.algorithm_fields(algorithm, config)
+    except ConfigError as error:
+        key = str(error).partition(":")[0]
+        raise document.error(str(error), *path, key) from error
 
 
 def _check_evaluation(

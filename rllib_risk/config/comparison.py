@@ -301,7 +301,7 @@ def _check_shared(
     algorithm: str, shared: Mapping[str, Any], document: Document, catalog: Catalog
 ) -> None:
     """Refuses shared keys that the algorithm lacks, and says how to leave them out."""
-    fields = catalog.algorithm_fields(algorithm)
+    fields = catalog.algorithm_fields(algorithm, shared)
     unused = catalog.unused_keys(algorithm)
     usable = [field for field in fields if field not in unused]
     for key in shared:

@@ -386,7 +386,7 @@ def _add_search(
                     check_metric(spec.searcher.arguments["metric"], metrics)
                 continue
             unused = catalog.unused_keys(spec.algorithm)
-            fields = catalog.algorithm_fields(spec.algorithm)
+            fields = catalog.algorithm_fields(spec.algorithm, spec.config)
             fields = {key: fields[key] for key in fields if key not in unused}
             spec.scheduler = parse_scheduler(name, arguments, fields)
             check_start(spec.scheduler.mutated, spec.scheduler.bounds, spec.config)

@@ -248,6 +248,37 @@ class TeamConfig(AlgorithmConfig):
             )
         return fields
 
+    @classmethod
+    def own_fields(cls, values: Mapping[str, Any]) -> dict[str, Field]:
+        """The keys that parts of the user's own declare.
+
+        Args:
+            values: Keys and values of a configuration, in which such parts are named
+                by import path.
+
+        Returns:
+            Key -> declaration; nothing where there are no such parts.
+
+        Raises:
+            ConfigError: If a part cannot be imported.
+        """
+        return {}
+
+    def forget_unused(self) -> None:
+        """Resets keys that have no effect; a checkpoint records all keys."""
+
+    def all_fields(self) -> dict[str, Field]:
+        """The keys of this configuration: the package's, and those of its own parts."""
+        return self.fields() | self.own_fields(vars(self))
+
+    def _declare_own(self, given: Mapping[str, Any]) -> dict[str, Field]:
+        """Sets the defaults of own parts that are about to be chosen."""
+        own = self.own_fields(vars(self) | dict(given))
+        for key, field in own.items():
+            if not hasattr(self, key):
+                setattr(self, key, field.default)
+        return own
+
     def __eq__(self, other: object) -> bool:
         """Whether another configuration is of the same algorithm, with equal values."""
         if type(self) is not type(other):
@@ -264,7 +295,8 @@ class TeamConfig(AlgorithmConfig):
 
     def get_state(self) -> dict[str, Any]:
         """See RLlib, which leaves out every -1: it takes that for "not given"."""
-        return super().get_state() | {key: getattr(self, key) for key in self.fields()}
+        keys = self.all_fields()
+        return super().get_state() | {key: getattr(self, key) for key in keys}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
@@ -286,7 +318,7 @@ class TeamConfig(AlgorithmConfig):
             ConfigError: If there is no such key, or a value of ours is wrong. RLlib's
                 keys are checked by :meth:`validate`.
         """
-        ours = self.fields()
+        ours = self.fields() | self._declare_own(kwargs)
         known = {*ours, *inspect.signature(super().training).parameters}
         for key in kwargs.keys() - known:
             raise ConfigError(self._no_such_key(key))
@@ -317,6 +349,7 @@ class TeamConfig(AlgorithmConfig):
             if key in values:
                 values[key] = resolve_callbacks(values[key])
         self._apply_preset(values)
+        self._declare_own(values)
         return super().update_from_dict(values)
 
     def _apply_preset(self, given: Mapping[str, Any]) -> None:
@@ -339,7 +372,7 @@ class TeamConfig(AlgorithmConfig):
         """
         self._check_keys()
         super().validate()
-        for key, field in self.fields().items():
+        for key, field in self.all_fields().items():
             setattr(self, key, check_value(key, getattr(self, key), field))
         self._check_rllib_keys()
         self._check_combinations()
@@ -360,6 +393,8 @@ class TeamConfig(AlgorithmConfig):
 
     def _check_key(self, attribute: str, value: Any, where: str = "") -> None:
         defaults = _defaults(type(self))  # type: ignore[arg-type] # it is hashable
+        if attribute in self.own_fields(vars(self)):
+            return
         if attribute not in defaults:
             message = self._no_such_key(key_of(attribute))
             raise ConfigError(f"{where.rstrip('.')}: {message}" if where else message)
@@ -378,7 +413,7 @@ class TeamConfig(AlgorithmConfig):
         if key in FOREIGN:
             return self._unused(key)
         honoured = {key_of(name) for name in HONOURED}
-        return unknown_key(key, [*self.fields(), *honoured], self._owner())
+        return unknown_key(key, [*self.all_fields(), *honoured], self._owner())
 
     def _unused(self, key: str) -> str:
         return f"{key}: has no effect in {self._owner()}; {UNUSED_KEYS[key]}."

@@ -18,6 +18,7 @@ import rllib_risk
 from rllib_risk.core.checkpoint import CheckpointError
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.env_wrappers.registry import PETTINGZOO
+from rllib_risk.parts.slots import VALUE_PARTS
 
 # RLlib's keys that a run depends on; ours are all recorded.
 _RLLIB_KEYS = (
@@ -41,7 +42,7 @@ _RLLIB_KEYS = (
 )
 
 # Keys that may name a class by import path.
-_PARTS = ("mixer", "risk_measure")
+_PARTS = (*VALUE_PARTS.slots, "mixer", "risk_measure")
 
 
 def to_record(algorithm: str, config: TeamConfig) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def to_record(algorithm: str, config: TeamConfig) -> dict[str, Any]:
     Returns:
         A JSON object.
     """
-    keys = (*config.fields(), *_RLLIB_KEYS)
+    keys = (*config.all_fields(), *_RLLIB_KEYS)
     values = {key: getattr(config, key) for key in keys}
     return {
         "algorithm": algorithm,
@@ -83,13 +84,6 @@ def from_record(record: Mapping[str, Any], *, trust_code: bool) -> TeamConfig:
     cls = _find_class(record)
     if not isinstance(values, dict):
         raise CheckpointError("The checkpoint's config.json holds no configuration.")
-    config = cls()
-    known = {*config.fields(), *_RLLIB_KEYS}
-    if not values.keys() <= known:
-        odd = ", ".join(sorted(values.keys() - known))
-        raise CheckpointError(
-            f"The checkpoint's configuration has unknown keys: {odd}."
-        )
     if not trust_code:
         for path in named_code(values):
             raise CheckpointError(
@@ -97,9 +91,18 @@ def from_record(record: Mapping[str, Any], *, trust_code: bool) -> TeamConfig:
                 " trust it, say so: rllib evaluate --trust-code, or"
                 " rllib_risk.load(path, trust_code=True)."
             )
+    config = cls()
+    known = {*config.fields(), *config.own_fields(values), *_RLLIB_KEYS}
+    if not values.keys() <= known:
+        odd = ", ".join(sorted(values.keys() - known))
+        raise CheckpointError(
+            f"The checkpoint's configuration has unknown keys: {odd}."
+        )
     # A preset has done its work: the values it set are recorded too.
     config.preset = values.get("preset")
-    return config.update_from_dict(values)
+    config.update_from_dict(values)
+    config.forget_unused()
+    return config
 
 
 def named_code(values: Mapping[str, Any]) -> Iterator[str]:

@@ -10,7 +10,13 @@ from typing import Any, ClassVar
 import torch
 
 from rllib_risk.config.schema import MOST_RATE, MOST_WIDTH, ConfigError, Field
-from rllib_risk.core.config import TEAM_FIELDS, TeamConfig, check_schedule
+from rllib_risk.core import ray_internals
+from rllib_risk.core.config import (
+    TEAM_FIELDS,
+    TeamConfig,
+    check_schedule,
+    same_value,
+)
 from rllib_risk.core.model import team_sizes
 from rllib_risk.data.dataset import Dataset
 from rllib_risk.data.replay_memory import ReplayBound, machine_memory, spelled
@@ -18,6 +24,7 @@ from rllib_risk.data.rows import DatasetError
 from rllib_risk.data.sizes import NeedsStateError, TeamSizes
 from rllib_risk.env_wrappers.team_env import TeamEnv, team_spaces
 from rllib_risk.networks.dual import DualNetwork
+from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
 
 # Measures that read a risk level beside the atoms.
@@ -439,20 +446,6 @@ LEARNING_FIELDS: dict[str, Field] = {
 }
 
 EXPLORATION_FIELDS: dict[str, Field] = {
-    "exploration": Field(
-        "epsilon_greedy",
-        "epsilon_z_greedy repeats a random action for a random number of steps;"
-        " team_epsilon_greedy lets all agents explore at once or none.",
-        str,
-        choices=("epsilon_greedy", "epsilon_z_greedy", "team_epsilon_greedy"),
-    ),
-    "epsilon_z_exponent": Field(
-        2.0,
-        "Exponent of the zeta distribution of repeats in epsilon_z_greedy.",
-        float,
-        low=1.0,
-        low_open=True,
-    ),
     "epsilon_ladder": Field(
         0.0,
         "Spread of epsilon over environments as in Ape-X: the first has epsilon, the"
@@ -490,6 +483,7 @@ VALUE_FIELDS: dict[str, Field] = (
     TEAM_FIELDS
     | COMPOSITION_FIELDS
     | LEARNING_FIELDS
+    | VALUE_PARTS.fields()
     | EXPLORATION_FIELDS
     | DATASET_FIELDS
 )
@@ -504,6 +498,41 @@ class ValueConfig(TeamConfig):
     """
 
     declared: ClassVar[dict[str, Field]] = VALUE_FIELDS
+
+    @classmethod
+    def own_fields(cls, values: Mapping[str, Any]) -> dict[str, Field]:
+        """See TeamConfig."""
+        named = {key: _texts(values.get(key)) for key in VALUE_PARTS.slots}
+        try:
+            return VALUE_PARTS.own_fields(named)
+        except ValueError as error:
+            raise ConfigError(f"{error}") from error
+
+    def _unused_values(self) -> dict[str, Any]:
+        """The usual values of keys that belong to parts that are not in use."""
+        usual = type(self)()
+        usual._apply_preset({"preset": self.preset})
+        return {key: getattr(usual, key) for key in VALUE_PARTS.unused(self)}
+
+    def forget_unused(self) -> None:
+        """Resets keys that belong to parts that are not in use.
+
+        Versions before 0.2 accepted them, and recorded all keys in checkpoints.
+        """
+        for key, value in self._unused_values().items():
+            setattr(self, key, value)
+
+    def _check_parts(self) -> None:
+        """Refuses keys of parts that are not in use, and what the parts refuse."""
+        owners = VALUE_PARTS.unused(self)
+        for key, usual in self._unused_values().items():
+            if not same_value(getattr(self, key), usual):
+                raise ConfigError(
+                    f"{key}: belongs to {owners[key]}. Leave it out, or choose that"
+                    " part."
+                )
+        for message in VALUE_PARTS.refusals(self):
+            raise ConfigError(message)
 
     def network_config(self) -> TeamNetworkConfig:
         """The part of the configuration that shapes the network."""
@@ -588,6 +617,7 @@ class ValueConfig(TeamConfig):
 
     def _check_combinations(self) -> None:
         super()._check_combinations()
+        self._check_parts()
         for key in ("td_lambda", "td_weighting_alpha", "alpha"):
             if isinstance(getattr(self, key), list):
                 check_schedule(key, getattr(self, key), zero=key != "alpha")
@@ -934,6 +964,17 @@ class ValueConfig(TeamConfig):
     def _least_episodes(self) -> int:
         # Stretches are drawn with replacement.
         return 1 if self.sequence_length is not None else self.batch_size_episodes
+
+
+def _texts(value: Any) -> list[str]:
+    """All texts that a value, or a search space in its place, may be."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    elif not isinstance(value, (list, tuple)):
+        value = ray_internals.listed_values(value) or ()
+    return [text for part in value for text in _texts(part)]
 
 
 def _spelled(agents: Sequence[str], sizes: TeamSizes) -> str:

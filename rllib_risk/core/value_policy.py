@@ -15,13 +15,7 @@ from torch import Tensor, nn
 from rllib_risk.core.policy import TeamPolicy, move_towards
 from rllib_risk.networks.dual import DualNetwork
 from rllib_risk.ops.schedule import schedule_value
-from rllib_risk.parts.exploration import (
-    EpsilonGreedy,
-    EpsilonZGreedy,
-    Explorer,
-    TeamEpsilonGreedy,
-    ladder,
-)
+from rllib_risk.parts.exploration import Explorer, ladder
 from rllib_risk.parts.losses import (
     Batch,
     LossConfig,
@@ -32,6 +26,7 @@ from rllib_risk.parts.losses import (
     quantile_targets,
     team_loss,
 )
+from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.team import TeamNetwork
 
 # Streams of random fractions: no two losses of one update share one. The dual updates
@@ -136,13 +131,9 @@ class ValuePolicy(TeamPolicy):
 
     def make_explorer(self, num_envs: int) -> Explorer:
         """See TeamPolicy."""
+        part = VALUE_PARTS.slots["exploration"].part(self.config["exploration"])
         num_agents = self.network.sizes.num_agents
-        if self.config["exploration"] == "epsilon_z_greedy":
-            exponent = self.config["epsilon_z_exponent"]
-            return EpsilonZGreedy(num_envs, num_agents, exponent)
-        if self.config["exploration"] == "team_epsilon_greedy":
-            return TeamEpsilonGreedy(num_envs, num_agents)
-        return EpsilonGreedy(num_envs, num_agents)
+        return part(num_envs, num_agents, options=part.read(self.config))
 
     def epsilons_at(self, env_steps: int, num_envs: int) -> np.ndarray:
         """See TeamPolicy."""

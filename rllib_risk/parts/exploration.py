@@ -5,18 +5,37 @@ Letters: ``E`` environments, ``N`` agents, ``A`` actions.
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rllib_risk.config.options import option
+from rllib_risk.parts.base import Part
+
 # A zeta(2) draw has no mean: without a cap one draw could outlast every episode.
 MAX_REPEATS = 1000
 
 
-class Explorer(Protocol):
-    """What the sampler asks for."""
+class Explorer(Part):
+    """How actions are chosen while sampling; one object for each env runner.
+
+    An explorer of your own defines :meth:`explore`, and :meth:`reset` if something
+    lasts between steps.
+    """
+
+    def __init__(self, num_envs: int, num_agents: int, options: Any = None) -> None:
+        """Initializes the explorer.
+
+        Args:
+            num_envs: ``E``.
+            num_agents: ``N``.
+            options: See :class:`~rllib_risk.parts.base.Part`.
+        """
+        super().__init__(options)
+        self.shape = (num_envs, num_agents)
 
     def reset(self, slots: np.ndarray) -> None:
         """Forgets what lasts between steps, where new episodes begin.
@@ -44,26 +63,19 @@ class Explorer(Protocol):
         Returns:
             int64 ``[E, N]``, available ones only.
         """
+        raise NotImplementedError(f"{type(self).__name__} must define explore().")
 
 
-class EpsilonGreedy:
+class EpsilonGreedy(Explorer):
     """With probability epsilon an available action at random, else the greedy one.
 
     Each agent decides for itself at each step (PyMARL).
     """
 
-    def __init__(self, num_envs: int, num_agents: int) -> None:
-        """Initializes the explorer.
-
-        Args:
-            num_envs: ``E``.
-            num_agents: ``N``.
-        """
-        self.shape = (num_envs, num_agents)
+    def __init__(self, num_envs: int, num_agents: int, options: Any = None) -> None:
+        """Initializes the explorer; see :class:`Explorer`."""
+        super().__init__(num_envs, num_agents, options)
         self.coins = self.shape  # one for each agent
-
-    def reset(self, slots: np.ndarray) -> None:
-        """See :meth:`Explorer.reset`."""
 
     def explore(
         self,
@@ -86,9 +98,9 @@ class TeamEpsilonGreedy(EpsilonGreedy):
     then seen with probability ``1 - epsilon``, whatever the number of agents.
     """
 
-    def __init__(self, num_envs: int, num_agents: int) -> None:
-        """Initializes the explorer; see :class:`EpsilonGreedy`."""
-        super().__init__(num_envs, num_agents)
+    def __init__(self, num_envs: int, num_agents: int, options: Any = None) -> None:
+        """Initializes the explorer; see :class:`Explorer`."""
+        super().__init__(num_envs, num_agents, options)
         self.coins = (num_envs, 1)
 
 
@@ -100,16 +112,22 @@ class EpsilonZGreedy(EpsilonGreedy):
     becomes unavailable ends its stretch.
     """
 
-    def __init__(self, num_envs: int, num_agents: int, exponent: float) -> None:
-        """Initializes the explorer.
+    @dataclass(frozen=True)
+    class Options:
+        epsilon_z_exponent: float = option(
+            2.0,
+            "Exponent of the zeta distribution of repeats in epsilon_z_greedy.",
+            low=1.0,
+            low_open=True,
+        )
 
-        Args:
-            num_envs: ``E``.
-            num_agents: ``N``.
-            exponent: Of the zeta distribution, above 1; 2 in the paper.
-        """
-        super().__init__(num_envs, num_agents)
-        self.exponent = exponent
+    options: Options
+
+    def __init__(
+        self, num_envs: int, num_agents: int, options: Options | None = None
+    ) -> None:
+        """Initializes the explorer; see :class:`Explorer`."""
+        super().__init__(num_envs, num_agents, options)
         self.remaining = np.zeros(self.shape, np.int64)
         self.repeated = np.zeros(self.shape, np.int64)
 
@@ -128,7 +146,9 @@ class EpsilonZGreedy(EpsilonGreedy):
         kept = np.take_along_axis(action_mask, self.repeated[..., None], -1)[..., 0]
         goes_on = (self.remaining > 0) & (kept != 0)
         begins = ~goes_on & (rng.random(self.shape) < epsilon[:, None])
-        lengths = np.minimum(rng.zipf(self.exponent, self.shape), MAX_REPEATS)
+        lengths = np.minimum(
+            rng.zipf(self.options.epsilon_z_exponent, self.shape), MAX_REPEATS
+        )
         random = random_available(action_mask, rng)
         self.repeated = np.where(begins, random, self.repeated)
         self.remaining = np.where(begins, lengths, np.where(goes_on, self.remaining, 0))
@@ -137,11 +157,8 @@ class EpsilonZGreedy(EpsilonGreedy):
         return np.where(exploring, self.repeated, utilities.argmax(axis=-1))
 
 
-class PolicySampler:
+class PolicySampler(Explorer):
     """Draws every agent's action from a stochastic policy; utilities are its logits."""
-
-    def reset(self, slots: np.ndarray) -> None:
-        """See :meth:`Explorer.reset`; nothing lasts."""
 
     def explore(
         self,

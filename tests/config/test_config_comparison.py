@@ -39,7 +39,7 @@ class FakeCatalog:
         if env != "known":
             raise ConfigError(f"env: unknown environment '{env}'.")
 
-    def algorithm_fields(self, name: str) -> Mapping[str, Field]:
+    def algorithm_fields(self, name: str, config: object = None) -> Mapping[str, Field]:
         fields = {
             "lr": Field(0.1, "", float, low=0),
             "seed": Field(None, "", int, optional=True),

@@ -31,7 +31,7 @@ class FakeCatalog:
         if env not in ("known", "free"):
             raise ConfigError(f"env: unknown environment '{env}'.")
 
-    def algorithm_fields(self, name: str) -> Mapping[str, Field]:
+    def algorithm_fields(self, name: str, config: object = None) -> Mapping[str, Field]:
         return {
             "lr": Field(1e-3, "", float, low=0.0, low_open=True),
             "num_atoms": Field(1, "", int, low=1, fixed=True),

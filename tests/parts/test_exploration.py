@@ -18,11 +18,16 @@ from rllib_risk.parts.exploration import (
 )
 
 
+def z_greedy(num_envs, num_agents, exponent):
+    options = EpsilonZGreedy.Options(epsilon_z_exponent=exponent)
+    return EpsilonZGreedy(num_envs, num_agents, options)
+
+
 def make(kind, num_envs, num_agents, exponent=2.0):
     if kind == "policy":
-        return PolicySampler()
+        return PolicySampler(num_envs, num_agents)
     if kind == "z":
-        return EpsilonZGreedy(num_envs, num_agents, exponent)
+        return z_greedy(num_envs, num_agents, exponent)
     if kind == "team":
         return TeamEpsilonGreedy(num_envs, num_agents)
     return EpsilonGreedy(num_envs, num_agents)
@@ -157,7 +162,7 @@ def test_the_whole_team_explores_or_nobody_does():
 def stretch_lengths(exponent, steps=40, num_envs=20_000):
     """Length of the first stretch of every environment, at epsilon 1."""
     rng = np.random.default_rng(3)
-    explorer = EpsilonZGreedy(num_envs, 1, exponent)
+    explorer = z_greedy(num_envs, 1, exponent)
     mask = everything(num_envs, 1, 50)
     greedy = preferring(np.zeros((num_envs, 1), np.int64), 50)
     lengths = np.zeros(num_envs, np.int64)
@@ -202,7 +207,7 @@ class LongDraws:
 def long_stretch():
     """One environment, one agent, in the middle of a very long stretch of action 2."""
     rng = LongDraws()
-    explorer = EpsilonZGreedy(1, 1, 2.0)
+    explorer = z_greedy(1, 1, 2.0)
     only_two = np.array([[[0, 0, 1]]], np.uint8)
     utilities = masked(preferring(np.array([[2]]), 3), only_two)
     actions = explorer.explore(utilities, only_two, np.ones(1), rng)
@@ -258,7 +263,7 @@ def test_the_sampler_follows_the_policy_that_the_learner_assumes():
     logits = np.array([[0.5, 9.0, -1.0, 2.0, 0.0], [-3.0, 9.0, 0.0, 1.0, 1.0]])
     mask = np.array([1, 0, 1, 1, 1], np.uint8)
     epsilon = np.array([0.1, 0.7])
-    actions = PolicySampler().explore(
+    actions = PolicySampler(10_000, 1).explore(
         masked(np.tile(logits, (draws, 1))[:, None], mask),
         np.broadcast_to(mask, (2 * draws, 1, 5)),
         np.tile(epsilon, draws),
@@ -278,7 +283,7 @@ def test_at_epsilon_one_the_sampler_is_uniform_over_what_is_available():
     mask = everything(10_000, 4, 5)
     mask[..., 1] = 0
     logits = masked(rng.normal(size=mask.shape) * 10, mask)
-    actions = PolicySampler().explore(logits, mask, np.ones(10_000), rng)
+    actions = PolicySampler(10_000, 1).explore(logits, mask, np.ones(10_000), rng)
     shares = np.bincount(actions.ravel(), minlength=5) / actions.size
     np.testing.assert_allclose(shares, [0.25, 0, 0.25, 0.25, 0.25], atol=0.01)
 

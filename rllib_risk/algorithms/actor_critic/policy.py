@@ -129,10 +129,10 @@ class ActorCriticPolicy(TeamPolicy):
 
     def make_explorer(self, num_envs: int) -> Explorer:
         """See TeamPolicy."""
-        return PolicySampler()
+        return PolicySampler(num_envs, self.network.sizes.num_agents)
 
     def _memoryless_explorer(self, num_envs: int, num_agents: int) -> Explorer:
-        return PolicySampler()
+        return PolicySampler(num_envs, num_agents)
 
     def probabilities(self, batch: Batch) -> Tensor:
         """The present policy over whole episodes, with gradients.

@@ -1,0 +1,162 @@
+"""Options of a part: a dataclass whose fields are the one statement of its keys.
+
+A field's annotation is the type of the key, its :func:`option` the rest: default,
+meaning, range, unit. From both come the checks of YAML and ``training()``, the tables
+of the docs, ``--help``, the JSON schema and what the part itself reads::
+
+    @dataclass(frozen=True)
+    class Options:
+        expectile: float = option(0.8, "Weight of positive errors.", low=0.0, high=1.0)
+        inner: Literal["relu", "elu"] = option("relu", "Nonlinearity.")
+        limit: float | None = option(None, "Greatest weight; null: none.")
+
+Nothing here imports Ray or torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from functools import cache
+from typing import (
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from rllib_risk.config.schema import Field
+
+_FIELD = "rllib_risk"
+_Options = TypeVar("_Options")
+
+
+def option(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    low_open: bool = False,
+    unit: str = "",
+    folder: bool = False,
+    fixed: bool = False,
+) -> Any:
+    """A field of an options class.
+
+    Args:
+        default: Value where the user gives none.
+        doc: What the key does, in a sentence.
+        low: Smallest accepted number.
+        high: Largest accepted number.
+        low_open: True if ``low`` itself is refused.
+        unit: Unit of the number.
+        folder: True if the text is the path of a folder.
+        fixed: True if a run cannot go on with another value.
+
+    Returns:
+        What a dataclass takes as a field's default.
+    """
+    described = {
+        "doc": doc,
+        "low": low,
+        "high": high,
+        "low_open": low_open,
+        "unit": unit,
+        "folder": folder,
+        "fixed": fixed,
+    }
+    if isinstance(default, (dict, list)):
+        return dataclasses.field(
+            default_factory=lambda: type(default)(default), metadata={_FIELD: described}
+        )
+    return dataclasses.field(default=default, metadata={_FIELD: described})
+
+
+@cache
+def fields_of(options: type) -> dict[str, Field]:
+    """The keys that an options class declares.
+
+    Args:
+        options: A dataclass; fields of its bases count too.
+
+    Returns:
+        Key -> declaration. The same object for the same class, and an equal one where
+        two classes inherit a field.
+
+    Raises:
+        TypeError: If a field is not an :func:`option`, or its annotation is not made of
+            int, float, bool, str, list, dict, None and texts in ``Literal``.
+    """
+    if not dataclasses.is_dataclass(options):
+        raise TypeError(f"{_name(options)} must be a dataclass.")
+    hints = get_type_hints(options)
+    return {
+        field.name: _declaration(field, hints[field.name], options)
+        for field in dataclasses.fields(options)
+    }
+
+
+def read_options(options: type[_Options], values: Mapping[str, Any]) -> _Options:
+    """The options of a part, out of a whole configuration.
+
+    Args:
+        options: The options class.
+        values: A configuration; other keys in it are left alone.
+
+    Returns:
+        An instance of the class.
+    """
+    keys = fields_of(cast("Any", options))
+    return options(**{key: values[key] for key in keys if key in values})
+
+
+def _declaration(field: dataclasses.Field[Any], hint: Any, options: type) -> Field:
+    described = field.metadata.get(_FIELD)
+    if described is None:
+        raise TypeError(
+            f"{_name(options)}.{field.name} must be given as option(default, doc)."
+        )
+    default = field.default
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    kinds: list[type] = []
+    choices: list[str] = []
+    optional = False
+    for part in _alternatives(hint):
+        if part is types.NoneType:
+            optional = True
+        elif get_origin(part) is Literal:
+            choices += get_args(part)
+        else:
+            kinds.append(get_origin(part) or part)
+    if choices:
+        kinds.append(str)
+    known = {int, float, bool, str, list, dict}
+    if not kinds or not known.issuperset(kinds):
+        raise TypeError(
+            f"{_name(options)}.{field.name}: {hint} is not made of int, float, bool,"
+            " str, list, dict, None and Literal."
+        )
+    return Field(
+        default,
+        type=kinds[0] if len(kinds) == 1 else tuple(kinds),
+        choices=tuple(choices) or None,
+        optional=optional,
+        **described,
+    )
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    if get_origin(hint) in (Union, types.UnionType):
+        return get_args(hint)
+    return (hint,)
+
+
+def _name(options: type) -> str:
+    return f"{options.__module__}.{options.__qualname__}"
