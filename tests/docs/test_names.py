@@ -56,8 +56,7 @@ def unknown(text: str) -> Iterator[str]:
                 if option not in known[command[1]]:
                     yield f"rllib {command[1]} {option}"
         for path in re.findall(rf"(?<![\w./~-])((?:{FOLDERS})/[\w./-]+)", code):
-            place = "rllib_risk/" * path.startswith("tuned_examples/") + path
-            if not (ROOT / place).exists():
+            if not (ROOT / path).exists():
                 yield path
 
 
