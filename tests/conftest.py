@@ -97,6 +97,23 @@ def smac_double(no_smac: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--fast`: see helpers/layers.py."""
+    parser.addoption(
+        "--fast",
+        action="store_true",
+        help="skip each test that starts Ray, trains or starts a process of Python",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the limits of the fast layer."""
+    if config.getoption("--fast"):
+        from layers import FastLayer
+
+        config.pluginmanager.register(FastLayer())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Lets the longest files begin first, so that no worker is left alone with them."""
     items.sort(key=lambda item: "learning" not in item.path.parts)

@@ -204,7 +204,6 @@ def last_result(trial: Path) -> dict:
     return json.loads((trial / "result.json").read_text().splitlines()[-1])
 
 
-@pytest.mark.slow
 def test_two_algorithms_two_seeds(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(TEXT)
     printed, _ = finish(start(tmp_path, "c.yaml", "--out", "results"))
@@ -230,7 +229,6 @@ def test_two_algorithms_two_seeds(tmp_path: Path) -> None:
         assert f"Wrote {results / name}" in printed
 
 
-@pytest.mark.slow
 def test_ctrl_c_then_resume_runs_what_was_left(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(TEXT.replace("lifetime: 400", "lifetime: 1000"))
     # One at a time: Ctrl-C finds one trial running and three that wait.
@@ -261,7 +259,6 @@ def test_ctrl_c_then_resume_runs_what_was_left(tmp_path: Path) -> None:
     assert [row["num_runs"] for row in table(results).values()] == ["2", "2"]
 
 
-@pytest.mark.slow
 def test_failed_trials_are_named_and_the_rest_gives_a_table(tmp_path: Path) -> None:
     (tmp_path / "burning.py").write_text(BURNING)
     text = (

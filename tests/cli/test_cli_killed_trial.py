@@ -6,10 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
 from test_cli_runs import VDN, finish, results, start, wait_for
-
-pytestmark = pytest.mark.slow
 
 
 def test_a_killed_trial_goes_on_without_a_gap_or_a_repetition(tmp_path: Path) -> None:

@@ -57,14 +57,14 @@ print("HASH", hashlib.sha256(fingerprint(algorithm)).hexdigest())
 """
 
 
-IN_THE_FAST_TESTS = ("RMIX", "LHIQN")
+NOT_LONG = ("RMIX", "LHIQN")
 LONG = pytest.mark.long
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in IN_THE_FAST_TESTS else pytest.param(name, marks=LONG)
+        name if name in NOT_LONG else pytest.param(name, marks=LONG)
         for name in rllib_risk.algorithms.ALGORITHMS
     ],
 )

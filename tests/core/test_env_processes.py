@@ -15,7 +15,7 @@ from rllib_risk.cli.preflight import numbers_of_one_episode
 from rllib_risk.env_wrappers.errors import EnvFailedError
 
 DOUBLES = Path(__file__).parents[1] / "doubles"
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("smac_double")]
+pytestmark = pytest.mark.usefixtures("smac_double")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -140,7 +140,6 @@ def test_every_fault_of_a_remote_runner_too(two_runners):
             two_runners(fault)
 
 
-@pytest.mark.slow
 def test_a_runner_whose_process_ends_each_time_is_given_up(ray_local):
     config = faulty_config("ends the process", runners=1)
     algorithm = config.training(max_env_restarts=2).build_algo()

@@ -10,7 +10,6 @@ from rllib_risk.algorithms import config_class
 EPISODES, AGENTS = 200, 4
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
 def test_random_deaths():
     """R23: 200 episodes without an exception; every batch is N agents wide.

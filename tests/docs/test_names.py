@@ -14,11 +14,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
     ROOT / "benchmarks" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 # Names that pages use of other programs.
-FOREIGN = {"--no-deps", "--tests", "PPO", "CartPole"}
+FOREIGN = {"--fast", "--list", "--no-deps", "--tests", "PPO", "CartPole"}
 FOLDERS = "docs|tests|tools|benchmarks|rllib_risk|tuned_examples"
 
 

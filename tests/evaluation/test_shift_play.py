@@ -314,7 +314,6 @@ def test_a_cell_that_cannot_be_played_is_named(grid, message):
         cells(grid, env_config={"layout": "classic"})
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
 @pytest.mark.parametrize("name", ["VDN", "RMIX", "LHIQN", "COMA"])
 def test_the_nominal_cell_is_the_ordinary_evaluation(name):
