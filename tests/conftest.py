@@ -115,5 +115,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lets the longest files begin first, so that no worker is left alone with them."""
-    items.sort(key=lambda item: "learning" not in item.path.parts)
+    """Files that train, or start Ray or the command, begin before the others.
+
+    They are the longest, so that no worker is left alone with one of them in the end.
+    It needs xdist's option ``--no-loadscope-reorder``.
+    """
+
+    def is_long(item: pytest.Item) -> bool:
+        starts_ray = "ray_local" in getattr(item, "fixturenames", ())
+        return starts_ray or not {"cli", "learning"}.isdisjoint(item.path.parts)
+
+    # A file keeps its tests together: one of them decides.
+    long = {item.path for item in items if is_long(item)}
+    items.sort(key=lambda item: item.path not in long)
