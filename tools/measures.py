@@ -57,7 +57,8 @@ def lines_of_functions() -> dict[str, int]:
 def statements_of_keys() -> dict[str, list[str]]:
     """Key of an algorithm's configuration -> where the package states its default.
 
-    A statement is a field of a class with a default, or an entry ``"key": Field(...)``.
+    A statement is a field of a class with a default, an entry ``"key": Field(...)``, or
+    a ``Slot("key", ...)``.
     """
     sys.path.insert(0, str(ROOT))
     from rllib_risk.algorithms import ALGORITHMS, config_class
@@ -77,6 +78,9 @@ def _declared(node: ast.AST) -> Iterator[tuple[str, int]]:
         for field in node.body:
             if isinstance(field, ast.AnnAssign) and field.value is not None:
                 yield ast.unparse(field.target), field.lineno
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "Slot":
+        if node.args and isinstance(node.args[0], ast.Constant):
+            yield str(node.args[0].value), node.lineno
     elif isinstance(node, ast.Dict):
         for key, value in zip(node.keys, node.values, strict=True):
             if (
