@@ -29,15 +29,19 @@ SHOW_PROGRESS = sed -u -n \
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) \
 		| while IFS=$$'\t' read -r name text; do \
-			printf '  make %-9s %s\n' "$$name" "$$text"; done
+			printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 .PHONY: train
 train: $(INSTALLED) ## Set up, then train RMIX on Multi-Agent Cliff Navigation.
 	$(BIN)/rllib train file $(EXAMPLE)
 
+.PHONY: test-fast
+test-fast: $(INSTALLED_DEV) ## Set up, then run the tests without Ray and training.
+	$(BIN)/python -m pytest --fast -n 2 --dist worksteal -m "not long"
+
 .PHONY: test
 test: lint ## Set up, then run the linters, the type checker and the tests.
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 .PHONY: test-long
 test-long: $(INSTALLED_DEV) ## Set up, then run the tests that take minutes each.
@@ -51,8 +55,8 @@ lint: $(INSTALLED_DEV) ## Set up, then run the linters, the type and the spell c
 	$(BIN)/codespell
 
 .PHONY: coverage
-coverage: $(INSTALLED_DEV) ## Set up, then measure which lines the fast tests run.
-	$(BIN)/coverage run -m pytest -m "not slow and not long"
+coverage: $(INSTALLED_DEV) ## Set up, then measure which lines `make test` runs.
+	$(BIN)/coverage run -m pytest -m "not long"
 	for part in ops config evaluation core; do \
 		$(BIN)/coverage report --include="rllib_risk/$$part/*" --fail-under=90; done
 	$(BIN)/coverage report --fail-under=80

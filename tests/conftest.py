@@ -13,6 +13,12 @@ from hypothesis import settings
 # are tiny, and a second thread on a core that something else uses slows them a lot.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# The modules of helpers/, for tests of every folder and for their processes.
+HELPERS = str(Path(__file__).parent / "helpers")
+sys.path.insert(0, HELPERS)
+paths = [HELPERS, os.environ.get("PYTHONPATH")]
+os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+
 # A busy machine is no fault of what is tested.
 settings.register_profile("no deadline", parent=settings.default, deadline=None)
 settings.load_profile("no deadline")
@@ -49,6 +55,26 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def ray_local() -> Iterator[None]:
+    """Ray with room for a few runners on however few cores."""
+    import ray
+
+    import rllib_risk
+
+    # "local": never a cluster that runs on this machine.
+    ray.init(
+        "local",
+        num_cpus=8,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    rllib_risk.register()
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture
 def no_smac(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever SMAC is installed, a test sees the one that it puts there itself."""
@@ -71,6 +97,34 @@ def smac_double(no_smac: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--fast`: see helpers/layers.py."""
+    parser.addoption(
+        "--fast",
+        action="store_true",
+        help="skip each test that starts Ray, trains or starts a process of Python",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the limits of the fast layer."""
+    if config.getoption("--fast"):
+        from layers import FastLayer
+
+        config.pluginmanager.register(FastLayer())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lets the longest files begin first, so that no worker is left alone with them."""
-    items.sort(key=lambda item: "learning" not in item.path.parts)
+    """Files that train, or start Ray or the command, begin before the others.
+
+    They are the longest, so that no worker is left alone with one of them in the end.
+    It needs xdist's option ``--no-loadscope-reorder``.
+    """
+
+    def is_long(item: pytest.Item) -> bool:
+        starts_ray = "ray_local" in getattr(item, "fixturenames", ())
+        return starts_ray or not {"cli", "learning"}.isdisjoint(item.path.parts)
+
+    # A file keeps its tests together: one of them decides.
+    long = {item.path for item in items if is_long(item)}
+    items.sort(key=lambda item: item.path not in long)

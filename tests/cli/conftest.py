@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+import command
 import pytest
 
 
@@ -15,3 +16,14 @@ def as_it_was() -> Iterator[None]:
     os.environ.clear()
     os.environ.update(environ)
     sys.path[:] = path
+
+
+@pytest.fixture(autouse=True)
+def no_command_runs_on() -> Iterator[None]:
+    """A command whose test failed before its end does not outlive the test."""
+    yield
+    for process in command.STARTED:
+        with process:  # waits, and closes its pipes
+            if process.poll() is None:
+                process.kill()
+    command.STARTED.clear()

@@ -2,19 +2,19 @@
 
 import csv
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
+import command
 import pytest
 import ray
+from command import finish
 
 from rllib_risk.cli.main import run
 
-ROOT = Path(__file__).resolve().parents[2]
+OPTIONS = ["compare", "c.yaml", "--out", "results"]
 TEXT = """\
 env: two_step
 stop: {num_env_steps_sampled_lifetime: 400}
@@ -176,23 +176,7 @@ def test_train_file_names_this_command(
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    env.update(WANDB_API_KEY="", COLUMNS="160")
-    env.pop("PYTHONWARNINGS", None)
-    return subprocess.Popen(
-        [sys.executable, "-m", "rllib_risk", "compare", *arguments],
-        cwd=folder,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
-    printed, errors = process.communicate(timeout=200)
-    assert process.returncode == code, printed + errors
-    return printed, errors
+    return command.start(folder, *arguments, columns=160)
 
 
 def table(folder: Path) -> dict[str, dict[str, str]]:
@@ -204,10 +188,9 @@ def last_result(trial: Path) -> dict:
     return json.loads((trial / "result.json").read_text().splitlines()[-1])
 
 
-@pytest.mark.slow
 def test_two_algorithms_two_seeds(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(TEXT)
-    printed, _ = finish(start(tmp_path, "c.yaml", "--out", "results"))
+    printed, _ = finish(start(tmp_path, *OPTIONS))
     results = tmp_path / "results"
     for label in ("VDN", "QMIX-fast"):
         values, levels = [], []
@@ -230,11 +213,10 @@ def test_two_algorithms_two_seeds(tmp_path: Path) -> None:
         assert f"Wrote {results / name}" in printed
 
 
-@pytest.mark.slow
 def test_ctrl_c_then_resume_runs_what_was_left(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(TEXT.replace("lifetime: 400", "lifetime: 1000"))
     # One at a time: Ctrl-C finds one trial running and three that wait.
-    options = ["c.yaml", "--out", "results", "--max-concurrent", "1"]
+    options = [*OPTIONS, "--max-concurrent", "1"]
     process = start(tmp_path, *options)
     assert process.stdout is not None
     for line in process.stdout:
@@ -261,7 +243,6 @@ def test_ctrl_c_then_resume_runs_what_was_left(tmp_path: Path) -> None:
     assert [row["num_runs"] for row in table(results).values()] == ["2", "2"]
 
 
-@pytest.mark.slow
 def test_failed_trials_are_named_and_the_rest_gives_a_table(tmp_path: Path) -> None:
     (tmp_path / "burning.py").write_text(BURNING)
     text = (
@@ -273,7 +254,7 @@ def test_failed_trials_are_named_and_the_rest_gives_a_table(tmp_path: Path) -> N
         .replace("{lr: 0.01}", "{min_sample_timesteps_per_iteration: 1000}")
     )
     (tmp_path / "c.yaml").write_text(text)
-    printed, errors = finish(start(tmp_path, "c.yaml", "--out", "results"), code=1)
+    printed, errors = finish(start(tmp_path, *OPTIONS), code=1)
     for seed in (1, 2):
         assert f"trial QMIX-fast seed {seed} failed" in errors
     assert "trial VDN" not in errors

@@ -6,10 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-from test_cli_runs import VDN, finish, results, start, wait_for
-
-pytestmark = pytest.mark.slow
+from command import finish, start, wait_for
+from test_cli_runs import VDN, results
 
 
 def test_a_killed_trial_goes_on_without_a_gap_or_a_repetition(tmp_path: Path) -> None:

@@ -70,7 +70,6 @@ def rllib(*arguments: str, code: int = 0) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-@pytest.mark.slow
 def test_remote_runners_find_own_parts(folder: Path) -> None:
     yaml = (folder / "own.yaml").read_text()
     assert yaml.endswith("    epsilon_anneal_env_steps: 2000\n")
@@ -82,7 +81,6 @@ def test_remote_runners_find_own_parts(folder: Path) -> None:
     assert last["num_env_steps_sampled_lifetime"] >= 2000
 
 
-@pytest.mark.slow
 def test_own_parts_train_and_evaluate(folder: Path) -> None:
     with (folder / "my_parts.py").open("a") as file:
         file.write("\nopen('imported', 'w').close()\n")

@@ -70,7 +70,6 @@ def test_a_trial_that_can_never_start_is_refused(tmp_path, capsys, text, asked):
     assert f"--ray-num-cpus {asked[0]}" in message
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", "compare"])
 def test_a_file_for_a_gpu_trains_without_one(tmp_path, capsys, name):
     file = tmp_path / "small.yaml"
@@ -88,7 +87,6 @@ def test_a_file_for_a_gpu_trains_without_one(tmp_path, capsys, name):
     assert all(json.loads(trial.read_text())["num_gpus"] == 0 for trial in trials)
 
 
-@pytest.mark.slow
 def test_gpus_that_ray_is_told_of_are_asked_for(tmp_path, capsys):
     file = tmp_path / "small.yaml"
     file.write_text(TRAIN + "    num_gpus: 2\n")

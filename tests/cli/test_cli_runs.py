@@ -3,13 +3,10 @@
 import contextlib
 import csv
 import json
-import os
 import re
 import shutil
 import signal
 import struct
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -18,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import finish, start, wait_for
 
-pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).resolve().parents[2]
 VDN = """
 vdn-two-step:
   run: VDN
@@ -50,20 +45,6 @@ cartpole-ppo:
 """
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    env.update(WANDB_API_KEY="", COLUMNS="100", STARTED_IN=str(folder))
-    env.pop("PYTHONWARNINGS", None)
-    return subprocess.Popen(
-        [sys.executable, "-m", "rllib_risk", *arguments],
-        cwd=folder,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def left_behind(folder: Path) -> list[str]:
     """Command lines of the processes that commands started here left behind."""
     # Ray's workers notice that the command has ended.
@@ -83,22 +64,8 @@ def processes(folder: Path) -> list[str]:
     return left
 
 
-def wait_for(process: subprocess.Popen, text: str) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if text in line:
-            return
-    raise AssertionError(process.communicate())
-
-
 def results(trial: Path) -> list[dict]:
     return [json.loads(line) for line in (trial / "result.json").open()]
-
-
-def finish(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
-    printed, errors = process.communicate(timeout=200)
-    assert process.returncode == code, printed + errors
-    return printed, errors
 
 
 def test_rllibs_own_algorithms_run_from_old_files(tmp_path: Path) -> None:

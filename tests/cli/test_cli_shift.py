@@ -119,7 +119,6 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
-@pytest.mark.slow
 def test_several_checkpoints_on_a_grid(
     checkpoints: dict[str, Path],
     grid: Path,
@@ -151,7 +150,6 @@ def test_several_checkpoints_on_a_grid(
     )
 
 
-@pytest.mark.slow
 def test_options_of_the_shift(
     checkpoints: dict[str, Path],
     grid: Path,
@@ -176,7 +174,6 @@ def test_options_of_the_shift(
     assert [row["runs"] for row in rows] == ["2"] * 4 + ["1"] * 4
 
 
-@pytest.mark.slow
 def test_cells_and_metrics_that_do_not_exist(
     checkpoints: dict[str, Path], grid: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

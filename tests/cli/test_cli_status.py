@@ -8,8 +8,6 @@ import pytest
 from rllib_risk.cli import progress
 from rllib_risk.cli.main import run
 
-pytestmark = pytest.mark.slow
-
 # Each step takes a while, and the second episode of each process crashes.
 SLOW = """
 import time

@@ -111,7 +111,6 @@ def test_a_searcher_beside_pbt_is_refused() -> None:
         assert str(error.value).startswith(expected)
 
 
-@pytest.mark.slow
 def test_schedulers_and_searchers_run_with_rare_evaluations(tmp_path: Path) -> None:
     """R32: ASHA, PBT and others from YAML, to their ends."""
     run_cells(tmp_path, FEW)

@@ -16,6 +16,7 @@ import pytest
 import ray
 import torch
 from loss_cases import value_based
+from small_runs import fingerprint, small_config
 
 import rllib_risk
 from rllib_risk.algorithms import config_class
@@ -27,49 +28,6 @@ from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.env_wrappers import make_team_env
 
 pytestmark = pytest.mark.usefixtures("ray_local")
-
-SMALL = {
-    "batch_size_episodes": 8,
-    "learning_starts_episodes": 8,
-    "hidden_size": 16,
-    "epsilon_anneal_env_steps": 1000,
-    "target_update_interval_episodes": 20,
-}
-
-
-def small_config(name, **training):
-    config = config_class(name)()
-    config.environment("macn", env_config={"episode_limit": 20})
-    config.env_runners(num_envs_per_env_runner=4).debugging(seed=3)
-    config.training(**SMALL)
-    if name in ("RMIX", "RDN"):
-        config.training(num_atoms=10, qr_gate="step", qr_start_step=50, qr_interval=30)
-    if name == "LHIQN":
-        # Moving with the env steps, as it does over a longer run.
-        config.training(num_atoms=8, td_weighting_alpha=[[0, 0.2], [600, 0.4]])
-        config.training(lr=[[0, 1e-3], [600, 1e-4]])
-    config.training(**training)
-    config.min_sample_timesteps_per_iteration = 60
-    config.evaluation_duration = 3
-    return config
-
-
-def fingerprint(algorithm: TeamAlgorithm) -> bytes:
-    """Every bit that a run depends on: parameters, moments, replay, counters."""
-    policy = algorithm.team_policy
-    parts = [p.detach().numpy() for p in policy.network.parameters()]
-    parts += [p.detach().numpy() for p in policy.target_network.parameters()]
-    for optimizer in policy._optimizers:
-        for _, entries in sorted(optimizer.state_dict()["state"].items()):
-            parts += [np.asarray(entries[key]) for key in sorted(entries)]
-    parts += list(algorithm.replay.state_arrays().values())
-    counters = json.dumps(
-        {k: v for k, v in sorted(algorithm._counters.items())}, default=str
-    )
-    return b"".join(np.ascontiguousarray(p).tobytes() for p in parts) + bytes(
-        counters, "utf8"
-    )
-
 
 LOGGED = ("epsilon", "learner", "num_updates_lifetime", "num_episodes_lifetime")
 
@@ -87,43 +45,32 @@ def logged(result):
 
 
 DETERMINISM = """
-import hashlib, sys
-sys.path.insert(0, {tests!r})
+import hashlib
 import ray, rllib_risk
 ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 rllib_risk.register()
-from {module} import {config}, fingerprint
-algorithm = {config}({arguments}).build_algo()
+from small_runs import fingerprint, small_config
+algorithm = small_config({name!r}).build_algo()
 for _ in range(3):
     algorithm.train()
 print("HASH", hashlib.sha256(fingerprint(algorithm)).hexdigest())
 """
 
 
-IN_THE_FAST_TESTS = ("RMIX", "LHIQN")
+NOT_LONG = ("RMIX", "LHIQN")
 LONG = pytest.mark.long
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in IN_THE_FAST_TESTS else pytest.param(name, marks=LONG)
+        name if name in NOT_LONG else pytest.param(name, marks=LONG)
         for name in rllib_risk.algorithms.ALGORITHMS
     ],
 )
 def test_two_processes_with_one_seed_are_identical(name):
     """R10: every algorithm, two hash seeds, three iterations."""
-    module, config, arguments = "test_algorithm", "small_config", repr(name)
-    if name in ("COMA", "DOP"):
-        module = "test_actor_critic_algorithm"
-    if name == "GroupDR":
-        module, config, arguments = "test_group_dr", "macn_config", ""
-    code = DETERMINISM.format(
-        tests=str(Path(__file__).parent),
-        module=module,
-        config=config,
-        arguments=arguments,
-    )
+    code = DETERMINISM.format(name=name)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code],

@@ -88,7 +88,6 @@ def test_every_hook_is_called_and_what_it_logs_is_in_the_results(
     assert result["learner"]["rows"] == 4.0
 
 
-@pytest.mark.slow
 def test_hooks_are_called_in_remote_runners_and_from_a_file(
     ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from game_folder import install_game
 
 from rllib_risk.algorithms import config_class
 from rllib_risk.cli.preflight import numbers_of_one_episode
 from rllib_risk.env_wrappers.errors import EnvFailedError
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("smac_double")]
+DOUBLES = Path(__file__).parents[1] / "doubles"
+pytestmark = pytest.mark.usefixtures("smac_double")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def folder(tmp_path_factory):
     """What looks like the game's folder; remote workers find it and the doubles."""
     folder = tmp_path_factory.mktemp("sc2")
-    (folder / "Versions/Base75689").mkdir(parents=True)
-    (folder / "Versions/Base75689/SC2_x64").touch()
-    (folder / "Maps/SMAC_Maps").mkdir(parents=True)
-    (folder / "Maps/SMAC_Maps/3m.SC2Map").touch()
-    paths = [str(HERE), str(HERE.parent / "doubles"), os.environ.get("PYTHONPATH", "")]
+    install_game(folder, "3m")
+    paths = [str(DOUBLES), os.environ.get("PYTHONPATH", "")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         patch.setenv("SC2PATH", str(folder))

@@ -1,7 +1,7 @@
 """Seeds of evaluations: never those of the training, and always the same."""
 
 import pytest
-from test_algorithm import small_config
+from small_runs import small_config
 
 import rllib_risk
 from rllib_risk.core.episode_loop import SEED_RANGE

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,8 +26,6 @@ from rllib_risk.env_wrappers.errors import (
 from rllib_risk.env_wrappers.failures import EnvFailures
 from rllib_risk.env_wrappers.guarded_twin import GuardedTwin, guarded
 from rllib_risk.env_wrappers.scripted import RandomPolicy
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 GIVEN_UP = r"pettingzoo \(faulty_envs:Faulty\).* failed 3 times in a row .*"
 IN_STEP = r".*\(step 3 of the episode"
@@ -111,15 +107,6 @@ def test_every_fault_ends_with_its_cause_or_does_no_harm(fault):
         play(config)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def importable():
-    """Remote workers must find ``faulty_envs`` too, so this comes before Ray."""
-    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(p for p in paths if p))
-        yield
-
-
 @pytest.fixture
 def two_runners(ray_local):
     """A function that trains on two remote runners whose envs have a fault."""
@@ -153,7 +140,6 @@ def test_every_fault_of_a_remote_runner_too(two_runners):
             two_runners(fault)
 
 
-@pytest.mark.slow
 def test_a_runner_whose_process_ends_each_time_is_given_up(ray_local):
     config = faulty_config("ends the process", runners=1)
     algorithm = config.training(max_env_restarts=2).build_algo()

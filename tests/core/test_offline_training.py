@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from test_algorithm import fingerprint
+from small_runs import fingerprint
 
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError

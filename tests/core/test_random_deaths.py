@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from rllib_risk.algorithms import config_class
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "env_wrappers"))
 EPISODES, AGENTS = 200, 4
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
 def test_random_deaths():
     """R23: 200 episodes without an exception; every batch is N agents wide.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,19 +16,8 @@ from rllib_risk.env_wrappers.errors import (
     NonFiniteError,
 )
 
-sys.path.insert(0, str(Path(__file__).parent))
 FACTORY = "faulty_envs:Walk"
 pytestmark = pytest.mark.usefixtures("ray_local")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def importable():
-    """Remote workers must find ``faulty_envs`` too."""
-    old = os.environ.get("PYTHONPATH")
-    here = str(Path(__file__).parent)
-    os.environ["PYTHONPATH"] = here + (os.pathsep + old if old else "")
-    yield
-    os.environ["PYTHONPATH"] = old or ""
 
 
 def walk_config(runners=0, envs=2, **env_kwargs):

@@ -2,12 +2,9 @@
 
 from typing import Any
 
-import pytest
 import ray
 
 from rllib_risk.algorithms import IndependentQConfig
-
-pytestmark = pytest.mark.slow
 
 
 def greedy_shares(**keys: Any) -> tuple[float, float]:

@@ -29,7 +29,11 @@ from rllib_risk.core.config import TEAM_FIELDS, TeamConfig
 from rllib_risk.parts.slots import VALUE_PARTS
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OUTPUT = re.compile(
     r"<!-- output of: check-env (\S+)(?: (\{.*\}))? -->\n```text\n(.*?)```", re.DOTALL
@@ -59,15 +63,8 @@ def blocks(language: str) -> list[Block]:
 
 
 def named(language: str) -> list:
-    """The blocks as test parameters; those that start Ray are slow."""
-    return [
-        pytest.param(
-            block,
-            id=block.place,
-            marks=[pytest.mark.slow] if "import ray\n" in block.text else [],
-        )
-        for block in blocks(language)
-    ]
+    """The blocks as test parameters."""
+    return [pytest.param(block, id=block.place) for block in blocks(language)]
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
     ROOT / "benchmarks" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 # Names that pages use of other programs.
-FOREIGN = {"--no-deps", "--tests", "PPO", "CartPole"}
+FOREIGN = {"--fast", "--list", "--no-deps", "--tests", "PPO", "CartPole"}
 FOLDERS = "docs|tests|tools|benchmarks|rllib_risk|tuned_examples"
 
 
@@ -56,8 +57,7 @@ def unknown(text: str) -> Iterator[str]:
                 if option not in known[command[1]]:
                     yield f"rllib {command[1]} {option}"
         for path in re.findall(rf"(?<![\w./~-])((?:{FOLDERS})/[\w./-]+)", code):
-            place = "rllib_risk/" * path.startswith("tuned_examples/") + path
-            if not (ROOT / place).exists():
+            if not (ROOT / path).exists():
                 yield path
 
 

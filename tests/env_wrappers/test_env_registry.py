@@ -58,7 +58,7 @@ def test_the_names():
         assert entry.name == name and entry.doc.endswith(".")
 
 
-# `smac` needs StarCraft II (tests/env_wrappers/test_smac.py has a double of it).
+# `smac` needs StarCraft II: tests/env_wrappers/starcraft/test_smac.py has a double.
 SELF_CONTAINED = sorted(set(ENVS) - {"pettingzoo", "smac"})
 
 

@@ -296,7 +296,6 @@ def test_the_optima_of_the_three_targets_in_the_wind():
         assert returns[-1] == min(returns) == pytest.approx(values[mdp.start])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_robust_teams_keep_away_from_a_windy_cliff(target):
     """R35: the same in the wind of MACN."""

@@ -32,6 +32,7 @@ def wheel(tmp_path_factory):
         ignore=shutil.ignore_patterns("__pycache__"),
     )
     # Found by a careless discovery, these would end up beside the package.
+    shutil.copy(ROOT / "tuned_examples", folder, follow_symlinks=False)
     for name in ("tests", "benchmarks"):
         (folder / name).mkdir()
         (folder / name / "__init__.py").touch()
@@ -102,6 +103,12 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel):
     assert any(name.endswith("rmix/macn-4x7.yaml") for name in expected)
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == expected
+
+
+def test_the_examples_are_at_the_top_of_the_repository():
+    link = ROOT / "tuned_examples"
+    assert link.is_symlink() and link.resolve() == ROOT / "rllib_risk/tuned_examples"
+    assert not link.readlink().is_absolute()
 
 
 def test_the_wheel_brings_the_commands_and_the_licence(wheel):

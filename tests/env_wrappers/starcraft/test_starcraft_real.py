@@ -123,7 +123,6 @@ def test_a_killed_game_is_an_error_and_the_next_battle_starts_another():
 
 
 @needs_game
-@pytest.mark.slow
 def test_rmix_trains(ray_local):
     config = config_class("RMIX")().environment("smac", env_config={"map_name": "3m"})
     algorithm = config.update_from_dict(

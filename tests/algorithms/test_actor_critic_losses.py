@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from critic_cases import CONFIG, pencil_targets
 
 from rllib_risk.algorithms.actor_critic.losses import (
-    CriticTargetConfig,
     actor_loss,
     critic_targets,
     rows_of,
@@ -19,86 +19,6 @@ from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.critics import CounterfactualCritic, DecomposedCritic
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.exploration import action_probabilities
-
-# R6. Two agents with two actions, three steps and the row after them. Values of the
-# target critic, [row][agent][action].
-TARGET_Q = [
-    [[0, 0], [0, 0]],
-    [[2, 6], [8, 4]],
-    [[1, 3], [5, 7]],
-    [[4, 9], [2, 3]],
-]
-ACTIONS = [[0, 1], [1, 0], [1, 1]]  # taken: 0, 0; 6, 8; 3, 7
-REWARDS = [1.0, 2.0, 3.0]
-CONFIG = CriticTargetConfig(
-    gamma=0.5,
-    reward_scale=1.0,
-    td_lambda=0.5,
-    tree_backup_lambda=0.8,
-    tree_backup_steps=3,
-)
-
-
-def pencil_batch(terminated, episodes=1):
-    """The observation is one-hot over (row, agent); in the last row only one action
-    is left to each agent: 4 and 3."""
-    mask = torch.ones(1, 4, 2, 2)
-    mask[0, 3] = torch.tensor([[1, 0], [0, 1]])
-    batch = Batch(
-        obs=torch.eye(8).reshape(1, 4, 2, 8),
-        state=torch.ones(1, 4, 1),
-        action_mask=mask,
-        actions=torch.tensor([ACTIONS]),
-        rewards=torch.tensor(REWARDS).reshape(1, 3, 1),
-        terminateds=torch.tensor([0, 0, float(terminated)]).reshape(1, 3, 1),
-        mask=torch.ones(1, 3, 1),
-    )
-    return Batch(
-        **{
-            name: torch.cat([tensor] * episodes)
-            for name, tensor in vars(batch).items()
-            if tensor is not None
-        }
-    )
-
-
-def read_table(body, column, table):
-    """Makes three layers read the observation's cell of a table."""
-    with torch.no_grad():
-        for parameter in body.parameters():
-            parameter.zero_()
-        body[0].weight[:, column : column + 8] = torch.eye(8)
-        body[2].weight.copy_(torch.eye(8))
-        body[4].weight.copy_(table.reshape(8, -1).T)
-
-
-def tabular(kind):
-    """A critic with the values of the table, behind one column of state."""
-    sizes = TeamSizes(num_agents=2, num_actions=2, obs_size=8, state_size=1)
-    table = torch.tensor(TARGET_Q, dtype=torch.float32)
-    if kind == "coma":
-        critic = CounterfactualCritic(sizes, hidden_size=8)
-        read_table(critic.body, 1, table)
-        return critic
-    critic = DecomposedCritic(sizes, hidden_size=8, bias=False)
-    # Q = a + v with v = 1 everywhere.
-    read_table(critic.body, 1, torch.cat([table - 1, torch.ones(4, 2, 1)], dim=-1))
-    with torch.no_grad():
-        for parameter in critic.mixing_parameters():
-            parameter.zero_()
-        critic.first.bias.copy_(torch.tensor([1.0, 3.0]).repeat_interleave(32))
-        critic.second.bias.fill_(1.0)  # k = 1/4, 3/4
-    return critic
-
-
-def pencil_targets(kind, terminated, *, on_policy=1, episodes=1, config=CONFIG):
-    batch = pencil_batch(terminated, episodes)
-    logits = torch.zeros(episodes, 4, 2, 2)
-    probabilities = action_probabilities(logits, batch.action_mask, 0.3)
-    actions = with_last_actions(batch, probabilities, torch.Generator())
-    return critic_targets(
-        tabular(kind), batch, actions, probabilities, config, on_policy
-    )
 
 
 # Agents 1 and 2, gamma lambda = 0.25.

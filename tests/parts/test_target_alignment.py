@@ -1,6 +1,7 @@
 """Targets of a three-step episode of every algorithm, ended and cut off, by pencil."""
 
 import pytest
+from critic_cases import pencil_targets
 from loss_cases import (
     GAMMA,
     composition,
@@ -8,7 +9,6 @@ from loss_cases import (
     plain_batch,
     plain_networks,
 )
-from test_actor_critic_losses import pencil_targets
 from test_joint_losses import (
     ONLINE_CRITIC,
     TARGET_CRITIC,

@@ -18,11 +18,11 @@ from rllib_risk.env_wrappers import (
     make_team_env,
 )
 from rllib_risk.env_wrappers.checking.check_env import check_env
+from rllib_risk.env_wrappers.hvac import render as hvac_render
 from rllib_risk.env_wrappers.hvac.data import BUILDINGS, load_building, load_weather
 from rllib_risk.env_wrappers.hvac.env import HVAC, HvacScenario, power_levels
-from rllib_risk.env_wrappers.hvac.env import render as hvac_render
 
-GOLDEN = Path(__file__).parent / "data" / "hvac_golden.npz"
+GOLDEN = Path(__file__).with_name("hvac_golden.npz")
 # Against SustainGym: temperatures in degrees (float32 at 22 has steps of 1.9e-6) and
 # rewards. The weather's features are exact. The heat of a person, in kW, SustainGym
 # computes partly in float32: a mean temperature off by 1e-5 is one off by 1e-7 here.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
+from small_runs import fingerprint, small_config
 
 import rllib_risk
 from rllib_risk.algorithms import config_class
@@ -47,25 +46,6 @@ def game_config(name="GroupDR", **training):
     config.min_sample_timesteps_per_iteration = 8
     config.evaluation_interval = None
     return config
-
-
-def fingerprint(algorithm) -> bytes:
-    """Every bit that a run depends on."""
-    policy = algorithm.team_policy
-    parts = [
-        p.detach().numpy() for m in policy.modules().values() for p in m.parameters()
-    ]
-    for optimizer in policy._optimizers:
-        for _, entries in sorted(optimizer.state_dict()["state"].items()):
-            parts += [np.asarray(entries[key]) for key in sorted(entries)]
-    parts += list(algorithm.replay.state_arrays().values())
-    numbers = {
-        **algorithm._counters,
-        **{f"last {key}": value for key, value in algorithm._last.items()},
-        "owed": algorithm._updates_owed,
-    }
-    text = json.dumps(numbers, sort_keys=True, default=str)
-    return b"".join(np.ascontiguousarray(p).tobytes() for p in parts) + text.encode()
 
 
 def parameters(module):
@@ -393,7 +373,7 @@ def test_the_last_phase_begins_with_networks_of_its_own():
 
 
 def test_the_longest_episode_of_the_behaviour_phase_is_the_unit_of_time():
-    config = macn_config()
+    config = small_config("GroupDR")
     algorithm = config.build_algo()
     assert algorithm.team_policy.estimator.time_scale == 1.0
     while algorithm.train()["phase"] == "behaviour":
@@ -460,34 +440,9 @@ def test_a_dual_variable_begins_anew_too():
 # Resume
 
 
-def macn_config():
-    """Two groups that differ in what a fall costs; about three iterations a phase."""
-    config = config_class("GroupDR")().environment("macn")
-    config.env_runners(num_envs_per_env_runner=4).debugging(seed=3)
-    config.training(
-        env_variants=[{"cliff_reward": -100.0}, {"cliff_reward": -20.0}],
-        hidden_size=16,
-        batch_size_episodes=8,
-        learning_starts_episodes=8,
-        epsilon_anneal_env_steps=1000,
-        target_update_interval_episodes=20,
-        sequence_length=3,
-        burn_in=2,
-        behaviour_env_steps=180,
-        estimator_env_steps=180,
-        estimator_updates=2,
-        estimator_batch_size_steps=16,
-        td_lambda=[[0, 0.0], [300, 0.5]],
-    )
-    config.environment(env_config={"episode_limit": 20})
-    config.min_sample_timesteps_per_iteration = 60
-    config.evaluation_duration = 2
-    return config
-
-
 def test_stopping_in_any_phase_and_resuming_changes_nothing(tmp_path):
     """R13: in every phase of GroupDR."""
-    straight = macn_config().build_algo()
+    straight = small_config("GroupDR").build_algo()
     results, folders = [], []
     for index in range(10):
         results.append(straight.train())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.hvac import data as hvac_data
 from rllib_risk.env_wrappers.hvac.data import (
     BUILDINGS,
     CITIES,
@@ -17,9 +18,8 @@ from rllib_risk.env_wrappers.hvac.data import (
     load_weather,
     start_rows,
 )
-from rllib_risk.env_wrappers.hvac.env import data as hvac_data
 
-DATA = Path(hvac_data.__file__).parent / "data"
+DATA = Path(hvac_data.__file__).parent / "weather"
 
 
 @pytest.mark.parametrize("city", CITIES)

@@ -1,11 +1,11 @@
 """COMA and DOP as algorithms: sweeps, targets, data, exact resume, and small games."""
 
 import copy
-import json
 
 import numpy as np
 import pytest
 import torch
+from small_runs import fingerprint, small_config
 
 import rllib_risk
 from rllib_risk.algorithms import config_class
@@ -17,33 +17,6 @@ from rllib_risk.parts.exploration import action_probabilities
 pytestmark = pytest.mark.usefixtures("ray_local")
 
 NAMES = pytest.mark.parametrize("name", ["COMA", "DOP"])
-# Four environments; DOP learns off-policy beside it.
-SMALL = {
-    "COMA": {
-        "batch_size_episodes": 8,
-        "updates_per_episode": 0.25,
-        "target_update_interval_critic_steps": 50,
-    },
-    "DOP": {
-        "batch_size_episodes": 4,
-        "on_policy_episodes": 8,
-        "off_policy_batch_size_episodes": 6,
-        "learning_starts_episodes": 8,
-        "buffer_size_episodes": 20,
-        "target_update_interval_critic_steps": 50,
-    },
-}
-
-
-def small_config(name, **training):
-    config = config_class(name)()
-    config.environment("macn", env_config={"episode_limit": 12})
-    config.env_runners(num_envs_per_env_runner=4).debugging(seed=3)
-    config.training(hidden_size=16, critic_hidden_size=16, **SMALL[name])
-    config.training(epsilon_anneal_env_steps=1000, **training)
-    config.min_sample_timesteps_per_iteration = 60
-    config.evaluation_duration = 3
-    return config
 
 
 def build(name, **training):
@@ -51,22 +24,6 @@ def build(name, **training):
     while algorithm._counters["num_updates_lifetime"] < 2:
         algorithm.training_step()
     return algorithm
-
-
-def fingerprint(algorithm):
-    """Every bit that a run depends on: parameters, moments, replay, counters."""
-    policy = algorithm.team_policy
-    parts = [
-        p.detach().numpy() for m in policy.modules().values() for p in m.parameters()
-    ]
-    assert len(policy._optimizers) == 2
-    for optimizer in policy._optimizers:
-        for _, entries in sorted(optimizer.state_dict()["state"].items()):
-            parts += [np.asarray(entries[key]) for key in sorted(entries)]
-    parts += list(algorithm.replay.state_arrays().values())
-    counters = {k: v for k, v in sorted(algorithm._counters.items())}
-    words = json.dumps([counters, algorithm._last], default=str)
-    return b"".join(np.ascontiguousarray(p).tobytes() for p in parts) + words.encode()
 
 
 @NAMES

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from game_folder import install_game
 
 from rllib_risk.env_wrappers import (
     EnvConfigError,
@@ -29,15 +30,6 @@ from rllib_risk.env_wrappers import (
 from rllib_risk.env_wrappers.smac.env import SMAC
 
 pytestmark = pytest.mark.usefixtures("no_smac")
-
-
-def install_game(folder: Path, *maps: str) -> None:
-    binary = folder / "Versions" / "Base75689" / "SC2_x64"
-    binary.parent.mkdir(parents=True)
-    binary.touch()
-    (folder / "Maps" / "SMAC_Maps").mkdir(parents=True)
-    for name in maps:
-        (folder / "Maps" / "SMAC_Maps" / f"{name}.SC2Map").touch()
 
 
 @pytest.fixture

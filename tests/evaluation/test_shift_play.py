@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from faulty_envs import Walk
 from ray.tune.registry import register_env
-from test_algorithm import small_config
+from small_runs import small_config
 
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
@@ -314,7 +314,6 @@ def test_a_cell_that_cannot_be_played_is_named(grid, message):
         cells(grid, env_config={"layout": "classic"})
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
 @pytest.mark.parametrize("name", ["VDN", "RMIX", "LHIQN", "COMA"])
 def test_the_nominal_cell_is_the_ordinary_evaluation(name):

@@ -1,0 +1,43 @@
+"""The command in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# Of the present test; tests/cli/conftest.py ends those that still run after it.
+STARTED: list[subprocess.Popen] = []
+
+
+def start(folder: Path, *arguments: str, columns: int = 100) -> subprocess.Popen:
+    """Starts ``rllib`` in a folder; its output is read by `finish`."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    env.update(WANDB_API_KEY="", COLUMNS=str(columns), STARTED_IN=str(folder))
+    env.pop("PYTHONWARNINGS", None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rllib_risk", *arguments],
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    STARTED.append(process)
+    return process
+
+
+def wait_for(process: subprocess.Popen, text: str) -> None:
+    """Reads the output up to a line with this text."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(process.communicate())
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
+    """What the command printed, and its errors; it must end with this exit code."""
+    printed, errors = process.communicate(timeout=200)
+    assert process.returncode == code, printed + errors
+    return printed, errors

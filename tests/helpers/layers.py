@@ -1,0 +1,80 @@
+"""The fast layer of the tests: no Ray, no training, no other Python.
+
+No list and no marker says which tests are fast. In ``pytest --fast`` a test that begins
+to do one of these things is skipped there and then; ``make test`` runs it. So a test
+that starts to need Ray leaves the fast layer by itself, and comes back the same way.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+# One update of every algorithm and a second one to compare with, but no training.
+MOST_STEPS = 20
+PROGRAMS = re.compile(r"python[\d.]*|pip[\d.]*|rllib|rllib-risk|ruff|mypy|ray|make")
+
+
+class FastLayer:
+    """The limits of the layer, as a plugin of pytest.
+
+    Attributes:
+        steps: Steps of optimizers since the test began.
+        watching: True during a test. An audit hook cannot be removed.
+    """
+
+    def __init__(self) -> None:
+        """Initializes the layer; it limits nothing outside of tests."""
+        self.steps = 0
+        self.watching = False
+        sys.addaudithook(self._audit)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Iterator[None]:
+        """Holds the limits during a test, its set-up included."""
+        with self.limits():
+            return (yield)
+
+    @contextmanager
+    def limits(self) -> Iterator[None]:
+        """Skips the test that goes beyond the layer."""
+        import ray
+        from torch.optim import optimizer
+
+        hook = optimizer.register_optimizer_step_pre_hook(self._step)
+        self.steps = 0
+        self.watching = True
+        try:
+            with mock.patch.object(ray, "init", self._init):
+                yield
+        finally:
+            self.watching = False
+            hook.remove()
+
+    def _init(self, *args: Any, **kwargs: Any) -> None:
+        leave("starts Ray")
+
+    def _step(self, *args: Any) -> None:
+        self.steps += 1
+        if self.steps > MOST_STEPS:
+            leave("trains")
+
+    def _audit(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == "subprocess.Popen" and self.watching:
+            program = args[0] or args[1][0]
+            if PROGRAMS.fullmatch(Path(str(program)).name):
+                leave("starts a process of Python")
+
+
+def leave(reason: str) -> None:
+    """Ends the test of the fast layer, which `make test` runs.
+
+    Args:
+        reason: What the test does.
+    """
+    pytest.skip(f"not in the fast layer: it {reason}")

@@ -1,0 +1,78 @@
+"""A small run of every algorithm on MACN, and all the bits that a run depends on."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from rllib_risk.algorithms import config_class
+from rllib_risk.core.algorithm import TeamAlgorithm
+
+VALUE_BASED = {
+    "batch_size_episodes": 8,
+    "learning_starts_episodes": 8,
+    "target_update_interval_episodes": 20,
+}
+QUANTILES = {"num_atoms": 10, "qr_gate": "step", "qr_start_step": 50, "qr_interval": 30}
+ACTOR_CRITIC = {"critic_hidden_size": 16, "target_update_interval_critic_steps": 50}
+KEYS: dict[str, dict[str, Any]] = {
+    "RMIX": VALUE_BASED | QUANTILES,
+    "RDN": VALUE_BASED | QUANTILES,
+    # Its schedules move with the env steps, as they do in a longer run.
+    "LHIQN": VALUE_BASED
+    | {
+        "num_atoms": 8,
+        "td_weighting_alpha": [[0, 0.2], [600, 0.4]],
+        "lr": [[0, 1e-3], [600, 1e-4]],
+    },
+    "COMA": ACTOR_CRITIC | {"batch_size_episodes": 8, "updates_per_episode": 0.25},
+    # Four environments; it learns off-policy beside it.
+    "DOP": ACTOR_CRITIC
+    | {
+        "batch_size_episodes": 4,
+        "on_policy_episodes": 8,
+        "off_policy_batch_size_episodes": 6,
+        "learning_starts_episodes": 8,
+        "buffer_size_episodes": 20,
+    },
+    # Two groups that differ in what a fall costs; about three iterations a phase.
+    "GroupDR": VALUE_BASED
+    | {
+        "env_variants": [{"cliff_reward": -100.0}, {"cliff_reward": -20.0}],
+        "sequence_length": 3,
+        "burn_in": 2,
+        "behaviour_env_steps": 180,
+        "estimator_env_steps": 180,
+        "estimator_updates": 2,
+        "estimator_batch_size_steps": 16,
+        "td_lambda": [[0, 0.0], [300, 0.5]],
+    },
+}
+
+
+def small_config(name: str, **training: Any) -> Any:
+    """Four environments, episodes of 20 steps (COMA and DOP: 12), 60 steps a round."""
+    config = config_class(name)()
+    limit = 12 if name in ("COMA", "DOP") else 20
+    config.environment("macn", env_config={"episode_limit": limit})
+    config.env_runners(num_envs_per_env_runner=4).debugging(seed=3)
+    config.training(hidden_size=16, epsilon_anneal_env_steps=1000)
+    config.training(**KEYS.get(name, VALUE_BASED) | training)
+    config.min_sample_timesteps_per_iteration = 60
+    config.evaluation_duration = 3
+    return config
+
+
+def fingerprint(algorithm: TeamAlgorithm) -> bytes:
+    """Parameters, moments, replay and counters."""
+    policy = algorithm.team_policy
+    modules = policy.modules().values()
+    parts = [p.detach().numpy() for m in modules for p in m.parameters()]
+    for optimizer in policy._optimizers:
+        for _, entries in sorted(optimizer.state_dict()["state"].items()):
+            parts += [np.asarray(entries[key]) for key in sorted(entries)]
+    parts += list(algorithm.replay.state_arrays().values())
+    counters = dict(sorted(algorithm._counters.items()))
+    owed = algorithm._updates_owed
+    words = json.dumps([counters, algorithm._last, owed], default=str)
+    return b"".join(np.ascontiguousarray(p).tobytes() for p in parts) + words.encode()

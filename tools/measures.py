@@ -1,0 +1,221 @@
+"""Measures of the code that docs/architecture.md promises, with their values now.
+
+    python tools/measures.py
+
+prints a table; ``--list`` adds what stands behind each number. Tests hold the limits:
+tests/packaging/test_measures.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "rllib_risk"
+# Lines of a module; of one that is a single simulator or a single part; of a function.
+MOST_LINES, MOST_LINES_OF_ONE_THING, MOST_LINES_OF_A_FUNCTION = 400, 500, 60
+MEDIAN_LINES = 150
+
+
+def modules() -> Iterator[tuple[str, str]]:
+    """The modules of the package: path in the repository, source."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        yield str(file.relative_to(ROOT)), file.read_text("utf-8")
+
+
+def lines_of_modules() -> dict[str, int]:
+    """Module -> its lines, without ``__init__`` files."""
+    return {
+        path: len(source.splitlines())
+        for path, source in modules()
+        if not path.endswith("__init__.py")
+    }
+
+
+def lines_of_functions() -> dict[str, int]:
+    """``module::function`` -> lines of its body, without the docstring."""
+    found = {}
+    for path, source in modules():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                documented = ast.get_docstring(node) is not None
+                body = node.body[documented:]
+                if body:
+                    lines = (body[-1].end_lineno or 0) - body[0].lineno + 1
+                    found[f"{path}::{node.name}"] = lines
+    return found
+
+
+def statements_of_keys() -> dict[str, list[str]]:
+    """Key of an algorithm's configuration -> where the package states its default.
+
+    A statement is a field of a class with a default, an entry ``"key": Field(...)``, or
+    a ``Slot("key", ...)``.
+    """
+    sys.path.insert(0, str(ROOT))
+    from rllib_risk.algorithms import ALGORITHMS, config_class
+
+    keys = {key for name in ALGORITHMS for key in config_class(name).fields()}
+    found: dict[str, list[str]] = {key: [] for key in sorted(keys)}
+    for path, source in modules():
+        for node in ast.walk(ast.parse(source)):
+            for name, line in _declared(node):
+                if name in found:
+                    found[name].append(f"{path}:{line}")
+    return found
+
+
+def _declared(node: ast.AST) -> Iterator[tuple[str, int]]:
+    if isinstance(node, ast.ClassDef):
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign) and field.value is not None:
+                yield ast.unparse(field.target), field.lineno
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "Slot":
+        if node.args and isinstance(node.args[0], ast.Constant):
+            yield str(node.args[0].value), node.lineno
+    elif isinstance(node, ast.Dict):
+        for key, value in zip(node.keys, node.values, strict=True):
+            if (
+                isinstance(key, ast.Constant)
+                and isinstance(value, ast.Call)
+                and ast.unparse(value.func) in ("Field", "schema.Field")
+            ):
+                yield str(key.value), key.lineno
+
+
+def walk_of_a_batch(name: str = "QMIX") -> list[str]:
+    """Modules in the order in which a reader follows a batch from replay to loss.
+
+    Args:
+        name: Of an algorithm.
+
+    Returns:
+        A module for each function that an update calls for the first time; in a row the
+        same module stands once.
+    """
+    replay, policy = _replay_and_policy(name)
+    seen, walk = set(), []
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        file = Path(code.co_filename)
+        if event == "call" and PACKAGE in file.parents and code not in seen:
+            seen.add(code)
+            path = str(file.relative_to(PACKAGE))
+            if not walk or walk[-1] != path:
+                walk.append(path)
+
+    from rllib_risk.data.episodes import collate
+
+    sys.setprofile(note)
+    try:
+        policy.learn_on_batch(collate(replay.sample(4)))
+    finally:
+        sys.setprofile(None)
+    return walk
+
+
+def _replay_and_policy(name: str) -> tuple[Any, Any]:
+    sys.path.insert(0, str(ROOT))
+    from rllib_risk.algorithms import algorithm_class, config_class
+    from rllib_risk.core.dataset_recording import record, scripted_player
+    from rllib_risk.data.replay import EpisodeReplay
+    from rllib_risk.env_wrappers.registry import make_team_env
+    from rllib_risk.env_wrappers.scripted import reference_policies
+
+    config = config_class(name)().environment("macn").debugging(seed=0)
+    replay = EpisodeReplay(8, seed=0)
+    player = scripted_player(reference_policies("macn")["random"], 0.0)
+    replay.add(record(config, [player], 8, seed=0))
+    env = make_team_env("macn", {})
+    policy_class = algorithm_class(name).get_default_policy_class(config)
+    policy = policy_class(env.observation_space, env.action_space, config.to_dict())
+    return replay, policy
+
+
+def turns_back(walk: list[str]) -> int:
+    """How often a walk returns to a module that it left."""
+    return len(walk) - len(set(walk))
+
+
+def table() -> list[tuple[str, str, str, list[str]]]:
+    """Rows: measure, value, limit, and what stands behind the value."""
+    lines, functions = lines_of_modules(), lines_of_functions()
+    longest = Counter(lines).most_common(1)[0]
+    long = {k: n for k, n in functions.items() if n > MOST_LINES_OF_A_FUNCTION}
+    keys = statements_of_keys()
+    walk = walk_of_a_batch()
+
+    def largest(numbers: dict[str, int], limit: int) -> list[str]:
+        return [f"{n:5} {k}" for k, n in Counter(numbers).most_common() if n > limit]
+
+    def count(limit: int) -> str:
+        return str(sum(n > limit for n in lines.values()))
+
+    above = largest(lines, MOST_LINES)
+    twice = [f"{key}: {', '.join(at)}" for key, at in keys.items() if len(at) > 1]
+    return [
+        ("modules", str(len(lines)), "", []),
+        (
+            "lines of the median module",
+            f"{statistics.median(lines.values()):g}",
+            f"below {MEDIAN_LINES}",
+            [],
+        ),
+        (
+            "lines of the longest module",
+            f"{longest[1]} ({longest[0]})",
+            str(MOST_LINES_OF_ONE_THING),
+            [],
+        ),
+        (
+            f"modules over {MOST_LINES_OF_ONE_THING} lines",
+            count(MOST_LINES_OF_ONE_THING),
+            "0",
+            [],
+        ),
+        (
+            f"modules over {MOST_LINES} lines",
+            count(MOST_LINES),
+            "single simulators and parts",
+            above,
+        ),
+        (
+            f"functions over {MOST_LINES_OF_A_FUNCTION} lines",
+            str(len(long)),
+            "0",
+            largest(long, 0),
+        ),
+        ("keys of algorithms", str(len(keys)), "", []),
+        ("keys whose default is stated twice", str(len(twice)), "0", twice),
+        (
+            "turns back of a batch from replay to loss (QMIX)",
+            f"{turns_back(walk)} (in {len(set(walk))} modules)",
+            "below 10",
+            walk,
+        ),
+    ]
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--list", action="store_true", help="also what is counted")
+    options = parser.parse_args()
+    print(f"{'measure':50} {'value':42} limit")
+    for measure, value, limit, behind in table():
+        print(f"{measure:50} {value:42} {limit}")
+        for line in behind if options.list else []:
+            print(f"    {line}")
+
+
+if __name__ == "__main__":
+    main()
