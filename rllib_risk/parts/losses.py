@@ -731,12 +731,15 @@ def distributional_loss(
         The loss, and what to log of it.
     """
     online = encoded.online
-    atoms = _team_atoms(network, online, batch.actions)  # [B, T, G, M]
+    atoms = network.team_atoms_of(
+        online, batch.actions, batch.state[:, _TAKEN], batch.action_mask[:, _TAKEN]
+    )  # [B, T, G, M]
     with torch.no_grad():
-        next_atoms = _team_atoms(
-            target_network,
+        next_atoms = target_network.team_atoms_of(
             encoded.following,
             encoded.greedy_following,
+            batch.state[:, _FOLLOWING],
+            batch.action_mask[:, _FOLLOWING],
         )
         discount = config.gamma * (1.0 - batch.terminateds)  # [B, T, 1]
         rewards = batch.rewards * config.reward_scale
@@ -771,15 +774,6 @@ def distributional_loss(
         # At 0 there is no distribution: all atoms are the same number.
         stats["head_spread"] = masked_mean(spread, batch.mask)
     return loss, stats
-
-
-def _team_atoms(network: TeamNetwork, unroll: Unroll, actions: Tensor) -> Tensor:
-    """Atoms of the values that are learned, ``[B, T, G, M]``."""
-    atoms = network.atoms_of(unroll, actions)  # [B, T, N, M]
-    if network.count_values() == 1:
-        # A sum of equal fractions: right if the agents' worst cases come together.
-        return atoms.sum(dim=-2, keepdim=True)
-    return atoms
 
 
 def _fractions(unroll: Unroll, atoms: Tensor, config: LossConfig) -> Tensor:

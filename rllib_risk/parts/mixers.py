@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +34,16 @@ class MixerInputs:
         actions: Those actions, int64 ``[B, T, N]``.
         greedy_utilities: Highest utility of each agent among its available actions,
             without gradient, ``[B, T, N]``; None unless the mixer needs it.
+        atoms: Return atoms of those actions, at the same fractions for all agents,
+            ``[B, T, N, M]``; only for :meth:`Mixer.mix_atoms`. ``utilities`` are then
+            their means.
     """
 
     utilities: Tensor
     state: Tensor
     actions: Tensor
     greedy_utilities: Tensor | None = None
+    atoms: Tensor | None = None
 
 
 class Mixer(nn.Module):
@@ -48,10 +52,17 @@ class Mixer(nn.Module):
     Attributes:
         needs_state: Whether an environment without a state must be refused.
         needs_greedy: Whether ``greedy_utilities`` must be there.
+        mixes_atoms: Whether the class defines :meth:`mix_atoms`.
     """
 
     needs_state = False
     needs_greedy = False
+    mixes_atoms = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Looks whether the class mixes distributions."""
+        super().__init_subclass__(**kwargs)
+        cls.mixes_atoms = cls.mix_atoms is not Mixer.mix_atoms
 
     def forward(self, team: MixerInputs) -> Tensor:
         """Mixes.
@@ -64,6 +75,17 @@ class Mixer(nn.Module):
         """
         raise NotImplementedError
 
+    def mix_atoms(self, team: MixerInputs) -> Tensor:
+        """Mixes distributions; only for a loss that fits the team's distribution.
+
+        Args:
+            team: Atoms and what they are atoms of.
+
+        Returns:
+            ``[B, T, G, M]``, ``G`` as in :meth:`forward`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} mixes no distributions.")
+
 
 class NoMixer(Mixer):
     """Independent learners (Tan, 1993): every agent has the team's reward to itself."""
@@ -72,6 +94,10 @@ class NoMixer(Mixer):
         """Returns the utilities as they are, ``[B, T, N]``."""
         return team.utilities
 
+    def mix_atoms(self, team: MixerInputs) -> Tensor:
+        """Returns the atoms as they are, ``[B, T, N, M]``."""
+        return cast("Tensor", team.atoms)
+
 
 class SumMixer(Mixer):
     """Value decomposition (Sunehag et al., 2018): ``Q_tot = sum_i Q_i``."""
@@ -79,6 +105,13 @@ class SumMixer(Mixer):
     def forward(self, team: MixerInputs) -> Tensor:
         """Returns the sum over agents, ``[B, T, 1]``."""
         return team.utilities.sum(dim=-1, keepdim=True)
+
+    def mix_atoms(self, team: MixerInputs) -> Tensor:
+        """Returns sums of equal fractions, ``[B, T, 1, M]``.
+
+        That is the sum's distribution if the agents' worst cases come together.
+        """
+        return cast("Tensor", team.atoms).sum(dim=-2, keepdim=True)
 
 
 class MonotonicMixer(Mixer):

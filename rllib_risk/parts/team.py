@@ -427,11 +427,34 @@ class TeamNetwork(nn.Module):
         Returns:
             ``[B, T, G]``: one value of the team, or one per agent.
         """
-        greedy = None
-        if self.mixer.needs_greedy:
-            greedy = self.utilities(unroll, action_mask).amax(dim=-1)
+        greedy = self._greedy_utilities(unroll, action_mask)
         utilities = self.utilities_of(unroll, actions)
         return self.mixer(MixerInputs(utilities, state, actions, greedy))
+
+    def _greedy_utilities(self, unroll: Unroll, action_mask: Tensor) -> Tensor | None:
+        if not self.mixer.needs_greedy:
+            return None
+        return self.utilities(unroll, action_mask).amax(dim=-1)
+
+    def team_atoms_of(
+        self, unroll: Unroll, actions: Tensor, state: Tensor, action_mask: Tensor
+    ) -> Tensor:
+        """What the mixer makes of the atoms of one joint action, with gradients.
+
+        Args:
+            unroll: Encoded episodes.
+            actions: int64 ``[B, T, N]``.
+            state: ``[B, T, S]``.
+            action_mask: ``[B, T, N, A]``.
+
+        Returns:
+            ``[B, T, G, M]``: the distribution of the team's return, or of each agent's.
+        """
+        # First, since it keeps the atoms of all actions if the mixer needs them.
+        greedy = self._greedy_utilities(unroll, action_mask)
+        atoms = self.atoms_of(unroll, actions)
+        means = atoms.mean(dim=-1)
+        return self.mixer.mix_atoms(MixerInputs(means, state, actions, greedy, atoms))
 
     def count_values(self) -> int:
         """How many values are learned, ``G``: 1, or ``N`` for independent agents."""
