@@ -29,8 +29,9 @@ from rllib_risk.ops.quantile import (
 )
 from rllib_risk.ops.robust import dual_losses, worst_tv
 from rllib_risk.ops.targets import lambda_returns, mask_utilities, masked_mean
-from rllib_risk.parts.joint_critics import QtranCritic
-from rllib_risk.parts.team import TeamNetwork, Unroll, pick_steps
+from rllib_risk.parts.critics.qtran import QtranCritic
+from rllib_risk.parts.team import TeamNetwork
+from rllib_risk.parts.unroll import Unroll, pick_steps
 
 # Steps of an episode: those at which something was done, and those that followed.
 _TAKEN, _FOLLOWING = slice(None, -1), slice(1, None)
@@ -361,7 +362,7 @@ def team_loss(
     loss, stats = _value_loss(network, target_network, encoded, batch, config, dual)
     # So that the weight means the same for numbers as for however many atoms: half the
     # squared error, and half the mean of the atoms' losses (theirs is a sum).
-    loss = loss / (2 * (network.config.num_atoms if config.loss == "quantile" else 1))
+    loss = loss / (2 * (network.num_atoms if config.loss == "quantile" else 1))
     if weight > 0.0:
         loss = loss + weight * penalty
     return loss, stats | more
