@@ -266,9 +266,10 @@ class TeamConfig(AlgorithmConfig):
 
     def _unused_values(self) -> dict[str, Any]:
         """The usual values of keys that belong to parts that are not in use."""
-        usual = type(self)()
-        usual._apply_preset({"preset": self.preset})
-        return {key: getattr(usual, key) for key in self.composition.unused(self)}
+        usual = _defaults(type(self))  # type: ignore[arg-type] # it is hashable
+        if self.preset is not None:
+            usual = usual | self.presets[self.preset]
+        return {key: usual[key] for key in self.composition.unused(self)}
 
     def forget_unused(self) -> None:
         """Resets keys that belong to parts that are not in use.

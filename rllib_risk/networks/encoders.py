@@ -106,6 +106,9 @@ class Encoder(Part, nn.Module):
         return features
 
 
+_CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
+
+
 class StandardEncoder(Encoder):
     """Linear, ReLU, then a GRU or LSTM over time (or a second linear layer without
     memory).
@@ -135,9 +138,17 @@ class StandardEncoder(Encoder):
     def __init__(
         self, sizes: TeamSizes, input_size: int, options: Options | None = None
     ) -> None:
-        """Initializes the encoder; see :class:`Encoder`."""
+        """Initializes the encoder; see :class:`Encoder`.
+
+        Raises:
+            ValueError: If ``rnn_cell`` is unknown.
+        """
         super().__init__(sizes, input_size, options)
         size, recurrent = self.options.hidden_size, self.options.recurrent
+        if self.options.rnn_cell not in _CELLS:
+            raise ValueError(
+                f"Unknown rnn_cell {self.options.rnn_cell!r}; known: gru, lstm."
+            )
         self.cell = self.options.rnn_cell if recurrent else "none"
         self.feature_size = size
         self.memory_size = size if self.cell == "lstm" else 0
@@ -147,8 +158,7 @@ class StandardEncoder(Encoder):
         if self.cell == "none":
             self.body = nn.Linear(size, size)
         else:
-            kind = nn.GRU if self.cell == "gru" else nn.LSTM
-            self.body = kind(size, size, batch_first=True)
+            self.body = _CELLS[self.cell](size, size, batch_first=True)
 
     def forward(self, inputs: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """See :meth:`Encoder.forward`."""

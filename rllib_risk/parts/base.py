@@ -159,6 +159,7 @@ class Slot:
         part = self.part(name)
         return Choice(self.key, name, part, part.read(values))
 
+    @cached_property
     def _known(self) -> dict[str, type[Any]]:
         """The package's own parts, and what one of the user's own begins with."""
         parts = {name: self.part(name) for name in self.builtin}
@@ -168,7 +169,7 @@ class Slot:
     def keys(self) -> dict[str, Field]:
         """The keys of the package's own parts of this slot."""
         fields: dict[str, Field] = {}
-        for part in self._known().values():
+        for part in self._known.values():
             for key, field in fields_of(part.Options).items():
                 # Parts that share a key inherit it, so that it is stated once.
                 if fields.setdefault(key, field) != field:
@@ -181,7 +182,7 @@ class Slot:
         Args:
             key: One of :attr:`keys`.
         """
-        known = self._known().items()
+        known = self._known.items()
         owners = tuple(n for n, part in known if key in fields_of(part.Options))
         # The base class may share its options with a part of the package.
         return tuple(n for n in owners if n != _OWN) or owners

@@ -8,12 +8,15 @@ import numpy as np
 import torch
 
 from rllib_risk.algorithms import ALGORITHMS, config_class
+from rllib_risk.config.options import fields_of
 from rllib_risk.core.value_config import ValueConfig
 from rllib_risk.data.episodes import Episode, collate
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.quantile_head import QuantileHead
+from rllib_risk.parts.agents import NetworkOptions
 from rllib_risk.parts.losses import Batch, LossConfig
-from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
+from rllib_risk.parts.slots import NETWORK_PARTS
+from rllib_risk.parts.team import TeamNetwork
 
 
 def value_based():
@@ -34,14 +37,21 @@ def composition(name):
     return {key: value for key, value in overrides.items() if key in _keys_of_parts()}
 
 
+def _keys_of_network():
+    return {*NETWORK_PARTS.fields(), *fields_of(NetworkOptions)}
+
+
+def _keys_of_loss():
+    return {field.name for field in dataclasses.fields(LossConfig)}
+
+
 def _keys_of_parts():
-    parts = (TeamNetworkConfig, LossConfig)
-    return {field.name for part in parts for field in dataclasses.fields(part)}
+    return _keys_of_network() | _keys_of_loss()
 
 
 def network_config(**keys):
     """The keys that a network has; others are left out."""
-    return TeamNetworkConfig(**_of(TeamNetworkConfig, keys))
+    return _of(_keys_of_network(), keys)
 
 
 def loss_config(**keys):
@@ -50,7 +60,7 @@ def loss_config(**keys):
     Total variation needs a dual variable beside the networks: it has tests of its own,
     and here contamination stands in for it.
     """
-    keys = {"gamma": 0.9, **_of(LossConfig, keys)}
+    keys = {"gamma": 0.9, **_of(_keys_of_loss(), keys)}
     if keys.get("target") == "tv":
         keys["target"] = "contamination"
     for key, value in keys.items():
@@ -59,9 +69,8 @@ def loss_config(**keys):
     return LossConfig(**keys)
 
 
-def _of(part, keys):
+def _of(names, keys):
     assert keys.keys() <= _keys_of_parts() | {"td_lambda", "gamma"}, keys
-    names = {field.name for field in dataclasses.fields(part)}
     return {key: value for key, value in keys.items() if key in names}
 
 
@@ -75,7 +84,7 @@ def tabular_network(table, **keys):
         table: ``[T+1, N, A, M]``. For sampled quantiles ``[T+1, N, A, 1]``: of a cell
             ``v`` the quantile at ``tau`` is ``v (1 - cos(pi tau) / sqrt(2))``, that is
             ``v / 2`` at 1/4 and ``3 v / 2`` at 3/4.
-        keys: Of TeamNetworkConfig, and of LossConfig, which count for nothing.
+        keys: Of the network, and of LossConfig, which count for nothing.
     """
     steps, num_agents, num_actions, num_atoms = table.shape
     cells = steps * num_agents
@@ -276,9 +285,9 @@ def random_networks(**keys):
             for parameter in network.parameters():
                 # Less in wide layers, whose sums would be too large for float32.
                 parameter.normal_(0, min(0.5, parameter.shape[-1] ** -0.5))
-        if network.config.quantiles == "sampled":
+        if network.samples:
             # Random, yet the same for a step whatever is padded around it.
-            draws = torch.rand(8, 20, 3, network.config.num_atoms)
+            draws = torch.rand(8, 20, 3, network.num_atoms)
             network._midpoints = functools.partial(_drawn, draws)
         networks.append(network)
     return networks

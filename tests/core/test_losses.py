@@ -40,7 +40,8 @@ from rllib_risk.parts.losses import (
     td_targets,
     team_loss,
 )
-from rllib_risk.parts.team import Unroll
+from rllib_risk.parts.mixers import DuplexMixer
+from rllib_risk.parts.unroll import Unroll
 
 
 def targets_and_loss(networks, batch, *, double_q=True, **keys):
@@ -344,7 +345,7 @@ def losses(networks, batch, keys, td_lambda=0.0):
     config = loss_config(**keys, td_lambda=td_lambda, watkins=td_lambda == 0.5)
     encoded = encode(*networks, batch, double_q=True)
     result = [team_loss(*networks, encoded, batch, config)[0]]
-    if networks[0].config.num_atoms > 1 and config.loss != "quantile":
+    if networks[0].num_atoms > 1 and config.loss != "quantile":
         result.append(quantile_pass(networks, batch)[2])
     return result
 
@@ -446,7 +447,7 @@ def test_padding_need_not_be_finite(keys, td_lambda):
 
 def shift_unavailable_action(network, shift):
     """Moves everything that a network says of the last of its four actions."""
-    num_atoms = network.config.num_atoms
+    num_atoms = network.num_atoms
     with torch.no_grad():
         for agent in network.agents:
             if isinstance(agent.head, QuantileHead):
@@ -457,7 +458,7 @@ def shift_unavailable_action(network, shift):
             network.joint_critic.head.bias[3] += shift
         if network.config.joint_critic == "qtran":
             network.joint_critic.embed[0].weight[:, -1] += shift
-        if network.config.mixer == "qplex":
+        if isinstance(network.mixer, DuplexMixer):
             # One-hot actions of three agents stand behind the state's six numbers.
             network.mixer.actions.weights[0][:, [6 + 3, 6 + 7, 6 + 11]] += shift
 
@@ -469,7 +470,7 @@ def test_illegal_actions_do_not_matter(keys, shift):
     # Action 3 is legal nowhere. A predicted level reads all actions' atoms, by design;
     # it is made blind to this one, so that the rest can be compared.
     networks = random_networks(**keys)
-    num_atoms = networks[0].config.num_atoms
+    num_atoms = networks[0].num_atoms
     for network in networks:
         predictor = network.agents[0].predictor
         if predictor is not None:
@@ -679,7 +680,7 @@ def test_what_fills_a_memory_may_be_left_out_afterwards(
             part = given.stretch()
             if name == "td":
                 loss, stats = team_loss(*networks, encoded, part, config)
-            elif networks[0].config.num_atoms > 1 and keys.get("loss") != "quantile":
+            elif networks[0].num_atoms > 1 and keys.get("loss") != "quantile":
                 targets = quantile_targets(*networks, encoded, part, config)
                 loss = quantile_loss(networks[0], encoded, part, targets, config)
                 stats = {}

@@ -23,7 +23,7 @@ from rllib_risk.parts.losses import (
     quantile_targets,
     team_loss,
 )
-from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
+from rllib_risk.parts.team import TeamNetwork
 
 SEEDS = pytest.mark.parametrize("seed", [0, 1, 2])
 
@@ -80,10 +80,8 @@ def make_networks(env, seed, **keys):
     torch.manual_seed(seed)
     spec = env.spec_team
     sizes = TeamSizes(spec.num_agents, spec.num_actions, spec.obs_size, spec.state_size)
-    config = TeamNetworkConfig(
-        **{"hidden_size": 32, "recurrent": False, "mixing_embed_dim": 8, **keys}
-    )
-    network = TeamNetwork(sizes, config)
+    keys = {"hidden_size": 32, "recurrent": False, "mixing_embed_dim": 8, **keys}
+    network = TeamNetwork(sizes, keys)
     return network, copy.deepcopy(network)
 
 

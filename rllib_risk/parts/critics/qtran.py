@@ -18,9 +18,6 @@ from rllib_risk.networks.encoders import Encoder
 from rllib_risk.networks.layers import mlp
 from rllib_risk.parts.critics.base import JointCritic
 
-# Of the networks that read the state.
-_WIDTH = 64
-
 
 class QtranCritic(JointCritic):
     """QTRAN-base (Son et al., 2019), with PyMARL's small networks.
@@ -31,6 +28,9 @@ class QtranCritic(JointCritic):
     """
 
     needs_state = True
+
+    # Of the networks that read the state.
+    WIDTH = 64
 
     def __init__(
         self,
@@ -44,8 +44,8 @@ class QtranCritic(JointCritic):
         self.num_actions = sizes.num_actions
         size, state_size = feature_size + sizes.num_actions, sizes.state_size
         self.embed = mlp(size, size, size)
-        self.joint = mlp(state_size + size, _WIDTH, _WIDTH, 1)
-        self.value = mlp(state_size, _WIDTH, _WIDTH, 1)
+        self.joint = mlp(state_size + size, self.WIDTH, self.WIDTH, 1)
+        self.value = mlp(state_size, self.WIDTH, self.WIDTH, 1)
 
     def encode(self, inputs: Tensor, features: Tensor) -> Tensor:
         """Returns the agents' own features: this critic's loss trains them too."""

@@ -17,9 +17,6 @@ from rllib_risk.networks.encoders import Encoder
 from rllib_risk.networks.layers import mlp
 from rllib_risk.parts.critics.base import JointCritic
 
-# Of the networks that read the state.
-_WIDTH = 256
-
 
 class WqmixCritic(JointCritic):
     """``Qhat*`` of weighted QMIX (Rashid et al., 2020).
@@ -31,6 +28,9 @@ class WqmixCritic(JointCritic):
     """
 
     needs_state = True
+
+    # Of the networks that read the state.
+    WIDTH = 256
 
     def __init__(
         self,
@@ -44,8 +44,8 @@ class WqmixCritic(JointCritic):
         self.encoder = make_encoder()
         self.head = nn.Linear(self.encoder.feature_size, sizes.num_actions)
         size = sizes.state_size + sizes.num_agents
-        self.joint = mlp(size, _WIDTH, _WIDTH, _WIDTH, 1)
-        self.value = mlp(sizes.state_size, _WIDTH, 1)
+        self.joint = mlp(size, self.WIDTH, self.WIDTH, self.WIDTH, 1)
+        self.value = mlp(sizes.state_size, self.WIDTH, 1)
 
     def encode(self, inputs: Tensor, features: Tensor) -> Tensor:
         """Returns the central agents' features; ``features`` are not read."""
