@@ -47,6 +47,7 @@ from rllib_risk.core.value_config import (
 )
 from rllib_risk.env_wrappers.registry import ADAPTER_DEFAULTS, ENVS, import_factory
 from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.parts.slots import VALUE_PARTS
 
 ROOT = Path(__file__).parents[1]
 _TABLE = re.compile(
@@ -58,7 +59,11 @@ GROUPS: dict[str, dict[str, Field]] = {
     "shared": TEAM_FIELDS,
     "composition": COMPOSITION_FIELDS,
     "learning": LEARNING_FIELDS,
-    "exploration": EXPLORATION_FIELDS,
+    "exploration": {
+        key: field
+        for key, field in (EXPLORATION_FIELDS | VALUE_PARTS.fields()).items()
+        if key not in TEAM_FIELDS | COMPOSITION_FIELDS | LEARNING_FIELDS
+    },
     "dataset": DATASET_FIELDS,
     "group-dr": GROUP_DR_FIELDS,
     # What these algorithms have beside the shared keys, or declare in another way.

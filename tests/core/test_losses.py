@@ -29,6 +29,7 @@ from rllib_risk.data.replay import EpisodeReplay
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.dual import DualNetwork
 from rllib_risk.networks.quantile_head import QuantileHead
+from rllib_risk.parts.critics import QtranCritic, WqmixCritic
 from rllib_risk.parts.losses import (
     LossConfig,
     dual_loss,
@@ -454,9 +455,9 @@ def shift_unavailable_action(network, shift):
                 agent.head.output.bias[3] += shift
             else:
                 agent.head.bias[3 * num_atoms :] += shift
-        if network.config.joint_critic == "wqmix":
+        if isinstance(network.joint_critic, WqmixCritic):
             network.joint_critic.head.bias[3] += shift
-        if network.config.joint_critic == "qtran":
+        if isinstance(network.joint_critic, QtranCritic):
             network.joint_critic.embed[0].weight[:, -1] += shift
         if isinstance(network.mixer, DuplexMixer):
             # One-hot actions of three agents stand behind the state's six numbers.
