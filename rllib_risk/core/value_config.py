@@ -24,6 +24,7 @@ from rllib_risk.env_wrappers.team_env import TeamEnv, team_spaces
 from rllib_risk.networks.dual import DualNetwork
 from rllib_risk.parts.agents import NetworkOptions
 from rllib_risk.parts.base import Composition
+from rllib_risk.parts.mixers import Mixer
 from rllib_risk.parts.slots import NETWORK_PARTS, VALUE_PARTS
 from rllib_risk.parts.team import TeamNetwork, network_keys
 
@@ -449,6 +450,9 @@ class ValueConfig(TeamConfig):
             ),
         )
 
+    def _mixer(self) -> type[Mixer]:
+        return NETWORK_PARTS.slots["mixer"].part(self.mixer)
+
     def _quantile_problems(self) -> tuple[tuple[bool, str], ...]:
         sampled, regresses = self.quantiles == "sampled", self.loss == "quantile"
         gated = self.qr_gate != "never"
@@ -459,13 +463,13 @@ class ValueConfig(TeamConfig):
                 " quantile-regression loss (set qr_gate: never).",
             ),
             (
-                regresses and self.mixer not in ("none", "vdn"),
+                regresses and not self._mixer().mixes_atoms,
                 "loss: 'quantile' fits the distribution of the team's reward, per agent"
                 f" or as a sum of agents' atoms, and mixer {self.mixer!r} mixes"
                 " numbers; set mixer: none or vdn.",
             ),
             (
-                regresses and sampled and self.mixer == "vdn",
+                regresses and sampled and self.mixer != "none",
                 "quantiles: 'sampled' draws fractions for each agent, and the atoms of"
                 " a sum belong to the same ones; set quantiles: fixed, or mixer: none.",
             ),
@@ -652,8 +656,10 @@ class ValueConfig(TeamConfig):
                 " env_config: {state: concat_obs} to use the agents' observations side"
                 f" by side, or choose {error.key}: {without}."
             ) from error
-        except (TypeError, ValueError, RuntimeError, MemoryError) as error:
+        except Exception as error:  # a part of the user's own may fail in any way
             cause = str(error).partition("\n")[0]
+            if not isinstance(error, (ValueError, RuntimeError, MemoryError)):
+                cause = f"{type(error).__name__}: {cause}"
             raise ConfigError(f"The network cannot be built: {cause}") from error
         if network.joint_critic is not None and network.count_values() != 1:
             raise ConfigError(

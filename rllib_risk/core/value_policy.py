@@ -123,9 +123,10 @@ class ValuePolicy(TeamPolicy):
     def on_global_var_update(self, global_vars: Mapping[str, Any]) -> None:
         """Takes the env steps so far, on which schedules depend; see RLlib."""
         super().on_global_var_update(global_vars)
-        level = schedule_value(self.config["alpha"], self.global_timestep)
-        self.network.risk.set_level(level)
-        self.target_network.risk.set_level(level)
+        level = self.network.level.at(self.global_timestep)
+        if level is not None:
+            self.network.risk.set_level(level)
+            self.target_network.risk.set_level(level)
 
     # Exploration
 

@@ -14,6 +14,7 @@ from rllib_risk.config.options import option
 from rllib_risk.config.schema import MOST_RATE, MOST_WIDTH
 from rllib_risk.networks.encoders import Encoder
 from rllib_risk.networks.level_predictor import RiskLevelPredictor
+from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.parts.base import Part
 from rllib_risk.parts.slots import NETWORK_PARTS
 
@@ -32,6 +33,14 @@ class RiskLevel(Part):
     predicted: bool = False
     straight_through: bool = False
     history_lag: int = 0
+
+    def at(self, env_steps: int) -> float | None:
+        """The level after some env steps; None: it does not move.
+
+        Args:
+            env_steps: Env steps sampled so far.
+        """
+        return None
 
     def make_predictor(
         self, history: Encoder, num_outputs: int, num_agents: int
@@ -67,6 +76,10 @@ class StaticLevel(RiskLevel):
         super().__init__(options)
         alpha = self.options.alpha
         self.levels = (alpha[0][1] if isinstance(alpha, list) else alpha,)
+
+    def at(self, env_steps: int) -> float:
+        """See :meth:`RiskLevel.at`."""
+        return schedule_value(self.options.alpha, env_steps)
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
