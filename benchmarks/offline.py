@@ -45,7 +45,7 @@ class Plain:
         self.target = self._copy(policy.target_network)
         self.parameters = [p for net in self.online for p in net.parameters()]
         self.adam = torch.optim.Adam(self.parameters, 1e-4)
-        self.shape = (policy.network.sizes.num_actions, policy.network.config.num_atoms)
+        self.shape = (policy.network.sizes.num_actions, policy.network.num_atoms)
         self.rng = np.random.default_rng(seed)
 
     @staticmethod

@@ -27,7 +27,8 @@ from torch.nn import functional as F
 from rllib_risk.algorithms.rmix import RMIXConfig
 from rllib_risk.core.value_policy import ValuePolicy
 from rllib_risk.data.episodes import Episode, collate
-from rllib_risk.networks.agent import AgentNetwork, Encoder
+from rllib_risk.networks.agent import AgentNetwork
+from rllib_risk.networks.encoders import Encoder
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.mixers import MixerInputs
 from rllib_risk.parts.team import TeamNetwork
@@ -129,7 +130,7 @@ class ReferenceAgents(nn.Module):
             past = inputs if previous is None else previous
             previous = inputs
             hidden = self.gru(F.relu(self.fc1(inputs)), hidden)
-            current = self.fc2(hidden)  # [B N, A M]
+            current = self.fc2(hidden).flatten(1)  # [B N, A M]
             history = self.history_gru(F.relu(self.history_fc1(past)), history)
             expected = F.linear(
                 history, self.fc2.weight.detach(), self.fc2.bias.detach()

@@ -39,15 +39,11 @@ from rllib_risk.config.searchers import SEARCHERS
 from rllib_risk.config.shift_grid import SHIFT_FIELDS
 from rllib_risk.core.config import TEAM_FIELDS, TeamConfig
 from rllib_risk.core.rllib_settings import IRRELEVANT, UNUSED_KEYS, key_of
-from rllib_risk.core.value_config import (
-    COMPOSITION_FIELDS,
-    DATASET_FIELDS,
-    LEARNING_FIELDS,
-    ValueConfig,
-)
+from rllib_risk.core.value_config import DATASET_FIELDS, ValueConfig
 from rllib_risk.env_wrappers.registry import ADAPTER_DEFAULTS, ENVS, import_factory
 from rllib_risk.env_wrappers.team_env import TeamEnv
-from rllib_risk.parts.slots import VALUE_PARTS
+from rllib_risk.parts.agents import NetworkOptions
+from rllib_risk.parts.slots import NETWORK_PARTS, VALUE_PARTS
 
 ROOT = Path(__file__).parents[1]
 _TABLE = re.compile(
@@ -57,7 +53,6 @@ _TABLE = re.compile(
 
 GROUPS: dict[str, dict[str, Field]] = {
     "shared": TEAM_FIELDS,
-    "composition": COMPOSITION_FIELDS,
     "dataset": DATASET_FIELDS,
     "group-dr": GROUP_DR_FIELDS,
     # What these algorithms have beside the shared keys, or declare in another way.
@@ -73,9 +68,9 @@ GROUPS: dict[str, dict[str, Field]] = {
     "shift": SHIFT_FIELDS,
 }
 
-# Slots whose keys share a table. All parts that are in every composition are in the
-# first one.
+# Slots whose keys share a table.
 PART_GROUPS: dict[str, tuple[str, ...]] = {
+    "composition": tuple(NETWORK_PARTS.slots),
     "learning": ("loss", "td_weighting", "target", "qr_gate"),
     "replay": ("replay",),
     "exploration": ("exploration",),
@@ -260,17 +255,19 @@ def parts(group: str) -> str:
     fields: dict[str, Field] = {}
     owners: dict[str, list[str]] = {}
     for slot in slots:
-        fields |= {slot.key: slot.field, **slot.builtin_fields}
-        for key in slot.builtin_fields:
+        fields |= {slot.key: slot.field, **slot.keys}
+        for key in slot.keys:
             names = slot.owners(key)
             # What all of them have, a key names by its slot.
             whole = len(names) == len(slot.builtin)
             text = slot.key if whole else f"{slot.key}: {', '.join(names)}"
             owners.setdefault(key, []).append(f"`{text}`")
+    if group == "composition":
+        fields = fields_of(NetworkOptions) | fields
+        fields = {key: f for key, f in fields.items() if key not in TEAM_FIELDS}
     if group == "learning":
         for part in VALUE_PARTS.common:
             fields |= fields_of(part.Options)
-        fields |= LEARNING_FIELDS
     return markdown(
         ("key", "belongs to", "default", "accepts", "unit", "meaning"),
         (
@@ -348,7 +345,7 @@ def defaults(kind: str) -> str:
 
 def composition() -> str:
     """The algorithms as choices of parts; what is as in general is left out."""
-    known = COMPOSITION_FIELDS | LEARNING_FIELDS | VALUE_PARTS.fields()
+    known = fields_of(NetworkOptions) | VALUE_PARTS.fields()
     rows = []
     for name in family("value"):
         changed = config_class(name).overrides.items()

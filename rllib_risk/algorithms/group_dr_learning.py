@@ -123,7 +123,7 @@ class GroupDRPolicy(ValuePolicy):
         seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed >> 1)
-            network = TeamNetwork(self.network.sizes, self.network.config)
+            network = TeamNetwork(self.network.sizes, self.config)
             _copy_parameters(network, self.network)
             if self.dual is not None:
                 _copy_parameters(cast("nn.Module", self.make_dual()), self.dual)

@@ -19,7 +19,6 @@ from rllib_risk.config.options import fields_of
 from rllib_risk.config.rllib_keys import range_of
 from rllib_risk.config.schema import (
     MOST_EPISODES,
-    MOST_WIDTH,
     ConfigError,
     Field,
     check_value,
@@ -41,20 +40,13 @@ from rllib_risk.data.replay_memory import ReplayBound
 from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers import notices
 from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.parts.agents import TeamOptions
+from rllib_risk.parts.base import Composition
+from rllib_risk.parts.slots import TEAM_PARTS
 
 TEAM_FIELDS: dict[str, Field] = {
-    "hidden_size": Field(
-        64, "Width of the agent network.", int, low=1, high=MOST_WIDTH, fixed=True
-    ),
-    "recurrent": Field(True, "Memory over time; false for none.", bool, fixed=True),
-    "rnn_cell": Field(
-        "gru", "What that memory is.", str, choices=("gru", "lstm"), fixed=True
-    ),
-    "parameter_sharing": Field(True, "One network for all agents.", bool, fixed=True),
-    "obs_last_action": Field(
-        True, "Agents read their own last action.", bool, fixed=True
-    ),
-    "agent_ids": Field(True, "Agents read their own id.", bool, fixed=True),
+    **TEAM_PARTS.fields(),
+    **fields_of(TeamOptions),
     "reward_scale": Field(
         1.0,
         "Factor on rewards inside the learner; logged returns are not scaled.",
@@ -175,6 +167,7 @@ class TeamConfig(AlgorithmConfig):
 
     Attributes:
         declared: The keys of this package that the algorithm has.
+        composition: The slots that it has.
         overrides: Defaults that differ from those of :attr:`declared`, or of RLlib's
             keys.
         presets: Named sets of values; ``preset`` in a configuration picks one, and
@@ -182,6 +175,7 @@ class TeamConfig(AlgorithmConfig):
     """
 
     declared: ClassVar[dict[str, Field]] = TEAM_FIELDS
+    composition: ClassVar[Composition] = TEAM_PARTS
     overrides: ClassVar[dict[str, Any]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
@@ -255,10 +249,40 @@ class TeamConfig(AlgorithmConfig):
         Raises:
             ConfigError: If a part cannot be imported.
         """
-        return {}
+        slots = cls.composition.slots
+        named = {key: _texts(values[key]) for key in slots if key in values}
+        try:
+            return cls.composition.own_fields(named)
+        except ValueError as error:
+            raise ConfigError(f"{error}") from error
+
+    def _usual(self, key: str) -> tuple[Any, Any]:
+        """The values that a key may have where no part reads it.
+
+        The first is what algorithm and preset give it, the second its declared default.
+        """
+        preset = self.presets[self.preset] if self.preset is not None else {}
+        default = self.declared[key].default
+        return preset.get(key, self.overrides.get(key, default)), default
 
     def forget_unused(self) -> None:
-        """Resets keys that have no effect; a checkpoint records all keys."""
+        """Resets keys that belong to parts that are not in use.
+
+        Versions before 0.2 accepted them, and recorded all keys in checkpoints.
+        """
+        for key in self.composition.unused(self):
+            setattr(self, key, self._usual(key)[0])
+
+    def _check_parts(self) -> None:
+        """Refuses keys of parts that are not in use, and what the parts refuse."""
+        for key, owner in self.composition.unused(self).items():
+            value = getattr(self, key)
+            if not any(same_value(value, usual) for usual in self._usual(key)):
+                raise ConfigError(
+                    f"{key}: belongs to {owner}. Leave it out, or choose that part."
+                )
+        for message in self.composition.refusals(self):
+            raise ConfigError(message)
 
     def all_fields(self) -> dict[str, Field]:
         """The keys of this configuration: the package's, and those of its own parts."""
@@ -446,6 +470,7 @@ class TeamConfig(AlgorithmConfig):
     def _check_combinations(self) -> None:
         self._check_sampling()
         self._check_variants()
+        self._check_parts()
 
     def _check_sampling(self) -> None:
         if self.learning_starts_episodes < self._least_episodes():
@@ -540,6 +565,17 @@ class TeamConfig(AlgorithmConfig):
 def _defaults(config_class: Callable[[], TeamConfig]) -> dict[str, Any]:
     """The values of a new configuration; they must not be changed."""
     return dict(vars(config_class()))
+
+
+def _texts(value: Any) -> list[str]:
+    """All texts that a value, or a search space in its place, may be."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    elif not isinstance(value, (list, tuple)):
+        value = ray_internals.listed_values(value) or ()
+    return [text for part in value for text in _texts(part)]
 
 
 def same_value(one: Any, other: Any) -> bool:

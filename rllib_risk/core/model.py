@@ -10,12 +10,9 @@ from ray.rllib.models import ModelCatalog
 from ray.rllib.models.torch.torch_modelv2 import TorchModelV2
 from torch import Tensor, nn
 
-from rllib_risk.parts.team import (
-    Decision,
-    TeamNetwork,
-    TeamNetworkConfig,
-    TeamSizes,
-)
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.parts.team import TeamNetwork
+from rllib_risk.parts.unroll import Decision
 
 MODEL_NAME = "rllib_risk_team"
 
@@ -85,12 +82,11 @@ class TeamModel(TorchModelV2, nn.Module):
             padded: Whether steps with zero observations and action 0 stand before the
                 first one of an episode. Their memory depends on the weights: ask for
                 the initial state again after the weights have changed.
-            **network: The keys of :class:`TeamNetworkConfig`.
+            **network: The keys that :class:`TeamNetwork` reads.
         """
         nn.Module.__init__(self)
         super().__init__(obs_space, action_space, num_outputs, model_config, name)
-        config = TeamNetworkConfig(**network)
-        self.network = TeamNetwork(team_sizes(obs_space, action_space), config)
+        self.network = TeamNetwork(team_sizes(obs_space, action_space), network)
         self.window = window
         self.padded = padded
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -23,7 +22,7 @@ from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.parts.acting import Actor, make_actor
 from rllib_risk.parts.batch import Batch, learned_steps
 from rllib_risk.parts.exploration import EpsilonGreedy, Explorer
-from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
+from rllib_risk.parts.team import TeamNetwork, network_keys
 
 # Where a parameter group keeps what its learning rate follows.
 _SCHEDULE = "schedule"
@@ -70,8 +69,6 @@ class TeamPolicy(TorchPolicyV2):
     def make_model(self) -> TeamModel:
         """Builds the model from the configuration; see TorchPolicyV2."""
         register_model()
-        fields = dataclasses.fields(TeamNetworkConfig)
-        names = [f.name for f in fields if f.name in self.config]
         sizes = team_sizes(self.observation_space, self.action_space)
         return ModelCatalog.get_model_v2(
             obs_space=self.observation_space,
@@ -82,7 +79,7 @@ class TeamPolicy(TorchPolicyV2):
                 "custom_model": MODEL_NAME,
                 "custom_model_config": {
                     **self.window(),
-                    **{name: self.config[name] for name in names},
+                    **network_keys(self.config),
                 },
             },
             framework="torch",

@@ -3,7 +3,7 @@
 A checkpoint may come from anywhere, so what it may name is limited: configuration
 classes that the caller has imported already (``rllib_risk.register()`` imports those of
 this package), keys that are listed here, and environments that are registered. What
-names code is the factory of a ``pettingzoo`` environment and a mixer or risk measure
+names code is the factory of a ``pettingzoo`` environment and a part of the user's own
 by import path; the caller must agree to that.
 """
 
@@ -42,7 +42,7 @@ _RLLIB_KEYS = (
 )
 
 # Keys that may name a class by import path.
-_PARTS = (*VALUE_PARTS.slots, "mixer", "risk_measure")
+_PARTS = tuple(VALUE_PARTS.slots)
 
 
 def to_record(algorithm: str, config: TeamConfig) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def from_record(record: Mapping[str, Any], *, trust_code: bool) -> TeamConfig:
     Args:
         record: From :func:`to_record`, by way of a file.
         trust_code: Whether what the record names by import path (an environment's
-            factory, a mixer, a risk measure) may be imported and called.
+            factory, a part of the user's own) may be imported and called.
 
     Returns:
         The configuration; not yet validated.

@@ -58,7 +58,7 @@ class ValueAlgorithm(TeamAlgorithm):
 
     def make_replay(self, config: AlgorithmConfig) -> EpisodeReplay:
         """See TeamAlgorithm; the replay is a part."""
-        return VALUE_PARTS.make("replay", vars(config), config.seed)
+        return VALUE_PARTS.make("replay", vars(config), seed=config.seed)
 
     @property
     def env_steps(self) -> int:

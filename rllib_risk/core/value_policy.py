@@ -13,7 +13,6 @@ from ray.rllib.policy.sample_batch import SampleBatch
 from torch import Tensor, nn
 
 from rllib_risk.core.policy import TeamPolicy, move_towards
-from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.exploration import Explorer, ladder
 from rllib_risk.parts.learning import Learning
@@ -136,16 +135,19 @@ class ValuePolicy(TeamPolicy):
     def on_global_var_update(self, global_vars: Mapping[str, Any]) -> None:
         """Takes the env steps so far, on which schedules depend; see RLlib."""
         super().on_global_var_update(global_vars)
-        level = schedule_value(self.config["alpha"], self.global_timestep)
-        self.network.risk.set_level(level)
-        self.target_network.risk.set_level(level)
+        level = self.network.level.at(self.global_timestep)
+        if level is not None:
+            self.network.risk.set_level(level)
+            self.target_network.risk.set_level(level)
 
     # Exploration
 
     def make_explorer(self, num_envs: int) -> Explorer:
         """See TeamPolicy."""
         num_agents = self.network.sizes.num_agents
-        return VALUE_PARTS.make("exploration", self.config, num_envs, num_agents)
+        return VALUE_PARTS.make(
+            "exploration", self.config, num_envs=num_envs, num_agents=num_agents
+        )
 
     def epsilons_at(self, env_steps: int, num_envs: int) -> np.ndarray:
         """See TeamPolicy."""

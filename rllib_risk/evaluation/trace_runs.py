@@ -84,7 +84,7 @@ def _trace(
         risk_levels=np.array(network.risk.levels)[stacked["level"]],
         values=stacked["values"],
         atoms=stacked["atoms"],
-        weights=_weights(network.risk, stacked["level"], network.config.num_atoms),
+        weights=_weights(network.risk, stacked["level"], network.num_atoms),
         metrics=numbers_of(step.infos[0]),
     )
 

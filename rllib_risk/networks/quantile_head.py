@@ -1,16 +1,24 @@
 """A head that gives the return's quantile at any fraction: implicit quantiles.
 
-Letters: ``A`` actions, ``H`` hidden size, ``M`` fractions.
+Letters: ``A`` actions, ``H`` number of features, ``M`` fractions.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rllib_risk.networks.arrays import Namespace, Rows, Step
+from rllib_risk.networks.heads import UtilityHead
 
-class QuantileHead(nn.Module):
+_NUM_COSINES = 64
+
+
+class QuantileHead(UtilityHead):
     """From features and fractions to quantiles: IQN (Dabney et al., 2018), Eq. 4.
 
     A fraction is embedded as ``phi(tau) = ReLU(Linear(cos(pi j tau)))``, ``j`` from 0
@@ -23,25 +31,26 @@ class QuantileHead(nn.Module):
         output: Linear, ``H`` to ``A``.
     """
 
+    samples = True
     frequencies: Tensor
 
     def __init__(
-        self, hidden_size: int, num_actions: int, num_cosines: int = 64
+        self, feature_size: int, num_actions: int, num_atoms: int, options: Any = None
     ) -> None:
-        """Initializes the head.
-
-        Args:
-            hidden_size: ``H``.
-            num_actions: ``A``.
-            num_cosines: Number of cosines.
-        """
-        super().__init__()
-        self.embedding = nn.Linear(num_cosines, hidden_size)
-        self.hidden = nn.Linear(hidden_size, hidden_size)
-        self.output = nn.Linear(hidden_size, num_actions)
+        """Initializes the head; see :class:`UtilityHead`."""
+        super().__init__(feature_size, num_actions, num_atoms, options)
+        self.embedding = nn.Linear(_NUM_COSINES, feature_size)
+        self.hidden = nn.Linear(feature_size, feature_size)
+        self.output = nn.Linear(feature_size, num_actions)
         # A constant, not a parameter: it does not belong in a checkpoint.
-        frequencies = torch.pi * torch.arange(num_cosines, dtype=torch.float32)
+        frequencies = torch.pi * torch.arange(_NUM_COSINES, dtype=torch.float32)
         self.register_buffer("frequencies", frequencies, persistent=False)
+
+    @classmethod
+    def refusals(cls, config: Any) -> Iterator[str]:
+        """See Part."""
+        if config.num_atoms == 1:
+            yield "num_atoms: must be above 1 for quantiles: sampled."
 
     def embed(self, fractions: Tensor) -> Tensor:
         """Embeddings of fractions, which need no features: for acting, once a round.
@@ -56,32 +65,19 @@ class QuantileHead(nn.Module):
             self.embedding(torch.cos(fractions[..., None] * self.frequencies))
         )
 
-    def forward(self, features: Tensor, fractions: Tensor) -> Tensor:
-        """Quantiles of every action.
+    def one_step(self, xp: Namespace, fractions: Tensor | None = None) -> Step:
+        """See :meth:`UtilityHead.one_step`.
 
-        Args:
-            features: ``[..., H]``.
-            fractions: ``[M]``, or ``[..., M]`` for each row its own.
-
-        Returns:
-            ``[..., A, M]``, in the order of the fractions.
+        Raises:
+            ValueError: If there are no fractions.
         """
-        product = features.unsqueeze(-2) * self.embed(fractions)  # [..., M, H]
-        return self.output(F.relu(self.hidden(product))).transpose(-1, -2)
+        if fractions is None:
+            raise ValueError("Sampled quantiles need fractions.")
+        embedded = xp.constant(self.embed(fractions))
+        hidden, output = xp.linear(self.hidden), xp.linear(self.output)
 
-    def of_actions(
-        self, features: Tensor, fractions: Tensor, actions: Tensor
-    ) -> Tensor:
-        """Quantiles of one action per row.
+        def quantiles(features: Rows) -> Rows:
+            rows = xp.relu_(hidden(features[..., None, :] * embedded))  # [..., M, H]
+            return output(rows).swapaxes(-1, -2)
 
-        Args:
-            features: ``[..., H]``.
-            fractions: ``[M]`` or ``[..., M]``.
-            actions: int64 ``[...]``.
-
-        Returns:
-            ``[..., M]``.
-        """
-        quantiles = self(features, fractions)
-        index = actions[..., None, None].expand(*actions.shape, 1, quantiles.shape[-1])
-        return quantiles.gather(-2, index).squeeze(-2)
+        return quantiles

@@ -9,20 +9,20 @@ state that lasts between steps, ``M`` atoms, ``K`` risk levels.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from rllib_risk.networks.agent import AgentNetwork, Encoder
-from rllib_risk.networks.quantile_head import QuantileHead
+from rllib_risk.networks.agent import AgentNetwork
+from rllib_risk.networks.arrays import NUMPY, Step, step_of
+from rllib_risk.networks.heads import UtilityHead
 from rllib_risk.ops.quantile import quantile_fractions
-from rllib_risk.parts.risk import Distorted, LevelMeasure, Mean
-from rllib_risk.parts.team import Decision, TeamNetwork
+from rllib_risk.parts.risk.base import RiskMeasure
+from rllib_risk.parts.team import TeamNetwork
+from rllib_risk.parts.unroll import Decision
 
 
 class Actor(Protocol):
@@ -145,35 +145,38 @@ class NumpyActor:
             network: A network on the CPU.
             num_envs: ``E``.
         """
-        sizes, config = network.sizes, network.config
+        sizes, options = network.sizes, network.options
         n, obs_size = sizes.num_agents, sizes.obs_size
-        shown = sizes.num_actions if config.obs_last_action else 0
+        shown = sizes.num_actions if options.obs_last_action else 0
         ids_from = obs_size + shown
         self._inputs = np.zeros((num_envs, n, network.input_size), np.float32)
-        if config.agent_ids:
+        if options.agent_ids:
             self._inputs[:, :, ids_from:] = np.eye(n)
         # Views, [E, N, D] and [E, N, A], or [E, N, 0] if it is not shown.
         self._obs = self._inputs[:, :, :obs_size]
         self._last_action = self._inputs[:, :, obs_size:ids_from]
         self._one_hot = np.eye(sizes.num_actions, shown, dtype=np.float32)
         # The history branch reads the input of the step before, and the first twice.
-        self._lagged = config.risk_history_lag == 1
+        self._lagged = network.level.history_lag == 1
         self._past = self._inputs.copy() if self._lagged else self._inputs
         self._fresh = list(range(num_envs))
         state_size = network.agents[0].encoder.state_size
         self._state, self._history = np.zeros((2, num_envs, n, state_size), np.float32)
-        self._risk = network.risk
-        self._sampled = config.quantiles == "sampled"
         fractions = None
-        if self._sampled:
+        if network.samples:
             # Midpoints instead of random fractions: the same greedy action each time.
-            fractions = network.risk.distort(quantile_fractions(config.num_atoms))
-        self._agents = [_Agent(agent, fractions) for agent in network.agents]
-        self._predicts = config.risk_mode == "dynamic"
-        self._level_weights: np.ndarray | None = None
-        if isinstance(network.risk, (Distorted, LevelMeasure)):
-            self._level_weights = network.risk.weights.numpy()  # [K, M]
-        self._atoms_shape = (num_envs, n, sizes.num_actions, config.num_atoms)
+            fractions = network.risk.distort(quantile_fractions(network.num_atoms))
+        with torch.no_grad():
+            self._agents = [_Agent(agent, fractions) for agent in network.agents]
+        self._utilities = step_of(
+            network.risk,
+            RiskMeasure,
+            NUMPY,
+            network.samples,
+            same_as=("forward", "of_all_actions", "of_samples"),
+        )
+        self._predicts = network.level.predicted
+        self._atoms_shape = (num_envs, n, sizes.num_actions, network.num_atoms)
         self.atoms = np.zeros(self._atoms_shape, np.float32)
 
     def act(
@@ -187,7 +190,7 @@ class NumpyActor:
             self._fresh = []
         atoms = self._for_agents(_Agent.step, self._inputs, self._state)
         self.atoms = atoms = atoms.reshape(self._atoms_shape)
-        levels = None
+        logits = levels = None
         if self._predicts:
             logits = self._for_agents(
                 _Agent.level_logits, self._past, self._history, self._state
@@ -195,7 +198,8 @@ class NumpyActor:
             levels = logits.argmax(axis=-1)
             if self._lagged:
                 self._past[:] = self._inputs
-        return np.where(action_mask, self._utilities(atoms, levels), -np.inf), levels
+        utilities = self._utilities(atoms, logits, levels)
+        return np.where(action_mask, utilities, -np.inf), levels
 
     def remember(self, actions: np.ndarray) -> None:
         """See :meth:`Actor.remember`."""
@@ -208,20 +212,6 @@ class NumpyActor:
         self._last_action[slots] = 0.0
         self._fresh += slots.tolist()
 
-    def _utilities(self, atoms: np.ndarray, levels: np.ndarray | None) -> np.ndarray:
-        # [E, N, A, M] to [E, N, A]
-        if type(self._risk) is Mean:
-            # Of one atom NumPy's mean takes longer than a layer of the network.
-            return atoms[..., 0] if atoms.shape[-1] == 1 else atoms.mean(axis=-1)
-        if self._sampled:
-            return self._risk.of_samples(torch.from_numpy(atoms)).numpy()
-        if self._level_weights is None:
-            return self._risk.of_all_actions(torch.from_numpy(atoms), None).numpy()
-        ascending = np.sort(atoms, axis=-1)
-        if levels is None:
-            return ascending @ self._level_weights[0]
-        return (ascending @ self._level_weights[levels][..., None])[..., 0]
-
     def _for_agents(
         self, method: Callable[..., np.ndarray], *arrays: np.ndarray
     ) -> np.ndarray:
@@ -231,7 +221,7 @@ class NumpyActor:
             rows = [array.reshape(num_envs * n, -1) for array in arrays]
             return method(self._agents[0], *rows).reshape(num_envs, n, -1)
         out = [
-            method(agent, *[array[:, i] for array in arrays])
+            method(agent, *[array[:, i] for array in arrays]).reshape(num_envs, -1)
             for i, agent in enumerate(self._agents)
         ]
         return np.stack(out, axis=1)
@@ -311,139 +301,24 @@ class WindowActor:
 
 
 class _Agent:
-    """One :class:`AgentNetwork` in arrays; states are changed in place."""
+    """One step of an :class:`AgentNetwork` in arrays; states are changed in place."""
 
     def __init__(self, agent: AgentNetwork, fractions: Tensor | None) -> None:
-        self._encoder = _Encoder(agent.encoder)
-        self._head: Callable[[np.ndarray], np.ndarray]
-        if isinstance(agent.head, QuantileHead):
-            self._head = _Quantiles(agent.head, cast("Tensor", fractions))
-        else:
-            layer = _map(agent.head.weight, agent.head.bias)
-            self._head = functools.partial(_affine, layer=layer)
-        predictor = agent.predictor
-        if predictor is None:
-            return
-        self._history = _Encoder(predictor.history)
-        with torch.no_grad():
-            weight, bias, *expected = predictor.embedding_maps(agent.linear_head)
-        self._current_map = _map(weight, bias)
-        self._expected_map = _map(*expected)
-        self._tied = predictor.embed_current is None
-        self._embedding_shape = (-1, predictor.embed_dim, predictor.num_levels)
+        step = agent.one_step(NUMPY)
+        self._encode, self._levels = step.encode, cast("Step", step.levels)
+        self._encode_history = cast("Step", step.encode_history)
+        self._encoder = agent.encoder
+        self._atoms = step_of(agent.head, UtilityHead, NUMPY, fractions)
 
     def step(self, inputs: np.ndarray, state: np.ndarray) -> np.ndarray:
-        """Atoms ``[R, A * M]`` from ``[R, I]`` and ``[R, C]``."""
-        state[:] = self._encoder.step(inputs, state)
-        return self._head(self._encoder.readout(state))
+        """Atoms ``[R, A, M]`` from ``[R, I]`` and ``[R, C]``."""
+        state[:] = self._encode(inputs, state)
+        encoder = self._encoder
+        return self._atoms(encoder.readout(encoder.features_of(state), NUMPY))
 
     def level_logits(
         self, past: np.ndarray, history: np.ndarray, state: np.ndarray
     ) -> np.ndarray:
         """Logits ``[R, K]`` from ``[R, I]``, ``[R, C]`` and ``[R, C]``."""
-        history[:] = self._history.step(past, history)
-        expected = _affine(self._history.readout(history), self._expected_map)
-        expected = expected.reshape(self._embedding_shape)
-        current = _affine(self._encoder.readout(state), self._current_map)
-        if self._tied:
-            return (current.reshape(self._embedding_shape) * expected).sum(axis=1)
-        return (current[:, None] @ expected)[:, 0]
-
-
-class _Quantiles:
-    """One :class:`QuantileHead` in arrays, at fractions that do not change."""
-
-    def __init__(self, head: QuantileHead, fractions: Tensor) -> None:
-        with torch.no_grad():
-            self._embedded = head.embed(fractions).numpy()  # [M, H]
-        self._hidden = _map(head.hidden.weight, head.hidden.bias)
-        self._output = _map(head.output.weight, head.output.bias)
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Atoms ``[R, A * M]`` from ``[R, H]``."""
-        hidden = _affine(features[:, None] * self._embedded, self._hidden)
-        np.maximum(hidden, 0.0, out=hidden)  # [R, M, H]
-        atoms = _affine(hidden, self._output).swapaxes(1, 2)  # [R, A, M]
-        return atoms.reshape(len(features), -1)
-
-
-class _Encoder:
-    """One :class:`Encoder` in arrays.
-
-    Attributes:
-        step: From inputs ``[R, I]`` and state ``[R, C]`` to the next state ``[R, C]``.
-    """
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._fc1 = _map(encoder.fc1.weight, encoder.fc1.bias)
-        body = list(encoder.body.parameters())
-        self._lstm = encoder.cell == "lstm"
-        self._size = encoder.fc1.out_features
-        self.step: Callable[[np.ndarray, np.ndarray], np.ndarray]
-        if encoder.cell == "none":
-            self._fc2 = _map(*body)
-            self.step = self._without_memory
-            return
-        self._from_input = _map(body[0], body[2])
-        self._from_hidden = _map(body[1], body[3])
-        self.step = self._lstm_cell if self._lstm else self._gru_cell
-
-    def readout(self, state: np.ndarray) -> np.ndarray:
-        """What last layers read of a state, ``[R, H]``; see :meth:`Encoder.readout`."""
-        return np.maximum(state[:, : self._size], 0.0) if self._lstm else state
-
-    def _embed(self, inputs: np.ndarray) -> np.ndarray:
-        embedded = _affine(inputs, self._fc1)
-        return np.maximum(embedded, 0.0, out=embedded)
-
-    def _without_memory(self, inputs: np.ndarray, state: np.ndarray) -> np.ndarray:
-        return np.maximum(_affine(self._embed(inputs), self._fc2), 0.0)
-
-    def _gru_cell(self, inputs: np.ndarray, state: np.ndarray) -> np.ndarray:
-        """PyTorch's ``GRUCell``, gates r, z, n."""
-        size = self._size
-        from_input = _affine(self._embed(inputs), self._from_input)  # [R, 3 H]
-        from_hidden = _affine(state, self._from_hidden)  # [R, 3 H]
-        gates = from_input[:, : 2 * size]
-        gates += from_hidden[:, : 2 * size]
-        _sigmoid(gates)
-        new = from_hidden[:, 2 * size :]
-        new *= gates[:, :size]
-        new += from_input[:, 2 * size :]
-        np.tanh(new, out=new)
-        return new + gates[:, size:] * (state - new)
-
-    def _lstm_cell(self, inputs: np.ndarray, state: np.ndarray) -> np.ndarray:
-        """PyTorch's ``LSTMCell``, gates i, f, g, o."""
-        size = self._size
-        gates = _affine(self._embed(inputs), self._from_input)  # [R, 4 H]
-        gates += _affine(state[:, :size], self._from_hidden)
-        _sigmoid(gates[:, : 2 * size])
-        _sigmoid(gates[:, 3 * size :])
-        new = gates[:, 2 * size : 3 * size]
-        np.tanh(new, out=new)
-        following = np.empty_like(state)
-        cell = following[:, size:]
-        np.multiply(gates[:, size : 2 * size], state[:, size:], out=cell)
-        cell += gates[:, :size] * new
-        np.multiply(gates[:, 3 * size :], np.tanh(cell), out=following[:, :size])
-        return following
-
-
-def _sigmoid(x: np.ndarray) -> None:
-    """In place; ``(1 + tanh(x / 2)) / 2``, which cannot overflow."""
-    x *= 0.5
-    np.tanh(x, out=x)
-    x += 1.0
-    x *= 0.5
-
-
-def _map(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """A linear layer without gradients, sharing its memory."""
-    return weight.detach(), bias.detach()
-
-
-def _affine(rows: np.ndarray, layer: tuple[Tensor, Tensor]) -> np.ndarray:
-    # NumPy's own product is a little faster for a handful of rows, but its library
-    # wakes all cores from a few dozen rows on, which costs more than it brings.
-    return F.linear(torch.from_numpy(rows), *layer).numpy()
+        history[:] = self._encode_history(past, history)
+        return self._levels(state, history)

@@ -1,4 +1,4 @@
-"""What a part of a composition is, and how a configuration chooses one.
+"""How a configuration chooses the parts of a composition.
 
 A *slot* is a key such as ``td_weighting``. Its value names a *part*: one of the
 package's, or one of the user's own as ``pkg.module:Class``. A part owns its keys (its
@@ -8,68 +8,90 @@ package's, or one of the user's own as ``pkg.module:Class``. A part owns its key
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
-from rllib_risk.config.options import fields_of, read_options
+from rllib_risk.config.options import fields_of
+from rllib_risk.config.part import NoOptions, Part
 from rllib_risk.config.schema import Field
 from rllib_risk.parts.imports import import_part
 
+__all__ = ["Choice", "Composition", "NoOptions", "Part", "Slot"]
+
+# How messages name a class that declares no options and so inherits those of its base.
+_OWN = "your own class without Options"
+
 
 @dataclass(frozen=True)
-class NoOptions:
-    """The options of a part that has none."""
-
-
-class Part:
-    """One part of a composition.
-
-    A part of your own is a subclass of its slot's class with an ``Options`` of its own,
-    and the methods of that class.
+class Choice:
+    """The part that a configuration has in a slot.
 
     Attributes:
-        Options: A frozen dataclass of :func:`~rllib_risk.config.options.option` fields:
-            the keys that belong to this part.
-        options: Their values in this run.
+        key: The slot's key.
+        name: The part's name, or its import path.
+        part: Its class.
+        options: Its options in this configuration.
     """
 
-    Options: ClassVar[type] = NoOptions
+    key: str
+    name: str
+    part: type[Any]
     options: Any
 
-    def __init__(self, options: Any = None) -> None:
-        """Initializes the part. Other classes of parts take more before the options.
+    @property
+    def is_own(self) -> bool:
+        """Whether the part is one of the user's own."""
+        return ":" in self.name
+
+    def make(self, **arguments: Any) -> Any:
+        """An instance of the part.
 
         Args:
-            options: An instance of :attr:`Options`; None: the defaults.
-        """
-        super().__init__()
-        self.options = type(self).Options() if options is None else options
-
-    @classmethod
-    def refusals(cls, config: Any) -> Iterator[str]:
-        """Why this part cannot be used in a configuration; by default it always can.
-
-        Args:
-            config: The configuration, with all its keys as attributes.
-
-        Yields:
-            A message for each reason: the key, what is wrong, and what to set.
-        """
-        yield from ()
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any]) -> Any:
-        """This part's options in a configuration.
-
-        Args:
-            values: The configuration's keys and values.
+            **arguments: What parts of this slot take first, in this order; the names
+                are for the message.
 
         Returns:
-            An instance of :attr:`Options`.
+            The part.
+
+        Raises:
+            ValueError: If a part of the user's own does not take these arguments.
         """
-        return read_options(cls.Options, values)
+        given, keywords = arguments.values(), self.part.keywords(self.options)
+        if self.is_own:
+            try:
+                inspect.signature(self.part).bind(*given, **keywords)
+            except TypeError as error:
+                more = [f"{key}={value!r}" for key, value in keywords.items()]
+                raise ValueError(
+                    f"{self.key}: {self.name!r} is called with"
+                    f" ({', '.join([*arguments, *more])}): {error}."
+                ) from error
+        return self.part(*given, **keywords)
+
+    def check_shape(
+        self, result: Any, *shapes: tuple[int, ...], of: str = "forward"
+    ) -> None:
+        """Refuses a part of the user's own that gives a shape that would broadcast.
+
+        Args:
+            result: What it made of zeros.
+            *shapes: What it may have.
+            of: The method that made it.
+
+        Raises:
+            ValueError: If it has none of these shapes.
+        """
+        if tuple(getattr(result, "shape", ())) not in shapes:
+            allowed = " or ".join(str(list(shape)) for shape in shapes)
+            found = getattr(result, "shape", None)
+            raise ValueError(
+                f"{self.key}: {of} of {self.name!r} must return {allowed} when it is"
+                " tried on zeros, and it returned"
+                f" {type(result).__name__ if found is None else list(found)}."
+            )
 
 
 @dataclass(frozen=True)
@@ -121,24 +143,49 @@ class Slot:
             return import_part(name, _load(self.base), self.key)
         return _load(path)
 
+    def choose(self, values: Mapping[str, Any]) -> Choice:
+        """The part that a configuration names, with its options.
+
+        Args:
+            values: Keys and values of a configuration; defaults count for the rest.
+
+        Returns:
+            The choice.
+
+        Raises:
+            ValueError: If there is no such part, with the reason.
+        """
+        name = values.get(self.key, self.default)
+        part = self.part(name)
+        return Choice(self.key, name, part, part.read(values))
+
     @cached_property
-    def builtin_fields(self) -> dict[str, Field]:
+    def _known(self) -> dict[str, type[Any]]:
+        """The package's own parts, and what one of the user's own begins with."""
+        parts = {name: self.part(name) for name in self.builtin}
+        return {**parts, _OWN: _load(self.base)}
+
+    @cached_property
+    def keys(self) -> dict[str, Field]:
         """The keys of the package's own parts of this slot."""
         fields: dict[str, Field] = {}
-        for name in self.builtin:
-            for key, field in fields_of(self.part(name).Options).items():
+        for part in self._known.values():
+            for key, field in fields_of(part.Options).items():
                 # Parts that share a key inherit it, so that it is stated once.
                 if fields.setdefault(key, field) != field:
                     raise TypeError(f"{self.key}: {key} is declared in two ways.")
         return fields
 
     def owners(self, key: str) -> tuple[str, ...]:
-        """Names of the package's own parts that a key belongs to.
+        """Names of the parts that a key belongs to.
 
         Args:
-            key: A key of :meth:`builtin_fields`.
+            key: One of :attr:`keys`.
         """
-        return tuple(n for n in self.builtin if key in fields_of(self.part(n).Options))
+        known = self._known.items()
+        owners = tuple(n for n, part in known if key in fields_of(part.Options))
+        # The base class may share its options with a part of the package.
+        return tuple(n for n in owners if n != _OWN) or owners
 
 
 def _load(path: str) -> type[Any]:
@@ -167,9 +214,13 @@ class Composition:
 
     def fields(self) -> dict[str, Field]:
         """The slots' keys, and those of all parts of the package's own."""
+        return dict(self._fields)
+
+    @cached_property
+    def _fields(self) -> dict[str, Field]:
         groups: list[Mapping[str, Field]] = []
         for slot in self.slots.values():
-            groups += [{slot.key: slot.field}, slot.builtin_fields]
+            groups += [{slot.key: slot.field}, slot.keys]
         groups += [fields_of(part.Options) for part in self.common]
         fields: dict[str, Field] = {}
         for group in groups:
@@ -178,20 +229,23 @@ class Composition:
                     raise TypeError(f"{key} is declared in two ways.")
         return fields
 
-    def make(self, slot: str, values: Mapping[str, Any], *args: Any) -> Any:
-        """The part that a configuration chooses for a slot.
+    def choose(self, values: Mapping[str, Any]) -> dict[str, Choice]:
+        """The part in each slot; see :meth:`Slot.choose`.
 
         Args:
-            slot: Key of the slot.
-            values: Keys and values; others are at their defaults.
-            *args: What the class takes before its options.
-
-        Returns:
-            The part, with its options.
+            values: Keys and values of a configuration; defaults count for the rest.
         """
-        place = self.slots[slot]
-        part = place.part(values.get(slot, place.default))
-        return part(*args, options=part.read(values))
+        return {key: slot.choose(values) for key, slot in self.slots.items()}
+
+    def make(self, slot: str, values: Mapping[str, Any], **arguments: Any) -> Any:
+        """An instance of the part in one slot.
+
+        Args:
+            slot: The slot's key.
+            values: Keys and values of a configuration; defaults count for the rest.
+            **arguments: See :meth:`Choice.make`.
+        """
+        return self.slots[slot].choose(values).make(**arguments)
 
     def own_fields(self, values: Mapping[str, Iterable[str]]) -> dict[str, Field]:
         """The keys of parts of the user's own.
@@ -213,7 +267,7 @@ class Composition:
                         fields |= fields_of(slot.part(name).Options)
                     except TypeError as error:
                         raise ValueError(f"{slot.key}: {error}") from error
-        mine = self.fields()
+        mine = self._fields
         return {key: field for key, field in fields.items() if key not in mine}
 
     def chosen(self, config: Any) -> dict[str, type[Part]]:
@@ -251,7 +305,7 @@ class Composition:
         found: dict[str, list[str]] = {}
         for slot in self.slots.values():
             present = getattr(config, slot.key)
-            for key in slot.builtin_fields.keys() - used:
+            for key in slot.keys.keys() - used:
                 owners = _spelled(slot.owners(key))
                 found.setdefault(key, []).append(
                     f"{slot.key}: {owners} (here it is {present!r})"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from rllib_risk.parts.team import pick_steps
+from rllib_risk.parts.unroll import pick_steps
 
 
 @dataclass

@@ -18,7 +18,8 @@ from torch import Tensor
 from rllib_risk.config.options import option
 from rllib_risk.parts.base import Part
 from rllib_risk.parts.batch import Batch
-from rllib_risk.parts.team import TeamNetwork, Unroll, pick_steps
+from rllib_risk.parts.team import TeamNetwork
+from rllib_risk.parts.unroll import Unroll, pick_steps
 
 # Steps of an episode: those at which something was done, and those that followed.
 _TAKEN, _FOLLOWING = slice(None, -1), slice(1, None)

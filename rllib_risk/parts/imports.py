@@ -39,7 +39,9 @@ def import_part(path: str, base: type, what: str) -> type[Any]:
     if part is None:
         raise ValueError(f"{what}: module '{module_name}' has no class '{class_name}'.")
     if not (isinstance(part, type) and issubclass(part, base)):
+        # A package of parts exports what its module `base` defines.
+        home = base.__module__.removesuffix(".base")
         raise ValueError(
-            f"{what}: {path!r} must be a subclass of {base.__module__}.{base.__name__}."
+            f"{what}: {path!r} must be a subclass of {home}.{base.__name__}."
         )
     return part

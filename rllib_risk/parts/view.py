@@ -17,7 +17,8 @@ from rllib_risk.ops.schedule import Schedule, schedule_value
 from rllib_risk.ops.targets import masked_mean
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.encoding import Pass
-from rllib_risk.parts.team import TeamNetwork, Unroll
+from rllib_risk.parts.team import TeamNetwork
+from rllib_risk.parts.unroll import Unroll
 
 if TYPE_CHECKING:
     from rllib_risk.parts.targets.base import Target
@@ -182,7 +183,9 @@ class View:
     @cached_property
     def atoms(self) -> Tensor:
         """Atoms of the values of the actions taken; with gradient, ``[B, T, G, M]``."""
-        return _team_atoms(self.network, self.online, self.actions)
+        return self.network.team_atoms_of(
+            self.online, self.actions, self.state, self.action_mask
+        )
 
     @cached_property
     @torch.no_grad()
@@ -191,8 +194,11 @@ class View:
 
         ``T_j = r + gamma (1 - terminated) Z^-(tau', a*; tau'_j)``.
         """
-        next_atoms = _team_atoms(
-            self.target_network, self.encoded.following, self.next_greedy
+        next_atoms = self.target_network.team_atoms_of(
+            self.encoded.following,
+            self.next_greedy,
+            self.next_state,
+            self.next_action_mask,
         )
         targets = self.rewards.unsqueeze(-1) + self.discount.unsqueeze(-1) * next_atoms
         return torch.where(self.mask.unsqueeze(-1) > 0, targets, 0.0)
@@ -243,12 +249,3 @@ class View:
             value: A scalar.
         """
         self.logged[name] = value.detach()
-
-
-def _team_atoms(network: TeamNetwork, unroll: Unroll, actions: Tensor) -> Tensor:
-    """Atoms of the values that are learned, ``[B, T, G, M]``."""
-    atoms = network.atoms_of(unroll, actions)  # [B, T, N, M]
-    if network.count_values() == 1:
-        # A sum of equal fractions: right if the agents' worst cases come together.
-        return atoms.sum(dim=-2, keepdim=True)
-    return atoms

@@ -15,12 +15,11 @@ from rllib_risk.cli.main import run
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "composition.md").read_text(encoding="utf-8")
 FLAT = """
-from rllib_risk.parts.mixers import Mixer
+from my_parts import WeightedSum, WorstAtom
 from rllib_risk.parts.risk import RiskMeasure
 
-class Flat(Mixer):
-    def __init__(self, sizes, width):
-        super().__init__()
+class Flat(WeightedSum):
+    needs_state = False
     def forward(self, team):
         return team.utilities.sum(dim=-1)
 
@@ -28,9 +27,11 @@ class PerAgent(Flat):
     def forward(self, team):
         return team.utilities
 
-class Whole(RiskMeasure):
-    def __init__(self, num_atoms, caution):
+class Old(RiskMeasure):
+    def __init__(self, num_atoms, caution=0.5):
         super().__init__(num_atoms)
+
+class Whole(WorstAtom):
     def forward(self, atoms, level_logits=None):
         return atoms.mean()
 """
@@ -135,17 +136,21 @@ def test_own_parts_train_and_evaluate(folder: Path) -> None:
             " rllib_risk.parts.mixers.Mixer.",
         ),
         (
-            "{width: 8}",
-            "{widht: 8}",
-            "mixer 'my_parts:WeightedSum' is called with (sizes, **mixer_kwargs),"
-            " mixer_kwargs = {'widht': 8}: got an unexpected keyword argument"
-            " 'widht'.",
+            "weight_width: 8",
+            "weight_widht: 8",
+            "own.yaml:7: unknown key 'weight_widht' of QMIX. Did you mean"
+            " 'weight_width'?",
+        ),
+        (
+            "weight_width: 8",
+            "weight_width: 0",
+            "own.yaml:7: weight_width: must be in [1, inf), not 0.",
         ),
         (
             '"my_parts:WeightedSum"',
             '"wrong:Flat"',
-            "mixer 'wrong:Flat' must return [B, T, 1] or [B, T, 2]; with B = 2 and"
-            " T = 3 it returned [2, 3].",
+            "mixer: forward of 'wrong:Flat' must return [2, 3, 1] or [2, 3, 2] when it"
+            " is tried on zeros, and it returned [2, 3].",
         ),
         (
             '"my_parts:WeightedSum"',
@@ -192,15 +197,19 @@ def test_what_the_page_says_is_refused(
         (
             '"my_parts:WorstAtom"',
             '"wrong:Whole"',
-            "risk_measure 'wrong:Whole' must reduce [..., M] to [...];"
-            " from [2, 3, 5] it made [].",
+            "risk_measure: forward of 'wrong:Whole' must return [2, 3] when it is"
+            " tried on zeros, and it returned [].",
         ),
         (
-            "{caution: 0.2}",
-            "{alpha: 0.2}",
-            "risk_measure 'my_parts:WorstAtom' is called with (num_atoms,"
-            " **risk_kwargs), risk_kwargs = {'alpha': 0.2}: got an unexpected keyword"
-            " argument 'alpha'.",
+            "caution: 0.2",
+            "risk_kwargs: {caution: 0.2}",
+            "risk_kwargs: belongs to risk_measure: your own class without Options",
+        ),
+        (
+            '"my_parts:WorstAtom"\n    caution: 0.2',
+            '"wrong:Old"\n    risk_kwargs: {level: 0.2}',
+            "risk_measure: 'wrong:Old' is called with (num_atoms, level=0.2): got an"
+            " unexpected keyword argument 'level'.",
         ),
         (
             "    num_atoms: 5\n",

@@ -9,8 +9,8 @@ from rllib_risk.algorithms.actor_critic.losses import (
 )
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.critics import CounterfactualCritic, DecomposedCritic
+from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.exploration import action_probabilities
-from rllib_risk.parts.losses import Batch
 
 # R6. Two agents with two actions, three steps and the row after them. Values of the
 # target critic, [row][agent][action].

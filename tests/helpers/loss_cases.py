@@ -13,13 +13,14 @@ from rllib_risk.core.value_config import ValueConfig
 from rllib_risk.data.episodes import Episode, collate
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.quantile_head import QuantileHead
+from rllib_risk.parts.agents import NetworkOptions
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.encoding import encode
 from rllib_risk.parts.learning import Learning
 from rllib_risk.parts.penalty import Penalty
 from rllib_risk.parts.regression import QuantileRegression
-from rllib_risk.parts.slots import VALUE_PARTS
-from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
+from rllib_risk.parts.slots import NETWORK_PARTS, VALUE_PARTS
+from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.view import View
 
 
@@ -41,10 +42,10 @@ def composition(name):
     return {key: value for key, value in overrides.items() if key in _keys_of_parts()}
 
 
-NETWORK_KEYS = {field.name for field in dataclasses.fields(TeamNetworkConfig)}
+NETWORK_KEYS = {*NETWORK_PARTS.fields(), *fields_of(NetworkOptions)}
 _SLOTS = {key: VALUE_PARTS.slots[key] for key in ("loss", "target", "td_weighting")}
 LEARNING_KEYS = {*_SLOTS, "gamma", "reward_scale"}.union(
-    *(slot.builtin_fields for slot in _SLOTS.values()),
+    *(slot.keys for slot in _SLOTS.values()),
     *(fields_of(part.Options) for part in (QuantileRegression, Penalty)),
 )
 DEFAULTS = {key: field.default for key, field in ValueConfig.fields().items()}
@@ -57,7 +58,7 @@ def _keys_of_parts():
 def network_config(**keys):
     """The keys that a network has; others are left out."""
     assert keys.keys() <= NETWORK_KEYS | LEARNING_KEYS, keys
-    return TeamNetworkConfig(**{k: v for k, v in keys.items() if k in NETWORK_KEYS})
+    return {k: v for k, v in keys.items() if k in NETWORK_KEYS}
 
 
 @dataclasses.dataclass
@@ -318,9 +319,9 @@ def random_networks(**keys):
             for parameter in network.parameters():
                 # Less in wide layers, whose sums would be too large for float32.
                 parameter.normal_(0, min(0.5, parameter.shape[-1] ** -0.5))
-        if network.config.quantiles == "sampled":
+        if network.samples:
             # Random, yet the same for a step whatever is padded around it.
-            draws = torch.rand(8, 20, 3, network.config.num_atoms)
+            draws = torch.rand(8, 20, 3, network.num_atoms)
             network._midpoints = functools.partial(_drawn, draws)
         networks.append(network)
     return networks

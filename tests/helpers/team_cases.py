@@ -2,7 +2,22 @@
 
 import torch
 
-from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig, TeamSizes
+from rllib_risk.config.options import fields_of
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.parts.agents import NetworkOptions
+from rllib_risk.parts.slots import NETWORK_PARTS
+from rllib_risk.parts.team import TeamNetwork
+
+
+def of_keys(sizes, **keys):
+    """The network of some keys; one that no network has is refused."""
+    assert keys.keys() <= {*NETWORK_PARTS.fields(), *fields_of(NetworkOptions)}, keys
+    return TeamNetwork(sizes, keys)
+
+
+def choose(key, name, **keys):
+    """The part in a slot of the network."""
+    return NETWORK_PARTS.slots[key].choose({key: name, **keys})
 
 
 def make_network(
@@ -10,9 +25,8 @@ def make_network(
 ):
     """A network with larger parameters than a fresh one, so that levels differ."""
     torch.manual_seed(seed)
-    config = TeamNetworkConfig(**{"hidden_size": 16, **keys})
     sizes = TeamSizes(num_agents, num_actions, obs_size, state_size)
-    network = TeamNetwork(sizes, config)
+    network = of_keys(sizes, **{"hidden_size": 16, **keys})
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(0, spread)

@@ -10,12 +10,19 @@ import pytest
 import torch
 from torch import nn
 
+from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.env_wrappers.games.matrix_games import MatrixGame
-from rllib_risk.parts.joint_critics import QtranCritic, WqmixCritic
-from rllib_risk.parts.mixers import DuplexMixer, MixerInputs, MonotonicMixer, mlp
+from rllib_risk.networks.encoders import StandardEncoder
+from rllib_risk.networks.layers import mlp
+from rllib_risk.parts.critics import QtranCritic, WqmixCritic
+from rllib_risk.parts.mixers import DuplexMixer, MixerInputs, MonotonicMixer
 
 # The two agents' inputs: a constant observation and their id.
 INPUTS = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
+
+
+class NarrowCritic(WqmixCritic):
+    WIDTH = 64
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -71,7 +78,7 @@ def test_p3_qplex_finds_eight(seed):
     torch.manual_seed(seed)
     game = Game("P3")
     agents = mlp(3, 64, 3)
-    mixer = DuplexMixer(2, 3, 1, num_heads=10, num_layers=3)
+    mixer = DuplexMixer(TeamSizes(2, 3, 3, 1), DuplexMixer.Options(10, 3))
     optimizer = rmsprop(1e-3, agents, mixer)
     for _ in range(3000):
         utilities = agents(INPUTS)
@@ -100,7 +107,8 @@ def fit_qtran(game, seed, nopt_weight, updates):
     torch.manual_seed(seed)
     body = nn.Sequential(nn.Linear(3, 64), nn.ReLU())
     head = nn.Linear(64, game.num_actions)
-    critic = QtranCritic(game.num_actions, 64, 1)
+    sizes = TeamSizes(2, game.num_actions, 3, 1)
+    critic = QtranCritic(sizes, 64, lambda: body)
     optimizer = rmsprop(1e-3, body, head, critic)
     for _ in range(updates):
         features = body(INPUTS)
@@ -174,8 +182,10 @@ def test_weighted_qmix_finds_eight(name, kind, rest, seed):
     torch.manual_seed(seed)
     game = Game(name)
     agents = mlp(3, 32, game.num_actions)
-    mixer = MonotonicMixer(2, 1, 8, 16)
-    critic = WqmixCritic(3, 2, game.num_actions, 32, False, 1, embed_dim=64)
+    sizes = TeamSizes(2, game.num_actions, 3, 1)
+    mixer = MonotonicMixer(sizes, MonotonicMixer.Options(8, 16))
+    options = StandardEncoder.Options(32, recurrent=False)
+    critic = NarrowCritic(sizes, 32, lambda: StandardEncoder(sizes, 3, options))
     inputs = INPUTS.expand(len(game.joints), 1, 2, 3)
     modules = nn.ModuleList([agents, mixer, critic])
     optimizer = torch.optim.Adam(modules.parameters(), 1e-2)

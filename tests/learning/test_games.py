@@ -17,7 +17,7 @@ from rllib_risk.env_wrappers.registry import make_team_env
 from rllib_risk.ops.quantile import quantile_fractions, quantile_huber_loss
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.learning import Learning
-from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
+from rllib_risk.parts.team import TeamNetwork
 
 SEEDS = pytest.mark.parametrize("seed", [0, 1, 2])
 
@@ -74,10 +74,8 @@ def make_networks(env, seed, **keys):
     torch.manual_seed(seed)
     spec = env.spec_team
     sizes = TeamSizes(spec.num_agents, spec.num_actions, spec.obs_size, spec.state_size)
-    config = TeamNetworkConfig(
-        **{"hidden_size": 32, "recurrent": False, "mixing_embed_dim": 8, **keys}
-    )
-    network = TeamNetwork(sizes, config)
+    keys = {"hidden_size": 32, "recurrent": False, "mixing_embed_dim": 8, **keys}
+    network = TeamNetwork(sizes, keys)
     return network, copy.deepcopy(network)
 
 

@@ -15,7 +15,7 @@ import torch
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.learning import Learning
-from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
+from rllib_risk.parts.team import TeamNetwork
 
 LENGTH, ACTIONS, EPISODES = 4, 8, 200
 EARNED = torch.tensor([-2.0, -1.0] + [-5.0] * (ACTIONS - 2))
@@ -45,7 +45,7 @@ def return_and_values(batch, seed, atoms=8, **keys):
     """Return of the greedy team, and the largest value of an agent's best action."""
     torch.manual_seed(seed)
     sizes = TeamSizes(2, ACTIONS, LENGTH + 1, LENGTH + 1)
-    config = TeamNetworkConfig(
+    network_keys = dict(
         mixer="none" if keys["loss"] == "bc" else "vdn",
         num_atoms=atoms,
         hidden_size=32,
@@ -54,7 +54,7 @@ def return_and_values(batch, seed, atoms=8, **keys):
         agent_ids=False,
         obs_last_action=False,
     )
-    online = TeamNetwork(sizes, config)
+    online = TeamNetwork(sizes, network_keys)
     target = copy.deepcopy(online)
     optimizer = torch.optim.Adam(online.parameters(), 5e-3)
     learning = Learning.of({"double_q": False, **keys})

@@ -4,7 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from rllib_risk.networks.agent import AgentNetwork, Encoder
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.networks.agent import AgentNetwork
+from rllib_risk.networks.arrays import NUMPY, TORCH
+from rllib_risk.networks.encoders import StandardEncoder
+from rllib_risk.networks.heads import LinearHead
 
 # Whether there is memory, and which.
 BODIES = pytest.mark.parametrize(
@@ -16,33 +20,46 @@ BODIES = pytest.mark.parametrize(
 
 def agent(num_atoms, *, recurrent=True, rnn_cell="gru", seed=0):
     torch.manual_seed(seed)
-    return AgentNetwork(7, 4, num_atoms, 16, recurrent, None, rnn_cell=rnn_cell)
+    return network_of(7, num_atoms, 16, recurrent, rnn_cell)
+
+
+def encoder_of(input_size, hidden_size, recurrent=True, rnn_cell="gru"):
+    options = StandardEncoder.Options(hidden_size, recurrent, rnn_cell)
+    return StandardEncoder(TeamSizes(1, 4, input_size, 0), input_size, options)
+
+
+def network_of(input_size, num_atoms, hidden_size, *cell):
+    encoder = encoder_of(input_size, hidden_size, *cell)
+    return AgentNetwork(encoder, LinearHead(hidden_size, 4, num_atoms))
 
 
 def test_number_of_parameters():
     # 64 * 15 + 64 in, a GRU of 2 * 3 * 64 * 64 + 2 * 3 * 64 = 24 960, 64 * 4 + 4 out:
     # 9 + 4 + 2 = 15 inputs, 4 actions, 1 atom.
-    network = AgentNetwork(15, 4, 1, 64, True, None)
+    network = network_of(15, 1, 64, True)
     assert sum(p.numel() for p in network.parameters()) == 26_244
     # Without memory 64 * 64 + 64 stands in the place of the GRU.
-    network = AgentNetwork(15, 4, 1, 64, False, None)
+    network = network_of(15, 1, 64, False)
     assert sum(p.numel() for p in network.parameters()) == 26_244 - 24_960 + 4_160
     # An LSTM has four gates where a GRU has three: 33 280.
-    network = AgentNetwork(15, 4, 1, 64, True, None, rnn_cell="lstm")
+    network = network_of(15, 1, 64, True, "lstm")
     assert sum(p.numel() for p in network.parameters()) == 26_244 - 24_960 + 33_280
 
 
 @BODIES
 def test_encoder_step_by_step(recurrent, rnn_cell):
     torch.manual_seed(0)
-    encoder = Encoder(7, 16, recurrent, rnn_cell)
+    encoder = encoder_of(7, 16, recurrent, rnn_cell)
     inputs = torch.randn(5, 9, 7)
     features, last = encoder(inputs, None)
     state = acted = torch.zeros(5, encoder.state_size)
     for t in range(9):
         step, state = encoder(inputs[:, t : t + 1], state)
         torch.testing.assert_close(step[:, 0], features[:, t])
-        acted = encoder.step(inputs[:, t], acted)
+        rows = inputs[:, t].numpy(), acted.numpy()
+        acted = encoder.one_step(TORCH)(inputs[:, t], acted).detach()
+        arrays = torch.from_numpy(encoder.one_step(NUMPY)(*rows))
+        torch.testing.assert_close(arrays, acted)
         torch.testing.assert_close(acted, state)
         torch.testing.assert_close(acted[:, :16], features[:, t])
     torch.testing.assert_close(state, last)
@@ -53,7 +70,7 @@ def test_encoder_step_by_step(recurrent, rnn_cell):
 def test_encoder_goes_on_from_the_state_it_reached(recurrent, rnn_cell, split):
     # As after a burn-in: the first steps only serve to find the state.
     torch.manual_seed(0)
-    encoder = Encoder(7, 16, recurrent, rnn_cell)
+    encoder = encoder_of(7, 16, recurrent, rnn_cell)
     inputs = torch.randn(5, 9, 7)
     features, last = encoder(inputs, None)
     _, middle = encoder(inputs[:, :split], None)
@@ -70,7 +87,7 @@ def test_encoder_goes_on_from_the_state_it_reached(recurrent, rnn_cell, split):
 
 def test_encoder_is_a_linear_layer_and_a_gru_cell():
     torch.manual_seed(1)
-    encoder = Encoder(7, 16, True)
+    encoder = encoder_of(7, 16)
     cell = nn.GRUCell(16, 16)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     cell.load_state_dict(

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from team_cases import all_utilities, make_inputs, make_network, unroll
+from team_cases import all_utilities, make_inputs, make_network, of_keys, unroll
 from torch import nn
 
 from rllib_risk.core.model import TeamModel
 from rllib_risk.data.sizes import TeamSizes
-from rllib_risk.networks.agent import Encoder
-from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig, Unroll
+from rllib_risk.networks.encoders import StandardEncoder
+from rllib_risk.parts.unroll import Unroll
 
 RISK = {
     "num_atoms": 10,
@@ -34,10 +34,8 @@ def test_number_of_parameters_of_the_authors_agents():
     # Six zones, each with 5 observed numbers and 200 actions, a network each and no
     # ids: 205 * 64 + 64 = 13 184 in; an LSTM of 4 * (2 * 64 * 64 + 2 * 64) = 33 280;
     # 64 * 200 + 200 = 13 000 out.
-    config = TeamNetworkConfig(
-        rnn_cell="lstm", agent_ids=False, parameter_sharing=False
-    )
-    network = TeamNetwork(TeamSizes(6, 200, 5, 10), config)
+    keys = {"rnn_cell": "lstm", "agent_ids": False, "parameter_sharing": False}
+    network = of_keys(TeamSizes(6, 200, 5, 10), **keys)
     assert network.input_size == 205
     assert len(network.agents) == 6
     assert [parameter_count(agent) for agent in network.agents] == [59_464] * 6
@@ -50,9 +48,7 @@ def test_number_of_parameters_of_the_authors_agents():
 
 def test_an_id_is_a_column_per_agent():
     sizes = TeamSizes(6, 200, 5, 10)
-    with_ids, without = (
-        TeamNetwork(sizes, TeamNetworkConfig(agent_ids=ids)) for ids in (True, False)
-    )
+    with_ids, without = (of_keys(sizes, agent_ids=ids) for ids in (True, False))
     assert with_ids.input_size == without.input_size + 6
     assert parameter_count(with_ids) == parameter_count(without) + 6 * 64
 
@@ -160,7 +156,8 @@ def test_embeddings_are_those_of_the_atoms(tie):
 
 def test_state_is_output_and_cell():
     torch.manual_seed(0)
-    encoder = Encoder(7, HIDDEN_SIZE, True, "lstm")
+    options = StandardEncoder.Options(HIDDEN_SIZE, rnn_cell="lstm")
+    encoder = StandardEncoder(TeamSizes(1, 1, 7, 0), 7, options)
     cell = nn.LSTMCell(HIDDEN_SIZE, HIDDEN_SIZE)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     cell.load_state_dict(

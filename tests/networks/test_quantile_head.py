@@ -9,9 +9,9 @@ from rllib_risk.networks.quantile_head import QuantileHead
 from rllib_risk.ops.quantile import quantile_fractions, quantile_huber_loss
 
 
-def make_head(seed=0, *, hidden_size=6, num_actions=3, num_cosines=5):
+def make_head(seed=0, *, hidden_size=6, num_actions=3):
     torch.manual_seed(seed)
-    head = QuantileHead(hidden_size, num_actions, num_cosines).double()
+    head = QuantileHead(hidden_size, num_actions, 7).double()
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.normal_(0, 0.7)
@@ -69,7 +69,7 @@ def test_of_actions_is_one_row_of_all_actions():
     actions = torch.randint(3, (4, 2))
     for fractions in (torch.rand(7).double(), torch.rand(4, 2, 7).double()):
         everything = head(features, fractions)
-        chosen = head.of_actions(features, fractions, actions)
+        chosen = head.of_actions(features, actions, fractions)
         assert chosen.shape == (4, 2, 7)
         for b in range(4):
             for t in range(2):
@@ -80,7 +80,7 @@ def test_gradient_reaches_features_and_every_layer_but_not_other_actions():
     head = make_head()
     features = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
     actions = torch.full((5,), 1)
-    head.of_actions(features, torch.rand(5, 7).double(), actions).sum().backward()
+    head.of_actions(features, actions, torch.rand(5, 7).double()).sum().backward()
     assert features.grad.abs().sum() > 0
     for name, parameter in head.named_parameters():
         assert parameter.grad.abs().sum() > 0, name
@@ -102,14 +102,14 @@ def test_embedding_for_acting_makes_the_same_quantiles():
 
 def test_frequencies_are_no_part_of_a_checkpoint():
     names = {"embedding", "hidden", "output"}
-    assert {key.split(".")[0] for key in QuantileHead(4, 2).state_dict()} == names
+    assert {key.split(".")[0] for key in QuantileHead(4, 2, 5).state_dict()} == names
 
 
 def test_it_learns_a_distribution_at_fractions_it_never_saw():
     # Uniform on [-1, 3]: the quantile at tau is 4 tau - 1. The targets are the
     # midpoint quantiles; the fractions are drawn anew at every step.
     torch.manual_seed(1)
-    head = QuantileHead(16, 1)
+    head = QuantileHead(16, 1, 8)
     features = torch.ones(64, 16)
     targets = (4 * quantile_fractions(64) - 1).expand(64, -1)
     optimizer = torch.optim.Adam(head.parameters(), lr=3e-3)

@@ -7,11 +7,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from team_cases import of_keys
 
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.parts.acting import NumpyActor, TorchActor, make_actor
 from rllib_risk.parts.risk import RiskMeasure
-from rllib_risk.parts.team import TeamNetwork, TeamNetworkConfig
+from rllib_risk.parts.team import TeamNetwork
 
 SIZES = TeamSizes(num_agents=3, num_actions=4, obs_size=5, state_size=0)
 ENVS, STEPS = 4, 6
@@ -76,7 +77,7 @@ BODIES = {
 
 def make_network(**config) -> TeamNetwork:
     torch.manual_seed(0)
-    network = TeamNetwork(SIZES, TeamNetworkConfig(hidden_size=16, **config))
+    network = of_keys(SIZES, hidden_size=16, **config)
     with torch.no_grad():
         # Fresh weights are so small that gates and levels would hardly differ.
         for parameter in network.parameters():
@@ -108,7 +109,7 @@ def test_numpy_actor_acts_as_the_torch_network_does(name, sharing, body):
         np.testing.assert_array_equal(np.isneginf(ours), action_mask == 0)
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(ours.argmax(axis=-1), theirs.argmax(axis=-1))
-        assert (our_levels is None) == (network.config.risk_mode != "dynamic")
+        assert (our_levels is None) == (not network.level.predicted)
         if our_levels is not None:
             np.testing.assert_array_equal(our_levels, their_levels)
         taken = rng.integers(4, size=(ENVS, 3))

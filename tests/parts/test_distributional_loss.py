@@ -121,7 +121,7 @@ def test_one_quantile_is_half_of_hubers_independent_q_learning(kappa):
 def hand_fractions(network, batch, seed):
     """Fractions that a test can read: set by hand, ``[B, T+1, N, M]``."""
     torch.manual_seed(seed)
-    shape = (*batch.obs.shape[:3], network.config.num_atoms)
+    shape = (*batch.obs.shape[:3], network.num_atoms)
     fractions = torch.rand(shape)
     network._midpoints = lambda features: fractions
     return fractions

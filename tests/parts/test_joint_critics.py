@@ -1,18 +1,18 @@
 """Joint critics: their sizes, what they read, and that nothing restricts them."""
 
-from types import SimpleNamespace
+import functools
 
 import pytest
 import torch
+from team_cases import choose
 from torch.nn import functional as F
 
 from rllib_risk.data.sizes import TeamSizes
-from rllib_risk.networks.agent import Encoder
-from rllib_risk.parts.joint_critics import (
-    QtranCritic,
-    WqmixCritic,
-    make_joint_critic,
-)
+from rllib_risk.networks.arrays import TORCH
+from rllib_risk.networks.encoders import StandardEncoder
+from rllib_risk.parts.agent_parts import make_encoder
+from rllib_risk.parts.critics import QtranCritic, WqmixCritic
+from rllib_risk.parts.critics.base import make_joint_critic
 
 KINDS = pytest.mark.parametrize("kind", ["qtran", "wqmix"])
 INPUT_SIZE, HIDDEN_SIZE = 11, 16
@@ -28,10 +28,21 @@ def make(
     input_size=None,
 ):
     sizes = sizes or TeamSizes(3, 4, 5, 6)
-    config = SimpleNamespace(
-        hidden_size=hidden_size, recurrent=recurrent, rnn_cell=rnn_cell
+    input_size = input_size or INPUT_SIZE
+    encoder = choose(
+        "encoder",
+        "standard",
+        hidden_size=hidden_size,
+        recurrent=recurrent,
+        rnn_cell=rnn_cell,
     )
-    return make_joint_critic(kind, sizes, config, input_size or INPUT_SIZE)
+    return make_joint_critic(
+        choose("joint_critic", kind),
+        sizes,
+        input_size,
+        hidden_size,
+        functools.partial(make_encoder, encoder, sizes, input_size),
+    )
 
 
 def make_critic(kind, seed=0, **keys):
@@ -140,7 +151,9 @@ def test_wqmix_by_hand(recurrent):
         for t in range(5):
             taken = []
             for i in range(3):
-                hidden[i] = critic.encoder.step(inputs[b, t, i][None], hidden[i])
+                hidden[i] = critic.encoder.one_step(TORCH)(
+                    inputs[b, t, i][None], hidden[i]
+                )
                 taken.append(critic.head(hidden[i])[0, actions[b, t, i]])
             s = state[b, t]
             expected = relu_layers(critic.joint, torch.cat([s, torch.stack(taken)]))
@@ -153,7 +166,9 @@ def test_what_trains_the_agents():
     inputs, _, actions, state = make_inputs()
     for kind, reached in (("qtran", True), ("wqmix", False)):
         torch.manual_seed(0)
-        agents = Encoder(INPUT_SIZE, HIDDEN_SIZE, True).double()
+        options = StandardEncoder.Options(HIDDEN_SIZE)
+        sizes = TeamSizes(3, 4, 5, 6)
+        agents = StandardEncoder(sizes, INPUT_SIZE, options).double()
         critic = make_critic(kind)
         rows = inputs.transpose(1, 2).flatten(0, 1)
         features = agents(rows, None)[0].unflatten(0, (2, 3)).transpose(1, 2)
@@ -221,7 +236,7 @@ def test_which_is_made():
 
 
 def test_critics_that_cannot_be_made():
-    with pytest.raises(ValueError, match="Unknown joint_critic 'vdn'"):
+    with pytest.raises(ValueError, match="joint_critic: 'vdn' is no known name"):
         make("vdn")
     for kind in ("qtran", "wqmix"):
         with pytest.raises(ValueError, match=f"'{kind}' needs a state"):

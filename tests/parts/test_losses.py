@@ -32,9 +32,11 @@ from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.dual import DualNetwork
 from rllib_risk.networks.quantile_head import QuantileHead
 from rllib_risk.parts.batch import learned_steps
+from rllib_risk.parts.critics import QtranCritic, WqmixCritic
 from rllib_risk.parts.encoding import encode
 from rllib_risk.parts.losses.td import TDLoss
-from rllib_risk.parts.team import Unroll
+from rllib_risk.parts.mixers import DuplexMixer
+from rllib_risk.parts.unroll import Unroll
 
 
 def targets_and_loss(networks, batch, *, double_q=True, **keys):
@@ -337,7 +339,7 @@ def losses(networks, batch, keys, td_lambda=0.0):
     parts = without_dual(**keys, td_lambda=td_lambda, td_lambda_cut=cut)
     encoded = encode(*networks, batch, double_q=True)
     result = [parts.loss(networks, encoded, batch)[0]]
-    if networks[0].config.num_atoms > 1 and not parts.learning.loss.fits_atoms:
+    if networks[0].num_atoms > 1 and not parts.learning.loss.fits_atoms:
         result.append(quantile_pass(networks, batch)[2])
     return result
 
@@ -439,18 +441,18 @@ def test_padding_need_not_be_finite(keys, td_lambda):
 
 def shift_unavailable_action(network, shift):
     """Moves everything that a network says of the last of its four actions."""
-    num_atoms = network.config.num_atoms
+    num_atoms = network.num_atoms
     with torch.no_grad():
         for agent in network.agents:
             if isinstance(agent.head, QuantileHead):
                 agent.head.output.bias[3] += shift
             else:
                 agent.head.bias[3 * num_atoms :] += shift
-        if network.config.joint_critic == "wqmix":
+        if isinstance(network.joint_critic, WqmixCritic):
             network.joint_critic.head.bias[3] += shift
-        if network.config.joint_critic == "qtran":
+        if isinstance(network.joint_critic, QtranCritic):
             network.joint_critic.embed[0].weight[:, -1] += shift
-        if network.config.mixer == "qplex":
+        if isinstance(network.mixer, DuplexMixer):
             # One-hot actions of three agents stand behind the state's six numbers.
             network.mixer.actions.weights[0][:, [6 + 3, 6 + 7, 6 + 11]] += shift
 
@@ -462,7 +464,7 @@ def test_illegal_actions_do_not_matter(keys, shift):
     # Action 3 is legal nowhere. A predicted level reads all actions' atoms, by design;
     # it is made blind to this one, so that the rest can be compared.
     networks = random_networks(**keys)
-    num_atoms = networks[0].config.num_atoms
+    num_atoms = networks[0].num_atoms
     for network in networks:
         predictor = network.agents[0].predictor
         if predictor is not None:
@@ -669,7 +671,7 @@ def test_what_fills_a_memory_may_be_left_out_afterwards(
             view = parts.view(networks, encoded, given.stretch())
             if name == "td":
                 loss, stats = parts.learning.team_loss(view), view.logged
-            elif networks[0].config.num_atoms > 1 and keys.get("loss") != "quantile":
+            elif networks[0].num_atoms > 1 and keys.get("loss") != "quantile":
                 loss, stats = parts.regression.loss(view), {}
             else:
                 continue

@@ -98,28 +98,29 @@ def cell_of(encoder, rnn_cell):
 @torch.no_grad()
 def reference(network, obs, actions):
     """Utilities and levels of RMIX: one agent, one step, one action at a time."""
-    config, sizes = network.config, network.sizes
-    num_levels, num_atoms = config.risk_levels, config.num_atoms
+    options, sizes = network.options, network.sizes
+    num_levels, num_atoms = len(network.level.levels), network.num_atoms
+    rnn_cell = network.agents[0].encoder.cell
     utilities = torch.zeros(*obs.shape[:3], sizes.num_actions, dtype=obs.dtype)
     levels = torch.zeros(obs.shape[:3], dtype=torch.int64)
     for b, i in itertools.product(range(obs.shape[0]), range(sizes.num_agents)):
         agent = network.agents[i if len(network.agents) > 1 else 0]
-        encode = cell_of(agent.encoder, config.rnn_cell)
-        remember = cell_of(agent.predictor.history, config.rnn_cell)
+        encode = cell_of(agent.encoder, rnn_cell)
+        remember = cell_of(agent.predictor.history, rnn_cell)
         x_before = None
         for t in range(obs.shape[1]):
             x = torch.zeros(network.input_size, dtype=obs.dtype)
             x[: sizes.obs_size] = obs[b, t, i]
             ids_from = sizes.obs_size
-            if config.obs_last_action:
+            if options.obs_last_action:
                 ids_from += sizes.num_actions
                 if t > 0:
                     x[sizes.obs_size + actions[b, t - 1, i]] = 1
-            if config.agent_ids:
+            if options.agent_ids:
                 x[ids_from + i] = 1
-            lags = config.risk_history_lag and t > 0
-            now = agent.head(encode(x))  # [A * M]
-            expected = agent.head(remember(x_before if lags else x))
+            lags = network.level.history_lag and t > 0
+            now = agent.head(encode(x)).flatten()  # [A * M]
+            expected = agent.head(remember(x_before if lags else x)).flatten()
             x_before = x
             predictor = agent.predictor
             per_level = predictor.embed_history.weight @ expected
@@ -130,7 +131,7 @@ def reference(network, obs, actions):
             else:
                 current = predictor.embed_current.weight @ now
                 current = current[:, None].expand(-1, num_levels)
-            logits = (current * per_level).sum(0) * config.hidden_size**-0.5
+            logits = (current * per_level).sum(0) * agent.encoder.feature_size**-0.5
             k = int(logits.argmax())
             levels[b, t, i] = k
             kept = -(-(k + 1) * num_atoms // num_levels)

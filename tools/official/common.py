@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rllib_risk.algorithms import algorithm_class, config_class
 from rllib_risk.data.episodes import Episode
-from rllib_risk.parts.mixers import StackedMLPs
+from rllib_risk.networks.layers import StackedMLPs
 
 AGENTS, ACTIONS, OBS, STATE, LONGEST = 3, 5, 6, 7, 8
 # Optimizer steps in a row.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rllib_risk.config.options import option
 from rllib_risk.ops.qtran import nonoptimality_losses, optimality_losses
-from rllib_risk.parts.joint_critics import QtranCritic
+from rllib_risk.parts.critics.qtran import QtranCritic
 from rllib_risk.parts.losses.base import Loss
 from rllib_risk.parts.view import View
 

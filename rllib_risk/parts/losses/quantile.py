@@ -14,6 +14,7 @@ from rllib_risk.config.options import option
 from rllib_risk.ops.quantile import pairwise_quantile_huber_loss, quantile_huber_loss
 from rllib_risk.parts.fractions import FractionOptions, fractions_of
 from rllib_risk.parts.losses.base import Loss
+from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.view import View
 
 # Up to so many atoms their pairs are dealt with faster than they are sorted.
@@ -58,13 +59,13 @@ class QuantileLoss(Loss):
             )
         if config.num_atoms == 1:
             yield f"num_atoms: must be above 1 for loss: {config.loss}."
-        if config.mixer not in ("none", "vdn"):
+        if not VALUE_PARTS.slots["mixer"].part(config.mixer).mixes_atoms:
             yield (
-                f"loss: {config.loss!r} fits the distribution of the team's reward, per"
-                f" agent or as a sum of agents' atoms, and mixer {config.mixer!r} mixes"
-                " numbers; set mixer: none or vdn."
+                f"loss: {config.loss!r} fits the distribution of the team's reward, and"
+                f" mixer {config.mixer!r} mixes numbers; set mixer: none or vdn, or one"
+                " of your own with mix_atoms()."
             )
-        if sampled and config.mixer == "vdn":
+        if sampled and config.mixer != "none":
             yield (
                 "quantiles: 'sampled' draws fractions for each agent, and the atoms of"
                 " a sum belong to the same ones; set quantiles: fixed, or mixer: none."

@@ -1,0 +1,143 @@
+"""What a mixer is: from the agents' utilities to the team's value.
+
+Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``S`` state size, ``M`` atoms, ``G``
+values of the team (1, or ``N``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from rllib_risk.config.options import option
+from rllib_risk.data.sizes import NeedsStateError, TeamSizes
+from rllib_risk.parts.base import Choice, Part
+
+
+@dataclass
+class MixerInputs:
+    """What a mixer may look at.
+
+    Attributes:
+        utilities: Risk-adjusted utilities of one action each, ``[B, T, N]``; gradients
+            run through them.
+        state: ``[B, T, S]``.
+        actions: Those actions, int64 ``[B, T, N]``.
+        greedy_utilities: Highest utility of each agent among its available actions,
+            without gradient, ``[B, T, N]``; None unless the mixer needs it.
+        atoms: Return atoms of those actions, at the same fractions for all agents,
+            ``[B, T, N, M]``; only for :meth:`Mixer.mix_atoms`. ``utilities`` are then
+            their means.
+    """
+
+    utilities: Tensor
+    state: Tensor
+    actions: Tensor
+    greedy_utilities: Tensor | None = None
+    atoms: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class OwnOptions:
+    """What a class without Options of its own takes."""
+
+    mixer_kwargs: dict = option(
+        {}, "Arguments of a mixer of your own that declares no Options.", fixed=True
+    )
+
+
+class Mixer(Part, nn.Module):
+    """From ``N`` utilities to the team's value.
+
+    Attributes:
+        needs_state: Whether an environment without a state must be refused.
+        needs_greedy: Whether ``greedy_utilities`` must be there.
+        mixes_atoms: Whether the class defines :meth:`mix_atoms`.
+    """
+
+    Options: ClassVar[type] = OwnOptions
+
+    needs_state = False
+    needs_greedy = False
+    mixes_atoms = False
+
+    def __init__(self, sizes: TeamSizes | None = None, options: Any = None) -> None:
+        """Initializes the mixer.
+
+        Args:
+            sizes: What the environment fixes.
+            options: See :class:`~rllib_risk.parts.base.Part`.
+        """
+        super().__init__(options)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Looks whether the class mixes distributions."""
+        super().__init_subclass__(**kwargs)
+        cls.mixes_atoms = cls.mix_atoms is not Mixer.mix_atoms
+
+    @classmethod
+    def keywords(cls, options: Any) -> dict[str, Any]:
+        """See Part; a class without Options of its own gets ``mixer_kwargs``."""
+        if cls.Options is OwnOptions:
+            return dict(options.mixer_kwargs)
+        return {"options": options}
+
+    def forward(self, team: MixerInputs) -> Tensor:
+        """Mixes.
+
+        Args:
+            team: Utilities and what they are utilities of.
+
+        Returns:
+            ``[B, T, 1]``, or ``[B, T, N]`` where agents learn independently.
+        """
+        raise NotImplementedError
+
+    def mix_atoms(self, team: MixerInputs) -> Tensor:
+        """Mixes distributions; only for a loss that fits the team's distribution.
+
+        Args:
+            team: Atoms and what they are atoms of.
+
+        Returns:
+            ``[B, T, G, M]``, ``G`` as in :meth:`forward`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} mixes no distributions.")
+
+
+def make_mixer(choice: Choice, sizes: TeamSizes) -> Mixer:
+    """The mixer that a configuration names.
+
+    Args:
+        choice: The mixer and its options.
+        sizes: What the environment fixes.
+
+    Returns:
+        The mixer.
+
+    Raises:
+        ValueError: If it needs a state that is not there, or a mixer of the user's own
+            does not take the arguments or give the shape that it must.
+    """
+    if choice.part.needs_state and sizes.state_size == 0:
+        raise NeedsStateError("mixer", choice.name)
+    mixer: Mixer = choice.make(sizes=sizes)
+    if choice.is_own:
+        _try(choice, mixer, sizes)
+    return mixer
+
+
+@torch.no_grad()
+def _try(choice: Choice, mixer: Mixer, sizes: TeamSizes) -> None:
+    """Mixes zeros with a mixer of the user's own: a wrong shape would broadcast."""
+    n, atoms = sizes.num_agents, torch.zeros(2, 3, sizes.num_agents, 4)
+    state, zeros = torch.zeros(2, 3, sizes.state_size), atoms[..., 0]
+    team = MixerInputs(zeros, state, zeros.long(), zeros)
+    choice.check_shape(mixer(team), (2, 3, 1), (2, 3, n))
+    if mixer.mixes_atoms:
+        team.atoms = atoms
+        mixed = mixer.mix_atoms(team)
+        choice.check_shape(mixed, (2, 3, 1, 4), (2, 3, n, 4), of="mix_atoms")

@@ -1,0 +1,61 @@
+"""QMIX's mixer.
+
+Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``S`` state size, ``E`` width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rllib_risk.config.options import option
+from rllib_risk.config.schema import MOST_WIDTH
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.networks.layers import mlp
+from rllib_risk.parts.mixers.base import Mixer, MixerInputs
+
+
+class MonotonicMixer(Mixer):
+    """QMIX (Rashid et al., 2018): a mixing network with non-negative weights.
+
+    ``Q_tot = ELU(q W1(s) + b1(s)) w2(s) + v(s)``, with ``W1`` and ``w2`` the absolute
+    values of two-layer hypernetworks of the state, ``b1`` linear, ``v`` of two layers.
+    Only the weights are made non-negative, never the biases.
+    """
+
+    needs_state = True
+
+    @dataclass(frozen=True)
+    class Options:
+        mixing_embed_dim: int = option(
+            32, "Width of the monotonic mixer.", low=1, high=MOST_WIDTH, fixed=True
+        )
+        hypernet_embed_dim: int = option(
+            64, "Width of qmix's hypernetworks.", low=1, high=MOST_WIDTH, fixed=True
+        )
+
+    options: Options
+
+    def __init__(self, sizes: TeamSizes, options: Options | None = None) -> None:
+        """Initializes the mixer; see :class:`Mixer`."""
+        super().__init__(sizes, options)
+        embed_dim = self.options.mixing_embed_dim
+        hypernet_dim = self.options.hypernet_embed_dim
+        state_size, self.num_agents = sizes.state_size, sizes.num_agents
+        self.embed_dim = embed_dim
+        self.hyper_w1 = mlp(state_size, hypernet_dim, self.num_agents * embed_dim)
+        self.hyper_b1 = nn.Linear(state_size, embed_dim)
+        self.hyper_w2 = mlp(state_size, hypernet_dim, embed_dim)
+        self.value = mlp(state_size, embed_dim, 1)
+
+    def forward(self, team: MixerInputs) -> Tensor:
+        """Returns ``Q_tot``, ``[B, T, 1]``."""
+        state = team.state
+        w1 = self.hyper_w1(state).abs()
+        w1 = w1.unflatten(-1, (self.num_agents, self.embed_dim))  # [B, T, N, E]
+        mixed = (team.utilities.unsqueeze(-2) @ w1).squeeze(-2)  # [B, T, E]
+        hidden = F.elu(mixed + self.hyper_b1(state))
+        w2 = self.hyper_w2(state).abs()
+        return (hidden * w2).sum(dim=-1, keepdim=True) + self.value(state)

@@ -1,0 +1,187 @@
+"""Where the risk level comes from: it is given, or predicted per agent and step.
+
+Letters: ``A`` actions, ``M`` atoms, ``K`` risk levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from rllib_risk.config.options import option
+from rllib_risk.config.schema import MOST_RATE, MOST_WIDTH
+from rllib_risk.networks.encoders import Encoder
+from rllib_risk.networks.level_predictor import RiskLevelPredictor
+from rllib_risk.ops.schedule import schedule_value
+from rllib_risk.parts.base import Part
+from rllib_risk.parts.slots import NETWORK_PARTS
+
+
+class RiskLevel(Part):
+    """Where the level of a risk measure comes from.
+
+    Attributes:
+        levels: The levels there are, in (0, 1].
+        predicted: Whether one of them is predicted per agent and step.
+        straight_through: Whether the predictor learns from the measure.
+        history_lag: Steps by which the inputs of the predictor's history lag.
+    """
+
+    levels: tuple[float | Fraction, ...] = (1.0,)
+    predicted: bool = False
+    straight_through: bool = False
+    history_lag: int = 0
+
+    def at(self, env_steps: int) -> float | None:
+        """The level after some env steps; None: it does not move.
+
+        Args:
+            env_steps: Env steps sampled so far.
+        """
+        return None
+
+    def make_predictor(
+        self, history: Encoder, num_outputs: int, num_agents: int
+    ) -> RiskLevelPredictor:
+        """What predicts the level; only where it is predicted.
+
+        Args:
+            history: A new encoder.
+            num_outputs: ``A * M``.
+            num_agents: How many agents there are.
+        """
+        raise NotImplementedError(f"{type(self).__name__} predicts nothing.")
+
+
+class StaticLevel(RiskLevel):
+    """One level for all, which may follow a schedule over env steps."""
+
+    @dataclass(frozen=True)
+    class Options:
+        alpha: float | list = option(
+            1.0,
+            "Static level of cvar and var, a number or points [[env_steps, value],"
+            " ...]; 1 keeps all atoms.",
+            low=0.0,
+            low_open=True,
+            high=1.0,
+        )
+
+    options: Options
+
+    def __init__(self, options: Options | None = None) -> None:
+        """Initializes the level: the first one of a schedule."""
+        super().__init__(options)
+        alpha = self.options.alpha
+        self.levels = (alpha[0][1] if isinstance(alpha, list) else alpha,)
+
+    def at(self, env_steps: int) -> float:
+        """See :meth:`RiskLevel.at`."""
+        return schedule_value(self.options.alpha, env_steps)
+
+    @classmethod
+    def refusals(cls, config: Any) -> Iterator[str]:
+        """See Part."""
+        if config.alpha != 1.0 and not _measure(config).uses_level:
+            yield (
+                "alpha: is the static level of cvar and var; it has no effect with"
+                f" risk_measure: {config.risk_measure}."
+            )
+
+
+class PredictedLevel(RiskLevel):
+    """The level that :class:`~rllib_risk.networks.level_predictor.RiskLevelPredictor`
+    gives: RMIX (Qiu et al., NeurIPS 2021), Section 4.1."""
+
+    predicted = True
+
+    @dataclass(frozen=True)
+    class Options:
+        risk_levels: int = option(
+            10,
+            "Levels K to predict from: 1/K, 2/K, ..., 1.",
+            low=1,
+            high=MOST_WIDTH,
+            fixed=True,
+        )
+        risk_grad: Literal["straight_through", "frozen"] = option(
+            "straight_through",
+            "How the level predictor learns; frozen is what the released code does.",
+        )
+        risk_embed_dim: int | None = option(
+            None,
+            "Size of the predictor's embedding; null: agents.",
+            low=1,
+            high=MOST_WIDTH,
+            fixed=True,
+        )
+        risk_logit_scale: float | None = option(
+            None,
+            "Factor on the predictor's logits; null: 1/sqrt(hidden_size).",
+            low=0.0,
+            low_open=True,
+        )
+        risk_tie_femb: bool = option(
+            False, "One embedding for both sides of the predictor.", fixed=True
+        )
+        risk_history_lag: int = option(
+            1,
+            "Steps by which the predictor's history lags.",
+            low=0,
+            high=1,
+            unit="steps",
+        )
+        risk_history_trains: bool = option(True, "Whether the history encoder learns.")
+        risk_lr: float | None = option(
+            None,
+            "Learning rate of the risk level predictor; null: lr.",
+            low=0.0,
+            low_open=True,
+            high=MOST_RATE,
+        )
+
+    options: Options
+
+    def __init__(self, options: Options | None = None) -> None:
+        """Initializes the levels."""
+        super().__init__(options)
+        k = self.options.risk_levels
+        self.levels = tuple(Fraction(i, k) for i in range(1, k + 1))
+        self.straight_through = self.options.risk_grad == "straight_through"
+        self.history_lag = self.options.risk_history_lag
+
+    @classmethod
+    def refusals(cls, config: Any) -> Iterator[str]:
+        """See Part."""
+        if not _measure(config).uses_level:
+            yield (
+                "risk_mode: 'dynamic' predicts the level of cvar or var, and"
+                f" {config.risk_measure!r} has none; set risk_measure: cvar, or"
+                " risk_mode: static."
+            )
+        if config.quantiles != "fixed":
+            yield (
+                "risk_mode: 'dynamic' compares fixed atoms; set quantiles: fixed, or"
+                " risk_mode: static."
+            )
+
+    def make_predictor(
+        self, history: Encoder, num_outputs: int, num_agents: int
+    ) -> RiskLevelPredictor:
+        """See :meth:`RiskLevel.make_predictor`."""
+        o = self.options
+        return RiskLevelPredictor(
+            history,
+            num_outputs,
+            o.risk_levels,
+            o.risk_embed_dim or num_agents,
+            scale=o.risk_logit_scale or history.feature_size**-0.5,
+            tie_embeddings=o.risk_tie_femb,
+            history_trains=o.risk_history_trains,
+        )
+
+
+def _measure(config: Any) -> Any:
+    return NETWORK_PARTS.slots["risk_measure"].part(config.risk_measure)

@@ -1,0 +1,81 @@
+"""The mean of the atoms, and the mean less a multiple of the variance.
+
+Letters: ``M`` atoms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rllib_risk.networks.arrays import TORCH, Namespace, Rows, Step
+from rllib_risk.ops.risk import mean_variance
+from rllib_risk.parts.base import NoOptions
+from rllib_risk.parts.risk.base import ParameterOptions, RiskMeasure
+
+
+class Mean(RiskMeasure):
+    """The risk-neutral measure: the mean of the atoms."""
+
+    Options = NoOptions
+
+    @classmethod
+    def refusals(cls, config: Any) -> Iterator[str]:
+        """See Part; a single atom has a mean."""
+        yield from ()
+
+    def forward(self, atoms: Tensor, level_logits: Tensor | None = None) -> Tensor:
+        """See :meth:`RiskMeasure.forward`."""
+        return self.one_step(TORCH)(atoms, level_logits, None)
+
+    def one_step(self, xp: Namespace, sampled: bool = False) -> Step:
+        """See :meth:`RiskMeasure.one_step`."""
+
+        def mean(atoms: Rows, logits: Rows | None, index: Rows | None) -> Rows:
+            # Of one atom NumPy's mean takes longer than a layer of the network.
+            return atoms[..., 0] if atoms.shape[-1] == 1 else atoms.mean(-1)
+
+        return mean
+
+    def distort(self, fractions: Tensor) -> Tensor:
+        """See :meth:`RiskMeasure.distort`."""
+        return fractions
+
+
+class MeanVariance(RiskMeasure):
+    """Mean minus a multiple of the variance, as in ``rllib_risk.ops.risk``."""
+
+    Options = ParameterOptions
+    # Per unit of return, so that no number suits every environment.
+    DEFAULT_PENALTY = 0.1
+
+    def __init__(self, num_atoms: int, options: ParameterOptions | None = None) -> None:
+        """Initializes the measure; see :class:`RiskMeasure`.
+
+        Raises:
+            ValueError: If the penalty is negative.
+        """
+        super().__init__(num_atoms, options)
+        given = self.options.risk_parameter
+        self.penalty = self.DEFAULT_PENALTY if given is None else given
+        mean_variance(torch.zeros(1), self.penalty)  # refuses it now and not later
+
+    def forward(self, atoms: Tensor, level_logits: Tensor | None = None) -> Tensor:
+        """See :meth:`RiskMeasure.forward`."""
+        return mean_variance(atoms, self.penalty)
+
+    def one_step(self, xp: Namespace, sampled: bool = False) -> Step:
+        """See :meth:`RiskMeasure.one_step`."""
+        utilities = xp.of_torch(self.of_samples)
+        return lambda atoms, logits, index: utilities(atoms)
+
+    def distort(self, fractions: Tensor) -> Tensor:
+        """See :meth:`RiskMeasure.distort`."""
+        return fractions
+
+    def of_samples(self, atoms: Tensor) -> Tensor:
+        """See :meth:`RiskMeasure.of_samples`."""
+        return mean_variance(atoms, self.penalty)
