@@ -237,12 +237,7 @@ def test_every_reason_to_refuse_a_composition_is_shown() -> None:
     shown, known, of_parts = set(), 0, set()
     for algorithm, env, keys in load_generator().REFUSED:
         config = config_class(algorithm)().environment(env).update_from_dict(keys)
-        problems = [
-            *config._risk_problems(),
-            *config._value_problems(),
-            *config._quantile_problems(),
-            *config._dataset_problems(),
-        ]
+        problems = config._dataset_problems()
         of_parts |= first_reason_of_parts(config)
         known = len(problems)
         # The first is the one whose message the page has.
