@@ -16,7 +16,7 @@ from rllib_risk.cli.catalog import default_config, is_team_algorithm
 from rllib_risk.cli.options import RayOptions
 from rllib_risk.cli.output import note
 from rllib_risk.config.experiments import ExperimentSpec
-from rllib_risk.config.imports import import_object
+from rllib_risk.config.imports import import_path
 from rllib_risk.config.metrics import TEAM_METRICS, excluded_by
 from rllib_risk.config.mutations import with_mutations
 from rllib_risk.config.schema import ConfigError
@@ -60,7 +60,7 @@ def tune_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> dict[str, An
         config[f"_{_MODEL}"] = config.pop(_MODEL)
     mapping = config.get(_MAPPING)
     if isinstance(mapping, str):
-        config[_MAPPING] = import_object(mapping, _MAPPING)
+        config[_MAPPING] = import_path(mapping, _MAPPING, dotted=True)
     return config
 
 

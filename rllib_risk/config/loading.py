@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from rllib_risk.config.checks import Catalog
 from rllib_risk.config.experiments import ExperimentSpec, check_name, parse_experiment
+from rllib_risk.config.imports import import_module
 from rllib_risk.config.schema import ConfigError, shown, suggest
 from rllib_risk.config.shift_grid import is_shift_grid
 from rllib_risk.config.yaml_reader import MOST_LEVELS, Document, read_yaml
@@ -85,12 +85,7 @@ def import_modules(modules: Any) -> tuple[str, ...]:
     if not all(isinstance(name, str) for name in names):
         raise ConfigError(f"imports: must be a list of module names, not {modules!r}.")
     for name in names:
-        try:
-            importlib.import_module(name)
-        except Exception as error:  # a user's module may fail in any way
-            raise ConfigError(
-                f"imports: {name}: cannot be imported: {type(error).__name__}: {error}"
-            ) from error
+        import_module(name, "imports")
     return tuple(names)
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ray.rllib.callbacks.callbacks import RLlibCallback
 
-from rllib_risk.config.imports import import_object
+from rllib_risk.config.imports import import_path
 from rllib_risk.config.schema import ConfigError
 
 if TYPE_CHECKING:
@@ -391,7 +391,9 @@ def resolve_callbacks(value: Any) -> Any:
     """
     if isinstance(value, (list, tuple)):
         return [resolve_callbacks(item) for item in value]
-    return import_object(value, "callbacks") if isinstance(value, str) else value
+    if isinstance(value, str):
+        return import_path(value, "callbacks", dotted=True)
+    return value
 
 
 def check_callbacks(config: AlgorithmConfig) -> None:

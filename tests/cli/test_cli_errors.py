@@ -120,7 +120,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "VDN",
             "pettingzoo",
             "env_config: {factory: 'no_such:env'}",
-            "f.yaml:5: cannot import module 'no_such'",
+            "f.yaml:5: factory: cannot import module 'no_such'",
         ),
     ],
 )

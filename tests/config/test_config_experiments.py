@@ -162,7 +162,10 @@ my-run:
         ("- 1\n", "must map experiment names"),
         ("", "must map experiment names"),
         ("../x:\n  run: ALGO\n  env: known\n", r":1: experiment name '\.\./x'"),
-        (f"{HEAD}  imports: [no_such_module]\n", r":4: imports: no_such_module"),
+        (
+            f"{HEAD}  imports: [no_such_module]\n",
+            r":4: imports: cannot import module 'no_such_",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(text: str, message: str) -> None:
