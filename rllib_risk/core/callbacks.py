@@ -298,19 +298,17 @@ class EpisodeHooks:
             self._running[slot].obs = self._envs.obs[slot]
             self._call("on_episode_start", slot)
 
-    def step(
-        self, actions: np.ndarray, step: BatchedStep, active: np.ndarray, lost: Any
-    ) -> None:
+    def step(self, actions: np.ndarray, step: BatchedStep, active: np.ndarray) -> None:
         """A step was made.
 
         Args:
             actions: ``[E, N]``.
-            step: What the environments returned.
-            active: Which of them stepped, bool ``[E]``.
-            lost: Those that crashed, whose hooks are not called any more.
+            step: What the environments returned. The hooks of episodes that crashed
+                are not called any more.
+            active: Which environments stepped, bool ``[E]``.
         """
         for slot in np.flatnonzero(active).tolist():
-            if slot in lost:
+            if slot in step.crashed:
                 continue
             episode = self._running[slot]
             episode.length += 1
