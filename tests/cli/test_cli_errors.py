@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 
 from rllib_risk.cli.main import app, run
 
+# A file that is there, and is no training file.
+TEXT = Path(__file__).parents[2] / "setup.cfg"
 HEAD = "run:\n  run: {run}\n  env: {env}\n  config:\n"
 
 
@@ -196,6 +198,7 @@ class Env(pettingzoo.ParallelEnv):
         ),
         (["train", "file", "none.yaml"], "no such file"),
         (["train", "file", "tuned_examples/rmix/mcan-4x7.yaml"], "no such file"),
+        (["train", "file", str(TEXT)], "must be a .yaml or a .py file"),
         (["evaluate", "none"], "no such folder"),
         (["evaluate", "."], "is no checkpoint"),
         (["evaluate", ".", "--render-out", "x.mp4"], "must end in .gif or .png"),

@@ -10,7 +10,7 @@ from rllib_risk.config.comparison import parse_seeds
 from rllib_risk.config.experiments import ExperimentSpec, check_name
 from rllib_risk.config.loading import (
     find_file,
-    load_experiments,
+    load_python,
     parse_document,
     parse_json,
 )
@@ -248,7 +248,7 @@ def test_python_files(tmp_path: Path) -> None:
         "config = VDNConfig().environment('two_step')\n"
         "stop = {'training_iteration': 1}\n"
     )
-    (spec,) = load_experiments(file, FakeCatalog())
+    spec = load_python(file)
     assert spec.name == "my_run"
     assert spec.algorithm.__name__ == "VDN"
     assert spec.config["env"] == "two_step"
@@ -258,9 +258,7 @@ def test_python_files(tmp_path: Path) -> None:
     ):
         file.write_text(text)
         with pytest.raises(ConfigError, match=message):
-            load_experiments(file, FakeCatalog())
-    with pytest.raises(ConfigError, match=r"\.yaml or a \.py"):
-        load_experiments(tmp_path / "run.txt", FakeCatalog())
+            load_python(file)
 
 
 @pytest.mark.parametrize(
