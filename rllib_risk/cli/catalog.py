@@ -23,11 +23,6 @@ TEAM_METRIC = "evaluation/return_mean"
 RLLIB_METRIC = "env_runners/episode_return_mean"
 
 
-def rllib_algorithms() -> list[str]:
-    """Returns the names of RLlib's own algorithms."""
-    return list(ray_internals.rllib_registry())
-
-
 def is_team_algorithm(algorithm: Any) -> bool:
     """Returns whether an algorithm (name or class) keeps the team contract."""
     if isinstance(algorithm, str):
