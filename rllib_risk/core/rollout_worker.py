@@ -11,8 +11,9 @@ from ray.rllib.evaluation.rollout_worker import RolloutWorker
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 
 from rllib_risk.core import ray_internals
-from rllib_risk.core.callbacks import EpisodeHooks, Hooks, call_sample_end
+from rllib_risk.core.callbacks import Hooks
 from rllib_risk.core.envs import make_batched_env
+from rllib_risk.core.episode_hooks import EpisodeHooks, call_sample_end
 from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.rounds import (

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from rllib_risk.core.callbacks import EpisodeHooks
 from rllib_risk.core.envs import env_name
+from rllib_risk.core.episode_hooks import EpisodeHooks
 from rllib_risk.data.episodes import Episode
 from rllib_risk.data.replay_memory import row_arrays
 from rllib_risk.data.sizes import TeamSpec

@@ -13,7 +13,8 @@ from ray.tune.registry import register_env
 
 from rllib_risk.algorithms import algorithm_class, config_class
 from rllib_risk.config.schema import ConfigError
-from rllib_risk.core.callbacks import HOOKS, REFUSED_HOOKS, EpisodeLogger, Hooks
+from rllib_risk.core.callbacks import HOOKS, REFUSED_HOOKS, Hooks
+from rllib_risk.core.episode_hooks import EpisodeLogger
 
 SMALL = {"hidden_size": 8, "batch_size_episodes": 4, "learning_starts_episodes": 4}
 
