@@ -30,6 +30,7 @@ class COMAConfig(ActorCriticConfig):
         "buffer_size_episodes": 8,
         "learning_starts_episodes": 8,
         "epsilon_anneal_env_steps": 100_000,
+        "num_envs_per_env_runner": 8,
     }
 
 

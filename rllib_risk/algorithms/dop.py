@@ -41,8 +41,6 @@ class DOPConfig(ActorCriticConfig):
         "updates_per_episode": 0.25,
         "final_epsilon": 0.05,
         "epsilon_anneal_env_steps": 500_000,
-    }
-    rllib_overrides: ClassVar[dict[str, Any]] = {
         "num_envs_per_env_runner": 4,
         "grad_clip": 20.0,
     }

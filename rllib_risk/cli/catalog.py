@@ -8,7 +8,7 @@ from typing import Any
 
 from rllib_risk.algorithms import ALGORITHMS as TEAM_ALGORITHMS
 from rllib_risk.algorithms import config_class
-from rllib_risk.config.imports import import_object
+from rllib_risk.config.imports import import_path
 from rllib_risk.config.metrics import RLLIB_METRICS, TEAM_METRICS
 from rllib_risk.config.rllib_keys import (
     field_for,
@@ -21,11 +21,6 @@ from rllib_risk.core import ray_internals
 
 TEAM_METRIC = "evaluation/return_mean"
 RLLIB_METRIC = "env_runners/episode_return_mean"
-
-
-def rllib_algorithms() -> list[str]:
-    """Returns the names of RLlib's own algorithms."""
-    return list(ray_internals.rllib_registry())
 
 
 def is_team_algorithm(algorithm: Any) -> bool:
@@ -58,7 +53,7 @@ def default_config(name: str) -> Any:
         except ImportError as error:
             raise ConfigError(f"run: {name}: {error}") from error
     if "." in name or ":" in name:
-        algorithm = import_object(name, "run")
+        algorithm = import_path(name, "run", dotted=True)
         if hasattr(algorithm, "get_default_config"):
             return algorithm.get_default_config()
         raise ConfigError(f"run: '{name}' is not an RLlib Algorithm class.")

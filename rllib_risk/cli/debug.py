@@ -84,7 +84,7 @@ def train_here(algorithm: Any, stop: Mapping[str, float]) -> Iterator[dict[str, 
     Yields:
         The flat result of every iteration, of which a line was printed.
     """
-    from rllib_risk.core.episode_loop import one_thread
+    from rllib_risk.core.rounds import one_thread
 
     timer = Timer()
     try:

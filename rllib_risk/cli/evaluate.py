@@ -235,7 +235,7 @@ def _evaluate_shift(
     from rllib_risk.cli.session import prepare
     from rllib_risk.cli.shift import load_grid, results_folder, run_shift
     from rllib_risk.config.loading import import_modules
-    from rllib_risk.evaluation.shift import print_shift, write_shift
+    from rllib_risk.evaluation.shift_report import print_shift, write_shift
 
     with stdout_to_stderr():
         prepare(options.verbose)

@@ -16,7 +16,7 @@ from rllib_risk.cli.catalog import default_config, is_team_algorithm
 from rllib_risk.cli.options import RayOptions
 from rllib_risk.cli.output import note
 from rllib_risk.config.experiments import ExperimentSpec
-from rllib_risk.config.imports import import_object
+from rllib_risk.config.imports import import_path
 from rllib_risk.config.metrics import TEAM_METRICS, excluded_by
 from rllib_risk.config.mutations import with_mutations
 from rllib_risk.config.schema import ConfigError
@@ -60,7 +60,7 @@ def tune_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> dict[str, An
         config[f"_{_MODEL}"] = config.pop(_MODEL)
     mapping = config.get(_MAPPING)
     if isinstance(mapping, str):
-        config[_MAPPING] = import_object(mapping, _MAPPING)
+        config[_MAPPING] = import_path(mapping, _MAPPING, dotted=True)
     return config
 
 
@@ -306,20 +306,18 @@ def numbers_of_one_episode(config: Any) -> set[str] | None:
         if declared is not None:
             return set(declared)
         watchdog = Watchdog(env_name(config), config.env_timeout_s)
-        limit = config.max_episode_steps
-        return watchdog.bounded("one episode", _EPISODE_S, _play, env, limit)
+        return watchdog.bounded("one episode", _EPISODE_S, _play, env, config)
     return None
 
 
-def _play(env: TeamEnv, most_steps: int) -> set[str] | None:
-    from rllib_risk.core.episode_loop import numbers_of
+def _play(env: TeamEnv, config: Any) -> set[str]:
+    from rllib_risk.core.players import ScriptedPlayer
+    from rllib_risk.core.rounds import play_episodes
+    from rllib_risk.env_wrappers.episode_loop import OneTeamEnv
     from rllib_risk.env_wrappers.scripted import RandomPolicy
 
     rng = np.random.default_rng(0)
-    obs, _ = env.reset(seed=0)
-    for _ in range(most_steps):
-        actions = RandomPolicy().act(obs["obs"][None], obs["action_mask"][None], rng)
-        obs, _, terminated, truncated, info = env.step(actions[0])
-        if terminated or truncated:
-            return set(numbers_of(info))
-    return None
+    player = ScriptedPlayer([RandomPolicy()], np.empty(0, np.int64), rng)
+    seeds = np.zeros(1, np.int64)
+    (episode,), _ = play_episodes(config, OneTeamEnv(env), player, seeds, rng)
+    return set(episode.metrics)

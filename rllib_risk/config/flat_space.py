@@ -182,11 +182,3 @@ def _read_value(
 
 def _whole(domain: Domain) -> bool:
     return domain.kind in ("randint", "qrandint", "lograndint")
-
-
-def located_domain(
-    config: Mapping[str, Any], kinds: tuple[str, ...]
-) -> tuple[KeyPath, Domain] | None:
-    """Returns the first search space of some kinds, with its place."""
-    found = (pair for pair in walk_domains(config) if pair[1].kind in kinds)
-    return next(found, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 from collections.abc import Mapping
@@ -12,9 +11,10 @@ from typing import Any
 
 from rllib_risk.config.checks import Catalog
 from rllib_risk.config.experiments import ExperimentSpec, check_name, parse_experiment
+from rllib_risk.config.imports import import_module
 from rllib_risk.config.schema import ConfigError, shown, suggest
 from rllib_risk.config.shift_grid import is_shift_grid
-from rllib_risk.config.yaml_reader import MOST_LEVELS, Document, read_yaml
+from rllib_risk.config.yaml_reader import MOST_LEVELS, Document
 
 EXAMPLES = "tuned_examples"
 
@@ -85,21 +85,15 @@ def import_modules(modules: Any) -> tuple[str, ...]:
     if not all(isinstance(name, str) for name in names):
         raise ConfigError(f"imports: must be a list of module names, not {modules!r}.")
     for name in names:
-        try:
-            importlib.import_module(name)
-        except Exception as error:  # a user's module may fail in any way
-            raise ConfigError(
-                f"imports: {name}: cannot be imported: {type(error).__name__}: {error}"
-            ) from error
+        import_module(name, "imports")
     return tuple(names)
 
 
-def load_experiments(path: Path, catalog: Catalog) -> list[ExperimentSpec]:
-    """Loads and checks a training file.
+def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]:
+    """Checks all experiments of a training file.
 
     Args:
-        path: A ``.yaml`` file with experiments, or a ``.py`` file with ``config`` (an
-            ``AlgorithmConfig``) and, if wanted, ``stop``.
+        document: The file.
         catalog: What algorithms and envs exist.
 
     Returns:
@@ -108,15 +102,6 @@ def load_experiments(path: Path, catalog: Catalog) -> list[ExperimentSpec]:
     Raises:
         ConfigError: With file, line and a suggestion, for the first wrong thing.
     """
-    if path.suffix == ".py":
-        return [load_python(path)]
-    if path.suffix not in (".yaml", ".yml"):
-        raise ConfigError(f"{path}: must be a .yaml or a .py file.")
-    return parse_document(read_yaml(path), catalog)
-
-
-def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]:
-    """Checks all experiments of a document; see :func:`load_experiments`."""
     if is_comparison(document.data):
         raise document.error(
             "this is a comparison, not a training file. Run it with:"
@@ -160,7 +145,17 @@ def is_comparison(data: Any) -> bool:
 
 
 def load_python(path: Path) -> ExperimentSpec:
-    """Loads a Python training file by running it; see :func:`load_experiments`."""
+    """Loads a Python training file by running it.
+
+    Args:
+        path: A file with ``config`` (an ``AlgorithmConfig``) and, if wanted, ``stop``.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        ConfigError: If the file fails or has no configuration.
+    """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file.")
     name = f"_rllib_risk_user_{path.stem}"

@@ -6,12 +6,12 @@ Here a misspelt argument is an error. Ray is imported inside the functions only.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rllib_risk.config.imports import import_path
 from rllib_risk.config.mutations import Bounds, Path, parse_bounds, parse_mutations
 from rllib_risk.config.rllib_keys import signature_fields
 from rllib_risk.config.schema import ConfigError, Field, check_value, suggest
@@ -89,7 +89,7 @@ class Component:
     @property
     def compares(self) -> bool:
         """Whether it compares trials by a metric."""
-        known = signature_fields(_load(self.class_path, self.name)) or {}
+        known = signature_fields(import_path(self.class_path, self.name)) or {}
         return "metric" in known
 
     def build(self, metric: str, mode: str) -> Any:
@@ -105,7 +105,7 @@ class Component:
         Raises:
             ConfigError: If the class refuses the arguments.
         """
-        component = _load(self.class_path, self.name)
+        component = import_path(self.class_path, self.name)
         known = signature_fields(component) or {}
         arguments = map_domains(self.arguments, Domain.to_tune)
         if "metric" in known:
@@ -199,14 +199,6 @@ def mapping(key: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _load(class_path: str, name: str) -> Any:
-    module, _, attribute = class_path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise ConfigError(f"{name}: cannot be imported: {error}") from error
-
-
 def check_arguments(
     name: str, class_path: str, arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -223,7 +215,7 @@ def check_arguments(
     Raises:
         ConfigError: If one is unknown or of the wrong kind.
     """
-    component = _load(class_path, name)
+    component = import_path(class_path, name)
     known = signature_fields(component) or {}
     usable = [key for key in known if key not in _CODE_ARGUMENTS]
     checked = {}

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.policy.policy import PolicySpec
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 
 from rllib_risk.config.checks import unknown_key
-from rllib_risk.config.options import fields_of
 from rllib_risk.config.rllib_keys import range_of
-from rllib_risk.config.schema import (
-    MOST_EPISODES,
-    ConfigError,
-    Field,
-    check_value,
-)
+from rllib_risk.config.schema import ConfigError, Field, check_value
 from rllib_risk.core import ray_internals
 from rllib_risk.core.callbacks import check_callbacks, resolve_callbacks
+from rllib_risk.core.config_values import check_schedule, same_value
 from rllib_risk.core.envs import start_env, variants_of
 from rllib_risk.core.rllib_settings import (
     FOREIGN,
@@ -35,124 +27,13 @@ from rllib_risk.core.rllib_settings import (
     key_of,
 )
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
-from rllib_risk.data.replay import StoreOptions
+from rllib_risk.core.team_fields import TEAM_FIELDS
 from rllib_risk.data.replay_memory import ReplayBound
 from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers import notices
 from rllib_risk.env_wrappers.team_env import TeamEnv
-from rllib_risk.parts.agents import TeamOptions
 from rllib_risk.parts.base import Composition
 from rllib_risk.parts.slots import TEAM_PARTS
-
-TEAM_FIELDS: dict[str, Field] = {
-    **TEAM_PARTS.fields(),
-    **fields_of(TeamOptions),
-    "reward_scale": Field(
-        1.0,
-        "Factor on rewards inside the learner; logged returns are not scaled.",
-        float,
-        low=0.0,
-        low_open=True,
-    ),
-    "optimizer": Field(
-        "rmsprop",
-        "Optimizer of the TD loss.",
-        str,
-        choices=("rmsprop", "adam"),
-        fixed=True,
-    ),
-    "optimizer_eps": Field(
-        None,
-        "Epsilon of the TD optimizer; null: 1e-5 for rmsprop, 1e-8 for adam.",
-        float,
-        low=0.0,
-        low_open=True,
-        optional=True,
-    ),
-    "rmsprop_smoothing": Field(0.99, "RMSprop's decay.", float, low=0.0, high=1.0),
-    "batch_size_episodes": Field(
-        32,
-        "Episodes per update, or stretches of them.",
-        int,
-        low=1,
-        high=MOST_EPISODES,
-        unit="episodes",
-    ),
-    **fields_of(StoreOptions),
-    "learning_starts_episodes": Field(
-        32, "Episodes stored before the first update.", int, low=1, unit="episodes"
-    ),
-    "updates_per_episode": Field(
-        1.0,
-        "Gradient steps per sampled episode.",
-        float,
-        low=0.0,
-        low_open=True,
-        unit="updates",
-    ),
-    "initial_epsilon": Field(1.0, "Epsilon at the start.", float, low=0.0, high=1.0),
-    "final_epsilon": Field(0.05, "Epsilon at the end.", float, low=0.0, high=1.0),
-    "epsilon_anneal_env_steps": Field(
-        50_000,
-        "Epsilon falls linearly over so many steps.",
-        int,
-        low=1,
-        unit="env steps",
-    ),
-    "episodes_per_round": Field(
-        None,
-        "Episodes a runner plays before it reports; null: one per environment.",
-        int,
-        low=1,
-        optional=True,
-        unit="episodes",
-    ),
-    "env_variants": Field(
-        [],
-        "Changes to env_config that the environments take in turn (domain"
-        " randomisation), a list of mappings.",
-        list,
-    ),
-    "overlap_sampling": Field(
-        False,
-        "Remote runners sample while the learner learns, with weights that are up"
-        " to two rounds old. Off, a run repeats exactly.",
-        bool,
-    ),
-    "max_env_restarts": Field(
-        3,
-        "Failures of one copy of the environment, without a completed episode between"
-        " them, that stop the run. More than three quarters of the last 100 episodes"
-        " stop it too.",
-        int,
-        low=1,
-    ),
-    "env_timeout_s": Field(
-        600.0,
-        "How long a step or a reset of an environment, or building it, may take. Longer"
-        " counts as a failure of that environment, and its processes are ended. null:"
-        " for ever.",
-        float,
-        low=0.0,
-        low_open=True,
-        optional=True,
-        unit="seconds",
-    ),
-    "max_episode_steps": Field(
-        20_000,
-        "Steps after which an episode that has not ended stops the run.",
-        int,
-        low=1,
-        unit="env steps",
-    ),
-    "on_nonfinite": Field(
-        "raise",
-        "What NaN or infinity from an environment does: stop the run, or cost the"
-        " episode. Such episodes do not count for max_env_restarts.",
-        str,
-        choices=("raise", "skip_episode"),
-    ),
-}
 
 _STACK = ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2")
 
@@ -576,77 +457,3 @@ def _texts(value: Any) -> list[str]:
     elif not isinstance(value, (list, tuple)):
         value = ray_internals.listed_values(value) or ()
     return [text for part in value for text in _texts(part)]
-
-
-def same_value(one: Any, other: Any) -> bool:
-    """Whether two values of a configuration are equal, search spaces included.
-
-    Args:
-        one: A value.
-        other: A value.
-
-    Returns:
-        Equality of all parts; objects that do not define it are compared by their
-        attributes.
-    """
-    # RLlib has two forms of a policy's specification.
-    one, other = map(_plain, (one, other))
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(
-            same_value(one[key], other[key]) for key in one
-        )
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(same_value, one, other))
-    if type(one) is not type(other):
-        return bool(one == other)
-    # Tune's search spaces and their samplers have no equality of their own.
-    if _has_parts(one):
-        return same_value(vars(one), vars(other))
-    return bool(one == other)
-
-
-def _has_parts(value: Any) -> bool:
-    """Whether a value is an instance that is equal only to itself, with attributes."""
-    equality: Any = type(value).__eq__
-    named = inspect.isclass(value) or inspect.isroutine(value)
-    return equality is object.__eq__ and not named and hasattr(value, "__dict__")
-
-
-def _plain(value: Any) -> Any:
-    return value.get_state() if isinstance(value, PolicySpec) else value
-
-
-def check_schedule(
-    key: str,
-    points: list,
-    *,
-    low: float = 0.0,
-    low_open: bool = True,
-    high: float = math.inf,
-) -> None:
-    """Checks a schedule of a number that lies between two limits.
-
-    Args:
-        key: Name of the key, for the message.
-        points: ``[[env_steps, value], ...]``.
-        low: The smallest value that is accepted.
-        low_open: Whether ``low`` itself is refused.
-        high: The greatest value that is accepted.
-
-    Raises:
-        ConfigError: If steps do not ascend or a value is out of range.
-    """
-    try:
-        steps = [float(step) for step, _ in points]
-        values = [float(value) for _, value in points]
-    except (TypeError, ValueError):
-        steps, values = [], []
-    ordered = all(a < b for a, b in itertools.pairwise(steps))
-    ordered = ordered and all(map(math.isfinite, steps))
-    within = all(low <= v <= high and not (low_open and v == low) for v in values)
-    if not steps or not ordered or not within:
-        bounds = f"{'(' if low_open else '['}{low:g}, {high:g}]"
-        raise ConfigError(
-            f"{key}: must be a number in {bounds} or points [[env_steps, value], ...]"
-            f" in ascending order with values in {bounds}, not {points!r}."
-        )

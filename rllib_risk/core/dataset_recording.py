@@ -9,12 +9,13 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_context import EnvContext
 
 from rllib_risk.core.envs import make_batched_env
-from rllib_risk.core.episode_loop import SEED_RANGE, EpisodeStore, play_episodes
 from rllib_risk.core.players import Player, PolicyPlayer, ScriptedPlayer
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.rounds import EpisodeStore, play_episodes
 from rllib_risk.data.dataset import Dataset
 from rllib_risk.data.episodes import Episode
 from rllib_risk.data.rows import DatasetError
+from rllib_risk.env_wrappers.episode_loop import SEED_RANGE
 from rllib_risk.env_wrappers.registry import ENVS
 from rllib_risk.env_wrappers.scripted import ScriptedPolicy
 from rllib_risk.parts.exploration import EpsilonGreedy

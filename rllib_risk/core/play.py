@@ -9,13 +9,10 @@ import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_risk.core.envs import loop_over, make_env
-from rllib_risk.core.episode_loop import (
-    check_length,
-    lost_episodes,
-    until_whole,
-)
 from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.rounds import play_evaluation
+from rllib_risk.env_wrappers.episode_loop import EpisodeLoop, EpisodeObserver
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.registry import (
     ENVS,
@@ -24,7 +21,7 @@ from rllib_risk.env_wrappers.registry import (
     resolve,
     takes_render_mode,
 )
-from rllib_risk.env_wrappers.team_env import LoopedTeamEnvs, TeamEnv
+from rllib_risk.env_wrappers.team_env import BatchedStep, LoopedTeamEnvs, TeamEnv
 
 _WHAT_IS_NEEDED = (
     "To render, an env must be built with render_mode='rgb_array' and its render() must"
@@ -53,27 +50,30 @@ def play_and_render(
     _check_renders(config)
     envs = loop_over(config, partial(_make_rendering_env, config))
     try:
-        return until_whole(partial(_play_one, policy, config, envs), seed)
+        frames = _Frames(envs, config)
+        play_evaluation(config, envs, PolicyPlayer(policy, 1), seed, 0, frames)
+        return frames.frames
     finally:
         envs.close()
 
 
-def _play_one(
-    policy: TeamPolicy, config: AlgorithmConfig, envs: LoopedTeamEnvs, env_seed: int
-) -> list[np.ndarray] | None:
-    """The frames of one episode; None if it was lost."""
-    envs.reset(np.zeros(1, np.int64), np.array([env_seed]))
-    frames = [_frame(envs.env(0), config)]
-    player = PolicyPlayer(policy, 1)
-    while True:
-        actions, _ = player.act(envs.obs, envs.action_mask)
-        step = envs.step(actions, np.ones(1, bool))
-        if lost_episodes(config, step):
-            return None
-        frames.append(_frame(envs.env(0), config))
-        check_length(config, len(frames) - 1)
-        if step.terminateds[0] or step.truncateds[0]:
-            return frames
+class _Frames(EpisodeObserver):
+    """Pictures of the running episode, from its first observation on."""
+
+    def __init__(self, envs: LoopedTeamEnvs, config: AlgorithmConfig) -> None:
+        self.frames: list[np.ndarray] = []
+        self._envs = envs
+        self._config = config
+
+    def started(self, loop: EpisodeLoop, slots: np.ndarray) -> None:
+        # What there is of an episode that was lost goes.
+        self.frames = [_frame(self._envs.env(0), self._config)]
+
+    def stepped(
+        self, loop: EpisodeLoop, actions: np.ndarray, step: BatchedStep
+    ) -> None:
+        if not step.crashed:
+            self.frames.append(_frame(self._envs.env(0), self._config))
 
 
 def with_render_mode(config: AlgorithmConfig) -> AlgorithmConfig:

@@ -6,11 +6,11 @@ Letters: ``E`` environments, ``N`` agents, ``A`` actions, ``D`` observation size
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.env_wrappers.episode_loop import Player
 from rllib_risk.env_wrappers.scripted import ScriptedPolicy
 from rllib_risk.parts.exploration import Explorer, random_available
 
@@ -18,33 +18,7 @@ from rllib_risk.parts.exploration import Explorer, random_available
 Epsilons = Callable[[int], np.ndarray]
 
 
-class Player(Protocol):
-    """Who plays several environments at once."""
-
-    def act(
-        self, obs: np.ndarray, action_mask: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray | float]:
-        """One step.
-
-        Args:
-            obs: float32 ``[E, N, D]``.
-            action_mask: uint8 ``[E, N, A]``, nonzero where available.
-
-        Returns:
-            Actions int64 ``[E, N]`` and the risk levels that they were chosen at, one
-            per agent ``[E, N]`` or the same for all.
-        """
-
-    def reset(self, slots: np.ndarray, steps_done: int) -> None:
-        """New episodes begin.
-
-        Args:
-            slots: In these environments.
-            steps_done: Env steps of the episodes that have ended so far.
-        """
-
-
-class PolicyPlayer:
+class PolicyPlayer(Player):
     """A trained policy with the weights of the moment."""
 
     def __init__(
@@ -94,7 +68,7 @@ class PolicyPlayer:
             self._epsilon[slots] = epsilons(steps_done)[slots]
 
 
-class ScriptedPlayer:
+class ScriptedPlayer(Player):
     """A scripted policy, which may differ in its settings between environments."""
 
     def __init__(

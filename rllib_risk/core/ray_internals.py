@@ -252,12 +252,6 @@ def default_storage_path() -> str:
     return DEFAULT_STORAGE_PATH
 
 
-def has_experiment_state(folder: Path) -> bool:
-    """Whether a folder holds the state of a Tune run, so that it can be resumed."""
-    # Tuner.can_restore() looks for a file that tune.run() does not write.
-    return any(folder.glob("experiment_state-*.json"))
-
-
 def share_storage(experiments: Sequence[Any]) -> None:
     """Makes several Tune experiments write to the folder of the first one.
 

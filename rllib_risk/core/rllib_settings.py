@@ -81,7 +81,6 @@ HONOURED: frozenset[str] = frozenset(
     }
 )
 
-_CALLBACKS = "use callbacks"
 _CHECKPOINTS = "checkpoints hold everything that a run depends on"
 _COMPLETE = "episodes are always complete"
 _CONNECTORS = "change observations and actions in the environment"

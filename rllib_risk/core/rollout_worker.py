@@ -11,19 +11,20 @@ from ray.rllib.evaluation.rollout_worker import RolloutWorker
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 
 from rllib_risk.core import ray_internals
-from rllib_risk.core.callbacks import EpisodeHooks, Hooks, call_sample_end
+from rllib_risk.core.callbacks import Hooks
 from rllib_risk.core.envs import make_batched_env
-from rllib_risk.core.episode_loop import (
-    EVAL_STREAM,
-    SEED_RANGE,
+from rllib_risk.core.episode_hooks import EpisodeHooks, call_sample_end
+from rllib_risk.core.players import PolicyPlayer
+from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.rounds import (
     EpisodeStore,
+    evaluation_rng,
     evaluation_seed,
     play_episodes,
 )
-from rllib_risk.core.players import PolicyPlayer
-from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.data.episodes import Episode
 from rllib_risk.env_wrappers import notices
+from rllib_risk.env_wrappers.episode_loop import SEED_RANGE
 from rllib_risk.env_wrappers.team_env import BatchedTeamEnv
 
 # First word of the random streams of training; those of an evaluation have another.
@@ -157,9 +158,8 @@ class TeamRolloutWorker(RolloutWorker):
             The episodes, in the order of ``indices``.
         """
         seeds = [evaluation_seed(seed, index) for index in indices]
-        rng = np.random.default_rng((seed, EVAL_STREAM))
         player = PolicyPlayer(self.team_policy, self.team_envs.num_envs)
-        return self._play(player, np.array(seeds), rng)
+        return self._play(player, np.array(seeds), evaluation_rng(seed))
 
     def take_report(self) -> EnvReport:
         """Lost episodes and new notices since the last call."""

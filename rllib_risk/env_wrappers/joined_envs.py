@@ -8,9 +8,7 @@ are put end to end.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -18,7 +16,6 @@ from rllib_risk.data.episodes import VARIANT
 from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers.batched_env import BatchedStep, BatchedTeamEnv
 from rllib_risk.env_wrappers.errors import EnvConfigError
-from rllib_risk.env_wrappers.registry import make_batched
 
 
 class JoinedTeamEnvs(BatchedTeamEnv):
@@ -124,37 +121,6 @@ class JoinedTeamEnvs(BatchedTeamEnv):
         self.obs[own] = part.obs[theirs]
         self.state[own] = part.state[theirs]
         self.action_mask[own] = part.action_mask[theirs]
-
-
-def make_joined(
-    name: str,
-    env_configs: Sequence[Mapping[str, Any]],
-    num_envs_each: int,
-    *,
-    max_restarts: int = 3,
-) -> JoinedTeamEnvs:
-    """Builds the same number of copies of every variant of a registered env.
-
-    Args:
-        name: A key of `registry.ENVS`.
-        env_configs: `env_config` of each variant, at least one.
-        num_envs_each: Copies of each variant.
-        max_restarts: See `LoopedTeamEnvs`.
-
-    Returns:
-        The joined envs, the copies of the first variant in the first slots.
-
-    Raises:
-        EnvConfigError: If a name, a key or a value is wrong, or the variants have
-            teams of different sizes.
-        EnvFailedError: If an env cannot be started.
-    """
-    return join_envs(
-        partial(
-            make_batched, name, env_config, num_envs_each, max_restarts=max_restarts
-        )
-        for env_config in env_configs
-    )
 
 
 def join_envs(makers: Iterable[Callable[[], BatchedTeamEnv]]) -> JoinedTeamEnvs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import Any
 
 from pettingzoo import ParallelEnv
 
-from rllib_risk.config.imports import import_failure
+from rllib_risk.config.imports import import_path
 from rllib_risk.env_wrappers.action_masks import ACTION_MASK
 from rllib_risk.env_wrappers.errors import EnvConfigError
-from rllib_risk.env_wrappers.failures import CRASHES, close_env
+from rllib_risk.env_wrappers.failures import close_env
 from rllib_risk.env_wrappers.observation_noise import NoisyTeamEnvs, check_std
 from rllib_risk.env_wrappers.team_env import (
     BatchedTeamEnv,
@@ -256,7 +255,7 @@ def resolve(
 
 
 def import_factory(path: str) -> Callable[..., Any]:
-    """The callable behind "pkg.module:callable".
+    """The callable behind "pkg.module:callable"; see `import_path`.
 
     Args:
         path: Module and attribute, joined by a colon.
@@ -267,24 +266,7 @@ def import_factory(path: str) -> Callable[..., Any]:
     Raises:
         EnvConfigError: If there is no such callable, with the reason.
     """
-    module_name, colon, attribute = path.partition(":")
-    if not (module_name and colon and attribute):
-        raise EnvConfigError(
-            f"factory '{path}' must have the form 'pkg.module:callable'"
-        )
-    try:
-        module = importlib.import_module(module_name)
-    except CRASHES as error:  # a module may fail in any way while it is imported
-        raise EnvConfigError(
-            f"cannot import module '{module_name}' of factory '{path}': "
-            f"{import_failure(module_name, error)}"
-        ) from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        raise EnvConfigError(
-            f"module '{module_name}' has no callable '{attribute}'"
-            f"{_suggest(attribute, dir(module), listed=False)}"
-        )
+    factory: Callable[..., Any] = import_path(path, "factory", error=EnvConfigError)
     return factory
 
 

@@ -162,29 +162,8 @@ class TeamEnv(gymnasium.Env):
         self._id_set = set(self._ids)
         check_reset_arguments(parallel_env)
         names = tuple(str(agent) for agent in self._ids)
-        self._decoders = [
-            ActionDecoder(name, parallel_env.action_space(agent), box_bins)
-            for name, agent in zip(names, self._ids, strict=True)
-        ]
         self._mask_key = check_mask_key(action_mask_key)
-        self._encoders = [
-            ObsEncoder(
-                name,
-                parallel_env.observation_space(agent),
-                decoder.num_actions,
-                self._mask_key,
-            )
-            for name, agent, decoder in zip(
-                names, self._ids, self._decoders, strict=True
-            )
-        ]
-        unmasked = {
-            agent: self._decoders[i].num_actions
-            for i, agent in enumerate(self._ids)
-            if not self._encoders[i].has_mask
-        }
-        self.masks = MaskSearch(self._mask_key, unmasked, len(unmasked) < len(names))
-        self.masks.look_at({a: parallel_env.observation_space(a) for a in unmasked})
+        self._read_spaces(names, box_bins)
         self._team_reward = team_reward
         self._time_limit_is_terminal = time_limit_is_terminal
         obs_size = max(encoder.size for encoder in self._encoders)
@@ -200,19 +179,50 @@ class TeamEnv(gymnasium.Env):
         )
         self.metadata = dict(getattr(parallel_env, "metadata", None) or {})
         self.render_mode = getattr(parallel_env, "render_mode", None)
-        # Bounds of the observations with a margin for rounding; none for padding.
-        self._low = np.full((len(names), obs_size), -np.inf, np.float32)
-        self._high = -self._low
-        for i, encoder in enumerate(self._encoders):
-            low, high = encoder.bounds()
-            self._low[i, : encoder.size] = low - _BOUND_MARGIN * (1 + abs(low))
-            self._high[i, : encoder.size] = high + _BOUND_MARGIN * (1 + abs(high))
+        self._low, self._high = self._observation_bounds(obs_size)
         self._alive: list[Any] = []
         self._finished: set[Any] = set()
         self._mask = np.zeros((len(names), num_actions), np.uint8)
         self._noise: ObservationNoise | None = None
         if check_std(obs_noise_std).any():
             self._noise = ObservationNoise(obs_noise_std, 1, len(names), obs_size)
+
+    def _read_spaces(self, names: tuple[str, ...], box_bins: int | None) -> None:
+        """How the agents' actions and observations are read, and where masks are."""
+        self._decoders = [
+            ActionDecoder(name, self.parallel_env.action_space(agent), box_bins)
+            for name, agent in zip(names, self._ids, strict=True)
+        ]
+        self._encoders = [
+            ObsEncoder(
+                name,
+                self.parallel_env.observation_space(agent),
+                decoder.num_actions,
+                self._mask_key,
+            )
+            for name, agent, decoder in zip(
+                names, self._ids, self._decoders, strict=True
+            )
+        ]
+        unmasked = {
+            agent: self._decoders[i].num_actions
+            for i, agent in enumerate(self._ids)
+            if not self._encoders[i].has_mask
+        }
+        self.masks = MaskSearch(self._mask_key, unmasked, len(unmasked) < len(names))
+        self.masks.look_at(
+            {a: self.parallel_env.observation_space(a) for a in unmasked}
+        )
+
+    def _observation_bounds(self, obs_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of the observations with a margin for rounding; none for padding."""
+        low = np.full((len(self._ids), obs_size), -np.inf, np.float32)
+        high = -low
+        for i, encoder in enumerate(self._encoders):
+            least, most = encoder.bounds()
+            low[i, : encoder.size] = least - _BOUND_MARGIN * (1 + abs(least))
+            high[i, : encoder.size] = most + _BOUND_MARGIN * (1 + abs(most))
+        return low, high
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

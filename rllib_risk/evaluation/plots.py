@@ -41,42 +41,6 @@ _CAPTION = (
 )
 
 
-def plot_results(
-    paths: Sequence[Path],
-    out: Path,
-    metric: str = METRIC_DEFAULT,
-    x: str | None = None,
-    title: str | None = None,
-    y_min: float | None = None,
-    threshold: float | None = None,
-) -> Path:
-    """Draws the learning curves of result folders; writes their numbers beside them.
-
-    Trials of one experiment folder form one curve, or one for each setting where they
-    differ in more than the seed. A run that ended early, because it was solved, keeps
-    its last value up to the end of the axis.
-
-    Args:
-        paths: Trial folders, experiment folders, or folders of experiments.
-        out: File to write: ``.png``, ``.pdf`` or ``.svg``. The numbers go to the same
-            name with ``.csv``.
-        metric: Result key on the vertical axis, such as ``evaluation/return_cvar_10``.
-        x: Result key on the horizontal axis; None: :func:`natural_x`.
-        title: Title of the figure.
-        y_min: Lower end of the vertical axis, for curves that start very low.
-        threshold: Value of the metric to mark with a horizontal line.
-
-    Returns:
-        The file written.
-
-    Raises:
-        ResultsError: If there are no results, no such metric, or ``out`` has another
-            suffix.
-    """
-    x = x or natural_x(paths)
-    return _draw(read_groups(paths, metric, x), out, metric, x, title, y_min, threshold)
-
-
 def run_plot_command(
     paths: Sequence[Path],
     out: Path,
@@ -89,12 +53,28 @@ def run_plot_command(
 ) -> list[Path]:
     """All that ``rllib plot`` does: figure, CSV, table on screen and as Markdown.
 
+    Trials of one experiment folder form one curve, or one for each setting where they
+    differ in more than the seed. A run that ended early, because it was solved, keeps
+    its last value up to the end of the axis.
+
+    Args:
+        paths: Trial folders, experiment folders, or folders of experiments.
+        out: File to write: ``.png``, ``.pdf`` or ``.svg``. The numbers go to the same
+            name with ``.csv``.
+        console: Where the table is printed.
+        metric: Result key on the vertical axis, such as ``evaluation/return_cvar_10``.
+        x: Result key on the horizontal axis; None: :func:`natural_x`.
+        title: Title of the figure.
+        y_min: Lower end of the vertical axis, for curves that start very low.
+        threshold: Value of the metric to mark with a horizontal line. The table says
+            how many runs reached it.
+
     Returns:
         The files written: figure, ``.csv`` and ``.md`` of the same name.
 
     Raises:
         ResultsError: If there are no results, no such metric, or ``out`` has another
-            suffix than ``.png``, ``.pdf`` or ``.svg``.
+            suffix.
     """
     x = x or natural_x(paths)
     groups = read_groups(paths, metric, x)
@@ -154,7 +134,7 @@ def _draw(
     y_min: float | None,
     threshold: float | None,
 ) -> Path:
-    """See :func:`plot_results`."""
+    """Draws the figure; see :func:`run_plot_command`."""
     if out.suffix not in _SUFFIXES:
         raise ResultsError(f"{out} must end in one of {', '.join(_SUFFIXES)}")
     curves = [

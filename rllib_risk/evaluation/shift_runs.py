@@ -1,9 +1,8 @@
 """Playing all cells of a grid of environments at once.
 
 One batch holds every cell, so that the network makes one forward pass per step whatever
-the number of cells. The loop is not the rollout worker's: there any free environment
-takes the next episode, while here an episode belongs to a cell, and of the thousands of
-long episodes that a grid has only the returns are kept, not what the agents saw.
+the number of cells. Of the thousands of long episodes that a grid has only the returns
+are kept, not what the agents saw.
 
 Letters: ``C`` cells, ``R`` episodes per cell, ``E`` slots, ``N`` agents, ``A`` actions,
 ``D`` observation size.
@@ -12,7 +11,7 @@ Letters: ``C`` cells, ``R`` episodes per cell, ``E`` slots, ``N`` agents, ``A`` 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,17 +22,16 @@ from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.shift_grid import ShiftGrid, apply_settings
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.envs import make_batched_env, scripted_policies, start_env
-from rllib_risk.core.episode_loop import (
-    check_length,
-    evaluation_seed,
-    lost_episodes,
-    numbers_of,
-    one_thread,
-    retry_seed,
-)
-from rllib_risk.core.players import Player, PolicyPlayer, ScriptedPlayer
+from rllib_risk.core.players import PolicyPlayer, ScriptedPlayer
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.rounds import evaluation_seed, limits_of, one_thread
 from rllib_risk.data.sizes import TeamSpec
+from rllib_risk.env_wrappers.episode_loop import (
+    EpisodeLoop,
+    EpisodeObserver,
+    Player,
+    numbers_of,
+)
 from rllib_risk.env_wrappers.errors import EnvConfigError, EnvFailedError
 from rllib_risk.env_wrappers.joined_envs import (
     VARIANT,
@@ -42,7 +40,7 @@ from rllib_risk.env_wrappers.joined_envs import (
 )
 from rllib_risk.env_wrappers.registry import ENVS
 from rllib_risk.env_wrappers.scripted import ScriptedPolicy
-from rllib_risk.env_wrappers.team_env import LoopedTeamEnvs
+from rllib_risk.env_wrappers.team_env import BatchedStep, LoopedTeamEnvs
 
 # First words of random streams of their own; the rollout worker has 1 and 2.
 _RETRY_STREAM, _SCRIPTED_STREAM = 3, 4
@@ -199,9 +197,12 @@ def _play(
     first = 0
     while first < len(configs):
         with _batch(configs[first:], num_episodes) as envs:
-            played.append(
-                _Batch(configs[first], envs, seeds, rng).play(make_player(envs, first))
-            )
+            cells = _Cells(envs, num_episodes)
+            player, limits = make_player(envs, first), limits_of(configs[first])
+            # An episode belongs to a cell: each has a queue of its own.
+            loop = EpisodeLoop(envs, player, seeds, rng, limits, cells, envs.part_of)
+            loop.play()
+            played.append(cells.episodes(loop.crashes))
             first += len(envs.parts)
     names = set.intersection(*(set(batch.metrics) for batch in played))
     return CellEpisodes(
@@ -252,83 +253,36 @@ def _batch(
         yield JoinedTeamEnvs(parts)
 
 
-class _Batch:
-    """The episodes of the cells of one batch."""
+class _Cells(EpisodeObserver):
+    """Keeps returns, lengths and numbers of the episodes of one batch."""
 
-    def __init__(
-        self,
-        config: TeamConfig,
-        envs: JoinedTeamEnvs,
-        seeds: np.ndarray,
-        rng: np.random.Generator,
-    ) -> None:
-        self._config = config
-        self._envs = envs
-        self._seeds = seeds  # [R]
-        self._rng = rng
-        shape = (len(envs.parts), len(seeds))
+    def __init__(self, envs: JoinedTeamEnvs, num_episodes: int) -> None:
+        shape = (len(envs.parts), num_episodes)
         self._returns = np.zeros(shape)
         self._lengths = np.zeros(shape, np.int64)
         self._metrics: dict[str, np.ndarray] = {}
-        self._crashes = 0
-        per_cell = envs.parts[0].num_envs
-        self._next = np.full(len(envs.parts), per_cell)  # episode, by cell
-        self._playing = np.tile(np.arange(per_cell), len(envs.parts))  # by slot
         self._totals = np.zeros(envs.num_envs)  # of the running episodes, float64
-        self._steps = np.zeros(envs.num_envs, np.int64)
 
-    def play(self, player: Player) -> CellEpisodes:
-        """Plays every episode of every cell."""
-        envs = self._envs
-        active = np.ones(envs.num_envs, bool)
-        envs.reset(np.arange(envs.num_envs), self._seeds[self._playing])
-        while active.any():
-            actions, _ = player.act(envs.obs, envs.action_mask)
-            step = envs.step(actions, active)
-            self._totals += step.rewards
-            self._steps += active
-            check_length(self._config, int(self._steps.max()))
-            lost = lost_episodes(self._config, step)
-            ended = active & (step.terminateds | step.truncateds)
-            ended[list(lost)] = False
-            again, seeds = [], []
-            for slot in np.flatnonzero(ended).tolist():
-                self._finish(slot, step.infos[slot])
-                cell = envs.part_of[slot]
-                self._playing[slot] = self._next[cell]
-                self._next[cell] += 1
-                active[slot] = self._playing[slot] < len(self._seeds)
-                if active[slot]:
-                    again.append(slot)
-                    seeds.append(self._seeds[self._playing[slot]])
-            for slot in lost:
-                again.append(slot)
-                seeds.append(self._lose(slot))
-            if again:
-                envs.reset(np.array(again), np.array(seeds))
-                player.reset(np.array(again), int(self._lengths.sum()))
-        whole = {k: v for k, v in self._metrics.items() if not np.isnan(v).any()}
-        return CellEpisodes(self._returns, self._lengths, whole, self._crashes)
+    def started(self, loop: EpisodeLoop, slots: np.ndarray) -> None:
+        self._totals[slots] = 0.0
 
-    def _finish(self, slot: int, info: Mapping[str, Any]) -> None:
-        """Notes an episode that has ended."""
-        at = self._envs.part_of[slot], self._playing[slot]
+    def stepped(
+        self, loop: EpisodeLoop, actions: np.ndarray, step: BatchedStep
+    ) -> None:
+        self._totals += step.rewards
+
+    def ended(self, loop: EpisodeLoop, slot: int, step: BatchedStep) -> None:
+        at = loop.queue_of[slot], loop.playing[slot]
         self._returns[at] = self._totals[slot]
-        self._lengths[at] = self._steps[slot]
-        for key, value in numbers_of(info).items():
+        self._lengths[at] = loop.time[slot]
+        for key, value in numbers_of(step.infos[slot]).items():
             if key == VARIANT:
                 continue
             if key not in self._metrics:
                 self._metrics[key] = np.full(self._returns.shape, np.nan)
             self._metrics[key][at] = value
-        self._begin(slot)
 
-    def _lose(self, slot: int) -> int:
-        """Counts an episode that was lost; returns the seed to play it with again."""
-        self._crashes += 1
-        self._begin(slot)
-        return retry_seed(int(self._seeds[self._playing[slot]]), self._rng)
-
-    def _begin(self, slot: int) -> None:
-        self._totals[slot] = 0.0
-        self._steps[slot] = 0
+    def episodes(self, crashes: int) -> CellEpisodes:
+        """What was kept, of numbers those that all episodes have."""
+        whole = {k: v for k, v in self._metrics.items() if not np.isnan(v).any()}
+        return CellEpisodes(self._returns, self._lengths, whole, crashes)

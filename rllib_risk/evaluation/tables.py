@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rllib_risk.evaluation.results import (
-    METRIC_DEFAULT,
-    X_DEFAULT,
     Group,
-    read_groups,
 )
 from rllib_risk.ops.statistics import bootstrap_ci, iqm
 
@@ -66,28 +62,13 @@ class SummaryRow:
     seconds: tuple[float, float]
 
 
-def summarise_results(
-    paths: Sequence[Path],
-    metric: str = METRIC_DEFAULT,
-    threshold: float | None = None,
-    x: str = X_DEFAULT,
-) -> list[SummaryRow]:
-    """Says for each group how many runs reached ``metric >= threshold``, and when.
+def summarise(group: Group, threshold: float | None) -> SummaryRow:
+    """Says how many runs of a group reached ``metric >= threshold``, and when.
 
     Args:
-        paths: Trial folders, experiment folders, or folders of experiments.
-        metric: Result key that is compared with the threshold.
+        group: The runs, with their values of the metric.
         threshold: The value to reach; None gives the final values alone.
-        x: Result key of the axis on which "when" is told.
-
-    Raises:
-        ResultsError: If there are no results, or no such metric.
     """
-    return [summarise(group, threshold) for group in read_groups(paths, metric, x)]
-
-
-def summarise(group: Group, threshold: float | None) -> SummaryRow:
-    """Summarises one group; see :func:`summarise_results`."""
     if threshold is None:
         hits = [(run, len(run.y) - 1) for run in group.runs]
     else:

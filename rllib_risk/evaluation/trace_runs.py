@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from functools import partial
 
 import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_risk.core.envs import loop_over, make_env
-from rllib_risk.core.episode_loop import (
-    check_length,
-    lost_episodes,
-    numbers_of,
-    until_whole,
-)
 from rllib_risk.core.policy import TeamPolicy
-from rllib_risk.env_wrappers.team_env import LoopedTeamEnvs
+from rllib_risk.core.rounds import evaluation_rng, evaluation_seed, play_episodes
+from rllib_risk.env_wrappers.episode_loop import Player
 from rllib_risk.evaluation.episode_trace import EpisodeTrace
-from rllib_risk.parts.acting import make_actor
+from rllib_risk.parts.acting import Actor, make_actor
 from rllib_risk.parts.risk import Distorted, LevelMeasure, Mean
 
 
@@ -37,56 +33,58 @@ def trace_episode(
         The episode; the same one as in an evaluation with that seed.
     """
     envs = loop_over(config, partial(make_env, config))
+    network = copy.deepcopy(policy.network).cpu()
+    player = _Recorder(make_actor(network, 1, **policy.window()))
+    seeds = np.array([evaluation_seed(seed, index)])
     try:
-        return until_whole(partial(_trace, policy, config, envs), seed, index)
+        (episode,), _ = play_episodes(config, envs, player, seeds, evaluation_rng(seed))
     finally:
         envs.close()
-
-
-def _trace(
-    policy: TeamPolicy, config: AlgorithmConfig, envs: LoopedTeamEnvs, env_seed: int
-) -> EpisodeTrace | None:
-    """One episode; None if it was lost."""
-    network = copy.deepcopy(policy.network).cpu()
-    actor = make_actor(network, 1, **policy.window())
-    rows: dict[str, list[np.ndarray]] = {
-        key: [] for key in ("actions", "action_mask", "level", "values", "atoms")
-    }
-    rewards: list[float] = []
-    envs.reset(np.zeros(1, np.int64), np.array([env_seed]))
-    done = False
-    while not done:
-        mask = envs.action_mask
-        values, level = actor.act(envs.obs, mask)
-        actions = values.argmax(axis=-1)
-        actor.remember(actions)
-        index_of_level = np.zeros_like(actions) if level is None else level
-        for key, array in (
-            ("actions", actions),
-            ("action_mask", mask != 0),
-            ("level", index_of_level),
-            ("values", values),
-            ("atoms", np.sort(actor.atoms, axis=-1)),
-        ):
-            rows[key].append(array[0].copy())
-        step = envs.step(actions, np.ones(1, bool))
-        if lost_episodes(config, step):
-            return None
-        rewards.append(float(step.rewards[0]))
-        check_length(config, len(rewards))
-        done = bool(step.terminateds[0] or step.truncateds[0])
-    stacked = {key: np.stack(arrays) for key, arrays in rows.items()}
+    rows = {key: np.stack(arrays) for key, arrays in player.rows.items()}
     return EpisodeTrace(
         agents=envs.spec.agents,
-        rewards=np.array(rewards),
-        actions=stacked["actions"],
-        action_mask=stacked["action_mask"],
-        risk_levels=np.array(network.risk.levels)[stacked["level"]],
-        values=stacked["values"],
-        atoms=stacked["atoms"],
-        weights=_weights(network.risk, stacked["level"], network.num_atoms),
-        metrics=numbers_of(step.infos[0]),
+        rewards=episode.rewards.astype(np.float64),
+        actions=rows["actions"],
+        action_mask=rows["action_mask"],
+        risk_levels=np.array(network.risk.levels)[rows["level"]],
+        values=rows["values"],
+        atoms=rows["atoms"],
+        weights=_weights(network.risk, rows["level"], network.num_atoms),
+        metrics=episode.metrics,
     )
+
+
+class _Recorder(Player):
+    """Acts greedily in one environment and takes down why.
+
+    Attributes:
+        rows: By name, an array for every step of the running episode.
+    """
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self.rows: defaultdict[str, list[np.ndarray]] = defaultdict(list)
+
+    def act(
+        self, obs: np.ndarray, action_mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | float]:
+        values, level = self._actor.act(obs, action_mask)
+        actions = values.argmax(axis=-1)
+        self._actor.remember(actions)
+        for key, array in (
+            ("actions", actions),
+            ("action_mask", action_mask != 0),
+            ("level", np.zeros_like(actions) if level is None else level),
+            ("values", values),
+            ("atoms", np.sort(self._actor.atoms, axis=-1)),
+        ):
+            self.rows[key].append(array[0].copy())
+        return actions, 1.0
+
+    def reset(self, slots: np.ndarray, steps_done: int) -> None:
+        # The episode was lost and begins again.
+        self._actor.reset(slots)
+        self.rows.clear()
 
 
 def _weights(risk: object, level: np.ndarray, num_atoms: int) -> np.ndarray | None:

@@ -3,7 +3,8 @@
 Within one evaluation: mean, quantiles and CVaR of the returns of its episodes. Over
 runs: interquartile mean (IQM) and percentile bootstrap intervals, as proposed by
 Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical
-Precipice" (their library rliable computes the same numbers). NumPy only.
+Precipice" (their library rliable computes the same numbers). SciPy does the work, and
+is imported when it is needed: training needs none of it.
 
 Letters in shapes: ``E`` episodes, ``R`` runs (seeds), ``P`` points of a curve.
 """
@@ -95,8 +96,7 @@ def cvar_of_returns(returns: ArrayLike, level: float) -> float:
 def iqm(scores: ArrayLike, axis: int | None = None) -> Any:
     """Interquartile mean: the mean without the lowest and the highest quarter.
 
-    Drops ``floor(n / 4)`` scores on each side, as rliable does through
-    ``scipy.stats.trim_mean(scores, 0.25)``. Up to three scores it is the plain mean.
+    Drops ``floor(n / 4)`` scores on each side. Up to three scores it is the plain mean.
 
     Args:
         scores: Scores of any shape.
@@ -108,13 +108,10 @@ def iqm(scores: ArrayLike, axis: int | None = None) -> Any:
     Raises:
         ValueError: If there is no score, or one is NaN or infinite.
     """
-    values = _finite(scores, "scores")
-    if axis is None:
-        values, axis = values.reshape(-1), 0
-    ordered = np.moveaxis(np.sort(values, axis=axis), axis, 0)
-    num_cut = len(ordered) // 4
-    middle = ordered[num_cut : len(ordered) - num_cut].mean(axis=0)
-    return float(middle) if middle.ndim == 0 else middle
+    from scipy.stats import trim_mean
+
+    mean = trim_mean(_finite(scores, "scores"), 0.25, axis=axis)
+    return float(mean) if np.ndim(mean) == 0 else mean
 
 
 def bootstrap_ci(
@@ -151,19 +148,24 @@ def bootstrap_ci(
         raise ValueError(f"scores must be [runs] or [runs, points], got {values.shape}")
     if reps < 1 or not 0.0 < level < 1.0:
         raise ValueError(f"need reps >= 1 and 0 < level < 1, got {reps} and {level}")
-    rng = np.random.default_rng(seed)
-    num_runs = len(values)
-    drawn = rng.integers(num_runs, size=(reps, num_runs))
-    # Blocks of resamples keep the array of resampled curves below about 64 MB.
-    block = max(1, 8_000_000 // values.size)
-    resampled = np.concatenate(
-        [
-            np.atleast_1d(statistic(values[drawn[start : start + block]], axis=1))
-            for start in range(0, reps, block)
-        ]
-    )  # [reps] or [reps, P]
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(resampled, [tail, 1.0 - tail], axis=0)
+    if len(values) == 1:  # SciPy refuses what has no spread
+        low = high = statistic(values, axis=0)
+    else:
+        from scipy.stats import bootstrap
+
+        interval = bootstrap(
+            (values,),
+            statistic,
+            n_resamples=reps,
+            # Blocks of resamples keep the resampled curves below about 64 MB.
+            batch=max(1, 8_000_000 // values.size),
+            vectorized=True,
+            axis=0,
+            confidence_level=level,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+        low, high = interval.low, interval.high
     return (float(low), float(high)) if values.ndim == 1 else (low, high)
 
 

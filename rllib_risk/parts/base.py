@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from rllib_risk.config.imports import import_path
 from rllib_risk.config.options import fields_of
 from rllib_risk.config.part import NoOptions, Part
 from rllib_risk.config.schema import Field
-from rllib_risk.parts.imports import import_part
 
 __all__ = ["Choice", "Composition", "NoOptions", "Part", "Slot"]
 
@@ -140,7 +140,7 @@ class Slot:
         """
         path = self.builtin.get(name)
         if path is None:
-            return import_part(name, _load(self.base), self.key)
+            return import_path(name, self.key, _load(self.base))
         return _load(path)
 
     def choose(self, values: Mapping[str, Any]) -> Choice:

@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 
 from rllib_risk.cli.main import app, run
 
+# A file that is there, and is no training file.
+TEXT = Path(__file__).parents[2] / "setup.cfg"
 HEAD = "run:\n  run: {run}\n  env: {env}\n  config:\n"
 
 
@@ -120,7 +122,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "VDN",
             "pettingzoo",
             "env_config: {factory: 'no_such:env'}",
-            "f.yaml:5: cannot import module 'no_such'",
+            "f.yaml:5: factory: cannot import module 'no_such'",
         ),
     ],
 )
@@ -196,6 +198,7 @@ class Env(pettingzoo.ParallelEnv):
         ),
         (["train", "file", "none.yaml"], "no such file"),
         (["train", "file", "tuned_examples/rmix/mcan-4x7.yaml"], "no such file"),
+        (["train", "file", str(TEXT)], "must be a .yaml or a .py file"),
         (["evaluate", "none"], "no such folder"),
         (["evaluate", "."], "is no checkpoint"),
         (["evaluate", ".", "--render-out", "x.mp4"], "must end in .gif or .png"),

@@ -127,7 +127,8 @@ def test_own_parts_train_and_evaluate(folder: Path) -> None:
         (
             '"my_parts:WeightedSum"',
             '"my_parts:WeightedSun"',
-            "mixer: module 'my_parts' has no class 'WeightedSun'.",
+            "mixer: module 'my_parts' has no class 'WeightedSun'. Did you mean"
+            " 'WeightedSum'?",
         ),
         (
             '"my_parts:WeightedSum"',

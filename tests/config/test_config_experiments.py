@@ -10,7 +10,7 @@ from rllib_risk.config.comparison import parse_seeds
 from rllib_risk.config.experiments import ExperimentSpec, check_name
 from rllib_risk.config.loading import (
     find_file,
-    load_experiments,
+    load_python,
     parse_document,
     parse_json,
 )
@@ -162,7 +162,10 @@ my-run:
         ("- 1\n", "must map experiment names"),
         ("", "must map experiment names"),
         ("../x:\n  run: ALGO\n  env: known\n", r":1: experiment name '\.\./x'"),
-        (f"{HEAD}  imports: [no_such_module]\n", r":4: imports: no_such_module"),
+        (
+            f"{HEAD}  imports: [no_such_module]\n",
+            r":4: imports: cannot import module 'no_such_",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(text: str, message: str) -> None:
@@ -245,7 +248,7 @@ def test_python_files(tmp_path: Path) -> None:
         "config = VDNConfig().environment('two_step')\n"
         "stop = {'training_iteration': 1}\n"
     )
-    (spec,) = load_experiments(file, FakeCatalog())
+    spec = load_python(file)
     assert spec.name == "my_run"
     assert spec.algorithm.__name__ == "VDN"
     assert spec.config["env"] == "two_step"
@@ -255,9 +258,7 @@ def test_python_files(tmp_path: Path) -> None:
     ):
         file.write_text(text)
         with pytest.raises(ConfigError, match=message):
-            load_experiments(file, FakeCatalog())
-    with pytest.raises(ConfigError, match=r"\.yaml or a \.py"):
-        load_experiments(tmp_path / "run.txt", FakeCatalog())
+            load_python(file)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from ray.tune.registry import register_env
 
 from rllib_risk.algorithms import algorithm_class, config_class
 from rllib_risk.config.schema import ConfigError
-from rllib_risk.core.callbacks import HOOKS, REFUSED_HOOKS, EpisodeLogger, Hooks
+from rllib_risk.core.callbacks import HOOKS, REFUSED_HOOKS, Hooks
+from rllib_risk.core.episode_hooks import EpisodeLogger
 
 SMALL = {"hidden_size": 8, "batch_size_episodes": 4, "learning_starts_episodes": 4}
 
@@ -128,7 +129,7 @@ def test_a_hook_that_is_never_called_is_refused(hook: str) -> None:
 
 
 def test_what_is_no_callback_is_refused() -> None:
-    with pytest.raises(ConfigError, match="callbacks: cannot import 'no_such:Thing'"):
+    with pytest.raises(ConfigError, match="callbacks: cannot import module 'no_such'"):
         config_for().update_from_dict({"callbacks": "no_such:Thing"})
     with pytest.raises(ConfigError, match="callbacks: must be a subclass"):
         config_for().callbacks(on_episode_end=3).validate()

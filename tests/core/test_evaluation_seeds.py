@@ -4,8 +4,8 @@ import pytest
 from small_runs import small_config
 
 import rllib_risk
-from rllib_risk.core.episode_loop import SEED_RANGE
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
+from rllib_risk.env_wrappers.episode_loop import SEED_RANGE
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

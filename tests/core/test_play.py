@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 from pettingzoo import ParallelEnv
+from test_shift_play import STILL
 
 from rllib_risk.algorithms.vdn import VDNConfig
 from rllib_risk.core.algorithm import TeamAlgorithm
@@ -97,7 +98,7 @@ def test_an_env_that_cannot_render_is_refused_before_a_step(
         config = VDNConfig().environment("pettingzoo", env_config=factory)
     name = f"env '{env}'" if env in ENVS else f"of factory 'own_envs:{env}'"
     with pytest.raises(EnvConfigError) as caught:
-        play_and_render(None, config, seed=0)  # type: ignore[arg-type]
+        play_and_render(STILL, config, seed=0)  # type: ignore[arg-type]
     assert reason in str(caught.value)
     assert name in str(caught.value)
 

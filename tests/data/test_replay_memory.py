@@ -14,8 +14,8 @@ from pettingzoo import ParallelEnv
 
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.config import TeamConfig
-from rllib_risk.core.episode_loop import play_episodes
 from rllib_risk.core.players import ScriptedPlayer
+from rllib_risk.core.rounds import play_episodes
 from rllib_risk.data.episodes import Episode
 from rllib_risk.data.replay import EpisodeReplay
 from rllib_risk.data.replay_memory import (

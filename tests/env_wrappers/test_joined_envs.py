@@ -1,5 +1,7 @@
 """Joined envs: the numbers of the parts, end to end."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,11 +14,10 @@ from rllib_risk.env_wrappers import (
     TeamEnv,
     make_batched,
 )
-from rllib_risk.env_wrappers import joined_envs as joined_module
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.joined_envs import (
     JoinedTeamEnvs,
-    make_joined,
+    join_envs,
     spec_difference,
 )
 
@@ -26,6 +27,10 @@ VARIANTS = [
     {"episode_limit": 12, "reward_noise_std": 1.0},
     {"episode_limit": 9, "cliff_reward": -3.0, "step_reward": -0.25},
 ]
+
+
+def join(env_configs, size):
+    return join_envs(partial(make_batched, "macn", c, size) for c in env_configs)
 
 
 def parts_of(sizes):
@@ -79,7 +84,7 @@ def test_the_joined_numbers_are_those_of_the_parts(sizes, seed):
 
 def test_looped_and_vectorised_parts_mix():
     # team_reward is what the vectorised twin does not know: the second part is looped
-    joined = make_joined("macn", [{}, {"team_reward": "sum"}], 2)
+    joined = join([{}, {"team_reward": "sum"}], 2)
     kinds = [type(part).__name__ for part in joined.parts]
     assert kinds == ["BatchedMACN", "LoopedTeamEnvs"]
     joined.reset(np.arange(4), np.arange(4))
@@ -89,7 +94,7 @@ def test_looped_and_vectorised_parts_mix():
 
 
 def test_a_part_without_active_slots_is_not_stepped():
-    joined = make_joined("macn", VARIANTS, 1)
+    joined = join(VARIANTS, 1)
     joined.reset(np.arange(3), np.arange(3))
     joined.parts[1].step = lambda *args: pytest.fail("stepped")
     joined.step(np.zeros((3, 2), np.int64), np.array([True, False, True]))
@@ -112,7 +117,7 @@ def test_crashes_keep_their_slot():
 
 
 def test_the_longest_limit_counts_and_an_unknown_one_wins():
-    joined = make_joined("macn", VARIANTS, 1)
+    joined = join(VARIANTS, 1)
     assert joined.spec.episode_limit == 12
     endless = LoopedTeamEnvs(lambda: TeamEnv(RandomDeathEnv()), 1)
     assert endless.spec.episode_limit is None
@@ -127,24 +132,22 @@ def test_the_longest_limit_counts_and_an_unknown_one_wins():
         ({"obs_encoding": "onehot"}, "obs_size 36 instead of 9"),
     ],
 )
-def test_teams_of_other_sizes_are_refused(other, message, monkeypatch):
+def test_teams_of_other_sizes_are_refused(other, message):
     closed = []
-    make = joined_module.make_batched
 
-    def watched(*args, **kwargs):
-        part = make(*args, **kwargs)
+    def watched(env_config):
+        part = make_batched("macn", env_config, 2)
         part.close = lambda: closed.append(part)
         return part
 
-    monkeypatch.setattr(joined_module, "make_batched", watched)
     with pytest.raises(EnvConfigError, match=message):
-        make_joined("macn", [{}, other], 2)
+        join_envs(partial(watched, env_config) for env_config in ({}, other))
     assert len(closed) == 2, "what was built is closed"
 
 
 def test_nothing_to_join_is_refused():
     with pytest.raises(EnvConfigError, match="at least one"):
-        make_joined("macn", [], 2)
+        join_envs([])
 
 
 def test_the_difference_names_every_size():

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from test_results import write_trial
 
-from rllib_risk.evaluation.plots import plot_results, run_plot_command
+from rllib_risk.evaluation.plots import run_plot_command
 from rllib_risk.evaluation.results import ResultsError
 
 
@@ -25,12 +25,16 @@ def results(tmp_path):
     return tmp_path
 
 
+def silent():
+    return Console(file=io.StringIO())
+
+
 @pytest.mark.parametrize(
     ("suffix", "head"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")]
 )
 def test_figure_and_numbers_are_written(results, suffix, head):
     out = results / "figures" / f"curves{suffix}"
-    assert plot_results([results], out, title="MACN", threshold=-7.0) == out
+    run_plot_command([results], out, silent(), title="MACN", threshold=-7.0)
     assert out.read_bytes().startswith(head)
     with out.with_suffix(".csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -44,7 +48,8 @@ def test_figure_and_numbers_are_written(results, suffix, head):
 
 
 def test_a_solved_run_is_said_to_keep_its_last_value(results):
-    out = plot_results([results / "rmix"], results / "curves.svg", y_min=-100.0)
+    out = results / "curves.svg"
+    run_plot_command([results / "rmix"], out, silent(), y_min=-100.0)
     # Matplotlib writes each text as a comment beside its glyphs.
     text = out.read_text()
     assert "A run that ended early keeps its last value." in text
@@ -53,7 +58,7 @@ def test_a_solved_run_is_said_to_keep_its_last_value(results):
 
 def test_other_suffixes_are_refused_before_anything_is_written(results):
     with pytest.raises(ResultsError, match=r"must end in one of .pdf, .png, .svg"):
-        plot_results([results], results / "curves.gif")
+        run_plot_command([results], results / "curves.gif", silent())
     assert not (results / "curves.csv").exists()
 
 

@@ -12,7 +12,7 @@ from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.shift_grid import parse_shift_grid
 from rllib_risk.config.yaml_reader import parse_yaml
-from rllib_risk.core.episode_loop import evaluation_seed
+from rllib_risk.core.rounds import evaluation_seed
 from rllib_risk.env_wrappers.errors import (
     EnvContractError,
     EnvFailedError,

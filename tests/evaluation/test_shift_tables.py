@@ -14,16 +14,14 @@ from rich.console import Console
 
 from rllib_risk.config.shift_grid import parse_shift_grid
 from rllib_risk.config.yaml_reader import parse_yaml
-from rllib_risk.evaluation.shift import (
-    PolicyScores,
-    ShiftResults,
+from rllib_risk.evaluation.shift import PolicyScores, ShiftResults, summarise_cells
+from rllib_risk.evaluation.shift_plot import color_range, map_layout
+from rllib_risk.evaluation.shift_report import (
     print_shift,
     shift_json,
     shift_markdown,
-    summarise_cells,
     write_shift,
 )
-from rllib_risk.evaluation.shift_plot import color_range, map_layout
 
 
 def grid_of(text):

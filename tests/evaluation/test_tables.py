@@ -9,8 +9,13 @@ from rich.console import Console
 from test_results import write_trial
 
 from rllib_risk.evaluation.plots import write_comparison
-from rllib_risk.evaluation.results import Plan, ResultsError, write_plan
-from rllib_risk.evaluation.tables import summarise_results
+from rllib_risk.evaluation.results import (
+    Plan,
+    ResultsError,
+    read_groups,
+    write_plan,
+)
+from rllib_risk.evaluation.tables import summarise
 
 
 @pytest.fixture
@@ -25,6 +30,10 @@ def results(tmp_path):
     write_trial(tmp_path / "rmix" / "t2", [(10, -90.0), (40, -30.0)], {"seed": 2})
     write_trial(tmp_path / "qmix" / "t0", [(10, -200.0), (40, -100.0)], {"seed": 0})
     return tmp_path
+
+
+def summaries(folder, threshold=None):
+    return [summarise(group, threshold) for group in read_groups([folder])]
 
 
 @pytest.fixture
@@ -51,7 +60,7 @@ def comparison(tmp_path):
 
 
 def test_summary_counts_the_runs_that_reached_the_threshold(results):
-    qmix, rmix = summarise_results([results], threshold=-7.0)
+    qmix, rmix = summaries(results, -7.0)
     assert (qmix.label, qmix.num_runs, qmix.num_reached) == ("qmix", 1, 0)
     assert all(math.isnan(v) for v in (*qmix.x_to_threshold, *qmix.seconds))
     assert qmix.final == (-100.0, -100.0, -100.0)
@@ -65,7 +74,7 @@ def test_summary_counts_the_runs_that_reached_the_threshold(results):
 
 
 def test_summary_without_threshold_takes_whole_runs(results):
-    _, rmix = summarise_results([results])
+    _, rmix = summaries(results)
     assert rmix.num_reached is None
     assert math.isnan(rmix.x_to_threshold[0])
     # The runs end after 0.2, 0.4 and 0.4 seconds.
@@ -73,7 +82,7 @@ def test_summary_without_threshold_takes_whole_runs(results):
 
 
 def test_a_comparison_counts_what_did_not_fail(comparison):
-    rmix, coma = summarise_results([comparison], threshold=5.0)
+    rmix, coma = summaries(comparison, 5.0)
     assert (rmix.label, rmix.num_runs, rmix.planned) == ("RMIX", 4, 5)
     # Of 2, 4, 6 and 8 the interquartile mean drops one at each end: (4 + 6) / 2. The
     # lowest and highest means that resampling can give are 2 and 8.

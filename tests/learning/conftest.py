@@ -2,11 +2,11 @@
 
 import pytest
 
-from rllib_risk.core import episode_loop
+from rllib_risk.core import rounds
 
 
 @pytest.fixture(scope="module")
 def one_thread():
     """Tensors this small gain nothing from threads, and wait for them on a busy CPU."""
-    with episode_loop.one_thread():
+    with rounds.one_thread():
         yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rllib_risk.config.schema import MOST_RATE, MOST_WIDTH, ConfigError, Field
 from rllib_risk.core.config import TEAM_FIELDS, TeamConfig
@@ -104,18 +104,6 @@ class ActorCriticConfig(TeamConfig):
     """What COMA and DOP share."""
 
     declared: ClassVar[dict[str, Field]] = ACTOR_CRITIC_FIELDS
-    # RLlib's own keys and their values in the source of the algorithm.
-    rllib_overrides: ClassVar[dict[str, Any]] = {"num_envs_per_env_runner": 8}
-
-    def __init__(self, algo_class: type | None = None) -> None:
-        """Initializes a configuration; see :class:`TeamConfig`.
-
-        Args:
-            algo_class: The Algorithm class it builds.
-        """
-        super().__init__(algo_class)
-        for key, value in self.rllib_overrides.items():
-            setattr(self, key, value)
 
     def _check_combinations(self) -> None:
         super()._check_combinations()

@@ -10,7 +10,6 @@ critic's mixing (1, or ``N``).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,14 +41,6 @@ class CriticTargetConfig:
     td_lambda: float
     tree_backup_lambda: float = 0.0
     tree_backup_steps: int = 1
-
-
-def rows_of(batch: Batch, rows: slice) -> Batch:
-    """Some of the episodes of a batch."""
-    tensors: dict[str, Any] = {
-        name: tensor[rows] for name, tensor in vars(batch).items() if tensor is not None
-    }
-    return Batch(**tensors)
 
 
 def with_last_actions(

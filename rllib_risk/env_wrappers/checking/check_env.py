@@ -25,6 +25,13 @@ from rllib_risk.env_wrappers.checking.rules import (
     check_observation_spaces,
     equal,
 )
+from rllib_risk.env_wrappers.episode_loop import (
+    EpisodeLimits,
+    EpisodeLoop,
+    EpisodeObserver,
+    OneTeamEnv,
+    Player,
+)
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.failures import CRASHES, describe, moment
 from rllib_risk.env_wrappers.notices import captured
@@ -34,7 +41,7 @@ from rllib_risk.env_wrappers.registry import (
     build_parallel_env,
     resolve,
 )
-from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.env_wrappers.team_env import BatchedStep, TeamEnv
 
 # Whichever comes first ends the random play, but never before one whole episode.
 MAX_STEPS = 1000
@@ -146,12 +153,14 @@ class _Episode:
 
     Attributes:
         rows: What the adapter returned at the reset and in the first steps.
+        begun: Env steps and seconds of the play before it.
         steps: Steps played.
         total: Sum of the team's rewards.
         ended: Whether it came to an end.
     """
 
     rows: list[Any]
+    begun: tuple[int, float]
     steps: int = 0
     total: float = 0.0
     ended: bool = False
@@ -182,9 +191,9 @@ class _Check:
         if first is None or self._findings.has_errors():
             return False
         again = self._with_env(
-            lambda team, _: _episode(
-                team, _SEED, np.random.default_rng(_SEED), _SAME_SEED_STEPS
-            )
+            lambda team, recording: _play_randomly(
+                team, recording, 1, _SAME_SEED_STEPS, _SAME_SEED_STEPS
+            )[0]
         )
         if again is None:
             return False
@@ -259,17 +268,13 @@ class _Check:
                 "need none)",
             )
         recording.episode = 0  # the adapter may have had to reset the env before
-        rng = np.random.default_rng(_SEED)
-        episodes: list[_Episode] = []
-        steps, clock = 0, []
-        while steps < MAX_STEPS and len(episodes) < MAX_EPISODES:
-            limit = MAX_STEPS - steps if episodes else MAX_EPISODE_STEPS
-            clock.append((steps, time.perf_counter() - recording.seconds))
-            episodes.append(_episode(team, _SEED + len(episodes), rng, limit))
-            steps += episodes[-1].steps
+        episodes = _play_randomly(
+            team, recording, MAX_EPISODES, MAX_STEPS, MAX_EPISODE_STEPS
+        )
         # The first episode may compile things or start a simulator.
-        before, begun = clock[min(1, len(clock) - 1)]
+        before, begun = episodes[min(1, len(episodes) - 1)].begun
         seconds = time.perf_counter() - recording.seconds - begun
+        steps = sum(episode.steps for episode in episodes)
         speed = (steps - before) / seconds
         self._summarise(team, [e for e in episodes if e.ended], speed)
         return episodes[0]
@@ -314,21 +319,77 @@ class _Check:
             )
 
 
-def _episode(
-    team: TeamEnv, seed: int, rng: np.random.Generator, limit: int
-) -> _Episode:
-    """Plays random legal actions until the episode ends, or `limit` steps."""
-    obs, info = team.reset(seed=seed)
-    episode = _Episode([(obs, info)])
-    while not episode.ended and episode.steps < limit:
-        action = np.array(
-            [rng.choice(np.flatnonzero(row)) for row in obs["action_mask"]]
-        )
-        row = team.step(action)
-        obs, reward, terminated, truncated, _ = row
+class _RandomPlay(Player, EpisodeObserver):
+    """Plays random legal actions, and notes what the env returned."""
+
+    def __init__(
+        self, envs: OneTeamEnv, recording: EnvRecording, most: int, most_of_first: int
+    ) -> None:
+        self.episodes: list[_Episode] = []
+        self._envs = envs
+        self._recording = recording
+        self._most = most
+        self._most_of_first = most_of_first
+        self._steps = 0
+        self._rng = np.random.default_rng(_SEED)
+
+    def act(
+        self, obs: np.ndarray, action_mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | float]:
+        rows = action_mask[0]
+        actions = [self._rng.choice(np.flatnonzero(row)) for row in rows]
+        return np.array([actions]), 1.0
+
+    def reset(self, slots: np.ndarray, steps_done: int) -> None:
+        """It has no memory of an episode."""
+
+    def created(self, loop: EpisodeLoop, slots: np.ndarray) -> None:
+        begun = self._steps, time.perf_counter() - self._recording.seconds
+        self.episodes.append(_Episode([], begun))
+
+    def started(self, loop: EpisodeLoop, slots: np.ndarray) -> None:
+        self.episodes[-1].rows.append(self._envs.last)
+
+    def stepped(
+        self, loop: EpisodeLoop, actions: np.ndarray, step: BatchedStep
+    ) -> None:
+        episode = self.episodes[-1]
+        _, reward, terminated, truncated, _ = self._envs.last
         episode.steps += 1
         episode.total += reward
         episode.ended = terminated or truncated
         if episode.steps <= _SAME_SEED_STEPS:
-            episode.rows.append(row)
-    return episode
+            episode.rows.append(self._envs.last)
+        self._steps += 1
+        first = len(self.episodes) == 1
+        most = self._most_of_first if first and not episode.ended else self._most
+        if self._steps >= most:
+            loop.stop()
+
+
+def _play_randomly(
+    team: TeamEnv,
+    recording: EnvRecording,
+    num_episodes: int,
+    most: int,
+    most_of_first: int,
+) -> list[_Episode]:
+    """Plays random legal actions.
+
+    Args:
+        team: The env.
+        recording: What listens beneath it.
+        num_episodes: At most this many episodes.
+        most: At most this many steps.
+        most_of_first: At most this many steps of the first episode, where these are
+            more.
+
+    Returns:
+        The episodes, of which the last one may not have ended.
+    """
+    envs = OneTeamEnv(team)
+    play = _RandomPlay(envs, recording, most, most_of_first)
+    seeds = _SEED + np.arange(num_episodes)
+    rng = np.random.default_rng(_SEED)  # unused: what the env raises ends the play
+    EpisodeLoop(envs, play, seeds, rng, EpisodeLimits(), play).play()
+    return play.episodes

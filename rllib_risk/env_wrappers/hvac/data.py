@@ -21,7 +21,8 @@ from rllib_risk.env_wrappers.errors import EnvConfigError
 _DATA = Path(__file__).parent / "weather"
 
 # Named by the weather data. `port_angeles` has Seattle's ground temperatures, as in the
-# paper, which calls it Seattle; `seattle` is the real one.
+# paper, which calls it Seattle; `seattle` is the real one. The first six are env_1 ..
+# env_6 of the paper.
 CITIES = (
     "tucson",
     "tampa",
@@ -41,8 +42,6 @@ CITIES = (
     "international_falls",
     "fairbanks",
 )
-# env_1 .. env_6 of the paper.
-PAPER_CITIES = CITIES[:6]
 
 # Prototype buildings by their number of zones.
 BUILDINGS = {

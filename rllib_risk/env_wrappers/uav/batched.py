@@ -12,7 +12,8 @@ from rllib_risk.env_wrappers.batched_env import (
     BatchedTeamEnv,
     state_size_of,
 )
-from rllib_risk.env_wrappers.uav.env import UAV, Totals, step_info
+from rllib_risk.env_wrappers.uav.env import UAV
+from rllib_risk.env_wrappers.uav.totals import Totals, step_info
 
 
 class BatchedUAV(BatchedTeamEnv):

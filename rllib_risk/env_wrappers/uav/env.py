@@ -25,9 +25,9 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
 from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.uav.totals import Totals, step_info
 from rllib_risk.env_wrappers.uav.world import (
     PAPER,
-    Outcome,
     Start,
     World,
     make_world,
@@ -170,28 +170,33 @@ class UAV(ParallelEnv):
         u, m = self.world.num_uavs, self.world.num_devices
         self.possible_agents = [f"uav_{i}" for i in range(u)]
         self.agents: list[str] = []
-        low = np.array([0.0] * (2 * u) + [1.0] * m)
-        high = np.array([grid_size - 1.0] * (2 * u) + [float(max_age)] * m)
-        if normalise:
-            low, high = self.scaled(low), self.scaled(high)
-        self.state_space = spaces.Box(
-            low.astype(np.float32), high.astype(np.float32), dtype=np.float32
-        )
-        seen = np.r_[:2, 2 * u : 2 * u + m] if local_obs else np.arange(2 * u + m)
-        self.observation_spaces = {
-            agent: spaces.Box(self.state_space.low[seen], self.state_space.high[seen])
-            for agent in self.possible_agents
-        }
-        self.action_spaces: dict[str, spaces.Discrete] = {
-            agent: spaces.Discrete(self.world.num_actions)
-            for agent in self.possible_agents
-        }
+        self._make_spaces()
         self._rng = np.random.default_rng()
         self._luck = np.zeros((0, u))
         self._steps = 0
         self._cells = np.zeros((1, u, 2), np.int64)
         self._ages = np.ones((1, m), np.int64)
         self._totals = Totals(self.world, 1)
+
+    def _make_spaces(self) -> None:
+        """The spaces of the state, of every agent's observations and its actions."""
+        world = self.world
+        u, m = world.num_uavs, world.num_devices
+        low = np.array([0.0] * (2 * u) + [1.0] * m)
+        high = np.array([world.grid_size - 1.0] * (2 * u) + [float(world.max_age)] * m)
+        if self.normalise:
+            low, high = self.scaled(low), self.scaled(high)
+        self.state_space = spaces.Box(
+            low.astype(np.float32), high.astype(np.float32), dtype=np.float32
+        )
+        seen = np.r_[:2, 2 * u : 2 * u + m] if self.local_obs else np.arange(2 * u + m)
+        self.observation_spaces = {
+            agent: spaces.Box(self.state_space.low[seen], self.state_space.high[seen])
+            for agent in self.possible_agents
+        }
+        self.action_spaces: dict[str, spaces.Discrete] = {
+            agent: spaces.Discrete(world.num_actions) for agent in self.possible_agents
+        }
 
     def observation_space(self, agent: str) -> spaces.Box:
         """The space of one agent's observations, float32 [2 U + M]."""
@@ -354,66 +359,4 @@ class UAV(ParallelEnv):
         return {
             agent: np.concatenate([state[2 * i : 2 * i + 2], ages])
             for i, agent in enumerate(self.possible_agents)
-        }
-
-
-def step_info(world: World, outcome: Outcome, slot: int) -> dict[str, float]:
-    """What the info of a step says; see `UAV`.
-
-    Args:
-        world: The world.
-        outcome: Of the step.
-        slot: Which copy.
-
-    Returns:
-        The info.
-    """
-    age, power, in_risk, hits = (float(part[slot]) for part in outcome)
-    train, report = (float(reward[slot]) for reward in world.rewards(outcome))
-    return {
-        "aoi_mean": age,
-        "power_w": power,
-        "weighted_power": world.power_weight * power,
-        "in_risk": in_risk,
-        "risk_hit": hits,
-        "reward_train": train,
-        "reward_report": report,
-    }
-
-
-class Totals:
-    """Sums over the episodes of E copies, for the infos at their ends."""
-
-    def __init__(self, world: World, num_envs: int) -> None:
-        """Starts with nothing."""
-        self._world = world
-        # mean age, power, UAVs in the region, hits, reward, reported reward, steps
-        self._sums = np.zeros((num_envs, 7))
-
-    def clear(self, slots: np.ndarray) -> None:
-        """Starts anew in some slots."""
-        self._sums[slots] = 0.0
-
-    def add(self, outcome: Outcome, active: np.ndarray | None = None) -> None:
-        """Adds a step.
-
-        Args:
-            outcome: Of the step.
-            active: Copies that made it, bool [E]; None: all.
-        """
-        parts = (*outcome, *self._world.rewards(outcome), np.ones_like(outcome.power_w))
-        sums = np.stack([np.asarray(p, np.float64) for p in parts], axis=1)
-        self._sums += sums if active is None else sums * active[:, None]
-
-    def of_episode(self, slot: int) -> dict[str, float]:
-        """What the info at the end of an episode says of it; see `UAV`."""
-        age, power, in_risk, hits, train, report, steps = self._sums[slot].tolist()
-        return {
-            "return_train": train,
-            "return_report": report,
-            "mean_age": age / steps,
-            "mean_weighted_power": self._world.power_weight * power / steps,
-            "risk_step_fraction": in_risk / (steps * self._world.num_uavs),
-            "entered_risk": float(in_risk > 0),
-            "num_risk_hits": hits,
         }

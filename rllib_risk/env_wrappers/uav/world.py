@@ -220,13 +220,15 @@ def make_world(
         if number(key, value) < 0:
             raise EnvConfigError(f"{key} must not be negative, not {value!r}")
 
-    # Line of sight: P = d^2 (2^(E / B) - 1) noise / gain at 1 m.
-    cells = np.stack(np.meshgrid(*[np.arange(size)] * 2, indexing="ij"), axis=-1)
-    gaps = cells[:, :, None] - devices  # [G, G, M, 2]
-    distance2 = altitude_m**2 + cell_m**2 * (gaps**2).sum(axis=-1)
-    noise_w = 10.0 ** ((number("noise_dbm", noise_dbm) - 30.0) / 10.0)
-    gain = 10.0 ** (number("gain_db", gain_db) / 10.0)
-    power = distance2 * (2.0 ** (packet_bits / bandwidth_hz) - 1.0) * noise_w / gain
+    power = _polling_power_w(
+        size=size,
+        devices=devices,
+        cell_m=cell_m,
+        altitude_m=altitude_m,
+        snr=2.0 ** (packet_bits / bandwidth_hz) - 1.0,
+        noise_w=10.0 ** ((number("noise_dbm", noise_dbm) - 30.0) / 10.0),
+        gain=10.0 ** (number("gain_db", gain_db) / 10.0),
+    )
     return World(
         grid_size=size,
         num_uavs=positive("num_uavs", num_uavs),
@@ -242,6 +244,28 @@ def make_world(
         risk_penalty=float(risk_penalty),
         episode_steps=positive("episode_steps", episode_steps),
     )
+
+
+def _polling_power_w(
+    *,
+    size: int,
+    devices: np.ndarray,
+    cell_m: float,
+    altitude_m: float,
+    snr: float,
+    noise_w: float,
+    gain: float,
+) -> np.ndarray:
+    """Watts that each device, [M], needs to reach a UAV over each cell.
+
+    Returns:
+        float64 [G, G, M].
+    """
+    # Line of sight: P = d^2 (2^(E / B) - 1) noise / gain at 1 m.
+    cells = np.stack(np.meshgrid(*[np.arange(size)] * 2, indexing="ij"), axis=-1)
+    gaps = cells[:, :, None] - devices  # [G, G, M, 2]
+    distance2 = altitude_m**2 + cell_m**2 * (gaps**2).sum(axis=-1)
+    return np.asarray(distance2 * snr * noise_w / gain)
 
 
 def _device_cells(

@@ -12,7 +12,7 @@ from rllib_risk.env_wrappers import (
 )
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.hvac.batched import BatchedHVAC
-from rllib_risk.env_wrappers.hvac.data import PAPER_CITIES, load_weather
+from rllib_risk.env_wrappers.hvac.data import CITIES, load_weather
 from rllib_risk.env_wrappers.hvac.env import HVAC
 
 # The 50 days that the paper evaluates on, and the days of the other season.
@@ -154,7 +154,7 @@ def scores(city, days, gain):
     ],
 )
 def test_reference_policies_in_the_paper_s_cities(gain, days, expected):
-    for city, score in zip(PAPER_CITIES, expected, strict=True):
+    for city, score in zip(CITIES[:6], expected, strict=True):
         assert scores(city, days, gain).mean() == pytest.approx(score, abs=0.001), city
 
 

@@ -1,0 +1,87 @@
+"""Values of a configuration: whether two are the same, and what a schedule may be."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ray.rllib.policy.policy import PolicySpec
+
+from rllib_risk.config.schema import ConfigError
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two values of a configuration are equal, search spaces included.
+
+    Args:
+        one: A value.
+        other: A value.
+
+    Returns:
+        Equality of all parts; objects that do not define it are compared by their
+        attributes.
+    """
+    # RLlib has two forms of a policy's specification.
+    one, other = map(_plain, (one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(
+            same_value(one[key], other[key]) for key in one
+        )
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    if type(one) is not type(other):
+        return bool(one == other)
+    # Tune's search spaces and their samplers have no equality of their own.
+    if _has_parts(one):
+        return same_value(vars(one), vars(other))
+    return bool(one == other)
+
+
+def _has_parts(value: Any) -> bool:
+    """Whether a value is an instance that is equal only to itself, with attributes."""
+    equality: Any = type(value).__eq__
+    named = inspect.isclass(value) or inspect.isroutine(value)
+    return equality is object.__eq__ and not named and hasattr(value, "__dict__")
+
+
+def _plain(value: Any) -> Any:
+    return value.get_state() if isinstance(value, PolicySpec) else value
+
+
+def check_schedule(
+    key: str,
+    points: list,
+    *,
+    low: float = 0.0,
+    low_open: bool = True,
+    high: float = math.inf,
+) -> None:
+    """Checks a schedule of a number that lies between two limits.
+
+    Args:
+        key: Name of the key, for the message.
+        points: ``[[env_steps, value], ...]``.
+        low: The smallest value that is accepted.
+        low_open: Whether ``low`` itself is refused.
+        high: The greatest value that is accepted.
+
+    Raises:
+        ConfigError: If steps do not ascend or a value is out of range.
+    """
+    try:
+        steps = [float(step) for step, _ in points]
+        values = [float(value) for _, value in points]
+    except (TypeError, ValueError):
+        steps, values = [], []
+    ordered = all(a < b for a, b in itertools.pairwise(steps))
+    ordered = ordered and all(map(math.isfinite, steps))
+    within = all(low <= v <= high and not (low_open and v == low) for v in values)
+    if not steps or not ordered or not within:
+        bounds = f"{'(' if low_open else '['}{low:g}, {high:g}]"
+        raise ConfigError(
+            f"{key}: must be a number in {bounds} or points [[env_steps, value], ...]"
+            f" in ascending order with values in {bounds}, not {points!r}."
+        )

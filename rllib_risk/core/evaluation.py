@@ -1,0 +1,172 @@
+"""Evaluations of an algorithm: greedy episodes, and what results say of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ray.rllib.algorithms.algorithm import Algorithm
+
+from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.envs import team_spaces_of
+from rllib_risk.core.play import play_and_render
+from rllib_risk.core.rollout_worker import TeamRolloutWorker
+from rllib_risk.core.runners import play_everywhere
+from rllib_risk.data.episodes import Episode
+from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.joined_envs import VARIANT
+from rllib_risk.ops.statistics import return_statistics
+
+
+class EvaluatingAlgorithm(Algorithm):
+    """The part of an algorithm that evaluates it."""
+
+    config: TeamConfig
+
+    def _carry_evaluation(self, results: dict[str, Any]) -> None:
+        """Repeats the last evaluation in a result that has none of its own.
+
+        Schedulers and searchers of Tune want their metric in every result. How many
+        results old it is, ``evaluation/age_iterations`` says.
+        """
+        fresh = results.get("evaluation")
+        if fresh:
+            self._last_evaluation, self._evaluation_age = dict(fresh), 0
+        elif self._last_evaluation:
+            self._evaluation_age += 1
+        else:
+            return
+        results["evaluation"] = {
+            **self._last_evaluation,
+            "age_iterations": self._evaluation_age,
+        }
+
+    def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
+        """Plays ``evaluation_duration`` greedy episodes, always the same ones.
+
+        Args:
+            parallel_train_future: RLlib's argument; not used.
+
+        Returns:
+            Statistics of exactly that many returns; see :meth:`evaluate_episodes`.
+        """
+        self._call("on_evaluate_start", metrics_logger=self.metrics)
+        result = self.evaluate_episodes(self.config.evaluation_duration)
+        result.pop("returns")
+        # Where tools made for RLlib look.
+        result["env_runners"] = {
+            "episode_return_mean": result["return_mean"],
+            "episode_len_mean": result["episode_len_mean"],
+            "num_episodes": result["episodes"],
+        }
+        self._call(
+            "on_evaluate_end", metrics_logger=self.metrics, evaluation_metrics=result
+        )
+        rate = result["success_rate"]
+        self._success_rate = None if math.isnan(rate) else rate
+        return result
+
+    def evaluate_episodes(
+        self,
+        num_episodes: int,
+        seed: int | None = None,
+        frames: list[np.ndarray] | None = None,
+    ) -> dict[str, Any]:
+        """Plays exactly so many greedy episodes and sums them up.
+
+        Args:
+            num_episodes: How many.
+            seed: Of the evaluation; the configuration's if not given. The seeds of the
+                environments never coincide with those of training.
+            frames: A list to add rendered frames of the first episode to.
+
+        Returns:
+            ``episodes``, ``return_mean``, ``return_median``, ``return_min``,
+            ``return_cvar_10`` and the like, ``success_rate`` where the environment
+            reports success, ``risk_level_mean`` and one level per agent, the mean of
+            every other number the environment reports, and ``returns``.
+        """
+        self.require_env()
+        self._begin_to("evaluating")
+        seed = self.config.seed if seed is None else seed
+        if frames is not None:  # first, since an environment may be unable to render
+            frames += self.render_episode(seed)
+        group = self.eval_env_runner_group or self.env_runner_group
+        if group is not self.env_runner_group:
+            # Schedules depend on the env steps, that of a risk level included.
+            group.sync_weights(
+                from_worker_or_learner_group=self.env_runner,
+                global_vars={"timestep": self.env_steps},
+            )
+        if (
+            self.config.evaluation_num_env_runners == 0
+            or group is self.env_runner_group
+        ):
+            runner: TeamRolloutWorker = group.local_env_runner
+            episodes = runner.evaluate_episodes(range(num_episodes), seed)
+            self.take_in(runner.take_report())
+        else:
+            episodes = play_everywhere(self, group, num_episodes, seed)
+        return summarise(episodes, self.agent_names())
+
+    def require_env(self) -> None:
+        """Refuses to play where there is nothing to play in.
+
+        Raises:
+            EnvConfigError: If the run learned from a dataset alone.
+        """
+        if self.config.env is None:
+            raise EnvConfigError(
+                "env: this run learned from a dataset and knows no environment to play"
+                " in. Train it with one, which is then used for evaluations alone."
+            )
+
+    def render_episode(self, seed: int) -> list[np.ndarray]:
+        """Plays one greedy episode in an environment that renders.
+
+        Args:
+            seed: Of the evaluation; the episode is its first one.
+
+        Returns:
+            uint8 frames ``[height, width, 3]``.
+        """
+        return play_and_render(self.team_policy, self.evaluation_config, seed)
+
+    def agent_names(self) -> tuple[str, ...]:
+        """Names of the agents, in the order of all arrays; there must be an env."""
+        runner = (self.eval_env_runner_group or self.env_runner_group).local_env_runner
+        if runner.env is None:
+            runner = self.env_runner
+        if runner.env is None:
+            return team_spaces_of(self.config).spec_team.agents
+        return runner.env.spec_team.agents
+
+
+def summarise(episodes: Sequence[Episode], agents: Sequence[str]) -> dict[str, Any]:
+    """Sums up evaluation episodes.
+
+    Args:
+        episodes: Finished episodes.
+        agents: Names of the agents.
+
+    Returns:
+        See :meth:`TeamAlgorithm.evaluate_episodes`.
+    """
+    returns = [e.episode_return for e in episodes]
+    success = [e.metrics["is_success"] for e in episodes if "is_success" in e.metrics]
+    whole = success if len(success) == len(episodes) else None
+    lengths = [len(e) for e in episodes]
+    result: dict[str, Any] = dict(return_statistics(returns, whole, lengths))
+    levels = np.concatenate([e.risk_levels for e in episodes])  # [steps, N]
+    result["risk_level_mean"] = float(levels.mean(dtype=np.float64))
+    for name, level in zip(agents, levels.mean(axis=0, dtype=np.float64), strict=True):
+        result[f"risk_level_{name}"] = float(level)
+    names = set.intersection(*(set(e.metrics) for e in episodes))
+    # A rate of its own; and the index of a variant has no mean.
+    names -= {"is_success", VARIANT}
+    for name in sorted(names):
+        result[name] = float(np.mean([e.metrics[name] for e in episodes]))
+    result["returns"] = returns
+    return result

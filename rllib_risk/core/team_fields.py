@@ -1,0 +1,119 @@
+"""The keys that all algorithms of this package have, beside RLlib's."""
+
+from __future__ import annotations
+
+from rllib_risk.config.options import fields_of
+from rllib_risk.config.schema import MOST_EPISODES, Field
+from rllib_risk.data.replay import StoreOptions
+from rllib_risk.parts.agents import TeamOptions
+from rllib_risk.parts.slots import TEAM_PARTS
+
+TEAM_FIELDS: dict[str, Field] = {
+    **TEAM_PARTS.fields(),
+    **fields_of(TeamOptions),
+    "reward_scale": Field(
+        1.0,
+        "Factor on rewards inside the learner; logged returns are not scaled.",
+        float,
+        low=0.0,
+        low_open=True,
+    ),
+    "optimizer": Field(
+        "rmsprop",
+        "Optimizer of the TD loss.",
+        str,
+        choices=("rmsprop", "adam"),
+        fixed=True,
+    ),
+    "optimizer_eps": Field(
+        None,
+        "Epsilon of the TD optimizer; null: 1e-5 for rmsprop, 1e-8 for adam.",
+        float,
+        low=0.0,
+        low_open=True,
+        optional=True,
+    ),
+    "rmsprop_smoothing": Field(0.99, "RMSprop's decay.", float, low=0.0, high=1.0),
+    "batch_size_episodes": Field(
+        32,
+        "Episodes per update, or stretches of them.",
+        int,
+        low=1,
+        high=MOST_EPISODES,
+        unit="episodes",
+    ),
+    **fields_of(StoreOptions),
+    "learning_starts_episodes": Field(
+        32, "Episodes stored before the first update.", int, low=1, unit="episodes"
+    ),
+    "updates_per_episode": Field(
+        1.0,
+        "Gradient steps per sampled episode.",
+        float,
+        low=0.0,
+        low_open=True,
+        unit="updates",
+    ),
+    "initial_epsilon": Field(1.0, "Epsilon at the start.", float, low=0.0, high=1.0),
+    "final_epsilon": Field(0.05, "Epsilon at the end.", float, low=0.0, high=1.0),
+    "epsilon_anneal_env_steps": Field(
+        50_000,
+        "Epsilon falls linearly over so many steps.",
+        int,
+        low=1,
+        unit="env steps",
+    ),
+    "episodes_per_round": Field(
+        None,
+        "Episodes a runner plays before it reports; null: one per environment.",
+        int,
+        low=1,
+        optional=True,
+        unit="episodes",
+    ),
+    "env_variants": Field(
+        [],
+        "Changes to env_config that the environments take in turn (domain"
+        " randomisation), a list of mappings.",
+        list,
+    ),
+    "overlap_sampling": Field(
+        False,
+        "Remote runners sample while the learner learns, with weights that are up"
+        " to two rounds old. Off, a run repeats exactly.",
+        bool,
+    ),
+    "max_env_restarts": Field(
+        3,
+        "Failures of one copy of the environment, without a completed episode between"
+        " them, that stop the run. More than three quarters of the last 100 episodes"
+        " stop it too.",
+        int,
+        low=1,
+    ),
+    "env_timeout_s": Field(
+        600.0,
+        "How long a step or a reset of an environment, or building it, may take. Longer"
+        " counts as a failure of that environment, and its processes are ended. null:"
+        " for ever.",
+        float,
+        low=0.0,
+        low_open=True,
+        optional=True,
+        unit="seconds",
+    ),
+    "max_episode_steps": Field(
+        20_000,
+        "Steps after which an episode that has not ended stops the run.",
+        int,
+        low=1,
+        unit="env steps",
+    ),
+    "on_nonfinite": Field(
+        "raise",
+        "What NaN or infinity from an environment does: stop the run, or cost the"
+        " episode. Such episodes do not count for max_env_restarts.",
+        str,
+        choices=("raise", "skip_episode"),
+    ),
+}

@@ -1,0 +1,327 @@
+"""The loop that plays whole episodes; training, evaluation and checks all use it.
+
+Who plays is a `Player`. What is kept of the episodes is up to an
+`EpisodeObserver`.
+
+Letters: `E` environments, `N` agents, `A` actions, `D` observation size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from rllib_risk.env_wrappers.batched_env import BatchedStep, BatchedTeamEnv
+from rllib_risk.env_wrappers.errors import EnvContractError, NonFiniteError
+from rllib_risk.env_wrappers.team_env import TeamEnv
+
+# Environment seeds of evaluations lie in a range of their own, above training's.
+SEED_RANGE = 2**30
+# How a crash text begins when the environment gave NaN or infinity.
+_NON_FINITE = NonFiniteError.__name__
+
+
+class Player(Protocol):
+    """Who plays several environments at once."""
+
+    def act(
+        self, obs: np.ndarray, action_mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | float]:
+        """One step.
+
+        Args:
+            obs: float32 `[E, N, D]`.
+            action_mask: uint8 `[E, N, A]`, nonzero where available.
+
+        Returns:
+            Actions int64 `[E, N]` and the risk levels that they were chosen at, one
+            per agent `[E, N]` or the same for all.
+        """
+
+    def reset(self, slots: np.ndarray, steps_done: int) -> None:
+        """New episodes begin, after the first one of every environment.
+
+        Args:
+            slots: In these environments.
+            steps_done: Env steps of the episodes that have ended so far.
+        """
+
+
+class EpisodeObserver:
+    """What the loop tells about its episodes; by default nothing is kept.
+
+    Every method gets the loop, whose attributes describe the running episodes.
+    """
+
+    def created(self, loop: EpisodeLoop, slots: np.ndarray) -> None:
+        """New episodes are about to begin.
+
+        Args:
+            loop: The loop.
+            slots: Their environments.
+        """
+
+    def started(self, loop: EpisodeLoop, slots: np.ndarray) -> None:
+        """New episodes have begun; the environments hold their first observations.
+
+        Args:
+            loop: The loop.
+            slots: Their environments.
+        """
+
+    def acted(
+        self, loop: EpisodeLoop, actions: np.ndarray, levels: np.ndarray | float
+    ) -> None:
+        """Actions were chosen, and the environments have not stepped yet.
+
+        Args:
+            loop: The loop; `loop.envs` holds what the agents observed.
+            actions: int64 `[E, N]`.
+            levels: The risk levels that they were chosen at; see `Player.act`.
+        """
+
+    def stepped(
+        self, loop: EpisodeLoop, actions: np.ndarray, step: BatchedStep
+    ) -> None:
+        """The active environments have stepped.
+
+        Args:
+            loop: The loop; `loop.time` does not count this step yet.
+            actions: int64 `[E, N]`.
+            step: What the environments returned. Episodes in `step.crashed` are lost.
+        """
+
+    def ended(self, loop: EpisodeLoop, slot: int, step: BatchedStep) -> None:
+        """An episode has ended; a lost one does not.
+
+        Args:
+            loop: The loop; `loop.playing[slot]` is the index of the episode.
+            slot: Its environment.
+            step: What the last step returned.
+        """
+
+
+@dataclass(frozen=True)
+class EpisodeLimits:
+    """When playing must stop with an error.
+
+    Attributes:
+        env_name: Name of the environment in messages.
+        max_steps: Steps after which an episode counts as one that never ends; None:
+            there is no limit.
+        skip_nonfinite: Whether an episode with NaN or infinity is lost and played
+            again. False: it is an error.
+    """
+
+    env_name: str = ""
+    max_steps: int | None = None
+    skip_nonfinite: bool = False
+
+
+class EpisodeLoop:
+    """Plays one episode per seed; a free environment takes the next of its queue.
+
+    Attributes:
+        envs: The environments.
+        seeds: Environment seeds of the episodes of a queue, `[R]`.
+        queue_of: Queue of each environment, int64 `[E]`. Every queue has one episode
+            per seed.
+        playing: Index of the episode that each environment plays, int64 `[E]`; -1
+            where there was none.
+        active: Which environments have an episode to play, bool `[E]`.
+        time: Steps of the running episodes, int64 `[E]`.
+        steps_done: Env steps of the episodes that have ended.
+        crashes: How many episodes were lost and played again with another seed.
+    """
+
+    def __init__(
+        self,
+        envs: BatchedTeamEnv,
+        player: Player,
+        seeds: np.ndarray,
+        rng: np.random.Generator,
+        limits: EpisodeLimits,
+        observer: EpisodeObserver,
+        queue_of: np.ndarray | None = None,
+    ) -> None:
+        """Initializes the loop; `play` plays.
+
+        Args:
+            envs: Where; what they were doing before is forgotten.
+            player: Who, at the beginning of as many episodes as there are environments.
+            seeds: Of the episodes of each queue, integers `[R]`.
+            rng: Draws the seeds of episodes that are played again after a crash.
+            limits: When to stop with an error.
+            observer: Who keeps what of the episodes.
+            queue_of: Queue of each environment, `[E]`. Default: one for all.
+        """
+        self.envs = envs
+        self.seeds = seeds
+        self.queue_of = np.zeros(envs.num_envs, np.int64)
+        if queue_of is not None:
+            self.queue_of = queue_of
+        self.playing = np.full(envs.num_envs, -1)
+        self.active = np.zeros(envs.num_envs, bool)
+        self.time = np.zeros(envs.num_envs, np.int64)
+        self.steps_done = self.crashes = 0
+        self._player = player
+        self._rng = rng
+        self._limits = limits
+        self._observer = observer
+        self._next = [0] * (int(self.queue_of.max()) + 1)
+        self._stopped = False
+
+    def play(self) -> None:
+        """Plays all episodes.
+
+        Raises:
+            EnvContractError: If an episode does not end.
+            EnvFailedError: If an environment fails too often.
+            NonFiniteError: If an environment gives NaN that must not be skipped.
+        """
+        envs, observer = self.envs, self._observer
+        envs.expect(self.seeds)
+        first = [slot for slot in envs.order.tolist() if self._take(slot)]
+        self._start(np.array(first, np.int64), self.seeds[self.playing[first]])
+        while self.active.any():
+            actions, levels = self._player.act(envs.obs, envs.action_mask)
+            observer.acted(self, actions, levels)
+            step = envs.step(actions, self.active)
+            self._refuse_nonfinite(step)
+            ended = self.active & (step.terminateds | step.truncateds)
+            observer.stepped(self, actions, step)
+            self.time += self.active
+            self._refuse_endless()
+            if ended.any() or step.crashed:
+                self._go_on(ended, step)
+            if self._stopped:
+                return
+
+    def stop(self) -> None:
+        """Makes this step the last one; running episodes remain unfinished."""
+        self._stopped = True
+
+    def _take(self, slot: int) -> bool:
+        """Gives an environment the next episode of its queue, if there is one left."""
+        queue = self.queue_of[slot]
+        left = self._next[queue] < len(self.seeds)
+        self.active[slot] = left
+        if left:
+            self.playing[slot] = self._next[queue]
+            self._next[queue] += 1
+        return left
+
+    def _start(self, slots: np.ndarray, seeds: np.ndarray) -> None:
+        self._observer.created(self, slots)
+        self.envs.reset(slots, seeds)
+        self._observer.started(self, slots)
+
+    def _go_on(self, ended: np.ndarray, step: BatchedStep) -> None:
+        """Starts new episodes where one has ended or was lost."""
+        again, seeds = [], []
+        for slot in np.flatnonzero(ended).tolist():
+            if slot in step.crashed:
+                continue
+            self._observer.ended(self, slot, step)
+            self.steps_done += int(self.time[slot])
+            self.time[slot] = 0
+            if self._take(slot):
+                again.append(slot)
+                seeds.append(self.seeds[self.playing[slot]])
+        for slot in sorted(step.crashed):
+            # Same episode, another seed: the old one may crash each time.
+            self.crashes += 1
+            self.time[slot] = 0
+            again.append(slot)
+            seeds.append(retry_seed(self.seeds[self.playing[slot]], self._rng))
+        if again and not self._stopped:
+            slots = np.array(again)
+            self._start(slots, np.array(seeds))
+            self._player.reset(slots, self.steps_done)
+
+    def _refuse_endless(self) -> None:
+        """Raises an EnvContractError if an episode does not end."""
+        limit = self._limits.max_steps
+        if limit is not None and self.time.max() > limit:
+            raise EnvContractError(
+                f"env '{self._limits.env_name}': an episode has not ended after"
+                f" {limit} steps. Give the environment a time limit (truncation), or"
+                " raise max_episode_steps."
+            )
+
+    def _refuse_nonfinite(self, step: BatchedStep) -> None:
+        """Raises a NonFiniteError on NaN or infinity that must not be skipped."""
+        if self._limits.skip_nonfinite:
+            return
+        for text in step.crashed.values():
+            if text.startswith(_NON_FINITE):
+                raise NonFiniteError(
+                    f"env '{self._limits.env_name}': {text}. Fix the environment, or"
+                    " set on_nonfinite: skip_episode to lose such episodes."
+                )
+
+
+class OneTeamEnv(BatchedTeamEnv):
+    """One `TeamEnv` as a batch of one, without protection from crashes.
+
+    Attributes:
+        last: What its last `reset` or `step` returned.
+    """
+
+    def __init__(self, env: TeamEnv) -> None:
+        """Initializes the batch.
+
+        Args:
+            env: The environment; whoever made it closes it.
+        """
+        super().__init__(1, env.spec_team)
+        self._env = env
+        self.last: tuple[Any, ...] = ()
+
+    def reset(self, slots: np.ndarray, seeds: np.ndarray) -> None:
+        """Starts a new episode; see the base class."""
+        self.last = self._env.reset(seed=int(seeds[0]))
+        self._show(self.last[0])
+
+    def step(self, actions: np.ndarray, active: np.ndarray) -> BatchedStep:
+        """Plays one joint action; see the base class."""
+        self.last = self._env.step(actions[0])
+        obs, reward, terminated, truncated, info = self.last
+        self._show(obs)
+        return BatchedStep(
+            rewards=np.array([reward], np.float32),
+            terminateds=np.array([terminated]),
+            truncateds=np.array([truncated]),
+            infos=[info],
+        )
+
+    def _show(self, obs: Mapping[str, np.ndarray]) -> None:
+        self.obs[0] = obs["obs"]
+        self.state[0] = obs["state"]
+        self.action_mask[0] = obs["action_mask"]
+
+
+def retry_seed(seed: int, rng: np.random.Generator) -> int:
+    """Another environment seed for an episode that was lost.
+
+    Args:
+        seed: The one that it had, of training or of an evaluation.
+        rng: Draws the new one.
+
+    Returns:
+        A seed in the same range.
+    """
+    base = SEED_RANGE if seed >= SEED_RANGE else 0
+    return base + int(rng.integers(SEED_RANGE))
+
+
+def numbers_of(info: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers and flags in what an environment reports at the end."""
+    return {
+        key: float(value)
+        for key, value in info.items()
+        if isinstance(value, (bool, int, float, np.bool_, np.number))
+    }
