@@ -33,7 +33,8 @@ def resident_bytes() -> int:
 def fill(length: int, compact: bool) -> None:
     """Prints by how much this process grew."""
     from rllib_risk.data.episodes import Episode
-    from rllib_risk.data.replay import EpisodeReplay, bytes_per_row, flags_of
+    from rllib_risk.data.replay import EpisodeReplay
+    from rllib_risk.data.segments import bytes_per_row, flags_of
 
     rng = np.random.default_rng(0)
 

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 
 from rllib_risk.data.card import CARD, Card, Shard, file_hash, read_card
 from rllib_risk.data.episodes import Episode
-from rllib_risk.data.replay import bytes_per_row
 from rllib_risk.data.rows import (
     EPISODE,
     DatasetError,
@@ -27,6 +26,7 @@ from rllib_risk.data.rows import (
     sizes_of,
     to_table,
 )
+from rllib_risk.data.segments import bytes_per_row
 from rllib_risk.data.sizes import TeamSizes
 
 ROWS_PER_SHARD = 50_000

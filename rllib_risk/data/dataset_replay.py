@@ -12,8 +12,9 @@ from ray.rllib.policy.sample_batch import SampleBatch
 
 from rllib_risk.data.dataset import BYTES_PER_GROUP, Dataset
 from rllib_risk.data.episodes import MASK, Episode
-from rllib_risk.data.replay import EpisodeReplay, Stretch, bytes_per_row
+from rllib_risk.data.replay import EpisodeReplay, Stretch
 from rllib_risk.data.replay_memory import SEGMENT_BYTES
+from rllib_risk.data.segments import bytes_per_row
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from test_dataset import assert_same, episode, write
 from rllib_risk.data import dataset_replay as replay_module
 from rllib_risk.data.dataset import Dataset
 from rllib_risk.data.dataset_replay import DatasetReplay
-from rllib_risk.data.replay import EpisodeReplay, bytes_per_row
+from rllib_risk.data.replay import EpisodeReplay
+from rllib_risk.data.segments import bytes_per_row
 
 LENGTH = 5
 ROW = bytes_per_row(episode(0, LENGTH))

@@ -9,7 +9,7 @@ import numpy as np
 from test_dataset import write
 
 from rllib_risk.data.episodes import Episode
-from rllib_risk.data.replay import bytes_per_row
+from rllib_risk.data.segments import bytes_per_row
 
 BUDGET = 32 * 2**20
 LENGTH, OBS = 50, 600

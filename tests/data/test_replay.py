@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.data.episodes import Episode, collate
-from rllib_risk.data.replay import EpisodeReplay, bytes_per_row, flags_of
+from rllib_risk.data.replay import EpisodeReplay
+from rllib_risk.data.segments import bytes_per_row, flags_of
 
 ROWS = ("obs", "state", "action_mask")
 STEPS = ("actions", "rewards", "risk_levels")

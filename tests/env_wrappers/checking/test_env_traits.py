@@ -10,8 +10,8 @@ import trait_envs
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.dataset_recording import record, scripted_player
 from rllib_risk.data.episodes import Episode
-from rllib_risk.data.replay import bytes_per_row
 from rllib_risk.data.replay_memory import bytes_of
+from rllib_risk.data.segments import bytes_per_row
 from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers import notices
 from rllib_risk.env_wrappers.checking.check_env import REPLAY_EPISODES, check_env
