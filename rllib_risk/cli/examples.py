@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rllib_risk.cli import option_groups as g
 from rllib_risk.cli import options as o
 from rllib_risk.cli.output import note, out, say
 from rllib_risk.config.schema import ConfigError
@@ -93,32 +94,28 @@ def get_command(
 
 
 @app.command("run")
+@g.grouped
 def run_command(
     name: NameArgument,
-    stop: o.StopOption = None,
-    seed: o.SeedOption = None,
-    storage_path: o.StorageOption = None,
-    num_samples: o.SamplesOption = None,
+    changes: g.CommonChanges,
     resume: o.ResumeOption = False,
     verbose: o.VerboseOption = 0,
-    wandb_project: o.WandbProjectOption = None,
-    wandb_run_name: o.WandbRunNameOption = None,
-    ray_num_cpus: o.CpusOption = None,
-    ray_num_gpus: o.GpusOption = None,
+    project: o.WandbProjectOption = None,
+    run_name: o.WandbRunNameOption = None,
+    num_cpus: o.CpusOption = None,
+    num_gpus: o.GpusOption = None,
 ) -> None:
     """Run an example; 'rllib train file' has more options."""
     from rllib_risk.cli.runner import run_experiments
     from rllib_risk.cli.session import prepare
-    from rllib_risk.cli.train import command_line, load_changed
+    from rllib_risk.cli.train import load_changed
     from rllib_risk.config.loading import find_example
 
     prepare(verbose)
-    changes = {"num_samples": num_samples, "storage_path": storage_path}
-    specs = load_changed(str(find_example(name)), changes, stop, seed, None)
     code = run_experiments(
-        specs,
-        o.RunOptions(resume, verbose, command_line()),
-        o.RayOptions(num_cpus=ray_num_cpus, num_gpus=ray_num_gpus, verbose=verbose),
-        o.WandbOptions(wandb_project, None, wandb_run_name),
+        load_changed(str(find_example(name)), changes),
+        g.RunOptions(resume, verbose),
+        g.RayOptions(num_cpus=num_cpus, num_gpus=num_gpus, verbose=verbose),
+        g.WandbOptions(project, run_name=run_name),
     )
     raise typer.Exit(code)

@@ -18,7 +18,7 @@ from rllib_risk.cli.failures import (
     summary_of_failures,
 )
 from rllib_risk.cli.memory import Trials, check_memory
-from rllib_risk.cli.options import RayOptions, RunOptions, WandbOptions
+from rllib_risk.cli.option_groups import RayOptions, RunOptions, WandbOptions
 from rllib_risk.cli.output import EXIT_FAILED, note, say
 from rllib_risk.cli.preflight import (
     Checked,

@@ -12,6 +12,7 @@ from typing import Any
 
 from rllib_risk.config.checks import Catalog
 from rllib_risk.config.experiments import ExperimentSpec, check_name, parse_experiment
+from rllib_risk.config.extends import resolve
 from rllib_risk.config.schema import ConfigError, shown, suggest
 from rllib_risk.config.shift_grid import is_shift_grid
 from rllib_risk.config.yaml_reader import MOST_LEVELS, Document, read_yaml
@@ -94,29 +95,24 @@ def import_modules(modules: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def load_experiments(path: Path, catalog: Catalog) -> list[ExperimentSpec]:
-    """Loads and checks a training file.
+def read_training_file(path: Path) -> Document:
+    """Reads a YAML file with experiments, as it is written.
 
     Args:
-        path: A ``.yaml`` file with experiments, or a ``.py`` file with ``config`` (an
-            ``AlgorithmConfig``) and, if wanted, ``stop``.
-        catalog: What algorithms and envs exist.
+        path: The file.
 
     Returns:
-        The experiments, checked.
+        A mapping of names to experiments, not yet checked.
 
     Raises:
-        ConfigError: With file, line and a suggestion, for the first wrong thing.
+        ConfigError: If it cannot be read, or is another kind of file.
     """
-    if path.suffix == ".py":
-        return [load_python(path)]
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{path}: must be a .yaml or a .py file.")
-    return parse_document(read_yaml(path), catalog)
+    return _check_kind(read_yaml(path))
 
 
-def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]:
-    """Checks all experiments of a document; see :func:`load_experiments`."""
+def _check_kind(document: Document) -> Document:
     if is_comparison(document.data):
         raise document.error(
             "this is a comparison, not a training file. Run it with:"
@@ -132,6 +128,40 @@ def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]
             "must map experiment names to experiments, as in"
             " 'my-experiment: {run: RMIX, env: macn}'."
         )
+    return document
+
+
+def resolve_document(document: Document) -> Document:
+    """Returns the experiments of a training file with all that they take over.
+
+    Args:
+        document: The file as it was read.
+
+    Returns:
+        The experiments alone, without ``shared:`` and ``extends:``; every value keeps
+        its place.
+
+    Raises:
+        ConfigError: With the place, if it is another kind of file, or something is
+            wrong with what is taken over.
+    """
+    return resolve(_check_kind(document), find_example, read_training_file)
+
+
+def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]:
+    """Checks all experiments of a training file.
+
+    Args:
+        document: The file as it was read, or as :func:`resolve_document` left it.
+        catalog: What algorithms and envs exist.
+
+    Returns:
+        The experiments, checked.
+
+    Raises:
+        ConfigError: With file, line and a suggestion, for the first wrong thing.
+    """
+    document = resolve_document(document)
     specs = []
     for name, section in document.data.items():
         imports: tuple[str, ...] = ()
@@ -160,7 +190,18 @@ def is_comparison(data: Any) -> bool:
 
 
 def load_python(path: Path) -> ExperimentSpec:
-    """Loads a Python training file by running it; see :func:`load_experiments`."""
+    """Loads a Python training file by running it.
+
+    Args:
+        path: A ``.py`` file with ``config`` (an ``AlgorithmConfig``) and, if wanted,
+            ``stop``.
+
+    Returns:
+        Its experiment.
+
+    Raises:
+        ConfigError: If it fails, or has no such configuration.
+    """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file.")
     name = f"_rllib_risk_user_{path.stem}"

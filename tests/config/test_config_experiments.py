@@ -10,9 +10,10 @@ from rllib_risk.config.comparison import parse_seeds
 from rllib_risk.config.experiments import ExperimentSpec, check_name
 from rllib_risk.config.loading import (
     find_file,
-    load_experiments,
+    load_python,
     parse_document,
     parse_json,
+    read_training_file,
 )
 from rllib_risk.config.metrics import TEAM_METRICS
 from rllib_risk.config.schema import ConfigError, Field
@@ -245,7 +246,7 @@ def test_python_files(tmp_path: Path) -> None:
         "config = VDNConfig().environment('two_step')\n"
         "stop = {'training_iteration': 1}\n"
     )
-    (spec,) = load_experiments(file, FakeCatalog())
+    spec = load_python(file)
     assert spec.name == "my_run"
     assert spec.algorithm.__name__ == "VDN"
     assert spec.config["env"] == "two_step"
@@ -255,9 +256,9 @@ def test_python_files(tmp_path: Path) -> None:
     ):
         file.write_text(text)
         with pytest.raises(ConfigError, match=message):
-            load_experiments(file, FakeCatalog())
+            load_python(file)
     with pytest.raises(ConfigError, match=r"\.yaml or a \.py"):
-        load_experiments(tmp_path / "run.txt", FakeCatalog())
+        read_training_file(tmp_path / "run.txt")
 
 
 @pytest.mark.parametrize(
