@@ -9,13 +9,22 @@ import typer
 
 from rllib_risk.cli import option_groups as g
 from rllib_risk.cli import options as o
-from rllib_risk.cli.output import note, out, say
+from rllib_risk.cli.output import note, out, say, stdout_to_stderr
 from rllib_risk.config.schema import ConfigError
 
 app = typer.Typer(
     help="List, show and run the tuned examples of this package.",
     no_args_is_help=True,
 )
+_SCHEMA_HELP = """Print a JSON Schema of training files, for editors.
+
+\b
+    rllib example schema > rllib_risk.schema.json
+
+An editor with a YAML language server then completes keys, shows what they mean, and
+marks a mistyped key or a value out of its range. The first line of a training file says
+where the schema is: # yaml-language-server: $schema=rllib_risk.schema.json
+"""
 _COMPARISONS = "compare/"
 _GRIDS = "shift/"
 
@@ -91,6 +100,25 @@ def get_command(
     }
     command = commands.get(source.parent.name, "train file")
     note(f"Wrote {target}. Run it with: rllib {command} {target}")
+
+
+@app.command("schema", help=_SCHEMA_HELP)
+def schema_command() -> None:
+    """Prints the JSON Schema of training files."""
+    import json
+
+    from rllib_risk.algorithms import ALGORITHMS
+    from rllib_risk.cli.catalog import RLlibCatalog, rllib_algorithms
+    from rllib_risk.cli.session import register_all
+    from rllib_risk.config.json_schema import training_schema
+    from rllib_risk.env_wrappers.registry import ENVS
+
+    with stdout_to_stderr():
+        register_all()
+        catalog = RLlibCatalog()
+        algorithms = [*ALGORITHMS, *filter(catalog.is_there, rllib_algorithms())]
+        schema = training_schema(catalog, algorithms, [*ENVS])
+    say(json.dumps(schema))
 
 
 @app.command("run")
