@@ -227,7 +227,7 @@ def _is_plain(value: Any) -> bool:
         return all(_is_plain(item) for item in value.values())
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
-    return isinstance(value, _PLAIN)
+    return type(value) in _PLAIN
 
 
 def _flow(value: Any) -> str:
