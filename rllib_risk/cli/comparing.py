@@ -53,8 +53,7 @@ def run_comparison(
     from rllib_risk.cli.preflight import fit_to_machine
     from rllib_risk.cli.resume import check_storage
     from rllib_risk.cli.session import ray_session
-    from rllib_risk.evaluation.plots import write_comparison
-    from rllib_risk.evaluation.results import ResultsError, write_plan
+    from rllib_risk.evaluation.results import write_plan
 
     budget = TimeBudget(options.time_budget_s)
     metric, planned = _check(comparison.specs, comparison.seeds)
@@ -82,20 +81,36 @@ def run_comparison(
             failures = report_failures(trials)
             report_interrupt(interrupt, options.command)
             return interrupt.exit_code or (EXIT_FAILED if failures else 0)
-        ended_early = [
-            ray_internals.trial_folder(trial).name
-            for trial in trials
-            if trial.status == trial.ERROR
-        ]
-        write_plan(folder, replace(plan, failed=tuple(ended_early)))
-        try:
-            write_comparison(folder, output.out, metric, name, comparison.threshold)
-        except ResultsError as error:
-            fail(f"there is no table: {error}")
-            report_failures(trials)
-            return EXIT_FAILED
-        _report_best(comparison, trials)
-        return EXIT_FAILED if report_failures(trials) else 0
+        return _report(comparison, name, trials, folder, plan, metric)
+
+
+def _report(
+    comparison: Comparison,
+    name: str,
+    trials: Sequence[Any],
+    folder: Path,
+    plan: Plan,
+    metric: str,
+) -> int:
+    """Writes table and figure of trials that have ended; returns the exit code."""
+    from rllib_risk.cli.failures import report_failures
+    from rllib_risk.evaluation.plots import write_comparison
+    from rllib_risk.evaluation.results import ResultsError, write_plan
+
+    ended_early = [
+        ray_internals.trial_folder(trial).name
+        for trial in trials
+        if trial.status == trial.ERROR
+    ]
+    write_plan(folder, replace(plan, failed=tuple(ended_early)))
+    try:
+        write_comparison(folder, output.out, metric, name, comparison.threshold)
+    except ResultsError as error:
+        fail(f"there is no table: {error}")
+        report_failures(trials)
+        return EXIT_FAILED
+    _report_best(comparison, trials)
+    return EXIT_FAILED if report_failures(trials) else 0
 
 
 def _check(

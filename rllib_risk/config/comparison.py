@@ -33,7 +33,7 @@ from rllib_risk.config.inheritance import (
     take_over,
     without_anchors,
 )
-from rllib_risk.config.loading import import_modules, is_comparison
+from rllib_risk.config.loading import import_listed, is_comparison
 from rllib_risk.config.schema import MOST_SEED, ConfigError, Field, shown, suggest
 from rllib_risk.config.search_space import walk_domains
 from rllib_risk.config.yaml_reader import Document, KeyPath
@@ -146,11 +146,7 @@ def parse_comparison(document: Document, catalog: Catalog) -> Comparison:
     document = without_anchors(document)
     data = _check_keys(document)
     seeds = _check_seeds(data.get("seeds", list(DEFAULT_SEEDS)), document)
-    imports: tuple[str, ...] = ()
-    try:
-        imports = import_modules(data.get("imports"))
-    except ConfigError as error:
-        raise document.error(str(error), "imports") from error
+    imports = import_listed(data.get("imports"), document)
     if not data["algorithms"]:
         raise document.error("algorithms: name at least one.", "algorithms")
     shared = _shared(data, document)

@@ -121,19 +121,32 @@ def merge(base: Section, own: Section, depth: int | None = None) -> Section:
             base = drop(base, (p for p in spellings if not _holds(own.data, p)))
     kept = dict(base.places)
     data = _merged(base.data, own.data, (), kept, depth)
-    lists = [_modules(section.data.get(_IMPORTS)) for section in (base, own)]
-    if all(lists):
-        # What each of them needs is registered by its own modules.
-        data[_IMPORTS] = list(dict.fromkeys(lists[0] + lists[1]))
     taken_over = frozenset(kept.keys() - own.places.keys() - {()})
-    return Section(data, {**kept, **own.places}, taken_over | own.inherited)
+    places = {**kept, **own.places}
+    modules = _modules(base) | _modules(own)
+    if _modules(base) and _modules(own):
+        # What each of them needs is registered by its own modules.
+        data[_IMPORTS] = [*modules]
+        _forget(places, (_IMPORTS,))
+        where = enumerate(modules.values())
+        places |= {(_IMPORTS, index): place for index, place in where if place}
+    return Section(data, places, taken_over | own.inherited)
 
 
-def _modules(value: Any) -> list[Any]:
-    """The modules under ``imports``; what is malformed is left to the checks."""
-    modules = [value] if isinstance(value, str) else value
-    plain = isinstance(modules, list) and all(isinstance(m, str) for m in modules)
-    return modules if plain else []
+def _modules(section: Section) -> dict[str, str]:
+    """The modules under ``imports`` with their places, as far as they are well-formed.
+
+    What is not is left to the checks.
+    """
+    value = section.data.get(_IMPORTS)
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        return {}
+    otherwise = section.places.get((_IMPORTS,), "")
+    return {
+        name: section.places.get((_IMPORTS, index), otherwise)
+        for index, name in enumerate(names)
+    }
 
 
 def _merged(

@@ -95,6 +95,30 @@ def import_modules(modules: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+def import_listed(modules: Any, document: Document, *path: str) -> tuple[str, ...]:
+    """Imports the modules of an experiment or a comparison.
+
+    Args:
+        modules: What stands under ``imports``.
+        document: Where that is.
+        *path: What has the key ``imports``.
+
+    Returns:
+        The names of the modules.
+
+    Raises:
+        ConfigError: With the place of the first one that cannot be imported.
+    """
+    place = (*path, "imports")
+    names = modules if isinstance(modules, list) else [modules] if modules else []
+    for index, name in enumerate(names):
+        try:
+            import_modules([name])
+        except ConfigError as error:
+            raise document.error(str(error), *place, index) from error
+    return tuple(names)
+
+
 def read_training_file(path: Path) -> Document:
     """Reads a YAML file with experiments, as it is written.
 
@@ -165,11 +189,8 @@ def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]
     specs = []
     for name, section in document.data.items():
         imports: tuple[str, ...] = ()
-        if isinstance(section, Mapping) and "imports" in section:
-            try:
-                imports = import_modules(section["imports"])
-            except ConfigError as error:
-                raise document.error(str(error), str(name), "imports") from error
+        if isinstance(section, Mapping):
+            imports = import_listed(section.get("imports"), document, str(name))
         spec = parse_experiment(str(name), section, document, catalog, (str(name),))
         spec.imports = imports
         specs.append(spec)
