@@ -55,6 +55,8 @@ class _Resolver:
         self._find = find
         self._read = read
         self._documents: dict[Path, Document] = {}
+        self._sections: dict[Path, dict[str, Section]] = {}
+        self._done: dict[tuple[Path, str], Section] = {}
         self._open: list[tuple[Path, str]] = []  # experiments that are being resolved
 
     def resolve(self, document: Document) -> Document:
@@ -63,15 +65,21 @@ class _Resolver:
         return document_of(sections, document.source)
 
     def _experiment(self, document: Document, name: str) -> Section:
-        self._open.append((_file_of(document), name))
-        try:
-            return self._taken_over(document, name)
-        finally:
+        node = (_file_of(document), name)
+        if node not in self._done:
+            self._open.append(node)
+            self._done[node] = self._taken_over(document, name)
             self._open.pop()
+        return self._done[node]
 
     def _taken_over(self, document: Document, name: str) -> Section:
-        sections = sections_of(document)
+        file = _file_of(document)
+        if file not in self._sections:
+            self._sections[file] = sections_of(document)
+        sections = self._sections[file]
         own, shared = sections[name], sections.get(SHARED, Section({}))
+        if shared.data is None:
+            shared = Section({})
         if not isinstance(shared.data, Mapping):
             raise document.error(
                 "shared: must be a mapping with what the experiments have in common,"

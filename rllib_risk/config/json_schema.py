@@ -63,6 +63,8 @@ class _Writer:
         # Name of each definition by its content: most keys are the same in all
         # algorithms, their defaults excepted.
         self._known: dict[str, dict[str, str]] = {}
+        # Keys of each `config` that may name a class of the user's own.
+        self._own: dict[str, list[str]] = {}
 
     def file(self, algorithms: Sequence[str], envs: Sequence[str]) -> Schema:
         for name in algorithms:
@@ -139,8 +141,9 @@ class _Writer:
     def _config(self, algorithm: str) -> Schema:
         """The ``config`` of an algorithm."""
         unused = self._catalog.unused_keys(algorithm)
+        fields = self._catalog.algorithm_fields(algorithm)
         properties = {}
-        for key, field in self._catalog.algorithm_fields(algorithm).items():
+        for key, field in fields.items():
             if key in unused or key.startswith("_"):
                 continue
             inner = self._catalog.subkeys(algorithm, key)
@@ -151,11 +154,14 @@ class _Writer:
             else:
                 schema = self._key(key, field)
             properties[key] = schema | _default(field)
-        return _section(properties)
+        own = [key for key in properties if fields[key].import_path]
+        self._own[f"config.{algorithm}"] = own
+        return _section(properties, own)
 
     def _any_config(self) -> Schema:
         """The ``config`` of an experiment whose algorithm stands elsewhere."""
         found: dict[str, list[Schema]] = {}
+        own: dict[str, None] = {}
         for name, definition in self._definitions.items():
             if not name.startswith("config."):
                 continue
@@ -165,11 +171,13 @@ class _Writer:
                     plain = _or_lists(_ref("config"))
                 if plain not in found.setdefault(key, []):
                     found[key].append(plain)
+            own |= dict.fromkeys(self._own[name])
         return _section(
             {
                 key: schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
                 for key, schemas in found.items()
-            }
+            },
+            own,
         )
 
     def _key(self, key: str, field: Field) -> Schema:
@@ -242,13 +250,25 @@ def _ref(definition: str) -> Schema:
     return {"$ref": f"#/$defs/{definition}"}
 
 
-def _section(properties: Schema) -> Schema:
+def _section(properties: Schema, own: Iterable[str]) -> Schema:
+    """A ``config``.
+
+    Args:
+        properties: What each key accepts.
+        own: Keys that may name a class of the user's own, which may have keys too.
+    """
+    named = {"type": "string", "pattern": ":"}
+    is_own = [{"properties": {key: named}, "required": [key]} for key in own]
     return {
         "type": ["object", "null"],
         "properties": properties,
-        # RLlib's private keys are accepted, and not suggested.
-        "patternProperties": {"^_": True},
-        "additionalProperties": False,
+        "if": {"not": {"anyOf": [{"type": "null"}, *is_own]}},
+        "then": {
+            "properties": dict.fromkeys(properties, True),
+            # RLlib's private keys are accepted, and not suggested.
+            "patternProperties": {"^_": True},
+            "additionalProperties": False,
+        },
     }
 
 

@@ -117,6 +117,7 @@ def test_what_the_loader_refuses_is_invalid(
     [
         CONFIG + "{lr: 1e-3, hidden_size: 1e2, alpha: [[0, 1.0], [100, 0.5]]}",
         CONFIG + "{mixer: 'mine:Mixer', num_workers: 2, optimizer_eps: null}",
+        CONFIG + "{mixer: 'mine:Mixer', a_key_of_that_mixer: 1}",
         CONFIG + "{lr: {choice: [0.1, {uniform: [0.2, 0.3]}]}}",
         CONFIG + "{hidden_size: {randint: [1, 16385]}, gamma: {normal: [0.5, 9]}}",
         CONFIG + "{env_config: {grid_search: [{width: 7}, {width: 12}]}}",

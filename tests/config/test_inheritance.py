@@ -215,3 +215,28 @@ def test_an_experiment_of_the_same_file_is_extended(tmp_path: Path) -> None:
         "y: {extends: f.yaml:x, config: {lr: 0.25}}\n"
     )
     assert load(tmp_path, text)["y"].config == {"lr": 0.25, "num_atoms": 2}
+
+
+def test_a_long_chain_of_two_bases_each_is_resolved_once(tmp_path: Path) -> None:
+    text = "x0: {run: ALGO, env: known}\n" + "".join(
+        f"x{i}: {{extends: f.yaml:x{i - 1}, config: {{num_atoms: {i}}}}}\n"
+        for i in range(1, 60)
+    )
+    (tmp_path / "c0.yaml").write_text("x: {run: ALGO, env: known}\n")
+    for i in range(1, 40):
+        extends = f"extends: c{i - 1}.yaml"
+        body = f"shared: {{{extends}}}\nx: {{{extends}, config: {{seed: {i}}}}}\n"
+        (tmp_path / f"c{i}.yaml").write_text(body)
+    specs = load(tmp_path, text + "last: {extends: c39.yaml}\n")
+    assert specs["x59"].config == {"num_atoms": 59}
+    assert specs["last"].config == {"seed": 39}
+
+
+def test_imports_are_added_up_and_each_is_named_where_it_stands(tmp_path: Path) -> None:
+    text = "one:\n  extends: base.yaml\n  imports: [csv, no_such_module]\n"
+    with pytest.raises(ConfigError, match=r"f\.yaml:3: imports: no_such_module"):
+        load(tmp_path, text)
+    (tmp_path / "bad.yaml").write_text("one:\n  run: ALGO\n  imports: [no_such_one]\n")
+    text = "one: {extends: bad.yaml, env: known, imports: [csv]}\n"
+    with pytest.raises(ConfigError, match=r"bad\.yaml:3: imports: no_such_one"):
+        load(tmp_path, text)
