@@ -29,7 +29,11 @@ from rllib_risk.algorithms.actor_critic.config import (
 from rllib_risk.algorithms.group_dr import GROUP_DR_FIELDS
 from rllib_risk.cli.main import app
 from rllib_risk.config.comparison import ALGORITHM_FIELDS, COMPARISON_FIELDS
-from rllib_risk.config.experiments import _CHECKPOINT_FIELDS, EXPERIMENT_FIELDS
+from rllib_risk.config.experiment_keys import (
+    CHECKPOINT_FIELDS,
+    EXPERIMENT_FIELDS,
+    INHERITANCE_FIELDS,
+)
 from rllib_risk.config.metrics import TEAM_METRICS
 from rllib_risk.config.options import fields_of
 from rllib_risk.config.schedulers import SCHEDULERS
@@ -64,7 +68,8 @@ GROUPS: dict[str, dict[str, Field]] = {
     "experiment": EXPERIMENT_FIELDS,
     "comparison": COMPARISON_FIELDS,
     "comparison-algorithm": ALGORITHM_FIELDS,
-    "checkpoint": _CHECKPOINT_FIELDS,
+    "checkpoint": CHECKPOINT_FIELDS,
+    "inheritance": INHERITANCE_FIELDS,
     "shift": SHIFT_FIELDS,
 }
 

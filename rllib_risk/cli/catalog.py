@@ -84,6 +84,14 @@ class RLlibCatalog:
         """Raises ``ConfigError`` with a suggestion if there is no such algorithm."""
         default_config(name)
 
+    def is_there(self, name: str) -> bool:
+        """Returns whether an algorithm exists with all packages that it needs."""
+        try:
+            self.check_algorithm(name)
+        except ConfigError:
+            return False
+        return True
+
     def check_env(self, env: str, algorithm: str) -> None:
         """Raises ``ConfigError`` if there is no such env for this algorithm."""
         from rllib_risk.env_wrappers.registry import ENVS

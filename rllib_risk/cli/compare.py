@@ -1,29 +1,23 @@
-"""``rllib compare``: several algorithms on one env, as one table and one figure."""
+"""``rllib compare``: the command line and the file of a comparison."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rllib_risk.cli import option_groups as g
 from rllib_risk.cli import options as o
-from rllib_risk.cli import output
-from rllib_risk.cli.output import EXIT_FAILED, fail, note, say
-from rllib_risk.cli.time_budget import TimeBudget
+from rllib_risk.cli.output import note
+from rllib_risk.config.inheritance import Section, merge
+from rllib_risk.config.loading import parse_json
 from rllib_risk.config.schema import ConfigError
-from rllib_risk.core import ray_internals
+from rllib_risk.config.yaml_reader import Document
 
 if TYPE_CHECKING:
-    from rllib_risk.cli.interrupt import Interrupt
-    from rllib_risk.cli.memory import Trials
     from rllib_risk.config.comparison import Comparison
-    from rllib_risk.config.experiments import ExperimentSpec
-    from rllib_risk.config.yaml_reader import Document
-    from rllib_risk.evaluation.results import Plan
 
 COMPARE_HELP = """Compare algorithms on one env, with several seeds each.
 
@@ -38,11 +32,23 @@ the results.
 """
 
 
-def compare(
-    path: Annotated[
-        str | None,
-        typer.Argument(metavar="FILE", help="A .yaml file: env, algorithms, seeds."),
-    ] = None,
+@dataclass(frozen=True)
+class _Chosen:
+    """What the command line says of a comparison; the options win over a file.
+
+    Attributes:
+        algo: Names of algorithms, each separated by commas; of a file: labels.
+        env: Name of the env, without a file.
+        config: Keys that all share as JSON, without a file.
+        stop: Stop criteria as JSON.
+        seeds: Seeds, such as ``0-4``.
+        threshold: Return whose env steps the table tells.
+        out: Folder for everything.
+        max_concurrent: Trials at the same time.
+        resume: Continue the comparison where it stopped.
+        imports: Modules to import first.
+    """
+
     algo: Annotated[
         list[str] | None,
         typer.Option(
@@ -50,398 +56,130 @@ def compare(
             metavar="NAMES",
             help="Algorithms, as 'QMIX,VDN'; of a file: only these labels.",
         ),
-    ] = None,
+    ] = None
     env: Annotated[
         str | None, typer.Option("--env", help="Name of the env, without a file.")
-    ] = None,
+    ] = None
     config: Annotated[
         str | None,
         typer.Option(
             "--config", metavar="JSON", help="Keys that all share, without a file."
         ),
-    ] = None,
-    stop: o.StopOption = None,
+    ] = None
+    stop: o.StopOption = None
     seeds: Annotated[
         str | None,
         typer.Option("--seeds", help="Such as '0-4' (the default) or '0,3'."),
-    ] = None,
+    ] = None
     threshold: Annotated[
         float | None,
         typer.Option("--threshold", help="Return whose env steps the table tells."),
-    ] = None,
+    ] = None
     out: Annotated[
         Path | None,
         typer.Option(
             "--out", help="Folder for everything (default: one in ~/ray_results)."
         ),
-    ] = None,
+    ] = None
     max_concurrent: Annotated[
         int | None,
         typer.Option("--max-concurrent", min=1, help="Trials at the same time."),
-    ] = None,
+    ] = None
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Continue the comparison where it stopped."),
-    ] = False,
+    ] = False
+    imports: o.ImportOption = None
+
+    @property
+    def names(self) -> list[str]:
+        """The names under ``--algo``, one by one."""
+        return [name.strip() for part in self.algo or [] for name in part.split(",")]
+
+    def changes(self) -> Section:
+        """What replaces keys of the file, each with its option as its place."""
+        from rllib_risk.config.comparison import parse_seeds
+
+        given: dict[str, tuple[str, Any]] = {
+            "stop": ("--stop", self.stop and parse_json(self.stop, "--stop").data),
+            "seeds": ("--seeds", self.seeds and parse_seeds(self.seeds)),
+            "threshold": ("--threshold", self.threshold),
+            "max_concurrent_trials": ("--max-concurrent", self.max_concurrent),
+            "imports": ("--import", self.imports),
+        }
+        given = {key: pair for key, pair in given.items() if pair[1] is not None}
+        return Section(
+            {key: value for key, (_, value) in given.items()},
+            {(key,): option for key, (option, _) in given.items()},
+        )
+
+
+@g.grouped
+def compare(
+    chosen: _Chosen,
+    ray: g.RayOptions,
+    path: Annotated[
+        str | None,
+        typer.Argument(metavar="FILE", help="A .yaml file: env, algorithms, seeds."),
+    ] = None,
     time_budget_s: o.TimeBudgetOption = None,
-    imports: o.ImportOption = None,
-    verbose: o.VerboseOption = 0,
-    wandb_project: o.WandbProjectOption = None,
-    wandb_key: o.WandbKeyOption = None,
-    ray_address: o.AddressOption = None,
-    ray_num_cpus: o.CpusOption = None,
-    ray_num_gpus: o.GpusOption = None,
-    ray_num_nodes: o.NodesOption = None,
-    ray_object_store_memory: o.ObjectStoreOption = None,
-    ray_dashboard: o.DashboardOption = False,
+    project: o.WandbProjectOption = None,
+    key: o.WandbKeyOption = None,
 ) -> None:
     """Loads, checks and runs a comparison."""
+    from rllib_risk.cli.comparing import run_comparison
     from rllib_risk.cli.session import prepare
-    from rllib_risk.cli.train import command_line
 
-    prepare(verbose)
-    note(f"Checking {path or env or 'the options'} ...")
-    if wandb_key and not wandb_project:
-        raise ConfigError("--wandb-key needs --wandb-project.")
-    names = [name.strip() for part in algo or [] for name in part.split(",")]
-    changes = {
-        "stop": stop,
-        "seeds": seeds,
-        "threshold": threshold,
-        "max_concurrent_trials": max_concurrent,
-        "imports": imports,
-    }
-    if path is not None:
-        if env is not None or config is not None:
-            raise ConfigError("--env and --config are for a comparison without a file.")
-        comparison, name = _from_file(path, names, changes)
-    else:
-        comparison, name = _from_options(env, names, config, changes)
-    code = run_comparison(
-        comparison,
-        out,
-        name,
-        o.RunOptions(resume, verbose, command_line(), time_budget_s),
-        o.RayOptions(
-            ray_address,
-            ray_num_cpus,
-            ray_num_gpus,
-            ray_num_nodes,
-            ray_object_store_memory,
-            ray_dashboard,
-            verbose,
-        ),
-        o.WandbOptions(wandb_project, wandb_key),
+    prepare(ray.verbose)
+    note(f"Checking {path or chosen.env or 'the options'} ...")
+    wandb = g.WandbOptions(project, key)
+    comparison, name = (
+        _from_options(chosen) if path is None else _from_file(path, chosen)
     )
-    raise typer.Exit(code)
+    options = g.RunOptions(chosen.resume, ray.verbose, time_budget_s)
+    raise typer.Exit(run_comparison(comparison, chosen.out, name, options, ray, wandb))
 
 
-def _from_file(
-    path: str, labels: list[str], changes: dict[str, Any]
-) -> tuple[Comparison, str]:
+def _from_file(path: str, chosen: _Chosen) -> tuple[Comparison, str]:
     """Loads a file; returns the comparison and its name."""
     from rllib_risk.config.loading import find_file
     from rllib_risk.config.yaml_reader import read_yaml
 
+    if chosen.env is not None or chosen.config is not None:
+        raise ConfigError("--env and --config are for a comparison without a file.")
     file = find_file(path)
     if file.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{file}: a comparison is a .yaml file.")
-    comparison = _parse(read_yaml(file), changes)
+    comparison = _parse(read_yaml(file), chosen)
+    labels = chosen.names
     return comparison.select(labels) if labels else comparison, file.stem
 
 
-def _from_options(
-    env: str | None, names: list[str], config: str | None, changes: dict[str, Any]
-) -> tuple[Comparison, str]:
+def _from_options(chosen: _Chosen) -> tuple[Comparison, str]:
     """Makes a comparison from options; returns it and its name."""
-    from rllib_risk.config.loading import parse_json
-    from rllib_risk.config.yaml_reader import Document
-
-    if not env or not names:
+    if not chosen.env or not chosen.names:
         raise ConfigError(
             "give a file, or --env and --algo. See 'rllib compare --help'."
         )
+    config = parse_json(chosen.config, "--config").data if chosen.config else {}
     data = {
-        "env": env,
-        "config": parse_json(config, "--config").data if config else {},
-        "algorithms": dict.fromkeys(names),
+        "env": chosen.env,
+        "config": config,
+        "algorithms": dict.fromkeys(chosen.names),
     }
-    return _parse(Document(data, "command line"), changes), env.replace("/", "-")
+    document = Document(data, "command line")
+    return _parse(document, chosen), chosen.env.replace("/", "-")
 
 
-def _parse(document: Document, changes: dict[str, Any]) -> Comparison:
+def _parse(document: Document, chosen: _Chosen) -> Comparison:
     """Checks a comparison with what the command line changes in it."""
     from rllib_risk.cli.catalog import RLlibCatalog
     from rllib_risk.cli.session import register_all
-    from rllib_risk.config.comparison import parse_comparison, parse_seeds
-    from rllib_risk.config.loading import parse_json
+    from rllib_risk.config.comparison import parse_comparison
 
-    changes = {key: value for key, value in changes.items() if value is not None}
-    if "stop" in changes:
-        changes["stop"] = parse_json(changes["stop"], "--stop").data
-    if "seeds" in changes:
-        changes["seeds"] = parse_seeds(changes["seeds"])
     register_all()
-    if isinstance(document.data, dict):
-        # What is malformed is left to the checks.
-        more = document.data.get("imports")
-        if "imports" in changes and isinstance(more, list | str):
-            more = [more] if isinstance(more, str) else more
-            changes["imports"] = [*more, *changes["imports"]]
-        document = replace(document, data={**document.data, **changes})
+    if isinstance(document.data, dict):  # the checks refuse what is none
+        file = Section(document.data, document.places)
+        changed = merge(file, chosen.changes(), depth=1)
+        document = replace(document, data=changed.data, places=changed.places)
     return parse_comparison(document, RLlibCatalog())
-
-
-def run_comparison(
-    comparison: Comparison,
-    out: Path | None,
-    name: str,
-    options: o.RunOptions,
-    ray_options: o.RayOptions,
-    wandb: o.WandbOptions,
-) -> int:
-    """Checks all algorithms, runs all trials, then writes table and figure.
-
-    Args:
-        comparison: What to run, checked key by key.
-        out: Folder for everything; None: ``compare-<name>`` where Tune keeps results.
-        name: Name of the comparison.
-        options: What the command line adds.
-        ray_options: How to start Ray.
-        wandb: Where to log.
-
-    Returns:
-        The exit code: 0, 1 if a trial failed, 130 after Ctrl-C, 143 after SIGTERM.
-
-    Raises:
-        ConfigError: If an algorithm cannot work, or the folder does not fit; nothing
-            has started then.
-    """
-    from rllib_risk.cli.failures import failed, report_failures, report_interrupt
-    from rllib_risk.cli.memory import check_memory
-    from rllib_risk.cli.preflight import fit_to_machine
-    from rllib_risk.cli.resume import check_storage
-    from rllib_risk.cli.session import ray_session
-    from rllib_risk.evaluation.plots import write_comparison
-    from rllib_risk.evaluation.results import ResultsError, write_plan
-
-    budget = TimeBudget(options.time_budget_s)
-    metric, planned = _check(comparison.specs, comparison.seeds)
-    folder = out or Path(ray_internals.default_storage_path()) / f"compare-{name}"
-    folder = folder.expanduser().resolve()
-    plan = _plan(comparison)
-    _check_folder(folder, plan, options.resume)
-    check_storage(folder)
-    write_plan(folder, plan)
-    specs = comparison.specs
-    say(
-        f"{name}: {', '.join(spec.name for spec in specs)} on {specs[0].env},"
-        f" {len(comparison.seeds)} seed(s) each; results in {folder}"
-    )
-    with ray_session(ray_options, specs[0].imports):
-        fitting = tuple(fit_to_machine(specs, ray_options))
-        comparison = replace(comparison, specs=fitting)
-        if memory := check_memory(planned, ray_options):
-            say(memory)
-        try:
-            trials, interrupt = _run(comparison, folder, metric, budget, options, wandb)
-        except Exception as error:  # Tune and storages raise all kinds
-            return failed(name, error).code
-        if interrupt.requested:
-            failures = report_failures(trials)
-            report_interrupt(interrupt, options.command)
-            return interrupt.exit_code or (EXIT_FAILED if failures else 0)
-        ended_early = [
-            ray_internals.trial_folder(trial).name
-            for trial in trials
-            if trial.status == trial.ERROR
-        ]
-        write_plan(folder, replace(plan, failed=tuple(ended_early)))
-        try:
-            write_comparison(folder, output.out, metric, name, comparison.threshold)
-        except ResultsError as error:
-            fail(f"there is no table: {error}")
-            report_failures(trials)
-            return EXIT_FAILED
-        _report_best(comparison, trials)
-        return EXIT_FAILED if report_failures(trials) else 0
-
-
-def _check(
-    specs: Sequence[ExperimentSpec], seeds: Sequence[int]
-) -> tuple[str, list[Trials]]:
-    """Checks every algorithm with its env.
-
-    Returns:
-        What they are compared by, and their trials.
-    """
-    from rllib_risk.cli.catalog import default_metric
-    from rllib_risk.cli.memory import Trials
-    from rllib_risk.cli.preflight import check_stop_can_be_met, preflight
-
-    metric = default_metric(specs[0].algorithm)
-    trials: list[Trials] = []
-    for spec in specs:
-        try:
-            # A dataset may be another one for each seed; all else is the same.
-            several = "{seed}" in str(spec.config.get("dataset"))
-            for seed in seeds if several else seeds[:1]:
-                seeded = replace(spec, config={**spec.config, "seed": seed})
-                checked = preflight(seeded)
-            check_stop_can_be_met(spec, checked.config)
-            trials.append(Trials(spec, checked.replays, len(seeds)))
-            if default_metric(spec.algorithm) != metric:
-                raise spec.located(
-                    f"{spec.algorithm} reports {default_metric(spec.algorithm)}, but"
-                    f" {specs[0].algorithm} {metric}: they cannot be compared."
-                )
-        except ConfigError as error:
-            raise ConfigError(f"{error} (In '{spec.name}'.)") from error
-    return metric, trials
-
-
-def _folder_name(label: str, seed: int) -> str:
-    return f"{label}_seed_{seed}"
-
-
-def _plan(comparison: Comparison) -> Plan:
-    """Says what will run, as ``comparison.json`` keeps it."""
-    from rllib_risk.evaluation.results import Plan
-
-    specs = comparison.specs
-    labels = {
-        _folder_name(spec.name, seed): spec.name
-        for spec in specs
-        for seed in comparison.seeds
-    }
-    details = {
-        spec.name: {
-            "run": spec.algorithm,
-            "env": spec.env,
-            "stop": spec.stop,
-            "config": spec.config,
-            "checkpoint": spec.checkpoint,
-            "max_failures": spec.max_failures,
-            "resources_per_trial": spec.resources_per_trial,
-            # Tune goes on with what it began with, this included.
-            "max_concurrent_trials": spec.max_concurrent_trials,
-        }
-        for spec in specs
-    }
-    return Plan(labels, (), details)
-
-
-def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
-    """Refuses to mix two comparisons in one folder."""
-    import json
-
-    from rllib_risk.cli.resume import Place, has_trials
-    from rllib_risk.evaluation.results import COMPARISON_FILE, ResultsError, read_plan
-
-    if not resume:
-        # A comparison whose Ray did not start leaves its plan and nothing else.
-        if folder.exists() and (
-            not folder.is_dir()
-            or any(item.name != COMPARISON_FILE for item in folder.iterdir())
-        ):
-            raise ConfigError(
-                f"{folder} exists already. Choose another with --out, or continue the"
-                " comparison there with --resume."
-            )
-        return
-    try:
-        begun = read_plan(folder)
-    except ResultsError as error:
-        raise ConfigError(str(error)) from error
-    if begun is None or not has_trials(Place(str(folder.parent), folder.name)):
-        raise ConfigError(f"--resume: there is no stopped comparison in {folder}.")
-    # As JSON wrote it: tuples become lists.
-    now = json.loads(json.dumps([plan.labels, plan.details], default=str))
-    if now != [begun.labels, begun.details]:
-        changed = [k for k in now[1] if now[1][k] != begun.details.get(k)]
-        what = (
-            f"other settings of {', '.join(changed)}"
-            if changed
-            else "other algorithms or seeds"
-        )
-        raise ConfigError(
-            f"--resume: the comparison in {folder} began with {what}. What it began"
-            " with is in its comparison.json."
-        )
-
-
-def _run(
-    comparison: Comparison,
-    folder: Path,
-    metric: str,
-    budget: TimeBudget,
-    options: o.RunOptions,
-    wandb: o.WandbOptions,
-) -> tuple[list[Any], Interrupt]:
-    """Runs all trials; returns them and the ``Interrupt``."""
-    from rllib_risk.cli.going_on import GoingOn
-    from rllib_risk.cli.interrupt import Interrupt
-    from rllib_risk.cli.progress import ProgressLines
-    from rllib_risk.cli.runner import run_tune, tune_experiment
-    from rllib_risk.cli.tracking import WandbRuns
-
-    # Seed by seed: after one seed of each there is something to look at.
-    experiments = [
-        tune_experiment(
-            spec,
-            folder.name,
-            str(folder.parent),
-            {**spec.config, "seed": seed},
-            trial_name_creator=functools.partial(_named, f"{spec.name} seed {seed}"),
-            trial_dirname_creator=functools.partial(
-                _named, _folder_name(spec.name, seed)
-            ),
-        )
-        for seed in comparison.seeds
-        for spec in comparison.specs
-    ]
-    ray_internals.share_storage(experiments)
-    interrupt = Interrupt(budget.for_experiment(None))
-    callbacks: list[Any] = [
-        ProgressLines(comparison.specs[0].stop, metric.startswith("evaluation/")),
-        interrupt,
-    ]
-    if wandb.project:
-        callbacks.append(WandbRuns(wandb, folder.name, str(folder)))
-    trials = run_tune(
-        experiments,
-        interrupt,
-        callbacks,
-        options,
-        max_concurrent_trials=comparison.specs[0].max_concurrent_trials,
-        going_on=GoingOn() if options.resume else None,
-    )
-    return trials, interrupt
-
-
-def _named(name: str, trial: Any) -> str:
-    """A name for a trial; a partial of this can be stored by Tune."""
-    return name
-
-
-def _report_best(comparison: Comparison, trials: Sequence[Any]) -> None:
-    """Prints the command that evaluates the best checkpoint of each algorithm."""
-    from rllib_risk.cli.best import best_checkpoint, better_result, evaluate_command
-    from rllib_risk.cli.runner import checkpoint_metric
-
-    commands, better = [], []
-    for spec in comparison.specs:
-        own = [
-            t for t in trials if t.custom_trial_name.startswith(f"{spec.name} seed ")
-        ]
-        metric, order = checkpoint_metric(spec)
-        best = best_checkpoint(own, metric, order)
-        if best is not None:
-            command = evaluate_command(best[1], best[2], spec.imports)
-            commands.append(f"  {command}  # {spec.name}")
-            if text := better_result(own, metric, order, best[0]):
-                better.append(f"{spec.name}: {text}")
-    if commands:
-        say("\n".join(["Evaluate the best checkpoint of each with:", *commands]))
-    for text in better:
-        note(f"{text}.")

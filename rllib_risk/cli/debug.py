@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rllib_risk.cli import progress
-from rllib_risk.cli.options import RayOptions
+from rllib_risk.cli.option_groups import RayOptions
 from rllib_risk.cli.output import say
 from rllib_risk.cli.preflight import preflight
 from rllib_risk.cli.progress import Timer, flatten, format_line

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from rllib_risk.cli.options import ImportOption, RayOptions
+from rllib_risk.cli.option_groups import RayOptions, grouped
+from rllib_risk.cli.options import (
+    EvaluationSeedOption,
+    ImportOption,
+    ShowRayOption,
+    TrustCodeOption,
+)
 from rllib_risk.cli.output import note, say, stdout_to_stderr
 from rllib_risk.config.schema import MOST_EPISODES, ConfigError
-
-if TYPE_CHECKING:
-    from rllib_risk.cli.shift import ShiftOptions
 
 EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes.
 
@@ -41,6 +44,100 @@ that you trust, and name the algorithm with --algo.
 """
 
 
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What the command line says.
+
+    Attributes:
+        algo: Name of the algorithm, for a checkpoint of RLlib's own.
+        episodes: Episodes to play; None: as in the training, or as in the grid.
+        seed: Of the evaluation; None: the same.
+        env_config: Keys of ``env_config`` to change, as JSON.
+        as_json: Whether to print JSON in place of a table.
+        out: File, or with a grid folder, of the results.
+        render: Whether to draw the first episode.
+        render_out: The file that it is drawn to.
+        shift: The file of a grid; None: the environment of the training.
+        label: Names of the checkpoints that play the grid.
+        no_references: Whether scripted policies do not play it.
+        trust_code: Whether code that a checkpoint names may be imported.
+        imports: Modules to import first.
+        verbose: 0, 1 or 2.
+    """
+
+    algo: Annotated[
+        str | None,
+        typer.Option(
+            "--algo", "--run", help="Needed for RLlib's own checkpoints only."
+        ),
+    ] = None
+    episodes: Annotated[
+        int | None,
+        typer.Option(
+            "--episodes",
+            min=1,
+            max=MOST_EPISODES,
+            help="How many (default: as in the training).",
+        ),
+    ] = None
+    seed: EvaluationSeedOption = None
+    env_config: Annotated[
+        str | None,
+        typer.Option(
+            "--env-config",
+            metavar="JSON",
+            help="Keys of env_config to change for this evaluation.",
+        ),
+    ] = None
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Write the JSON object to a file; with --shift: folder."
+        ),
+    ] = None
+    render: Annotated[
+        bool,
+        typer.Option("--render", help="Render the first episode to episode.gif."),
+    ] = False
+    render_out: Annotated[
+        Path | None,
+        typer.Option("--render-out", help="Render it to this file (.gif or .png)."),
+    ] = None
+    shift: Annotated[
+        str | None,
+        typer.Option(
+            "--shift", metavar="FILE", help="A .yaml file: the grid to play instead."
+        ),
+    ] = None
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            help="With --shift: name of a checkpoint, once for each in their order;"
+            " checkpoints of the same name count as seeds of one policy.",
+        ),
+    ] = None
+    no_references: Annotated[
+        bool,
+        typer.Option(
+            "--no-references",
+            help="With --shift: leave out the environment's scripted policies.",
+        ),
+    ] = False
+    trust_code: TrustCodeOption = False
+    imports: ImportOption = None
+    verbose: ShowRayOption = 0
+
+    @property
+    def figure(self) -> Path | None:
+        """Where the first episode is drawn to; None: nowhere."""
+        return self.render_out or (Path("episode.gif") if self.render else None)
+
+
+@grouped
 def evaluate(
     checkpoints: Annotated[
         list[Path],
@@ -50,173 +147,49 @@ def evaluate(
             " best checkpoint is taken; with --shift several.",
         ),
     ],
-    algo: Annotated[
-        str | None,
-        typer.Option(
-            "--algo", "--run", help="Needed for RLlib's own checkpoints only."
-        ),
-    ] = None,
-    episodes: Annotated[
-        int | None,
-        typer.Option(
-            "--episodes",
-            min=1,
-            max=MOST_EPISODES,
-            help="How many (default: as in the training).",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed", min=0, help="Of the evaluation (default: as in the training)."
-        ),
-    ] = None,
-    env_config: Annotated[
-        str | None,
-        typer.Option(
-            "--env-config",
-            metavar="JSON",
-            help="Keys of env_config to change for this evaluation.",
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Write the JSON object to a file; with --shift: folder."
-        ),
-    ] = None,
-    render: Annotated[
-        bool,
-        typer.Option("--render", help="Render the first episode to episode.gif."),
-    ] = False,
-    render_out: Annotated[
-        Path | None,
-        typer.Option("--render-out", help="Render it to this file (.gif or .png)."),
-    ] = None,
-    shift: Annotated[
-        str | None,
-        typer.Option(
-            "--shift", metavar="FILE", help="A .yaml file: the grid to play instead."
-        ),
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--label",
-            help="With --shift: name of a checkpoint, once for each in their order;"
-            " checkpoints of the same name count as seeds of one policy.",
-        ),
-    ] = None,
-    no_references: Annotated[
-        bool,
-        typer.Option(
-            "--no-references",
-            help="With --shift: leave out the environment's scripted policies.",
-        ),
-    ] = False,
-    trust_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-code",
-            help="Import the environment, mixer or measure that it names.",
-        ),
-    ] = False,
-    imports: ImportOption = None,
-    verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Show Ray's output.")
-    ] = 0,
+    options: EvaluationOptions,
 ) -> None:
     """Evaluates checkpoints and prints the result."""
-    render_out = render_out or (Path("episode.gif") if render else None)
-    if shift is not None:
-        if algo is not None or render_out is not None:
+    if options.shift is not None:
+        if options.algo is not None or options.figure is not None:
             raise ConfigError("--algo and --render are not for --shift.")
-        if env_config is not None:
+        if options.env_config is not None:
             raise ConfigError(
                 "--env-config is not for --shift: the grid says what changes. A key"
                 " with one value is an axis of it, too."
             )
-        from rllib_risk.cli.shift import ShiftOptions
-
-        options = ShiftOptions(
-            tuple(label or ()),
-            episodes,
-            seed,
-            not no_references,
-            trust_code,
-            (),
-            verbose,
-        )
-        _evaluate_shift(checkpoints, shift, out, imports, options, as_json)
+        _evaluate_shift(checkpoints, options.shift, options)
         return
     if len(checkpoints) > 1:
         raise ConfigError("several checkpoints are for --shift only; give one.")
-    if label or no_references:
+    if options.label or options.no_references:
         raise ConfigError("--label and --no-references are for --shift only.")
-    from rllib_risk.config.loading import parse_json
-
-    _evaluate_one(
-        checkpoints[0],
-        algo,
-        episodes,
-        seed,
-        env_config=parse_json(env_config, "--env-config").data if env_config else {},
-        as_json=as_json,
-        out=out,
-        render_out=render_out,
-        trust_code=trust_code,
-        imports=imports,
-        verbose=verbose,
-    )
+    _evaluate_one(checkpoints[0], options)
 
 
-def _evaluate_one(
-    checkpoint: Path,
-    algo: str | None,
-    episodes: int | None,
-    seed: int | None,
-    *,
-    env_config: dict[str, Any],
-    as_json: bool,
-    out: Path | None,
-    render_out: Path | None,
-    trust_code: bool,
-    imports: list[str] | None,
-    verbose: int,
-) -> None:
+def _evaluate_one(checkpoint: Path, options: EvaluationOptions) -> None:
     """Evaluates a checkpoint on the environment of its training."""
     from rllib_risk.cli.session import prepare
-    from rllib_risk.config.loading import import_modules
+    from rllib_risk.config.loading import import_modules, parse_json
 
-    _check_outputs(out, render_out)
+    text, figure = options.env_config, options.figure
+    env_config = parse_json(text, "--env-config").data if text else {}
+    _check_outputs(options.out, figure)
     with stdout_to_stderr():
-        prepare(verbose)
+        prepare(options.verbose)
         note(f"Loading {checkpoint} ...")
-        modules = import_modules(imports)
-        result, frames = run_evaluation(
-            checkpoint,
-            algo,
-            episodes,
-            seed,
-            env_config=env_config,
-            render=render_out is not None,
-            trust_code=trust_code,
-            imports=modules,
-            verbose=verbose,
-        )
+        import_modules(options.imports)
+        result, frames = run_evaluation(checkpoint, env_config, options)
     text = json.dumps(json_safe(result), indent=2)
-    if out is not None:
-        out.write_text(text + "\n")
-        note(f"Wrote {out}")
-    if render_out is not None:
+    if options.out is not None:
+        options.out.write_text(text + "\n")
+        note(f"Wrote {options.out}")
+    if figure is not None:
         from rllib_risk.evaluation.rendering import save_frames
 
-        save_frames(frames, render_out)
-        note(f"Wrote {render_out} ({len(frames)} frames)")
-    if as_json:
+        save_frames(frames, figure)
+        note(f"Wrote {figure} ({len(frames)} frames)")
+    if options.as_json:
         say(text)
     else:
         print_table(result)
@@ -225,28 +198,33 @@ def _evaluate_one(
 def _evaluate_shift(
     checkpoints: Sequence[Path],
     file: str,
-    out: Path | None,
-    imports: list[str] | None,
-    options: ShiftOptions,
-    as_json: bool,
+    options: EvaluationOptions,
 ) -> None:
     """Evaluates checkpoints over a grid of shifted environments."""
     from rllib_risk.cli import output
     from rllib_risk.cli.session import prepare
-    from rllib_risk.cli.shift import load_grid, results_folder, run_shift
+    from rllib_risk.cli.shift import ShiftOptions, load_grid, results_folder, run_shift
     from rllib_risk.config.loading import import_modules
     from rllib_risk.evaluation.shift_report import print_shift, write_shift
 
     with stdout_to_stderr():
         prepare(options.verbose)
         note(f"Loading {file} ...")
-        options = replace(options, imports=import_modules(imports))
-        grid = load_grid(file, options)
-        folder = results_folder(out, grid)
-        results = run_shift(checkpoints, grid, options)
+        shift_options = ShiftOptions(
+            labels=tuple(options.label or ()),
+            episodes=options.episodes,
+            seed=options.seed,
+            references=not options.no_references,
+            trust_code=options.trust_code,
+            imports=import_modules(options.imports),
+            verbose=options.verbose,
+        )
+        grid = load_grid(file, shift_options)
+        folder = results_folder(options.out, grid)
+        results = run_shift(checkpoints, grid, shift_options)
     folder.mkdir(exist_ok=True)
     files = write_shift(results, folder)
-    if as_json:
+    if options.as_json:
         say((folder / "shift.json").read_text(encoding="utf-8").rstrip("\n"))
     else:
         print_shift(results, output.out)
@@ -264,18 +242,14 @@ def _check_outputs(out: Path | None, render_out: Path | None) -> None:
 
 
 def run_evaluation(
-    checkpoint: Path,
-    algo: str | None,
-    episodes: int | None,
-    seed: int | None,
-    *,
-    env_config: Mapping[str, Any],
-    render: bool,
-    trust_code: bool,
-    imports: Sequence[str],
-    verbose: int,
+    checkpoint: Path, env_config: Mapping[str, Any], options: EvaluationOptions
 ) -> tuple[dict[str, Any], list[Any]]:
-    """Evaluates a checkpoint; see :func:`evaluate` for the arguments.
+    """Evaluates a checkpoint.
+
+    Args:
+        checkpoint: Its folder.
+        env_config: Keys of ``env_config`` to change.
+        options: What the command line says.
 
     Returns:
         The result and, if asked for, the frames of the first episode.
@@ -291,6 +265,7 @@ def run_evaluation(
 
     checkpoint = find_checkpoint(checkpoint, "Evaluating")
     foreign = is_foreign(checkpoint)
+    algo, render = options.algo, options.figure is not None
     if not foreign:
         verified(checkpoint, "an evaluation")
     elif render:
@@ -301,17 +276,18 @@ def run_evaluation(
             " when it is loaded. If you trust it, name its algorithm with --algo."
         )
     register_all()
+    episodes, seed = options.episodes, options.seed
     # RLlib's own are first built as they were trained, with all their env runners; Ray
     # only counts CPUs, and would wait for ever for one that it does not have.
-    ray_options = RayOptions(num_cpus=1000 if foreign else 1, verbose=verbose)
-    with ray_session(ray_options, imports):
+    ray = RayOptions(num_cpus=1000 if foreign else 1, verbose=options.verbose)
+    with ray_session(ray, options.imports or ()):
         if foreign:
             return evaluate_foreign(
                 checkpoint, str(algo), episodes, seed, env_config
             ), []
         frames: list[Any] = []
         with opened(
-            checkpoint, trust_code=trust_code, env_config=env_config
+            checkpoint, trust_code=options.trust_code, env_config=env_config
         ) as algorithm:
             result = algorithm.evaluate_episodes(
                 episodes or algorithm.config.evaluation_duration,

@@ -7,14 +7,24 @@ from typing import Annotated
 
 import typer
 
+from rllib_risk.cli import option_groups as g
 from rllib_risk.cli import options as o
-from rllib_risk.cli.output import note, out, say
+from rllib_risk.cli.output import note, out, say, stdout_to_stderr
 from rllib_risk.config.schema import ConfigError
 
 app = typer.Typer(
     help="List, show and run the tuned examples of this package.",
     no_args_is_help=True,
 )
+_SCHEMA_HELP = """Print a JSON Schema of training files, for editors.
+
+\b
+    rllib example schema > rllib_risk.schema.json
+
+An editor with a YAML language server then completes keys, shows what they mean, and
+marks a mistyped key or a value out of its range. The first line of a training file says
+where the schema is: # yaml-language-server: $schema=rllib_risk.schema.json
+"""
 _COMPARISONS = "compare/"
 _GRIDS = "shift/"
 
@@ -92,33 +102,52 @@ def get_command(
     note(f"Wrote {target}. Run it with: rllib {command} {target}")
 
 
+@app.command("schema", help=_SCHEMA_HELP)
+def schema_command() -> None:
+    """Prints the JSON Schema of training files."""
+    import json
+
+    from rllib_risk.algorithms import ALGORITHMS
+    from rllib_risk.cli.catalog import RLlibCatalog
+    from rllib_risk.cli.session import register_all
+    from rllib_risk.config.json_schema import training_schema
+    from rllib_risk.core import ray_internals
+    from rllib_risk.env_wrappers.registry import ENVS
+
+    with stdout_to_stderr():
+        register_all()
+        catalog = RLlibCatalog()
+        algorithms = [
+            *ALGORITHMS,
+            *filter(catalog.is_there, ray_internals.rllib_registry()),
+        ]
+        schema = training_schema(catalog, algorithms, [*ENVS])
+    say(json.dumps(schema))
+
+
 @app.command("run")
+@g.grouped
 def run_command(
     name: NameArgument,
-    stop: o.StopOption = None,
-    seed: o.SeedOption = None,
-    storage_path: o.StorageOption = None,
-    num_samples: o.SamplesOption = None,
+    changes: g.CommonChanges,
     resume: o.ResumeOption = False,
     verbose: o.VerboseOption = 0,
-    wandb_project: o.WandbProjectOption = None,
-    wandb_run_name: o.WandbRunNameOption = None,
-    ray_num_cpus: o.CpusOption = None,
-    ray_num_gpus: o.GpusOption = None,
+    project: o.WandbProjectOption = None,
+    run_name: o.WandbRunNameOption = None,
+    num_cpus: o.CpusOption = None,
+    num_gpus: o.GpusOption = None,
 ) -> None:
     """Run an example; 'rllib train file' has more options."""
     from rllib_risk.cli.runner import run_experiments
     from rllib_risk.cli.session import prepare
-    from rllib_risk.cli.train import command_line, load_changed
+    from rllib_risk.cli.train import load_changed
     from rllib_risk.config.loading import find_example
 
     prepare(verbose)
-    changes = {"num_samples": num_samples, "storage_path": storage_path}
-    specs = load_changed(str(find_example(name)), changes, stop, seed, None)
     code = run_experiments(
-        specs,
-        o.RunOptions(resume, verbose, command_line()),
-        o.RayOptions(num_cpus=ray_num_cpus, num_gpus=ray_num_gpus, verbose=verbose),
-        o.WandbOptions(wandb_project, None, wandb_run_name),
+        load_changed(str(find_example(name)), changes),
+        g.RunOptions(resume, verbose),
+        g.RayOptions(num_cpus=num_cpus, num_gpus=num_gpus, verbose=verbose),
+        g.WandbOptions(project, run_name=run_name),
     )
     raise typer.Exit(code)

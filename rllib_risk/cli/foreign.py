@@ -44,23 +44,8 @@ def evaluate_foreign(
         ) from error
     if type(algorithm).__name__ != expected.__name__:
         raise ConfigError(f"--algo: the checkpoint is of {type(algorithm).__name__}.")
-    config = algorithm.config.copy(copy_frozen=False)
+    config = _evaluation_config(algorithm, episodes, seed, env_config)
     algorithm.stop()
-    config.num_env_runners = 0
-    config.num_learners = 0
-    config.evaluation_num_env_runners = 0
-    config.num_envs_per_env_runner = 1
-    config.evaluation_interval = 1
-    config.evaluation_duration = episodes or config.evaluation_duration
-    config.evaluation_duration_unit = "episodes"
-    config.evaluation_config = {**(config.evaluation_config or {}), "explore": False}
-    if env_config:
-        config.env_config = {**config.env_config, **env_config}
-        own = config.evaluation_config.get("env_config")
-        if own is not None:
-            config.evaluation_config["env_config"] = {**own, **env_config}
-    if seed is not None:
-        config.seed = seed
     played: list[tuple[float, int]] = []
     if config.enable_env_runner_and_connector_v2:
         _collect_episodes(config, played)
@@ -79,6 +64,32 @@ def evaluate_foreign(
     returns = [float(value) for value, _ in played]
     result = return_statistics(returns, None, [length for _, length in played])
     return {**result, "success_rate": None, "returns": returns}
+
+
+def _evaluation_config(
+    algorithm: Any,
+    episodes: int | None,
+    seed: int | None,
+    env_config: Mapping[str, Any],
+) -> Any:
+    """The configuration of a training, for greedy episodes in this process."""
+    config = algorithm.config.copy(copy_frozen=False)
+    config.num_env_runners = 0
+    config.num_learners = 0
+    config.evaluation_num_env_runners = 0
+    config.num_envs_per_env_runner = 1
+    config.evaluation_interval = 1
+    config.evaluation_duration = episodes or config.evaluation_duration
+    config.evaluation_duration_unit = "episodes"
+    config.evaluation_config = {**(config.evaluation_config or {}), "explore": False}
+    if env_config:
+        config.env_config = {**config.env_config, **env_config}
+        own = config.evaluation_config.get("env_config")
+        if own is not None:
+            config.evaluation_config["env_config"] = {**own, **env_config}
+    if seed is not None:
+        config.seed = seed
+    return config
 
 
 def _collect_episodes(config: Any, played: list[tuple[float, int]]) -> None:

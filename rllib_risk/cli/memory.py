@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rllib_risk.cli.options import RayOptions
+from rllib_risk.cli.option_groups import RayOptions
 from rllib_risk.cli.output import note
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schema import ConfigError

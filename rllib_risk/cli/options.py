@@ -1,21 +1,22 @@
-"""Options that several commands share."""
+"""Options that several commands share, each stated once.
+
+Groups of them are in ``option_groups.py``. Help shows the options of a panel in the
+order of this module.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from rllib_risk.config.schema import ConfigError
 
 _RAY = "Ray"
 _RUN = "Run"
 _CHECKPOINTS = "Checkpoints"
 _SEARCH = "Search"
 _TRACKING = "Weights & Biases"
+PANELS = (_RUN, _SEARCH, _CHECKPOINTS, _TRACKING, _RAY)
 
 StopOption = Annotated[
     str | None,
@@ -162,6 +163,28 @@ ScoreOption = Annotated[
         rich_help_panel=_CHECKPOINTS,
     ),
 ]
+WandbProjectOption = Annotated[
+    str | None,
+    typer.Option(
+        "--wandb-project",
+        help="Log to this project; without a key, offline into the result folder.",
+        rich_help_panel=_TRACKING,
+    ),
+]
+WandbKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--wandb-key",
+        help="API key. Better: set WANDB_API_KEY, or run 'wandb login' once.",
+        rich_help_panel=_TRACKING,
+    ),
+]
+WandbRunNameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--wandb-run-name", help="Name of the run.", rich_help_panel=_TRACKING
+    ),
+]
 AddressOption = Annotated[
     str | None,
     typer.Option(
@@ -207,76 +230,24 @@ DashboardOption = Annotated[
         "--ray-dashboard", help="Start Ray's dashboard.", rich_help_panel=_RAY
     ),
 ]
-WandbProjectOption = Annotated[
+
+# Options without a panel: of `rllib record`, `rllib evaluate` and the like.
+EnvConfigOption = Annotated[
     str | None,
+    typer.Option("--env-config", metavar="JSON", help="Arguments of the env."),
+]
+EvaluationSeedOption = Annotated[
+    int | None,
     typer.Option(
-        "--wandb-project",
-        help="Log to this project; without a key, offline into the result folder.",
-        rich_help_panel=_TRACKING,
+        "--seed", min=0, help="Of the evaluation (default: as in the training)."
     ),
 ]
-WandbKeyOption = Annotated[
-    str | None,
+TrustCodeOption = Annotated[
+    bool,
     typer.Option(
-        "--wandb-key",
-        help="API key. Better: set WANDB_API_KEY, or run 'wandb login' once.",
-        rich_help_panel=_TRACKING,
+        "--trust-code", help="Import the environment, mixer or measure that it names."
     ),
 ]
-WandbRunNameOption = Annotated[
-    str | None,
-    typer.Option(
-        "--wandb-run-name", help="Name of the run.", rich_help_panel=_TRACKING
-    ),
+ShowRayOption = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="Show Ray's output.")
 ]
-
-
-@dataclass(frozen=True)
-class RayOptions:
-    """How to start Ray; the fields are those of the ``--ray-...`` options."""
-
-    address: str | None = None
-    num_cpus: int | None = None
-    num_gpus: int | None = None
-    num_nodes: int | None = None
-    object_store_memory: int | None = None
-    dashboard: bool = False
-    verbose: int = 0
-
-
-@dataclass(frozen=True)
-class WandbOptions:
-    """Where to log; nothing is logged without a project.
-
-    Raises:
-        ConfigError: If the package of W&B is not installed.
-    """
-
-    project: str | None = None
-    key: str | None = None
-    run_name: str | None = None
-
-    def __post_init__(self) -> None:
-        """Checks that W&B can be used, before anything starts."""
-        if self.project and find_spec("wandb") is None:
-            raise ConfigError(
-                "--wandb-project: the package wandb is not installed. Install it with"
-                " 'pip install wandb', or leave the option out."
-            )
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What a command line changes in the experiments of a file.
-
-    Attributes:
-        resume: Continue the experiments where they stopped.
-        verbose: 0, 1 or 2.
-        command: The command to print for continuing an interrupted run.
-        time_budget_s: Seconds after which the whole command ends; None: no limit.
-    """
-
-    resume: bool = False
-    verbose: int = 0
-    command: str = "rllib train"
-    time_budget_s: float | None = None

@@ -13,7 +13,7 @@ import numpy as np
 
 from rllib_risk.cli.api_stack import STACK_KEYS, Stack, choose_stack
 from rllib_risk.cli.catalog import default_config, is_team_algorithm
-from rllib_risk.cli.options import RayOptions
+from rllib_risk.cli.option_groups import RayOptions
 from rllib_risk.cli.output import note
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.imports import import_path
@@ -241,7 +241,7 @@ def check_stop_can_be_met(spec: ExperimentSpec, config: Any) -> None:
             place = (*spec.path, "stop")
             whole = (*place, metric)
             nested = (*place, *metric.split("/"))
-            known = whole if whole in spec.document.lines else nested
+            known = whole if whole in spec.document.places else nested
             raise spec.document.error(message, *known)
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rllib_risk.cli.options import ImportOption, RayOptions
+from rllib_risk.cli.option_groups import CommonChanges, RayOptions, grouped
+from rllib_risk.cli.options import (
+    EnvConfigOption,
+    ImportOption,
+    ShowRayOption,
+)
 from rllib_risk.cli.output import note, say, stdout_to_stderr
 from rllib_risk.config.schema import MOST_EPISODES, ConfigError
 
@@ -56,36 +61,12 @@ class RecordOptions:
         verbose: 0, 1 or 2.
     """
 
-    policies: tuple[str, ...] = ()
-    env: str | None = None
-    env_config: str | None = None
-    episodes: int | None = None
-    epsilon: float | None = None
-    part: str | None = None
-    share: float | None = None
-    seed: int | None = None
-    trust_code: bool = False
-    imports: tuple[str, ...] = field(default=())
-    verbose: int = 0
-
-
-def record(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the dataset.")],
-    source: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="SOURCE", help="A checkpoint, a training file or a dataset."
-        ),
-    ] = None,
-    policy: Annotated[
+    policies: Annotated[
         list[str] | None,
         typer.Option("--policy", help="A scripted policy (may be repeated)."),
-    ] = None,
-    env: Annotated[str | None, typer.Option("--env", help="Where they play.")] = None,
-    env_config: Annotated[
-        str | None,
-        typer.Option("--env-config", metavar="JSON", help="Arguments of the env."),
-    ] = None,
+    ] = None
+    env: Annotated[str | None, typer.Option("--env", help="Where they play.")] = None
+    env_config: EnvConfigOption = None
     episodes: Annotated[
         int | None,
         typer.Option(
@@ -94,7 +75,7 @@ def record(
             max=MOST_EPISODES,
             help=f"How many (default: {_EPISODES}).",
         ),
-    ] = None,
+    ] = None
     epsilon: Annotated[
         float | None,
         typer.Option(
@@ -103,13 +84,13 @@ def record(
             max=1.0,
             help="Probability of a random action, per agent and step (default: 0).",
         ),
-    ] = None,
+    ] = None
     part: Annotated[
         str | None,
         typer.Option(
             "--part", help="Of a learner: replay (default), paper, medium or expert."
         ),
-    ] = None,
+    ] = None
     share: Annotated[
         float | None,
         typer.Option(
@@ -118,41 +99,40 @@ def record(
             max=1.0,
             help=f"Of all that it played (default: {_SHARE}).",
         ),
-    ] = None,
+    ] = None
     seed: Annotated[
         int | None,
         typer.Option("--seed", min=0, help="Random seed (default: 0, or the file's)."),
-    ] = None,
+    ] = None
     trust_code: Annotated[
         bool,
         typer.Option("--trust-code", help="Import what a checkpoint names."),
-    ] = False,
-    imports: ImportOption = None,
-    verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Show Ray's output.")
-    ] = 0,
+    ] = False
+    imports: ImportOption = None
+    verbose: ShowRayOption = 0
+
+
+@grouped
+def record(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the dataset.")],
+    options: RecordOptions,
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SOURCE", help="A checkpoint, a training file or a dataset."
+        ),
+    ] = None,
 ) -> None:
     """Records a dataset and says what is in it."""
+    from rllib_risk.cli.dataset import describe
     from rllib_risk.cli.session import prepare, register_all
     from rllib_risk.config.loading import import_modules
     from rllib_risk.data.rows import DatasetError
 
     with stdout_to_stderr():
-        prepare(verbose)
+        prepare(options.verbose)
         note(f"Recording {out} ...")
-        options = RecordOptions(
-            tuple(policy or ()),
-            env,
-            env_config,
-            episodes,
-            epsilon,
-            part,
-            share,
-            seed,
-            trust_code,
-            import_modules(imports),
-            verbose,
-        )
+        import_modules(options.imports)
         register_all()
         out = out.expanduser()
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -161,8 +141,6 @@ def record(
             card = _recorder(source, options)(out)
         except DatasetError as error:
             raise ConfigError(f"{error}.") from error
-    from rllib_risk.cli.dataset import describe
-
     describe(out, card)
     say(f"Learn from it with: config: {{dataset: {out}}}")
 
@@ -228,15 +206,15 @@ def _of_policies(_: Path, out: Path, options: RecordOptions) -> Card:
     env = start_env(config)
     env.close()
     known = scripted_policies(config)
-    for name in options.policies:
+    names = options.policies or []
+    for name in names:
         if name not in known:
             raise ConfigError(
                 f"--policy: env '{options.env}' has no policy '{name}'."
                 f"{suggest(name, known)} Known: {', '.join(known)}."
             )
     epsilon = options.epsilon or 0.0
-    players = [scripted_player(known[name], epsilon) for name in options.policies]
-    names = options.policies
+    players = [scripted_player(known[name], epsilon) for name in names]
     behaviour = {"policy": names[0] if len(names) == 1 else list(names)}
     return _write(
         out,
@@ -255,7 +233,9 @@ def _of_checkpoint(checkpoint: Path, out: Path, options: RecordOptions) -> Card:
 
     folder = verified(checkpoint, "recording")
     with (
-        ray_session(RayOptions(num_cpus=1, verbose=options.verbose), options.imports),
+        ray_session(
+            RayOptions(num_cpus=1, verbose=options.verbose), options.imports or ()
+        ),
         opened(folder, trust_code=options.trust_code) as algorithm,
     ):
         algorithm.require_env()
@@ -296,7 +276,7 @@ def _log(file: Path, out: Path, options: RecordOptions) -> Card:
     from rllib_risk.cli.session import ray_session
     from rllib_risk.cli.train import load_changed
 
-    specs = load_changed(str(file), {}, None, options.seed, None)
+    specs = load_changed(str(file), CommonChanges(seed=options.seed))
     if len(specs) != 1:
         raise ConfigError(f"{file} has {len(specs)} experiments; record needs one.")
     spec = specs[0]
@@ -305,7 +285,7 @@ def _log(file: Path, out: Path, options: RecordOptions) -> Card:
         raise ConfigError(f"{file}: says nowhere when to stop.")
     if not hasattr(config, "preflight") or getattr(config, "dataset", None):
         raise ConfigError(f"{file}: nothing that this package could record is played.")
-    imports = (*options.imports, *spec.imports)
+    imports = (*(options.imports or ()), *spec.imports)
     with ray_session(RayOptions(verbose=options.verbose), imports):
         algorithm = config.build_algo()
         played: list[Episode] = []

@@ -18,7 +18,7 @@ from rllib_risk.cli.failures import (
     summary_of_failures,
 )
 from rllib_risk.cli.memory import Trials, check_memory
-from rllib_risk.cli.options import RayOptions, RunOptions, WandbOptions
+from rllib_risk.cli.option_groups import RayOptions, RunOptions, WandbOptions
 from rllib_risk.cli.output import EXIT_FAILED, note, say
 from rllib_risk.cli.preflight import (
     Checked,
@@ -88,22 +88,12 @@ def run_experiments(
             place or new_place(spec) for spec, place in zip(specs, places, strict=True)
         ]
         everything = zip(fitting, prepared, found, memory, strict=True)
-        for spec, (checked, scheduler, searcher), place, line in everything:
+        for spec, parts, place, line in everything:
             if _is_over(endings, budget):
                 endings.append(Ending(place.name, 0, _NOT_STARTED))
                 continue
             try:
-                ending = _run(
-                    spec,
-                    checked.config,
-                    scheduler,
-                    searcher,
-                    place,
-                    line,
-                    budget,
-                    options,
-                    wandb,
-                )
+                ending = _run(spec, parts, place, line, budget, options, wandb)
             except Exception as error:  # Tune and storages raise all kinds
                 ending = failed(place.name, error)
             endings.append(ending)
@@ -178,9 +168,7 @@ def _stopped_places(specs: Sequence[ExperimentSpec]) -> list[Place | None]:
 
 def _run(
     spec: ExperimentSpec,
-    config: Any,
-    scheduler: Any,
-    searcher: Any,
+    prepared: tuple[Checked, Any, Any],
     place: Place,
     memory: str,
     budget: TimeBudget,
@@ -193,6 +181,8 @@ def _run(
     from rllib_risk.cli.search import KeepBest
     from rllib_risk.cli.tracking import WandbRuns
 
+    checked, scheduler, searcher = prepared
+    evaluates = bool(checked.config.evaluation_interval)
     say(f"{spec.name}: {_what(spec)}; results in {place.folder}{place.remark}")
     if memory:
         say(memory)
@@ -200,7 +190,7 @@ def _run(
     interrupt = Interrupt(budget.for_experiment(spec.time_budget_s))
     going_on = GoingOn(spec) if place.goes_on else None
     callbacks: list[Any] = [
-        ProgressLines(spec.stop, evaluates=bool(config.evaluation_interval)),
+        ProgressLines(spec.stop, evaluates=evaluates),
         interrupt,
     ]
     if wandb.project:

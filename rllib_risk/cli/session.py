@@ -19,7 +19,7 @@ from rllib_risk.core.ray_internals import NOISY_LOGGERS
 
 if TYPE_CHECKING:
     # Each worker imports this module; it needs no command line.
-    from rllib_risk.cli.options import RayOptions
+    from rllib_risk.cli.option_groups import RayOptions
 
 _IMPORTS = "RLLIB_RISK_IMPORTS"
 _FOLDER = "RLLIB_RISK_FOLDER"

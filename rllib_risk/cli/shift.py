@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_risk.cli.options import RayOptions
+from rllib_risk.cli.option_groups import RayOptions
 from rllib_risk.cli.output import note
 from rllib_risk.config.schema import ConfigError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +10,14 @@ import typer
 import typer.core
 
 from rllib_risk.cli import output
-from rllib_risk.cli.options import ImportOption
+from rllib_risk.cli.option_groups import RayOptions, grouped
+from rllib_risk.cli.options import (
+    EnvConfigOption,
+    EvaluationSeedOption,
+    ImportOption,
+    ShowRayOption,
+    TrustCodeOption,
+)
 from rllib_risk.cli.output import EXIT_FAILED, note, say
 from rllib_risk.config.schema import ConfigError, suggest
 
@@ -61,10 +68,7 @@ def check_env(
             metavar="NAME|FACTORY", help="Registered name or 'pkg.module:parallel_env'."
         ),
     ],
-    env_config: Annotated[
-        str | None,
-        typer.Option("--env-config", metavar="JSON", help="Arguments of the env."),
-    ] = None,
+    env_config: EnvConfigOption = None,
 ) -> None:
     """Prints what is right and wrong with an environment."""
     from rllib_risk.cli.session import prepare
@@ -136,7 +140,29 @@ def plot(
         raise ConfigError(str(error)) from error
 
 
+@dataclass(frozen=True)
+class _Episode:
+    """Which episode is drawn.
+
+    Attributes:
+        number: Its number in the evaluation.
+        seed: Of the evaluation; None: as in the training.
+        trust_code: Whether code that a checkpoint names may be imported.
+        imports: Modules to import first.
+        verbose: 0, 1 or 2.
+    """
+
+    number: Annotated[
+        int, typer.Option("--episode", min=0, help="Which one of the evaluation.")
+    ] = 0
+    seed: EvaluationSeedOption = None
+    trust_code: TrustCodeOption = False
+    imports: ImportOption = None
+    verbose: ShowRayOption = 0
+
+
 @plot_app.command("episode", help=EPISODE_HELP)
+@grouped
 def plot_episode(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")],
     out: Annotated[
@@ -154,35 +180,13 @@ def plot_episode(
             help="Of which steps, counted from 0 (default: four of them).",
         ),
     ] = None,
-    episode: Annotated[
-        int, typer.Option("--episode", min=0, help="Which one of the evaluation.")
-    ] = 0,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed", min=0, help="Of the evaluation (default: as in the training)."
-        ),
-    ] = None,
-    trust_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-code",
-            help="Import the environment, mixer or measure that it names.",
-        ),
-    ] = False,
-    imports: ImportOption = None,
-    verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Show Ray's output.")
-    ] = 0,
+    *,
+    episode: _Episode,
 ) -> None:
     """Draws an episode of a checkpoint."""
     from rllib_risk.cli.session import prepare
     from rllib_risk.config.loading import import_modules
-    from rllib_risk.evaluation.episode_plot import (
-        default_steps,
-        draw_episode,
-        write_episode,
-    )
+    from rllib_risk.evaluation.episode_plot import draw_episode, write_episode
 
     if not out.resolve().parent.is_dir():
         raise ConfigError(f"there is no folder {out.resolve().parent}.")
@@ -190,31 +194,41 @@ def plot_episode(
         raise ConfigError(f"--out: {out.name} must end in .png, .pdf or .svg.")
     chosen = None if steps is None else _numbers(steps)
     with output.stdout_to_stderr():
-        prepare(verbose)
-        modules = import_modules(imports)
-        name, trace = _trace(checkpoint, seed, episode, trust_code, modules, verbose)
-    if agent is not None and agent not in trace.agents:
-        raise ConfigError(
-            f"--agent: there is no {agent!r}.{suggest(agent, trace.agents)}"
-            f" There are {', '.join(trace.agents)}."
-        )
-    length = len(trace.rewards)
-    chosen = chosen if chosen is not None else default_steps(length)
-    if max(chosen) >= length:
-        raise ConfigError(
-            f"--steps: {max(chosen)} is beyond the end: the episode has {length} steps,"
-            f" 0 to {length - 1}."
-        )
-    index = trace.agents.index(agent) if agent is not None else 0
-    total = trace.rewards.sum()
-    draw_episode(
-        trace, out, index, chosen, f"{name}: return {total:.2f} in {length} steps"
-    )
+        prepare(episode.verbose)
+        import_modules(episode.imports)
+        name, trace = _trace(checkpoint, episode)
+    index = 0 if agent is None else _index_of(agent, trace)
+    length, total = len(trace.rewards), trace.rewards.sum()
+    title = f"{name}: return {total:.2f} in {length} steps"
+    draw_episode(trace, out, index, _checked_steps(chosen, length), title)
     write_episode(trace, out.with_suffix(".csv"))
     say(f"return {total:.4f}, {length} steps")
     for key, value in trace.metrics.items():
         say(f"{key} {value:g}")
     note(f"Wrote {out} and {out.with_suffix('.csv')}")
+
+
+def _index_of(agent: str, trace: EpisodeTrace) -> int:
+    if agent not in trace.agents:
+        raise ConfigError(
+            f"--agent: there is no {agent!r}.{suggest(agent, trace.agents)}"
+            f" There are {', '.join(trace.agents)}."
+        )
+    return trace.agents.index(agent)
+
+
+def _checked_steps(steps: list[int] | None, length: int) -> list[int]:
+    """The steps to draw of an episode of some length."""
+    from rllib_risk.evaluation.episode_plot import default_steps
+
+    if steps is None:
+        return list(default_steps(length))
+    if max(steps) >= length:
+        raise ConfigError(
+            f"--steps: {max(steps)} is beyond the end: the episode has {length} steps,"
+            f" 0 to {length - 1}."
+        )
+    return steps
 
 
 def _numbers(text: str) -> list[int]:
@@ -232,28 +246,21 @@ def _numbers(text: str) -> list[int]:
     return numbers
 
 
-def _trace(
-    checkpoint: Path,
-    seed: int | None,
-    episode: int,
-    trust_code: bool,
-    modules: Sequence[str],
-    verbose: int,
-) -> tuple[str, EpisodeTrace]:
+def _trace(checkpoint: Path, episode: _Episode) -> tuple[str, EpisodeTrace]:
     """The name of a checkpoint's algorithm and env, and the episode that it plays."""
     from rllib_risk.cli.checkpoints import opened, verified
-    from rllib_risk.cli.options import RayOptions
     from rllib_risk.cli.session import ray_session, register_all
     from rllib_risk.evaluation.trace_runs import trace_episode
 
     folder = verified(checkpoint, "this figure")
     register_all()
+    ray = RayOptions(num_cpus=1, verbose=episode.verbose)
     with (
-        ray_session(RayOptions(num_cpus=1, verbose=verbose), modules),
-        opened(folder, trust_code=trust_code) as algorithm,
+        ray_session(ray, episode.imports or ()),
+        opened(folder, trust_code=episode.trust_code) as algorithm,
     ):
         algorithm.require_env()
         config = algorithm.evaluation_config
-        seed = algorithm.config.seed if seed is None else seed
-        trace = trace_episode(algorithm.team_policy, config, seed, episode)
+        seed = algorithm.config.seed if episode.seed is None else episode.seed
+        trace = trace_episode(algorithm.team_policy, config, seed, episode.number)
         return f"{type(algorithm).__name__} on {config.env}", trace

@@ -23,7 +23,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from rllib_risk.cli.catalog import RLLIB_METRIC, TEAM_METRIC
-from rllib_risk.cli.options import WandbOptions
+from rllib_risk.cli.option_groups import WandbOptions
 from rllib_risk.cli.output import note
 from rllib_risk.cli.progress import STEPS, UPDATES, flatten_fresh
 

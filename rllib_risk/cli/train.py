@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from dataclasses import replace
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rllib_risk.cli import option_groups as g
 from rllib_risk.cli import options as o
-from rllib_risk.cli.output import note
+from rllib_risk.cli.output import note, say
 from rllib_risk.config.schema import ConfigError
+
+if TYPE_CHECKING:
+    from rllib_risk.config.experiments import ExperimentSpec
+    from rllib_risk.config.yaml_reader import Document
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -37,16 +40,17 @@ The file is looked up in the working directory, then among the tuned examples.
 """
 
 
-@app.callback(help=_TRAIN_HELP)
-def train(
-    context: typer.Context,
+@dataclass(frozen=True)
+class _NewExperiment:
+    """The options that make an experiment without a file."""
+
     algo: Annotated[
         str | None,
         typer.Option("--algo", "--run", help="Name of the algorithm."),
-    ] = None,
+    ] = None
     env: Annotated[
         str | None, typer.Option("--env", help="Name of the environment.")
-    ] = None,
+    ] = None
     config: Annotated[
         str | None,
         typer.Option(
@@ -54,30 +58,46 @@ def train(
             metavar="JSON",
             help="Keys of the configuration, search spaces included.",
         ),
-    ] = None,
-    stop: o.StopOption = None,
-    name: o.NameOption = None,
-    seed: o.SeedOption = None,
-    storage_path: o.StorageOption = None,
-    resume: o.ResumeOption = False,
-    time_budget_s: o.TimeBudgetOption = None,
-    restore: o.RestoreOption = None,
-    imports: o.ImportOption = None,
-    verbose: o.VerboseOption = 0,
-    num_samples: o.SamplesOption = None,
-    scheduler: o.SchedulerOption = None,
-    scheduler_config: o.SchedulerConfigOption = None,
-    resources_per_trial: o.ResourcesOption = None,
-    checkpoint_freq: o.CheckpointFreqOption = None,
-    checkpoint_at_end: o.CheckpointAtEndOption = None,
-    keep_checkpoints_num: o.KeepOption = None,
-    checkpoint_score_attr: o.ScoreOption = None,
-    ray_address: o.AddressOption = None,
-    ray_num_cpus: o.CpusOption = None,
-    ray_num_gpus: o.GpusOption = None,
-    ray_num_nodes: o.NodesOption = None,
-    ray_object_store_memory: o.ObjectStoreOption = None,
-    ray_dashboard: o.DashboardOption = False,
+    ] = None
+    imports: o.ImportOption = None
+    scheduler: o.SchedulerOption = None
+    scheduler_config: o.SchedulerConfigOption = None
+    resources_per_trial: o.ResourcesOption = None
+
+    def document(self, changes: g.Changes) -> Document:
+        """The experiment as a training file would hold it."""
+        from rllib_risk.config.inheritance import Section, document_of, merge
+        from rllib_risk.config.loading import parse_json
+
+        if self.algo is None or self.env is None:
+            raise ConfigError(
+                "give --algo and --env, or a file: 'rllib train file PATH'. See"
+                " 'rllib train --help'."
+            )
+        section: dict[str, Any] = {
+            "run": self.algo,
+            "env": self.env,
+            "imports": self.imports,
+            "scheduler": self.scheduler,
+        }
+        for key in ("config", "scheduler_config", "resources_per_trial"):
+            if text := getattr(self, key):
+                section[key] = parse_json(text, f"--{key.replace('_', '-')}").data
+        section = {key: value for key, value in section.items() if value is not None}
+        algorithm = self.algo.rpartition(".")[2].replace(":", "-")
+        name = changes.name or f"{algorithm}-{self.env}".replace("/", "-")
+        merged = merge(Section(section), changes.section())
+        return document_of({name: merged}, "command line")
+
+
+@app.callback(help=_TRAIN_HELP)
+@g.grouped
+def train(
+    context: typer.Context,
+    experiment: _NewExperiment,
+    changes: g.Changes,
+    run: g.RunOptions,
+    ray: g.RayOptions,
 ) -> None:
     """Builds an experiment from the options and runs it."""
     if context.invoked_subcommand is not None:
@@ -85,155 +105,69 @@ def train(
     from rllib_risk.cli.catalog import RLlibCatalog
     from rllib_risk.cli.runner import run_experiments
     from rllib_risk.cli.session import prepare
-    from rllib_risk.config.loading import parse_document, parse_json
-    from rllib_risk.config.yaml_reader import Document
+    from rllib_risk.config.loading import parse_document
 
-    if algo is None or env is None:
-        raise ConfigError(
-            "give --algo and --env, or a file: 'rllib train file PATH'. See"
-            " 'rllib train --help'."
-        )
-    prepare(verbose)
-    note(f"Checking {algo} on {env} ...")
-    section: dict[str, Any] = {
-        "run": algo,
-        "env": env,
-        "num_samples": num_samples,
-        "storage_path": storage_path,
-        "restore": str(restore) if restore else None,
-        "imports": imports,
-        "scheduler": scheduler,
-        "checkpoint_freq": checkpoint_freq,
-        "checkpoint_at_end": checkpoint_at_end,
-        "keep_checkpoints_num": keep_checkpoints_num,
-        "checkpoint_score_attr": checkpoint_score_attr,
-        "config": parse_json(config, "--config").data if config else {},
-        "stop": parse_json(stop, "--stop").data if stop else {},
-    }
-    for key, text in (
-        ("scheduler_config", scheduler_config),
-        ("resources_per_trial", resources_per_trial),
-    ):
-        if text:
-            option = f"--{key.replace('_', '-')}"
-            section[key] = parse_json(text, option).data
-    if seed is not None:
-        section["config"]["seed"] = seed
-    section = {key: value for key, value in section.items() if value is not None}
-    name = name or f"{algo.rpartition('.')[2].replace(':', '-')}-{env}".replace(
-        "/", "-"
-    )
-    document = Document({name: section}, "command line")
+    document = experiment.document(changes)
+    prepare(run.verbose)
+    note(f"Checking {experiment.algo} on {experiment.env} ...")
     specs = parse_document(document, RLlibCatalog())
-    code = run_experiments(
-        specs,
-        o.RunOptions(resume, verbose, command_line(), time_budget_s),
-        o.RayOptions(
-            ray_address,
-            ray_num_cpus,
-            ray_num_gpus,
-            ray_num_nodes,
-            ray_object_store_memory,
-            ray_dashboard,
-            verbose,
-        ),
-        o.WandbOptions(),
-    )
-    raise typer.Exit(code)
+    raise typer.Exit(run_experiments(specs, run, ray, g.WandbOptions()))
 
 
 @app.command("file", help=_FILE_HELP)
+@g.grouped
 def train_file(
     path: Annotated[str, typer.Argument(help="A .yaml or .py file.")],
+    changes: g.Changes,
+    run: g.RunOptions,
+    wandb: g.WandbOptions,
+    ray: g.RayOptions,
     env: Annotated[
         str | None, typer.Option("--env", help="Another env than the file's.")
     ] = None,
-    stop: o.StopOption = None,
-    name: o.NameOption = None,
-    seed: o.SeedOption = None,
-    storage_path: o.StorageOption = None,
-    resume: o.ResumeOption = False,
-    time_budget_s: o.TimeBudgetOption = None,
-    restore: o.RestoreOption = None,
     debug: Annotated[
         bool,
         typer.Option(
             "--debug", help="Train in this process, without Tune and checkpoints."
         ),
     ] = False,
-    verbose: o.VerboseOption = 0,
-    num_samples: o.SamplesOption = None,
-    checkpoint_freq: o.CheckpointFreqOption = None,
-    checkpoint_at_end: o.CheckpointAtEndOption = None,
-    keep_checkpoints_num: o.KeepOption = None,
-    checkpoint_score_attr: o.ScoreOption = None,
-    wandb_project: o.WandbProjectOption = None,
-    wandb_key: o.WandbKeyOption = None,
-    wandb_run_name: o.WandbRunNameOption = None,
-    ray_address: o.AddressOption = None,
-    ray_num_cpus: o.CpusOption = None,
-    ray_num_gpus: o.GpusOption = None,
-    ray_num_nodes: o.NodesOption = None,
-    ray_object_store_memory: o.ObjectStoreOption = None,
-    ray_dashboard: o.DashboardOption = False,
+    show_config: Annotated[
+        bool,
+        typer.Option(
+            "--show-config",
+            help="Print every value with the place that it comes from, and stop.",
+        ),
+    ] = False,
 ) -> None:
     """Loads, checks and runs the experiments of a file."""
     from rllib_risk.cli.session import prepare
 
-    prepare(verbose)
+    prepare(run.verbose)
     note(f"Checking {path} ...")
-    changes = {
-        "env": env,
-        "num_samples": num_samples,
-        "storage_path": storage_path,
-        "restore": str(restore) if restore else None,
-        "checkpoint_freq": checkpoint_freq,
-        "checkpoint_at_end": checkpoint_at_end,
-        "keep_checkpoints_num": keep_checkpoints_num,
-        "checkpoint_score_attr": checkpoint_score_attr,
-    }
-    specs = load_changed(path, changes, stop, seed, name)
-    ray_options = o.RayOptions(
-        ray_address,
-        ray_num_cpus,
-        ray_num_gpus,
-        ray_num_nodes,
-        ray_object_store_memory,
-        ray_dashboard,
-        verbose,
-    )
-    if (wandb_key or wandb_run_name) and not wandb_project:
-        raise ConfigError("--wandb-key and --wandb-run-name need --wandb-project.")
+    specs = load_changed(path, changes, env)
+    if show_config:
+        from rllib_risk.cli.show_config import configuration_text
+
+        say(configuration_text(specs))
+        return
     if debug:
         from rllib_risk.cli.debug import run_debug
 
-        raise typer.Exit(run_debug(specs, ray_options))
+        raise typer.Exit(run_debug(specs, ray))
     from rllib_risk.cli.runner import run_experiments
 
-    code = run_experiments(
-        specs,
-        o.RunOptions(resume, verbose, command_line(), time_budget_s),
-        ray_options,
-        o.WandbOptions(wandb_project, wandb_key, wandb_run_name),
-    )
-    raise typer.Exit(code)
+    raise typer.Exit(run_experiments(specs, run, ray, wandb))
 
 
 def load_changed(
-    path: str,
-    changes: dict[str, Any],
-    stop: str | None,
-    seed: int | None,
-    name: str | None,
-) -> list[Any]:
+    path: str, changes: g.CommonChanges, env: str | None = None
+) -> list[ExperimentSpec]:
     """Loads a training file with what the command line changes in it.
 
     Args:
         path: The file.
-        changes: Keys of an experiment; None: not changed.
-        stop: JSON that replaces the file's stop criteria.
-        seed: Replaces the file's seed, a search space over seeds included.
-        name: Replaces the experiment's name.
+        changes: What the command line changes.
+        env: Replaces the file's env.
 
     Returns:
         The experiments, checked.
@@ -243,81 +177,55 @@ def load_changed(
     """
     from rllib_risk.cli.catalog import RLlibCatalog
     from rllib_risk.cli.session import register_all
+    from rllib_risk.config.inheritance import document_of, drop, merge, sections_of
     from rllib_risk.config.loading import (
         find_file,
         load_python,
         parse_document,
-        parse_json,
+        read_training_file,
+        resolve_document,
     )
-    from rllib_risk.config.yaml_reader import read_yaml
 
     file = find_file(path)
     register_all()
-    catalog = RLlibCatalog()
-    stop_data = parse_json(stop, "--stop").data if stop else None
-    changes = {key: value for key, value in changes.items() if value is not None}
     if file.suffix == ".py":
-        return [_changed_python(load_python(file), changes, stop_data, seed, name)]
-    if file.suffix not in (".yaml", ".yml"):
-        raise ConfigError(f"{file}: must be a .yaml or a .py file.")
-    document = read_yaml(file)
-    data = document.data
-    if isinstance(data, dict):
-        if name is not None and len(data) == 1:
-            document = replace(
-                document,
-                data={name: next(iter(data.values()))},
-                lines={(name, *key[1:]): line for key, line in document.lines.items()},
-            )
-            data = document.data
-        elif name is not None:
+        return [_changed_python(load_python(file), changes, env)]
+    document = resolve_document(read_training_file(file))
+    sections = sections_of(document)
+    name = getattr(changes, "name", None)
+    if name is not None:
+        if len(sections) > 1:
             raise ConfigError(f"--name: {file} has several experiments.")
-        for section in data.values():
-            _change_section(section, changes, stop_data, seed)
-    return parse_document(document, catalog)
-
-
-def _change_section(
-    section: Any, changes: dict[str, Any], stop: Any, seed: int | None
-) -> None:
-    """Changes one experiment in place; what is malformed is left to the checks."""
-    if not isinstance(section, dict):
-        return
-    section.update(changes)
-    if stop is not None:
-        section["stop"] = stop
-    config = section.setdefault("config", {})
-    if seed is not None and isinstance(config, dict):
-        config["seed"] = seed
-    if "env" in changes and isinstance(config, dict):
-        config.pop("env", None)
+        sections = {name: next(iter(sections.values()))}
+    own = changes.section(env=env)
+    for name, section in sections.items():
+        if isinstance(section.data, dict):  # the checks refuse what is none
+            replaced = drop(section, [(key,) for key in ("stop",) if key in own.data])
+            merged = merge(replaced, own)
+            # The file's own values are not taken over from anywhere.
+            sections[name] = replace(merged, inherited=replaced.inherited)
+    return parse_document(document_of(sections, document.source), RLlibCatalog())
 
 
 def _changed_python(
-    spec: Any, changes: dict[str, Any], stop: Any, seed: int | None, name: str | None
-) -> Any:
+    spec: ExperimentSpec, changes: g.CommonChanges, env: str | None
+) -> ExperimentSpec:
     from rllib_risk.cli.catalog import RLlibCatalog
     from rllib_risk.config.experiments import check_name, check_stop, parse_checkpoint
     from rllib_risk.config.yaml_reader import Document
 
-    catalog = RLlibCatalog()
-    metrics = catalog.metrics(spec.algorithm)
-    if "env" in changes:
-        spec.config["env"] = changes["env"]
-    if seed is not None:
-        spec.config["seed"] = seed
-    if name is not None:
-        spec.name = check_name(name)
-    place = Document(None, "--stop") if stop is not None else spec.document
-    spec.stop = check_stop(spec.stop if stop is None else stop, place, (), metrics)
+    section = dict(changes.section().data)
+    metrics = RLlibCatalog().metrics(spec.algorithm)
+    place = spec.document or Document(None, "command line")
+    more = {"env": env, "seed": changes.seed}
+    spec.config |= {key: value for key, value in more.items() if value is not None}
+    name = getattr(changes, "name", None)
+    spec = replace(spec, name=spec.name if name is None else check_name(name))
+    stop = section.get("stop", spec.stop)
+    of_stop = Document(None, "--stop") if "stop" in section else place
+    spec.stop = check_stop(stop, of_stop, (), metrics)
     for key in ("num_samples", "storage_path", "restore"):
-        if key in changes:
-            setattr(spec, key, changes[key])
-    spec.checkpoint = parse_checkpoint(changes, spec.document, (), metrics)
+        if key in section:
+            setattr(spec, key, section[key])
+    spec.checkpoint = parse_checkpoint(section, place, (), metrics)
     return spec
-
-
-def command_line() -> str:
-    """Returns the command line that was given, for continuing with --resume."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
-    return shlex.join(["rllib", *arguments])

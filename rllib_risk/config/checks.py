@@ -91,7 +91,7 @@ def check_config(
             message = unknown_key(str(key), usable, algorithm)
             if key in unused:
                 message = f"{key}: has no effect in {algorithm}; {unused[key]}."
-            raise document.error(message, *place)
+            raise document.error(message + document.how_to_leave_out(*place), *place)
         reader = _Reader(str(key), fields[key], document)
         inner: Mapping[str, Field] | None = None
         if key == "evaluation_config":
@@ -261,7 +261,8 @@ def check_inner(
     for name, item in value.items():
         place = (*path, str(name))
         if name not in fields:
-            raise document.error(unknown_key(str(name), fields, key), *place)
+            message = unknown_key(str(name), fields, key)
+            raise document.error(message + document.how_to_leave_out(*place), *place)
         checked[name] = _Reader(f"{key}.{name}", fields[name], document).read(
             item, place
         )

@@ -23,14 +23,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rllib_risk.config.checks import Catalog, check_key, unknown_key
-from rllib_risk.config.experiments import (
-    EXPERIMENT_FIELDS,
-    ExperimentSpec,
-    parse_experiment,
-)
+from rllib_risk.config.checks import Catalog, check_key
+from rllib_risk.config.experiment_keys import EXPERIMENT_FIELDS
+from rllib_risk.config.experiments import ExperimentSpec, parse_experiment
 from rllib_risk.config.flat_space import name_of
-from rllib_risk.config.loading import import_modules, is_comparison
+from rllib_risk.config.inheritance import (
+    Section,
+    document_of,
+    take_over,
+    without_anchors,
+)
+from rllib_risk.config.loading import import_listed, is_comparison
 from rllib_risk.config.schema import MOST_SEED, ConfigError, Field, shown, suggest
 from rllib_risk.config.search_space import walk_domains
 from rllib_risk.config.yaml_reader import Document, KeyPath
@@ -140,24 +143,30 @@ def parse_comparison(document: Document, catalog: Catalog) -> Comparison:
     Raises:
         ConfigError: With place and suggestion, for the first thing that is wrong.
     """
+    document = without_anchors(document)
     data = _check_keys(document)
     seeds = _check_seeds(data.get("seeds", list(DEFAULT_SEEDS)), document)
-    imports: tuple[str, ...] = ()
-    try:
-        imports = import_modules(data.get("imports"))
-    except ConfigError as error:
-        raise document.error(str(error), "imports") from error
+    imports = import_listed(data.get("imports"), document)
     if not data["algorithms"]:
         raise document.error("algorithms: name at least one.", "algorithms")
+    shared = _shared(data, document)
     specs = []
     for label, own in data["algorithms"].items():
         try:
-            spec = _parse_algorithm(str(label), own, data, document, catalog)
+            spec = _parse_algorithm(str(label), own, shared, document, catalog)
         except ConfigError as error:
             raise ConfigError(f"{error} (In '{label}'.)") from error
         spec.imports = imports
         specs.append(spec)
     return Comparison(tuple(specs), seeds, data.get("threshold"))
+
+
+def _shared(data: Mapping[str, Any], document: Document) -> Section:
+    """What every algorithm takes over."""
+    keys = ("env", "stop", "config", *_EXPERIMENT_KEYS)
+    shared = {key: data[key] for key in keys if key in data}
+    places = {p: where for p, where in document.places.items() if p[0] in shared}
+    return Section(shared, places)
 
 
 def _check_keys(document: Document) -> dict[str, Any]:
@@ -213,34 +222,27 @@ def _check_seeds(seeds: list[Any], document: Document) -> tuple[int, ...]:
 def _parse_algorithm(
     label: str,
     own: Any,
-    data: Mapping[str, Any],
+    shared: Section,
     document: Document,
     catalog: Catalog,
 ) -> ExperimentSpec:
     """Makes one experiment of what is shared and what an algorithm has of its own."""
     place: KeyPath = ("algorithms", label)
-    own = _check_own(label, own, data["config"], document)
-    algorithm = own.get("run", label)
+    own = _check_own(label, own, shared.data["config"], document)
+    algorithm = own.setdefault("run", label)
     try:
         catalog.check_algorithm(algorithm)
     except ConfigError as error:
         raise document.error(str(error), *place, "run") from error
-    replaced = {*own["config"], *own["without"]}
-    shared = {k: v for k, v in data["config"].items() if k not in replaced}
-    _check_shared(algorithm, shared, document, catalog)
-    keys = ("env", "stop", *_EXPERIMENT_KEYS)
-    section = {key: data[key] for key in keys if key in data}
-    section |= {"run": algorithm, "config": {**shared, **own["config"]}}
-    # Every key at the line where it was written: its own or the shared one.
-    written = document.lines.items()
-    lines: dict[KeyPath, int] = {
-        (label, *path): line
-        for path, line in written
-        if path[0] != "algorithms" and path[:2] not in {("config", k) for k in replaced}
-    }
-    lines |= {(label, *path[2:]): line for path, line in written if path[:2] == place}
-    view = Document({label: section}, document.source, lines)
-    spec = parse_experiment(label, section, view, catalog, (label,))
+
+    def located(message: str, *path: str | int) -> ConfigError:
+        return document.error(message, *place, *path)
+
+    written = document.places.items()
+    places = {path[2:]: where for path, where in written if path[:2] == place}
+    section = take_over(shared, Section(own, places), located, of_comparison=True)
+    view = document_of({label: section}, document.source)
+    spec = parse_experiment(label, section.data, view, catalog, (label,))
     for names, domain in walk_domains(spec.config):
         raise view.error(
             f"{name_of(names)}: a comparison has one setting per label, not a"
@@ -262,7 +264,7 @@ def _check_own(
             f" {own!r}.",
             *place,
         )
-    checked: dict[str, Any] = {"config": {}, "without": []}
+    checked: dict[str, Any] = {"config": {}}
     for key, value in own.items():
         inside = (*place, str(key))
         if key not in ALGORITHM_FIELDS:
@@ -283,31 +285,4 @@ def _check_own(
             " 'config'.",
             *(*place, "config", "env_config"),
         )
-    for index, key in enumerate(checked["without"]):
-        if key not in shared:
-            raise document.error(
-                f"without: '{key}' is no shared key.{suggest(str(key), shared)}",
-                *(*place, "without", index),
-            )
-        if key in checked["config"]:
-            raise document.error(
-                f"without: '{key}' is under the 'config' of {label} as well.",
-                *(*place, "without", index),
-            )
     return checked
-
-
-def _check_shared(
-    algorithm: str, shared: Mapping[str, Any], document: Document, catalog: Catalog
-) -> None:
-    """Refuses shared keys that the algorithm lacks, and says how to leave them out."""
-    fields = catalog.algorithm_fields(algorithm, shared)
-    unused = catalog.unused_keys(algorithm)
-    usable = [field for field in fields if field not in unused]
-    for key in shared:
-        if key not in fields and key not in unused:
-            raise document.error(
-                f"{unknown_key(str(key), usable, algorithm)} It is shared; what an"
-                f" algorithm does not take is left out with 'without: [{key}]'.",
-                *("config", str(key)),
-            )

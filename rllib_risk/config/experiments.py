@@ -21,13 +21,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rllib_risk.config.checks import Catalog, check_config, check_key
+from rllib_risk.config.experiment_keys import (
+    CHECKPOINT_FIELDS,
+    EXPERIMENT_FIELDS,
+    INHERITANCE_FIELDS,
+    OLD_CHECKPOINT_KEYS,
+    REMOVED,
+)
 from rllib_risk.config.metrics import check_metric
 from rllib_risk.config.mutations import check_start
 from rllib_risk.config.schedulers import Component, parse_scheduler
 from rllib_risk.config.schema import (
-    MOST_EPISODES,
     ConfigError,
-    Field,
     shown,
     suggest,
 )
@@ -37,68 +42,6 @@ from rllib_risk.config.yaml_reader import Document, KeyPath
 # File systems allow 255 bytes in the name of a folder, and Tune adds to it.
 MOST_CHARACTERS = 200
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
-
-_CHECKPOINT_FIELDS: dict[str, Field] = {
-    "checkpoint_frequency": Field(
-        0, "A checkpoint every so many iterations; 0: none.", int, low=0
-    ),
-    "checkpoint_at_end": Field(True, "A checkpoint when the run ends.", bool),
-    "num_to_keep": Field(
-        None, "Keep the best so many checkpoints.", int, low=1, optional=True
-    ),
-    "checkpoint_score_attribute": Field(
-        None, "The result that says which are best.", str, optional=True
-    ),
-    "checkpoint_score_order": Field(
-        "max", "Whether more is better.", str, choices=("max", "min")
-    ),
-}
-# The spelling of the old command line, which is also accepted in files.
-_OLD_CHECKPOINT_KEYS: dict[str, str] = {
-    "checkpoint_freq": "checkpoint_frequency",
-    "checkpoint_at_end": "checkpoint_at_end",
-    "keep_checkpoints_num": "num_to_keep",
-    "checkpoint_score_attr": "checkpoint_score_attribute",
-}
-_FREE: tuple[type, ...] = (object, bool)
-
-EXPERIMENT_FIELDS: dict[str, Field] = {
-    "run": Field(None, "Name of the algorithm.", str),
-    "algorithm": Field(None, "Another word for `run`.", str),
-    "env": Field(None, "Name of the environment.", str),
-    "stop": Field({}, "Result: value at which a trial stops.", dict, optional=True),
-    "config": Field({}, "The algorithm's configuration.", dict, optional=True),
-    "num_samples": Field(
-        1, "Times the search space is drawn from.", int, low=1, high=MOST_EPISODES
-    ),
-    "time_budget_s": Field(
-        None,
-        "Every trial saves a checkpoint after this time, and the experiment ends;"
-        " `--resume` continues it.",
-        float,
-        low=0,
-        low_open=True,
-        unit="s",
-    ),
-    "resources_per_trial": Field(None, "Overrides RLlib's request.", dict),
-    "storage_path": Field(None, "Folder for results.", str),
-    "checkpoint_config": Field({}, "When to save and what to keep.", dict),
-    **{old: _CHECKPOINT_FIELDS[new] for old, new in _OLD_CHECKPOINT_KEYS.items()},
-    "max_failures": Field(0, "Restarts of a failed trial; -1: no limit.", int, low=-1),
-    "restore": Field(None, "Checkpoint to start from.", str),
-    "scheduler": Field(None, "Name of a Tune scheduler.", str),
-    "scheduler_config": Field(None, "Its arguments.", dict),
-    "search_alg": Field(None, "Name of a Tune searcher.", str),
-    "search_alg_config": Field(None, "Its arguments.", dict),
-    "max_concurrent_trials": Field(None, "Trials at the same time.", int, low=1),
-    "imports": Field([], "Modules to import first (they register envs).", (list, str)),
-}
-_REMOVED: dict[str, str] = {
-    "local_dir": "write `storage_path`.",
-    "upload_dir": "write `storage_path`.",
-    "trial_resources": "write `resources_per_trial`.",
-    "seeds": "write `seed: {grid_search: [0, 1, 2]}` inside `config`.",
-}
 
 
 @dataclass
@@ -162,7 +105,7 @@ class ExperimentSpec:
         for path in (("config", *keys), keys, *(key.split(".") for key in otherwise)):
             # The first key below the section decides; deeper ones may be the env's.
             depth = 2 if path and path[0] == "config" else 1
-            if path and (*self.path, *path[:depth]) in self.document.lines:
+            if path and (*self.path, *path[:depth]) in self.document.places:
                 return self.document.error(message, *self.path, *path)
         return self.document.error(message, *self.path)
 
@@ -272,15 +215,16 @@ def _check_section(
     checked = {}
     for key, value in section.items():
         place = (*path, str(key))
-        if key in _REMOVED:
+        if key in REMOVED:
             raise document.error(
-                f"'{key}' does not exist any more: {_REMOVED[key]}", *place
+                f"'{key}' does not exist any more: {REMOVED[key]}", *place
             )
         if key not in EXPERIMENT_FIELDS:
-            hint = suggest(str(key), EXPERIMENT_FIELDS)
+            hint = suggest(str(key), [*EXPERIMENT_FIELDS, *INHERITANCE_FIELDS])
             raise document.error(
                 f"unknown key '{key}' of experiment {name}.{hint}"
-                " (The algorithm's own keys go under 'config'.)",
+                " (The algorithm's own keys go under 'config'.)"
+                + document.how_to_leave_out(*place),
                 *place,
             )
         checked[key] = check_key(
@@ -339,21 +283,21 @@ def parse_checkpoint(
 ) -> dict[str, Any]:
     given: dict[str, tuple[Any, KeyPath]] = {
         new: (section[old], (*path, old))
-        for old, new in _OLD_CHECKPOINT_KEYS.items()
+        for old, new in OLD_CHECKPOINT_KEYS.items()
         if old in section
     }
     for key, value in (section.get("checkpoint_config") or {}).items():
         place = (*path, "checkpoint_config", str(key))
-        if key not in _CHECKPOINT_FIELDS:
+        if key not in CHECKPOINT_FIELDS:
             raise document.error(
                 f"unknown key '{key}' of checkpoint_config."
-                + suggest(str(key), _CHECKPOINT_FIELDS),
+                + suggest(str(key), CHECKPOINT_FIELDS),
                 *place,
             )
         given[key] = (value, place)
     checked = {}
     for key, (value, place) in given.items():
-        value = check_key(key, value, _CHECKPOINT_FIELDS[key], document, place)
+        value = check_key(key, value, CHECKPOINT_FIELDS[key], document, place)
         if key == "checkpoint_score_attribute" and value is not None:
             if value.startswith("min-"):
                 value, checked["checkpoint_score_order"] = value[4:], "min"

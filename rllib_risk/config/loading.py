@@ -11,10 +11,11 @@ from typing import Any
 
 from rllib_risk.config.checks import Catalog
 from rllib_risk.config.experiments import ExperimentSpec, check_name, parse_experiment
+from rllib_risk.config.extends import resolve
 from rllib_risk.config.imports import import_module
 from rllib_risk.config.schema import ConfigError, shown, suggest
 from rllib_risk.config.shift_grid import is_shift_grid
-from rllib_risk.config.yaml_reader import MOST_LEVELS, Document
+from rllib_risk.config.yaml_reader import MOST_LEVELS, Document, read_yaml
 
 EXAMPLES = "tuned_examples"
 
@@ -89,19 +90,48 @@ def import_modules(modules: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]:
-    """Checks all experiments of a training file.
+def import_listed(modules: Any, document: Document, *path: str) -> tuple[str, ...]:
+    """Imports the modules of an experiment or a comparison.
 
     Args:
-        document: The file.
-        catalog: What algorithms and envs exist.
+        modules: What stands under ``imports``.
+        document: Where that is.
+        *path: What has the key ``imports``.
 
     Returns:
-        The experiments, checked.
+        The names of the modules.
 
     Raises:
-        ConfigError: With file, line and a suggestion, for the first wrong thing.
+        ConfigError: With the place of the first one that cannot be imported.
     """
+    place = (*path, "imports")
+    names = modules if isinstance(modules, list) else [modules] if modules else []
+    for index, name in enumerate(names):
+        try:
+            import_modules([name])
+        except ConfigError as error:
+            raise document.error(str(error), *place, index) from error
+    return tuple(names)
+
+
+def read_training_file(path: Path) -> Document:
+    """Reads a YAML file with experiments, as it is written.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A mapping of names to experiments, not yet checked.
+
+    Raises:
+        ConfigError: If it cannot be read, or is another kind of file.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"{path}: must be a .yaml or a .py file.")
+    return _check_kind(read_yaml(path))
+
+
+def _check_kind(document: Document) -> Document:
     if is_comparison(document.data):
         raise document.error(
             "this is a comparison, not a training file. Run it with:"
@@ -117,14 +147,45 @@ def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]
             "must map experiment names to experiments, as in"
             " 'my-experiment: {run: RMIX, env: macn}'."
         )
+    return document
+
+
+def resolve_document(document: Document) -> Document:
+    """Returns the experiments of a training file with all that they take over.
+
+    Args:
+        document: The file as it was read.
+
+    Returns:
+        The experiments alone, without ``shared:`` and ``extends:``; every value keeps
+        its place.
+
+    Raises:
+        ConfigError: With the place, if it is another kind of file, or something is
+            wrong with what is taken over.
+    """
+    return resolve(_check_kind(document), find_example, read_training_file)
+
+
+def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]:
+    """Checks all experiments of a training file.
+
+    Args:
+        document: The file as it was read, or as :func:`resolve_document` left it.
+        catalog: What algorithms and envs exist.
+
+    Returns:
+        The experiments, checked.
+
+    Raises:
+        ConfigError: With file, line and a suggestion, for the first wrong thing.
+    """
+    document = resolve_document(document)
     specs = []
     for name, section in document.data.items():
         imports: tuple[str, ...] = ()
-        if isinstance(section, Mapping) and "imports" in section:
-            try:
-                imports = import_modules(section["imports"])
-            except ConfigError as error:
-                raise document.error(str(error), str(name), "imports") from error
+        if isinstance(section, Mapping):
+            imports = import_listed(section.get("imports"), document, str(name))
         spec = parse_experiment(str(name), section, document, catalog, (str(name),))
         spec.imports = imports
         specs.append(spec)
@@ -148,13 +209,14 @@ def load_python(path: Path) -> ExperimentSpec:
     """Loads a Python training file by running it.
 
     Args:
-        path: A file with ``config`` (an ``AlgorithmConfig``) and, if wanted, ``stop``.
+        path: A ``.py`` file with ``config`` (an ``AlgorithmConfig``) and, if wanted,
+            ``stop``.
 
     Returns:
-        The experiment.
+        Its experiment.
 
     Raises:
-        ConfigError: If the file fails or has no configuration.
+        ConfigError: If it fails, or has no such configuration.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file.")

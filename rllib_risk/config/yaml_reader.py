@@ -10,6 +10,7 @@ that shows.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,23 +97,39 @@ class Document:
     Attributes:
         data: The values: dicts, lists and scalars.
         source: What the user calls the source, such as a file name or ``--config``.
-        lines: Line (from 1) of each key path; empty for sources of one line.
+        places: ``file:line`` of each key path, or the option that set it; empty for
+            sources of one line.
+        inherited: Key paths that an experiment takes over from elsewhere; see
+            :mod:`rllib_risk.config.inheritance`.
     """
 
     data: Any
     source: str
-    lines: dict[KeyPath, int] = field(default_factory=dict)
+    places: Mapping[KeyPath, str] = field(default_factory=dict)
+    inherited: frozenset[KeyPath] = frozenset()
 
     def where(self, *path: str | int) -> str:
-        """Returns ``file:line`` of the closest known key on the path."""
+        """Returns the place of the closest known key on the path."""
         for end in range(len(path), 0, -1):
-            if path[:end] in self.lines:
-                return f"{self.source}:{self.lines[path[:end]]}"
+            if path[:end] in self.places:
+                return self.places[path[:end]]
         return self.source
 
     def error(self, message: str, *path: str | int) -> ConfigError:
         """Returns a ``ConfigError`` that starts with the place of ``path``."""
         return ConfigError(f"{self.where(*path)}: {message}")
+
+    def how_to_leave_out(self, *path: str | int) -> str:
+        """Returns how an experiment leaves out what it takes over, if that is so.
+
+        Args:
+            *path: An experiment, and a key of it or of its ``config``.
+        """
+        if path not in self.inherited:
+            return ""
+        inside = path[2:] if path[1:2] == ("config",) and path[2:] else path[1:]
+        name = ".".join(map(str, inside))
+        return f" It is taken over; 'without: [{name}]' leaves it out."
 
 
 def read_yaml(path: Path) -> Document:
@@ -146,8 +163,8 @@ def parse_yaml(text: str, source: str) -> Document:
         ) from error
     try:
         node = loader.get_single_node()
-        lines: dict[KeyPath, int] = {}
-        _note_lines(node, (), lines, source)
+        places: dict[KeyPath, str] = {}
+        _note_places(node, (), places, source)
         data = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -159,23 +176,25 @@ def parse_yaml(text: str, source: str) -> Document:
         raise ConfigError(f"{source}: not valid YAML: {error}") from error
     finally:
         loader.dispose()
-    return Document(data, source, lines)
+    return Document(data, source, places)
 
 
-def _note_lines(
-    node: yaml.Node | None, path: KeyPath, lines: dict[KeyPath, int], source: str
+def _note_places(
+    node: yaml.Node | None, path: KeyPath, places: dict[KeyPath, str], source: str
 ) -> None:
-    """Fills ``lines`` for all keys below ``node`` and refuses duplicates."""
+    """Fills ``places`` for all keys below ``node`` and refuses duplicates."""
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            lines[(*path, index)] = item.start_mark.line + 1
-            _note_lines(item, (*path, index), lines, source)
+            places[(*path, index)] = f"{source}:{item.start_mark.line + 1}"
+            _note_places(item, (*path, index), places, source)
     elif isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
+        merged: list[yaml.Node] = []
         for key, value in node.value:
             line = key.start_mark.line + 1
             if key.tag == _MERGE_TAG:
-                _note_merged(value, path, lines, source)
+                is_list = isinstance(value, yaml.SequenceNode)
+                merged += value.value if is_list else [value]
                 continue
             name = str(key.value)
             if name in seen:
@@ -184,17 +203,29 @@ def _note_lines(
                     f" (first on line {seen[name]})."
                 )
             seen[name] = line
-            lines[(*path, name)] = line
-            _note_lines(value, (*path, name), lines, source)
+            places[(*path, name)] = f"{source}:{line}"
+            _note_places(value, (*path, name), places, source)
+        _note_merged(merged, path, places, source, {*seen})
 
 
 def _note_merged(
-    node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], source: str
+    nodes: list[yaml.Node],
+    path: KeyPath,
+    places: dict[KeyPath, str],
+    source: str,
+    taken: set[str],
 ) -> None:
-    """Notes the keys that ``<<:`` brings in; keys written out win over them."""
-    merged: dict[KeyPath, int] = {}
-    parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
-    for part in parts:
-        _note_lines(part, path, merged, source)
-    for key, line in merged.items():
-        lines.setdefault(key, line)
+    """Notes the keys that ``<<:`` brings in, but for those that are there already.
+
+    A key that is written out wins over a merged one, and the first of several merged
+    mappings wins over those after it, each with all that is below the key.
+    """
+    depth = len(path)
+    for node in nodes:
+        below: dict[KeyPath, str] = {}
+        _note_places(node, path, below, source)
+        new = {str(key[depth]) for key in below} - taken
+        places.update(
+            (key, place) for key, place in below.items() if str(key[depth]) in new
+        )
+        taken |= new

@@ -156,11 +156,14 @@ class TeamConfig(AlgorithmConfig):
 
     def _check_parts(self) -> None:
         """Refuses keys of parts that are not in use, and what the parts refuse."""
+        if self.unused_keys == "ignore":
+            self.forget_unused()
         for key, owner in self.composition.unused(self).items():
             value = getattr(self, key)
             if not any(same_value(value, usual) for usual in self._usual(key)):
                 raise ConfigError(
-                    f"{key}: belongs to {owner}. Leave it out, or choose that part."
+                    f"{key}: belongs to {owner}. Leave it out, or choose that part. In"
+                    " a sweep over parts set unused_keys: ignore."
                 )
         for message in self.composition.refusals(self):
             raise ConfigError(message)

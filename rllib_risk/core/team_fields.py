@@ -109,6 +109,13 @@ TEAM_FIELDS: dict[str, Field] = {
         low=1,
         unit="env steps",
     ),
+    "unused_keys": Field(
+        "refuse",
+        "What a key does that belongs to a part which is not chosen: stop the run, or"
+        " nothing, as a sweep over parts or a comparison of them needs it.",
+        str,
+        choices=("refuse", "ignore"),
+    ),
     "on_nonfinite": Field(
         "raise",
         "What NaN or infinity from an environment does: stop the run, or cost the"

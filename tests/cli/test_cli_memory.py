@@ -5,7 +5,7 @@ import pytest
 from rllib_risk.cli import memory
 from rllib_risk.cli.catalog import RLlibCatalog
 from rllib_risk.cli.memory import Trials, check_memory
-from rllib_risk.cli.options import RayOptions
+from rllib_risk.cli.option_groups import RayOptions
 from rllib_risk.cli.preflight import preflight
 from rllib_risk.config.loading import parse_document
 from rllib_risk.config.schema import ConfigError

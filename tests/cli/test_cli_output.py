@@ -19,7 +19,7 @@ from rllib_risk.cli import tracking
 from rllib_risk.cli.evaluate import json_safe
 from rllib_risk.cli.failures import root_cause
 from rllib_risk.cli.interrupt import Interrupt
-from rllib_risk.cli.options import WandbOptions
+from rllib_risk.cli.option_groups import WandbOptions
 from rllib_risk.cli.progress import (
     STEPS,
     ProgressLines,

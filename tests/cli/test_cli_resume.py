@@ -113,10 +113,11 @@ def test_what_trials_cannot_take_over_is_refused(
 
 def begin(folder: Path) -> None:
     """Leaves the folder of a run that began with the file as it was."""
+    from rllib_risk.cli.option_groups import CommonChanges
     from rllib_risk.cli.train import load_changed
 
     (folder / "f.yaml").write_text(TEXT)
-    (begun,) = load_changed("f.yaml", {"storage_path": "r"}, None, None, None)
+    (begun,) = load_changed("f.yaml", CommonChanges(storage_path="r"))
     assert new_place(begun).name == "mine"
     write_state(folder / "r/mine")
 
@@ -124,13 +125,13 @@ def begin(folder: Path) -> None:
 def test_a_raised_stop_is_taken_over(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from rllib_risk.cli.option_groups import CommonChanges
     from rllib_risk.cli.resume import check_changes
     from rllib_risk.cli.train import load_changed
 
     begin(folder)
-    changes = {"storage_path": "r"}
-    stop = '{"training_iteration": 3}'
-    (now,) = load_changed("f.yaml", changes, stop, None, None)
+    changes = CommonChanges(storage_path="r", stop='{"training_iteration": 3}')
+    (now,) = load_changed("f.yaml", changes)
     check_changes(now, stopped_place(now))
     printed = " ".join(capsys.readouterr().err.split())
     assert "--resume: stop.training_iteration was 2 when the experiment in" in printed

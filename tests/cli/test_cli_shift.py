@@ -8,7 +8,7 @@ import pytest
 
 from rllib_risk.algorithms import config_class
 from rllib_risk.cli.main import run
-from rllib_risk.cli.options import RayOptions
+from rllib_risk.cli.option_groups import RayOptions
 from rllib_risk.cli.session import ray_session, register_all
 from rllib_risk.core.checkpoint import write_checkpoint
 

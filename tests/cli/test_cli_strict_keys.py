@@ -15,7 +15,7 @@ CATALOG = RLlibCatalog()
 
 
 def check(algorithm: str, key: str, value: Any) -> Any:
-    document = Document(None, "f.yaml", {("run", "config", key): 7})
+    document = Document(None, "f.yaml", {("run", "config", key): "f.yaml:7"})
     path = ("run", "config")
     return check_config({key: value}, algorithm, None, document, path, CATALOG)[key]
 

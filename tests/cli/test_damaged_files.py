@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from rllib_risk.cli import best, resume, rows
 from rllib_risk.cli.catalog import RLlibCatalog
 from rllib_risk.config.comparison import parse_comparison
-from rllib_risk.config.loading import parse_document
+from rllib_risk.config.loading import parse_document, read_training_file
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.shift_grid import parse_shift_grid
 from rllib_risk.config.yaml_reader import read_yaml
@@ -218,7 +218,11 @@ def test_training_files(tmp_path: Path) -> None:
     file = tmp_path / "f.yaml"
     shutil.copy(EXAMPLES / "rmix" / "macn-4x7.yaml", file)
     catalog = RLlibCatalog()
-    found = outcomes(file, lambda: parse_document(read_yaml(file), catalog))
+
+    def read() -> None:
+        parse_document(read_training_file(file), catalog)
+
+    found = outcomes(file, read)
     assert None in found
 
 

@@ -135,7 +135,7 @@ def test_some_labels_of_it() -> None:
         (
             "{without: [mixer]}",
             "{without: [mixer], config: {mixer: vdn}}",
-            r"f.yaml:15: without: 'mixer' is under the 'config' of ACTOR as well",
+            r"f.yaml:15: without: 'mixer' has a new value as well",
         ),
         ("config: {lr: 1}", "confg: {lr: 1}", r"f.yaml:14: unknown key 'confg' of VA"),
         ("config: {lr: 1}", "config: {lr: x}", r"f.yaml:14: lr: .*\(In 'VALUE-fast'"),

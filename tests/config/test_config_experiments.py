@@ -13,6 +13,7 @@ from rllib_risk.config.loading import (
     load_python,
     parse_document,
     parse_json,
+    read_training_file,
 )
 from rllib_risk.config.metrics import TEAM_METRICS
 from rllib_risk.config.schema import ConfigError, Field
@@ -259,6 +260,8 @@ def test_python_files(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(ConfigError, match=message):
             load_python(file)
+    with pytest.raises(ConfigError, match=r"\.yaml or a \.py"):
+        read_training_file(tmp_path / "run.txt")
 
 
 @pytest.mark.parametrize(

@@ -109,3 +109,18 @@ def test_what_has_no_end_is_refused_at_its_line(text: str, message: str) -> None
     """R27: too large, too deep, or inside itself: refused at once, with the line."""
     with pytest.raises(ConfigError, match=message):
         parse_yaml(text, "f.yaml")
+
+
+def test_what_a_merge_brings_in_keeps_the_place_of_the_mapping_that_won() -> None:
+    text = (
+        "a: &a {x: 1, c: {p: 1, q: 2}}\n"
+        "b: &b {x: 2, y: 2}\n"
+        "run:\n  <<: [*a, *b]\n  c: {q: 3}\n"
+    )
+    document = parse_yaml(text, "f.yaml")
+    assert document.data["run"] == {"x": 1, "y": 2, "c": {"q": 3}}
+    assert document.where("run", "x") == "f.yaml:1"
+    assert document.where("run", "y") == "f.yaml:2"
+    # `c` of `a` is replaced as a whole, so that `p` is written nowhere.
+    assert ("run", "c", "p") not in document.places
+    assert document.where("run", "c", "q") == "f.yaml:5"

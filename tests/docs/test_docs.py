@@ -132,7 +132,7 @@ def test_yaml_loads_and_could_start(
 def commands() -> list[tuple[str, list[str]]]:
     """Every `rllib` command line of the pages, with its place."""
     return [
-        (block.place, shlex.split(line)[1:])
+        (block.place, shlex.split(line.partition(" > ")[0])[1:])
         for block in blocks("sh")
         for line in block.text.splitlines()
         if line.startswith("rllib ")

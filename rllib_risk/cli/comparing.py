@@ -1,0 +1,293 @@
+"""Runs a comparison and writes its table and its figure."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rllib_risk.cli import option_groups as g
+from rllib_risk.cli import output
+from rllib_risk.cli.output import EXIT_FAILED, fail, note, say
+from rllib_risk.cli.time_budget import TimeBudget
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.core import ray_internals
+
+if TYPE_CHECKING:
+    from rllib_risk.cli.interrupt import Interrupt
+    from rllib_risk.cli.memory import Trials
+    from rllib_risk.config.comparison import Comparison
+    from rllib_risk.config.experiments import ExperimentSpec
+    from rllib_risk.evaluation.results import Plan
+
+
+def run_comparison(
+    comparison: Comparison,
+    out: Path | None,
+    name: str,
+    options: g.RunOptions,
+    ray_options: g.RayOptions,
+    wandb: g.WandbOptions,
+) -> int:
+    """Checks all algorithms, runs all trials, then writes table and figure.
+
+    Args:
+        comparison: What to run, checked key by key.
+        out: Folder for everything; None: ``compare-<name>`` where Tune keeps results.
+        name: Name of the comparison.
+        options: What the command line adds.
+        ray_options: How to start Ray.
+        wandb: Where to log.
+
+    Returns:
+        The exit code: 0, 1 if a trial failed, 130 after Ctrl-C, 143 after SIGTERM.
+
+    Raises:
+        ConfigError: If an algorithm cannot work, or the folder does not fit; nothing
+            has started then.
+    """
+    from rllib_risk.cli.failures import failed, report_failures, report_interrupt
+    from rllib_risk.cli.memory import check_memory
+    from rllib_risk.cli.preflight import fit_to_machine
+    from rllib_risk.cli.resume import check_storage
+    from rllib_risk.cli.session import ray_session
+    from rllib_risk.evaluation.results import write_plan
+
+    budget = TimeBudget(options.time_budget_s)
+    metric, planned = _check(comparison.specs, comparison.seeds)
+    folder = out or Path(ray_internals.default_storage_path()) / f"compare-{name}"
+    folder = folder.expanduser().resolve()
+    plan = _plan(comparison)
+    _check_folder(folder, plan, options.resume)
+    check_storage(folder)
+    write_plan(folder, plan)
+    specs = comparison.specs
+    say(
+        f"{name}: {', '.join(spec.name for spec in specs)} on {specs[0].env},"
+        f" {len(comparison.seeds)} seed(s) each; results in {folder}"
+    )
+    with ray_session(ray_options, specs[0].imports):
+        fitting = tuple(fit_to_machine(specs, ray_options))
+        comparison = replace(comparison, specs=fitting)
+        if memory := check_memory(planned, ray_options):
+            say(memory)
+        try:
+            trials, interrupt = _run(comparison, folder, metric, budget, options, wandb)
+        except Exception as error:  # Tune and storages raise all kinds
+            return failed(name, error).code
+        if interrupt.requested:
+            failures = report_failures(trials)
+            report_interrupt(interrupt, options.command)
+            return interrupt.exit_code or (EXIT_FAILED if failures else 0)
+        return _report(comparison, name, trials, folder, plan, metric)
+
+
+def _report(
+    comparison: Comparison,
+    name: str,
+    trials: Sequence[Any],
+    folder: Path,
+    plan: Plan,
+    metric: str,
+) -> int:
+    """Writes table and figure of trials that have ended; returns the exit code."""
+    from rllib_risk.cli.failures import report_failures
+    from rllib_risk.evaluation.plots import write_comparison
+    from rllib_risk.evaluation.results import ResultsError, write_plan
+
+    ended_early = [
+        ray_internals.trial_folder(trial).name
+        for trial in trials
+        if trial.status == trial.ERROR
+    ]
+    write_plan(folder, replace(plan, failed=tuple(ended_early)))
+    try:
+        write_comparison(folder, output.out, metric, name, comparison.threshold)
+    except ResultsError as error:
+        fail(f"there is no table: {error}")
+        report_failures(trials)
+        return EXIT_FAILED
+    _report_best(comparison, trials)
+    return EXIT_FAILED if report_failures(trials) else 0
+
+
+def _check(
+    specs: Sequence[ExperimentSpec], seeds: Sequence[int]
+) -> tuple[str, list[Trials]]:
+    """Checks every algorithm with its env.
+
+    Returns:
+        What they are compared by, and their trials.
+    """
+    from rllib_risk.cli.catalog import default_metric
+    from rllib_risk.cli.memory import Trials
+    from rllib_risk.cli.preflight import check_stop_can_be_met, preflight
+
+    metric = default_metric(specs[0].algorithm)
+    trials: list[Trials] = []
+    for spec in specs:
+        try:
+            # A dataset may be another one for each seed; all else is the same.
+            several = "{seed}" in str(spec.config.get("dataset"))
+            for seed in seeds if several else seeds[:1]:
+                seeded = replace(spec, config={**spec.config, "seed": seed})
+                checked = preflight(seeded)
+            check_stop_can_be_met(spec, checked.config)
+            trials.append(Trials(spec, checked.replays, len(seeds)))
+            if default_metric(spec.algorithm) != metric:
+                raise spec.located(
+                    f"{spec.algorithm} reports {default_metric(spec.algorithm)}, but"
+                    f" {specs[0].algorithm} {metric}: they cannot be compared."
+                )
+        except ConfigError as error:
+            raise ConfigError(f"{error} (In '{spec.name}'.)") from error
+    return metric, trials
+
+
+def _folder_name(label: str, seed: int) -> str:
+    return f"{label}_seed_{seed}"
+
+
+def _plan(comparison: Comparison) -> Plan:
+    """Says what will run, as ``comparison.json`` keeps it."""
+    from rllib_risk.evaluation.results import Plan
+
+    specs = comparison.specs
+    labels = {
+        _folder_name(spec.name, seed): spec.name
+        for spec in specs
+        for seed in comparison.seeds
+    }
+    details = {
+        spec.name: {
+            "run": spec.algorithm,
+            "env": spec.env,
+            "stop": spec.stop,
+            "config": spec.config,
+            "checkpoint": spec.checkpoint,
+            "max_failures": spec.max_failures,
+            "resources_per_trial": spec.resources_per_trial,
+            # Tune goes on with what it began with, this included.
+            "max_concurrent_trials": spec.max_concurrent_trials,
+        }
+        for spec in specs
+    }
+    return Plan(labels, (), details)
+
+
+def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
+    """Refuses to mix two comparisons in one folder."""
+    import json
+
+    from rllib_risk.cli.resume import Place, has_trials
+    from rllib_risk.evaluation.results import COMPARISON_FILE, ResultsError, read_plan
+
+    if not resume:
+        # A comparison whose Ray did not start leaves its plan and nothing else.
+        if folder.exists() and (
+            not folder.is_dir()
+            or any(item.name != COMPARISON_FILE for item in folder.iterdir())
+        ):
+            raise ConfigError(
+                f"{folder} exists already. Choose another with --out, or continue the"
+                " comparison there with --resume."
+            )
+        return
+    try:
+        begun = read_plan(folder)
+    except ResultsError as error:
+        raise ConfigError(str(error)) from error
+    if begun is None or not has_trials(Place(str(folder.parent), folder.name)):
+        raise ConfigError(f"--resume: there is no stopped comparison in {folder}.")
+    # As JSON wrote it: tuples become lists.
+    now = json.loads(json.dumps([plan.labels, plan.details], default=str))
+    if now != [begun.labels, begun.details]:
+        changed = [k for k in now[1] if now[1][k] != begun.details.get(k)]
+        what = (
+            f"other settings of {', '.join(changed)}"
+            if changed
+            else "other algorithms or seeds"
+        )
+        raise ConfigError(
+            f"--resume: the comparison in {folder} began with {what}. What it began"
+            " with is in its comparison.json."
+        )
+
+
+def _run(
+    comparison: Comparison,
+    folder: Path,
+    metric: str,
+    budget: TimeBudget,
+    options: g.RunOptions,
+    wandb: g.WandbOptions,
+) -> tuple[list[Any], Interrupt]:
+    """Runs all trials; returns them and the ``Interrupt``."""
+    from rllib_risk.cli.going_on import GoingOn
+    from rllib_risk.cli.interrupt import Interrupt
+    from rllib_risk.cli.progress import ProgressLines
+    from rllib_risk.cli.runner import run_tune, tune_experiment
+    from rllib_risk.cli.tracking import WandbRuns
+
+    # Seed by seed: after one seed of each there is something to look at.
+    experiments = [
+        tune_experiment(
+            spec,
+            folder.name,
+            str(folder.parent),
+            {**spec.config, "seed": seed},
+            trial_name_creator=functools.partial(_named, f"{spec.name} seed {seed}"),
+            trial_dirname_creator=functools.partial(
+                _named, _folder_name(spec.name, seed)
+            ),
+        )
+        for seed in comparison.seeds
+        for spec in comparison.specs
+    ]
+    ray_internals.share_storage(experiments)
+    interrupt = Interrupt(budget.for_experiment(None))
+    callbacks: list[Any] = [
+        ProgressLines(comparison.specs[0].stop, metric.startswith("evaluation/")),
+        interrupt,
+    ]
+    if wandb.project:
+        callbacks.append(WandbRuns(wandb, folder.name, str(folder)))
+    trials = run_tune(
+        experiments,
+        interrupt,
+        callbacks,
+        options,
+        max_concurrent_trials=comparison.specs[0].max_concurrent_trials,
+        going_on=GoingOn() if options.resume else None,
+    )
+    return trials, interrupt
+
+
+def _named(name: str, trial: Any) -> str:
+    """A name for a trial; a partial of this can be stored by Tune."""
+    return name
+
+
+def _report_best(comparison: Comparison, trials: Sequence[Any]) -> None:
+    """Prints the command that evaluates the best checkpoint of each algorithm."""
+    from rllib_risk.cli.best import best_checkpoint, better_result, evaluate_command
+    from rllib_risk.cli.runner import checkpoint_metric
+
+    commands, better = [], []
+    for spec in comparison.specs:
+        own = [
+            t for t in trials if t.custom_trial_name.startswith(f"{spec.name} seed ")
+        ]
+        metric, order = checkpoint_metric(spec)
+        best = best_checkpoint(own, metric, order)
+        if best is not None:
+            command = evaluate_command(best[1], best[2], spec.imports)
+            commands.append(f"  {command}  # {spec.name}")
+            if text := better_result(own, metric, order, best[0]):
+                better.append(f"{spec.name}: {text}")
+    if commands:
+        say("\n".join(["Evaluate the best checkpoint of each with:", *commands]))
+    for text in better:
+        note(f"{text}.")
