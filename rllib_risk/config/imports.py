@@ -64,7 +64,9 @@ def import_path(
     if not _fits(found, base):
         must = "a class or a function"
         if base is not None:
-            must = f"a subclass of {base.__module__}.{base.__name__}"
+            # A package of parts exports what its module `base` defines.
+            home = base.__module__.removesuffix(".base")
+            must = f"a subclass of {home}.{base.__name__}"
         raise error(f"{what}: {path!r} must be {must}.")
     return found
 

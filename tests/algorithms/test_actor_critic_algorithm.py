@@ -235,7 +235,7 @@ def test_acting_follows_the_policy_that_the_learner_computes(name):
     policy = algorithm.team_policy
     with torch.no_grad():
         for agent in policy.network.agents:
-            agent.linear_head.bias += torch.tensor([1.0, -1.0, 0.0, 0.5])
+            agent.head.bias += torch.tensor([1.0, -1.0, 0.0, 0.5])
     env = algorithm.env_runner.team_envs
     obs, mask = env.obs[:1].copy(), env.action_mask[:1].copy()
     obs, mask = np.repeat(obs, 20_000, 0), np.repeat(mask, 20_000, 0)

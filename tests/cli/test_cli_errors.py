@@ -79,7 +79,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "QMIX",
             "macn",
             "loss: quantile\n    num_atoms: 4",
-            "loss: 'quantile' fits the distribution of the team's reward, per agent",
+            "loss: 'quantile' fits the distribution of the team's reward, and",
         ),
         ("QMIX", "macn", "mixer: qmx", "Did you mean 'qmix'"),
         (

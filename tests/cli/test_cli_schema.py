@@ -1,5 +1,6 @@
 """``rllib example schema``: the JSON Schema of training files."""
 
+import contextlib
 import io
 import json
 import re
@@ -9,7 +10,6 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from rllib_risk.algorithms import ALGORITHMS, config_class
-from rllib_risk.cli import output
 from rllib_risk.cli.catalog import RLlibCatalog
 from rllib_risk.cli.main import run
 from rllib_risk.config.loading import (
@@ -27,8 +27,7 @@ TRAINING = [n for n in list_examples() if not n.startswith(("compare/", "shift/"
 def schema() -> dict:
     """What the command prints."""
     stream = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(output.out, "file", stream)
+    with contextlib.redirect_stdout(stream):
         assert run(["example", "schema"]) == 0
     return json.loads(stream.getvalue())
 
@@ -83,7 +82,7 @@ CONFIG = "x:\n  run: RMIX\n  env: macn\n  config: "
         (CONFIG + "{gamma: 1.5}", "x.config.gamma: 1.5 is greater"),
         (CONFIG + "{num_atoms: 0}", "x.config.num_atoms: 0 is less"),
         (CONFIG + "{num_atoms: many}", "x.config.num_atoms: 'many' is not of type"),
-        (CONFIG + "{risk_mode: statik}", "x.config.risk_mode: 'statik' is not one"),
+        (CONFIG + "{optimizer: adm}", "x.config.optimizer: 'adm' is not one"),
         (CONFIG + "{mixer: qmx}", "x.config.mixer: 'qmx'"),
         (CONFIG + "{lr: {uniform: [0.1, -2]}}", "x.config.lr.uniform.1: -2"),
         (CONFIG + "{lr: {loguniform: [0.1]}}", "x.config.lr.loguniform: "),

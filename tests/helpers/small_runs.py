@@ -74,5 +74,5 @@ def fingerprint(algorithm: TeamAlgorithm) -> bytes:
     parts += list(algorithm.replay.state_arrays().values())
     counters = dict(sorted(algorithm._counters.items()))
     owed = algorithm._updates_owed
-    words = json.dumps([counters, algorithm._last, owed], default=str)
+    words = json.dumps([counters, algorithm._last, owed], default=str, sort_keys=True)
     return b"".join(np.ascontiguousarray(p).tobytes() for p in parts) + words.encode()
