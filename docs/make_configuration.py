@@ -98,6 +98,8 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("RMIX", "macn", {"risk_kwargs": {"caution": 0.5}}),
     ("RMIX", "macn", {"cvar_mode": "exact", "cvar_norm": "eq2_raw"}),
     ("RMIX", "macn", {"risk_measure": "var", "cvar_mode": "exact"}),
+    ("LHIQN", "macn", {"risk_measure": "cvar", "alpha": 0.3, "cvar_norm": "eq2_raw"}),
+    ("RMIX", "macn", {"risk_measure": "wang", "risk_mode": "static", "alpha": 0.3}),
     ("QMIX", "macn", {"mixer_kwargs": {"width": 8}}),
     ("IndependentQ", "macn", {"joint_critic": "wqmix"}),
     ("QTRAN", "macn", {"double_q": False}),

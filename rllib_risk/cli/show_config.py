@@ -138,7 +138,7 @@ def _defaults(algorithm: Any, name: str) -> dict[str, _Value]:
         key: _Value(field.default, _chosen_by(type(config), key, name))
         for key, field in own.items()
     }
-    from ray.rllib.algorithms import AlgorithmConfig
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
     general = AlgorithmConfig().to_dict()
     for key, value in config.to_dict().items():

@@ -62,11 +62,6 @@ class Encoding(Part):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        if config.joint_critic != "none" and not config.double_q:
-            yield (
-                f"joint_critic: {config.joint_critic!r} is evaluated at the online"
-                " network's greedy actions; set double_q: true."
-            )
         stretches = config.sequence_length is not None
         if config.acting_window is not None and not config.recurrent:
             yield (

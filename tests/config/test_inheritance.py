@@ -234,9 +234,9 @@ def test_a_long_chain_of_two_bases_each_is_resolved_once(tmp_path: Path) -> None
 
 def test_imports_are_added_up_and_each_is_named_where_it_stands(tmp_path: Path) -> None:
     text = "one:\n  extends: base.yaml\n  imports: [csv, no_such_module]\n"
-    with pytest.raises(ConfigError, match=r"f\.yaml:3: imports: no_such_module"):
+    with pytest.raises(ConfigError, match=r"f\.yaml:3: imports: .*'no_such_module'"):
         load(tmp_path, text)
     (tmp_path / "bad.yaml").write_text("one:\n  run: ALGO\n  imports: [no_such_one]\n")
     text = "one: {extends: bad.yaml, env: known, imports: [csv]}\n"
-    with pytest.raises(ConfigError, match=r"bad\.yaml:3: imports: no_such_one"):
+    with pytest.raises(ConfigError, match=r"bad\.yaml:3: imports: .*'no_such_one'"):
         load(tmp_path, text)

@@ -448,22 +448,25 @@ def test_one_update_per_episode_from_the_32nd_on():
 
 def test_quantile_steps_keep_their_interval_and_their_gate():
     # Fact 16, strict inequalities: over the threshold, more than qr_start_step.
-    config = small_config("RMIX", qr_gate="winrate", qr_interval=10)
-    algorithm = config.build_algo()
+    # The small run has a gate's own qr_start_step, which this gate has not.
+    keys = {"qr_gate": "winrate", "qr_interval": 10, "unused_keys": "ignore"}
+    algorithm = small_config("RMIX", **keys).build_algo()
+    gate = algorithm.team_policy.learning.gate
     algorithm._counters["num_env_steps_sampled"] = 100
     for rate, due in ((None, False), (0.35, False), (0.36, True)):
         algorithm._last["quantile_step"], algorithm._success_rate = 0, rate
-        assert algorithm._quantile_step_is_due() is due
+        assert algorithm._quantile_step_is_due(gate) is due
     algorithm._counters["num_env_steps_sampled"] = 109
-    assert not algorithm._quantile_step_is_due()
+    assert not algorithm._quantile_step_is_due(gate)
     algorithm._counters["num_env_steps_sampled"] = 110
-    assert algorithm._quantile_step_is_due()
+    assert algorithm._quantile_step_is_due(gate)
     algorithm.stop()
     algorithm = small_config("RMIX", qr_start_step=50).build_algo()
+    gate = algorithm.team_policy.learning.gate
     algorithm._counters["num_env_steps_sampled"] = 50
-    assert not algorithm._quantile_step_is_due()
+    assert not algorithm._quantile_step_is_due(gate)
     algorithm._counters["num_env_steps_sampled"] = 51
-    assert algorithm._quantile_step_is_due()
+    assert algorithm._quantile_step_is_due(gate)
     algorithm.stop()
 
 

@@ -214,7 +214,8 @@ def test_every_key_is_documented() -> None:
 def reasons_of_parts() -> set[tuple[str, int]]:
     """Where parts say why they refuse a composition: file and line."""
     found = set()
-    for file in (ROOT / "rllib_risk" / "parts").rglob("*.py"):
+    folders = (ROOT / "rllib_risk" / name for name in ("parts", "networks"))
+    for file in (file for folder in folders for file in folder.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("refus"):
                 yields = [n for n in ast.walk(node) if isinstance(n, ast.Yield)]

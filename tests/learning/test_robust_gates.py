@@ -54,6 +54,7 @@ def trained(name, env, env_config, target, rho, seed, steps, keys, num_envs=64):
         hidden_size=32,
         mixing_embed_dim=16,
         hypernet_embed_dim=32,
+        unused_keys="ignore",  # the same keys for all mixers and targets
         **keys,
     )
     config.env_runners(num_envs_per_env_runner=num_envs).debugging(seed=seed)

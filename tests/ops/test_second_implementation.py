@@ -23,9 +23,11 @@ from rllib_risk.ops import (
     risk,
     robust,
     robust_mdp,
+    schedule,
     shapes,
     targets,
 )
+from rllib_risk.ops import statistics as run_statistics
 
 OPS = Path(risk.__file__).parent
 HERE = Path(__file__).parent
@@ -78,6 +80,16 @@ BY_HAND = {
     "tree_backup_targets": "test_tree_backup.py::test_hand_worked_errors_and_weights",
     "masked_mean": "test_targets.py::test_masked_mean",
     "mask_utilities": "test_targets.py::test_unavailable_utilities_never_win",
+    "schedule_value": "test_schedule.py::test_points_in_one_unit",
+    "return_statistics": "test_statistics.py::test_return_statistics_of_four_episodes",
+    "cvar_of_returns": "test_statistics.py::test_cvar_10_takes_a_tenth_rounded_up",
+    "iqm": "test_statistics.py::test_iqm_drops_a_quarter_on_each_side",
+    "bootstrap_ci": (
+        "test_statistics.py::test_bootstrap_of_two_runs_has_a_known_distribution"
+    ),
+    "aggregate_curves": (
+        "test_statistics.py::test_a_run_that_ended_early_keeps_its_last_value"
+    ),
 }
 
 
@@ -568,6 +580,72 @@ def check_mask_utilities(rng):
         for rows in zip(values, mask, strict=True)
     ]
     same(targets.mask_utilities(tensor(values), torch.from_numpy(mask)), expected)
+
+
+def between(points, x):
+    """The value of a curve of (x, y) points at x: straight lines, flat outside."""
+    if x <= points[0][0]:
+        return points[0][1]
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        if x <= x1:
+            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    return points[-1][1]
+
+
+def middle(values):
+    """The mean without the lowest and the highest quarter, rounded down."""
+    cut = len(values) // 4
+    return statistics.fmean(sorted(values)[cut : len(values) - cut])
+
+
+def check_schedule_value(rng):
+    points = [[100, 1.0], [250, 0.2], [300, 0.6]]
+    for env_steps in (0, 100, 130, 250, 270, 300, 1000):
+        got = schedule.schedule_value(points, env_steps)
+        same(got, between(points, env_steps))
+
+
+def check_return_statistics(rng):
+    returns, lengths = rng.normal(size=23), rng.integers(1, 9, 23)
+    got = run_statistics.return_statistics(returns, returns > 0, lengths)
+    low, median, high = statistics.quantiles(returns, n=4, method="inclusive")
+    same([got["return_q25"], got["return_median"]], [low, median])
+    same([got["return_q75"], got["return_mean"]], [high, sum(returns) / 23])
+    same([got["return_min"], got["return_max"]], [min(returns), max(returns)])
+    same(got["return_cvar_10"], statistics.fmean(sorted(returns)[:3]))
+    same(got["success_rate"], sum(r > 0 for r in returns) / 23)
+    same([got["episode_len_mean"], got["episodes"]], [sum(lengths) / 23, 23])
+
+
+def check_cvar_of_returns(rng):
+    returns = rng.normal(size=30)
+    for level in (0.1, 0.3, 0.55, 1.0):
+        lowest = sorted(returns)[: kept(level, 30)]
+        same(run_statistics.cvar_of_returns(returns, level), statistics.fmean(lowest))
+
+
+def check_iqm(rng):
+    for number in (1, 3, 4, 11):
+        values = rng.normal(size=number)
+        same(run_statistics.iqm(values), middle(values))
+
+
+def check_bootstrap_ci(rng):
+    values, draws = rng.normal(size=6), np.random.default_rng(4)
+    means = [middle(values[draws.integers(0, 6, 6)]) for _ in range(20_000)]
+    # Other random numbers: two standard errors of a 5 % quantile are about 0.02.
+    got = run_statistics.bootstrap_ci(values, reps=20_000, level=0.9, seed=1)
+    np.testing.assert_allclose(got, np.quantile(means, [0.05, 0.95]), atol=0.04)
+
+
+def check_aggregate_curves(rng):
+    xs = [[10, 20, 40], [0, 15, 30, 60]]
+    ys = [list(rng.normal(size=len(x))) for x in xs]
+    got = run_statistics.aggregate_curves(xs, ys)
+    curves = [list(zip(x, y, strict=True)) for x, y in zip(xs, ys, strict=True)]
+    grid = [10 + 50 * k / 3 for k in range(4)]
+    same(got.x, grid)
+    same(got.center, [middle([between(c, x) for c in curves]) for x in grid])
 
 
 CHECKS = {

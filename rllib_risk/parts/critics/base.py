@@ -61,11 +61,6 @@ class JointCritic(Part, nn.Module):
                 f"{name} is evaluated at the online network's greedy actions; set"
                 " double_q: true."
             )
-        if config.loss == "quantile":
-            yield (
-                f"{name} is a number that teaches numbers, and loss 'quantile' fits"
-                " distributions; set joint_critic: none, or loss: td."
-            )
 
     def encode(self, inputs: Tensor, features: Tensor) -> Tensor:
         """What the critic reads of whole episodes, for any joint actions.
