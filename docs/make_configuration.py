@@ -22,7 +22,6 @@ import typer
 
 from rllib_risk.algorithms import ALGORITHMS, config_class
 from rllib_risk.algorithms.actor_critic.config import (
-    ACTOR_CRITIC_FIELDS,
     OFF_POLICY_FIELDS,
     ActorCriticConfig,
 )
@@ -62,7 +61,7 @@ GROUPS: dict[str, dict[str, Field]] = {
     # What these algorithms have beside the shared keys, or declare in another way.
     "actor-critic": {
         key: field
-        for key, field in (ACTOR_CRITIC_FIELDS | OFF_POLICY_FIELDS).items()
+        for key, field in (ActorCriticConfig.fields() | OFF_POLICY_FIELDS).items()
         if field != TEAM_FIELDS.get(key)
     },
     "experiment": EXPERIMENT_FIELDS,

@@ -26,7 +26,7 @@ from rllib_risk.core.policy import TeamPolicy
 class COMAConfig(ActorCriticConfig):
     """Configuration of COMA."""
 
-    overrides: ClassVar[dict[str, Any]] = {
+    overrides: ClassVar[dict[str, Any]] = ActorCriticConfig.overrides | {
         "buffer_size_episodes": 8,
         "learning_starts_episodes": 8,
         "epsilon_anneal_env_steps": 100_000,

@@ -33,7 +33,7 @@ class DOPConfig(ActorCriticConfig):
     """Configuration of DOP."""
 
     declared: ClassVar[dict[str, Field]] = ACTOR_CRITIC_FIELDS | OFF_POLICY_FIELDS
-    overrides: ClassVar[dict[str, Any]] = {
+    overrides: ClassVar[dict[str, Any]] = ActorCriticConfig.overrides | {
         "critic_lr": 1e-4,
         "critic_hidden_size": 256,
         "target_update_interval_critic_steps": 600,

@@ -64,8 +64,8 @@ class Stretch:
     """
 
     length: int
-    burn_in: int = 0
-    padded: bool = False
+    burn_in: int
+    padded: bool
 
 
 class EpisodeReplay:

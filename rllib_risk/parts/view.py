@@ -55,7 +55,7 @@ class View:
     target: Target
     weighting: TDWeighting
     gamma: float
-    reward_scale: float = 1.0
+    reward_scale: float
     env_steps: int = 0
     wants_stats: bool = True
     dual: nn.Module | None = None

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import dataclasses
+from typing import Any, ClassVar
 
+from rllib_risk.config.options import fields_of
 from rllib_risk.config.schema import MOST_RATE, MOST_WIDTH, ConfigError, Field
 from rllib_risk.core.config import TEAM_FIELDS, TeamConfig
 from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.parts.targets.base import LambdaOptions
+
+
+def _read_as(doc: str, field: Field) -> Field:
+    """A key that other algorithms have too, and that means something else here."""
+    return dataclasses.replace(field, doc=doc)
+
 
 ACTOR_CRITIC_FIELDS: dict[str, Field] = TEAM_FIELDS | {
-    "optimizer": Field(
-        "rmsprop",
-        "Optimizer of actor and critic; each has its own.",
-        str,
-        choices=("rmsprop", "adam"),
-        fixed=True,
+    "optimizer": _read_as(
+        "Optimizer of actor and critic; each has its own.", TEAM_FIELDS["optimizer"]
     ),
     "critic_lr": Field(
         5e-4,
@@ -27,8 +32,10 @@ ACTOR_CRITIC_FIELDS: dict[str, Field] = TEAM_FIELDS | {
     "critic_hidden_size": Field(
         128, "Width of the critic's layers.", int, low=1, high=MOST_WIDTH, fixed=True
     ),
-    "td_lambda": Field(
-        0.8, "TD(lambda) of on-policy targets.", float, low=0.0, high=1.0
+    "td_lambda": dataclasses.replace(
+        fields_of(LambdaOptions)["td_lambda"],
+        doc="TD(lambda) of on-policy targets.",
+        type=float,
     ),
     "target_update_interval_critic_steps": Field(
         200,
@@ -38,26 +45,19 @@ ACTOR_CRITIC_FIELDS: dict[str, Field] = TEAM_FIELDS | {
         low=1,
         unit="critic steps",
     ),
-    "batch_size_episodes": Field(
-        8, "On-policy episodes per update.", int, low=1, unit="episodes"
+    "batch_size_episodes": _read_as(
+        "On-policy episodes per update.", TEAM_FIELDS["batch_size_episodes"]
     ),
-    "updates_per_episode": Field(
-        0.125,
+    "updates_per_episode": _read_as(
         "Updates (a sweep of the critic and a step of the actor) per sampled episode.",
-        float,
-        low=0.0,
-        low_open=True,
-        unit="updates",
+        TEAM_FIELDS["updates_per_episode"],
     ),
-    "initial_epsilon": Field(
-        0.5,
+    "initial_epsilon": _read_as(
         "Least share of chance in the policy, at the start.",
-        float,
-        low=0.0,
-        high=1.0,
+        TEAM_FIELDS["initial_epsilon"],
     ),
-    "final_epsilon": Field(
-        0.01, "Least share of chance, at the end.", float, low=0.0, high=1.0
+    "final_epsilon": _read_as(
+        "Least share of chance, at the end.", TEAM_FIELDS["final_epsilon"]
     ),
 }
 
@@ -104,6 +104,13 @@ class ActorCriticConfig(TeamConfig):
     """What COMA and DOP share."""
 
     declared: ClassVar[dict[str, Field]] = ACTOR_CRITIC_FIELDS
+    overrides: ClassVar[dict[str, Any]] = {
+        "td_lambda": 0.8,
+        "batch_size_episodes": 8,
+        "updates_per_episode": 0.125,
+        "initial_epsilon": 0.5,
+        "final_epsilon": 0.01,
+    }
 
     def _check_combinations(self) -> None:
         super()._check_combinations()

@@ -39,8 +39,8 @@ class CriticTargetConfig:
     gamma: float
     reward_scale: float
     td_lambda: float
-    tree_backup_lambda: float = 0.0
-    tree_backup_steps: int = 1
+    tree_backup_lambda: float
+    tree_backup_steps: int
 
 
 def with_last_actions(

@@ -158,6 +158,9 @@ class ActorCriticPolicy(TeamPolicy):
             gamma=c["gamma"],
             reward_scale=c["reward_scale"],
             td_lambda=c["td_lambda"],
+            # Of off-policy episodes, which COMA has none of.
+            tree_backup_lambda=0.0,
+            tree_backup_steps=1,
         )
 
     def learn(self, rollouts: Rollouts) -> tuple[dict[str, float], int]:
