@@ -40,8 +40,9 @@ from rllib_risk.config.schema import ConfigError, Field
 from rllib_risk.config.search_space import SAMPLERS
 from rllib_risk.config.searchers import SEARCHERS
 from rllib_risk.config.shift_grid import SHIFT_FIELDS
-from rllib_risk.core.config import TEAM_FIELDS, TeamConfig
+from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.rllib_settings import IRRELEVANT, UNUSED_KEYS, key_of
+from rllib_risk.core.team_fields import TEAM_FIELDS
 from rllib_risk.core.value_config import DATASET_FIELDS, ValueConfig
 from rllib_risk.env_wrappers.registry import ADAPTER_DEFAULTS, ENVS, import_factory
 from rllib_risk.env_wrappers.team_env import TeamEnv

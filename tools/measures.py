@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,10 +99,13 @@ def walk_of_a_batch(name: str = "QMIX") -> list[str]:
 
     Returns:
         A module for each function that an update calls for the first time; in a row the
-        same module stands once.
+        same module stands once. Functions of one statement are passed over: their names
+        say what they do.
     """
     replay, policy = _replay_and_policy(name)
-    seen, walk = set(), []
+    longer = _functions_of_several_statements()
+    seen: set[CodeType] = set()
+    walk: list[str] = []
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
@@ -110,7 +113,8 @@ def walk_of_a_batch(name: str = "QMIX") -> list[str]:
         if event == "call" and PACKAGE in file.parents and code not in seen:
             seen.add(code)
             path = str(file.relative_to(PACKAGE))
-            if not walk or walk[-1] != path:
+            of_interest = (path, code.co_firstlineno) in longer
+            if of_interest and (not walk or walk[-1] != path):
                 walk.append(path)
 
     from rllib_risk.data.episodes import collate
@@ -121,6 +125,19 @@ def walk_of_a_batch(name: str = "QMIX") -> list[str]:
     finally:
         sys.setprofile(None)
     return walk
+
+
+def _functions_of_several_statements() -> set[tuple[str, int]]:
+    """Module in the package and first line, decorators included."""
+    found = set()
+    for path, source in modules():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                documented = ast.get_docstring(node) is not None
+                first = min([node, *node.decorator_list], key=lambda n: n.lineno)
+                if len(node.body) - documented > 1:
+                    found.add((path.removeprefix("rllib_risk/"), first.lineno))
+    return found
 
 
 def _replay_and_policy(name: str) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from rllib_risk.cli.output import note, say
 from rllib_risk.cli.progress import STEPS, flatten_fresh
 from rllib_risk.cli.resume import RECORD
-from rllib_risk.core import ray_internals
+from rllib_risk.core import tune_internals
 from rllib_risk.evaluation.results import COMPARISON_FILE
 
 
@@ -56,7 +56,7 @@ def best_checkpoint(
     """
     best: tuple[float, Any, Any] | None = None
     for trial in trials:
-        for saved in ray_internals.saved_checkpoints(trial):
+        for saved in tune_internals.saved_checkpoints(trial):
             score = score_of(flatten_fresh(saved.metrics), metric, order)
             # Of equal checkpoints the latest: it has learned longest.
             if best is None or score >= best[0]:
@@ -104,7 +104,7 @@ def better_result(
     """
     found: tuple[float, dict[str, Any], Any] | None = None
     for trial in trials:
-        for row in read_results(ray_internals.trial_folder(trial)):
+        for row in read_results(tune_internals.trial_folder(trial)):
             value = score_of(row, metric, order)
             if value > (score if found is None else found[0]):
                 found = (value, row, trial)

@@ -13,7 +13,7 @@ from rllib_risk.cli import output
 from rllib_risk.cli.output import EXIT_FAILED, fail, note, say
 from rllib_risk.cli.time_budget import TimeBudget
 from rllib_risk.config.schema import ConfigError
-from rllib_risk.core import ray_internals
+from rllib_risk.core import tune_internals
 
 if TYPE_CHECKING:
     from rllib_risk.cli.interrupt import Interrupt
@@ -57,7 +57,7 @@ def run_comparison(
 
     budget = TimeBudget(options.time_budget_s)
     metric, planned = _check(comparison.specs, comparison.seeds)
-    folder = out or Path(ray_internals.default_storage_path()) / f"compare-{name}"
+    folder = out or Path(tune_internals.default_storage_path()) / f"compare-{name}"
     folder = folder.expanduser().resolve()
     plan = _plan(comparison)
     _check_folder(folder, plan, options.resume)
@@ -98,7 +98,7 @@ def _report(
     from rllib_risk.evaluation.results import ResultsError, write_plan
 
     ended_early = [
-        ray_internals.trial_folder(trial).name
+        tune_internals.trial_folder(trial).name
         for trial in trials
         if trial.status == trial.ERROR
     ]
@@ -246,7 +246,7 @@ def _run(
         for seed in comparison.seeds
         for spec in comparison.specs
     ]
-    ray_internals.share_storage(experiments)
+    tune_internals.share_storage(experiments)
     interrupt = Interrupt(budget.for_experiment(None))
     callbacks: list[Any] = [
         ProgressLines(comparison.specs[0].stop, metric.startswith("evaluation/")),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_risk.cli.output import EXIT_FAILED, fail, note, say
-from rllib_risk.core import ray_internals
+from rllib_risk.core import tune_internals
 
 _MOST_LINES = 5
 _LONGEST_LINE = 500
@@ -85,7 +85,7 @@ def report_failures(trials: Sequence[Any]) -> list[str]:
             continue
         log = Path(trial.error_file)
         # Tune writes it to its session folder and copies it to the results.
-        kept = ray_internals.trial_folder(trial) / log.name
+        kept = tune_internals.trial_folder(trial) / log.name
         cause = root_cause(log.read_text())
         hint = "".join(f"\n  {h}" for text, h in _HINTS.items() if text in cause)
         fail(f"trial {trial} failed: {cause}{hint}\n  full text: {kept}")

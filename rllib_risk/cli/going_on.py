@@ -14,7 +14,7 @@ from rllib_risk.cli.output import note
 from rllib_risk.cli.progress import flatten, trial_label
 from rllib_risk.cli.rows import ITERATION, cut_rows, row_at, trial_folder
 from rllib_risk.config.experiments import ExperimentSpec
-from rllib_risk.core import ray_internals
+from rllib_risk.core import tune_internals
 
 
 class GoingOn:
@@ -67,7 +67,7 @@ class GoingOn:
         reached = _reached(result, trial.stopping_criterion)
         trial.stopping_criterion = dict(spec.stop)
         trial.max_failures = spec.max_failures
-        ray_internals.save_trial_at(
+        tune_internals.save_trial_at(
             trial,
             spec.checkpoint.get("checkpoint_frequency", 0),
             spec.checkpoint.get("checkpoint_at_end", True),
@@ -103,14 +103,14 @@ def go_on_from_newest(trial: Trial) -> None:
     if numbered:
         # One that was cut short keeps its number.
         last = checkpoint_number(numbered[-1])
-        ray_internals.number_checkpoints_after(trial, last)
+        tune_internals.number_checkpoints_after(trial, last)
     # Those of RLlib's own algorithms do not tell whether they are whole.
     checked = is_team_algorithm(trial.get_trainable_cls())
     if numbered and checked and not _exploits(trial, folder):
         remembered, newest = trial.checkpoint, _newest_whole(numbered)
         if newest is None:
             note(f"{trial_label(trial)}  has no whole checkpoint and begins again")
-            ray_internals.forget_checkpoints(trial)
+            tune_internals.forget_checkpoints(trial)
         elif remembered is None or Path(remembered.path) != newest:
             _adopt(trial, folder, newest)
     result = trial.latest_checkpoint_result
@@ -138,7 +138,7 @@ def _adopt(trial: Trial, folder: Path, checkpoint: Path) -> None:
         row = {**trial.last_result, ITERATION: iteration}
     row.pop("config", None)
     note(f"{trial_label(trial)}  goes on from {checkpoint.name}, the newest whole one")
-    ray_internals.continue_from(trial, checkpoint, row)
+    tune_internals.continue_from(trial, checkpoint, row)
 
 
 def _newest_whole(checkpoints: Sequence[Path]) -> Path | None:

@@ -23,7 +23,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from rllib_risk.cli.output import EXIT_INTERRUPTED, EXIT_TERMINATED, note
 from rllib_risk.cli.signals import on_sigterm
-from rllib_risk.core import ray_internals
+from rllib_risk.core import tune_internals
 
 # Stopping Tune and Ray takes 2 to 3 s after this.
 GRACE_S = 6.0
@@ -124,7 +124,7 @@ class Interrupt(Callback):
 
         for trial in running:
             # A busy actor would hold up Tune's own clean-up for 15 s.
-            actor = ray_internals.trial_actor(trial)
+            actor = tune_internals.trial_actor(trial)
             if actor is not None:
                 ray.kill(actor)
             self.killed.append(trial.trial_id)

@@ -24,7 +24,7 @@ from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schedulers import Component
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import Domain
-from rllib_risk.core import ray_internals
+from rllib_risk.core import tune_internals
 
 RECORD = "experiment.json"
 _STATES = "experiment_state-*.json"
@@ -68,7 +68,7 @@ class Place:
 
 def storage_path(spec: ExperimentSpec) -> str:
     """Returns the absolute folder (or address) for results of an experiment."""
-    path = spec.storage_path or ray_internals.default_storage_path()
+    path = spec.storage_path or tune_internals.default_storage_path()
     return path if "://" in path else str(Path(path).expanduser().resolve())
 
 
@@ -310,7 +310,7 @@ def has_trials(place: Place) -> bool:
     for state in reversed(states):
         file = Path(place.folder) / state
         try:
-            return ray_internals.num_trials_in_state(file) > 0
+            return tune_internals.num_trials_in_state(file) > 0
         except ValueError as error:
             damaged = f"{file} is damaged: {error}"
             note(f"{damaged}. Using the state before it, if there is one.")

@@ -358,7 +358,7 @@ def run_tune(
     from ray.tune.schedulers import FIFOScheduler
 
     from rllib_risk.cli.rows import RowsBesideCheckpoints
-    from rllib_risk.core.ray_internals import table_logger
+    from rllib_risk.core.tune_internals import table_logger
 
     scheduler = interrupt.pause_trials(scheduler or FIFOScheduler())
     if going_on is not None:

@@ -32,7 +32,7 @@ from rllib_risk.config.flat_space import (
 from rllib_risk.config.schedulers import Component
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.searchers import POINTS, RANDOM, SEARCHERS
-from rllib_risk.core.ray_internals import (
+from rllib_risk.core.tune_internals import (
     delete_worst_checkpoints,
     latest_checkpoints,
     pbt_checkpoints,

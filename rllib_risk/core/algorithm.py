@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_context import EnvContext
 
-from rllib_risk.core import ray_internals
+from rllib_risk.core import ray_internals, tune_internals
 from rllib_risk.core.callbacks import Several, functions_of
 from rllib_risk.core.checkpointing import CheckpointingAlgorithm
 from rllib_risk.core.config import ALGORITHM_OF, TeamConfig
@@ -90,7 +90,7 @@ class TeamAlgorithm(
         # RLlib itself can make one class of callbacks only.
         if isinstance(full.callbacks_class, (list, tuple)):
             full.callbacks_class = Several(full.callbacks_class)
-        self._progress_writer = ProgressWriter(ray_internals.trial_id(config))
+        self._progress_writer = ProgressWriter(tune_internals.trial_id(config))
         super().__init__(config=full, env=env, **kwargs)
 
     def __repr__(self) -> str:

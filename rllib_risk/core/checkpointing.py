@@ -9,7 +9,7 @@ import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
 
 from rllib_risk.core import checkpoint as ckpt
-from rllib_risk.core import ray_internals
+from rllib_risk.core import ray_internals, tune_internals
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.record import from_record, to_record
 
@@ -68,7 +68,7 @@ class CheckpointingAlgorithm(Algorithm):
             CheckpointError: If the folder holds a pickle that Tune would load and run,
                 or see :meth:`load_checkpoint`.
         """
-        if ray_internals.holds_pickled_state(checkpoint_path):
+        if tune_internals.holds_pickled_state(checkpoint_path):
             raise ckpt.CheckpointError(
                 f"{checkpoint_path} holds a pickle, which would run code. It is no"
                 " checkpoint of this package."

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
@@ -14,8 +13,9 @@ from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 from rllib_risk.config.checks import unknown_key
 from rllib_risk.config.rllib_keys import range_of
 from rllib_risk.config.schema import ConfigError, Field, check_value
-from rllib_risk.core import ray_internals
+from rllib_risk.core import ray_internals, tune_internals
 from rllib_risk.core.callbacks import check_callbacks, resolve_callbacks
+from rllib_risk.core.composed_config import ComposedConfig
 from rllib_risk.core.config_values import check_schedule, same_value
 from rllib_risk.core.envs import start_env, variants_of
 from rllib_risk.core.rllib_settings import (
@@ -27,13 +27,10 @@ from rllib_risk.core.rllib_settings import (
     key_of,
 )
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
-from rllib_risk.core.team_fields import TEAM_FIELDS
 from rllib_risk.data.replay_memory import ReplayBound
 from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers import notices
 from rllib_risk.env_wrappers.team_env import TeamEnv
-from rllib_risk.parts.base import Composition
-from rllib_risk.parts.slots import TEAM_PARTS
 
 _STACK = ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2")
 
@@ -43,22 +40,8 @@ _STACK = ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2")
 ALGORITHM_OF: dict[type, type] = {}
 
 
-class TeamConfig(AlgorithmConfig):
-    """What all algorithms share: sampling, replay, optimizer, evaluation, checks.
-
-    Attributes:
-        declared: The keys of this package that the algorithm has.
-        composition: The slots that it has.
-        overrides: Defaults that differ from those of :attr:`declared`, or of RLlib's
-            keys.
-        presets: Named sets of values; ``preset`` in a configuration picks one, and
-            keys beside it win over it.
-    """
-
-    declared: ClassVar[dict[str, Field]] = TEAM_FIELDS
-    composition: ClassVar[Composition] = TEAM_PARTS
-    overrides: ClassVar[dict[str, Any]] = {}
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+class TeamConfig(ComposedConfig):
+    """What all algorithms share: sampling, replay, optimizer, evaluation, checks."""
 
     def __init__(self, algo_class: type | None = None) -> None:
         """Initializes a configuration with the algorithm's defaults.
@@ -98,87 +81,6 @@ class TeamConfig(AlgorithmConfig):
         for key, value in self.overrides.items():
             setattr(self, key, value)
         self.preset: str | None = None
-
-    @classmethod
-    def fields(cls) -> dict[str, Field]:
-        """The keys this package adds, with this algorithm's defaults."""
-        fields = {
-            key: dataclasses.replace(
-                field, default=cls.overrides.get(key, field.default)
-            )
-            for key, field in cls.declared.items()
-        }
-        if cls.presets:
-            names = tuple(cls.presets)
-            doc = f"A named set of values: {', '.join(names)}."
-            fields["preset"] = Field(
-                None, doc, str, choices=names, optional=True, fixed=True
-            )
-        return fields
-
-    @classmethod
-    def own_fields(cls, values: Mapping[str, Any]) -> dict[str, Field]:
-        """The keys that parts of the user's own declare.
-
-        Args:
-            values: Keys and values of a configuration, in which such parts are named
-                by import path.
-
-        Returns:
-            Key -> declaration; nothing where there are no such parts.
-
-        Raises:
-            ConfigError: If a part cannot be imported.
-        """
-        slots = cls.composition.slots
-        named = {key: _texts(values[key]) for key in slots if key in values}
-        try:
-            return cls.composition.own_fields(named)
-        except ValueError as error:
-            raise ConfigError(f"{error}") from error
-
-    def _usual(self, key: str) -> tuple[Any, Any]:
-        """The values that a key may have where no part reads it.
-
-        The first is what algorithm and preset give it, the second its declared default.
-        """
-        preset = self.presets[self.preset] if self.preset is not None else {}
-        default = self.declared[key].default
-        return preset.get(key, self.overrides.get(key, default)), default
-
-    def forget_unused(self) -> None:
-        """Resets keys that belong to parts that are not in use.
-
-        Versions before 0.2 accepted them, and recorded all keys in checkpoints.
-        """
-        for key in self.composition.unused(self):
-            setattr(self, key, self._usual(key)[0])
-
-    def _check_parts(self) -> None:
-        """Refuses keys of parts that are not in use, and what the parts refuse."""
-        if self.unused_keys == "ignore":
-            self.forget_unused()
-        for key, owner in self.composition.unused(self).items():
-            value = getattr(self, key)
-            if not any(same_value(value, usual) for usual in self._usual(key)):
-                raise ConfigError(
-                    f"{key}: belongs to {owner}. Leave it out, or choose that part. In"
-                    " a sweep over parts set unused_keys: ignore."
-                )
-        for message in self.composition.refusals(self):
-            raise ConfigError(message)
-
-    def all_fields(self) -> dict[str, Field]:
-        """The keys of this configuration: the package's, and those of its own parts."""
-        return self.fields() | self.own_fields(vars(self))
-
-    def _declare_own(self, given: Mapping[str, Any]) -> dict[str, Field]:
-        """Sets the defaults of own parts that are about to be chosen."""
-        own = self.own_fields(vars(self) | dict(given))
-        for key, field in own.items():
-            if not hasattr(self, key):
-                setattr(self, key, field.default)
-        return own
 
     def __eq__(self, other: object) -> bool:
         """Whether another configuration is of the same algorithm, with equal values."""
@@ -226,7 +128,7 @@ class TeamConfig(AlgorithmConfig):
         self._apply_preset(kwargs)
         for key in kwargs.keys() & ours.keys():
             value = kwargs.pop(key)
-            candidates = ray_internals.listed_values(value)
+            candidates = tune_internals.listed_values(value)
             if candidates is None:
                 value = check_value(key, value, ours[key])
             for candidate in candidates or ():
@@ -252,18 +154,6 @@ class TeamConfig(AlgorithmConfig):
         self._apply_preset(values)
         self._declare_own(values)
         return super().update_from_dict(values)
-
-    def _apply_preset(self, given: Mapping[str, Any]) -> None:
-        name = given.get("preset")
-        # A config that was already resolved (Tune hands one on) must not be reset.
-        if name is None or name == self.preset:
-            return
-        field = self.fields().get("preset")
-        if field is None:
-            raise ConfigError(f"preset: {type(self).__name__} has no presets.")
-        check_value("preset", name, field)
-        for key, value in self.presets[name].items():
-            setattr(self, key, value)
 
     def validate(self) -> None:
         """Checks every key and every combination of keys.
@@ -449,14 +339,3 @@ class TeamConfig(AlgorithmConfig):
 def _defaults(config_class: Callable[[], TeamConfig]) -> dict[str, Any]:
     """The values of a new configuration; they must not be changed."""
     return dict(vars(config_class()))
-
-
-def _texts(value: Any) -> list[str]:
-    """All texts that a value, or a search space in its place, may be."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    elif not isinstance(value, (list, tuple)):
-        value = ray_internals.listed_values(value) or ()
-    return [text for part in value for text in _texts(part)]

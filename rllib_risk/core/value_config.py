@@ -10,8 +10,10 @@ import torch
 
 from rllib_risk.config.options import fields_of
 from rllib_risk.config.schema import MOST_WIDTH, ConfigError, Field
-from rllib_risk.core.config import TEAM_FIELDS, TeamConfig, check_schedule
+from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.config_values import check_schedule
 from rllib_risk.core.model import team_sizes
+from rllib_risk.core.team_fields import TEAM_FIELDS
 from rllib_risk.data.dataset import Dataset
 from rllib_risk.data.replay_memory import ReplayBound, machine_memory, spelled
 from rllib_risk.data.rows import DatasetError

@@ -5,16 +5,14 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import typer
+from command import run_python
 
 from rllib_risk.algorithms import ALGORITHMS, config_class
 from rllib_risk.cli.catalog import RLlibCatalog, default_metric
@@ -25,7 +23,8 @@ from rllib_risk.config.comparison import parse_comparison
 from rllib_risk.config.loading import find_example, is_comparison, parse_document
 from rllib_risk.config.shift_grid import is_shift_grid, parse_shift_grid
 from rllib_risk.config.yaml_reader import parse_yaml
-from rllib_risk.core.config import TEAM_FIELDS, TeamConfig
+from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.team_fields import TEAM_FIELDS
 from rllib_risk.parts.slots import VALUE_PARTS
 
 ROOT = Path(__file__).parents[2]
@@ -77,22 +76,6 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert not (folder / name[1]).exists(), f"{name[1]} twice"
             (folder / name[1]).write_text(block.text)
     return folder
-
-
-def run_python(folder: Path, *arguments: str) -> str:
-    """Runs Python in a folder; returns what it printed."""
-    environ = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize("block", named("python"))

@@ -1,4 +1,4 @@
-"""The command in a process of its own."""
+"""The command, and Python, in a process of its own."""
 
 import os
 import subprocess
@@ -41,3 +41,19 @@ def finish(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
     printed, errors = process.communicate(timeout=200)
     assert process.returncode == code, printed + errors
     return printed, errors
+
+
+def run_python(folder: Path, *arguments: str) -> str:
+    """Runs Python in a folder, whose modules it finds; returns what it printed."""
+    environ = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

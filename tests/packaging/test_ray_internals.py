@@ -1,4 +1,4 @@
-"""What is private in Ray is used in one module alone: core/ray_internals.py."""
+"""What is private in Ray is used in two modules alone, named ``..._internals.py``."""
 
 import ast
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "rllib_risk"
-INTERNALS = PACKAGE / "core" / "ray_internals.py"
+INTERNALS = [PACKAGE / f"core/{name}_internals.py" for name in ("ray", "tune")]
 
 # Modules of Ray's public API, and those of the classes that this package extends.
 PUBLIC = {
@@ -87,8 +87,9 @@ def modules():
 
 @pytest.fixture(scope="module")
 def ray_private():
-    """Private attributes of Ray that the module of internals touches."""
-    nodes = ast.walk(ast.parse(INTERNALS.read_text("utf-8")))
+    """Private attributes of Ray that the modules of internals touch."""
+    trees = [ast.parse(file.read_text("utf-8")) for file in INTERNALS]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
     names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     private = {name for name in names if name.startswith("_")}
     assert {"_counters", "_worker_manager"} <= private
@@ -111,12 +112,12 @@ def test_the_check_finds_each_kind(line, found, ray_private):
     assert use.startswith(f"1: {found}")
 
 
-def test_internals_of_ray_are_used_in_one_module(modules, ray_private):
-    own = defined(tree for file, tree in modules.items() if file != INTERNALS)
+def test_internals_of_ray_are_used_in_their_modules(modules, ray_private):
+    own = defined(tree for file, tree in modules.items() if file not in INTERNALS)
     found = [
         f"{file.relative_to(PACKAGE)}:{use}"
         for file, tree in modules.items()
-        if file != INTERNALS
+        if file not in INTERNALS
         for use in uses(tree, own, ray_private)
     ]
     assert found == []

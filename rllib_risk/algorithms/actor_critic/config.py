@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from rllib_risk.config.options import fields_of
 from rllib_risk.config.schema import MOST_RATE, MOST_WIDTH, ConfigError, Field
-from rllib_risk.core.config import TEAM_FIELDS, TeamConfig
+from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.team_fields import TEAM_FIELDS
 from rllib_risk.env_wrappers.team_env import TeamEnv
 from rllib_risk.parts.targets.base import LambdaOptions
 

@@ -1,0 +1,142 @@
+"""The keys of a configuration: those of its algorithm, its parts and its preset."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+from rllib_risk.config.schema import ConfigError, Field, check_value
+from rllib_risk.core import tune_internals
+from rllib_risk.core.config_values import same_value
+from rllib_risk.core.team_fields import TEAM_FIELDS
+from rllib_risk.parts.base import Composition
+from rllib_risk.parts.slots import TEAM_PARTS
+
+
+class ComposedConfig(AlgorithmConfig):
+    """Which keys an algorithm has, and what they are where a file does not say.
+
+    Attributes:
+        declared: The keys of this package that the algorithm has.
+        composition: The slots that it has.
+        overrides: Defaults that differ from those of :attr:`declared`, or of RLlib's
+            keys.
+        presets: Named sets of values; ``preset`` in a configuration picks one, and
+            keys beside it win over it.
+        preset: The one that was picked.
+        unused_keys: What happens to keys of parts that are not in use.
+    """
+
+    declared: ClassVar[dict[str, Field]] = TEAM_FIELDS
+    composition: ClassVar[Composition] = TEAM_PARTS
+    overrides: ClassVar[dict[str, Any]] = {}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    preset: str | None
+    unused_keys: str
+
+    @classmethod
+    def fields(cls) -> dict[str, Field]:
+        """The keys this package adds, with this algorithm's defaults."""
+        fields = {
+            key: dataclasses.replace(
+                field, default=cls.overrides.get(key, field.default)
+            )
+            for key, field in cls.declared.items()
+        }
+        if cls.presets:
+            names = tuple(cls.presets)
+            doc = f"A named set of values: {', '.join(names)}."
+            fields["preset"] = Field(
+                None, doc, str, choices=names, optional=True, fixed=True
+            )
+        return fields
+
+    @classmethod
+    def own_fields(cls, values: Mapping[str, Any]) -> dict[str, Field]:
+        """The keys that parts of the user's own declare.
+
+        Args:
+            values: Keys and values of a configuration, in which such parts are named
+                by import path.
+
+        Returns:
+            Key -> declaration; nothing where there are no such parts.
+
+        Raises:
+            ConfigError: If a part cannot be imported.
+        """
+        slots = cls.composition.slots
+        named = {key: _texts(values[key]) for key in slots if key in values}
+        try:
+            return cls.composition.own_fields(named)
+        except ValueError as error:
+            raise ConfigError(f"{error}") from error
+
+    def _usual(self, key: str) -> tuple[Any, Any]:
+        """The values that a key may have where no part reads it.
+
+        The first is what algorithm and preset give it, the second its declared default.
+        """
+        preset = self.presets[self.preset] if self.preset is not None else {}
+        default = self.declared[key].default
+        return preset.get(key, self.overrides.get(key, default)), default
+
+    def forget_unused(self) -> None:
+        """Resets keys that belong to parts that are not in use.
+
+        Versions before 0.2 accepted them, and recorded all keys in checkpoints.
+        """
+        for key in self.composition.unused(self):
+            setattr(self, key, self._usual(key)[0])
+
+    def _check_parts(self) -> None:
+        """Refuses keys of parts that are not in use, and what the parts refuse."""
+        if self.unused_keys == "ignore":
+            self.forget_unused()
+        for key, owner in self.composition.unused(self).items():
+            value = getattr(self, key)
+            if not any(same_value(value, usual) for usual in self._usual(key)):
+                raise ConfigError(
+                    f"{key}: belongs to {owner}. Leave it out, or choose that part. In"
+                    " a sweep over parts set unused_keys: ignore."
+                )
+        for message in self.composition.refusals(self):
+            raise ConfigError(message)
+
+    def all_fields(self) -> dict[str, Field]:
+        """The keys of this configuration: the package's, and those of its own parts."""
+        return self.fields() | self.own_fields(vars(self))
+
+    def _declare_own(self, given: Mapping[str, Any]) -> dict[str, Field]:
+        """Sets the defaults of own parts that are about to be chosen."""
+        own = self.own_fields(vars(self) | dict(given))
+        for key, field in own.items():
+            if not hasattr(self, key):
+                setattr(self, key, field.default)
+        return own
+
+    def _apply_preset(self, given: Mapping[str, Any]) -> None:
+        name = given.get("preset")
+        # A config that was already resolved (Tune hands one on) must not be reset.
+        if name is None or name == self.preset:
+            return
+        field = self.fields().get("preset")
+        if field is None:
+            raise ConfigError(f"preset: {type(self).__name__} has no presets.")
+        check_value("preset", name, field)
+        for key, value in self.presets[name].items():
+            setattr(self, key, value)
+
+
+def _texts(value: Any) -> list[str]:
+    """All texts that a value, or a search space in its place, may be."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    elif not isinstance(value, (list, tuple)):
+        value = tune_internals.listed_values(value) or ()
+    return [text for part in value for text in _texts(part)]
