@@ -111,8 +111,8 @@ TEAM_FIELDS: dict[str, Field] = {
     ),
     "unused_keys": Field(
         "refuse",
-        "What a key does that belongs to a part which is not chosen: stop the run, or"
-        " nothing, as a sweep over parts or a comparison of them needs it.",
+        "Whether keys of parts that are not chosen are an error (refuse) or have no"
+        " effect (ignore), for sweeps over parts.",
         str,
         choices=("refuse", "ignore"),
     ),

@@ -200,6 +200,21 @@ def test_what_makes_sense_is_not_refused(keys):
     make_config(keys).validate()
 
 
+def test_a_sweep_over_parts_may_give_each_its_keys():
+    sweep = {"mixing_embed_dim": 8, "rho": 0.1, "unused_keys": "ignore"}
+    config = make_config(sweep | {"mixer": "vdn"})
+    config.validate()
+    plain = make_config({"mixer": "vdn", "unused_keys": "ignore"})
+    plain.validate()
+    assert config == plain
+    config = make_config(sweep | {"mixer": "qmix"})
+    config.validate()
+    assert (config.mixing_embed_dim, config.rho) == (8, 0.0)
+    # A key that no part has is an error still.
+    with pytest.raises(ConfigError, match=r"mixing_embed_dims.*Did you mean"):
+        make_config(sweep | {"mixing_embed_dims": 8}).validate()
+
+
 @pytest.mark.parametrize("name", value_based())
 def test_any_key_may_be_given_to_any_algorithm(name):
     # Named ones differ by their defaults alone: undo them, and the plain one is left.
