@@ -160,6 +160,13 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("QMIX", "macn", {"env_variants": [{"width": 7}, {"wind_probability": 0.1}]}),
     ("MACQR", "macn", {"dataset": "walks", "num_env_runners": 2}),
     ("MACQR", "macn", {"dataset": "walks", "env_variants": [{"width": 4}]}),
+    (
+        "MACQR",
+        "macn",
+        {"dataset": "walks", "update_interval_env_steps": 2},
+    ),
+    ("QMIX", "macn", {"update_interval_env_steps": 2, "num_env_runners": 2}),
+    ("QMIX", "macn", {"update_interval_env_steps": 2, "updates_per_episode": 9.0}),
     ("QMIX", "macn", {"dataset": "walks"}),
     ("MACQR", "macn", {"dataset": "walks", "replay": "rllib_risk.parts.replay:Replay"}),
     ("MACQR", "macn", {"preset": "bc"}),

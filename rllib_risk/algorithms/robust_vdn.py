@@ -28,8 +28,8 @@ from rllib_risk.core.value_config import ValueConfig
 ROBUST: dict[str, Any] = {"target": "tv", "rho": 0.2, "double_q": False}
 
 # The authors' protocol, beside the optimizer, which differs among their algorithms. An
-# episode has 287 steps there: 35 of them are their 10 000 transitions, 144 updates are
-# one in two steps, and 87 episodes are 25 000 steps.
+# episode has 287 steps there: 35 episodes are their 10 000 transitions, 87 their 25 000
+# steps.
 PAPER: dict[str, Any] = {
     "gamma": 0.997,
     "rnn_cell": "lstm",
@@ -43,7 +43,7 @@ PAPER: dict[str, Any] = {
     "batch_size_episodes": 64,
     "buffer_size_episodes": 35,
     "learning_starts_episodes": 1,
-    "updates_per_episode": 144.0,
+    "update_interval_env_steps": 2,
     "target_update_interval_episodes": 87,
     "exploration": "team_epsilon_greedy",
     "initial_epsilon": 1.0,

@@ -132,6 +132,8 @@ class TeamAlgorithm(
         # Called with the episodes of every round; who records a learner adds to it.
         self.on_episodes: list[Callable[[list[Episode]], None]] = []
         self._updates_owed = 0.0
+        # Whether an update of this round was logged; see update_interval_env_steps.
+        self._has_stats = False
         # Where the counters stood when something was last done, by its name.
         self._last: dict[str, int] = {}
         self._success_rate: float | None = None
@@ -174,6 +176,7 @@ class TeamAlgorithm(
             The last update's statistics.
         """
         remote = self.env_runner_group.num_remote_env_runners()
+        self._has_stats = False
         self._begin_to(f"waiting for {remote} env runners" if remote else "sampling")
         with ray_internals.timers(self)["sample"]:
             episodes = self._sample_round()
@@ -185,17 +188,24 @@ class TeamAlgorithm(
         ray_internals.add_sampled_steps(self, steps)
         self.counters[NUM_EPISODES] += len(episodes)
         self._publish_env_steps()
-        self._updates_owed += len(episodes) * self.config.updates_per_episode
-        with ray_internals.timers(self)["learn"]:
-            if len(self.replay) >= self.config.learning_starts_episodes:
-                while self._updates_owed >= 1.0:
-                    self._updates_owed -= 1.0
-                    # Only of the last one before a result is anything read.
-                    self._update(stats=self._updates_owed < 1.0)
-            else:
-                # No debt from before learning began: PyMARL takes no step then.
-                self._updates_owed %= 1.0
+        if self.config.update_interval_env_steps is None:
+            self._updates_owed += len(episodes) * self.config.updates_per_episode
+            with ray_internals.timers(self)["learn"]:
+                # Only of the last one before a result is anything read.
+                self._make_updates(lambda: self._updates_owed < 1.0)
         return dict(self._learner_stats)
+
+    def _make_updates(self, wants_stats: Callable[[], bool]) -> int:
+        """Makes the updates that are owed, and returns how many there were."""
+        if len(self.replay) < self.config.learning_starts_episodes:
+            # No debt from before learning began: PyMARL takes no step then.
+            self._updates_owed %= 1.0
+            return 0
+        number = int(self._updates_owed)
+        for _ in range(number):
+            self._updates_owed -= 1.0
+            self._update(stats=wants_stats())
+        return number
 
     @property
     def team_policy(self) -> TeamPolicy:
@@ -217,8 +227,17 @@ class TeamAlgorithm(
         self._progress_writer.write(self.progress)
 
     def _count_steps(self, steps: int) -> None:
+        """Called by a local runner after every step that it plays."""
         self._uncounted += steps
         self._progress_writer.write(self.progress)
+        interval = self.config.update_interval_env_steps
+        if interval is None or self._doing != "sampling":
+            return
+        self._updates_owed += steps / interval
+        # What is logged of one update a round is enough.
+        if self._make_updates(lambda: not self._has_stats):
+            self._has_stats = True
+            self.env_runner.refresh_player()
 
     def progress(self) -> Progress:
         """What was done so far; it may be asked for at any time, by any thread."""

@@ -257,6 +257,8 @@ class TeamConfig(ComposedConfig):
                 f"buffer_size_episodes ({self.buffer_size_episodes}) must be at least"
                 f" learning_starts_episodes ({self.learning_starts_episodes})."
             )
+        if self.update_interval_env_steps is not None:
+            self._check_updates_within_episodes()
         per_runner = self.episodes_per_round or self.num_envs_per_env_runner
         round_size = per_runner * max(self.num_env_runners, 1)
         if round_size > self.buffer_size_episodes:
@@ -265,6 +267,19 @@ class TeamConfig(ComposedConfig):
                 f" of {round_size} episodes (episodes_per_round, or else"
                 " num_envs_per_env_runner, times runners): the rest would be thrown"
                 " away unseen."
+            )
+
+    def _check_updates_within_episodes(self) -> None:
+        key = "update_interval_env_steps"
+        if self.num_env_runners > 0:
+            raise ConfigError(
+                f"{key}: the learner makes updates while it plays; set num_env_runners:"
+                " 0, or updates_per_episode instead."
+            )
+        if self.updates_per_episode not in self._usual("updates_per_episode"):
+            raise ConfigError(
+                f"updates_per_episode: has no effect beside {key}; leave one of them"
+                " out."
             )
 
     def _check_variants(self) -> None:

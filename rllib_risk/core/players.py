@@ -19,7 +19,7 @@ Epsilons = Callable[[int], np.ndarray]
 
 
 class PolicyPlayer(Player):
-    """A trained policy with the weights of the moment."""
+    """A trained policy with the weights that it has now; see :meth:`refresh`."""
 
     def __init__(
         self,
@@ -58,6 +58,10 @@ class PolicyPlayer(Player):
         self._actor.remember(actions)
         levels = self._levels[0 if level_index is None else level_index]
         return actions, levels
+
+    def refresh(self) -> None:
+        """Takes over weights that have changed while episodes are running."""
+        self._actor.refresh()
 
     def reset(self, slots: np.ndarray, steps_done: int = 0) -> None:
         """See :meth:`Player.reset`; without exploration steps do not matter."""

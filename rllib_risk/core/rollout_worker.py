@@ -77,6 +77,7 @@ class TeamRolloutWorker(RolloutWorker):
             self.hooks.call("on_create_policy", policy_id=name, policy=policy)
         self._team_envs: BatchedTeamEnv | None = None
         self._store: EpisodeStore | None = None
+        self._player: PolicyPlayer | None = None
         # Called at every step with the env steps that were just played.
         self.on_steps: Callable[[int], None] = lambda steps: None
         self._metrics: list[Any] = []
@@ -161,6 +162,11 @@ class TeamRolloutWorker(RolloutWorker):
         player = PolicyPlayer(self.team_policy, self.team_envs.num_envs)
         return self._play(player, np.array(seeds), evaluation_rng(seed))
 
+    def refresh_player(self) -> None:
+        """Lets running episodes go on with weights that have just changed."""
+        if self._player is not None:
+            self._player.refresh()
+
     def take_report(self) -> EnvReport:
         """Lost episodes and new notices since the last call."""
         count, self._crashes = self._crashes, 0
@@ -207,8 +213,10 @@ class TeamRolloutWorker(RolloutWorker):
         hooks = None
         if self.hooks.wants("on_episode_"):
             hooks = EpisodeHooks(self.hooks, self, envs)
+        self._player = player
         episodes, crashes = play_episodes(
             self.config, envs, player, seeds, rng, self._store, hooks
         )
+        self._player = None
         self._crashes += crashes
         return episodes

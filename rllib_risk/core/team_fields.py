@@ -54,6 +54,16 @@ TEAM_FIELDS: dict[str, Field] = {
         low_open=True,
         unit="updates",
     ),
+    "update_interval_env_steps": Field(
+        None,
+        "Updates while episodes are played, one after so many env steps, from the"
+        " episodes that have ended; null: all of a round's after the round, as"
+        " updates_per_episode says.",
+        int,
+        low=1,
+        optional=True,
+        unit="env steps",
+    ),
     "initial_epsilon": Field(1.0, "Epsilon at the start.", float, low=0.0, high=1.0),
     "final_epsilon": Field(0.05, "Epsilon at the end.", float, low=0.0, high=1.0),
     "epsilon_anneal_env_steps": Field(

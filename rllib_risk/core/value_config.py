@@ -179,6 +179,11 @@ class ValueConfig(TeamConfig):
                 "env_variants: are what is sampled in turn, and a dataset was sampled"
                 " before; leave them out, or dataset.",
             ),
+            (
+                offline and self.update_interval_env_steps is not None,
+                "update_interval_env_steps: counts steps that are played, and with a"
+                " dataset none are; leave it out.",
+            ),
         )
 
     def _check_sampling(self) -> None:

@@ -1,6 +1,7 @@
 """Acting: one step at a time for several environments, with the memory that it needs.
 
-An actor holds the network's weights as they are when it is made, so make one per round.
+An actor acts with the network's weights as they are when it is made. Where they change
+during a round, `refresh` takes them over.
 
 Letters: ``E`` environments, ``N`` agents, ``A`` actions, ``D`` observation size, ``R``
 rows (environments times agents), ``I`` input size, ``H`` hidden size, ``C`` size of the
@@ -52,6 +53,9 @@ class Actor(Protocol):
 
     def reset(self, slots: np.ndarray) -> None:
         """Forgets everything about the environments ``slots``: new episodes begin."""
+
+    def refresh(self) -> None:
+        """Takes over weights of the network that have changed; memories remain."""
 
 
 def make_actor(
@@ -125,6 +129,9 @@ class TorchActor:
         for part in self._carry:
             part[rows] = 0.0
 
+    def refresh(self) -> None:
+        """See :meth:`Actor.refresh`; every step asks the network itself."""
+
 
 class NumpyActor:
     """The same, with NumPy for everything but the linear layers.
@@ -162,19 +169,8 @@ class NumpyActor:
         self._fresh = list(range(num_envs))
         state_size = network.agents[0].encoder.state_size
         self._state, self._history = np.zeros((2, num_envs, n, state_size), np.float32)
-        fractions = None
-        if network.samples:
-            # Midpoints instead of random fractions: the same greedy action each time.
-            fractions = network.risk.distort(quantile_fractions(network.num_atoms))
-        with torch.no_grad():
-            self._agents = [_Agent(agent, fractions) for agent in network.agents]
-        self._utilities = step_of(
-            network.risk,
-            RiskMeasure,
-            NUMPY,
-            network.samples,
-            same_as=("forward", "of_all_actions", "of_samples"),
-        )
+        self._network = network
+        self.refresh()
         self._predicts = network.level.predicted
         self._atoms_shape = (num_envs, n, sizes.num_actions, network.num_atoms)
         self.atoms = np.zeros(self._atoms_shape, np.float32)
@@ -211,6 +207,22 @@ class NumpyActor:
         self._history[slots] = 0.0
         self._last_action[slots] = 0.0
         self._fresh += slots.tolist()
+
+    def refresh(self) -> None:
+        """See :meth:`Actor.refresh`; some layers are made from several parameters."""
+        network, fractions = self._network, None
+        if network.samples:
+            # Midpoints instead of random fractions: the same greedy action each time.
+            fractions = network.risk.distort(quantile_fractions(network.num_atoms))
+        with torch.no_grad():
+            self._agents = [_Agent(agent, fractions) for agent in network.agents]
+        self._utilities = step_of(
+            network.risk,
+            RiskMeasure,
+            NUMPY,
+            network.samples,
+            same_as=("forward", "of_all_actions", "of_samples"),
+        )
 
     def _for_agents(
         self, method: Callable[..., np.ndarray], *arrays: np.ndarray
@@ -298,6 +310,9 @@ class WindowActor:
         self._length[slots] = self._first_length
         self._obs[slots] = 0.0
         self._before[slots] = self._last[slots] = self._no_action
+
+    def refresh(self) -> None:
+        """See :meth:`Actor.refresh`; every step asks the network itself."""
 
 
 class _Agent:

@@ -121,6 +121,12 @@ class ActorCriticConfig(TeamConfig):
                 f" {type(self).__name__.removesuffix('Config')} learns from episodes of"
                 " the present policy; leave it off."
             )
+        if self.update_interval_env_steps is not None:
+            raise ConfigError(
+                "update_interval_env_steps:"
+                f" {type(self).__name__.removesuffix('Config')} learns from the"
+                " episodes of a round after it; set updates_per_episode instead."
+            )
         if "on_policy_episodes" not in self.declared:
             return
         for small, large in (
