@@ -81,7 +81,8 @@ class Learning:
             batch: The batch.
             burn_in: Steps in front that fill a memory.
             generator: Source of the fractions of sampled quantiles.
-            **more: Other fields of :class:`View`; ``gamma`` must be there.
+            **more: Other fields of :class:`View`, among them ``gamma`` and
+                ``reward_scale``.
 
         Returns:
             The view.

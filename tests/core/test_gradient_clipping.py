@@ -47,7 +47,9 @@ def test_independent_agents_are_separate_learners(preset):
     for _ in range(3):
         encoded = encode(*networks, batch, double_q=False)
         parts = learning.target, learning.weighting
-        mean_loss = learning.team_loss(View(*networks, encoded, batch, *parts, 0.99))
+        mean_loss = learning.team_loss(
+            View(*networks, encoded, batch, *parts, 0.99, 1.0)
+        )
         networks[0].zero_grad()
         # No parameter is shared, so each agent gets the gradient of its own loss.
         (3 * mean_loss).backward()

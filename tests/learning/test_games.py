@@ -94,11 +94,11 @@ def fit(networks, batch, *, steps, lr=5e-3, qr_every=0):
     for step in range(steps):
         if step % 50 == 0:
             target.load_state_dict(online.state_dict())
-        view = learning.view(online, target, batch, gamma=0.99)
+        view = learning.view(online, target, batch, gamma=0.99, reward_scale=1.0)
         loss = learning.team_loss(view)
         descend(loss)
         if qr_every and step % qr_every == 0:
-            view = learning.view(online, target, batch, gamma=0.99)
+            view = learning.view(online, target, batch, gamma=0.99, reward_scale=1.0)
             descend(learning.gate.loss(view))
         decay.step()
     return loss.item()
@@ -341,7 +341,7 @@ def test_the_predicted_level_follows_the_td_error(reward, direction, seed):
     optimizer = torch.optim.Adam(predictor, 1e-2)
     learning = Learning.of({})
     for _ in range(30):
-        view = learning.view(*networks, batch, gamma=0.99)
+        view = learning.view(*networks, batch, gamma=0.99, reward_scale=1.0)
         optimizer.zero_grad()
         learning.team_loss(view).backward()
         optimizer.step()

@@ -59,7 +59,7 @@ def return_and_values(batch, seed, atoms=8, **keys):
     optimizer = torch.optim.Adam(online.parameters(), 5e-3)
     learning = Learning.of({"double_q": False, **keys})
     for _ in range(600):
-        view = learning.view(online, target, batch, gamma=0.99)
+        view = learning.view(online, target, batch, gamma=0.99, reward_scale=1.0)
         loss = learning.team_loss(view)
         optimizer.zero_grad()
         loss.backward()

@@ -297,7 +297,14 @@ def test_the_optima_of_the_three_targets_in_the_wind():
         assert returns[-1] == min(returns) == pytest.approx(values[mdp.start])
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("plain", marks=pytest.mark.long),
+        pytest.param("contamination", marks=pytest.mark.long),
+        "tv",
+    ],
+)
 def test_robust_teams_keep_away_from_a_windy_cliff(target):
     """R35: the same in the wind of MACN."""
     policy = trained(
