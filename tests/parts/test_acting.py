@@ -192,6 +192,27 @@ def test_a_new_actor_has_the_new_weights():
     assert (after[..., 1:] <= 0.0).all()
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_refreshed_actor_has_the_new_weights_and_its_memory(name):
+    network = make_network(**CONFIGS[name])
+    actors = NumpyActor(network, ENVS), TorchActor(network, ENVS)
+    rng = np.random.default_rng(7)
+    for step in range(STEPS):
+        seen = observations(rng)
+        (ours, our_levels), (theirs, their_levels) = (a.act(*seen) for a in actors)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+        if our_levels is not None:
+            np.testing.assert_array_equal(our_levels, their_levels)
+        taken = rng.integers(4, size=(ENVS, 3))
+        for actor in actors:
+            actor.remember(taken)
+        if step == 2:
+            for parameter in network.parameters():  # in memory of its own
+                parameter.data = parameter.data.flip(0).clone()
+            for actor in actors:
+                actor.refresh()
+
+
 @pytest.mark.parametrize("quantiles", ["fixed", "sampled"])
 @pytest.mark.parametrize("measure", ["cvar", "var"])
 @pytest.mark.parametrize("actor_class", [NumpyActor, TorchActor])
