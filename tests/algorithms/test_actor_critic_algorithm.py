@@ -5,9 +5,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from small_runs import fingerprint, small_config
+from small_runs import small_config, straight_and_resumed
 
-import rllib_risk
 from rllib_risk.algorithms import config_class
 from rllib_risk.algorithms.actor_critic.losses import taken_values
 from rllib_risk.config.schema import ConfigError
@@ -29,17 +28,7 @@ def build(name, **training):
 @NAMES
 def test_stopping_and_resuming_changes_nothing(name, tmp_path):
     """R13: six iterations against three, a checkpoint, a new algorithm, three more."""
-    straight = small_config(name).build_algo()
-    results = [straight.train() for _ in range(6)]
-    first = small_config(name).build_algo()
-    for _ in range(3):
-        first.train()
-    first.save_checkpoint(str(tmp_path))
-    first.stop()
-    resumed = rllib_risk.load(tmp_path)
-    assert type(resumed).__name__ == name
-    again = [resumed.train() for _ in range(3)]
-    assert fingerprint(resumed) == fingerprint(straight)
+    results, again, resumed = straight_and_resumed(name, tmp_path)
     # The target critic was copied before and after the checkpoint.
     assert results[2]["num_critic_steps_lifetime"] > 50
     assert resumed._last["target_update"] > results[2]["num_critic_steps_lifetime"]
@@ -47,7 +36,6 @@ def test_stopping_and_resuming_changes_nothing(name, tmp_path):
         for key in ("learner", "epsilon", "num_critic_steps_lifetime"):
             assert a[key] == b[key]
         assert a["evaluation"]["return_mean"] == b["evaluation"]["return_mean"]
-    straight.stop()
     resumed.stop()
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-import ray
+from refusals import refused
 from typer.testing import CliRunner
 
 from rllib_risk.cli.main import app, run
@@ -30,20 +30,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         monkeypatch.setenv(name, "0" if name != "PYTHONWARNINGS" else "default")
     return tmp_path
-
-
-def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Runs a command that must be refused; returns its message."""
-    assert run(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "Traceback" not in captured.err
-    # What the command is about to do, then the error.
-    *begun, error = captured.err.splitlines(keepends=True)
-    assert all(line.endswith(" ...\n") for line in begun)
-    assert error.startswith("Error: ") and error.endswith("\n")
-    assert not ray.is_initialized()
-    return error
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 import ray
 import torch
 from loss_cases import value_based
-from small_runs import fingerprint, small_config
+from small_runs import fingerprint, small_config, straight_and_resumed
 
 import rllib_risk
 from rllib_risk.algorithms import config_class
@@ -88,21 +88,10 @@ def test_two_processes_with_one_seed_are_identical(name):
 @pytest.mark.parametrize("name", sorted(value_based()))
 def test_stopping_and_resuming_changes_nothing(name, tmp_path):
     """R13: six iterations against three, a checkpoint, a new algorithm, three more."""
-    straight = small_config(name).build_algo()
-    results = [straight.train() for _ in range(6)]
-    first = small_config(name).build_algo()
-    for _ in range(3):
-        first.train()
-    first.save_checkpoint(str(tmp_path))
-    first.stop()
-    resumed = rllib_risk.load(tmp_path)
-    assert type(resumed).__name__ == name
-    again = [resumed.train() for _ in range(3)]
-    assert fingerprint(resumed) == fingerprint(straight)
+    results, again, resumed = straight_and_resumed(name, tmp_path)
     for a, b in zip(again, results[3:], strict=True):
         assert a["training_iteration"] == b["training_iteration"]
         np.testing.assert_equal(logged(a), logged(b))
-    straight.stop()
     resumed.stop()
 
 

@@ -1,10 +1,12 @@
 """A small run of every algorithm on MACN, and all the bits that a run depends on."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import rllib_risk
 from rllib_risk.algorithms import config_class
 from rllib_risk.core.algorithm import TeamAlgorithm
 
@@ -76,3 +78,24 @@ def fingerprint(algorithm: TeamAlgorithm) -> bytes:
     owed = algorithm._updates_owed
     words = json.dumps([counters, algorithm._last, owed], default=str, sort_keys=True)
     return b"".join(np.ascontiguousarray(p).tobytes() for p in parts) + words.encode()
+
+
+def straight_and_resumed(name: str, folder: Path) -> tuple[list, list, TeamAlgorithm]:
+    """Six iterations, and the same with a stop after three; they must be the same.
+
+    Returns:
+        Results of the first run, those of the second after the stop, and its algorithm.
+    """
+    straight = small_config(name).build_algo()
+    results = [straight.train() for _ in range(6)]
+    first = small_config(name).build_algo()
+    for _ in range(3):
+        first.train()
+    first.save_checkpoint(str(folder))
+    first.stop()
+    resumed = rllib_risk.load(folder)
+    assert type(resumed).__name__ == name
+    again = [resumed.train() for _ in range(3)]
+    assert fingerprint(resumed) == fingerprint(straight)
+    straight.stop()
+    return results, again, resumed
