@@ -13,7 +13,8 @@ As in the released code the advantages are detached in ``(lambda_i - 1) Ahat_i``
 the state stands for the joint history. Four heads of one layer are the StarCraft
 settings; ``qplex_heads: 10`` and ``qplex_lambda_layers: 3`` those of the matrix
 games. The released StarCraft runs use attention over units (Qatten) for ``w_i``;
-that needs features of units and is not here.
+that needs features of units and is not here. ``lambda_i`` is computed in
+``DuplexMixer.importance``, ``rllib_risk/parts/mixers/duplex.py``.
 """
 
 from __future__ import annotations

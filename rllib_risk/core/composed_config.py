@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -11,6 +12,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from rllib_risk.config.schema import ConfigError, Field, check_value
 from rllib_risk.core import tune_internals
 from rllib_risk.core.config_values import same_value
+from rllib_risk.core.rllib_settings import key_of
 from rllib_risk.core.team_fields import TEAM_FIELDS
 from rllib_risk.parts.base import Composition
 from rllib_risk.parts.slots import TEAM_PARTS
@@ -66,12 +68,13 @@ class ComposedConfig(AlgorithmConfig):
             Key -> declaration; nothing where there are no such parts.
 
         Raises:
-            ConfigError: If a part cannot be imported.
+            ConfigError: If a part cannot be imported, or declares a key that there is.
         """
         slots = cls.composition.slots
         named = {key: _texts(values[key]) for key in slots if key in values}
+        others = {**dict.fromkeys((*_rllib_keys(), "preset")), **cls.declared}
         try:
-            return cls.composition.own_fields(named)
+            return cls.composition.own_fields(named, others)
         except ValueError as error:
             raise ConfigError(f"{error}") from error
 
@@ -129,6 +132,12 @@ class ComposedConfig(AlgorithmConfig):
         check_value("preset", name, field)
         for key, value in self.presets[name].items():
             setattr(self, key, value)
+
+
+@cache
+def _rllib_keys() -> tuple[str, ...]:
+    """The keys of every algorithm of RLlib's."""
+    return tuple(key_of(name) for name in vars(AlgorithmConfig()))
 
 
 def _texts(value: Any) -> list[str]:

@@ -247,27 +247,42 @@ class Composition:
         """
         return self.slots[slot].choose(values).make(**arguments)
 
-    def own_fields(self, values: Mapping[str, Iterable[str]]) -> dict[str, Field]:
+    def own_fields(
+        self, values: Mapping[str, Iterable[str]], others: Mapping[str, Field | None]
+    ) -> dict[str, Field]:
         """The keys of parts of the user's own.
 
         Args:
             values: Names of parts, by the key of their slot.
+            others: Keys beside those of this composition; None where one is not
+                declared by this package.
 
         Returns:
             Key -> declaration, without keys that the package declares itself.
 
         Raises:
-            ValueError: If such a part cannot be imported or its options are none.
+            ValueError: If such a part cannot be imported, its options are none, or one
+                has the name of another key.
         """
+        known: dict[str, Field | None] = {**others, **self._fields}
+        mine = set(known)
         fields: dict[str, Field] = {}
         for slot in self.slots.values():
             for name in values.get(slot.key, ()):
-                if name not in slot.builtin and ":" in name:
-                    try:
-                        fields |= fields_of(slot.part(name).Options)
-                    except TypeError as error:
-                        raise ValueError(f"{slot.key}: {error}") from error
-        mine = self._fields
+                if name in slot.builtin or ":" not in name:
+                    continue
+                try:
+                    declared = fields_of(slot.part(name).Options)
+                except TypeError as error:
+                    raise ValueError(f"{slot.key}: {error}") from error
+                for key, field in declared.items():
+                    if known.setdefault(key, field) != field:
+                        raise ValueError(
+                            f"{slot.key}: {name!r} declares {key!r}, which is the name"
+                            " of another key already. Give the option another name, or"
+                            " inherit the Options that have it."
+                        )
+                fields |= declared
         return {key: field for key, field in fields.items() if key not in mine}
 
     def chosen(self, config: Any) -> dict[str, type[Part]]:

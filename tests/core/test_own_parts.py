@@ -1,5 +1,6 @@
 """Parts from outside own their keys as the package's do: YAML, checks, checkpoints."""
 
+import dataclasses
 import json
 import sys
 import textwrap
@@ -11,11 +12,13 @@ import torch
 from rllib_risk.algorithms import IndependentQConfig
 from rllib_risk.cli.catalog import RLlibCatalog
 from rllib_risk.config.loading import parse_document
+from rllib_risk.config.options import option
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.yaml_reader import read_yaml
 from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.checkpoint import CheckpointError
 from rllib_risk.core.record import from_record, to_record
+from rllib_risk.parts.weights.base import TDWeighting
 
 EXPLORER = """
     from dataclasses import dataclass
@@ -294,3 +297,23 @@ def test_a_key_at_its_default_may_stay_where_no_part_reads_it():
     # What an own replay does not declare, it does not read.
     with pytest.raises(ConfigError, match="td_lambda: belongs to target: plain or"):
         config(target="my_target:Capped", td_lambda=0.5).validate()
+
+
+class Named(TDWeighting):
+    """An option with the name of the test's choice."""
+
+    Options: type
+
+    def weights(self, errors, view):
+        return torch.ones_like(errors)
+
+
+@pytest.mark.parametrize("key", ["qr_kappa", "batch_size_episodes", "gamma", "preset"])
+def test_an_option_with_the_name_of_another_key_is_refused(key, monkeypatch):
+    declared = [(key, float, option(5.0, "Another meaning.", low=2.0))]
+    options = dataclasses.make_dataclass("Options", declared, frozen=True)
+    monkeypatch.setattr(Named, "Options", options)
+    config = IndependentQConfig()
+    message = f"td_weighting: '{__name__}:Named' declares '{key}', which is the name of"
+    with pytest.raises(ConfigError, match=message):
+        config.training(td_weighting=f"{__name__}:Named")
