@@ -184,9 +184,9 @@ class TeamConfig(ComposedConfig):
 
     def _check_key(self, attribute: str, value: Any, where: str = "") -> None:
         defaults = _defaults(type(self))  # type: ignore[arg-type] # it is hashable
-        if attribute in self.own_fields(vars(self)):
-            return
         if attribute not in defaults:
+            if attribute in self.own_fields(vars(self)):
+                return
             message = self._no_such_key(key_of(attribute))
             raise ConfigError(f"{where.rstrip('.')}: {message}" if where else message)
         # The dataset of a run without an environment says its spaces.

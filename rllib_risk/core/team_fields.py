@@ -56,9 +56,9 @@ TEAM_FIELDS: dict[str, Field] = {
     ),
     "update_interval_env_steps": Field(
         None,
-        "Updates while episodes are played, one after so many env steps, from the"
-        " episodes that have ended; null: all of a round's after the round, as"
-        " updates_per_episode says.",
+        "Env steps between two updates, which are made while episodes are played, from"
+        " the episodes that have ended. null: all updates of a round are made after it,"
+        " as updates_per_episode says.",
         int,
         low=1,
         optional=True,

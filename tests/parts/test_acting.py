@@ -92,6 +92,20 @@ def observations(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return obs, action_mask
 
 
+def act_alike(actors, obs, action_mask, predicted):
+    """One step of both actors, which must agree."""
+    (ours, our_levels), (theirs, their_levels) = (
+        actor.act(obs, action_mask) for actor in actors
+    )
+    assert ours.shape == (ENVS, 3, 4) and ours.dtype == np.float32
+    np.testing.assert_array_equal(np.isneginf(ours), action_mask == 0)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(ours.argmax(axis=-1), theirs.argmax(axis=-1))
+    assert (our_levels is None) == (not predicted)
+    if our_levels is not None:
+        np.testing.assert_array_equal(our_levels, their_levels)
+
+
 @pytest.mark.parametrize(
     ("name", "sharing", "body"),
     list(itertools.product(CONFIGS, (True, False), BODIES)),
@@ -102,16 +116,7 @@ def test_numpy_actor_acts_as_the_torch_network_does(name, sharing, body):
     rng = np.random.default_rng(1)
     for step in range(STEPS):
         obs, action_mask = observations(rng)
-        (ours, our_levels), (theirs, their_levels) = (
-            actor.act(obs, action_mask) for actor in actors
-        )
-        assert ours.shape == (ENVS, 3, 4) and ours.dtype == np.float32
-        np.testing.assert_array_equal(np.isneginf(ours), action_mask == 0)
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-        np.testing.assert_array_equal(ours.argmax(axis=-1), theirs.argmax(axis=-1))
-        assert (our_levels is None) == (not network.level.predicted)
-        if our_levels is not None:
-            np.testing.assert_array_equal(our_levels, their_levels)
+        act_alike(actors, obs, action_mask, network.level.predicted)
         taken = rng.integers(4, size=(ENVS, 3))
         for actor in actors:
             actor.remember(taken)
@@ -198,11 +203,7 @@ def test_a_refreshed_actor_has_the_new_weights_and_its_memory(name):
     actors = NumpyActor(network, ENVS), TorchActor(network, ENVS)
     rng = np.random.default_rng(7)
     for step in range(STEPS):
-        seen = observations(rng)
-        (ours, our_levels), (theirs, their_levels) = (a.act(*seen) for a in actors)
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-        if our_levels is not None:
-            np.testing.assert_array_equal(our_levels, their_levels)
+        act_alike(actors, *observations(rng), network.level.predicted)
         taken = rng.integers(4, size=(ENVS, 3))
         for actor in actors:
             actor.remember(taken)

@@ -118,13 +118,13 @@ class ActorCriticConfig(TeamConfig):
         if self.overlap_sampling:
             raise ConfigError(
                 "overlap_sampling: its weights are up to two rounds old, and"
-                f" {type(self).__name__.removesuffix('Config')} learns from episodes of"
+                f" {self._owner()} learns from episodes of"
                 " the present policy; leave it off."
             )
         if self.update_interval_env_steps is not None:
             raise ConfigError(
                 "update_interval_env_steps:"
-                f" {type(self).__name__.removesuffix('Config')} learns from the"
+                f" {self._owner()} learns from the"
                 " episodes of a round after it; set updates_per_episode instead."
             )
         if "on_policy_episodes" not in self.declared:
@@ -150,7 +150,7 @@ class ActorCriticConfig(TeamConfig):
         if env.spec_team.state_size == 0:
             raise ConfigError(
                 f"env: {self.env!r} has no global state, which the critic of"
-                f" {type(self).__name__.removesuffix('Config')} needs. Give the"
+                f" {self._owner()} needs. Give the"
                 " environment a state() method, or set env_config: {state: concat_obs}"
                 " to use the agents' observations side by side."
             )
