@@ -39,7 +39,6 @@ def run_config(env, env_config, **keys):
             "learning_starts_episodes": 2,
             "evaluation_duration": 2,
             "hidden_size": 8,
-            "env_timeout_s": 1,
             "seed": 1,
             **keys,
         }
@@ -47,8 +46,11 @@ def run_config(env, env_config, **keys):
 
 
 def hanging(runners, **kwargs):
+    """A run whose env hangs; the limit is above a slow start on a busy machine."""
     env_config = {"factory": "hanging_envs:Hanging", "kwargs": kwargs}
-    return run_config("pettingzoo", env_config, num_env_runners=runners)
+    return run_config(
+        "pettingzoo", env_config, num_env_runners=runners, env_timeout_s=3
+    )
 
 
 def left(folder) -> list[str]:
