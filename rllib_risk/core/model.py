@@ -101,7 +101,7 @@ class TeamModel(TorchModelV2, nn.Module):
     def _carry_of_padding(self, window: int) -> list[Tensor]:
         """``W`` memories; the one that acts ``k``-th has seen ``W - k`` zero steps."""
         network, sizes = self.network, self.network.sizes
-        device = network.ids.device
+        device = network.device
         obs = torch.zeros(1, sizes.num_agents, sizes.obs_size, device=device)
         mask = torch.ones(1, sizes.num_agents, sizes.num_actions, device=device)
         actions = torch.zeros(1, sizes.num_agents, dtype=torch.int64, device=device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rllib_risk.config.options import fields_of
 from rllib_risk.config.schema import MOST_EPISODES, Field
 from rllib_risk.data.replay import StoreOptions
-from rllib_risk.parts.agents import TeamOptions
+from rllib_risk.parts.inputs import TeamOptions
 from rllib_risk.parts.slots import TEAM_PARTS
 
 TEAM_FIELDS: dict[str, Field] = {

@@ -78,7 +78,7 @@ def make_actor(
     """
     if window is not None:
         return WindowActor(network, num_envs, window, padded=padded)
-    cpu = network.ids.device.type == "cpu"
+    cpu = network.device.type == "cpu"
     return NumpyActor(network, num_envs) if cpu else TorchActor(network, num_envs)
 
 
@@ -93,7 +93,7 @@ class TorchActor:
             num_envs: ``E``.
         """
         self._network = network
-        self._device = network.ids.device
+        self._device = network.device
         self._carry = network.initial_carry(num_envs)
         self._decision: Decision | None = None
 
@@ -152,12 +152,11 @@ class NumpyActor:
             network: A network on the CPU.
             num_envs: ``E``.
         """
-        sizes, options = network.sizes, network.options
+        sizes, shown = network.sizes, network.inputs.shown
         n, obs_size = sizes.num_agents, sizes.obs_size
-        shown = sizes.num_actions if options.obs_last_action else 0
         ids_from = obs_size + shown
         self._inputs = np.zeros((num_envs, n, network.input_size), np.float32)
-        if options.agent_ids:
+        if network.inputs.agent_ids:
             self._inputs[:, :, ids_from:] = np.eye(n)
         # Views, [E, N, D] and [E, N, A], or [E, N, 0] if it is not shown.
         self._obs = self._inputs[:, :, :obs_size]
@@ -260,7 +259,7 @@ class WindowActor:
         """
         n, obs_size = network.sizes.num_agents, network.sizes.obs_size
         self._network = network
-        self._device = network.ids.device
+        self._device = network.device
         self._window = window
         # A new episode has seen nothing, or as many zeros as a window has.
         self._first_length, self._no_action = (window, 0) if padded else (0, -1)

@@ -408,7 +408,7 @@ def test_order_of_agents_does_not_matter_to_a_sum(keys):
     total = network.mixer(MixerInputs(chosen, state, actions))
     greedy = network.greedy_actions(encoded, mask)
     order = [2, 0, 1]
-    network.ids = network.ids[order]
+    network.inputs.ids = network.inputs.ids[order]
     encoded = unroll(network, obs[:, :, order], actions[:, :, order])
     actions = actions[:, :, order]
     chosen = network.utilities_of(encoded, actions)
@@ -426,7 +426,7 @@ def test_order_of_agents_in_qmix():
     obs, state, actions, _ = make_inputs(network)
     total = team_values(network, obs, state, actions)[1]
     order = [2, 0, 1]
-    network.ids = network.ids[order]
+    network.inputs.ids = network.inputs.ids[order]
     last = network.mixer.hyper_w1[-1]
     with torch.no_grad():
         for parameter in (last.weight, last.bias):

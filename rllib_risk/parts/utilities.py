@@ -1,0 +1,135 @@
+"""What a team's agents think of their actions: atoms and risk-adjusted utilities.
+
+Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``M`` atoms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.ops.targets import mask_utilities
+from rllib_risk.parts.agents import NetworkOptions, TeamAgents
+from rllib_risk.parts.base import Choice
+from rllib_risk.parts.risk.base import make_risk
+from rllib_risk.parts.unroll import Unroll
+
+
+class TeamUtilities(TeamAgents):
+    """The agents and a risk measure: from features to utilities of actions.
+
+    Attributes:
+        risk: The risk measure.
+    """
+
+    def __init__(
+        self, sizes: TeamSizes, options: NetworkOptions, chosen: Mapping[str, Choice]
+    ) -> None:
+        """Initializes the agents and the measure; see :class:`TeamAgents`.
+
+        Raises:
+            ValueError: If quantiles are sampled and the measure has no map of
+                fractions.
+        """
+        super().__init__(sizes, options, chosen)
+        self.risk = make_risk(chosen["risk_measure"], self.num_atoms, self.level)
+        if self.samples:
+            self.risk.distort(torch.zeros(1))  # refuses a measure without a map
+
+    def utilities_of(self, unroll: Unroll, actions: Tensor) -> Tensor:
+        """Risk-adjusted utilities of one action per agent, with gradients.
+
+        Args:
+            unroll: Encoded episodes.
+            actions: int64 ``[B, T, N]``.
+
+        Returns:
+            ``[B, T, N]``.
+        """
+        if unroll.fractions is None:
+            return self.risk(self.atoms_of(unroll, actions), unroll.level_logits)
+        distorted = self.risk.distort(unroll.fractions)
+        return self.risk.of_samples(self._atoms_of(unroll, actions, distorted))
+
+    @torch.no_grad()
+    def utilities(self, unroll: Unroll, action_mask: Tensor) -> Tensor:
+        """Risk-adjusted utilities of all actions, without gradients.
+
+        Args:
+            unroll: Encoded episodes.
+            action_mask: ``[B, T, N, A]``.
+
+        Returns:
+            ``[B, T, N, A]``, very low where an action is not available.
+        """
+        return mask_utilities(self._utilities(unroll), action_mask)
+
+    def _utilities(self, unroll: Unroll) -> Tensor:
+        return self._utilities_and_atoms(unroll)[0]
+
+    def _utilities_and_atoms(self, unroll: Unroll) -> tuple[Tensor, Tensor]:
+        if unroll.fractions is None:
+            atoms = self.atoms(unroll)
+            return self.risk.of_all_actions(atoms, unroll.level_logits), atoms
+        atoms = self._atoms(unroll, self.risk.distort(unroll.fractions))
+        return self.risk.of_samples(atoms), atoms
+
+    def greedy_actions(self, unroll: Unroll, action_mask: Tensor) -> Tensor:
+        """The available action of highest utility, per agent and step.
+
+        Args:
+            unroll: Encoded episodes.
+            action_mask: ``[B, T, N, A]``.
+
+        Returns:
+            int64 ``[B, T, N]``.
+        """
+        return self.utilities(unroll, action_mask).argmax(dim=-1)
+
+    def atoms(self, unroll: Unroll) -> Tensor:
+        """Return atoms of all actions, ``[B, T, N, A, M]``."""
+        if unroll.all_atoms is not None:
+            return unroll.all_atoms
+        atoms = self._atoms(unroll, unroll.fractions)
+        if torch.is_grad_enabled() or not unroll.features.requires_grad:
+            unroll.all_atoms = atoms
+        return atoms
+
+    def atoms_of(self, unroll: Unroll, actions: Tensor) -> Tensor:
+        """Return atoms of one action per agent.
+
+        Args:
+            unroll: Encoded episodes.
+            actions: int64 ``[B, T, N]``.
+
+        Returns:
+            ``[B, T, N, M]``.
+        """
+        if unroll.all_atoms is not None:
+            index = actions[..., None, None].expand(*actions.shape, 1, self.num_atoms)
+            return unroll.all_atoms.gather(-2, index).squeeze(-2)
+        return self._atoms_of(unroll, actions, unroll.fractions)
+
+    def _atoms(self, unroll: Unroll, fractions: Tensor | None) -> Tensor:
+        given = () if fractions is None else (fractions,)
+        if len(self.agents) == 1:
+            return self.agents[0].atoms(unroll.features, *given)
+        return self._per_agent(
+            lambda agent, *rows: (agent.atoms(*rows),), unroll.features, *given
+        )[0]
+
+    def _atoms_of(
+        self, unroll: Unroll, actions: Tensor, fractions: Tensor | None
+    ) -> Tensor:
+        given = () if fractions is None else (fractions,)
+        if len(self.agents) == 1:
+            return self.agents[0].atoms_of(unroll.features, actions, *given)
+        return self._per_agent(
+            lambda agent, *rows: (agent.atoms_of(*rows),),
+            unroll.features,
+            actions,
+            *given,
+        )[0]
