@@ -1,4 +1,4 @@
-"""A training batch as tensors.
+"""A training batch: from arrays to tensors on a device.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state size,
 ``D`` observation size.
@@ -6,11 +6,15 @@ Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from rllib_risk.data import episodes as columns
 from rllib_risk.parts.unroll import pick_steps
 
 
@@ -45,6 +49,35 @@ class Batch:
     previous: Tensor | None = None
     first: Tensor | None = None
     learned: Tensor | None = None
+
+    @classmethod
+    def of(cls, samples: Mapping[str, Any], device: torch.device | str) -> Batch:
+        """Moves a collated batch to a device.
+
+        Args:
+            samples: From :func:`rllib_risk.data.episodes.collate`.
+            device: Where the networks are.
+
+        Returns:
+            The batch.
+        """
+
+        def tensor(key: str) -> Tensor:
+            return torch.as_tensor(samples[key]).to(device)
+
+        steps = learned_steps(np.asarray(samples[columns.MASK]))
+        return cls(
+            obs=tensor(columns.OBS),
+            state=tensor(columns.STATE),
+            action_mask=tensor(columns.ACTION_MASK),
+            actions=tensor(columns.ACTIONS),
+            rewards=tensor(columns.REWARDS).unsqueeze(-1),
+            terminateds=tensor(columns.TERMINATEDS).unsqueeze(-1),
+            mask=tensor(columns.MASK).unsqueeze(-1),
+            previous=tensor(columns.PREVIOUS),
+            first=tensor(columns.FIRST),
+            learned=None if steps is None else torch.from_numpy(steps).to(device),
+        )
 
     def stretch(self) -> Batch:
         """The steps that are learned from, without those that only fill a memory.

@@ -104,10 +104,14 @@ class Learning:
         """
         if not self.loss.uses_targets:
             return self.loss.loss(view)
-        return self.penalty.beside(view, self._value_loss, self.loss.terms)
-
-    def _value_loss(self, view: View) -> Tensor:
-        if view.network.joint_critic is None:
-            return self.loss.loss(view)
-        of_critic = critic_loss(view)
-        return self.loss.loss(view) + of_critic
+        # First, since it needs all atoms, and the loss takes its own out of them.
+        penalty = self.penalty.of(view)
+        of_critic = None if view.network.joint_critic is None else critic_loss(view)
+        loss = self.loss.loss(view)
+        if of_critic is not None:
+            loss = loss + of_critic
+        if penalty is None:
+            return loss
+        # So that the weight means the same for numbers as for however many atoms: half
+        # the squared error, and half the mean of the atoms' losses (theirs is a sum).
+        return loss / (2 * self.loss.terms(view)) + penalty

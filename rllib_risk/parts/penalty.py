@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,36 +46,24 @@ class Penalty(Part):
                 " conservative_weight and num_atoms above 1."
             )
 
-    def beside(
-        self,
-        view: View,
-        loss: Callable[[View], Tensor],
-        terms: Callable[[View], int],
-    ) -> Tensor:
-        """A loss with the penalty, if there is one.
+    def of(self, view: View) -> Tensor | None:
+        """The penalty with its weight.
 
         Args:
             view: The batch.
-            loss: Gives the loss.
-            terms: Gives how many squared errors it adds up for one value.
 
         Returns:
-            A scalar.
+            A scalar, 0 where the weight is 0; None: there is no penalty.
         """
         weight, on = self.options.conservative_weight, self.options.conservative_on
         if weight is None:
-            return loss(view)
-        penalty = None
+            return None
         if weight > 0.0:
-            # First, since it needs all atoms, and the loss takes its own out of them.
-            penalty = penalty_of(view, on)
-        elif view.wants_stats:
+            return weight * penalty_of(view, on)
+        if view.wants_stats:
             with torch.no_grad():
                 penalty_of(view, on)
-        # So that the weight means the same for numbers as for however many atoms: half
-        # the squared error, and half the mean of the atoms' losses (theirs is a sum).
-        half = loss(view) / (2 * terms(view))
-        return half if penalty is None else half + weight * penalty
+        return view.rewards.new_zeros(())
 
 
 def penalty_of(view: View, on: str) -> Tensor:

@@ -85,8 +85,11 @@ class TeamNetwork(ActingTeam):
 
     def encode_jointly(self, inputs: Tensor, features: Tensor) -> Tensor | None:
         """See TeamAgents."""
-        critic = self.joint_critic
-        return None if critic is None else critic.encode(inputs, features)
+        return (
+            None
+            if self.joint_critic is None
+            else self.joint_critic.encode(inputs, features)
+        )
 
     def values_of(
         self, unroll: Unroll, actions: Tensor, state: Tensor, action_mask: Tensor

@@ -37,8 +37,10 @@ class Unroll:
         """The same for some of the steps."""
         return self._of_each(lambda tensor: tensor[:, steps])
 
-    def pick(self, steps: Tensor) -> Unroll:
+    def pick(self, steps: Tensor | None) -> Unroll:
         """The same for steps of each row's own; see :func:`pick_steps`."""
+        if steps is None:
+            return self
         return self._of_each(lambda tensor: pick_steps(tensor, steps))
 
     def _of_each(self, part: Callable[[Tensor], Tensor]) -> Unroll:
@@ -48,16 +50,19 @@ class Unroll:
         )
 
 
-def pick_steps(tensor: Tensor, steps: Tensor) -> Tensor:
+def pick_steps(tensor: Tensor, steps: Tensor | None) -> Tensor:
     """Steps of each row's own.
 
     Args:
         tensor: ``[B, T, ...]``.
-        steps: Their numbers, int64 ``[B, L]``; beyond the end is the last one.
+        steps: Their numbers, int64 ``[B, L]``; beyond the end is the last one. None:
+            all steps.
 
     Returns:
         ``[B, L, ...]``.
     """
+    if steps is None:
+        return tensor
     num_rows, num_steps = tensor.shape[:2]
     steps = steps.clamp(max=num_steps - 1)
     begins = num_steps * torch.arange(num_rows, device=steps.device)

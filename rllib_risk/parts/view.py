@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rllib_risk.ops.schedule import Schedule, schedule_value
 from rllib_risk.ops.targets import masked_mean
 from rllib_risk.parts.batch import Batch
-from rllib_risk.parts.encoding import Pass
+from rllib_risk.parts.outputs import Pass
 from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.unroll import Unroll
 
@@ -215,12 +215,7 @@ class View:
         Returns:
             ``[B, T, G]``.
         """
-        weights = self.weighting.weights(errors, self)
-        if weights is None:
-            return losses
-        if self.wants_stats:
-            self.log("td_weight_mean", self.mean(weights))
-        return weights * losses
+        return self.weighting.weigh(losses, errors, self)
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over real steps, and over agents or outputs.

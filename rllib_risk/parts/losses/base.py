@@ -37,7 +37,8 @@ class Loss(Part):
         raise NotImplementedError(f"{type(self).__name__} must define loss().")
 
     def terms(self, view: View) -> int:
-        """How many squared errors it adds up for one value, in :class:`Penalty`.
+        """How many squared errors it adds up for one value; half their mean goes with
+        a conservative penalty.
 
         Args:
             view: The batch.

@@ -22,7 +22,13 @@ class TDLoss(Loss):
                 view.log("td_error_abs", view.mean(errors.abs()))
                 view.log("q_taken_mean", view.mean(view.values))
                 view.log("target_mean", view.mean(view.targets))
-                _log_level(view)
+                logits = view.online.level_logits
+                if logits is not None:
+                    levels = torch.tensor(
+                        view.network.risk.levels, device=logits.device
+                    )
+                    level = levels[logits.argmax(dim=-1)]  # [B, T, N]
+                    view.log("risk_level_mean", view.mean(level))
         return loss
 
 
@@ -41,11 +47,3 @@ def critic_loss(view: View) -> Tensor:
             view.log("critic_loss", loss)
             view.log("critic_taken_mean", view.mean(view.joint_values))
     return loss
-
-
-def _log_level(view: View) -> None:
-    logits = view.online.level_logits
-    if logits is not None:
-        levels = torch.tensor(view.network.risk.levels, device=logits.device)
-        level = levels[logits.argmax(dim=-1)]  # [B, T, N]
-        view.log("risk_level_mean", view.mean(level))

@@ -31,6 +31,24 @@ class TDWeighting(Part):
         """
         raise NotImplementedError(f"{type(self).__name__} must define weights().")
 
+    def weigh(self, losses: Tensor, errors: Tensor, view: View) -> Tensor:
+        """Multiplies losses by their errors' weights.
+
+        Args:
+            losses: ``[B, T, G]``.
+            errors: See :meth:`weights`.
+            view: The batch.
+
+        Returns:
+            ``[B, T, G]``.
+        """
+        weights = self.weights(errors, view)
+        if weights is None:
+            return losses
+        if view.wants_stats:
+            view.log("td_weight_mean", view.mean(weights))
+        return weights * losses
+
 
 class Even(TDWeighting):
     """All errors weigh the same."""
