@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rllib_risk.cli.output import EXIT_FAILED, fail, note, say
+from rllib_risk.cli.root_cause import root_cause
 from rllib_risk.core import tune_internals
 
-_MOST_LINES = 5
-_LONGEST_LINE = 500
 _FULL_DISK = f"Errno {errno.ENOSPC}]"
-_FRAME = re.compile(r"\s+File \"")
 # What a user's code may have done where Ray's words do not say so.
 _HINTS = {
     "worker process has died": "The environment may have ended the process (os._exit, a"
     " crash of native code), or memory ran out.",
     "TaskCancelledError": "The environment may have raised KeyboardInterrupt.",
 }
-# The first line of an exception: its class, then perhaps a message.
-_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(\(\w+\))?(:|$)")
 
 
 @dataclass(frozen=True)
@@ -120,34 +115,6 @@ def summary_of_failures(causes: Sequence[str], num_trials: int) -> str:
     others = "" if len(set(causes)) == 1 else " (and other causes)"
     which = f"{len(causes)} of {num_trials} trials: " if num_trials > 1 else ""
     return f"failed: {which}{causes[0]}{others}"
-
-
-def root_cause(text: str) -> str:
-    """Returns the exception at the end of a traceback, in a few lines.
-
-    Args:
-        text: What Tune wrote to ``error.txt``, or the text of an exception.
-
-    Returns:
-        Such as ``ValueError: no such level``.
-    """
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        return "unknown cause"
-    frames = [n for n, line in enumerate(lines) if _FRAME.match(line)]
-    begin = frames[-1] + 1 if frames else 0
-    # Below the last frame stand its code, indented, and then the exception.
-    first = next(
-        (n for n in range(begin, len(lines)) if not lines[n][0].isspace()), None
-    )
-    if first is None or not frames:
-        found = [n for n, line in enumerate(lines) if _EXCEPTION.match(line)]
-        first = (found[0] if not frames else found[-1]) if found else len(lines) - 1
-    shown = [
-        line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."
-        for line in lines[first : first + _MOST_LINES]
-    ]
-    return "\n  ".join(shown)
 
 
 def _first_line(text: str) -> str:

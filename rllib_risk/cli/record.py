@@ -308,8 +308,8 @@ def _log(file: Path, out: Path, options: RecordOptions) -> Card:
 def _of_log(folder: Path, out: Path, options: RecordOptions) -> Card:
     import itertools
 
-    from rllib_risk.core.dataset_recording import part_of_log
     from rllib_risk.data.dataset import Dataset, write_dataset
+    from rllib_risk.data.log_parts import part_of_log
 
     part, share = options.part or "replay", options.share or _SHARE
     _check_part(part)
@@ -334,7 +334,7 @@ def _of_log(folder: Path, out: Path, options: RecordOptions) -> Card:
 
 
 def _check_part(part: str) -> None:
-    from rllib_risk.core.dataset_recording import LOG_PARTS
+    from rllib_risk.data.log_parts import LOG_PARTS
 
     if part not in LOG_PARTS:
         raise ConfigError(f"--part: must be one of {', '.join(LOG_PARTS)}.")

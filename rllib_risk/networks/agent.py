@@ -13,7 +13,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from rllib_risk.networks.arrays import TORCH, Namespace, Rows, Step, step_of
-from rllib_risk.networks.encoders import Encoder
+from rllib_risk.networks.encoder import Encoder
 from rllib_risk.networks.heads import LinearHead, UtilityHead
 from rllib_risk.networks.level_predictor import RiskLevelPredictor
 

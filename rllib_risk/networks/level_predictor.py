@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rllib_risk.networks.arrays import TORCH, Namespace, Rows, Step
-from rllib_risk.networks.encoders import Encoder
+from rllib_risk.networks.encoder import Encoder
 from rllib_risk.networks.heads import LinearHead
 
 

@@ -9,7 +9,7 @@ import torch
 
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.arrays import TORCH, step_of
-from rllib_risk.networks.encoders import Encoder
+from rllib_risk.networks.encoder import Encoder
 from rllib_risk.networks.heads import UtilityHead
 from rllib_risk.parts.base import Choice
 

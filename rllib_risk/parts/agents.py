@@ -17,7 +17,7 @@ from rllib_risk.config.options import option
 from rllib_risk.config.schema import MOST_WIDTH
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.agent import AgentNetwork
-from rllib_risk.networks.encoders import Encoder
+from rllib_risk.networks.encoder import Encoder
 from rllib_risk.networks.level_predictor import RiskLevelPredictor
 from rllib_risk.ops.quantile import quantile_fractions
 from rllib_risk.parts.agent_parts import make_encoder, make_head

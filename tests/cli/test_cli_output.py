@@ -17,7 +17,6 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rllib_risk.cli import main as main_module
 from rllib_risk.cli import tracking
 from rllib_risk.cli.evaluate import json_safe
-from rllib_risk.cli.failures import root_cause
 from rllib_risk.cli.interrupt import Interrupt
 from rllib_risk.cli.option_groups import WandbOptions
 from rllib_risk.cli.progress import (
@@ -28,6 +27,7 @@ from rllib_risk.cli.progress import (
     flatten,
     format_line,
 )
+from rllib_risk.cli.root_cause import root_cause
 from rllib_risk.cli.signals import sigterm_held_back
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import progress

@@ -7,7 +7,7 @@ import pytest
 
 from rllib_risk.cli.main import run
 from rllib_risk.cli.resume import new_place, stopped_place
-from rllib_risk.cli.rows import cut_rows, row_at
+from rllib_risk.cli.row_files import cut_rows, row_at
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schema import ConfigError
 

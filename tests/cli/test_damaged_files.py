@@ -20,7 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rllib_risk.cli import best, resume, rows
+from rllib_risk.cli import best, resume, row_files
 from rllib_risk.cli.catalog import RLlibCatalog
 from rllib_risk.config.comparison import parse_comparison
 from rllib_risk.config.loading import parse_document, read_training_file
@@ -184,12 +184,12 @@ def test_results(tmp_path: Path, name: str) -> None:
         list(best.read_results(trial))
         best.read_score(root, "evaluation/return_mean")
         resume._numbers(str(tmp_path), "run")
-        rows.row_at(trial, 2)
+        row_files.row_at(trial, 2)
         try:
             read_groups([root])
         finally:
-            if name in (rows.RESULTS, rows.TABLE):  # what --resume cuts
-                rows.cut_rows(trial, 2)
+            if name in (row_files.RESULTS, row_files.TABLE):  # what --resume cuts
+                row_files.cut_rows(trial, 2)
                 for path, content in originals.items():
                     path.write_bytes(content)
 

@@ -5,8 +5,9 @@ import pytest
 from test_dataset import assert_same, episode, write
 
 from rllib_risk.core.config import TeamConfig
-from rllib_risk.core.dataset_recording import part_of_log, record, scripted_player
+from rllib_risk.core.dataset_recording import record, scripted_player
 from rllib_risk.data.dataset import Dataset
+from rllib_risk.data.log_parts import part_of_log
 from rllib_risk.data.rows import DatasetError
 from rllib_risk.env_wrappers.scripted import RandomPolicy, reference_policies
 

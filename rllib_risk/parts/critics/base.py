@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rllib_risk.data.sizes import NeedsStateError, TeamSizes
-from rllib_risk.networks.encoders import Encoder
+from rllib_risk.networks.encoder import Encoder
 from rllib_risk.parts.base import Choice, Part
 
 

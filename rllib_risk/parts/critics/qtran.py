@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rllib_risk.data.sizes import TeamSizes
-from rllib_risk.networks.encoders import Encoder
+from rllib_risk.networks.encoder import Encoder
 from rllib_risk.networks.layers import mlp
 from rllib_risk.parts.critics.base import JointCritic
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rllib_risk.data.sizes import TeamSizes
-from rllib_risk.networks.encoders import Encoder
+from rllib_risk.networks.encoder import Encoder
 from rllib_risk.networks.layers import mlp
 from rllib_risk.parts.critics.base import JointCritic
 

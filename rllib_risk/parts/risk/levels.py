@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from rllib_risk.config.options import option
 from rllib_risk.config.schema import MOST_RATE, MOST_WIDTH
-from rllib_risk.networks.encoders import Encoder
+from rllib_risk.networks.encoder import Encoder
 from rllib_risk.networks.level_predictor import RiskLevelPredictor
 from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.parts.base import Part

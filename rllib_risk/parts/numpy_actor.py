@@ -1,0 +1,151 @@
+"""An actor with NumPy for everything but the linear layers.
+
+Letters: ``E`` environments, ``N`` agents, ``A`` actions, ``D`` observation size, ``R``
+rows (environments times agents), ``I`` input size, ``C`` size of the state that lasts
+between steps, ``M`` atoms, ``K`` risk levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rllib_risk.networks.agent import AgentNetwork
+from rllib_risk.networks.arrays import NUMPY, Step, step_of
+from rllib_risk.networks.heads import UtilityHead
+from rllib_risk.ops.quantile import quantile_fractions
+from rllib_risk.parts.risk.base import RiskMeasure
+from rllib_risk.parts.team import TeamNetwork
+
+
+class NumpyActor:
+    """Acts as :class:`.acting.TorchActor`, with NumPy but for the linear layers.
+
+    A step of acting is some fifty operations on a few rows, and most calls into PyTorch
+    cost several times the arithmetic: with one environment this actor needs 0.4 of
+    ``TorchActor``'s time, with 32 environments 0.65. The linear layers work on the
+    very memory of the network's parameters.
+
+    Attributes:
+        atoms: Of all actions in the last step, in no order, float32 ``[E, N, A, M]``.
+    """
+
+    def __init__(self, network: TeamNetwork, num_envs: int) -> None:
+        """Initializes the actor.
+
+        Args:
+            network: A network on the CPU.
+            num_envs: ``E``.
+        """
+        sizes, shown = network.sizes, network.inputs.shown
+        n, obs_size = sizes.num_agents, sizes.obs_size
+        ids_from = obs_size + shown
+        self._inputs = np.zeros((num_envs, n, network.input_size), np.float32)
+        if network.inputs.agent_ids:
+            self._inputs[:, :, ids_from:] = np.eye(n)
+        # Views, [E, N, D] and [E, N, A], or [E, N, 0] if it is not shown.
+        self._obs = self._inputs[:, :, :obs_size]
+        self._last_action = self._inputs[:, :, obs_size:ids_from]
+        self._one_hot = np.eye(sizes.num_actions, shown, dtype=np.float32)
+        # The history branch reads the input of the step before, and the first twice.
+        self._lagged = network.level.history_lag == 1
+        self._past = self._inputs.copy() if self._lagged else self._inputs
+        self._fresh = list(range(num_envs))
+        state_size = network.agents[0].encoder.state_size
+        self._state, self._history = np.zeros((2, num_envs, n, state_size), np.float32)
+        self._network = network
+        self.refresh()
+        self._predicts = network.level.predicted
+        self._atoms_shape = (num_envs, n, sizes.num_actions, network.num_atoms)
+        self.atoms = np.zeros(self._atoms_shape, np.float32)
+
+    def act(
+        self, obs: np.ndarray, action_mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """See :meth:`Actor.act`."""
+        self._obs[:] = obs
+        if self._fresh:
+            if self._lagged:
+                self._past[self._fresh] = self._inputs[self._fresh]
+            self._fresh = []
+        atoms = self._for_agents(_Agent.step, self._inputs, self._state)
+        self.atoms = atoms = atoms.reshape(self._atoms_shape)
+        logits = levels = None
+        if self._predicts:
+            logits = self._for_agents(
+                _Agent.level_logits, self._past, self._history, self._state
+            )
+            levels = logits.argmax(axis=-1)
+            if self._lagged:
+                self._past[:] = self._inputs
+        utilities = self._utilities(atoms, logits, levels)
+        return np.where(action_mask, utilities, -np.inf), levels
+
+    def remember(self, actions: np.ndarray) -> None:
+        """See :meth:`Actor.remember`."""
+        self._last_action[:] = self._one_hot[actions]
+
+    def reset(self, slots: np.ndarray) -> None:
+        """See :meth:`Actor.reset`."""
+        self._state[slots] = 0.0
+        self._history[slots] = 0.0
+        self._last_action[slots] = 0.0
+        self._fresh += slots.tolist()
+
+    def refresh(self) -> None:
+        """See :meth:`Actor.refresh`; some layers are made from several parameters."""
+        network, fractions = self._network, None
+        if network.samples:
+            # Midpoints instead of random fractions: the same greedy action each time.
+            fractions = network.risk.distort(quantile_fractions(network.num_atoms))
+        with torch.no_grad():
+            self._agents = [_Agent(agent, fractions) for agent in network.agents]
+        self._utilities = step_of(
+            network.risk,
+            RiskMeasure,
+            NUMPY,
+            network.samples,
+            same_as=("forward", "of_all_actions", "of_samples"),
+        )
+
+    def _for_agents(
+        self, method: Callable[..., np.ndarray], *arrays: np.ndarray
+    ) -> np.ndarray:
+        """Calls ``method(agent, rows...)`` with ``[E, N, .]`` as rows."""
+        num_envs, n = arrays[0].shape[:2]
+        if len(self._agents) == 1:
+            rows = [array.reshape(num_envs * n, -1) for array in arrays]
+            return method(self._agents[0], *rows).reshape(num_envs, n, -1)
+        out = [
+            method(agent, *[array[:, i] for array in arrays]).reshape(num_envs, -1)
+            for i, agent in enumerate(self._agents)
+        ]
+        return np.stack(out, axis=1)
+
+
+class _Agent:
+    """One step of an :class:`AgentNetwork` in arrays; states are changed in place."""
+
+    def __init__(self, agent: AgentNetwork, fractions: Tensor | None) -> None:
+        step = agent.one_step(NUMPY)
+        self._encode, self._levels = step.encode, cast("Step", step.levels)
+        self._encode_history = cast("Step", step.encode_history)
+        self._encoder = agent.encoder
+        self._atoms = step_of(agent.head, UtilityHead, NUMPY, fractions)
+
+    def step(self, inputs: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Atoms ``[R, A, M]`` from ``[R, I]`` and ``[R, C]``."""
+        state[:] = self._encode(inputs, state)
+        encoder = self._encoder
+        return self._atoms(encoder.readout(encoder.features_of(state), NUMPY))
+
+    def level_logits(
+        self, past: np.ndarray, history: np.ndarray, state: np.ndarray
+    ) -> np.ndarray:
+        """Logits ``[R, K]`` from ``[R, I]``, ``[R, C]`` and ``[R, C]``."""
+        history[:] = self._encode_history(past, history)
+        return self._levels(state, history)

@@ -1,0 +1,91 @@
+"""An actor that looks at the last steps alone.
+
+Letters: ``E`` environments, ``W`` steps of a window, ``N`` agents, ``D`` observation
+size.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+
+from rllib_risk.parts.team import TeamNetwork
+from rllib_risk.parts.unroll import Decision
+
+
+class WindowActor:
+    """Encodes the last ``window`` steps, from a zero memory, before every action.
+
+    A network that learned from windows, with a memory that begins at zero, has never
+    seen what that memory becomes in a longer episode. On any device.
+    """
+
+    def __init__(
+        self, network: TeamNetwork, num_envs: int, window: int, *, padded: bool
+    ) -> None:
+        """Initializes the actor.
+
+        Args:
+            network: The network.
+            num_envs: ``E``.
+            window: ``W``, steps to act on, the present one included.
+            padded: Whether steps with zero observations and action 0 stand before the
+                first one of an episode. If not, the window is shorter there.
+        """
+        n, obs_size = network.sizes.num_agents, network.sizes.obs_size
+        self._network = network
+        self._device = network.device
+        self._window = window
+        # A new episode has seen nothing, or as many zeros as a window has.
+        self._first_length, self._no_action = (window, 0) if padded else (0, -1)
+        self._length = np.zeros(num_envs, np.int64)  # of each environment's window
+        # Windows begin at the left; after their end stands what does not matter.
+        self._obs = np.zeros((num_envs, window, n, obs_size), np.float32)
+        # The actions before each observation, and those before the next one.
+        self._before = np.zeros((num_envs, window, n), np.int64)
+        self._last = np.zeros((num_envs, n), np.int64)
+        self._decision: Decision | None = None
+        self.reset(np.arange(num_envs))
+
+    @property
+    def atoms(self) -> np.ndarray:
+        """See :attr:`Actor.atoms`."""
+        return cast("Decision", self._decision).atoms.cpu().numpy()
+
+    def act(
+        self, obs: np.ndarray, action_mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """See :meth:`Actor.act`."""
+        full = self._length == self._window
+        for array in (self._obs, self._before):
+            array[full, :-1] = array[full, 1:]
+        self._length += ~full
+        now = np.arange(len(full)), self._length - 1
+        self._obs[now], self._before[now] = obs, self._last
+        before = torch.from_numpy(self._before).to(self._device)
+        inputs = self._network.inputs(
+            torch.from_numpy(self._obs).to(self._device), before[:, 1:], before[:, 0]
+        )
+        self._decision = self._network.decide(
+            inputs,
+            torch.from_numpy(now[1]).to(self._device),
+            torch.from_numpy(action_mask).to(self._device),
+        )
+        levels = self._decision.level_index
+        utilities = self._decision.utilities.cpu().numpy()
+        return utilities, None if levels is None else levels.cpu().numpy()
+
+    def remember(self, actions: np.ndarray) -> None:
+        """See :meth:`Actor.remember`."""
+        self._last[:] = actions
+
+    def reset(self, slots: np.ndarray) -> None:
+        """See :meth:`Actor.reset`."""
+        self._length[slots] = self._first_length
+        self._obs[slots] = 0.0
+        self._before[slots] = self._last[slots] = self._no_action
+
+    def refresh(self) -> None:
+        """See :meth:`Actor.refresh`; every step asks the network itself."""
