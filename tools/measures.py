@@ -23,6 +23,8 @@ PACKAGE = ROOT / "rllib_risk"
 # Lines of a module; of one that is a single simulator or a single part; of a function.
 MOST_LINES, MOST_LINES_OF_ONE_THING, MOST_LINES_OF_A_FUNCTION = 400, 500, 60
 MEDIAN_LINES = 150
+# Of a batch from replay to loss.
+TURNS_BACK = 10
 
 
 def modules() -> Iterator[tuple[str, str]]:
@@ -216,7 +218,7 @@ def table() -> list[tuple[str, str, str, list[str]]]:
         (
             "turns back of a batch from replay to loss (QMIX)",
             f"{turns_back(walk)} (in {len(set(walk))} modules)",
-            "below 10",
+            f"below {TURNS_BACK}",
             walk,
         ),
     ]

@@ -1,4 +1,4 @@
-"""The limits of docs/architecture.md hold; what is over them may only shrink."""
+"""The limits of docs/architecture.md hold."""
 
 import importlib.util
 import json
@@ -19,9 +19,6 @@ ONE_THING = {
     "rllib_risk/data/replay.py",
     "rllib_risk/env_wrappers/team_env.py",
 }
-# Over the limits still; these numbers may not grow.
-MEDIAN = 158
-TURNS_BACK = 20
 
 
 def over(lines: dict[str, int], limit: int) -> list[str]:
@@ -34,7 +31,7 @@ def test_lines_of_modules():
     lines = measures.lines_of_modules()
     assert over(lines, measures.MOST_LINES) == []
     assert all(lines[name] > measures.MOST_LINES for name in ONE_THING)
-    assert statistics.median(lines.values()) <= MEDIAN
+    assert statistics.median(lines.values()) < measures.MEDIAN_LINES
 
 
 def test_lines_of_functions():
@@ -61,4 +58,4 @@ def test_a_batch_goes_straight_through():
     walk = json.loads(run_python(ROOT / "tools", "-c", code).splitlines()[-1])
     assert walk[0] == "data/replay.py"
     assert any(re.match(r"parts/", module) for module in walk)
-    assert measures.turns_back(walk) <= TURNS_BACK
+    assert measures.turns_back(walk) < measures.TURNS_BACK
