@@ -107,7 +107,8 @@ class Learning:
         return self.penalty.beside(view, self._value_loss, self.loss.terms)
 
     def _value_loss(self, view: View) -> Tensor:
-        if view.network.joint_critic is None:
-            return self.loss.loss(view)
-        of_critic = critic_loss(view)
-        return self.loss.loss(view) + of_critic
+        of_critic = None if view.network.joint_critic is None else critic_loss(view)
+        loss = self.loss.loss(view)
+        if view.wants_stats:
+            self.loss.log_errors(view)
+        return loss if of_critic is None else loss + of_critic
