@@ -54,7 +54,8 @@ def tune_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> dict[str, An
         return dict(values)
     config = {**values, **_stack_switches(spec), "env": spec.env}
     if is_team_algorithm(spec.algorithm):
-        return config
+        notes = type(default_config(spec.algorithm)).note_of_own_parts(spec.config)
+        return config | notes
     if _MODEL in config:
         # As `config.rl_module(model_config=...)` does. There is no public key for it.
         config[f"_{_MODEL}"] = config.pop(_MODEL)
@@ -114,25 +115,52 @@ def preflight(spec: ExperimentSpec) -> Checked:
     """
     first = None
     replays: list[ReplayBound | None] = []
-    mutated = spec.scheduler.mutated if spec.scheduler else {}
-    everything = with_mutations(spec.config, mutated)
-    for values in concrete_configs(everything, _MOST_CONFIGS):
-        try:
-            config = build_config(spec, values)
-            config.validate()
-            if hasattr(config, "preflight"):
+    for config in _validated(spec):
+        if hasattr(config, "preflight"):
+            with _located(spec):
                 replays.append(config.preflight())
-        except ConfigError as error:
-            raise spec.located(str(error)) from error
-        except EnvConfigError as error:
-            raise spec.located(str(error), "config.env_config", "env") from error
-        except Exception as error:  # RLlib and environments raise all kinds
-            raise spec.located(f"{type(error).__name__}: {error}") from error
         first = first or config
     stack = _stack(spec)
     if stack is not None and stack.key:
         note(f"{spec.name} {stack.reason()}")
     return Checked(first, tuple(bound for bound in replays if bound is not None))
+
+
+def check_combinations(spec: ExperimentSpec) -> None:
+    """Checks what an experiment's keys refuse, without its environment.
+
+    Args:
+        spec: The experiment.
+
+    Raises:
+        ConfigError: With the place, if keys do not go together.
+    """
+    for _ in _validated(spec):
+        pass
+
+
+def _validated(spec: ExperimentSpec) -> Iterator[Any]:
+    """Yields the validated configurations that stand for all trials."""
+    mutated = spec.scheduler.mutated if spec.scheduler else {}
+    everything = with_mutations(spec.config, mutated)
+    for values in concrete_configs(everything, _MOST_CONFIGS):
+        with _located(spec):
+            config = build_config(spec, values)
+            config.validate()
+        yield config
+
+
+@contextlib.contextmanager
+def _located(spec: ExperimentSpec) -> Iterator[None]:
+    """Adds the place to what a configuration or its environment refuses."""
+    try:
+        yield
+    except ConfigError as error:
+        raise spec.located(str(error)) from error
+    except EnvConfigError as error:
+        raise spec.located(str(error), "config.env_config", "env") from error
+    except Exception as error:  # RLlib and environments raise all kinds
+        raise spec.located(f"{type(error).__name__}: {error}") from error
 
 
 def check_reachable(metric: str, config: Any) -> None:
@@ -164,7 +192,7 @@ def fit_to_machine(
         options: How Ray was started.
 
     Returns:
-        The experiments, perhaps without GPUs, of which a line is printed then.
+        The experiments, perhaps without GPUs; a line says so then.
 
     Raises:
         ConfigError: If a trial asks for more than there is.
