@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _MOST_CONFIGS = 32
 # Longest time to play an episode in, to see what an env reports.
 _EPISODE_S = 5.0
+_STEPS = "num_env_steps_sampled_lifetime"
+_LEAST = "min_sample_timesteps_per_iteration"
 _SUCCESS = "evaluation/success_rate"
 _MODEL = "model_config"
 _MAPPING = "policy_mapping_fn"
@@ -271,6 +273,26 @@ def check_stop_can_be_met(spec: ExperimentSpec, config: Any) -> None:
             nested = (*place, *metric.split("/"))
             known = whole if whole in spec.document.places else nested
             raise spec.document.error(message, *known)
+
+
+def first_iteration(stop: Mapping[str, float], config: Any) -> str:
+    """Says that a run goes on beyond its stop criterion, to the end of an iteration.
+
+    Args:
+        stop: The stop criteria.
+        config: The ``AlgorithmConfig`` of the run, validated.
+
+    Returns:
+        A line; empty if the first iteration ends before, or for RLlib's own algorithms.
+    """
+    asked = stop.get(_STEPS)
+    least = getattr(config, _LEAST, None)
+    if asked is None or not hasattr(config, "preflight") or not least or asked >= least:
+        return ""
+    return (
+        f"Stop: {asked:,} env steps are less than one iteration, and a trial ends with"
+        f" an iteration only. It runs for {least:,} env steps or more ({_LEAST})."
+    )
 
 
 def unreachable(metric: str, config: Any) -> str | None:

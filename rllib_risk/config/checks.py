@@ -269,6 +269,8 @@ def check_inner(
         place = (*path, str(name))
         if name not in fields:
             message = unknown_key(str(name), fields, key)
+            if "kwargs" in fields:
+                message += f" Arguments of the env itself go into {key}.kwargs."
             raise document.error(message + document.how_to_leave_out(*place), *place)
         checked[name] = _Reader(f"{key}.{name}", fields[name], document).read(
             item, place
