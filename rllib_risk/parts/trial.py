@@ -7,9 +7,7 @@ mixer (1, or ``N``).
 from __future__ import annotations
 
 import copy
-import inspect
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,13 +24,13 @@ from rllib_risk.parts.regression import Gate, QuantileRegression
 from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.targets.base import DualTarget
 from rllib_risk.parts.team import TeamNetwork
+from rllib_risk.parts.trial_calls import call_own, check_scalar
 from rllib_risk.parts.view import View
 from rllib_risk.parts.weights.base import TDWeighting
 
 _B, _T = 2, 3
 # Slots of what learns from a batch, and not of the network.
 _LEARNING = ("loss", "target", "td_weighting", "qr_gate")
-_TRIED = "when it is tried on zeros"
 
 
 def try_own_parts(network: TeamNetwork, values: Mapping[str, Any]) -> None:
@@ -63,7 +61,7 @@ class _Trial:
     ) -> None:
         for choice in own.values():
             if choice.key in _LEARNING:
-                _call(choice, "__init__", choice.make)
+                call_own(choice, "__init__", choice.make)
         self.network, self.values, self.own = network, values, own
         self.learning = Learning.of(values)
         self.following = copy.deepcopy(network).requires_grad_(False)
@@ -91,7 +89,7 @@ class _Trial:
             self._try_target(target, shape)
         if weighting := self.own.get("td_weighting"):
             errors, view = torch.zeros(shape), self.view()
-            weights = _call(
+            weights = call_own(
                 weighting, "weights", self.learning.weighting.weights, errors, view
             )
             if weights is not None:
@@ -104,14 +102,12 @@ class _Trial:
     def _try_target(self, choice: Choice, shape: tuple[int, ...]) -> None:
         target = self.learning.target
         with torch.no_grad():
-            targets = _call(choice, "targets", target.targets, self.view())
+            targets = call_own(choice, "targets", target.targets, self.view())
             choice.check_shape(targets, shape, of="targets")
             view = self.view()
         if isinstance(target, DualTarget) and self.dual is not None:
-            dual_loss = _call(choice, "dual_loss", target.dual_loss, view)
-            _check_scalar(
-                choice, "dual_loss", dual_loss, self.dual, "the dual variable"
-            )
+            dual_loss = call_own(choice, "dual_loss", target.dual_loss, view)
+            check_scalar(choice, "dual_loss", dual_loss, self.dual, "the dual variable")
 
     def _try_loss(self, choice: Choice) -> None:
         loss, unasked = self.learning.loss, {"td_weighting", "target"}
@@ -119,8 +115,8 @@ class _Trial:
         for env_steps in (0, MOST_WHOLE):
             view = self.view(env_steps)
             view.weighting = weighting = _Recorded(self.learning.weighting)
-            result = _call(choice, "loss", loss.loss, view)
-            _check_scalar(choice, "loss", result, self.network, "the online network")
+            result = call_own(choice, "loss", loss.loss, view)
+            check_scalar(choice, "loss", result, self.network, "the online network")
             unasked -= {"td_weighting"} if weighting.asked else set()
             unasked -= {"target"} if "targets" in vars(view) else set()
             if not unasked:
@@ -163,14 +159,14 @@ class _Trial:
                 f" {Gate.__module__}.QuantileRegression, which computes the regression."
             )
         for env_steps, success_rate in ((0, None), (MOST_WHOLE, 1.0)):
-            opens = _call(choice, "is_open", gate.is_open, env_steps, success_rate)
+            opens = call_own(choice, "is_open", gate.is_open, env_steps, success_rate)
             if not isinstance(opens, bool | np.bool_):
                 raise ValueError(
                     f"qr_gate: is_open of {choice.name!r} must return True or False,"
                     f" and is_open({env_steps}, {success_rate}) returned {opens!r}."
                 )
-        loss = _call(choice, "loss", gate.loss, self.view())
-        _check_scalar(choice, "loss", loss, self.network, "the online network")
+        loss = call_own(choice, "loss", gate.loss, self.view())
+        check_scalar(choice, "loss", loss, self.network, "the online network")
 
 
 class _Recorded(TDWeighting):
@@ -200,11 +196,11 @@ def _zeros(sizes: TeamSizes) -> Batch:
 
 def _try_explorer(choice: Choice, sizes: TeamSizes) -> None:
     n, num_actions = sizes.num_agents, sizes.num_actions
-    explorer = _call(choice, "__init__", choice.make, num_envs=_B, num_agents=n)
-    _call(choice, "reset", explorer.reset, np.arange(_B))
+    explorer = call_own(choice, "__init__", choice.make, num_envs=_B, num_agents=n)
+    call_own(choice, "reset", explorer.reset, np.arange(_B))
     utilities = np.zeros((_B, n, num_actions), np.float32)
     for level in (0.0, 1.0):
-        actions = _call(
+        actions = call_own(
             choice,
             "explore",
             explorer.explore,
@@ -220,50 +216,3 @@ def _try_explorer(choice: Choice, sizes: TeamSizes) -> None:
                 f"exploration: explore of {choice.name!r} must return whole numbers,"
                 f" the actions, and it returned {kind}."
             )
-
-
-def _call(
-    choice: Choice, method: str, call: Callable[..., Any], *args: Any, **named: Any
-) -> Any:
-    """Calls a method of the user's own; a failure names the part and the line."""
-    try:
-        return call(*args, **named)
-    except Exception as error:  # a part of the user's own may fail in any way
-        if method == "__init__" and isinstance(error, ValueError):
-            raise  # says what the class is called with
-        cause = str(error).partition("\n")[0] or "no message"
-        raise ValueError(
-            f"{choice.key}: {method} of {choice.name!r} fails {_TRIED}:"
-            f" {type(error).__name__}: {cause}{_place(error, choice)}"
-        ) from error
-
-
-def _place(error: Exception, choice: Choice) -> str:
-    """The last line of the part's own file that led to an error."""
-    file = inspect.getfile(choice.part)
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == file]
-    return f" ({file}:{lines[-1]})" if lines else ""
-
-
-def _check_scalar(
-    choice: Choice, method: str, result: Any, module: nn.Module, owner: str
-) -> None:
-    """Goes backward through a loss; refuses what an update could not."""
-    found = ""
-    if not isinstance(result, Tensor):
-        found = type(result).__name__ if result is not None else "None"
-    elif result.numel() != 1:
-        found = f"a tensor of shape {list(result.shape)}"
-    elif not result.requires_grad:
-        found = "a tensor without gradient"
-    else:
-        module.zero_grad(set_to_none=True)
-        _call(choice, method, result.backward)
-        if all(p.grad is None for p in module.parameters()):
-            found = f"one that does not depend on {owner}"
-    if found:
-        raise ValueError(
-            f"{choice.key}: {method} of {choice.name!r} must return a scalar tensor"
-            f" with gradients of {owner} {_TRIED}, and it returned {found}."
-        )
