@@ -193,7 +193,7 @@ RLLIB_KEYS: dict[str, str] = {
     "num_gpus": "GPUs for learning; 0 learns on the CPU.",
     "min_sample_timesteps_per_iteration": "Env steps of one iteration, at least.",
     "evaluation_interval": "Iterations between evaluations; null: none.",
-    "evaluation_duration": "Greedy episodes of an evaluation, exactly so many.",
+    "evaluation_duration": "Greedy episodes of an evaluation, exactly this number.",
     "evaluation_num_env_runners": "Remote processes that play them; 0: none.",
     "restart_failed_env_runners": "Whether a lost runner is replaced.",
     "env_runner_restore_timeout_s": "Seconds to wait if all runners are lost.",
@@ -549,7 +549,7 @@ TABLES: dict[str, Callable[..., str]] = {
 
 
 def fill(page: str) -> str:
-    """Writes every table of a page anew.
+    """Writes every table of a page.
 
     Args:
         page: Markdown.

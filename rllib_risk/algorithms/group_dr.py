@@ -13,7 +13,7 @@ Three phases:
 2. estimator: it plays with one coin of ``behaviour_epsilon`` for the whole team, and
    ``f(s, u, t)``, with one output per group, is fitted to the rewards: ``L = (f_g(s, u,
    t) - r)^2`` for an episode of group ``g``;
-3. training: everything but ``f`` begins anew, on transitions of all groups, with ``r =
+3. training: everything but ``f`` starts again, on transitions of all groups, with ``r =
    min_g f_g(s, u, t)``.
 
 One clock and one list of groups serve all phases, which is not so in the released code:
@@ -113,7 +113,7 @@ class GroupDRConfig(ValueConfig):
             )
         if self.qr_gate != "never":
             raise ConfigError(
-                "qr_gate: its clock does not begin anew with GroupDR's last phase; set"
+                "qr_gate: its clock does not start again with GroupDR's last phase; set"
                 " qr_gate: never."
             )
 

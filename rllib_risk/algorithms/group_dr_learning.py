@@ -80,7 +80,7 @@ class GroupDRPolicy(ValuePolicy):
     def on_global_var_update(self, global_vars: Mapping[str, Any]) -> None:
         """Takes the env steps so far, from which the phase follows; see RLlib.
 
-        The last phase is a training from scratch: its schedules begin anew.
+        The last phase is a training from scratch: its schedules start again.
         """
         env_steps = int(global_vars["timestep"])
         estimator_start = self.config["behaviour_env_steps"]

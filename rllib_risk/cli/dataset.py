@@ -27,7 +27,7 @@ _IMPORT_HELP = """Import a dataset from another format.
     rllib dataset import uav-csv dataset.csv OUT
     rllib dataset import og-marl vault/Good OUT --env smac
 
-'uav-csv' is the form of MA-CQR's authors: an index and unnamed columns, of which the
+'uav-csv' is the form of MA-CQR's authors: an index and unnamed columns; the
 sizes follow from --env-config of 'uav'. 'og-marl' is a Flashbax vault, which needs:
 pip install 'rllib-risk\\[og-marl]'.
 """

@@ -82,7 +82,7 @@ def train_here(algorithm: Any, stop: Mapping[str, float]) -> Iterator[dict[str, 
         stop: Results and values.
 
     Yields:
-        The flat result of every iteration, of which a line was printed.
+        The flat result of every iteration, after its line was printed.
     """
     from rllib_risk.core.rounds import one_thread
 

@@ -143,8 +143,8 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="CHECKPOINT...",
-            help="Folder of a checkpoint, or of a trial or an experiment, of which the"
-            " best checkpoint is taken; with --shift several.",
+            help="Folder of a checkpoint. The folder of a trial or an experiment stands"
+            " for its best checkpoint. With --shift several.",
         ),
     ],
     options: EvaluationOptions,
@@ -311,9 +311,20 @@ def json_safe(value: Any) -> Any:
 
 
 def print_table(result: Mapping[str, Any]) -> None:
-    """Prints the numbers of a result, one per line."""
+    """Prints the numbers of a result, one per line, but for those that say nothing."""
     for key, value in result.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             continue
+        if _says_nothing(key, result):
+            continue
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
         say(f"{key:<22} {shown:>12}")
+
+
+def _says_nothing(key: str, result: Mapping[str, Any]) -> bool:
+    """Whether a number is the same whatever a team of this kind does."""
+    if key.startswith("risk_level_"):
+        # Level 1 throughout: a team that does not know risk.
+        return result.get("risk_level_mean") == 1.0
+    # A mark of episodes that were cut off, which is there only if all of them were.
+    return key == "episode_limit"

@@ -151,7 +151,7 @@ KeepOption = Annotated[
     typer.Option(
         "--keep-checkpoints-num",
         min=1,
-        help="Keep only the best so many.",
+        help="Number of best checkpoints to keep.",
         rich_help_panel=_CHECKPOINTS,
     ),
 ]
@@ -211,7 +211,7 @@ NodesOption = Annotated[
     typer.Option(
         "--ray-num-nodes",
         min=1,
-        help="Emulate a cluster of so many nodes on this machine.",
+        help="Emulate a cluster with this number of nodes on this machine.",
         rich_help_panel=_RAY,
     ),
 ]

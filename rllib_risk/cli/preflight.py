@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _MOST_CONFIGS = 32
 # Longest time to play an episode in, to see what an env reports.
 _EPISODE_S = 5.0
+_STEPS = "num_env_steps_sampled_lifetime"
+_LEAST = "min_sample_timesteps_per_iteration"
 _SUCCESS = "evaluation/success_rate"
 _MODEL = "model_config"
 _MAPPING = "policy_mapping_fn"
@@ -54,7 +56,8 @@ def tune_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> dict[str, An
         return dict(values)
     config = {**values, **_stack_switches(spec), "env": spec.env}
     if is_team_algorithm(spec.algorithm):
-        return config
+        notes = type(default_config(spec.algorithm)).note_of_own_parts(spec.config)
+        return config | notes
     if _MODEL in config:
         # As `config.rl_module(model_config=...)` does. There is no public key for it.
         config[f"_{_MODEL}"] = config.pop(_MODEL)
@@ -114,25 +117,52 @@ def preflight(spec: ExperimentSpec) -> Checked:
     """
     first = None
     replays: list[ReplayBound | None] = []
-    mutated = spec.scheduler.mutated if spec.scheduler else {}
-    everything = with_mutations(spec.config, mutated)
-    for values in concrete_configs(everything, _MOST_CONFIGS):
-        try:
-            config = build_config(spec, values)
-            config.validate()
-            if hasattr(config, "preflight"):
+    for config in _validated(spec):
+        if hasattr(config, "preflight"):
+            with _located(spec):
                 replays.append(config.preflight())
-        except ConfigError as error:
-            raise spec.located(str(error)) from error
-        except EnvConfigError as error:
-            raise spec.located(str(error), "config.env_config", "env") from error
-        except Exception as error:  # RLlib and environments raise all kinds
-            raise spec.located(f"{type(error).__name__}: {error}") from error
         first = first or config
     stack = _stack(spec)
     if stack is not None and stack.key:
         note(f"{spec.name} {stack.reason()}")
     return Checked(first, tuple(bound for bound in replays if bound is not None))
+
+
+def check_combinations(spec: ExperimentSpec) -> None:
+    """Checks what an experiment's keys refuse, without its environment.
+
+    Args:
+        spec: The experiment.
+
+    Raises:
+        ConfigError: With the place, if keys do not go together.
+    """
+    for _ in _validated(spec):
+        pass
+
+
+def _validated(spec: ExperimentSpec) -> Iterator[Any]:
+    """Yields the validated configurations that stand for all trials."""
+    mutated = spec.scheduler.mutated if spec.scheduler else {}
+    everything = with_mutations(spec.config, mutated)
+    for values in concrete_configs(everything, _MOST_CONFIGS):
+        with _located(spec):
+            config = build_config(spec, values)
+            config.validate()
+        yield config
+
+
+@contextlib.contextmanager
+def _located(spec: ExperimentSpec) -> Iterator[None]:
+    """Adds the place to what a configuration or its environment refuses."""
+    try:
+        yield
+    except ConfigError as error:
+        raise spec.located(str(error)) from error
+    except EnvConfigError as error:
+        raise spec.located(str(error), "config.env_config", "env") from error
+    except Exception as error:  # RLlib and environments raise all kinds
+        raise spec.located(f"{type(error).__name__}: {error}") from error
 
 
 def check_reachable(metric: str, config: Any) -> None:
@@ -164,7 +194,7 @@ def fit_to_machine(
         options: How Ray was started.
 
     Returns:
-        The experiments, perhaps without GPUs, of which a line is printed then.
+        The experiments, perhaps without GPUs; a line says so then.
 
     Raises:
         ConfigError: If a trial asks for more than there is.
@@ -243,6 +273,26 @@ def check_stop_can_be_met(spec: ExperimentSpec, config: Any) -> None:
             nested = (*place, *metric.split("/"))
             known = whole if whole in spec.document.places else nested
             raise spec.document.error(message, *known)
+
+
+def first_iteration(stop: Mapping[str, float], config: Any) -> str:
+    """Says that a run goes on beyond its stop criterion, to the end of an iteration.
+
+    Args:
+        stop: The stop criteria.
+        config: The ``AlgorithmConfig`` of the run, validated.
+
+    Returns:
+        A line; empty if the first iteration ends before, or for RLlib's own algorithms.
+    """
+    asked = stop.get(_STEPS)
+    least = getattr(config, _LEAST, None)
+    if asked is None or not hasattr(config, "preflight") or not least or asked >= least:
+        return ""
+    return (
+        f"Stop: {asked:,} env steps are less than one iteration, and a trial ends with"
+        f" an iteration only. It runs for {least:,} env steps or more ({_LEAST})."
+    )
 
 
 def unreachable(metric: str, config: Any) -> str | None:

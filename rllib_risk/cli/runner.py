@@ -23,6 +23,7 @@ from rllib_risk.cli.output import EXIT_FAILED, note, say
 from rllib_risk.cli.preflight import (
     Checked,
     check_stop_can_be_met,
+    first_iteration,
     fit_to_machine,
     preflight,
     tune_config,
@@ -186,6 +187,8 @@ def _run(
     say(f"{spec.name}: {_what(spec)}; results in {place.folder}{place.remark}")
     if memory:
         say(memory)
+    if line := first_iteration(spec.stop, checked.config):
+        say(line)
     experiment = tune_experiment(spec, place.name, place.storage, spec.config)
     interrupt = Interrupt(budget.for_experiment(spec.time_budget_s))
     going_on = GoingOn(spec) if place.goes_on else None

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import os
+import socket
 import sys
 import tempfile
 import warnings
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_risk.cli.output import note
 from rllib_risk.cli.signals import sigterm_held_back
+from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import progress
 from rllib_risk.core.ray_internals import NOISY_LOGGERS
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     # Each worker imports this module; it needs no command line.
     from rllib_risk.cli.option_groups import RayOptions
 
+# Longest time in which a cluster must take a connection.
+_CONNECT_S = 10.0
 _IMPORTS = "RLLIB_RISK_IMPORTS"
 _FOLDER = "RLLIB_RISK_FOLDER"
 
@@ -150,7 +154,11 @@ def _start_ray(
         ray.init(address=clusters[0].address, **shared)
     elif options.address:
         shared.pop("include_dashboard")
-        ray.init(address=options.address, **shared)
+        _check_address(options.address)
+        try:
+            ray.init(address=options.address, **shared)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise _unreachable(options.address, error) from error
     else:
         own = {
             "num_cpus": options.num_cpus,
@@ -160,6 +168,27 @@ def _start_ray(
         # A cluster that runs here is joined, unless sizes for a new one are given.
         new = any(size is not None for size in own.values())
         ray.init("local" if new else None, **own, **shared)
+
+
+def _check_address(address: str) -> None:
+    """Refuses an address where nothing answers: Ray would end the process there."""
+    scheme, mark, rest = address.rpartition("://")
+    host, colon, port = rest.rpartition(":")
+    if not colon or not port.isdigit() or (mark and scheme != "ray"):
+        return  # such as 'auto', which Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str, error: Exception) -> ConfigError:
+    cause = str(error).strip().partition("\n")[0].rstrip(".")
+    return ConfigError(
+        f"--ray-address: no Ray cluster can be joined at {address!r}:"
+        f" {type(error).__name__}: {cause}. Check the address, or leave it out to start"
+        " Ray on this machine."
+    )
 
 
 def _emulated_cluster(options: RayOptions) -> Any:

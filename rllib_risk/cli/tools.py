@@ -177,7 +177,7 @@ def plot_episode(
         typer.Option(
             "--steps",
             metavar="N,N,...",
-            help="Of which steps, counted from 0 (default: four of them).",
+            help="Steps to draw, counted from 0 (default: four of them).",
         ),
     ] = None,
     *,

@@ -135,7 +135,8 @@ def train_file(
         bool,
         typer.Option(
             "--show-config",
-            help="Print every value with the place that it comes from, and stop.",
+            help="Print every value with the place that it comes from, check that the"
+            " keys go together, and stop.",
         ),
     ] = False,
 ) -> None:
@@ -146,9 +147,12 @@ def train_file(
     note(f"Checking {path} ...")
     specs = load_changed(path, changes, env)
     if show_config:
+        from rllib_risk.cli.preflight import check_combinations
         from rllib_risk.cli.show_config import configuration_text
 
         say(configuration_text(specs))
+        for spec in specs:
+            check_combinations(spec)
         return
     if debug:
         from rllib_risk.cli.debug import run_debug

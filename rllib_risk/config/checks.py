@@ -88,7 +88,8 @@ def check_config(
     for key, value in config.items():
         place = (*path, str(key))
         if key not in fields:
-            message = unknown_key(str(key), usable, algorithm)
+            own = fields.keys() - catalog.algorithm_fields(algorithm).keys()
+            message = unknown_key(str(key), usable, algorithm, sorted(own))
             if key in unused:
                 message = f"{key}: has no effect in {algorithm}; {unused[key]}."
             raise document.error(message + document.how_to_leave_out(*place), *place)
@@ -135,13 +136,16 @@ def _check_evaluation(
     return check_config(value, algorithm, other_env, document, path, catalog)
 
 
-def unknown_key(key: str, known: Collection[str], owner: str) -> str:
+def unknown_key(
+    key: str, known: Collection[str], owner: str, own: Collection[str] = ()
+) -> str:
     """Returns the message for a key that does not exist.
 
     Args:
         key: The key.
         known: Keys that may be given.
         owner: Whose keys they are, such as the name of an algorithm.
+        own: Keys among them that parts of the user's own declare.
 
     Returns:
         A sentence that names the right key, if one is known.
@@ -151,7 +155,10 @@ def unknown_key(key: str, known: Collection[str], owner: str) -> str:
         # A new name may go on with what to write inside it: `model: {...}`.
         if new.partition(":")[0] in known:
             return f"unknown key '{key}' of {owner}: it is {verb} '{new}'."
-    return f"unknown key '{key}' of {owner}.{suggest(key, known)}"
+    hint = suggest(key, known)
+    if own and not hint:
+        hint = f" Your own parts declare {', '.join(own)}."
+    return f"unknown key '{key}' of {owner}.{hint}"
 
 
 def check_key(
@@ -262,6 +269,8 @@ def check_inner(
         place = (*path, str(name))
         if name not in fields:
             message = unknown_key(str(name), fields, key)
+            if "kwargs" in fields:
+                message += f" Arguments of the env itself go into {key}.kwargs."
             raise document.error(message + document.how_to_leave_out(*place), *place)
         checked[name] = _Reader(f"{key}.{name}", fields[name], document).read(
             item, place

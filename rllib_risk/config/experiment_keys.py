@@ -23,11 +23,11 @@ INHERITANCE_FIELDS: dict[str, Field] = {
 }
 CHECKPOINT_FIELDS: dict[str, Field] = {
     "checkpoint_frequency": Field(
-        0, "A checkpoint every so many iterations; 0: none.", int, low=0
+        0, "Iterations between two checkpoints; 0: none.", int, low=0
     ),
     "checkpoint_at_end": Field(True, "A checkpoint when the run ends.", bool),
     "num_to_keep": Field(
-        None, "Keep the best so many checkpoints.", int, low=1, optional=True
+        None, "Number of best checkpoints to keep.", int, low=1, optional=True
     ),
     "checkpoint_score_attribute": Field(
         None, "The result that says which are best.", str, optional=True

@@ -100,7 +100,7 @@ class ExperimentSpec:
         """
         if self.document is None:
             return ConfigError(message)
-        match = re.match(r"(?:unknown key )?(\w+)(?:\.(\w+))?", message)
+        match = re.match(r"(?:unknown key )?'?(\w+)(?:\.(\w+))?", message)
         keys = [key for key in match.groups() if key] if match else []
         for path in (("config", *keys), keys, *(key.split(".") for key in otherwise)):
             # The first key below the section decides; deeper ones may be the env's.

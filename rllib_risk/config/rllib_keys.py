@@ -218,6 +218,27 @@ def setter_hints(config_class: type, not_provided: object) -> dict[str, Any]:
     return {ALIASES.get(name, name): hint for name, hint in hints.items()}
 
 
+def setter_of(config_class: type, key: str, not_provided: object) -> str | None:
+    """Finds the setter method of an ``AlgorithmConfig`` class that takes a key.
+
+    Args:
+        config_class: RLlib's ``AlgorithmConfig`` or a subclass.
+        key: The key.
+        not_provided: See :func:`setter_hints`.
+
+    Returns:
+        Name of the method, such as ``reporting``; None if there is none.
+    """
+    for parent in config_class.__mro__:
+        for name, method in vars(parent).items():
+            if name.startswith("_") or not inspect.isfunction(method):
+                continue
+            parameter = inspect.signature(method).parameters.get(key)
+            if parameter is not None and parameter.default is not_provided:
+                return name
+    return None
+
+
 def _resolved_hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)

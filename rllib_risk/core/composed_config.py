@@ -9,13 +9,18 @@ from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from rllib_risk.config.options import fields_of
 from rllib_risk.config.schema import ConfigError, Field, check_value
+from rllib_risk.config.search_space import Domain
 from rllib_risk.core import tune_internals
 from rllib_risk.core.config_values import same_value
 from rllib_risk.core.rllib_settings import key_of
 from rllib_risk.core.team_fields import TEAM_FIELDS
 from rllib_risk.parts.base import Composition
 from rllib_risk.parts.slots import TEAM_PARTS
+
+# A note in the dict of a trial: own parts of the whole search space, by their slot.
+OWN_PARTS = "__own_parts__"
 
 
 class ComposedConfig(AlgorithmConfig):
@@ -78,6 +83,57 @@ class ComposedConfig(AlgorithmConfig):
         except ValueError as error:
             raise ConfigError(f"{error}") from error
 
+    @classmethod
+    def note_of_own_parts(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What every trial must know of own parts that only some trials have.
+
+        Args:
+            values: Keys and values of a configuration, with search spaces.
+
+        Returns:
+            :data:`OWN_PARTS` and the import paths by the key of their slot; nothing if
+            no search space names such a part.
+        """
+        spaces = {k: v for k, v in values.items() if not isinstance(v, str)}
+        named = {
+            key: [text for text in _texts(spaces[key]) if ":" in text]
+            for key in cls.composition.slots
+            if key in spaces
+        }
+        named = {key: paths for key, paths in named.items() if paths}
+        return {OWN_PARTS: named} if named else {}
+
+    def _leave_out_others(
+        self, values: dict[str, Any], parts: Mapping[str, list[str]]
+    ) -> None:
+        """Drops, or refuses, keys of own parts that other trials of a sweep have."""
+        if not parts:
+            return
+        mine = self.own_fields(vars(self) | values)
+        ignored = values.get("unused_keys", self.unused_keys) == "ignore"
+        for slot, paths in parts.items():
+            present = values.get(slot, getattr(self, slot))
+            for path in paths:
+                theirs = self.own_fields({slot: path})
+                for key in theirs.keys() & values.keys() - mine.keys():
+                    if not ignored and values[key] != theirs[key].default:
+                        owner = f"{slot}: {path} (here it is {present!r})"
+                        raise ConfigError(_belongs(key, owner))
+                    del values[key]
+
+    def _check_default(self, key: str, field: Field) -> None:
+        """Says whose default it is that an own part's declaration refuses."""
+        try:
+            check_value(key, field.default, field)
+        except ConfigError as error:
+            for slot, part in self.composition.chosen(self).items():
+                if key in fields_of(part.Options):
+                    raise ConfigError(
+                        f"{slot}: {getattr(self, slot)!r} declares the option {key!r}"
+                        f" with a default that it refuses itself. {error} Mend"
+                        f" {part.__name__}.Options, or set {key}."
+                    ) from error
+
     def _usual(self, key: str) -> tuple[Any, Any]:
         """The values that a key may have where no part reads it.
 
@@ -102,10 +158,7 @@ class ComposedConfig(AlgorithmConfig):
         for key, owner in self.composition.unused(self).items():
             value = getattr(self, key)
             if not any(same_value(value, usual) for usual in self._usual(key)):
-                raise ConfigError(
-                    f"{key}: belongs to {owner}. Leave it out, or choose that part. In"
-                    " a sweep over parts set unused_keys: ignore."
-                )
+                raise ConfigError(_belongs(key, owner))
         for message in self.composition.refusals(self):
             raise ConfigError(message)
 
@@ -134,6 +187,13 @@ class ComposedConfig(AlgorithmConfig):
             setattr(self, key, value)
 
 
+def _belongs(key: str, owner: str) -> str:
+    return (
+        f"{key}: belongs to {owner}. Leave it out, or choose that part. In a sweep over"
+        " parts set unused_keys: ignore."
+    )
+
+
 @cache
 def _rllib_keys() -> tuple[str, ...]:
     """The keys of every algorithm of RLlib's."""
@@ -144,6 +204,8 @@ def _texts(value: Any) -> list[str]:
     """All texts that a value, or a search space in its place, may be."""
     if isinstance(value, str):
         return [value]
+    if isinstance(value, Domain):
+        value = list(value.candidates)
     if isinstance(value, Mapping):
         value = list(value.values())
     elif not isinstance(value, (list, tuple)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, Self
 
@@ -11,11 +11,11 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 
 from rllib_risk.config.checks import unknown_key
-from rllib_risk.config.rllib_keys import range_of
+from rllib_risk.config.rllib_keys import range_of, setter_of
 from rllib_risk.config.schema import ConfigError, Field, check_value
 from rllib_risk.core import ray_internals, tune_internals
 from rllib_risk.core.callbacks import check_callbacks, resolve_callbacks
-from rllib_risk.core.composed_config import ComposedConfig
+from rllib_risk.core.composed_config import OWN_PARTS, ComposedConfig
 from rllib_risk.core.config_values import check_schedule, same_value
 from rllib_risk.core.envs import start_env, variants_of
 from rllib_risk.core.rllib_settings import (
@@ -124,7 +124,7 @@ class TeamConfig(ComposedConfig):
         ours = self.fields() | self._declare_own(kwargs)
         known = {*ours, *inspect.signature(super().training).parameters}
         for key in kwargs.keys() - known:
-            raise ConfigError(self._no_such_key(key))
+            raise ConfigError(self._no_such_key(key, ours))
         self._apply_preset(kwargs)
         for key in kwargs.keys() & ours.keys():
             value = kwargs.pop(key)
@@ -145,6 +145,7 @@ class TeamConfig(ComposedConfig):
             config_dict = config_dict.to_dict()
         # Tune keeps notes of its own in a trial's dict: __trial_info__ and the like.
         values = {k: v for k, v in config_dict.items() if not k.startswith("__")}
+        self._leave_out_others(values, config_dict.get(OWN_PARTS) or {})
         # RLlib writes the one default policy in a form that it cannot read.
         if set(values.get("policies") or ()) == {DEFAULT_POLICY_ID}:
             del values["policies"]
@@ -163,7 +164,10 @@ class TeamConfig(ComposedConfig):
         """
         self._check_keys()
         super().validate()
+        own = self.own_fields(vars(self))
         for key, field in self.all_fields().items():
+            if key in own and same_value(getattr(self, key), field.default):
+                self._check_default(key, field)
             setattr(self, key, check_value(key, getattr(self, key), field))
         self._check_rllib_keys()
         self._check_combinations()
@@ -200,11 +204,17 @@ class TeamConfig(ComposedConfig):
         if ours and attribute in REFUSED and not same_value(value, default):
             raise ConfigError(f"{where}{self._unused(key_of(attribute))}")
 
-    def _no_such_key(self, key: str) -> str:
+    def _no_such_key(self, key: str, ours: Collection[str] = ()) -> str:
         if key in FOREIGN:
             return self._unused(key)
         honoured = {key_of(name) for name in HONOURED}
-        return unknown_key(key, [*self.all_fields(), *honoured], self._owner())
+        if ours and key in honoured:
+            setter = setter_of(type(self), key, ray_internals.not_provided())
+            how = f"call {setter}({key}=...)" if setter else f"set config.{key} = ..."
+            return f"{key}: is not a key of training(); {how} instead."
+        ours = ours or self.all_fields()
+        own = [name for name in ours if name not in self.fields()]
+        return unknown_key(key, [*ours, *honoured], self._owner(), own)
 
     def _unused(self, key: str) -> str:
         return f"{key}: has no effect in {self._owner()}; {UNUSED_KEYS[key]}."

@@ -21,15 +21,15 @@ from rllib_risk.parts.exploration import EpsilonGreedy
 # First word of the random streams of recordings.
 _RECORD_STREAM = 6
 # Copies of an environment that is vectorised; others are played one at a time, since
-# nobody knows what a copy costs.
+# the cost of a copy is unknown.
 _COPIES = 32
 
-# Makes who plays so many environments, with a source of randomness.
+# Makes the player of a number of environments, with a source of randomness.
 MakePlayer = Callable[[int, np.random.Generator], Player]
 
 
 def scripted_player(policy: ScriptedPolicy, epsilon: float) -> MakePlayer:
-    """A scripted policy, each agent of which acts at random now and then.
+    """A scripted policy whose agents each act at random now and then.
 
     Args:
         policy: The policy.
@@ -46,7 +46,7 @@ def scripted_player(policy: ScriptedPolicy, epsilon: float) -> MakePlayer:
 
 
 def trained_player(policy: TeamPolicy, epsilon: float) -> MakePlayer:
-    """A trained policy, each agent of which acts at random now and then.
+    """A trained policy whose agents each act at random now and then.
 
     Args:
         policy: The policy.

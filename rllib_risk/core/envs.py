@@ -215,7 +215,7 @@ def loop_over(
 
 
 def scripted_policies(config: AlgorithmConfig) -> dict[str, ScriptedPolicy]:
-    """The policies that nobody trained for an environment.
+    """The scripted policies of an environment.
 
     Args:
         config: See :func:`make_env`.

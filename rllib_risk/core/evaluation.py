@@ -74,7 +74,7 @@ class EvaluatingAlgorithm(Algorithm):
         seed: int | None = None,
         frames: list[np.ndarray] | None = None,
     ) -> dict[str, Any]:
-        """Plays exactly so many greedy episodes and sums them up.
+        """Plays a number of greedy episodes and sums them up.
 
         Args:
             num_episodes: How many.

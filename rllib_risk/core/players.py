@@ -14,7 +14,7 @@ from rllib_risk.env_wrappers.episode_loop import Player
 from rllib_risk.env_wrappers.scripted import ScriptedPolicy
 from rllib_risk.parts.exploration import Explorer, random_available
 
-# Epsilon of each environment, [E], once so many env steps of a round are played.
+# Epsilon of each environment, [E], after a number of env steps of a round.
 Epsilons = Callable[[int], np.ndarray]
 
 

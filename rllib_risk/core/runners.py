@@ -1,4 +1,4 @@
-"""Sampling and evaluating on remote runners, some of which may be lost on the way."""
+"""Sampling and evaluating on remote runners, which may be lost on the way."""
 
 from __future__ import annotations
 

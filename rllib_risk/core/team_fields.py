@@ -68,7 +68,7 @@ TEAM_FIELDS: dict[str, Field] = {
     "final_epsilon": Field(0.05, "Epsilon at the end.", float, low=0.0, high=1.0),
     "epsilon_anneal_env_steps": Field(
         50_000,
-        "Epsilon falls linearly over so many steps.",
+        "Steps over which epsilon falls linearly.",
         int,
         low=1,
         unit="env steps",

@@ -24,6 +24,7 @@ from rllib_risk.parts.base import Composition
 from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.targets.base import DualTarget
 from rllib_risk.parts.team import TeamNetwork, network_keys
+from rllib_risk.parts.trial import try_own_parts
 
 # A part that works without a state, by the key of one that needs it.
 _STATELESS = {"mixer": "vdn", "joint_critic": "none", "target": "contamination"}
@@ -171,7 +172,7 @@ class ValueConfig(TeamConfig):
         return (
             (
                 offline and self.num_env_runners > 0,
-                "num_env_runners: nobody samples where a dataset is learned from; set"
+                "num_env_runners: a run that learns from a dataset samples nothing; set"
                 " num_env_runners: 0.",
             ),
             (
@@ -232,6 +233,12 @@ class ValueConfig(TeamConfig):
                 f"joint_critic: {self.joint_critic!r} teaches one value of the team,"
                 f" and mixer {self.mixer!r} gives one per agent."
             )
+        if self.in_evaluation:
+            return
+        try:
+            try_own_parts(network, vars(self))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
     def _check_network_memory(self, sizes: TeamSizes) -> None:
         """Counts the parameters without making them."""

@@ -58,7 +58,7 @@ class ValuePolicy(TeamPolicy):
         self.on_batch: list[Callable[[SampleBatch, View], None]] = []
         self.target_network: TeamNetwork = copy.deepcopy(self.network)
         self.target_network.requires_grad_(False)
-        # Collecting them anew takes longer than some updates of small networks.
+        # Collecting them again takes longer than some updates of small networks.
         self._online = list(self.network.parameters())
         self._target = list(self.target_network.parameters())
         self._clipped = self._clip_groups()

@@ -48,7 +48,7 @@ class Card:
     """What ``dataset.json`` says.
 
     Attributes:
-        env: Name of the environment; None if nobody knows.
+        env: Name of the environment; None if it is unknown.
         env_config: Its arguments.
         agents: Names of the agents, in the order of all lists.
         sizes: Sizes of the team, as the contract pads them.

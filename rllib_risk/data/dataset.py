@@ -30,7 +30,7 @@ from rllib_risk.data.segments import bytes_per_row
 from rllib_risk.data.sizes import TeamSizes
 
 ROWS_PER_SHARD = 50_000
-# A shard of large observations has fewer rows: about so many bytes before compression.
+# A shard of large observations has fewer rows: about these bytes before compression.
 BYTES_PER_SHARD = 2**27
 # What is read at once: a part of a file that is compressed on its own.
 BYTES_PER_GROUP = 2**21

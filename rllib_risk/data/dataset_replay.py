@@ -123,7 +123,7 @@ class DatasetReplay(EpisodeReplay):
         return len(episode)
 
     def _restart(self, read: int) -> None:
-        """Holds what it would hold after so many episodes were read.
+        """Holds what it would hold after a number of episodes were read.
 
         A ring's episodes stand at places that follow from their numbers; beginning at a
         multiple of its size brings each to its own.

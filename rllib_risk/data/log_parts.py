@@ -16,7 +16,7 @@ _WINDOW = 0.05
 def part_of_log(log: Dataset, part: str, share: float) -> tuple[int, int]:
     """Which episodes of a learner's log a dataset is cut out of.
 
-    All of them (``replay``); or a stretch of so large a share of its env steps that
+    All of them (``replay``); or a stretch of that share of its env steps that
     begins half way (``paper``: Eldeeb et al., 2024), that is the last one (``expert``),
     or that begins where the learner first reached half of its gain (``medium``). Its
     level is the mean return of the last 5 % of episodes, at the beginning and at the

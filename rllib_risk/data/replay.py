@@ -186,7 +186,7 @@ class EpisodeReplay:
 
         Args:
             size: In episodes; at most ``len(self)``.
-            newest: Draw from so many of the newest episodes, or from all that there are
+            newest: Draw from this number of newest episodes, or from all that there are
                 if they are fewer; None: from all.
 
         Returns:

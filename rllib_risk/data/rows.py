@@ -249,7 +249,7 @@ def _check_values(
 
 
 def _join(name: str, parts: list[dict[str, np.ndarray]], first: int) -> Episode:
-    """Makes an episode of its rows, of which the first has this number."""
+    """Makes an episode of its rows; the first has this number."""
     whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     steps = whole[STEP]
     if STATE not in whole:

@@ -275,7 +275,7 @@ class OneTeamEnv(BatchedTeamEnv):
         """Initializes the batch.
 
         Args:
-            env: The environment; whoever made it closes it.
+            env: The environment; the caller closes it.
         """
         super().__init__(1, env.spec_team)
         self._env = env

@@ -1,6 +1,6 @@
 """Ends a child process when this process is gone, however it went.
 
-Ray ends actors with SIGKILL, after which nobody calls `close`, and a simulator that was
+Ray ends actors with SIGKILL, and `close` is not called, and a simulator that was
 started by a library goes on for ever.
 """
 

@@ -1,4 +1,4 @@
-"""Policies that nobody trained, the reference lines beside every learned one.
+"""Scripted policies, the reference lines beside every learned one.
 
 An env class offers its own through a static method
 `reference_policies(**env_config) -> dict[str, ScriptedPolicy]`; uniformly random play

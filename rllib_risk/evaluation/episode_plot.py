@@ -42,7 +42,7 @@ def draw_episode(
         trace: The episode.
         out: File to write.
         agent: Whose atoms.
-        steps: Of which steps.
+        steps: Steps to draw.
         title: Of the figure.
     """
     # The object interface with the Agg canvas: no display, and no global pyplot state.

@@ -154,7 +154,7 @@ def read_plan(folder: Path) -> Plan | None:
 
 
 def natural_x(paths: Sequence[Path]) -> str:
-    """The axis that says how far runs are, if nobody asks for another.
+    """The axis that says how far runs are, if no other is asked for.
 
     Args:
         paths: See :func:`read_groups`.

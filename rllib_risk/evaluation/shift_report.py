@@ -81,15 +81,20 @@ def print_shift(results: ShiftResults, console: Console) -> None:
     for title, (header, lines, num_names) in tables.items():
         # Without lines between columns most tables fit into 80 characters.
         table = Table(title=title, box=None, pad_edge=False, title_justify="left")
+        least = [len(header) - 1]  # the gaps between columns
         for index, name in enumerate(header):
             text = index < num_names or name == _WORST_CELL
-            # Names may take several lines; a number that is cut says nothing.
-            width = None if text else max(len(line[index]) for line in lines)
+            cells = [line[index] for line in lines]
+            # Texts may take several lines, but no name and no number is broken.
+            parts = [word for cell in (name, *cells) for word in cell.split()]
+            width = max(map(len, parts if text else cells))
             justify: Literal["left", "right"] = "left" if text else "right"
             table.add_column(name, justify=justify, min_width=width, overflow="fold")
+            least.append(width)
         for line in lines:
             table.add_row(*line)
-        console.print(table)
+        wide = max(console.width, sum(least))
+        console.print(table, width=wide, soft_wrap=wide > console.width)
         console.print()
     console.print(_note(results), highlight=False, soft_wrap=True)
 

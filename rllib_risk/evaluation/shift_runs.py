@@ -66,7 +66,7 @@ class CellEpisodes:
     crashes: int
 
 
-# Makes the player of a batch, of which the first cell has this index in the grid.
+# Makes the player of a batch; its first cell has this index in the grid.
 MakePlayer = Callable[[JoinedTeamEnvs, int], Player]
 
 
@@ -79,7 +79,7 @@ def cell_configs(
         config: Of the checkpoint. What its ``evaluation_config`` changes counts.
         grid: The grid.
         expected: The team that the policy was trained for. Its state is left out where
-            the environment is one of this package: nobody acts by it, and so maps of
+            the environment is one of this package: no policy acts by it, and so maps of
             another size can be played.
 
     Returns:

@@ -34,7 +34,7 @@ class Encoding(Part):
     class Options(PaddingOptions):
         acting_window: int | None = option(
             None,
-            "Act on the last so many steps alone, with a memory that begins at zero;"
+            "Act on this number of last steps alone, with a memory that begins at 0;"
             " null: on the whole episode so far.",
             low=1,
             unit="steps",

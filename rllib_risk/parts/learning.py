@@ -108,6 +108,8 @@ class Learning:
         penalty = self.penalty.of(view)
         of_critic = None if view.network.joint_critic is None else critic_loss(view)
         loss = self.loss.loss(view)
+        if view.wants_stats:
+            self.loss.log_errors(view)
         if of_critic is not None:
             loss = loss + of_critic
         if penalty is None:

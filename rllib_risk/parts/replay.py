@@ -29,7 +29,7 @@ class Replay(EpisodeReplay, Part):
     class Options(PaddingOptions, StoreOptions):
         sequence_length: int | None = option(
             None,
-            "Learn from stretches of so many steps, drawn from all steps held; null:"
+            "Learn from stretches of this length, drawn from all steps held; null:"
             " from whole episodes. batch_size_episodes is then their number.",
             low=1,
             unit="steps",

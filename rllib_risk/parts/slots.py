@@ -24,7 +24,7 @@ NETWORK_PARTS = Composition(
         Slot(
             "quantiles",
             "What the atoms are: outputs of their own at fixed fractions (QR-DQN), or"
-            " one function of the fraction, sampled anew in every update (IQN); or a"
+            " one function of the fraction, drawn for every update (IQN); or a"
             " head of your own as pkg.module:Class.",
             base=f"{_NETWORKS}.heads:UtilityHead",
             builtin={

@@ -107,6 +107,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (
             "VDN",
             "pettingzoo",
+            "env_config: {factory: 'my:env', episode_limit: 7}",
+            "'episode_limit' of env_config. Arguments of the env itself go into"
+            " env_config.kwargs.",
+        ),
+        (
+            "VDN",
+            "pettingzoo",
             "env_config: {factory: 'no_such:env'}",
             "f.yaml:5: factory: cannot import module 'no_such'",
         ),

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import signal
+import socket
 import sys
 import time
 import types
@@ -14,11 +15,13 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from rllib_risk.algorithms import VDNConfig
 from rllib_risk.cli import main as main_module
 from rllib_risk.cli import tracking
-from rllib_risk.cli.evaluate import json_safe
+from rllib_risk.cli.evaluate import json_safe, print_table
 from rllib_risk.cli.interrupt import Interrupt
 from rllib_risk.cli.option_groups import WandbOptions
+from rllib_risk.cli.preflight import first_iteration
 from rllib_risk.cli.progress import (
     STEPS,
     ProgressLines,
@@ -28,6 +31,7 @@ from rllib_risk.cli.progress import (
     format_line,
 )
 from rllib_risk.cli.root_cause import root_cause
+from rllib_risk.cli.session import _check_address
 from rllib_risk.cli.signals import sigterm_held_back
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import progress
@@ -405,3 +409,33 @@ def test_json_has_no_nan() -> None:
 
     value = {"a": math.nan, "b": [np.float32(0.5), np.arange(2)], "c": math.inf}
     assert json_safe(value) == {"a": None, "b": [0.5, [0, 1]], "c": None}
+
+
+@pytest.mark.parametrize(("level", "shown"), [(1.0, False), (0.5, True)])
+def test_an_evaluation_prints_no_row_that_says_nothing(
+    level: float, shown: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    levels = {"risk_level_mean": level, "risk_level_agent_0": level}
+    print_table({"episodes": 4, "return_mean": 2.5, **levels, "episode_limit": 1.0})
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["episodes", "return_mean", *(levels if shown else ())]
+
+
+def test_a_stop_within_the_first_iteration_is_announced() -> None:
+    config = VDNConfig()
+    assert first_iteration({STEPS: 10_000}, config) == ""
+    assert first_iteration({"training_iteration": 1}, config) == ""
+    line = first_iteration({STEPS: 2_000}, config)
+    assert "2,000 env steps" in line and "runs for 10,000 env steps" in line
+
+
+def test_a_cluster_that_does_not_answer_is_one_message() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"  # nothing listens there
+        for name in (address, f"ray://{address}"):
+            with pytest.raises(ConfigError, match=f"--ray-address: .*'{name}'"):
+                _check_address(name)
+        free.listen()
+        _check_address(address)
+    _check_address("auto")

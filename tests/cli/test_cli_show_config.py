@@ -148,3 +148,16 @@ def test_the_text_is_a_training_file(files: Path) -> None:
     assert {key: data["config"][key] for key in written if key != "env_config"} == {
         key: value for key, value in written.items() if key != "env_config"
     }
+
+
+def test_what_does_not_go_together_is_reported_after_the_values(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "f.yaml").write_text(
+        "one: {run: QMIX, env: macn, config: {\n  mixer: vdn,\n  num_atoms: 1,\n"
+        "  risk_measure: cvar}}\n"
+    )
+    assert run(["train", "file", "f.yaml", "--show-config"]) == 2
+    printed = capsys.readouterr()
+    assert "mixer: vdn" in printed.out
+    assert "f.yaml:4: risk_measure: 'cvar' of a single atom" in printed.err

@@ -11,9 +11,11 @@ import torch
 
 from rllib_risk.algorithms import IndependentQConfig
 from rllib_risk.cli.catalog import RLlibCatalog
+from rllib_risk.cli.preflight import build_config, check_combinations
 from rllib_risk.config.loading import parse_document
 from rllib_risk.config.options import option
 from rllib_risk.config.schema import ConfigError
+from rllib_risk.config.search_space import concrete_configs
 from rllib_risk.config.yaml_reader import read_yaml
 from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.checkpoint import CheckpointError
@@ -231,6 +233,10 @@ def test_they_play_and_learn_and_come_back_from_a_checkpoint(tmp_path, ray_local
     algorithm = made.build_algo()
     learner = algorithm.train()["learner"]
     assert learner["log_cosh"] > 0 and learner["highest_target"] <= 3.5
+    # Logged of every loss that asks for values and targets.
+    assert learner["target_mean"] <= 3.5
+    distance = abs(learner["target_mean"] - learner["q_taken_mean"])
+    assert 0 < distance <= learner["td_error_abs"] + 1e-6
     # A positive error counts a tenth, a negative one nine.
     assert 0.1 <= learner["td_weight_mean"] <= 0.9
     (episode, *_) = algorithm.env_runner.sample(0)
@@ -317,3 +323,59 @@ def test_an_option_with_the_name_of_another_key_is_refused(key, monkeypatch):
     message = f"td_weighting: '{__name__}:Named' declares '{key}', which is the name of"
     with pytest.raises(ConfigError, match=message):
         config.training(td_weighting=f"{__name__}:Named")
+
+
+def test_an_unknown_key_beside_own_parts_names_theirs():
+    with pytest.raises(ConfigError, match=r"'cosh_widht' .*Did you mean 'cosh_width'"):
+        config(loss="my_loss:LogCosh", cosh_widht=2.0)
+    with pytest.raises(ConfigError, match=r"'zzz' .*own parts declare cosh_width\."):
+        config(loss="my_loss:LogCosh", zzz=2.0)
+
+
+def test_a_key_of_another_method_is_not_suggested_under_its_own_name():
+    key = "min_sample_timesteps_per_iteration"
+    with pytest.raises(ConfigError, match=rf"^{key}: .*call reporting\({key}=\.\.\.\)"):
+        config(**{key: 5})
+
+
+def test_a_bad_default_is_reported_as_the_classs(monkeypatch):
+    declared = [("steepness", float, option(-1.0, "Of nothing.", low=0.0))]
+    options = dataclasses.make_dataclass("Options", declared, frozen=True)
+    monkeypatch.setattr(Named, "Options", options)
+    part = f"{__name__}:Named"
+    message = f"^td_weighting: '{part}' declares the option 'steepness' with a default"
+    with pytest.raises(ConfigError, match=rf"{message}.*\[0.0, inf\), not -1.0"):
+        config(td_weighting=part).validate()
+    # What the user sets is judged alone.
+    config(td_weighting=part, steepness=1.0).validate()
+    with pytest.raises(ConfigError, match=r"^steepness: must be in"):
+        config(td_weighting=part, steepness=-2.0)
+
+
+SWEEP = """
+own:
+  run: IndependentQ
+  env: two_step
+  config:
+    loss: {grid_search: [td, "my_loss:LogCosh"]}
+    cosh_width: 2.0
+"""
+
+
+def test_keys_of_own_parts_in_a_sweep(tmp_path):
+    def check(text):
+        (tmp_path / "own.yaml").write_text(text)
+        (spec,) = parse_document(read_yaml(tmp_path / "own.yaml"), RLlibCatalog())
+        check_combinations(spec)
+        values = concrete_configs(spec.config, 9)
+        return [build_config(spec, chosen) for chosen in values]
+
+    with pytest.raises(
+        ConfigError, match=r"own.yaml:7: cosh_width: belongs to loss: my"
+    ):
+        check(SWEEP)
+    with_it = check(f"{SWEEP}    unused_keys: ignore\n")
+    assert [getattr(c, "cosh_width", None) for c in with_it] == [None, 2.0]
+    # A key of no part is still an error.
+    with pytest.raises(ConfigError, match=r"own.yaml:8: unknown key 'cosh'"):
+        check(f"{SWEEP}    cosh: 1\n    unused_keys: ignore\n")

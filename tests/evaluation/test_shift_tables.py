@@ -183,6 +183,18 @@ def test_no_number_is_cut_on_screen(width):
     assert summary[1:5] == ["10", "6.5", "2", "3"]
 
 
+@pytest.mark.parametrize("width", [30, 60, 80])
+def test_no_name_is_broken_on_screen(width):
+    grid = grid_of("grid: {city: [port_angeles, ho_chi_minh_city], season: [winter]}")
+    names = ["a_policy_of_my_own", "another_policy_of_mine", "robust_vdn_with_atoms"]
+    shown = [PolicyScores(name, ONE[:, :2]) for name in names]
+    stream = io.StringIO()
+    print_shift(results(*shown, grid=grid), Console(file=stream, width=width))
+    text = stream.getvalue()
+    for name in (*names, "port_angeles", "ho_chi_minh_city"):
+        assert name in text.split(), text
+
+
 def test_many_cells_are_left_to_the_files():
     grid = grid_of(f"nominal: none\ngrid: {{a: {list(range(50))}}}")
     shown = results(PolicyScores("x", np.arange(50.0)[None, :, None]), grid=grid)

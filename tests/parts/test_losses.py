@@ -45,9 +45,9 @@ def targets_and_loss(networks, batch, *, double_q=True, **keys):
     view = parts.view(networks, encoded, batch)
     loss = parts.learning.loss.loss(view)
     # Without a joint critic that is all that is minimized.
-    assert parts.loss(networks, encoded, batch)[0].item() == loss.item()
-    assert view.logged["td_loss"].item() == loss.item()
-    return view.targets[0].tolist(), loss.item(), view.logged
+    whole, logged = parts.loss(networks, encoded, batch)
+    assert whole.item() == loss.item() == logged["td_loss"].item()
+    return view.targets[0].tolist(), loss.item(), logged
 
 
 # gamma 0.5, double Q. Utilities of the actions taken: (1, 0), (4, 1), (1, 2).

@@ -48,7 +48,7 @@ def with_last_actions(
 ) -> Tensor:
     """The actions of every row, the one after the last step included.
 
-    A target at a time limit needs the value of an action there. Nobody took one, so it
+    A target at a time limit needs the value of an action there. None was taken, so it
     is drawn from the policy (PyMARL chooses one when it samples, to the same effect).
 
     Args:

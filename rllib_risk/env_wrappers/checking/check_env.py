@@ -385,7 +385,7 @@ def _play_randomly(
             more.
 
     Returns:
-        The episodes, of which the last one may not have ended.
+        The episodes; the last one may not have ended.
     """
     envs = OneTeamEnv(team)
     play = _RandomPlay(envs, recording, most, most_of_first)

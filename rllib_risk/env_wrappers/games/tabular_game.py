@@ -108,7 +108,7 @@ class TabularGame(TeamGame):
             transitions: Instead of a problem, nested lists with one level for the
                 state, one for the action of each agent, and one for the next state:
                 transitions[s][u_0][u_1]...[s'] is a probability.
-            rewards: With transitions, the same levels, the last of which may be left
+            rewards: With transitions, the same levels; the last may be left
                 out: rewards[s][u_0][u_1]... is what the team gets.
             terminal_states: With transitions, the states that end the episode.
             start_state: With transitions, the state in which episodes start.

@@ -321,7 +321,7 @@ class HVAC(ParallelEnv):
 
     @staticmethod
     def reference_policies(**env_config: Any) -> dict[str, ScriptedPolicy]:
-        """Policies that nobody trained: no_op, p_control and linear.
+        """Scripted policies: no_op, p_control and linear.
 
         Args:
             **env_config: Arguments of this class.

@@ -151,7 +151,7 @@ def fit_linear_policy(
 
 
 def reference_policies(**env_config: Any) -> dict[str, ScriptedPolicy]:
-    """Policies that nobody trained, for the env that these arguments describe.
+    """Scripted policies for the env that these arguments describe.
 
     The linear one is fitted to the building with its nominal physics, in Tucson on days
     0 to 199 at 22 degC, wherever it is to act: it is a line to measure robustness by,

@@ -172,7 +172,7 @@ class _Picture:
 
 
 # One picture is enough for an episode; a few, so that envs drawn in turn do not build
-# theirs anew in every step.
+# theirs again in every step.
 _picture = lru_cache(maxsize=4)(_Picture)
 
 

@@ -8,15 +8,15 @@ What it leaves open is an argument here; the defaults are our reading:
 * Both agents start in the lower left corner and must stand on the goal, the lower right
   corner, at the same time; the cells between are cliff. Agents may share a cell. A move
   off the grid stays in place.
-* A step is judged after both have moved, first match wins: somebody on the cliff
+* A step is judged after both have moved, first match wins: an agent on the cliff
   (`cliff_reward`, terminated), both on the goal (0, terminated, success), one on the
   goal (`goal_wait_reward` instead of the step reward), otherwise `step_reward`.
 * After `episode_limit` steps the episode is truncated, not terminated.
 
 Not in the paper is the wind (`wind_probability`), which makes the game slippery: after
 both have moved, it pushes each agent on its own by one cell. Then the step is judged.
-It pushes nobody off the grid, nobody who has just stepped onto the cliff, and nobody
-whom the goal holds (`goal_absorbing`).
+It pushes no agent off the grid, none that has just stepped onto the cliff, and none
+that the goal holds (`goal_absorbing`).
 
 The best return on the classic map without wind is -width: width + 1 moves, the last of
 which costs nothing.

@@ -24,7 +24,7 @@ def macn_joint_mdp(**env_config: Any) -> TabularMDP:
 
     With C cells, numbered row by row, the state in which agent 0 is in cell c and
     agent 1 in cell d is c * C + d; that of agent 0 moving a and agent 1 moving b is
-    joint action 4 * a + b. The four outcomes are that the wind pushes nobody, agent 1,
+    joint action 4 * a + b. The four outcomes are that the wind pushes none, agent 1,
     agent 0, or both. A joint cell in which the episode has ended leads nowhere and
     pays nothing. The time limit is no part of it, nor is what agents see.
 

@@ -2,7 +2,7 @@
 
 Source: M. Samvelyan et al., "The StarCraft Multi-Agent Challenge" (2019), whose code
 (github.com/oxwhirl/smac) is called as it is. SMAC's own PettingZoo wrapper is not used:
-it returns no infos, so that nobody learns who won, and does not work with today's
+it returns no infos, so that the winner is unknown, and does not work with today's
 PettingZoo. What is mended here without touching that code:
 
 * The game starts with the first episode, not with the env.
@@ -368,7 +368,7 @@ def add_enemy_noise(blocks: np.ndarray, std: float, rng: np.random.Generator) ->
         blocks: float32 [N, enemies, F]; numbers 1 to 3 of a block are distance, dx and
             dy in sight ranges, all zero for an enemy out of sight.
         std: Standard deviation of the noise on dx and dy.
-        rng: Where the noise comes from; the same draws whoever is seen.
+        rng: Where the noise comes from; the same draws whichever units are seen.
     """
     noise = rng.normal(0.0, std, (*blocks.shape[:2], 2))
     seen = blocks[..., 1] > 0

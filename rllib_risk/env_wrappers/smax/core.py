@@ -344,7 +344,7 @@ def _modules() -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """For an import that prints what it has not found of envs nobody asked for.
+    """For an import that prints what it has not found of envs that were not asked for.
 
     It puts `sys.__stdout__` in the place of `sys.stdout`, so that both must give way.
     """

@@ -78,7 +78,7 @@ class SMAX(ParallelEnv):
 
     Infos of every step: `dead_allies`, `dead_enemies`, `battle_won` and, under the name
     that success rates are computed from, `is_success`. If both sides die at once, or
-    the time is over, nobody has won.
+    the time is over, no side has won.
 
     Attributes:
         scenario: What is fought.

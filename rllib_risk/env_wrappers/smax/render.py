@@ -24,7 +24,7 @@ def draw(
     Args:
         units: What `SmaxCore.positions` says of them.
         map_size: Width and height of the map.
-        num_allies: The first so many units are the team.
+        num_allies: Number of units of the team, which come first.
 
     Returns:
         RGB, uint8 [height * 15, width * 15, 3]: allies blue and enemies red, with the

@@ -46,7 +46,7 @@ REWARDS = {"sum": "train", "mean": "report"}
 class UAV(ParallelEnv):
     """Keeps the information of all devices fresh with little power and little risk.
 
-    Actions: Discrete(5 * (M + 1)); `5 * device + move`, where device M polls nobody and
+    Actions: Discrete(5 * (M + 1)); `5 * device + move`, where device M polls none and
     moves are stay, x + 2, x - 2, y + 2, y - 2 cells (`move_cells`), clipped at the
     edges. All UAVs observe the whole state: x and y of every UAV, then the age of every
     device, float32 [2 U + M].
@@ -319,7 +319,7 @@ class UAV(ParallelEnv):
 
     @staticmethod
     def reference_policies(**env_config: Any) -> dict[str, ScriptedPolicy]:
-        """Policies that nobody trained: idle, greedy and risk_blind.
+        """Scripted policies: idle, greedy and risk_blind.
 
         Args:
             **env_config: Arguments of this class.

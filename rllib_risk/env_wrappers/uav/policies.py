@@ -25,7 +25,7 @@ AGE_WEIGHT = 6.0
 
 
 class IdlePolicy:
-    """Stays and polls nobody."""
+    """Stays and polls no device."""
 
     def __init__(self, env: UAV) -> None:
         """Reads the number of the action."""

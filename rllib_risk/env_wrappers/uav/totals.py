@@ -41,7 +41,7 @@ class Totals:
         self._sums = np.zeros((num_envs, 7))
 
     def clear(self, slots: np.ndarray) -> None:
-        """Starts anew in some slots."""
+        """Starts again in some slots."""
         self._sums[slots] = 0.0
 
     def add(self, outcome: Outcome, active: np.ndarray | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from rllib_risk.parts.base import Part
@@ -35,6 +36,32 @@ class Loss(Part):
             A scalar, with gradients of the online network.
         """
         raise NotImplementedError(f"{type(self).__name__} must define loss().")
+
+    @torch.no_grad()
+    def log_errors(self, view: View) -> None:
+        """Logs the TD errors, values and targets that :meth:`loss` has asked for.
+
+        Called after :meth:`loss`, where it uses targets and statistics are wanted. What
+        the loss has logged under one of these names stays.
+
+        Args:
+            view: The batch.
+        """
+        names = ("atoms", "target_atoms") if self.fits_atoms else ("values", "targets")
+        if not vars(view).keys() >= set(names):
+            return
+        values, targets = (getattr(view, name) for name in names)
+        if self.fits_atoms:
+            values, targets = values.mean(dim=-1), targets.mean(dim=-1)
+        errors = targets - values  # [B, T, G]
+        numbers = {
+            "td_error_abs": errors.abs(),
+            "q_taken_mean": values,
+            "target_mean": targets,
+        }
+        for name, number in numbers.items():
+            if name not in view.logged:
+                view.log(name, view.mean(number))
 
     def terms(self, view: View) -> int:
         """How many squared errors it adds up for one value; half their mean goes with

@@ -62,5 +62,8 @@ class QtranLoss(Loss):
                 view.log("td_loss", loss)
                 view.log("opt_loss", opt_loss)
                 view.log("nopt_loss", nopt_loss)
-                view.log("q_taken_mean", view.mean(taken))
         return loss
+
+    def log_errors(self, view: View) -> None:
+        """See :meth:`Loss.log_errors`; the mixed value has no TD error here."""
+        view.log("q_taken_mean", view.mean(view.values))

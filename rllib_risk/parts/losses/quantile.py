@@ -17,7 +17,7 @@ from rllib_risk.parts.losses.base import Loss
 from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.view import View
 
-# Up to so many atoms their pairs are dealt with faster than they are sorted.
+# Up to this number of atoms the pairwise loss is faster than the sorted one.
 _FEW_ATOMS = 8
 
 
@@ -110,9 +110,6 @@ class QuantileLoss(Loss):
         if view.wants_stats:
             with torch.no_grad():
                 view.log("td_loss", loss)
-                view.log("td_error_abs", view.mean(errors.abs()))
-                view.log("q_taken_mean", view.mean(atoms.mean(dim=-1)))
-                view.log("target_mean", view.mean(targets.mean(dim=-1)))
                 lowest = atoms.sort(dim=-1).values
                 lowest = lowest[..., : math.ceil(atoms.shape[-1] / 10)]
                 view.log("cvar_estimate", view.mean(lowest.mean(dim=-1)))

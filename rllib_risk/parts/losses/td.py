@@ -19,9 +19,6 @@ class TDLoss(Loss):
         if view.wants_stats:
             with torch.no_grad():
                 view.log("td_loss", loss)
-                view.log("td_error_abs", view.mean(errors.abs()))
-                view.log("q_taken_mean", view.mean(view.values))
-                view.log("target_mean", view.mean(view.targets))
                 logits = view.online.level_logits
                 if logits is not None:
                     levels = torch.tensor(

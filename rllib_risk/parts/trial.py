@@ -1,0 +1,218 @@
+"""Tries the learning parts of the user's own on zeros, before a run starts.
+
+Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``G`` outputs of the
+mixer (1, or ``N``).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rllib_risk.config.options import fields_of
+from rllib_risk.config.schema import MOST_WHOLE
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.parts.base import Choice
+from rllib_risk.parts.batch import Batch
+from rllib_risk.parts.learning import Learning
+from rllib_risk.parts.regression import Gate, QuantileRegression
+from rllib_risk.parts.slots import VALUE_PARTS
+from rllib_risk.parts.targets.base import DualTarget
+from rllib_risk.parts.team import TeamNetwork
+from rllib_risk.parts.trial_calls import call_own, check_scalar
+from rllib_risk.parts.view import View
+from rllib_risk.parts.weights.base import TDWeighting
+
+_B, _T = 2, 3
+# Slots of what learns from a batch, and not of the network.
+_LEARNING = ("loss", "target", "td_weighting", "qr_gate")
+
+
+def try_own_parts(network: TeamNetwork, values: Mapping[str, Any]) -> None:
+    """Makes one update's losses with the user's own parts; does nothing without any.
+
+    Args:
+        network: A network of this configuration. It gets gradients.
+        values: The configuration's keys and values.
+
+    Raises:
+        ValueError: If a part fails, returns something else than it must, or the loss
+            leaves a key of the configuration without effect. The message begins with
+            the part's key.
+    """
+    chosen = VALUE_PARTS.choose(values)
+    own = {key: choice for key, choice in chosen.items() if choice.is_own}
+    if "exploration" in own:
+        _try_explorer(own["exploration"], network.sizes)
+    if own.keys() & set(_LEARNING):
+        _Trial(network, values, own).run()
+
+
+class _Trial:
+    """One update of the networks on a batch of zeros."""
+
+    def __init__(
+        self, network: TeamNetwork, values: Mapping[str, Any], own: dict[str, Choice]
+    ) -> None:
+        for choice in own.values():
+            if choice.key in _LEARNING:
+                call_own(choice, "__init__", choice.make)
+        self.network, self.values, self.own = network, values, own
+        self.learning = Learning.of(values)
+        self.following = copy.deepcopy(network).requires_grad_(False)
+        self.num_values = network.count_values()
+        target = self.learning.target
+        self.dual: nn.Module | None = None
+        if isinstance(target, DualTarget):
+            self.dual = target.make_dual(network.sizes, self.num_values)
+
+    def view(self, env_steps: int = 0) -> View:
+        return self.learning.view(
+            self.network,
+            self.following,
+            _zeros(self.network.sizes),
+            gamma=self.values["gamma"],
+            reward_scale=self.values["reward_scale"],
+            env_steps=env_steps,
+            dual=self.dual,
+        )
+
+    def run(self) -> None:
+        """Tries the parts in the order in which a loss asks for them."""
+        shape = (_B, _T, self.num_values)
+        if target := self.own.get("target"):
+            self._try_target(target, shape)
+        if weighting := self.own.get("td_weighting"):
+            errors, view = torch.zeros(shape), self.view()
+            weights = call_own(
+                weighting, "weights", self.learning.weighting.weights, errors, view
+            )
+            if weights is not None:
+                weighting.check_shape(weights, shape, (_B, _T, 1), of="weights")
+        if loss := self.own.get("loss"):
+            self._try_loss(loss)
+        if gate := self.own.get("qr_gate"):
+            self._try_gate(gate)
+
+    def _try_target(self, choice: Choice, shape: tuple[int, ...]) -> None:
+        target = self.learning.target
+        with torch.no_grad():
+            targets = call_own(choice, "targets", target.targets, self.view())
+            choice.check_shape(targets, shape, of="targets")
+            view = self.view()
+        if isinstance(target, DualTarget) and self.dual is not None:
+            dual_loss = call_own(choice, "dual_loss", target.dual_loss, view)
+            check_scalar(choice, "dual_loss", dual_loss, self.dual, "the dual variable")
+
+    def _try_loss(self, choice: Choice) -> None:
+        loss, unasked = self.learning.loss, {"td_weighting", "target"}
+        # A part may begin with something late in the run.
+        for env_steps in (0, MOST_WHOLE):
+            view = self.view(env_steps)
+            view.weighting = weighting = _Recorded(self.learning.weighting)
+            result = call_own(choice, "loss", loss.loss, view)
+            check_scalar(choice, "loss", result, self.network, "the online network")
+            unasked -= {"td_weighting"} if weighting.asked else set()
+            unasked -= {"target"} if "targets" in vars(view) else set()
+            if not unasked:
+                break
+        if loss.uses_targets and self.network.joint_critic is not None:
+            unasked -= {"target"}
+        for message in self._without_effect(choice, unasked):
+            raise ValueError(message)
+
+    def _without_effect(self, choice: Choice, unasked: set[str]) -> Iterator[str]:
+        reasons: dict[str, str] = {}
+        if not self.learning.loss.uses_targets:
+            reasons = dict.fromkeys(
+                ("joint_critic", "conservative_weight"), "has uses_targets = False"
+            )
+        if "target" in unasked:
+            keys = (
+                "target",
+                *fields_of(VALUE_PARTS.slots["target"].part("plain").Options),
+            )
+            why = "asks for neither view.targets nor view.errors"
+            reasons |= dict.fromkeys(keys, why)
+        if "td_weighting" in unasked:
+            reasons["td_weighting"] = "does not call view.weigh()"
+        fields = VALUE_PARTS.fields()
+        for key, why in reasons.items():
+            value, default = self.values[key], fields[key].default
+            if value != default:
+                unset = "null" if default is None else default
+                yield (
+                    f"{key}: {value!r} has no effect, since loss {choice.name!r} {why}."
+                    f" Change the loss, or set {key}: {unset}."
+                )
+
+    def _try_gate(self, choice: Choice) -> None:
+        gate = self.learning.gate
+        if not isinstance(gate, QuantileRegression):
+            raise ValueError(
+                f"qr_gate: {choice.name!r} must be a subclass of"
+                f" {Gate.__module__}.QuantileRegression, which computes the regression."
+            )
+        for env_steps, success_rate in ((0, None), (MOST_WHOLE, 1.0)):
+            opens = call_own(choice, "is_open", gate.is_open, env_steps, success_rate)
+            if not isinstance(opens, bool | np.bool_):
+                raise ValueError(
+                    f"qr_gate: is_open of {choice.name!r} must return True or False,"
+                    f" and is_open({env_steps}, {success_rate}) returned {opens!r}."
+                )
+        loss = call_own(choice, "loss", gate.loss, self.view())
+        check_scalar(choice, "loss", loss, self.network, "the online network")
+
+
+class _Recorded(TDWeighting):
+    """A weighting that remembers whether it was asked."""
+
+    def __init__(self, weighting: TDWeighting) -> None:
+        super().__init__()
+        self.weighting, self.asked = weighting, False
+
+    def weights(self, errors: Tensor, view: View) -> Tensor | None:
+        self.asked = True
+        return self.weighting.weights(errors, view)
+
+
+def _zeros(sizes: TeamSizes) -> Batch:
+    n, steps = sizes.num_agents, torch.zeros(_B, _T, 1)
+    return Batch(
+        obs=torch.zeros(_B, _T + 1, n, sizes.obs_size),
+        state=torch.zeros(_B, _T + 1, sizes.state_size),
+        action_mask=torch.ones(_B, _T + 1, n, sizes.num_actions),
+        actions=torch.zeros(_B, _T, n, dtype=torch.int64),
+        rewards=steps,
+        terminateds=steps.clone(),
+        mask=torch.ones(_B, _T, 1),
+    )
+
+
+def _try_explorer(choice: Choice, sizes: TeamSizes) -> None:
+    n, num_actions = sizes.num_agents, sizes.num_actions
+    explorer = call_own(choice, "__init__", choice.make, num_envs=_B, num_agents=n)
+    call_own(choice, "reset", explorer.reset, np.arange(_B))
+    utilities = np.zeros((_B, n, num_actions), np.float32)
+    for level in (0.0, 1.0):
+        actions = call_own(
+            choice,
+            "explore",
+            explorer.explore,
+            utilities,
+            np.ones_like(utilities),
+            np.full(_B, level),
+            np.random.default_rng(0),
+        )
+        choice.check_shape(actions, (_B, n), of="explore")
+        kind = np.asarray(actions).dtype
+        if not np.issubdtype(kind, np.integer):
+            raise ValueError(
+                f"exploration: explore of {choice.name!r} must return whole numbers,"
+                f" the actions, and it returned {kind}."
+            )
