@@ -1,7 +1,7 @@
 """Advantages and clipped losses of proximal policy optimisation (PPO).
 
-Letters: ``B`` episodes, ``T`` steps, ``A`` actions, ``G`` values that are learned (1, or
-``N`` agents).
+Letters: ``B`` episodes, ``T`` steps, ``A`` actions, ``G`` values that are learned (1,
+or ``N`` agents).
 """
 
 from __future__ import annotations

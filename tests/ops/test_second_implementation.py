@@ -246,7 +246,11 @@ def _batches(rng):
     """Three batches of returns, and their real steps."""
     for _ in range(3):
         values, mask = rng.normal(2.0, 3.0, (2, 6, 1)), rng.random((2, 6, 1)) < 0.7
-        yield values, mask, [x for x, m in zip(values.flat, mask.flat, strict=True) if m]
+        yield (
+            values,
+            mask,
+            [x for x, m in zip(values.flat, mask.flat, strict=True) if m],
+        )
 
 
 def check_update_moments(rng):
