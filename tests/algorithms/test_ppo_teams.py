@@ -323,7 +323,7 @@ def test_every_episode_is_learned_from_in_one_update():
     algorithm.team_policy.learn = watched
     for _ in range(6):
         algorithm.training_step()
-    assert learned == [sum(played[:3], []), sum(played[3:6], [])]
+    assert learned == [joined(played[:3]), joined(played[3:6])]
     # A lost runner: a round of three, and the batch is complete one round later.
     sample = algorithm._sample_round
     algorithm._sample_round = lambda: sample()[:3]
@@ -332,8 +332,12 @@ def test_every_episode_is_learned_from_in_one_update():
     for _ in range(3):
         assert len(learned) == 2
         algorithm.training_step()
-    assert learned[2] == sum(played[6:], []) and len(learned[2]) == 15
+    assert learned[2] == joined(played[6:]) and len(learned[2]) == 15
     algorithm.stop()
+
+
+def joined(rounds):
+    return [one for some in rounds for one in some]
 
 
 def ids(some):
