@@ -128,7 +128,7 @@ class Twin:
 @NAMES
 @pytest.mark.parametrize("recurrent", [True, False])
 def test_two_updates_by_hand(name, recurrent):
-    """R5: written out with other tools; the gradients of actor and critic are clipped."""
+    """R5: written out with other tools; both gradients are clipped."""
     rng = np.random.default_rng(0)
     keys = {"epochs_per_update": 1, "grad_clip": 0.05, "policy_gain": 1.0}
     policy = small_policy(name, recurrent=recurrent, **keys)
