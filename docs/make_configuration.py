@@ -25,6 +25,7 @@ from rllib_risk.algorithms.actor_critic.config import (
     OFF_POLICY_FIELDS,
     ActorCriticConfig,
 )
+from rllib_risk.algorithms.actor_critic.ppo_config import PPO_FIELDS, PPOTeamConfig
 from rllib_risk.algorithms.group_dr import GROUP_DR_FIELDS
 from rllib_risk.cli.main import app
 from rllib_risk.config.comparison import ALGORITHM_FIELDS, COMPARISON_FIELDS
@@ -65,6 +66,7 @@ GROUPS: dict[str, dict[str, Field]] = {
         for key, field in (ActorCriticConfig.fields() | OFF_POLICY_FIELDS).items()
         if field != TEAM_FIELDS.get(key)
     },
+    "ppo": {key: PPOTeamConfig.fields()[key] for key in PPO_FIELDS},
     "experiment": EXPERIMENT_FIELDS,
     "comparison": COMPARISON_FIELDS,
     "comparison-algorithm": ALGORITHM_FIELDS,
@@ -179,8 +181,8 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
 RLLIB_KEYS: dict[str, str] = {
     "gamma": "Discount, in [0, 1].",
     "lr": (
-        "Learning rate of the TD loss (COMA, DOP: of the actor), above 0; a number, or"
-        " points [[env_steps, value], ...]."
+        "Learning rate of the TD loss (COMA, DOP, MAPPO, IPPO: of the actor), above 0;"
+        " a number, or points [[env_steps, value], ...]."
     ),
     "grad_clip": (
         "Limit of the gradient's L2 norm over all parameters; independent agents with"

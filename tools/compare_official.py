@@ -11,6 +11,7 @@ repository::
     python tools/compare_official.py rmix ../RMIX
     python tools/compare_official.py ma-cqr ../Conservative-and-Distributional-MARL
     python tools/compare_official.py robust ../robust-coMARL
+    python tools/compare_official.py on-policy ../on-policy
 
 The batches have episodes that end, episodes that the time limit cuts, and padding; 60 %
 of the actions are available. Columns: the greatest relative difference of the losses
@@ -26,6 +27,7 @@ from pathlib import Path
 from types import ModuleType
 
 from official.ma_cqr import compare_ma_cqr
+from official.on_policy import compare_on_policy
 from official.pymarl import compare_pymarl
 from official.robust import compare_robust
 from official.variants import compare_dop, compare_qplex, compare_rmix, compare_wqmix
@@ -39,6 +41,7 @@ CODES = {
     "rmix": ("src", compare_rmix),
     "ma-cqr": (".", compare_ma_cqr),
     "robust": (".", compare_robust),
+    "on-policy": (".", compare_on_policy),
 }
 
 

@@ -29,6 +29,8 @@ ALGORITHMS: dict[str, str] = {
     "GroupDR": "rllib_risk.algorithms.group_dr",
     "COMA": "rllib_risk.algorithms.coma",
     "DOP": "rllib_risk.algorithms.dop",
+    "MAPPO": "rllib_risk.algorithms.mappo",
+    "IPPO": "rllib_risk.algorithms.ippo",
 }
 
 

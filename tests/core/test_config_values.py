@@ -50,7 +50,7 @@ def test_two_functions_are_two_values() -> None:
     assert one == one.copy() != other
 
 
-@pytest.mark.parametrize("name", ["RMIX", "QTRAN", "COMA", "DOP"])
+@pytest.mark.parametrize("name", ["RMIX", "QTRAN", "COMA", "DOP", "IPPO"])
 def test_rllib_reads_the_dict_and_the_object(name: str) -> None:
     config = make(name)
     config.validate()

@@ -23,6 +23,8 @@ PARTS = {
     "QPLEX": {"hidden_size": 8},
     "DOP": {"hidden_size": 8},
     "COMA": {"hidden_size": 8},
+    "MAPPO": {"hidden_size": 8},
+    "IPPO": {"hidden_size": 8},
 }
 CONFIGS = list(PARTS.items())
 

@@ -1,7 +1,10 @@
-"""Two agents, three steps: tables of critics, for the targets of COMA and DOP."""
+"""Two agents, three steps: tables of critics, for the targets of actor-critic teams."""
 
+import numpy as np
 import torch
+from gymnasium import spaces
 
+from rllib_risk.algorithms import algorithm_class, config_class
 from rllib_risk.algorithms.actor_critic.losses import (
     CriticTargetConfig,
     critic_targets,
@@ -91,3 +94,29 @@ def pencil_targets(kind, terminated, *, on_policy=1, episodes=1, config=CONFIG):
     return critic_targets(
         tabular(kind), batch, actions, probabilities, config, on_policy
     )
+
+
+def make_policy(name, obs_size=8, state_size=4, agents=2, actions=2, **keys):
+    """A policy of MAPPO or IPPO without an environment."""
+    space = spaces.Dict(
+        obs=spaces.Box(-np.inf, np.inf, (agents, obs_size), np.float32),
+        state=spaces.Box(-np.inf, np.inf, (state_size,), np.float32),
+        action_mask=spaces.Box(0, 1, (agents, actions), np.uint8),
+    )
+    config = config_class(name)().debugging(seed=0).training(**keys)
+    config.validate()
+    return algorithm_class(name).policy_class(
+        space, spaces.MultiDiscrete([actions] * agents), config.to_dict()
+    )
+
+
+def pencil_returns(name, terminated):
+    """What the critic of MAPPO or IPPO is fitted to, ``[1, 3, G]``."""
+    policy = make_policy(name, gamma=0.5, td_lambda=0.5, normalize_values=False)
+    batch = pencil_batch(terminated)
+    batch.state = torch.eye(4).unsqueeze(0)
+    # The values of COMA's actions; their sums are the team's in each state.
+    own = torch.tensor([0.0, 0.0, 6.0, 8.0, 3.0, 7.0, 4.0, 3.0])
+    table = own if name == "IPPO" else torch.tensor([0.0, 14.0, 10.0, 7.0])
+    policy.critic = lambda inputs: inputs[..., : len(table)] @ table
+    return policy.experience(batch)[0].returns

@@ -17,6 +17,16 @@ VALUE_BASED = {
 }
 QUANTILES = {"num_atoms": 10, "qr_gate": "step", "qr_start_step": 50, "qr_interval": 30}
 ACTOR_CRITIC = {"critic_hidden_size": 16, "target_update_interval_critic_steps": 50}
+# An update every third round.
+PPO = {
+    "critic_hidden_size": 16,
+    "batch_size_episodes": 12,
+    "epochs_per_update": 3,
+    "minibatches_per_epoch": 2,
+    "lr": 1e-2,
+}
+# Their episodes are shorter.
+POLICIES = ("COMA", "DOP", "MAPPO", "IPPO")
 KEYS: dict[str, dict[str, Any]] = {
     "RMIX": VALUE_BASED | QUANTILES,
     "RDN": VALUE_BASED | QUANTILES,
@@ -37,6 +47,8 @@ KEYS: dict[str, dict[str, Any]] = {
         "learning_starts_episodes": 8,
         "buffer_size_episodes": 20,
     },
+    "MAPPO": PPO,
+    "IPPO": PPO | {"parameter_sharing": False, "critic_recurrent": False},
     # Two groups that differ in what a fall costs; about three iterations a phase.
     "GroupDR": VALUE_BASED
     | {
@@ -53,9 +65,9 @@ KEYS: dict[str, dict[str, Any]] = {
 
 
 def small_config(name: str, **training: Any) -> Any:
-    """Four environments, episodes of 20 steps (COMA and DOP: 12), 60 steps a round."""
+    """Four environments, episodes of 20 steps (policies: 12), 60 steps a round."""
     config = config_class(name)()
-    limit = 12 if name in ("COMA", "DOP") else 20
+    limit = 12 if name in POLICIES else 20
     config.environment("macn", env_config={"episode_limit": limit})
     config.env_runners(num_envs_per_env_runner=4).debugging(seed=3)
     config.training(hidden_size=16, epsilon_anneal_env_steps=1000)

@@ -18,6 +18,7 @@ from rllib_risk.ops import (
     conservative,
     counterfactual,
     hysteresis,
+    policy_gradient,
     qtran,
     quantile,
     risk,
@@ -26,6 +27,7 @@ from rllib_risk.ops import (
     schedule,
     shapes,
     targets,
+    value_norm,
 )
 from rllib_risk.ops import statistics as run_statistics
 
@@ -36,6 +38,15 @@ LEVELS = [Fraction(1, 100), 0.1, "0.3", 0.55, 0.7, 1]
 BY_HAND = {
     "conservative_penalty": "test_conservative.py::test_by_hand",
     "counterfactual_advantages": "test_counterfactual.py::test_by_hand",
+    "generalized_advantages": "test_policy_gradient.py::test_advantages_by_hand",
+    "standardized": "test_policy_gradient.py::test_standardized_by_hand",
+    "clipped_surrogate": "test_policy_gradient.py::test_clipped_surrogate_by_hand",
+    "clipped_value_losses": (
+        "test_policy_gradient.py::test_clipped_value_losses_by_hand"
+    ),
+    "entropies": "test_policy_gradient.py::test_entropies_by_hand",
+    "update_moments": "test_policy_gradient.py::test_moments_by_hand",
+    "mean_and_deviation": "test_policy_gradient.py::test_moments_by_hand",
     "optimality_losses": "test_qtran.py::test_by_hand",
     "nonoptimality_losses": "test_qtran.py::test_by_hand",
     "check_shapes": ("test_qtran.py::test_shapes_that_would_broadcast_are_refused"),
@@ -164,6 +175,108 @@ def check_counterfactual_advantages(rng):
         tensor(values), tensor(chances), torch.from_numpy(actions)
     )
     same(got, expected)
+
+
+def check_generalized_advantages(rng):
+    gamma, lam = 0.9, 0.8
+    lengths, ended = [4, 6, 3], [True, False, True]
+    rewards, values = rng.normal(size=(3, 6)), rng.normal(size=(3, 7))
+    mask, ends = np.zeros((3, 6)), np.zeros((3, 6))
+    expected = np.zeros((3, 6))
+    for b, (length, end) in enumerate(zip(lengths, ended, strict=True)):
+        mask[b, :length], ends[b, length - 1] = 1.0, end
+        for t in range(length):
+            # A weighted mean of the n-step returns; the longest has all weight left.
+            for n in range(1, length - t + 1):
+                total = sum(gamma**k * rewards[b, t + k] for k in range(n))
+                whole = n == length - t
+                if not (whole and end):
+                    total += gamma**n * values[b, t + n]
+                weight = lam ** (n - 1) * (1.0 if whole else 1.0 - lam)
+                expected[b, t] += weight * (total - values[b, t])
+    arrays = (rewards, values, ends, mask)
+    got = policy_gradient.generalized_advantages(
+        *(tensor(a).unsqueeze(-1) for a in arrays), gamma=gamma, gae_lambda=lam
+    )
+    same(got.squeeze(-1), expected)
+
+
+def check_standardized(rng):
+    values, mask = rng.normal(size=(3, 5, 2)), rng.random((3, 5, 1)) < 0.6
+    real = [x for row, m in zip(values, mask, strict=True) for x in row[m[:, 0]].flat]
+    mean, deviation = statistics.fmean(real), statistics.pstdev(real)
+    got = policy_gradient.standardized(tensor(values), tensor(mask))
+    same(got, np.where(mask, (values - mean) / (deviation + 1e-5), 0.0))
+
+
+def check_clipped_surrogate(rng):
+    ratios, gains = rng.uniform(0.3, 2.0, 30), rng.normal(size=30)
+    expected = []
+    for x, a in zip(ratios, gains, strict=True):
+        # In the form of its authors: g(clip, A) is (1 + clip) A or (1 - clip) A.
+        bound = 1.3 * a if a >= 0 else 0.7 * a
+        expected.append(-min(x * a, bound))
+    same(
+        policy_gradient.clipped_surrogate(tensor(ratios), tensor(gains), 0.3), expected
+    )
+
+
+def check_clipped_value_losses(rng):
+    values, old, goals = rng.normal(size=(3, 30))
+    for delta in (None, 0.5):
+        expected = []
+        for v, o, y in zip(values, old, goals, strict=True):
+            near = min(max(v, o - 0.3), o + 0.3)
+            kappa = math.inf if delta is None else delta
+            expected.append(max(huber(y - v, kappa), huber(y - near, kappa)))
+        got = policy_gradient.clipped_value_losses(
+            *map(tensor, (values, old, goals)), clip=0.3, huber_delta=delta
+        )
+        same(got, expected)
+
+
+def check_entropies(rng):
+    chances = rng.dirichlet(np.ones(4), size=5)
+    chances[0] = [0.0, 0.0, 0.25, 0.75]
+    expected = [-sum(p * math.log(p) for p in row if p) for row in chances]
+    same(policy_gradient.entropies(tensor(chances)), expected)
+
+
+def _batches(rng):
+    """Three batches of returns, and their real steps."""
+    for _ in range(3):
+        values, mask = rng.normal(2.0, 3.0, (2, 6, 1)), rng.random((2, 6, 1)) < 0.7
+        yield (
+            values,
+            mask,
+            [x for x, m in zip(values.flat, mask.flat, strict=True) if m],
+        )
+
+
+def check_update_moments(rng):
+    moments, expected = torch.zeros(3, dtype=torch.float64), [0.0, 0.0, 0.0]
+    for values, mask, real in _batches(rng):
+        moments = value_norm.update_moments(moments, tensor(values), tensor(mask), 0.9)
+        squares = [x * x for x in real]
+        batch = (statistics.fmean(real), statistics.fmean(squares), 1.0)
+        expected = [0.9 * m + 0.1 * b for m, b in zip(expected, batch, strict=True)]
+        same(moments, expected)
+
+
+def check_mean_and_deviation(rng):
+    # Weights of the batches by their age, instead of running sums.
+    moments, seen = torch.zeros(3, dtype=torch.float64), []
+    for values, mask, real in _batches(rng):
+        moments = value_norm.update_moments(moments, tensor(values), tensor(mask), 0.9)
+        seen.append(real)
+    weights = [0.9**age for age in (2, 1, 0)]
+
+    def mean_of(power):
+        means = [statistics.fmean(x**power for x in real) for real in seen]
+        return sum(w * m for w, m in zip(weights, means, strict=True)) / sum(weights)
+
+    expected = (mean_of(1), math.sqrt(mean_of(2) - mean_of(1) ** 2))
+    same(value_norm.mean_and_deviation(moments), expected)
 
 
 def _constraints(rng):

@@ -1,7 +1,7 @@
 """Targets of a three-step episode of every algorithm, ended and cut off, by pencil."""
 
 import pytest
-from critic_cases import pencil_targets
+from critic_cases import pencil_returns, pencil_targets
 from loss_cases import (
     GAMMA,
     composition,
@@ -60,6 +60,10 @@ PENCIL = {
     "COMA": ([3.5, 4.21875, 4, 4.875, 5, 4.5], [3.375, 4.125, 3.5, 4.5, 3, 3]),
     # Of the team's Q.
     "DOP": ([4.0390625, 4.65625, 4.625], [3.9375, 4.25, 3]),
+    # V = 14, 10, 7 of the states: 3 + 7 / 2; 2 + (10 + 6.5) / 4; 1 + (14 + 6.125) / 4.
+    "MAPPO": ([6.03125, 6.125, 6.5], [5.8125, 5.25, 3]),
+    # Each agent's own values, which are those of COMA's actions.
+    "IPPO": ([3.5, 4.21875, 4, 4.875, 5, 4.5], [3.375, 4.125, 3.5, 4.5, 3, 3]),
 }
 ETA = {"RobustVDN": 11.0, "RobustQMIX": 32.0, "RobustQTRAN": 9.0}
 
@@ -85,6 +89,8 @@ def targets_of(name, terminated):
     """The targets, step by step and (where there are several) agent by agent."""
     if name in ("COMA", "DOP"):
         return pencil_targets(name.lower(), terminated)[0].flatten().tolist()
+    if name in ("MAPPO", "IPPO"):
+        return pencil_returns(name, terminated)[0].flatten().tolist()
     online, target = networks_of(name)
     batch = (risk_batch if name in ("RMIX", "RDN") else plain_batch)(terminated)
     double_q = config_class(name).fields()["double_q"].default

@@ -1,1 +1,1 @@
-"""What COMA and DOP share."""
+"""What COMA and DOP share, and what MAPPO and IPPO share."""

@@ -1,4 +1,4 @@
-"""The configuration of actor-critic algorithms."""
+"""The configuration of actor-critic algorithms; that of MAPPO and IPPO adds to it."""
 
 from __future__ import annotations
 

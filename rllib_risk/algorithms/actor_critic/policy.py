@@ -66,7 +66,41 @@ class Sweep:
     stats: dict[str, float]
 
 
-class ActorCriticPolicy(TeamPolicy):
+class StochasticPolicy(TeamPolicy):
+    """A team that samples its actions from a policy: acting, and the actor's optimizer.
+
+    A subclass says how actor and critic learn.
+    """
+
+    def optimizer(self) -> list[torch.optim.Optimizer]:
+        """The actor's optimizer; see TorchPolicyV2."""
+        parameters = list(self.model.network.parameters())
+        return [self.make_optimizer([{"params": parameters, "lr": self.config["lr"]}])]
+
+    def make_explorer(self, num_envs: int) -> Explorer:
+        """See TeamPolicy."""
+        return PolicySampler(num_envs, self.network.sizes.num_agents)
+
+    def _memoryless_explorer(self, num_envs: int, num_agents: int) -> Explorer:
+        return PolicySampler(num_envs, num_agents)
+
+    def probabilities(self, batch: Batch) -> Tensor:
+        """The present policy over whole episodes, with gradients.
+
+        Args:
+            batch: The batch.
+
+        Returns:
+            ``[B, T+1, N, A]``.
+        """
+        network = self.network
+        unroll = network.unroll(network.inputs(batch.obs, batch.actions))
+        logits = network.atoms(unroll).squeeze(-1)
+        epsilon = self.epsilon_at(self.global_timestep)
+        return action_probabilities(logits, batch.action_mask, epsilon)
+
+
+class ActorCriticPolicy(StochasticPolicy):
     """Actor and critic learn by turns. A subclass says what the critic is.
 
     Attributes:
@@ -112,11 +146,6 @@ class ActorCriticPolicy(TeamPolicy):
             groups.append({"params": mixing, "lr": c["mixer_lr"]})
         return groups
 
-    def optimizer(self) -> list[torch.optim.Optimizer]:
-        """The actor's optimizer; see TorchPolicyV2."""
-        parameters = list(self.model.network.parameters())
-        return [self.make_optimizer([{"params": parameters, "lr": self.config["lr"]}])]
-
     def modules(self) -> dict[str, nn.Module]:
         """See TeamPolicy."""
         return {
@@ -124,30 +153,6 @@ class ActorCriticPolicy(TeamPolicy):
             "critic": self.critic,
             "target_critic": self.target_critic,
         }
-
-    # Acting
-
-    def make_explorer(self, num_envs: int) -> Explorer:
-        """See TeamPolicy."""
-        return PolicySampler(num_envs, self.network.sizes.num_agents)
-
-    def _memoryless_explorer(self, num_envs: int, num_agents: int) -> Explorer:
-        return PolicySampler(num_envs, num_agents)
-
-    def probabilities(self, batch: Batch) -> Tensor:
-        """The present policy over whole episodes, with gradients.
-
-        Args:
-            batch: The batch.
-
-        Returns:
-            ``[B, T+1, N, A]``.
-        """
-        network = self.network
-        unroll = network.unroll(network.inputs(batch.obs, batch.actions))
-        logits = network.atoms(unroll).squeeze(-1)
-        epsilon = self.epsilon_at(self.global_timestep)
-        return action_probabilities(logits, batch.action_mask, epsilon)
 
     # Learning
 

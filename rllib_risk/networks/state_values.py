@@ -1,0 +1,132 @@
+"""Critics that give the value of a state, and the normaliser of their targets.
+
+Letters: ``B`` episodes, ``R`` rows of an episode, ``I`` input size, ``G`` values (1, or
+``N`` agents).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.networks.encoders import StandardEncoder
+from rllib_risk.ops.value_norm import mean_and_deviation, update_moments
+
+
+class StateCritic(nn.Module):
+    """Values of states: Yu et al., 2022 (MAPPO), without their layer normalisation.
+
+    The body is that of the agents' standard encoder: linear, ReLU, then a GRU over time
+    (or a second linear layer with ReLU), and a linear layer to one value.
+
+    Attributes:
+        bodies: One for all values, or one for each.
+        heads: The same of the last layers.
+    """
+
+    def __init__(
+        self,
+        sizes: TeamSizes,
+        input_size: int,
+        hidden_size: int,
+        *,
+        recurrent: bool,
+        copies: int,
+    ) -> None:
+        """Initializes the critic.
+
+        Args:
+            sizes: What the environment fixes.
+            input_size: ``I``.
+            hidden_size: Width of the hidden layers.
+            recurrent: Whether there is a GRU.
+            copies: 1 for shared parameters, else ``G``.
+        """
+        super().__init__()
+        options = StandardEncoder.Options(hidden_size=hidden_size, recurrent=recurrent)
+        self.bodies = nn.ModuleList(
+            StandardEncoder(sizes, input_size, options) for _ in range(copies)
+        )
+        self.heads = nn.ModuleList(nn.Linear(hidden_size, 1) for _ in range(copies))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The values of whole episodes, from a zero hidden state.
+
+        Args:
+            inputs: ``[B, R, G, I]``.
+
+        Returns:
+            ``[B, R, G]``.
+        """
+        size = (inputs.shape[0], inputs.shape[2])
+        if len(self.bodies) == 1:
+            rows = inputs.transpose(1, 2).flatten(0, 1)  # [B * G, R, I]
+            values = self._values(0, rows)
+            return values.unflatten(0, size).transpose(1, 2)
+        each = [self._values(g, inputs[:, :, g]) for g in range(size[1])]
+        return torch.stack(each, dim=2)
+
+    def _values(self, which: int, rows: Tensor) -> Tensor:
+        """``[*, R]`` from ``[*, R, I]``."""
+        features, _ = self.bodies[which](rows, None)
+        return self.heads[which](features).squeeze(-1)
+
+
+class ValueNormalizer(nn.Module):
+    """Running mean and standard deviation of returns; see :mod:`..ops.value_norm`.
+
+    Before the first update they are 0 and 0.1, as in the code of Yu et al. (2022).
+    """
+
+    def __init__(self) -> None:
+        """Initializes the normaliser."""
+        super().__init__()
+        # A parameter without a gradient, since checkpoints hold parameters only.
+        zeros = torch.zeros(3, dtype=torch.float64)
+        self.moments = nn.Parameter(zeros, requires_grad=False)
+
+    @torch.no_grad()
+    def update(self, returns: Tensor, mask: Tensor, decay: float) -> None:
+        """Takes one more batch of returns.
+
+        Args:
+            returns: ``[B, T, G]``.
+            mask: ``[B, T, 1]``.
+            decay: Share of the past that is kept.
+        """
+        self.moments.copy_(update_moments(self.moments, returns, mask, decay))
+
+    def statistics(self) -> tuple[float, float]:
+        """Mean and standard deviation of the returns."""
+        mean, deviation = mean_and_deviation(self.moments)
+        return mean.item(), deviation.item()
+
+    def normalize(self, returns: Tensor) -> Tensor:
+        """Returns as the critic learns them, of any shape."""
+        mean, deviation = self.statistics()
+        return (returns - mean) / deviation
+
+    def denormalize(self, values: Tensor) -> Tensor:
+        """Values of the critic as returns, of any shape."""
+        mean, deviation = self.statistics()
+        return values * deviation + mean
+
+
+def orthogonal_init(module: nn.Module, gain: float) -> None:
+    """Orthogonal weights and zero biases, as in the code of Yu et al. (2022).
+
+    Args:
+        module: Its linear layers get ``gain``, its recurrent ones 1. Other layers stay
+            as they are.
+        gain: Factor on the orthogonal matrices.
+    """
+    for layer in module.modules():
+        if not isinstance(layer, (nn.Linear, nn.RNNBase)):
+            continue
+        factor = gain if isinstance(layer, nn.Linear) else 1.0
+        for parameter in layer.parameters(recurse=False):
+            if parameter.dim() > 1:
+                nn.init.orthogonal_(parameter, factor)
+            else:
+                nn.init.zeros_(parameter)

@@ -1,0 +1,58 @@
+"""Running mean and standard deviation of the returns that a critic is fitted to.
+
+Source: the appendix on value normalisation of Yu et al., "The Surprising Effectiveness
+of PPO in Cooperative Multi-Agent Games" (NeurIPS 2022), and their code. Moments are
+three numbers: the running mean, the running mean of squares, and the weight that the
+two have gathered, by which they are divided (as Adam corrects its own).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rllib_risk.ops.targets import masked_mean
+
+# Least weight and least variance, as in their code.
+_LEAST_WEIGHT = 1e-5
+_LEAST_VARIANCE = 1e-2
+
+
+def update_moments(
+    moments: Tensor, values: Tensor, mask: Tensor, decay: float
+) -> Tensor:
+    """The moments after one more batch.
+
+    ``m <- d m + (1 - d) mean(x)``, the same of the squares, ``w <- d w + (1 - d)``.
+
+    Args:
+        moments: ``[3]``; zeros before the first batch.
+        values: ``x``, ``[B, T, G]``.
+        mask: 1 on real steps, ``[B, T, 1]``.
+        decay: ``d`` in [0, 1).
+
+    Returns:
+        ``[3]``.
+    """
+    values = values.to(moments.dtype)
+    batch = torch.stack(
+        [
+            masked_mean(values, mask),
+            masked_mean(values.square(), mask),
+            torch.ones_like(moments[0]),
+        ]
+    )
+    return decay * moments + (1.0 - decay) * batch
+
+
+def mean_and_deviation(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation; the variance is at least 0.01.
+
+    Args:
+        moments: ``[3]``; those of no batch give 0 and 0.1.
+
+    Returns:
+        Two scalars.
+    """
+    mean, square = moments[:2] / moments[2].clamp_min(_LEAST_WEIGHT)
+    return mean, (square - mean**2).clamp_min(_LEAST_VARIANCE).sqrt()
