@@ -11,33 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import torch
 
-import rllib_risk
 from rllib_risk.algorithms import config_class
 from rllib_risk.env_wrappers.games.tabular_game import TabularGame
 from rllib_risk.env_wrappers.macn.env import MACN
 from rllib_risk.ops.robust_mdp import TabularMDP, policy_value, robust_value_iteration
 
 TARGETS = ("plain", "contamination", "tv")
+# An algorithm needs Ray even where it has no runners of its own.
+pytestmark = pytest.mark.usefixtures("ray_local")
 STEP_LIMIT = 30  # of every episode that is judged; the best ones are over after seven
-
-
-@pytest.fixture(autouse=True, scope="module")
-def ray_local():
-    """Ray, which an algorithm needs even where it has no runners of its own."""
-    # "local": never the cluster that somebody runs on this machine.
-    ray.init(
-        "local",
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    rllib_risk.register()
-    yield
-    ray.shutdown()
 
 
 def trained(name, env, env_config, target, rho, seed, steps, keys, num_envs=64):
