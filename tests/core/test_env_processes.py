@@ -55,7 +55,7 @@ def hanging(runners, **kwargs):
 
 def left(folder) -> list[str]:
     """Simulators and games of this module that still run after some seconds."""
-    end = time.monotonic() + 10  # the guard of a killed process needs a moment
+    end = time.monotonic() + 60  # the guard of a killed process needs a moment
     while (found := simulators(folder)) and time.monotonic() < end:
         time.sleep(0.2)
     return found
