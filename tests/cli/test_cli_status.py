@@ -57,7 +57,7 @@ slow:
   config:
     hidden_size: 8
     seed: 1
-    min_sample_timesteps_per_iteration: 1000
+    min_sample_timesteps_per_iteration: 400
     updates_per_episode: 0.05
     evaluation_duration: 2
     env_config: {factory: "slow_env:Slow"}

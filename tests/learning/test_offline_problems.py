@@ -17,7 +17,6 @@ from rllib_risk.data.dataset import write_dataset
 from rllib_risk.data.episodes import Episode
 from rllib_risk.env_wrappers.scripted import reference_policies
 
-
 pytestmark = pytest.mark.usefixtures("ray_local")
 
 
