@@ -41,7 +41,7 @@ test-fast: $(INSTALLED_DEV) ## Set up, then run the tests without Ray and traini
 
 .PHONY: test
 test: lint ## Set up, then run the linters, the type checker and the tests.
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
 
 .PHONY: test-long
 test-long: $(INSTALLED_DEV) ## Set up, then run the tests that take minutes each.

@@ -1,5 +1,6 @@
 """Settings of the whole test session."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ from hypothesis import settings
 # Before torch is imported, here and in every process that a test starts: the networks
 # are tiny, and a second thread on a core that something else uses slows them a lot.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# RLlib imports JAX and Flax in every process where they are installed, and uses neither
+# here. The environment `smax` imports JAX itself.
+os.environ.setdefault("RLLIB_TEST_NO_JAX_IMPORT", "1")
+logging.getLogger("ray.rllib.utils.framework").setLevel(logging.ERROR)
 
 # The modules of helpers/, for tests of every folder and for their processes.
 HELPERS = str(Path(__file__).parent / "helpers")
@@ -55,9 +60,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def ray_local() -> Iterator[None]:
-    """Ray with room for a few runners on however few cores."""
+def start_ray() -> None:
+    """Starts Ray with room for a few runners on however few cores."""
     import ray
 
     import rllib_risk
@@ -71,8 +75,39 @@ def ray_local() -> Iterator[None]:
         logging_level="ERROR",
     )
     rllib_risk.register()
+
+
+@pytest.fixture(scope="module")
+def ray_local() -> None:
+    """One Ray for all files of a worker that use this fixture."""
+    import ray
+
+    if not ray.is_initialized():
+        start_ray()
+
+
+@pytest.fixture(scope="module")
+def own_ray() -> Iterator[None]:
+    """A Ray for one file, which starts it with environment variables of its own."""
+    import ray
+
+    start_ray()
     yield
     ray.shutdown()
+
+
+# Files with tests that use `ray_local`.
+SHARING_RAY: set[Path] = set()
+LAST_FILE = pytest.StashKey[Path]()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Ends the Ray of `ray_local` before a file that does not use it."""
+    ray = sys.modules.get("ray")
+    first = item.session.stash.get(LAST_FILE, None) != item.path
+    item.session.stash[LAST_FILE] = item.path
+    if first and ray is not None and item.path not in SHARING_RAY:
+        ray.shutdown()
 
 
 @pytest.fixture
@@ -115,16 +150,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that train, or start Ray or the command, begin before the others.
+    """Puts the files in order: the command, what trains or starts Ray, the others.
 
-    They are the longest, so that no worker is left alone with one of them in the end.
-    It needs xdist's option ``--no-loadscope-reorder``.
+    The first are the longest, so that no worker is left alone with one of them in the
+    end. Those that share Ray follow each other. It needs xdist's option
+    ``--no-loadscope-reorder``.
     """
+    for item in items:
+        if "ray_local" in getattr(item, "fixturenames", ()):
+            SHARING_RAY.add(item.path)
 
-    def is_long(item: pytest.Item) -> bool:
-        starts_ray = "ray_local" in getattr(item, "fixturenames", ())
-        return starts_ray or not {"cli", "learning"}.isdisjoint(item.path.parts)
+    def place(item: pytest.Item) -> int:
+        if "cli" in item.path.parts:
+            return 0
+        # A file keeps its tests together: one of them decides.
+        return 1 if item.path in SHARING_RAY or "learning" in item.path.parts else 2
 
-    # A file keeps its tests together: one of them decides.
-    long = {item.path for item in items if is_long(item)}
-    items.sort(key=lambda item: item.path not in long)
+    items.sort(key=place)

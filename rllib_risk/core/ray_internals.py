@@ -30,6 +30,7 @@ NOISY_LOGGERS = (
     "ray.rllib.algorithms.algorithm",
     "ray.rllib.algorithms.sac.sac",
     "ray.rllib.utils.tensor_dtype",
+    "ray.rllib.utils.framework",
     "ray.tune.tune",
     "ray.tune.execution.tune_controller",
     "ray.tune.execution.experiment_state",

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import sys
-import time
 import types
 from pathlib import Path
 from typing import Any
@@ -236,7 +235,10 @@ def test_a_silent_trial_gets_status_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(progress.FOLDER, str(tmp_path))
-    lines = ProgressLines({}, evaluates=True, status_s=0.05)
+    clock = [1000.0]
+    time = types.SimpleNamespace(monotonic=lambda: clock[0])
+    monkeypatch.setattr("rllib_risk.cli.progress.time", time)
+    lines = ProgressLines({}, evaluates=True, status_s=30)
     trials = [
         types.SimpleNamespace(
             trial_id=name,
@@ -249,13 +251,13 @@ def test_a_silent_trial_gets_status_lines(
     ]
 
     def status() -> str:
-        time.sleep(0.06)
+        clock[0] += 31
         lines.on_step_end(1, trials)
         return " ".join(capsys.readouterr().out.split())
 
     lines.on_step_end(1, trials)
     assert capsys.readouterr().out == ""  # they have only just begun
-    begun = "0 s after the last line: starting"
+    begun = "31 s after the last line: starting"
     assert status() == (
         f"2 trials still running, {begun} | 0 episodes | 0 env steps | 0 updates"
     )

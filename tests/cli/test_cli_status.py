@@ -1,5 +1,6 @@
 """A run whose first result takes long is never silent."""
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import pytest
 from rllib_risk.cli import progress
 from rllib_risk.cli.main import run
 
-# Each step takes a while, and the second episode of each process crashes.
+# Each step takes a while until a status line has told of steps. An episode crashes.
 SLOW = """
-import time
+import pathlib, time
 import gymnasium, numpy as np, pettingzoo
 
 class Slow(pettingzoo.ParallelEnv):
@@ -37,7 +38,8 @@ class Slow(pettingzoo.ParallelEnv):
         return dict.fromkeys(self.possible_agents, value)
 
     def step(self, actions):
-        time.sleep(0.05)
+        if not pathlib.Path("seen").exists():
+            time.sleep(0.1)
         self.steps += 1
         if Slow.episodes == 3 and self.steps == 2:
             raise RuntimeError("crashed")
@@ -55,7 +57,8 @@ slow:
   config:
     hidden_size: 8
     seed: 1
-    min_sample_timesteps_per_iteration: 80
+    min_sample_timesteps_per_iteration: 400
+    updates_per_episode: 0.05
     evaluation_duration: 2
     env_config: {factory: "slow_env:Slow"}
 """
@@ -70,7 +73,14 @@ def test_status_lines_until_the_first_result(
     (tmp_path / "slow_env.py").write_text(textwrap.dedent(SLOW))
     (tmp_path / "f.yaml").write_text(FILE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(progress, "STATUS_S", 1.5)
+    monkeypatch.setattr(progress, "STATUS_S", 0.5)
+
+    def say(text: str) -> None:
+        print(text)
+        if re.search(r"sampling .* [1-9]\d* env steps", text):
+            (tmp_path / "seen").touch()
+
+    monkeypatch.setattr(progress, "say", say)
     options = ["--storage-path", str(tmp_path / "out"), "--ray-num-cpus", "1"]
     assert run(["train", "file", "f.yaml", *options]) == 0
     printed = capsys.readouterr()

@@ -50,27 +50,26 @@ import ray, rllib_risk
 ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 rllib_risk.register()
 from small_runs import fingerprint, small_config
-algorithm = small_config({name!r}).build_algo()
-for _ in range(3):
-    algorithm.train()
-print("HASH", hashlib.sha256(fingerprint(algorithm)).hexdigest())
+for name in {names!r}:
+    algorithm = small_config(name).build_algo()
+    for _ in range(3):
+        algorithm.train()
+    print("HASH", name, hashlib.sha256(fingerprint(algorithm)).hexdigest())
 """
 
 
 NOT_LONG = ("RMIX", "LHIQN")
-LONG = pytest.mark.long
+OTHERS = [name for name in rllib_risk.algorithms.ALGORITHMS if name not in NOT_LONG]
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        name if name in NOT_LONG else pytest.param(name, marks=LONG)
-        for name in rllib_risk.algorithms.ALGORITHMS
-    ],
+    "names",
+    [NOT_LONG, *(pytest.param((name,), marks=pytest.mark.long) for name in OTHERS)],
+    ids="-".join,
 )
-def test_two_processes_with_one_seed_are_identical(name):
+def test_two_processes_with_one_seed_are_identical(names):
     """R10: every algorithm, two hash seeds, three iterations."""
-    code = DETERMINISM.format(name=name)
+    code = DETERMINISM.format(names=names)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code],
@@ -81,8 +80,12 @@ def test_two_processes_with_one_seed_are_identical(name):
         for hash_seed in (0, 1)
     ]
     outputs = [process.communicate(timeout=240)[0] for process in processes]
-    hashes = [line for out in outputs for line in out.splitlines() if "HASH" in line]
-    assert len(hashes) == 2 and hashes[0] == hashes[1]
+    hashes = [
+        [line.split()[1:] for line in out.splitlines() if line.startswith("HASH")]
+        for out in outputs
+    ]
+    assert [name for name, _ in hashes[0]] == [*names]
+    assert hashes[0] == hashes[1]
 
 
 @pytest.mark.parametrize("name", sorted(value_based()))

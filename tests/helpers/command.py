@@ -38,7 +38,7 @@ def wait_for(process: subprocess.Popen, text: str) -> None:
 
 def finish(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
     """What the command printed, and its errors; it must end with this exit code."""
-    printed, errors = process.communicate(timeout=200)
+    printed, errors = process.communicate(timeout=500)
     assert process.returncode == code, printed + errors
     return printed, errors
 
@@ -52,7 +52,7 @@ def run_python(folder: Path, *arguments: str) -> str:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

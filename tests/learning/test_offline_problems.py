@@ -8,10 +8,8 @@ import itertools
 
 import numpy as np
 import pytest
-import ray
 import torch
 
-import rllib_risk
 from rllib_risk.algorithms import config_class
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.dataset_recording import record, scripted_player
@@ -19,13 +17,7 @@ from rllib_risk.data.dataset import write_dataset
 from rllib_risk.data.episodes import Episode
 from rllib_risk.env_wrappers.scripted import reference_policies
 
-
-@pytest.fixture(name="_ray", scope="module", autouse=True)
-def _ray():
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    rllib_risk.register()
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("ray_local")
 
 
 def one_step(actions, reward):

@@ -49,7 +49,7 @@ def running(pid: int) -> bool:
     return state != "Z"
 
 
-def gone(pid: int, seconds: float = 10.0) -> bool:
+def gone(pid: int, seconds: float = 60.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if not running(pid):
@@ -353,7 +353,7 @@ from rllib_risk.env_wrappers.smac.env import SMAC
 env = SMAC("3m")
 env.reset(seed=0)
 print(env._env._sc2_proc.pid, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
