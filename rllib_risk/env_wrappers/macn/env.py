@@ -315,11 +315,25 @@ class MACN(ParallelEnv):
             **env_config: Arguments of this class.
 
         Returns:
-            See `macn_mdp.macn_joint_mdp`.
+            See `mdp.macn_joint_mdp`.
         """
         from rllib_risk.env_wrappers.macn.mdp import macn_joint_mdp
 
         return macn_joint_mdp(**env_config)
+
+    @staticmethod
+    def joint_views(**env_config: Any) -> np.ndarray:
+        """What both agents observe in every state of the tables.
+
+        Args:
+            **env_config: Arguments of this class.
+
+        Returns:
+            See `mdp.macn_joint_views`.
+        """
+        from rllib_risk.env_wrappers.macn.mdp import macn_joint_views
+
+        return macn_joint_views(**env_config)
 
     def _move(self, cell: Cell, action: int) -> Cell:
         """The cell after an agent's move."""
