@@ -49,6 +49,20 @@ class GameTables:
         """Numbers of joint actions, int64 [E], from those of the agents, [E, N]."""
         return np.ravel_multi_index(tuple(actions.T), self.num_actions).astype(np.int64)
 
+    def is_same_game(self, other: GameTables) -> bool:
+        """Whether both have the same rules, whatever the agents observe."""
+        mine, theirs = self.mdp, other.mdp
+        pairs = (
+            (mine.next_states, theirs.next_states),
+            (mine.probabilities, theirs.probabilities),
+            (mine.rewards, theirs.rewards),
+            (mine.terminals, theirs.terminals),
+        )
+        start = (mine.start, self.step_limit, self.num_actions)
+        return start == (theirs.start, other.step_limit, other.num_actions) and all(
+            np.array_equal(a, b) for a, b in pairs
+        )
+
 
 def envs_with_tables() -> list[str]:
     """The names of the envs of this package that can be known exactly."""

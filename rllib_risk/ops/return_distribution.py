@@ -183,7 +183,8 @@ def play_out(
         step_limit: Steps after which an episode ends.
         gamma: Discount of the return.
         by_history: Whether the policy depends on more than the step, the state and the
-            return so far. Histories are then not merged.
+            return so far. Then only outcomes with the same next state and reward are
+            merged.
         max_places: Most places of one step.
 
     Returns:
@@ -213,7 +214,8 @@ def play_out(
         rows, outcomes = np.nonzero(~over & (chances > 0))
         after = mdp.next_states[here[rows], actions[rows], outcomes]
         so_far = returns[rows, outcomes]
-        first, place = _merged(after, so_far, by_history)
+        keys = [after, np.round(so_far, DIGITS), *([rows] if by_history else [])]
+        first, place = _merged(np.column_stack(keys))
         children = np.full(chances.shape, -1)
         children[rows, outcomes] = place
         levels.append(_Level(children, chances, rewards))
@@ -232,13 +234,9 @@ def play_out(
     return PlayedPolicy(Distribution.of(values, masses), gamma, tuple(levels))
 
 
-def _merged(
-    states: Integers, returns: Floats, by_history: bool
-) -> tuple[Integers, Integers]:
-    """Distinct places among ``m`` successors: a member of each, and each one's place."""
-    if by_history or len(states) == 0:
-        everyone = np.arange(len(states))
-        return everyone, everyone
-    keys = np.column_stack([states, np.round(returns, DIGITS)])
+def _merged(keys: Floats) -> tuple[Integers, Integers]:
+    """Distinct rows among ``[m, keys]``: a member of each, and the place of each."""
+    if len(keys) == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     _, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     return first, place.reshape(-1)
