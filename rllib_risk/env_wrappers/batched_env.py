@@ -1,7 +1,7 @@
 """Several team envs stepped by one call.
 
 `BatchedTeamEnv` is what the sampler sees. An env with a vectorised twin offers its own
-(`macn`, `hvac`, `uav` and `smax` have one); every other env is looped over by
+(`macn`, `car_following`, `hvac`, `uav` and `smax` have one); every other env is looped over by
 `LoopedTeamEnvs`, which also replaces an env that crashed, a bounded number of times.
 """
 

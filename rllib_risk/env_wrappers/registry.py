@@ -96,6 +96,11 @@ ENVS: dict[str, EnvEntry] = {
             "Two steps whose mean, static and nested risk have three different optima.",
         ),
         EnvEntry(
+            "car_following",
+            f"{_HERE}.car_following:CarFollowing",
+            "Two cars drive to a target, near one another; speeding risks a crash.",
+        ),
+        EnvEntry(
             "hvac",
             f"{_HERE}.hvac:HVAC",
             "Heating and cooling of a building through a day, one agent per zone.",
