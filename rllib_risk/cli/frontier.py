@@ -204,7 +204,9 @@ def _named_game(env: str, env_config: Mapping[str, Any]) -> _Game:
     from rllib_risk.env_wrappers.registry import ENVS
 
     if env not in ENVS:
-        raise ConfigError(f"--env: there is no {env!r}.{suggest(env, ENVS)}")
+        raise ConfigError(
+            f"--env: there is no {env!r}.{suggest(env, ENVS)} Known: {', '.join(ENVS)}."
+        )
     try:
         return _Game(env, env_config, tables_of(env, env_config))
     except EnvConfigError as error:

@@ -39,7 +39,7 @@ WRAPPERS: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "memory_game": ({}, {}),
     "risky_bandit": ({}, {}),
     "risky_two_step": ({}, {}),
-    "car_following": ({}, {}),  # its last step is a true end
+    "car_following": ({"episode_steps": 20}, {}),  # its last step is a true end
     "hvac": ({}, {"episode_steps": 5}),
     "uav": ({}, {"episode_steps": 5}),
     "smac": ({"map_name": "3m"}, {}),

@@ -44,7 +44,9 @@ def test_cvar_as_a_maximum(chances, alpha, cvar, bounds):
 
 def test_a_distribution():
     # 1 twice, in two parts; the lowest .3: -2 with .2 and 1 with .1
-    mine = Distribution.of(np.array([1.0, -2.0, 1.0, 5.0]), np.array([0.1, 0.2, 0.3, 0.4]))
+    mine = Distribution.of(
+        np.array([1.0, -2.0, 1.0, 5.0]), np.array([0.1, 0.2, 0.3, 0.4])
+    )
     assert mine.values.tolist() == [-2.0, 1.0, 5.0]
     assert mine.probabilities == pytest.approx([0.2, 0.4, 0.4])
     assert mine.mean == pytest.approx(2.0) and mine.cvar(1.0) == pytest.approx(2.0)
@@ -152,9 +154,7 @@ def test_no_policy_is_better_than_the_optimum(mdp, alpha, steps):
 def test_nested_value_iteration(mdp, alpha, steps):
     values, choices = nested_value_iteration(mdp, alpha=alpha, step_limit=steps)
     assert values[0] == pytest.approx(nested_best(mdp, 0, steps, alpha), abs=1e-9)
-    played = play_out(
-        mdp, lambda h: choices[h.step, h.states[:, -1]], step_limit=steps
-    )
+    played = play_out(mdp, lambda h: choices[h.step, h.states[:, -1]], step_limit=steps)
     assert played.nested(alpha) == pytest.approx(values[0], abs=1e-9)
     # the whole history says no more than the state
     by_history = play_out(
@@ -196,19 +196,13 @@ def test_discounted_returns():
     # Two coins, the second one discounted by a half, alpha .5. The coin twice: 0, 2, 4
     # and 6 with a quarter each, so 1. Sure twice: 1.5. The coin, then the coin after 4
     # and sure after 0: .5, .5, 4, 6, so .5; sure and then the coin: 1 or 3, so 1.
-    (optimum,) = static_optima(
-        coin(terminal=False), [0.5], step_limit=2, gamma=0.5
-    )
+    (optimum,) = static_optima(coin(terminal=False), [0.5], step_limit=2, gamma=0.5)
     assert optimum.value == pytest.approx(1.5)
     # Alpha .75. The coin twice has (0 + 2 + 4) / 3; taking the sure half after 4 is
     # better, (0 + 2 + 4.5) / 3, and the other ways have 1.5 to 1.84.
-    (optimum,) = static_optima(
-        coin(terminal=False), [0.75], step_limit=2, gamma=0.5
-    )
+    (optimum,) = static_optima(coin(terminal=False), [0.75], step_limit=2, gamma=0.5)
     assert optimum.value == pytest.approx(6.5 / 3)
-    played = play_out(
-        coin(terminal=False), optimum.act, step_limit=2, gamma=0.5
-    )
+    played = play_out(coin(terminal=False), optimum.act, step_limit=2, gamma=0.5)
     assert played.returns.values.tolist() == [0.0, 2.0, 4.5]
 
 

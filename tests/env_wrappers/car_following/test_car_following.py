@@ -15,7 +15,9 @@ ROAD = CarFollowing().road
 SAFE_LUCK = np.ones((1, 2))
 
 
-def drive(positions, speeds, actions, luck=(1.0, 1.0), arrived=(False, False), road=ROAD):
+def drive(
+    positions, speeds, actions, luck=(1.0, 1.0), arrived=(False, False), road=ROAD
+):
     """One step of two cars."""
     cars = Cars(np.array([positions]), np.array([speeds]), np.array([arrived]))
     return road.step(cars, np.array([actions]), np.array([luck]))

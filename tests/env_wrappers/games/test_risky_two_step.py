@@ -69,12 +69,17 @@ def test_the_rules():
     env = make_team_env("risky_two_step", {})
     paid: dict[tuple[int, int], set[float]] = {}
     low = 0
-    for seed, joint in itertools.product(range(50), itertools.product((0, 1), repeat=2)):
+    for seed, joint in itertools.product(
+        range(50), itertools.product((0, 1), repeat=2)
+    ):
         obs, _ = env.reset(seed=seed)
         assert obs["obs"].tolist() == [[1.0, 0.0]] * 2
         obs, first, ended, _, info = env.step(np.array([0, 0]))
         assert not ended and info == {}
-        assert obs["obs"].tolist() == [[0.0, 1.0]] * 2 and obs["state"].tolist() == [0, 1]
+        assert obs["obs"].tolist() == [[0.0, 1.0]] * 2 and obs["state"].tolist() == [
+            0,
+            1,
+        ]
         low += joint == (0, 0) and first == 0.0
         _, second, ended, _, info = env.step(np.array(joint))
         assert ended

@@ -57,9 +57,7 @@ def test_at_the_published_fall_one_policy_is_best_for_every_level(wind, mean):
     mdp = MACN.joint_mdp(wind_probability=wind)
     values, choices = nested_value_iteration(mdp, alpha=1.0, step_limit=LIMIT)
     assert values[mdp.start] == pytest.approx(mean, abs=5e-5)
-    played = play_out(
-        mdp, lambda h: choices[h.step, h.states[:, -1]], step_limit=LIMIT
-    )
+    played = play_out(mdp, lambda h: choices[h.step, h.states[:, -1]], step_limit=LIMIT)
     if wind == 0.1:  # the others agree, and take as long
         for optimum in static_optima(mdp, LEVELS, step_limit=LIMIT):
             cvar = played.returns.cvar(optimum.alpha)
