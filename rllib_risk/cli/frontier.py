@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rllib_risk.evaluation.frontier_report import FrontierResults
     from rllib_risk.evaluation.frontier_runs import TeamRisk
 
-FRONTIER_HELP = """Draw the exact frontier of mean and CVaR, with trained teams as points.
+FRONTIER_HELP = """Draw the exact frontier of mean and CVaR, with trained teams.
 
 \b
     rllib plot frontier --env risky_two_step
@@ -34,7 +34,7 @@ FRONTIER_HELP = """Draw the exact frontier of mean and CVaR, with trained teams 
     rllib plot frontier --env macn \\
         --env-config '{"wind_probability": 0.01, "cliff_reward": -15}'
 
-For each risk level alpha: the best CVaR of the return that any team can have, the mean
+For each risk level alpha: the best CVaR of the return that a team can have, the mean
 that goes with it, and the best nested CVaR (risk taken again at every step). They are
 exact, for environments whose rules are tables. Trained teams are exact there too,
 unless they have a memory and the game too many histories; then, and in all other

@@ -109,7 +109,7 @@ def tables_of(name: str, env_config: Mapping[str, Any] | None = None) -> GameTab
     assert spec.episode_limit is not None  # every env with tables has a limit
     return GameTables(
         mdp=factory.joint_mdp(**kwargs),  # type: ignore[attr-defined]
-        views=factory.joint_views(**kwargs),  # type: ignore[attr-defined]
+        views=factory.joint_views(**kwargs),
         num_actions=num_actions,
         spec=TeamSpec(spec.agents, spec.num_actions, spec.obs_size, 0, None),
         step_limit=spec.episode_limit,

@@ -5,7 +5,8 @@ is played along every possible outcome, and what is reached is kept with its
 probability. Histories that lead to the same state with the same return so far are
 merged, unless the policy remembers more than these.
 
-Letters: ``n`` places in which the policy acts at a step, ``t`` the step, ``K`` outcomes.
+Letters: ``n`` places in which the policy acts at a step, ``t`` the step, ``K``
+outcomes.
 """
 
 from __future__ import annotations
@@ -50,8 +51,7 @@ class Distribution:
             The distribution.
         """
         distinct, index = np.unique(np.round(values, DIGITS), return_inverse=True)
-        sums = np.bincount(index.reshape(-1), probabilities, len(distinct))
-        return cls(distinct, sums)
+        return cls(distinct, _sums(index.reshape(-1), probabilities, len(distinct)))
 
     @property
     def mean(self) -> float:
@@ -84,7 +84,7 @@ class Histories:
     @property
     def step(self) -> int:
         """``t``."""
-        return self.actions.shape[1]
+        return int(self.actions.shape[1])
 
     def after(
         self,
@@ -226,7 +226,7 @@ def play_out(
             )
         if len(first) == 0:
             break
-        reached = np.bincount(place, mass[rows, outcomes], len(first))
+        reached = _sums(place, mass[rows, outcomes], len(first))
         rows, outcomes = rows[first], outcomes[first]
         taken, paid = actions[rows], rewards[rows, outcomes]
         level = level.after(rows, taken, outcomes, after[first], paid, so_far[first])
@@ -240,3 +240,10 @@ def _merged(keys: Floats) -> tuple[Integers, Integers]:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     _, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     return first, place.reshape(-1)
+
+
+def _sums(places: Integers, masses: Floats, number: int) -> Floats:
+    """Sum of the masses in each of a number of places."""
+    sums = np.zeros(number)
+    np.add.at(sums, places, masses)
+    return sums

@@ -11,9 +11,9 @@ The known answers that learned robust values are held to. Both uncertainty sets 
 Both are worst cases if no outcome is below ``v_min``. With a greater ``v_min`` the fail
 state is an improvement that nature is made to hand out, and the numbers bound nothing.
 
-The nested CVaR, ``V(s) = max_a CVaR_alpha[r + gamma V(s')]``, is a third worst case: the
-density of the outcomes may grow to ``1 / alpha`` times the nominal one at every step,
-and there is no fail state.
+The nested CVaR, ``V(s) = max_a CVaR_alpha[r + gamma V(s')]``, is a third worst case:
+the probability of an outcome may grow to ``1 / alpha`` times the nominal one at every
+step, and there is no fail state.
 
 Source: Qu et al., "Distributionally Robust Cooperative Multi-Agent Reinforcement
 Learning via Robust Value Factorization" (ICLR 2026); the tail form of total variation
@@ -217,9 +217,9 @@ def cvar_mean(values: Floats, probabilities: Floats, alpha: float) -> Floats:
 
     An outcome that lies across the border of the share counts in part. It is the
     maximum over ``eta`` of ``eta - E[(eta - X)+] / alpha`` (Rockafellar and Uryasev,
-    2000), and the worst mean over all distributions whose density is at most
-    ``1 / alpha``: total variation with ``rho = 1 - alpha`` and ``v_min = 0``, divided by
-    ``alpha``.
+    2000), and the worst mean over all distributions with at most ``1 / alpha`` times
+    the probability of each outcome: total variation with ``rho = 1 - alpha`` and
+    ``v_min = 0``, divided by ``alpha``.
 
     Args:
         values: Of each outcome, ``[..., K]``.

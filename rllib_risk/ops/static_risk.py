@@ -4,8 +4,8 @@
 policies is ``max_b { b + U(b) / alpha }``, where ``U(b)`` is the best mean of
 ``min(R - b, 0)``. For a fixed ``b`` that is an ordinary problem on the state, the step
 and ``y = x - b``, where ``x`` is the return so far; and since ``b`` comes in through
-``y`` alone, one table over ``y`` serves every ``b`` and every level. The best ``b`` is a
-return that can occur.
+``y`` alone, one table over ``y`` serves every ``b`` and every level. The best ``b`` is
+a return that can occur.
 
 Source: Bauerle and Ott (2011), "Markov Decision Processes with Average-Value-at-Risk
 Criteria", for the state with the return so far; Rockafellar and Uryasev (2000) for CVaR

@@ -1,4 +1,4 @@
-"""Exact numbers of a team: what it would see is what it gets, with and without memory."""
+"""Exact numbers of a team, with and without memory, and when they are sampled."""
 
 from types import SimpleNamespace
 

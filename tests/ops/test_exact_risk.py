@@ -1,4 +1,4 @@
-"""Exact static and nested CVaR: hand-worked numbers, and enumeration of all policies."""
+"""Exact static and nested CVaR: numbers by hand, and all policies enumerated."""
 
 import itertools
 
@@ -94,7 +94,7 @@ def all_lotteries(mdp, state, steps):
             ]
             for chance, reward, following in outcomes_of(mdp, state, action)
         ]
-        found += [sum(choice, []) for choice in itertools.product(*after)]
+        found += [[*itertools.chain(*choice)] for choice in itertools.product(*after)]
     return found
 
 

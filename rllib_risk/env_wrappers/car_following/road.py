@@ -93,7 +93,7 @@ class Road:
         arrived = cars.arrived | arrives
         crashes = (luck < (speeds - self.speed_limit) * self.crash_rate).sum(axis=1)
         near = np.abs(positions[:, 0] - positions[:, 1]) <= self.following_range
-        together = arrived.all(axis=1)
+        together = np.asarray(arrived.all(axis=1))
         rewards = (
             STEP_REWARD
             - distance.sum(axis=1)

@@ -309,28 +309,14 @@ class MACN(ParallelEnv):
 
     @staticmethod
     def joint_mdp(**env_config: Any) -> TabularMDP:
-        """The game as tables over joint cells and joint moves.
-
-        Args:
-            **env_config: Arguments of this class.
-
-        Returns:
-            See `mdp.macn_joint_mdp`.
-        """
+        """The game as tables over joint cells and moves; see `mdp.macn_joint_mdp`."""
         from rllib_risk.env_wrappers.macn.mdp import macn_joint_mdp
 
         return macn_joint_mdp(**env_config)
 
     @staticmethod
     def joint_views(**env_config: Any) -> np.ndarray:
-        """What both agents observe in every state of the tables.
-
-        Args:
-            **env_config: Arguments of this class.
-
-        Returns:
-            See `mdp.macn_joint_views`.
-        """
+        """What the agents observe in every state; see `mdp.macn_joint_views`."""
         from rllib_risk.env_wrappers.macn.mdp import macn_joint_views
 
         return macn_joint_views(**env_config)
