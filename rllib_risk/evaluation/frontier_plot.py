@@ -13,7 +13,11 @@ from rllib_risk.evaluation.frontier_runs import Estimate
 from rllib_risk.evaluation.plots import _COLORS, _plain
 
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
-_PANELS = ("CVaR of the return", "mean return", "nested CVaR")
+_PANELS = (
+    "CVaR of the return",
+    "mean return (line: with best CVaR)",
+    "nested CVaR",
+)
 
 
 def draw_frontier(results: FrontierResults, out: Path) -> None:
@@ -46,7 +50,7 @@ def draw_frontier(results: FrontierResults, out: Path) -> None:
     if results.best:
         lines = zip(*((p.cvar, p.mean, p.nested) for p in results.best), strict=True)
         for panel, values in zip(panels, lines, strict=True):
-            panel.plot(xs, values, "-", color="black", linewidth=1.6, label="best")
+            panel.plot(xs, values, ".-", color="black", linewidth=1.6, label="best")
     for index, team in enumerate(results.teams):
         # Marks beside one another, so that equal teams both show.
         shift = 0.09 * (index - (len(results.teams) - 1) / 2)
