@@ -186,6 +186,7 @@ def _results(checkpoints: Sequence[Path], options: FrontierOptions) -> FrontierR
         game, teams = _teams(checkpoints, env_config, options)
     best = None
     if game.tables is not None:
+        note(f"Computing the exact frontier of {game.title} ...")
         try:
             best = tuple(
                 exact_frontier(game.tables.mdp, step_limit=game.tables.step_limit)
@@ -272,5 +273,5 @@ def _game_of(config: Any) -> _Game:
             raise EnvConfigError("env_variants are several games")
         return _Game(env, shown, tables_of(env, keys))
     except EnvConfigError as error:
-        note(f"Nothing is known exactly: {error}.")
+        note(f"No exact numbers: {str(error).rstrip('.')}.")
         return _Game(env, keys, None)

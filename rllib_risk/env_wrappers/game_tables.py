@@ -89,8 +89,8 @@ def tables_of(name: str, env_config: Mapping[str, Any] | None = None) -> GameTab
     factory, kwargs, adapter = resolve(name, env_config)
     if not hasattr(factory, "joint_views"):
         raise EnvConfigError(
-            f"env '{name}' has no tables, so nothing about it is known exactly. Envs"
-            f" with tables: {', '.join(envs_with_tables())}"
+            f"env '{name}' has no tables of its rules. Envs with tables:"
+            f" {', '.join(envs_with_tables())}"
         )
     if check_std(adapter.get("obs_noise_std", 0.0)).any():
         raise EnvConfigError("tables hold no observation noise: set obs_noise_std to 0")
@@ -106,7 +106,11 @@ def tables_of(name: str, env_config: Mapping[str, Any] | None = None) -> GameTab
         spec = env.spec_team
     finally:
         env.close()
-    assert spec.episode_limit is not None  # every env with tables has a limit
+    if spec.episode_limit is None:
+        raise EnvConfigError(
+            f"env '{name}' has tables, but no time limit: give it the attribute"
+            " episode_limit"
+        )
     return GameTables(
         mdp=factory.joint_mdp(**kwargs),  # type: ignore[attr-defined]
         views=factory.joint_views(**kwargs),

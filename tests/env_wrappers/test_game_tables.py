@@ -70,7 +70,7 @@ def test_forced_copies_play_what_the_env_plays(name):
 
 def test_what_has_no_tables():
     for name, config, text in (
-        ("uav", {}, "env 'uav' has no tables"),
+        ("uav", {}, "env 'uav' has no tables of its rules"),
         ("macn", {"reward_noise_std": 1.0}, "set reward_noise_std to 0"),
         ("macn", {"obs_noise_std": 0.1}, "set obs_noise_std to 0"),
         ("macn", {"team_reward": "sum"}, "tables do not know team_reward"),
