@@ -31,6 +31,7 @@ _HELP = """Train and evaluate multi-agent reinforcement learning on RLlib.
     rllib check-env my_package:parallel_env     is my environment all right?
     rllib plot FOLDER ... --out curves.png
     rllib plot episode CHECKPOINT
+    rllib plot frontier CHECKPOINT
 
 RLlib's own algorithms (PPO, DQN, ...) run as well. 'rllib COMMAND --help' says more.
 """

@@ -125,7 +125,7 @@ def run_shift(
             f" {len(options.labels)}."
         )
     folders = [verified(checkpoint, "--shift") for checkpoint in checkpoints]
-    labels = list(options.labels) or _made_up(folders)
+    labels = list(options.labels) or made_up_labels(folders)
     register_all()
     # All episodes are played in this process, in batches over all cells.
     with ray_session(RayOptions(num_cpus=1, verbose=options.verbose), options.imports):
@@ -210,8 +210,15 @@ def _scores(runs: Sequence[_Run], grid: ShiftGrid) -> list[PolicyScores]:
     ]
 
 
-def _made_up(folders: Sequence[Path]) -> list[str]:
-    """Labels of checkpoints: the algorithm, numbered where it comes more than once."""
+def made_up_labels(folders: Sequence[Path]) -> list[str]:
+    """Labels of checkpoints: the algorithm, numbered where it comes more than once.
+
+    Args:
+        folders: Verified checkpoints.
+
+    Returns:
+        One label per checkpoint.
+    """
     from rllib_risk.core.checkpoint import read_config
 
     names = [str(read_config(folder).get("algorithm")) for folder in folders]

@@ -1,4 +1,4 @@
-"""``rllib check-env`` and ``rllib plot``."""
+"""``rllib check-env`` and ``rllib plot``; its frontier is in ``frontier.py``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 import typer.core
 
 from rllib_risk.cli import output
+from rllib_risk.cli.frontier import FRONTIER_HELP, plot_frontier
 from rllib_risk.cli.option_groups import RayOptions, grouped
 from rllib_risk.cli.options import (
     EnvConfigOption,
@@ -33,11 +34,12 @@ CHECK_ENV_HELP = """Check an environment, in plain words, before training on it.
 Random episodes are played through the adapter that training uses. The exit code is 0 if
 the environment can be trained on, and 1 if there is an error.
 """
-PLOT_HELP = """Draw learning curves, or one episode of a checkpoint.
+PLOT_HELP = """Draw learning curves, one episode of a checkpoint, or a risk frontier.
 
 \b
     rllib plot ~/ray_results/rmix-macn ~/ray_results/qmix-macn --out curves.png
     rllib plot episode CHECKPOINT --agent agent_1 --steps 0,5,9
+    rllib plot frontier CHECKPOINT CHECKPOINT
 
 'rllib plot FOLDER ...' is short for 'rllib plot curves FOLDER ...'.
 """
@@ -96,6 +98,7 @@ class _PlotGroup(typer.core.TyperGroup):
 
 
 plot_app = typer.Typer(cls=_PlotGroup, help=PLOT_HELP, no_args_is_help=True)
+plot_app.command("frontier", help=FRONTIER_HELP)(grouped(plot_frontier))
 
 
 @plot_app.command("curves", help=CURVES_HELP)

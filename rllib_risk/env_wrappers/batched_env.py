@@ -1,8 +1,9 @@
 """Several team envs stepped by one call.
 
 `BatchedTeamEnv` is what the sampler sees. An env with a vectorised twin offers its own
-(`macn`, `hvac`, `uav` and `smax` have one); every other env is looped over by
-`LoopedTeamEnvs`, which also replaces an env that crashed, a bounded number of times.
+(`macn`, `car_following`, `hvac`, `uav` and `smax` have one); every other env is looped
+over by `LoopedTeamEnvs`, which also replaces an env that crashed, a bounded number of
+times.
 """
 
 from __future__ import annotations

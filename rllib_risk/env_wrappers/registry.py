@@ -91,6 +91,16 @@ ENVS: dict[str, EnvEntry] = {
             "One joint choice between a sure reward and a better mean with a bad tail.",
         ),
         EnvEntry(
+            "risky_two_step",
+            f"{_HERE}.games.risky_two_step:RiskyTwoStep",
+            "Two steps whose mean, static and nested risk have three different optima.",
+        ),
+        EnvEntry(
+            "car_following",
+            f"{_HERE}.car_following:CarFollowing",
+            "Two cars drive to a target, near one another; speeding risks a crash.",
+        ),
+        EnvEntry(
             "hvac",
             f"{_HERE}.hvac:HVAC",
             "Heating and cooling of a building through a day, one agent per zone.",

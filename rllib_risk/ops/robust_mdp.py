@@ -11,6 +11,10 @@ The known answers that learned robust values are held to. Both uncertainty sets 
 Both are worst cases if no outcome is below ``v_min``. With a greater ``v_min`` the fail
 state is an improvement that nature is made to hand out, and the numbers bound nothing.
 
+The nested CVaR, ``V(s) = max_a CVaR_alpha[r + gamma V(s')]``, is a third worst case:
+the probability of an outcome may grow to ``1 / alpha`` times the nominal one at every
+step, and there is no fail state.
+
 Source: Qu et al., "Distributionally Robust Cooperative Multi-Agent Reinforcement
 Learning via Robust Value Factorization" (ICLR 2026); the tail form of total variation
 follows from the dual in Panaganti et al. (2022, RFQI).
@@ -206,6 +210,97 @@ def robust_value_iteration(
     raise ValueError(
         f"The values did not settle in {MAX_SWEEPS} sweeps: lower gamma ({gamma})."
     )
+
+
+def cvar_mean(values: Floats, probabilities: Floats, alpha: float) -> Floats:
+    """CVaR of a finite distribution: the mean of its lowest share ``alpha``.
+
+    An outcome that lies across the border of the share counts in part. It is the
+    maximum over ``eta`` of ``eta - E[(eta - X)+] / alpha`` (Rockafellar and Uryasev,
+    2000), and the worst mean over all distributions with at most ``1 / alpha`` times
+    the probability of each outcome: total variation with ``rho = 1 - alpha`` and
+    ``v_min = 0``, divided by ``alpha``.
+
+    Args:
+        values: Of each outcome, ``[..., K]``.
+        probabilities: Of each outcome, ``[..., K]``; sum to 1.
+        alpha: The share, in (0, 1]; 1 gives the mean.
+
+    Returns:
+        ``[...]``.
+
+    Raises:
+        ValueError: If ``alpha`` is outside (0, 1].
+    """
+    if not 0.0 < alpha <= 1.0:
+        raise ValueError(f"alpha must be in (0, 1], not {alpha}.")
+    worst = worst_case_mean(values, probabilities, 1.0 - alpha, 0.0, "tv")
+    return np.asarray(worst / alpha)
+
+
+def nested_q(
+    mdp: TabularMDP, values: Floats, *, alpha: float, gamma: float = 1.0
+) -> Floats:
+    """One application of the nested CVaR operator, before the maximum.
+
+    ``Q(s, a) = CVaR_alpha[r + gamma V(s')]`` over the pair ``(r, s')``; a true end has
+    ``V(s') = 0``.
+
+    Args:
+        mdp: The decision process.
+        values: Of every state, ``[S]``.
+        alpha: Risk level in (0, 1]; 1 is the plain operator.
+        gamma: Discount in [0, 1].
+
+    Returns:
+        ``[S, A]``.
+
+    Raises:
+        ValueError: If ``alpha`` is outside (0, 1].
+    """
+    after = np.where(mdp.terminals, 0.0, values[mdp.next_states])
+    return cvar_mean(mdp.rewards + gamma * after, mdp.probabilities, alpha)
+
+
+def nested_value_iteration(
+    mdp: TabularMDP,
+    *,
+    alpha: float,
+    gamma: float = 1.0,
+    step_limit: int | None = None,
+) -> tuple[Floats, Integers]:
+    """The best nested CVaR; with ``alpha`` 1 the best mean.
+
+    Args:
+        mdp: The decision process.
+        alpha: Risk level in (0, 1].
+        gamma: Discount in [0, 1]; 1 without a limit only where every way of playing
+            comes to an end.
+        step_limit: Steps after which an episode ends; None plays on.
+
+    Returns:
+        Values of every state at the start of an episode, ``[S]``, and the joint action
+        to take, ``[T, S]`` with the step of the episode first. Without a limit ``T``
+        is 1, and the action is the same in every step.
+
+    Raises:
+        ValueError: If an argument is out of its range or the values do not settle.
+    """
+    if not 0.0 <= gamma <= 1.0:
+        raise ValueError(f"gamma must be in [0, 1], not {gamma}.")
+    values = np.zeros(mdp.next_states.shape[0])
+    choices: list[Integers] = []
+    for _ in range(MAX_SWEEPS if step_limit is None else step_limit):
+        q = nested_q(mdp, values, alpha=alpha, gamma=gamma)
+        before, values = values, q.max(axis=-1)
+        choices.append(q.argmax(axis=-1))
+        if step_limit is None and np.abs(values - before).max() <= TOLERANCE:
+            return values, np.stack(choices[-1:])
+    if step_limit is None:
+        raise ValueError(
+            f"The values did not settle in {MAX_SWEEPS} sweeps: lower gamma ({gamma})."
+        )
+    return values, np.stack(choices[::-1])
 
 
 def policy_value(

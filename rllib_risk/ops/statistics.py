@@ -87,10 +87,44 @@ def cvar_of_returns(returns: ArrayLike, level: float) -> float:
             outside (0, 1].
     """
     values = _finite(returns, "returns", ndim=1)  # [E]
+    return float(np.sort(values)[: _num_lowest(values.size, level)].mean())
+
+
+def cvar_ci(
+    returns: ArrayLike, level: float, *, reps: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of :func:`cvar_of_returns` over episodes.
+
+    Args:
+        returns: Returns of the episodes, ``[E]``.
+        level: Share of the episodes, in (0, 1]; 1 gives the interval of the mean.
+        reps: Number of resamples.
+        seed: Seed of the resampling.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        ValueError: As :func:`cvar_of_returns`.
+    """
+    values = _finite(returns, "returns", ndim=1)  # [E]
+    lowest = _num_lowest(values.size, level)
+
+    def statistic(samples: FloatArray, axis: int = -1) -> FloatArray:
+        ordered = np.sort(samples, axis=axis)
+        return np.asarray(
+            np.take(ordered, np.arange(lowest), axis=axis).mean(axis=axis)
+        )
+
+    low, high = bootstrap_ci(values, statistic, reps=reps, seed=seed)
+    return float(low), float(high)
+
+
+def _num_lowest(number: int, level: float) -> int:
+    """How many of the episodes the lowest share ``level`` is, rounded up."""
     if not 0.0 < level <= 1.0:
         raise ValueError(f"the CVaR level must be in (0, 1], got {level}")
-    num_lowest = math.ceil(Fraction(str(float(level))) * values.size)
-    return float(np.sort(values)[:num_lowest].mean())
+    return math.ceil(Fraction(str(float(level))) * number)
 
 
 def iqm(scores: ArrayLike, axis: int | None = None) -> Any:

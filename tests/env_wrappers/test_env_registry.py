@@ -47,6 +47,8 @@ def test_the_names():
         "memory_game",
         "mmdp",
         "risky_bandit",
+        "risky_two_step",
+        "car_following",
         "hvac",
         "uav",
         "smac",

@@ -38,17 +38,20 @@ WRAPPERS: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "mmdp": ({}, {"episode_limit": 5}),
     "memory_game": ({}, {}),
     "risky_bandit": ({}, {}),
+    "risky_two_step": ({}, {}),
+    "car_following": ({"episode_steps": 20}, {}),  # its last step is a true end
     "hvac": ({}, {"episode_steps": 5}),
     "uav": ({}, {"episode_steps": 5}),
     "smac": ({"map_name": "3m"}, {}),
     "smax": (PEACE, {"episode_limit": 5}),
     "tabular": ({}, {"episode_limit": 1}),
 }
-# What PettingZoo warns of in states that are meant to be so: one number tells all, and
-# temperatures have no bounds.
+# What PettingZoo warns of in states that are meant to be so: one number tells all, cars
+# start at 0 with speed 0, and temperatures have no bounds.
 STATE_WARNINGS = {
     "matrix_game": "State is a single number",
     "risky_bandit": "State is a single number",
+    "car_following": "State numpy array is all zeros",
     "hvac": ".*state space value is -?infinity",
 }
 

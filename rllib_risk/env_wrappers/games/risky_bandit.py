@@ -25,6 +25,7 @@ from gymnasium import spaces
 
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.games.team_game import TeamGame
+from rllib_risk.ops.robust_mdp import TabularMDP
 
 SAFE, RISKY = range(2)
 
@@ -87,6 +88,35 @@ class RiskyBandit(TeamGame):
         constant = spaces.Box(0.0, 1.0, (1,), np.float32)
         super().__init__(2, 2, constant, 1, episode_limit=1)
         self._bad_luck = False
+
+    @staticmethod
+    def joint_mdp(**env_config: Any) -> TabularMDP:
+        """The game as tables over joint actions, for exact values.
+
+        Args:
+            **env_config: Arguments of this class.
+
+        Returns:
+            Tables of one state and the two outcomes of joint risky; joint action
+            2 a + b is agent 0 playing a and agent 1 playing b.
+        """
+        game = RiskyBandit(**env_config)
+        chance = game.low_probability
+        rewards = np.full((1, 4, 2), float(game.mismatch_reward))
+        rewards[0, 0] = game.safe_reward
+        rewards[0, 3] = game.low_reward, game.high_reward
+        return TabularMDP(
+            next_states=np.zeros(rewards.shape, np.int64),
+            probabilities=np.broadcast_to([chance, 1 - chance], rewards.shape).copy(),
+            rewards=rewards,
+            terminals=np.ones(rewards.shape, bool),
+            start=0,
+        )
+
+    @staticmethod
+    def joint_views(**env_config: Any) -> np.ndarray:
+        """What the agents observe in the one state, float32 [1, 2, 1]."""
+        return np.ones((1, 2, 1), np.float32)
 
     def state(self) -> np.ndarray:
         """The constant [1.0]."""

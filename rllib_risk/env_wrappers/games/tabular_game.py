@@ -176,6 +176,20 @@ class TabularGame(TeamGame):
             start=tables.start,
         )
 
+    @staticmethod
+    def joint_views(**env_config: Any) -> np.ndarray:
+        """What the agents observe in every state, float32 [S, N, S].
+
+        Args:
+            **env_config: Arguments of this class.
+
+        Returns:
+            The one-hot state, once per agent.
+        """
+        game = TabularGame(**env_config)
+        one_hot = np.eye(len(game.tables.transitions), dtype=np.float32)
+        return one_hot[:, None].repeat(len(game.possible_agents), axis=1)
+
     def state(self) -> np.ndarray:
         """One-hot state, float32 [S]."""
         return np.eye(self.state_space.shape[0], dtype=np.float32)[self._state]

@@ -62,7 +62,7 @@ class BatchedMACN(BatchedTeamEnv):
         """
         env = MACN(**env_config)
         grid = env.map
-        self._views = _view_table(grid, env.obs_encoding)  # [cells * cells, D]
+        self._views = view_table(grid, env.obs_encoding)  # [cells * cells, D]
         self._places = _place_table(grid, env.state_encoding)  # [cells, S / 2]
         size = state_size_of(
             state,
@@ -210,7 +210,7 @@ def _place_table(grid: GridMap, state_encoding: str) -> np.ndarray:
     return np.stack(scaled, axis=1).astype(np.float32)
 
 
-def _view_table(grid: GridMap, obs_encoding: str) -> np.ndarray:
+def view_table(grid: GridMap, obs_encoding: str) -> np.ndarray:
     """The view from every cell (first) with the other agent in every cell (second).
 
     Args:

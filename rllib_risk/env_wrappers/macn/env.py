@@ -309,17 +309,17 @@ class MACN(ParallelEnv):
 
     @staticmethod
     def joint_mdp(**env_config: Any) -> TabularMDP:
-        """The game as tables over joint cells and joint moves.
-
-        Args:
-            **env_config: Arguments of this class.
-
-        Returns:
-            See `macn_mdp.macn_joint_mdp`.
-        """
+        """The game as tables over joint cells and moves; see `mdp.macn_joint_mdp`."""
         from rllib_risk.env_wrappers.macn.mdp import macn_joint_mdp
 
         return macn_joint_mdp(**env_config)
+
+    @staticmethod
+    def joint_views(**env_config: Any) -> np.ndarray:
+        """What the agents observe in every state; see `mdp.macn_joint_views`."""
+        from rllib_risk.env_wrappers.macn.mdp import macn_joint_views
+
+        return macn_joint_views(**env_config)
 
     def _move(self, cell: Cell, action: int) -> Cell:
         """The cell after an agent's move."""

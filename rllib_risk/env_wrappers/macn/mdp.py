@@ -13,6 +13,7 @@ from rllib_risk.env_wrappers.macn.batched import (
     move_table,
     outcome_table,
     reward_table,
+    view_table,
     wind_table,
 )
 from rllib_risk.env_wrappers.macn.env import MACN
@@ -73,3 +74,19 @@ def macn_joint_mdp(**env_config: Any) -> TabularMDP:
         terminals=terminals,
         start=cells[0] * num_cells + cells[1],
     )
+
+
+def macn_joint_views(**env_config: Any) -> np.ndarray:
+    """What both agents observe in every state of `macn_joint_mdp`.
+
+    Args:
+        **env_config: Arguments of `MACN`.
+
+    Returns:
+        float32 [S, 2, 9] or [S, 2, 36].
+    """
+    env = MACN(**env_config)
+    views = view_table(env.map, env.obs_encoding)  # of (own, other), [S, D]
+    num_cells = env.map.cliff.size
+    own, other = np.divmod(np.arange(num_cells**2), num_cells)
+    return np.stack([views, views[other * num_cells + own]], axis=1)

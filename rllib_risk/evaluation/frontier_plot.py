@@ -1,0 +1,86 @@
+"""The figure of ``rllib plot frontier``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rllib_risk.evaluation.frontier_report import FrontierResults
+from rllib_risk.evaluation.frontier_runs import Estimate
+from rllib_risk.evaluation.plots import _COLORS, _plain
+
+_MARKS = ("o", "s", "^", "D", "v", "P", "X")
+_PANELS = (
+    "CVaR of the return",
+    "mean return (line: with best CVaR)",
+    "nested CVaR",
+)
+
+
+def draw_frontier(results: FrontierResults, out: Path) -> None:
+    """Draws CVaR, mean and nested CVaR over the risk level.
+
+    Black lines are the best that is possible; the one in the middle is the mean that
+    goes with the best CVaR. Every team is a mark, with an interval where it is sampled.
+
+    Args:
+        results: What to draw.
+        out: File to write.
+    """
+    # The object interface with the Agg canvas: no display, and no global pyplot state.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    nested = bool(results.best) or any(team.exact for team in results.teams)
+    titles = _PANELS if nested else _PANELS[:2]
+    figure = Figure(figsize=(3.3 * len(titles), 3.9), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(titles), sharex=True)
+    xs = np.arange(len(results.alphas))
+    for panel, title in zip(panels, titles, strict=True):
+        panel.set_title(title, fontsize=9.5)
+        panel.set_xticks(xs, [f"{alpha:g}" for alpha in results.alphas])
+        panel.set_xlabel("risk level alpha", fontsize=9)
+        panel.grid(axis="y", color="0.9", linewidth=0.8)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+    if results.best:
+        lines = zip(*((p.cvar, p.mean, p.nested) for p in results.best), strict=True)
+        for panel, values in zip(panels, lines, strict=True):
+            panel.plot(xs, values, ".-", color="black", linewidth=1.6, label="best")
+    for index, team in enumerate(results.teams):
+        # Marks beside one another, so that equal teams both show.
+        shift = 0.09 * (index - (len(results.teams) - 1) / 2)
+        style = {
+            "color": _COLORS[index % (len(_COLORS) - 1)],
+            "marker": _MARKS[index % len(_MARKS)],
+            "label": _plain(team.label),
+        }
+        means = [team.mean] * len(xs)
+        for panel, estimates in zip(
+            panels, (team.cvar, means, team.nested), strict=False
+        ):
+            if estimates is not None:
+                _mark(panel, xs + shift, estimates, style)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8
+    )
+    figure.suptitle(_plain(results.title), fontsize=10, fontweight="bold")
+    figure.savefig(out)
+
+
+def _mark(
+    panel: Any, xs: np.ndarray, estimates: Sequence[Estimate], style: dict[str, Any]
+) -> None:
+    """One team in one panel."""
+    values = np.array([e.value for e in estimates])
+    ends = np.array([[e.low for e in estimates], [e.high for e in estimates]])
+    # rounding may leave a value a hair outside of its interval
+    errors = np.maximum([values - ends[0], ends[1] - values], 0.0)
+    panel.errorbar(
+        xs, values, yerr=errors, linestyle="none", markersize=5, capsize=2, **style
+    )

@@ -1,0 +1,240 @@
+"""Mean, CVaR and nested CVaR of trained teams: exactly where that is possible.
+
+A team is exact in a game in tables. Its policy is played along every outcome by the
+loop that plays all episodes, in copies of the game in which chance does what it is
+told; so it sees what it would see in an evaluation. A policy without memory needs one
+place per step, state and return so far. One with memory needs one per history, and a
+game with too many of these is sampled instead, like an env without tables.
+
+Letters: ``n`` histories, ``t`` steps, ``N`` agents, ``E`` episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rllib_risk.core.algorithm import TeamAlgorithm
+from rllib_risk.core.players import PolicyPlayer
+from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.rounds import one_thread
+from rllib_risk.env_wrappers.episode_loop import (
+    EpisodeLimits,
+    EpisodeLoop,
+    EpisodeObserver,
+)
+from rllib_risk.env_wrappers.game_tables import ForcedEnvs, GameTables
+from rllib_risk.ops.return_distribution import (
+    Histories,
+    PlayedPolicy,
+    TooManyPlacesError,
+    play_out,
+)
+from rllib_risk.ops.robust_mdp import Integers
+from rllib_risk.ops.statistics import FloatArray, cvar_ci, cvar_of_returns
+
+# Most histories of one step for a policy with memory, each of which is played from the
+# start at every step.
+MAX_HISTORIES = 5_000
+# Most copies that act at once.
+_MAX_COPIES = 1024
+
+
+class ActsAtRandomError(Exception):
+    """A policy took another action when the same history came again."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, with its 95 % interval where it is sampled.
+
+    Attributes:
+        value: The number.
+        low: Lower end; the number itself where it is exact.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TeamRisk:
+    """What a trained team reaches.
+
+    Attributes:
+        label: Its name in figure and table.
+        source: Folder of its checkpoint.
+        how: "exact", or how many episodes were sampled and why.
+        mean: Mean return.
+        cvar: CVaR of the return at each level.
+        nested: Nested CVaR at each level; None where it is not known.
+    """
+
+    label: str
+    source: str
+    how: str
+    mean: Estimate
+    cvar: tuple[Estimate, ...]
+    nested: tuple[Estimate, ...] | None
+
+    @property
+    def exact(self) -> bool:
+        """Whether the numbers are exact."""
+        return self.nested is not None
+
+
+def team_risk(
+    algorithm: TeamAlgorithm,
+    tables: GameTables | None,
+    alphas: Sequence[float],
+    *,
+    label: str,
+    source: str,
+    episodes: int,
+    seed: int | None,
+) -> TeamRisk:
+    """Evaluates a trained team, greedily.
+
+    Args:
+        algorithm: The team.
+        tables: Its game; None where it is not known.
+        alphas: Risk levels.
+        label: Name of the team.
+        source: Folder of its checkpoint.
+        episodes: Episodes to sample where it cannot be exact.
+        seed: Of these episodes; None: as in the training.
+
+    Returns:
+        Its numbers.
+    """
+    reason = "no tables"
+    if tables is not None:
+        try:
+            played = play_exactly(algorithm.team_policy, tables)
+            return _exact(played, alphas, label, source)
+        except TooManyPlacesError:
+            reason = "too many histories for exact numbers"
+        except ActsAtRandomError:
+            reason = "acts at random"
+    result = algorithm.evaluate_episodes(episodes, seed=seed)
+    returns = np.asarray(result["returns"], np.float64)
+    return TeamRisk(
+        label=label,
+        source=source,
+        how=f"{episodes:,} episodes ({reason})",
+        mean=_sampled(returns, 1.0),
+        cvar=tuple(_sampled(returns, alpha) for alpha in alphas),
+        nested=None,
+    )
+
+
+@one_thread()
+def play_exactly(policy: TeamPolicy, tables: GameTables) -> PlayedPolicy:
+    """Plays a trained team along every outcome of a game.
+
+    Args:
+        policy: The team; greedy.
+        tables: The game.
+
+    Returns:
+        The played policy.
+
+    Raises:
+        TooManyPlacesError: If there are too many histories.
+        ActsAtRandomError: If the policy is not deterministic.
+    """
+
+    def act(histories: Histories) -> Integers:
+        count = len(histories.returns)
+        parts = np.array_split(np.arange(count), -(-count // _MAX_COPIES))
+        return np.concatenate([_act(policy, tables, histories, rows) for rows in parts])
+
+    if has_memory(policy):
+        return play_out(
+            tables.mdp,
+            act,
+            step_limit=tables.step_limit,
+            by_history=True,
+            max_places=MAX_HISTORIES,
+        )
+    return play_out(tables.mdp, act, step_limit=tables.step_limit)
+
+
+def has_memory(policy: TeamPolicy) -> bool:
+    """Whether a policy acts by more than what it observes and the return so far.
+
+    Args:
+        policy: The policy.
+    """
+    network = policy.network
+    return bool(
+        network.agents[0].encoder.has_memory
+        or network.level.predicted
+        or network.options.obs_last_action
+    )
+
+
+def _act(
+    policy: TeamPolicy, tables: GameTables, histories: Histories, rows: Integers
+) -> Integers:
+    """The joint action after some of the histories, ``[n]``."""
+    replay = _Replay(tables, histories.actions[rows])
+    envs = ForcedEnvs(tables, histories.outcomes[rows])
+    EpisodeLoop(
+        envs,
+        PolicyPlayer(policy, len(rows)),
+        np.zeros(len(rows), np.int64),
+        np.random.default_rng(0),
+        EpisodeLimits(),
+        replay,
+    ).play()
+    return replay.chosen
+
+
+class _Replay(EpisodeObserver):
+    """Follows known histories, then takes down what the team does next.
+
+    Attributes:
+        chosen: The joint actions after the histories, int64 ``[n]``.
+    """
+
+    def __init__(self, tables: GameTables, actions: Integers) -> None:
+        self._tables = tables
+        self._actions = actions  # [n, t]
+        self.chosen = np.zeros(len(actions), np.int64)
+
+    def acted(
+        self, loop: EpisodeLoop, actions: np.ndarray, levels: np.ndarray | float
+    ) -> None:
+        step = int(loop.time[0])
+        joint = self._tables.joint(actions)
+        if step == self._actions.shape[1]:
+            self.chosen = joint
+            loop.stop()
+        elif (joint != self._actions[:, step]).any():
+            raise ActsAtRandomError
+
+
+def _exact(
+    played: PlayedPolicy, alphas: Sequence[float], label: str, source: str
+) -> TeamRisk:
+    def known(value: float) -> Estimate:
+        return Estimate(value, value, value)
+
+    return TeamRisk(
+        label=label,
+        source=source,
+        how="exact",
+        mean=known(played.returns.mean),
+        cvar=tuple(known(played.returns.cvar(alpha)) for alpha in alphas),
+        nested=tuple(known(played.nested(alpha)) for alpha in alphas),
+    )
+
+
+def _sampled(returns: FloatArray, alpha: float) -> Estimate:
+    """CVaR of sampled returns ``[E]`` with a bootstrap interval; 1 is the mean."""
+    return Estimate(cvar_of_returns(returns, alpha), *cvar_ci(returns, alpha))

@@ -1,0 +1,199 @@
+"""Exact numbers of a team, with and without memory, and when they are sampled."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.env_wrappers.game_tables import tables_of
+from rllib_risk.env_wrappers.registry import make_batched
+from rllib_risk.evaluation import frontier_runs
+from rllib_risk.evaluation.frontier_runs import (
+    ActsAtRandomError,
+    play_exactly,
+    team_risk,
+)
+from rllib_risk.ops.return_distribution import TooManyPlacesError, play_out
+from rllib_risk.parts.acting import make_actor
+from rllib_risk.parts.team import TeamNetwork
+
+UP, DOWN, LEFT, RIGHT = range(4)
+
+
+class ByStep:
+    """A policy whose agents play a fixed action at every step."""
+
+    def __init__(self, actions, *, memory):
+        self._actions = actions  # [T, N]
+        encoder = SimpleNamespace(has_memory=memory)
+        self.network = SimpleNamespace(
+            agents=[SimpleNamespace(encoder=encoder)],
+            level=SimpleNamespace(predicted=False),
+            options=SimpleNamespace(obs_last_action=False),
+            risk=SimpleNamespace(levels=(1.0,)),
+        )
+
+    def make_actor(self, num_envs):
+        steps = iter(self._actions)
+
+        class Actor:
+            def act(self, obs, action_mask):
+                # one step more than it plays is asked for and not used
+                chosen = next(steps, np.zeros(obs.shape[1], np.int64))
+                eye = np.eye(action_mask.shape[-1], dtype=np.float32)
+                return np.tile(eye[np.array(chosen)], (num_envs, 1, 1)), None
+
+            def remember(self, actions):
+                pass
+
+        return Actor()
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_the_policy_of_the_nested_and_of_the_greedy_team(memory):
+    tables = tables_of("risky_two_step")
+    for actions, mean, static, nested in (
+        ([[0, 0], [1, 1]], 7.0, 2.68, 1.0),  # A, M
+        ([[1, 1], [1, 1]], 4.6, 2.2, 2.2),  # B, M
+        # A, then a mismatch: -5 with .4 and 4 with .6
+        ([[0, 0], [0, 1]], 0.4, -3.2, -3.2),
+    ):
+        played = play_exactly(ByStep(actions, memory=memory), tables)
+        assert played.returns.mean == pytest.approx(mean)
+        assert played.returns.cvar(0.5) == pytest.approx(static)
+        assert played.nested(0.5) == pytest.approx(nested)
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_a_route_in_the_wind(memory):
+    """Up, right, right, down on 2 x 3 cells: each agent must not be pushed.
+
+    Both are in the upper row after the first three moves. A push after the first moves
+    one back to the start, whose right is cliff; after the second, it is a fall; after
+    the third, it arrives at the goal early and must not be there alone.
+    """
+    config = {"width": 3, "height": 2, "wind_probability": 0.1, "episode_limit": 4}
+    route = [[move, move] for move in (UP, RIGHT, RIGHT, DOWN)]
+    tables = tables_of("macn", config)
+    played = play_exactly(ByStep(route, memory=memory), tables)
+    by_value = dict(
+        zip(played.returns.values, played.returns.probabilities, strict=True)
+    )
+    # nobody pushed after two moves, .9^4; then neither, one or both: 0 at the end of 3
+    # or 4 moves, and -.5 for the step in which one waits on the goal
+    calm = 0.9**4
+    assert by_value[-3.0] == pytest.approx(calm * 0.9**2)
+    assert by_value[-2.5] == pytest.approx(calm * 2 * 0.9 * 0.1)
+    assert by_value[-2.0] == pytest.approx(calm * 0.1**2)
+    # the others fall in the second step, which pays -100
+    assert by_value[-101.0] == pytest.approx(1 - calm)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("risky_two_step", {}),
+        ("tabular", {"failure_probability": 0.4, "episode_limit": 3}),
+        (
+            "macn",
+            {"width": 3, "height": 3, "wind_probability": 0.2, "episode_limit": 4},
+        ),
+    ],
+)
+def test_a_network_with_memory_plays_as_in_an_episode(name, config):
+    """Real agents with a GRU and their last action, against sampled episodes."""
+    tables = tables_of(name, config)
+    spec = tables.spec
+    sizes = TeamSizes(
+        num_agents=spec.num_agents,
+        num_actions=spec.num_actions,
+        obs_size=spec.obs_size,
+        state_size=0,
+    )
+    torch.manual_seed(3)
+    network = TeamNetwork(sizes, {"mixer": "vdn", "hidden_size": 8})
+    for parameter in network.parameters():  # so that actions differ by history
+        parameter.data *= 3
+    policy = SimpleNamespace(
+        network=network, make_actor=lambda num_envs: make_actor(network, num_envs)
+    )
+    assert frontier_runs.has_memory(policy)
+    played = play_exactly(policy, tables)
+    number = 4000 if name == "macn" else 500  # the others are looped over
+    envs = make_batched(name, {**config, "state": "none"}, number)
+    envs.reset(np.arange(number), np.arange(number))
+    actor, active = make_actor(network, number), np.ones(number, bool)
+    returns = np.zeros(number)
+    while active.any():
+        actions = actor.act(envs.obs, envs.action_mask)[0].argmax(-1)
+        actor.remember(actions)
+        step = envs.step(actions, active)
+        returns += step.rewards
+        active &= ~(step.terminateds | step.truncateds)
+    values, counts = np.unique(np.round(returns, 4), return_counts=True)
+    exact = dict(
+        zip(
+            np.round(played.returns.values, 4),
+            played.returns.probabilities,
+            strict=True,
+        )
+    )
+    assert set(values) <= set(exact)
+    for value, chance in exact.items():
+        share = counts[values == value].sum() / number
+        assert abs(share - chance) < 5 * np.sqrt(chance / number) + 1e-3
+
+
+def test_what_cannot_be_exact_is_sampled(monkeypatch):
+    class Restless(ByStep):
+        rng = np.random.default_rng(0)
+
+        def make_actor(self, num_envs):
+            self._actions = self.rng.integers(2, size=(3, 2))
+            return super().make_actor(num_envs)
+
+    tables = tables_of("risky_two_step")
+    with pytest.raises(ActsAtRandomError):
+        for _ in range(20):
+            play_exactly(Restless(None, memory=False), tables)
+    calm = ByStep([[0, 0], [0, 0]], memory=True)
+    monkeypatch.setattr(frontier_runs, "MAX_HISTORIES", 1)
+    with pytest.raises(TooManyPlacesError):
+        play_exactly(calm, tables)
+
+    returns = [0.0, 1.0, 2.0, 3.0] * 250
+    algorithm = SimpleNamespace(
+        team_policy=calm, evaluate_episodes=lambda number, seed: {"returns": returns}
+    )
+    for known, reason in ((tables, "too many histories"), (None, "no tables")):
+        team = team_risk(
+            algorithm, known, [1.0, 0.25], label="a", source="b", episodes=1000, seed=1
+        )
+        assert team.how.startswith("1,000 episodes") and reason in team.how
+        assert not team.exact and team.nested is None
+        assert team.mean.value == 1.5 and team.cvar[1].value == 0.0
+        # the mean of 1,000 with standard deviation 1.118: 1.5 +- 1.96 * .0354
+        assert team.mean.low == pytest.approx(1.5 - 0.0693, abs=0.01)
+        assert team.mean.high == pytest.approx(1.5 + 0.0693, abs=0.01)
+        assert 0 <= team.cvar[1].low <= team.cvar[1].high < 0.2
+
+
+def test_more_copies_than_fit_at_once(monkeypatch):
+    tables = tables_of(
+        "macn", {"width": 3, "wind_probability": 0.2, "episode_limit": 4}
+    )
+    policy = ByStep([[UP, UP], [RIGHT, UP], [RIGHT, RIGHT], [DOWN, LEFT]], memory=False)
+    whole = play_exactly(policy, tables)
+    monkeypatch.setattr(frontier_runs, "_MAX_COPIES", 3)
+    parts = play_exactly(policy, tables)
+    assert np.array_equal(whole.returns.values, parts.returns.values)
+    joint = [
+        4 * a + b for a, b in ((UP, UP), (RIGHT, UP), (RIGHT, RIGHT), (DOWN, LEFT))
+    ]
+    direct = play_out(
+        tables.mdp, lambda h: np.full(len(h.returns), joint[h.step]), step_limit=4
+    )
+    assert np.allclose(direct.returns.probabilities, whole.returns.probabilities)
+    assert direct.nested(0.25) == pytest.approx(parts.nested(0.25))
