@@ -1,5 +1,6 @@
 """Checkpoints that commands find in folders, and the best one of a run."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_risk.cli import best, checkpoints
+from rllib_risk.cli import best, checkpoints, session
 from rllib_risk.cli.main import run
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.checkpoint import write_checkpoint
@@ -117,8 +118,14 @@ def test_rllibs_checkpoints_are_told_from_ours(experiment: Path) -> None:
     ],
 )
 def test_env_config_is_checked(
-    experiment: Path, options: str, message: str, capsys: pytest.CaptureFixture[str]
+    experiment: Path,
+    options: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    # It is refused before anything needs Ray.
+    monkeypatch.setattr(session, "ray_session", lambda *_: contextlib.nullcontext())
     folder = str(experiment / "a" / "checkpoint_000000")
     assert run(["evaluate", folder, "--env-config", options]) == 2
     assert message in capsys.readouterr().err

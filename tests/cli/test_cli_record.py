@@ -106,7 +106,7 @@ imitation:
 
 def test_from_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "walker.yaml"
-    file.write_text(LEARNER)
+    file.write_text(LEARNER.replace("num_env_runners: 1", "num_env_runners: 0"))
     said(
         capsys,
         *("train", "file", file, "--storage-path", tmp_path / "results"),
