@@ -50,6 +50,11 @@ class NetworkOptions(TeamOptions):
         high=MOST_WIDTH,
         fixed=True,
     )
+    sort_atoms: bool = option(
+        False,
+        "Sort each agent's atoms before loss quantile mixes them. Without it, atoms"
+        " that cross can make the agents' own best actions differ from the team's.",
+    )
 
 
 class TeamAgents(nn.Module):
@@ -120,6 +125,11 @@ class TeamAgents(nn.Module):
     def samples(self) -> bool:
         """Whether atoms are quantiles at fractions that are drawn."""
         return self.agents[0].head.samples
+
+    @property
+    def acting_atoms(self) -> int:
+        """How many atoms acting looks at: ``M``, or a sampling head's own number."""
+        return self.agents[0].head.acting_atoms
 
     def _per_agent(
         self, function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
@@ -240,7 +250,7 @@ class TeamAgents(nn.Module):
         return self._atoms_of(unroll, actions, unroll.fractions)
 
     def _atoms(self, unroll: Unroll, fractions: Tensor | None) -> Tensor:
-        given = () if fractions is None else (fractions,)
+        given = self._given(fractions)
         if len(self.agents) == 1:
             return self.agents[0].atoms(unroll.features, *given)
         return self._per_agent(
@@ -250,7 +260,7 @@ class TeamAgents(nn.Module):
     def _atoms_of(
         self, unroll: Unroll, actions: Tensor, fractions: Tensor | None
     ) -> Tensor:
-        given = () if fractions is None else (fractions,)
+        given = self._given(fractions)
         if len(self.agents) == 1:
             return self.agents[0].atoms_of(unroll.features, actions, *given)
         return self._per_agent(
@@ -260,9 +270,24 @@ class TeamAgents(nn.Module):
             *given,
         )[0]
 
+    def _given(self, fractions: Tensor | None) -> tuple[Tensor, ...]:
+        """The fractions as the agents' networks take them."""
+        if fractions is None:
+            return ()
+        if len(self.agents) == 1:
+            return (fractions,)
+        return (fractions.expand(-1, -1, self.sizes.num_agents, -1),)
+
     def _midpoints(self, features: Tensor) -> Tensor:
-        """Evenly spread fractions for every row of ``[B, T, N, H]``."""
+        """Evenly spread fractions for ``[B, T, N, H]``; see :attr:`Unroll.fractions`."""
+        b, t, n, _ = features.shape
+        groups = 1 if self.agents[0].head.shares_fractions else n
         m = self.num_atoms
+        return quantile_fractions(m).to(features).expand(b, t, groups, m)
+
+    def _acting_fractions(self, features: Tensor) -> Tensor:
+        """Evenly spread fractions for acting, ``[E, 1, N, .]``."""
+        m = self.acting_atoms
         return quantile_fractions(m).to(features).expand(*features.shape[:3], m)
 
     # Acting: one step at a time, with everything that lasts in one list of tensors.

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rllib_risk.config.options import fields_of, read_options
 from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.ops.risk import sort_atoms
 from rllib_risk.ops.targets import mask_utilities
 from rllib_risk.parts.agents import NetworkOptions, TeamAgents
 from rllib_risk.parts.critics.base import JointCritic, make_joint_critic
@@ -106,11 +107,14 @@ class TeamNetwork(TeamAgents):
             fractions = self._midpoints(features)
             if generator is not None:
                 drawn = torch.rand(fractions.shape, generator=generator)
+                if self.agents[0].head.shares_fractions:
+                    drawn = drawn.sort(dim=-1).values
                 fractions = drawn.to(features)
         joint = None
         if self.joint_critic is not None:
             joint = self.joint_critic.encode(inputs, features)
-        return Unroll(features, logits, fractions, joint)
+        obs = inputs[..., : self.sizes.obs_size] if self.mixer.needs_obs else None
+        return Unroll(features, logits, fractions, joint, obs)
 
     def utilities_of(self, unroll: Unroll, actions: Tensor) -> Tensor:
         """Risk-adjusted utilities of one action per agent, with gradients.
@@ -178,7 +182,9 @@ class TeamNetwork(TeamAgents):
         """
         greedy = self._greedy_utilities(unroll, action_mask)
         utilities = self.utilities_of(unroll, actions)
-        return self.mixer(MixerInputs(utilities, state, actions, greedy))
+        return self.mixer(
+            MixerInputs(utilities, state, actions, greedy, obs=unroll.obs)
+        )
 
     def _greedy_utilities(self, unroll: Unroll, action_mask: Tensor) -> Tensor | None:
         if not self.mixer.needs_greedy:
@@ -200,10 +206,21 @@ class TeamNetwork(TeamAgents):
             ``[B, T, G, M]``: the distribution of the team's return, or of each agent's.
         """
         # First, since it keeps the atoms of all actions if the mixer needs them.
-        greedy = self._greedy_utilities(unroll, action_mask)
+        greedy = self._greedy_means(unroll, action_mask)
         atoms = self.atoms_of(unroll, actions)
+        if self.options.sort_atoms:
+            atoms = sort_atoms(atoms)
         means = atoms.mean(dim=-1)
-        return self.mixer.mix_atoms(MixerInputs(means, state, actions, greedy, atoms))
+        return self.mixer.mix_atoms(
+            MixerInputs(means, state, actions, greedy, atoms, unroll.obs)
+        )
+
+    def _greedy_means(self, unroll: Unroll, action_mask: Tensor) -> Tensor | None:
+        """Highest mean of each agent's atoms, ``[B, T, N]``, if the mixer needs it."""
+        if not self.mixer.needs_greedy:
+            return None
+        means = self.atoms(unroll).detach().mean(dim=-1)
+        return mask_utilities(means, action_mask).amax(dim=-1)
 
     def count_values(self) -> int:
         """How many values are learned, ``G``: 1, or ``N`` for independent agents."""
@@ -214,8 +231,10 @@ class TeamNetwork(TeamAgents):
     def _ask_mixer(self) -> int:
         ones = torch.ones(1, 1, self.sizes.num_agents, device=self.ids.device)
         state = ones.new_ones(1, 1, self.sizes.state_size)
+        obs = ones.new_ones(*ones.shape, self.sizes.obs_size)
+        team = MixerInputs(ones, state, ones.long() - 1, ones, obs=obs)
         with torch.no_grad():
-            return self.mixer(MixerInputs(ones, state, ones.long() - 1, ones)).shape[-1]
+            return self.mixer(team).shape[-1]
 
     def joint_values_of(self, unroll: Unroll, actions: Tensor, state: Tensor) -> Tensor:
         """What the joint critic says of one joint action per step, with gradients.
@@ -267,7 +286,7 @@ class TeamNetwork(TeamAgents):
     def _decide(self, unroll: Unroll, action_mask: Tensor) -> Decision:
         """The decision at the one step of an unroll, greedy in the risk level."""
         if self.samples:
-            unroll.fractions = self._midpoints(unroll.features)
+            unroll.fractions = self._acting_fractions(unroll.features)
         utilities, atoms = self._utilities_and_atoms(unroll)
         utilities = utilities.squeeze(1).masked_fill(action_mask == 0, -torch.inf)
         logits = unroll.level_logits

@@ -140,12 +140,12 @@ def tabular_network(table, **keys):
             pass_cells_through(encoder)
         head = agent.head
         if isinstance(head, QuantileHead):
-            for layer in (head.embedding, head.hidden, head.output):
-                layer.weight.zero_()
-                layer.bias.zero_()
+            for parameter in head.parameters():
+                parameter.zero_()
             head.embedding.weight[:, 1] = -math.sqrt(0.5)  # of cos(pi tau)
             head.embedding.bias.fill_(1.0)
-            head.hidden.weight.copy_(torch.eye(cells))
+            if head.hidden is not None:
+                head.hidden.weight.copy_(torch.eye(cells))
             head = head.output
         head.weight.copy_(table.reshape(cells, -1).T)
         head.bias.zero_()
@@ -321,7 +321,8 @@ def random_networks(**keys):
                 parameter.normal_(0, min(0.5, parameter.shape[-1] ** -0.5))
         if network.samples:
             # Random, yet the same for a step whatever is padded around it.
-            draws = torch.rand(8, 20, 3, network.num_atoms)
+            groups = 1 if network.agents[0].head.shares_fractions else 3
+            draws = torch.rand(8, 20, groups, network.num_atoms)
             network._midpoints = functools.partial(_drawn, draws)
         networks.append(network)
     return networks

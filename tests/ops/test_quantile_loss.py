@@ -222,7 +222,7 @@ def test_regression_recovers_the_distribution():
 def test_official_indexing_collapses_the_distribution():
     # With the fraction on the target axis every atom has the same loss.
     def official(atoms, targets, fractions):
-        return pairwise_quantile_huber_loss(atoms, targets, fractions, official=True)
+        return pairwise_quantile_huber_loss(atoms, targets, fractions, form="rmix_released")
 
     assert fit(official).std().item() < 1e-3
 
@@ -238,11 +238,11 @@ def test_official_form_by_loop():
             error = atom - target
             size = error**2 / 2 if abs(error) <= 1 else abs(error) - 0.5
             expected += abs(tau - (error < 0)) * size / 5
-    got = pairwise_quantile_huber_loss(atoms, targets, fractions, official=True)
+    got = pairwise_quantile_huber_loss(atoms, targets, fractions, form="rmix_released")
     assert got.item() == pytest.approx(expected, rel=1e-6)
     # Fractions of each row its own, here by chance the same.
     rows = [x.expand(3, 2, 5) for x in (atoms, targets, fractions)]
-    got = pairwise_quantile_huber_loss(*rows, official=True)
+    got = pairwise_quantile_huber_loss(*rows, form="rmix_released")
     assert got.flatten().tolist() == pytest.approx([expected] * 6, rel=1e-6)
 
 

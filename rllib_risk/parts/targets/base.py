@@ -35,6 +35,20 @@ class Target(Part):
         """
         raise NotImplementedError(f"{type(self).__name__} must define targets().")
 
+    def target_atoms(self, view: View, next_atoms: Tensor) -> Tensor:
+        """The same for a loss that fits distributions; by default over one step.
+
+        ``T_j = r + gamma (1 - terminated) Z^-(tau', a*; tau'_j)``.
+
+        Args:
+            view: The batch.
+            next_atoms: The target network's atoms of what followed, ``[B, T, G, M]``.
+
+        Returns:
+            ``[B, T, G, M]``. What stands in the padding is cut out afterwards.
+        """
+        return view.rewards.unsqueeze(-1) + view.discount.unsqueeze(-1) * next_atoms
+
 
 class DualTarget(Target):
     """A target that needs a variable which is learned beside the networks."""
@@ -137,21 +151,57 @@ def lambda_targets(
     Returns:
         ``[B, T, G]``.
     """
-    trace = None
-    if cut == "watkins" and td_lambda != 0.0:
-        # 1 where Watkins' Q(lambda) goes on.
-        trace = (view.actions == view.greedy).to(view.next_values)
-        if view.next_values.shape[-1] == 1:
-            trace = trace.prod(dim=-1, keepdim=True)
+    values = view.next_values
     return lambda_returns(
         rewards,
-        view.next_values,
+        values,
         view.terminateds,
         view.mask,
         gamma=gamma,
         td_lambda=td_lambda,
+        trace=_trace(view, values, td_lambda, cut),
+    )
+
+
+def lambda_atoms(
+    view: View, next_atoms: Tensor, td_lambda: float, cut: str
+) -> Tensor:
+    """TD(lambda) targets of a distribution, quantile by quantile (RiskQ's code).
+
+    Every quantile has a lambda-return of its own, of the quantiles of the same fraction
+    in the steps that follow.
+
+    Args:
+        view: The batch.
+        next_atoms: ``[B, T, G, M]``, at the same fractions in all steps.
+        td_lambda: Lambda now.
+        cut: ``none`` or ``watkins``.
+
+    Returns:
+        ``[B, T, G, M]``.
+    """
+    groups, atoms = next_atoms.shape[-2:]
+    trace = _trace(view, next_atoms[..., 0], td_lambda, cut)
+    if trace is not None and groups > 1:
+        trace = trace.repeat_interleave(atoms, dim=-1)
+    returns = lambda_returns(
+        view.rewards,
+        next_atoms.flatten(-2),
+        view.terminateds,
+        view.mask,
+        gamma=view.gamma,
+        td_lambda=td_lambda,
         trace=trace,
     )
+    return returns.unflatten(-1, (groups, atoms))
+
+
+def _trace(view: View, values: Tensor, td_lambda: float, cut: str) -> Tensor | None:
+    """1 where Watkins' Q(lambda) goes on, ``[B, T, G]`` as ``values``, or None."""
+    if cut != "watkins" or td_lambda == 0.0:
+        return None
+    trace = (view.actions == view.greedy).to(values)
+    return trace.prod(dim=-1, keepdim=True) if values.shape[-1] == 1 else trace
 
 
 def refuse_atoms(config: Any) -> Iterator[str]:
