@@ -220,6 +220,17 @@ def set_duplex_mixer(mixer, weights, state_weight):
             mixer.actions.weights[0][:, row, agent] = 100.0
 
 
+def set_weighted_mixer(mixer, state_weight):
+    """Makes RiskQ's mixer of two agents ``q_0 + q_1 + state_weight s``, ``s >= 0``."""
+    with torch.no_grad():
+        for parameter in mixer.parameters():
+            parameter.zero_()
+        # Each agent has half of the attention; the minus sign is for |w| to take away.
+        mixer.head_weights[-1].bias.fill_(-2.0)
+        mixer.offset[0].weight[0] = 1.0
+        mixer.offset[-1].weight[0, 0] = state_weight
+
+
 GAMMA = 0.5
 ACTIONS = [[0, 1], [1, 0], [1, 1]]
 REWARDS = [1.0, 2.0, 3.0]
@@ -250,6 +261,8 @@ def plain_networks(**keys):
             set_linear_mixer(network.mixer, [2.0, 3.0], state_weight)
         if keys["mixer"] == "qplex":
             set_duplex_mixer(network.mixer, [2.0, 3.0], state_weight)
+        if keys["mixer"] == "riskq":
+            set_weighted_mixer(network.mixer, state_weight)
         networks.append(network)
     return networks
 
