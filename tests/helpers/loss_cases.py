@@ -318,6 +318,14 @@ COMPOSITIONS = {
         "parameter_sharing": False,
     },
     "hysteresis": {"mixer": "none", "td_weighting": "ow"},
+    "per quantile": {
+        "mixer": "qmix_quantiles",
+        "num_atoms": 8,
+        "loss": "quantile",
+        "sort_atoms": True,
+        "risk_measure": "var",
+        "alpha": 0.5,
+    },
 }
 
 
