@@ -151,7 +151,11 @@ class TeamNetwork(TeamAgents):
         if unroll.fractions is None:
             atoms = self.atoms(unroll)
             return self.risk.of_all_actions(atoms, unroll.level_logits), atoms
-        atoms = self._atoms(unroll, self.risk.distort(unroll.fractions))
+        distorted = self.risk.distort(unroll.fractions)
+        if distorted is unroll.fractions:
+            atoms = self.atoms(unroll)  # and keeps them, where nothing learns from them
+        else:
+            atoms = self._atoms(unroll, distorted)
         return self.risk.of_samples(atoms), atoms
 
     def greedy_actions(self, unroll: Unroll, action_mask: Tensor) -> Tensor:

@@ -104,71 +104,95 @@ class Fractions:
             drawn.clear()
 
 
-def compare_dfac() -> None:
-    """DDN, DMIX and DPLEX of the released code."""
+def make_dfac(mixer: str, quantiles: int, **sizes: Any) -> Any:
+    """The released learner of DDN, DMIX or DPLEX.
+
+    Args:
+        mixer: ``ddn``, ``dmix`` or ``dplex``.
+        quantiles: How many are drawn.
+        **sizes: Settings in the place of those of the comparison.
+    """
     import modules.mixers.dplex
     from learners.iqn_learner import IQNLearner
 
     on_the_cpu()
     modules.mixers.dplex.Qatten_Weight = StateWeights
+    common: dict[str, Any] = {
+        "name": mixer,
+        "mixer": mixer,
+        "n_quantiles": quantiles,
+        "n_target_quantiles": quantiles,
+        "n_approx_quantiles": 32,
+        "double_q": False,
+        "adv_hypernet_layers": 1,
+        "adv_hypernet_embed": 64,
+        "num_kernel": 4,
+        "is_minus_one": True,
+    }
+    args = arguments(**common | _IQN_KEYS | sizes)
+    return IQNLearner(make_mac("basic_mac", args), SCHEME, Logger(), args)
+
+
+def compare_dfac() -> None:
+    """DDN, DMIX and DPLEX of the released code."""
     for name, mixer, quantiles, names in (
         ("DDN", "ddn", 1, []),
         ("DMIX", "dmix", 8, MONOTONIC),
         ("DPLEX", "dplex", 8, STATE_WEIGHTS + DUPLEX[2:]),
     ):
-        args = arguments(
-            name=mixer,
-            mixer=mixer,
-            n_quantiles=quantiles,
-            n_target_quantiles=quantiles,
-            n_approx_quantiles=32,
-            double_q=False,
-            adv_hypernet_layers=1,
-            adv_hypernet_embed=64,
-            num_kernel=4,
-            is_minus_one=True,
-            **_IQN_KEYS,
-        )
-        learner = IQNLearner(make_mac("basic_mac", args), SCHEME, Logger(), args)
+        learner = make_dfac(mixer, quantiles)
         policy = make_policy(name, preset=f"{mixer}_official")
         fractions = Fractions(learner, policy)
         compare_steps(f"{name} {mixer}_official", learner, policy, IQN + names, fractions)
 
 
-def compare_riskq() -> None:
-    """RiskQ, with the released weights of Wang's distortion and with ours."""
+def make_riskq(atoms: int, unit_size: int, **sizes: Any) -> Any:
+    """The released learner of RiskQ.
+
+    Args:
+        atoms: How many.
+        unit_size: Numbers of the state for each agent.
+        **sizes: Settings in the place of those of the comparison.
+    """
     from learners.riskq_learner import RiskQLearner
-    from utils.risk import distortion_de
 
     on_the_cpu()
+    common: dict[str, Any] = {
+        "name": "RiskQ",
+        "mixer": "riskq",
+        "agent": "qrdqn_rnn",
+        "optimizer": "RMSProp",
+        "n_quantiles": atoms,
+        "n_target_quantiles": atoms,
+        "n_approx_quantiles": atoms,
+        "quantile_embed_dim": 64,
+        "n_query_embedding_layer1": 32,
+        "n_query_embedding_layer2": 16,
+        "n_key_embedding_layer1": 16,
+        "n_head_embedding_layer1": 32,
+        "n_head_embedding_layer2": 1,
+        "n_attention_head": 1,
+        "n_constrant_value": 16,
+        "type": "weighted",
+        "agent_own_state_size": unit_size,
+        "td_lambda": 0.6,
+        "lr": 1e-3,
+        "qmix_loss": 1,
+        "risk_type": "wang",
+        "risk_param": 0.75,
+        "masked_out_quantiles": False,
+        "sort_quantiles": True,
+    }
+    args = arguments(**common | sizes)
+    return RiskQLearner(make_mac("risk_mac", args), SCHEME, Logger(), args)
+
+
+def compare_riskq() -> None:
+    """RiskQ; its greedy actions with the released weights of Wang's distortion."""
+    from utils.risk import distortion_de
+
     for atoms in (8, 32):
-        args = arguments(
-            name="RiskQ",
-            mixer="riskq",
-            agent="qrdqn_rnn",
-            optimizer="RMSProp",
-            n_quantiles=atoms,
-            n_target_quantiles=atoms,
-            n_approx_quantiles=atoms,
-            quantile_embed_dim=64,
-            n_query_embedding_layer1=32,
-            n_query_embedding_layer2=16,
-            n_key_embedding_layer1=16,
-            n_head_embedding_layer1=32,
-            n_head_embedding_layer2=1,
-            n_attention_head=1,
-            n_constrant_value=16,
-            type="weighted",
-            agent_own_state_size=2,
-            td_lambda=0.6,
-            lr=1e-3,
-            qmix_loss=1,
-            risk_type="wang",
-            risk_param=0.75,
-            masked_out_quantiles=False,
-            sort_quantiles=True,
-        )
-        learner = RiskQLearner(make_mac("risk_mac", args), SCHEME, Logger(), args)
+        learner = make_riskq(atoms, 2)
         policy = make_policy(
             "RiskQ", preset="riskq_official", num_atoms=atoms, riskq_unit_size=2
         )
