@@ -74,7 +74,9 @@ def released(
         Title -> update.
     """
     path, folder = (
-        (arguments.dfac, "pymarl/src") if arguments.dfac else (arguments.riskq, "RiskQ/src")
+        (arguments.dfac, "pymarl/src")
+        if arguments.dfac
+        else (arguments.riskq, "RiskQ/src")
     )
     if path is None:
         return {}
@@ -92,7 +94,10 @@ def released(
         pymarl.SCHEME[key]["vshape"] = (A,)
     batch = pymarl.their_batch(episodes)
     learners = (
-        {name: make_dfac(name.lower(), ATOMS, **sizes) for name in ("DDN", "DMIX", "DPLEX")}
+        {
+            name: make_dfac(name.lower(), ATOMS, **sizes)
+            for name in ("DDN", "DMIX", "DPLEX")
+        }
         if arguments.dfac
         else {"RiskQ": make_riskq(ATOMS, UNIT, **sizes)}
     )

@@ -1,4 +1,4 @@
-"""DPLEX: Sun, Lee, Lee and Lee, "A Unified Framework for Factorizing Distributional
+"""DPLEX: Sun, Lee, See and Lee, "A Unified Framework for Factorizing Distributional
 Value Functions for Multi-Agent Reinforcement Learning", JMLR 24 (2023).
 
 Idea: mean and shape, as DMIX, with QPLEX in the place of QMIX: any function of the

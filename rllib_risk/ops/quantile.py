@@ -193,8 +193,8 @@ def dummy_reward_targets(
 def mean_and_shape(values: Tensor, atoms: Tensor) -> Tensor:
     """The team's atoms from the mixed means and the agents' deviations from their own.
 
-    ``Z(tau) = f + sum_i (theta_i(tau) - E theta_i)``; DFAC (Sun, Lee and Lee, ICML
-    2021), Eq. 13 to 15. ``E`` is the mean over the atoms at hand.
+    ``Z(tau) = f + sum_i (theta_i(tau) - E theta_i)``: the mean-shape decomposition of
+    DFAC (Sun, Lee and Lee, ICML 2021). ``E`` is the mean over the atoms at hand.
 
     Args:
         values: ``f``: what a mixer makes of the means ``E theta_i``, ``[..., G]``.

@@ -279,7 +279,7 @@ class TeamAgents(nn.Module):
         return (fractions.expand(-1, -1, self.sizes.num_agents, -1),)
 
     def _midpoints(self, features: Tensor) -> Tensor:
-        """Evenly spread fractions for ``[B, T, N, H]``; see :attr:`Unroll.fractions`."""
+        """Evenly spread fractions ``[B, T, N, M]``, or ``[B, T, 1, M]`` if shared."""
         b, t, n, _ = features.shape
         groups = 1 if self.agents[0].head.shares_fractions else n
         m = self.num_atoms

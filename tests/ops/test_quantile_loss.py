@@ -223,7 +223,9 @@ def test_regression_recovers_the_distribution():
 def test_official_indexing_collapses_the_distribution():
     # With the fraction on the target axis every atom has the same loss.
     def official(atoms, targets, fractions):
-        return pairwise_quantile_huber_loss(atoms, targets, fractions, form="rmix_released")
+        return pairwise_quantile_huber_loss(
+            atoms, targets, fractions, form="rmix_released"
+        )
 
     assert fit(official).std().item() < 1e-3
 
@@ -248,10 +250,10 @@ def test_official_form_by_loop():
 
 
 # Targets 0, 1, 2, 10 at the midpoints 1/8 to 7/8, kappa 1: fractions on the targets'
-# axis give one function of the value for every atom. With a target at or below the atom
-# weighing 1 - tau (RiskQ), the slope at 1.5 is 7/8 (1) + 5/8 (0.5) - 5/8 (0.5) - 7/8 (1)
-# = 0, and the loss there (7/8 + 5/8 / 8 + 5/8 / 8 + 7/8 * 8) / 4 = 8.03125 / 4. With
-# the indicator turned round (RMIX) it is the same with 1/8 and 3/8.
+# axis give one function of the value for every atom. If a target at or below the atom
+# weighs 1 - tau (RiskQ), the slope at 1.5 is 7/8 + 5/8 (0.5) - 5/8 (0.5) - 7/8 = 0, and
+# the loss there (7/8 + 5/8 / 8 + 5/8 / 8 + 7/8 * 8) / 4 = 8.03125 / 4. With the
+# indicator turned round (RMIX) it is the same with 1/8 and 3/8.
 @pytest.mark.parametrize(
     ("form", "targets", "value", "loss"),
     [

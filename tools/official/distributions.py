@@ -77,7 +77,10 @@ class Fractions:
         """
         self._drawn: dict[Any, list[Tensor]] = {}
         policy.generator = lambda stream: None
-        pairs = (learner.mac, policy.network), (learner.target_mac, policy.target_network)
+        pairs = (
+            (learner.mac, policy.network),
+            (learner.target_mac, policy.target_network),
+        )
         for mac, network in pairs:
             self._drawn[mac] = []
             self._record(mac)
@@ -143,7 +146,9 @@ def compare_dfac() -> None:
         learner = make_dfac(mixer, quantiles)
         policy = make_policy(name, preset=f"{mixer}_official")
         fractions = Fractions(learner, policy)
-        compare_steps(f"{name} {mixer}_official", learner, policy, IQN + names, fractions)
+        compare_steps(
+            f"{name} {mixer}_official", learner, policy, IQN + names, fractions
+        )
 
 
 def make_riskq(atoms: int, unit_size: int, **sizes: Any) -> Any:
@@ -196,7 +201,7 @@ def compare_riskq() -> None:
         policy = make_policy(
             "RiskQ", preset="riskq_official", num_atoms=atoms, riskq_unit_size=2
         )
-        # Theirs are densities at the midpoints, cut off at 5, and add up to less than 1.
+        # Theirs are densities at the midpoints, cut off at 5; their sum is below 1.
         middle = (2 * torch.arange(atoms) + 1) / (2 * atoms)
         policy.network.risk.weights.copy_(distortion_de(middle, "wang", 0.75) / atoms)
         title = f"RiskQ riskq_official, {atoms} atoms"

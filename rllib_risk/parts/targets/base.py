@@ -163,9 +163,7 @@ def lambda_targets(
     )
 
 
-def lambda_atoms(
-    view: View, next_atoms: Tensor, td_lambda: float, cut: str
-) -> Tensor:
+def lambda_atoms(view: View, next_atoms: Tensor, td_lambda: float, cut: str) -> Tensor:
     """TD(lambda) targets of a distribution, quantile by quantile (RiskQ's code).
 
     Every quantile has a lambda-return of its own, of the quantiles of the same fraction
