@@ -151,15 +151,17 @@ def lambda_targets(
     Returns:
         ``[B, T, G]``.
     """
-    values = view.next_values
+    trace = None
+    if cut == "watkins" and td_lambda != 0.0:
+        trace = _trace(view, view.next_values)
     return lambda_returns(
         rewards,
-        values,
+        view.next_values,
         view.terminateds,
         view.mask,
         gamma=gamma,
         td_lambda=td_lambda,
-        trace=_trace(view, values, td_lambda, cut),
+        trace=trace,
     )
 
 
@@ -179,9 +181,11 @@ def lambda_atoms(view: View, next_atoms: Tensor, td_lambda: float, cut: str) -> 
         ``[B, T, G, M]``.
     """
     groups, atoms = next_atoms.shape[-2:]
-    trace = _trace(view, next_atoms[..., 0], td_lambda, cut)
-    if trace is not None and groups > 1:
-        trace = trace.repeat_interleave(atoms, dim=-1)
+    trace = None
+    if cut == "watkins" and td_lambda != 0.0:
+        trace = _trace(view, next_atoms[..., 0])
+        # One group's trace holds for all of its atoms as it is.
+        trace = trace.repeat_interleave(atoms, dim=-1) if groups > 1 else trace
     returns = lambda_returns(
         view.rewards,
         next_atoms.flatten(-2),
@@ -194,10 +198,8 @@ def lambda_atoms(view: View, next_atoms: Tensor, td_lambda: float, cut: str) -> 
     return returns.unflatten(-1, (groups, atoms))
 
 
-def _trace(view: View, values: Tensor, td_lambda: float, cut: str) -> Tensor | None:
-    """1 where Watkins' Q(lambda) goes on, ``[B, T, G]`` as ``values``, or None."""
-    if cut != "watkins" or td_lambda == 0.0:
-        return None
+def _trace(view: View, values: Tensor) -> Tensor:
+    """1 where Watkins' Q(lambda) goes on, ``[B, T, G]`` as ``values``."""
     trace = (view.actions == view.greedy).to(values)
     return trace.prod(dim=-1, keepdim=True) if values.shape[-1] == 1 else trace
 
