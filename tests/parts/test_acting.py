@@ -307,13 +307,10 @@ def test_a_window_forgets_what_a_memory_keeps():
 def test_acting_may_look_at_more_quantiles_than_learning():
     # One quantile is drawn in an update; acting takes the mean of seven.
     keys = {**CONFIGS["shared fractions"], "num_atoms": 1, "acting_atoms": 7}
-    one, seven = make_network(**keys), make_network(**CONFIGS["shared fractions"])
-    actors = [
-        make(network, ENVS)
-        for make in (NumpyActor, TorchActor)
-        for network in (one, seven)
-    ]
+    networks = make_network(**keys), make_network(**CONFIGS["shared fractions"])
     obs, action_mask = observations(np.random.default_rng(0))
-    for actor in actors[1:]:
-        act_alike((actors[0], actor), obs, action_mask, predicted=False)
-        assert actor.atoms.shape == (ENVS, 3, 4, 7)
+    for seven in networks:
+        actors = NumpyActor(networks[0], ENVS), TorchActor(seven, ENVS)
+        act_alike(actors, obs, action_mask, predicted=False)
+        for actor in actors:
+            assert actor.atoms.shape == (ENVS, 3, 4, 7)
