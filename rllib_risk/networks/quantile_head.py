@@ -58,7 +58,7 @@ class QuantileHead(UtilityHead):
             fixed=True,
         )
 
-    options: Options
+    options: Any
     samples = True
     frequencies: Tensor
 
@@ -67,10 +67,13 @@ class QuantileHead(UtilityHead):
     ) -> None:
         """Initializes the head; see :class:`UtilityHead`."""
         super().__init__(feature_size, num_actions, num_atoms, options)
-        self.shares_fractions = self.options.shared_fractions
+        # A subclass of one's own may have Options without these keys.
+        given = vars(QuantileHead.Options()) | vars(self.options)
+        self.shares_fractions = given["shared_fractions"]
+        self._acting_atoms: int | None = given["acting_atoms"]
         self.embedding = nn.Linear(_NUM_COSINES, feature_size)
         self.hidden = None
-        if self.options.quantile_hidden_layer:
+        if given["quantile_hidden_layer"]:
             self.hidden = nn.Linear(feature_size, feature_size)
         self.output = nn.Linear(feature_size, num_actions)
         # A constant, not a parameter: it does not belong in a checkpoint.
@@ -89,7 +92,7 @@ class QuantileHead(UtilityHead):
     @property
     def acting_atoms(self) -> int:
         """See :class:`UtilityHead`."""
-        return self.options.acting_atoms or self.num_atoms
+        return self._acting_atoms or self.num_atoms
 
     def embed(self, fractions: Tensor) -> Tensor:
         """Embeddings of fractions, which need no features: for acting, once a round.

@@ -36,9 +36,10 @@ class Target(Part):
         raise NotImplementedError(f"{type(self).__name__} must define targets().")
 
     def target_atoms(self, view: View, next_atoms: Tensor) -> Tensor:
-        """The same for a loss that fits distributions; by default over one step.
+        """The same for a loss that fits distributions.
 
-        ``T_j = r + gamma (1 - terminated) Z^-(tau', a*; tau'_j)``.
+        By default ``T_j = r + gamma (1 - terminated) Z^-(tau', a*; tau'_j)``, and
+        TD(lambda) of it where the target has :class:`LambdaOptions`.
 
         Args:
             view: The batch.
@@ -47,6 +48,10 @@ class Target(Part):
         Returns:
             ``[B, T, G, M]``. What stands in the padding is cut out afterwards.
         """
+        o = self.options
+        if isinstance(o, LambdaOptions):
+            td_lambda = view.now(o.td_lambda)
+            return lambda_atoms(view, next_atoms, td_lambda, o.td_lambda_cut)
         return view.rewards.unsqueeze(-1) + view.discount.unsqueeze(-1) * next_atoms
 
 

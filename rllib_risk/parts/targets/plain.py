@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from rllib_risk.parts.targets.base import (
-    LambdaOptions,
-    Target,
-    lambda_atoms,
-    lambda_targets,
-)
+from rllib_risk.parts.targets.base import LambdaOptions, Target, lambda_targets
 from rllib_risk.parts.view import View
 
 
@@ -28,8 +23,3 @@ class Plain(Target):
         return lambda_targets(
             view, view.rewards, view.gamma, view.now(o.td_lambda), o.td_lambda_cut
         )
-
-    def target_atoms(self, view: View, next_atoms: Tensor) -> Tensor:
-        """See :meth:`Target.target_atoms`; TD(lambda) quantile by quantile."""
-        o = self.options
-        return lambda_atoms(view, next_atoms, view.now(o.td_lambda), o.td_lambda_cut)
