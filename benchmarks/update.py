@@ -38,14 +38,14 @@ B, T, N, A, D, S, M, K = 32, 70, 5, 12, 55, 98, 100, 10
 H = 64
 
 
-def random_batch(rng: np.random.Generator) -> dict[str, np.ndarray]:
+def random_episodes(rng: np.random.Generator) -> list[Episode]:
     """Episodes of random lengths with random legal actions.
 
     Args:
         rng: Source of randomness.
 
     Returns:
-        A collated batch.
+        The episodes.
     """
     episodes = []
     for b in range(B):
@@ -64,7 +64,7 @@ def random_batch(rng: np.random.Generator) -> dict[str, np.ndarray]:
                 risk_levels=np.ones((steps, N), np.float32),
             )
         )
-    return collate(episodes)
+    return episodes
 
 
 def make_policy() -> ValuePolicy:
@@ -280,7 +280,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     repetitions = parser.parse_args().repetitions
     rng = np.random.default_rng(0)
-    samples = random_batch(rng)
+    samples = collate(random_episodes(rng))
     policy = make_policy()
     reference = Reference(policy)
     batch = policy.tensors(samples)

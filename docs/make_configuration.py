@@ -111,7 +111,6 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("QMIX", "macn", {"td_weighting": "cw"}),
     ("QMIX", "macn", {"td_weighting": "likelihood"}),
     ("QMIX", "macn", {"qr_gate": "step"}),
-    ("QMIX", "macn", {"loss": "quantile", "num_atoms": 20}),
     ("LHIQN", "macn", {"mixer": "vdn"}),
     ("LHIQN", "macn", {"td_lambda": 0.8}),
     ("RMIX", "macn", {"mixer": "none", "loss": "quantile"}),

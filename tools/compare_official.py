@@ -9,6 +9,8 @@ repository::
     python tools/compare_official.py qplex ../QPLEX
     python tools/compare_official.py dop ../DOP
     python tools/compare_official.py rmix ../RMIX
+    python tools/compare_official.py dfac ../dfac-extended
+    python tools/compare_official.py riskq ../RiskQ
     python tools/compare_official.py ma-cqr ../Conservative-and-Distributional-MARL
     python tools/compare_official.py robust ../robust-coMARL
     python tools/compare_official.py on-policy ../on-policy
@@ -26,6 +28,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from types import ModuleType
 
+from official.distributions import compare_dfac, compare_riskq
 from official.ma_cqr import compare_ma_cqr
 from official.on_policy import compare_on_policy
 from official.pymarl import compare_pymarl
@@ -39,6 +42,8 @@ CODES = {
     "qplex": ("pymarl-master/src", compare_qplex),
     "dop": ("src", compare_dop),
     "rmix": ("src", compare_rmix),
+    "dfac": ("pymarl/src", compare_dfac),
+    "riskq": ("RiskQ/src", compare_riskq),
     "ma-cqr": (".", compare_ma_cqr),
     "robust": (".", compare_robust),
     "on-policy": (".", compare_on_policy),

@@ -37,7 +37,7 @@ OFFICIAL: dict[str, Any] = {
     "cvar_norm": "code_offby1",
     "cvar_mode": "ceil_float32",
     "risk_grad": "frozen",
-    "qr_loss": "official",
+    "qr_loss": "rmix_released",
     "qr_gate": "step",
     "qr_interval": 1000,
     "qr_interval_unit": "env_steps",
@@ -46,18 +46,28 @@ OFFICIAL: dict[str, Any] = {
     "mixing_embed_dim": 48,
 }
 
+# Atoms that are distributions of the team's returns; the level is alpha.
+TEAM_RETURNS: dict[str, Any] = {
+    "loss": "quantile",
+    "sort_atoms": True,
+    "qr_gate": "never",
+    "risk_mode": "static",
+}
+
 
 class RMIXConfig(ValueConfig):
     """Configuration of RMIX.
 
-    ``preset: rmix`` is the paper with its slips mended (the default), and
-    ``preset: rmix_official`` is the released code.
+    ``preset: rmix`` is the paper with its slips mended (the default), ``preset:
+    rmix_official`` is the released code, and ``preset: rmix_returns`` fits the atoms to
+    the team's returns instead.
     """
 
     overrides: ClassVar[dict[str, Any]] = {**RISK_DEFAULTS, "mixer": "qmix"}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "rmix": {},
         "rmix_official": OFFICIAL,
+        "rmix_returns": TEAM_RETURNS,
     }
 
 

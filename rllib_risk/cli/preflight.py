@@ -121,6 +121,7 @@ def preflight(spec: ExperimentSpec) -> Checked:
         if hasattr(config, "preflight"):
             with _located(spec):
                 replays.append(config.preflight())
+                remarks.tell(config, lambda text: note(f"Warning: {text}"))
         first = first or config
     stack = _stack(spec)
     if stack is not None and stack.key:

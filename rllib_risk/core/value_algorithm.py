@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_risk.config.schema import ConfigError
-from rllib_risk.core import ray_internals
+from rllib_risk.core import ray_internals, remarks
 from rllib_risk.core.algorithm import NUM_EPISODES, NUM_UPDATES, TeamAlgorithm
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.policy import TeamPolicy
@@ -36,6 +36,7 @@ class ValueAlgorithm(TeamAlgorithm):
 
     def setup(self, config: AlgorithmConfig) -> None:
         """See TeamAlgorithm; a dataset takes the place of what would be played."""
+        remarks.tell(config, logger.warning)
         super().setup(config)
         config = self.config
         replay = self.replay

@@ -19,6 +19,7 @@ from rllib_risk.data.replay_memory import ReplayBound, machine_memory, spelled
 from rllib_risk.data.rows import DatasetError
 from rllib_risk.data.sizes import NeedsStateError, TeamSizes
 from rllib_risk.env_wrappers.team_env import TeamEnv, team_spaces
+from rllib_risk.parts import rigm
 from rllib_risk.parts.agents import NetworkOptions
 from rllib_risk.parts.base import Composition
 from rllib_risk.parts.slots import VALUE_PARTS
@@ -87,6 +88,10 @@ class ValueConfig(TeamConfig):
             # What an iteration is, updates_per_iteration says.
             self.min_sample_timesteps_per_iteration = 0
         super().validate()
+
+    def remarks(self) -> list[str]:
+        """What a user should know about the composition before a run, line by line."""
+        return list(rigm.remarks(self))
 
     def open_dataset(self) -> Dataset:
         """The dataset that is learned from; there must be one.

@@ -49,7 +49,7 @@ def trace_episode(
         risk_levels=np.array(network.risk.levels)[rows["level"]],
         values=rows["values"],
         atoms=rows["atoms"],
-        weights=_weights(network.risk, rows["level"], network.num_atoms),
+        weights=_weights(network.risk, rows["level"], network.acting_atoms),
         metrics=episode.metrics,
     )
 
@@ -88,9 +88,11 @@ class _Recorder(Player):
 
 
 def _weights(risk: object, level: np.ndarray, num_atoms: int) -> np.ndarray | None:
-    """The weight of every atom in order, ``[L, N, M]``."""
+    """The weight of every atom in order, ``[L, N, M]``; None where it has none."""
     if isinstance(risk, (Distorted, LevelMeasure)):
-        return np.asarray(risk.weights.double().numpy()[level])
+        weights = np.asarray(risk.weights.double().numpy()[level])
+        # Acting may look at another number of sampled quantiles than learning.
+        return weights if weights.shape[-1] == num_atoms else None
     if type(risk) is Mean:
         return np.full((*level.shape, num_atoms), 1.0 / num_atoms)
     return None

@@ -23,11 +23,15 @@ class UtilityHead(Part, nn.Module):
 
     Attributes:
         samples: Whether atoms belong to fractions that are given with each call.
+        shares_fractions: Whether all agents get the same fractions in learning.
+        acting_atoms: How many fractions actions are chosen at in acting; ``M``, if no
+            fractions are given.
         num_actions: ``A``.
         num_atoms: ``M``; 1 makes a plain action value.
     """
 
     samples: bool = False
+    shares_fractions: bool = False
 
     def __init__(
         self, feature_size: int, num_actions: int, num_atoms: int, options: Any = None
@@ -43,6 +47,11 @@ class UtilityHead(Part, nn.Module):
         super().__init__(options)
         self.num_actions = num_actions
         self.num_atoms = num_atoms
+
+    @property
+    def acting_atoms(self) -> int:
+        """See the class."""
+        return self.num_atoms
 
     def one_step(self, xp: Namespace, fractions: Tensor | None = None) -> Step:
         """Atoms of every action; see :mod:`rllib_risk.networks.arrays`.

@@ -1,14 +1,20 @@
 """Quantile regression between two sets of equally likely atoms.
 
-Letters: ``M`` predicted atoms, ``M2`` target atoms.
+Letters: ``M`` predicted atoms, ``M2`` target atoms, ``N`` agents, ``G`` outputs of the
+mixer (1, or ``N``).
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from rllib_risk.ops.shapes import check_shapes
+
+# QR-DQN's loss, and those of two released codes, under which atoms collapse.
+LossForm = Literal["qrdqn", "rmix_released", "riskq_released"]
 
 
 def huber(error: Tensor, kappa: float = 1.0) -> Tensor:
@@ -55,7 +61,7 @@ def pairwise_quantile_huber_loss(
     fractions: Tensor,
     kappa: float = 1.0,
     *,
-    official: bool = False,
+    form: LossForm = "qrdqn",
 ) -> Tensor:
     """Quantile-Huber loss over all ``M x M2`` pairs, as it is written down.
 
@@ -68,18 +74,28 @@ def pairwise_quantile_huber_loss(
         fractions: Fraction of each predicted atom, ``[M]``, or ``[..., M]`` where they
             were sampled.
         kappa: Huber threshold.
-        official: The released RMIX code's form: the fraction belongs to the target
-            axis and the error's sign is turned round. Every atom then has the same
-            loss, so that the distribution collapses to a point. Needs ``M == M2``.
+        form: ``qrdqn``: the fraction belongs to the predicted atom. In both released
+            forms it belongs to the target atom: every predicted atom then has the same
+            loss, and the distribution collapses to a point. They need ``M == M2``.
+            ``riskq_released`` weighs a target at or below the atom with ``1 - tau``, as
+            QR-DQN does; ``rmix_released`` weighs a target above the atom so.
 
     Returns:
         ``[...]``.
+
+    Raises:
+        ValueError: If ``form`` is unknown.
     """
     error = target_atoms.detach().unsqueeze(-2) - atoms.unsqueeze(-1)  # [..., M, M2]
-    if official:
-        weight = (fractions.unsqueeze(-2) - (-error.detach() < 0).to(error)).abs()
+    if form == "qrdqn":
+        tau, counted = fractions.unsqueeze(-1), error.detach() < 0
+    elif form == "riskq_released":
+        tau, counted = fractions.unsqueeze(-2), error.detach() <= 0
+    elif form == "rmix_released":
+        tau, counted = fractions.unsqueeze(-2), error.detach() > 0
     else:
-        weight = (fractions.unsqueeze(-1) - (error.detach() < 0).to(error)).abs()
+        raise ValueError(f"Unknown form of the quantile loss {form!r}.")
+    weight = (tau - counted.to(error)).abs()
     return (weight * huber(error, kappa) / kappa).mean(dim=-1).sum(dim=-1)
 
 
@@ -172,3 +188,22 @@ def dummy_reward_targets(
         check_shapes(utilities=(utilities, next_utilities))
         dummy = dummy - discount * next_utilities
     return dummy.unsqueeze(-1) + discount.unsqueeze(-1) * next_atoms
+
+
+def mean_and_shape(values: Tensor, atoms: Tensor) -> Tensor:
+    """The team's atoms from the mixed means and the agents' deviations from their own.
+
+    ``Z(tau) = f + sum_i (theta_i(tau) - E theta_i)``: the mean-shape decomposition of
+    DFAC (Sun, Lee and Lee, ICML 2021). ``E`` is the mean over the atoms at hand.
+
+    Args:
+        values: ``f``: what a mixer makes of the means ``E theta_i``, ``[..., G]``.
+        atoms: ``theta_i``, at the same fractions for all agents, ``[..., N, M]``.
+
+    Returns:
+        ``[..., G, M]``. With ``G = N`` every agent keeps its own deviations.
+    """
+    shape = atoms - atoms.mean(dim=-1, keepdim=True)
+    if values.shape[-1] == 1:
+        shape = shape.sum(dim=-2, keepdim=True)
+    return values.unsqueeze(-1) + shape

@@ -38,6 +38,11 @@ class NetworkOptions(TeamOptions):
         high=MOST_WIDTH,
         fixed=True,
     )
+    sort_atoms: bool = option(
+        False,
+        "Sort each agent's atoms before loss quantile mixes them. Without it, atoms"
+        " that cross can make the agents' own best actions differ from the team's.",
+    )
 
 
 class TeamAgents(nn.Module):
@@ -111,6 +116,11 @@ class TeamAgents(nn.Module):
         return self.agents[0].head.samples
 
     @property
+    def acting_atoms(self) -> int:
+        """How many atoms acting looks at: ``M``, or a sampling head's own number."""
+        return self.agents[0].head.acting_atoms
+
+    @property
     def remembers(self) -> bool:
         """Whether features or risk levels depend on earlier steps."""
         return self.agents[0].encoder.has_memory or self.level.predicted
@@ -134,12 +144,18 @@ class TeamAgents(nn.Module):
             fractions = self._midpoints(features)
             if generator is not None:
                 drawn = torch.rand(fractions.shape, generator=generator)
+                if self.agents[0].head.shares_fractions:
+                    drawn = drawn.sort(dim=-1).values
                 fractions = drawn.to(features)
         joint = self.encode_jointly(inputs, features)
-        return Unroll(features, logits, fractions, joint)
+        return Unroll(features, logits, fractions, joint, self.mixed_obs(inputs))
 
     def encode_jointly(self, inputs: Tensor, features: Tensor) -> Tensor | None:
         """What a joint critic reads, :attr:`Unroll.joint`; agents alone have none."""
+        return None
+
+    def mixed_obs(self, inputs: Tensor) -> Tensor | None:
+        """What a mixer reads of the observations; agents alone have no mixer."""
         return None
 
     def encode(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -179,9 +195,11 @@ class TeamAgents(nn.Module):
         return features, logits
 
     def _midpoints(self, features: Tensor) -> Tensor:
-        """Evenly spread fractions for every row of ``[B, T, N, H]``."""
+        """Evenly spread fractions ``[B, T, N, M]``, or ``[B, T, 1, M]`` if shared."""
+        b, t, n, _ = features.shape
+        groups = 1 if self.agents[0].head.shares_fractions else n
         m = self.num_atoms
-        return quantile_fractions(m).to(features).expand(*features.shape[:3], m)
+        return quantile_fractions(m).to(features).expand(b, t, groups, m)
 
     def _per_agent(
         self, function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor

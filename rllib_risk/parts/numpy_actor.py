@@ -60,7 +60,7 @@ class NumpyActor:
         self._network = network
         self.refresh()
         self._predicts = network.level.predicted
-        self._atoms_shape = (num_envs, n, sizes.num_actions, network.num_atoms)
+        self._atoms_shape = (num_envs, n, sizes.num_actions, network.acting_atoms)
         self.atoms = np.zeros(self._atoms_shape, np.float32)
 
     def act(
@@ -101,7 +101,7 @@ class NumpyActor:
         network, fractions = self._network, None
         if network.samples:
             # Midpoints instead of random fractions: the same greedy action each time.
-            fractions = network.risk.distort(quantile_fractions(network.num_atoms))
+            fractions = network.risk.distort(quantile_fractions(network.acting_atoms))
         with torch.no_grad():
             self._agents = [_Agent(agent, fractions) for agent in network.agents]
         self._utilities = step_of(

@@ -11,14 +11,10 @@ from torch import Tensor, nn
 
 from rllib_risk.config.options import option
 from rllib_risk.config.schema import MOST_RATE
-from rllib_risk.ops.quantile import (
-    dummy_reward_targets,
-    pairwise_quantile_huber_loss,
-    quantile_huber_loss,
-)
+from rllib_risk.ops.quantile import dummy_reward_targets
 from rllib_risk.parts.base import Part
 from rllib_risk.parts.fractions import GridOptions, fractions_of
-from rllib_risk.parts.losses.quantile import HuberOptions
+from rllib_risk.parts.losses.quantile import HuberOptions, regress
 from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.view import View
 
@@ -65,10 +61,6 @@ class QuantileRegression(Gate):
         )
         qr_eps: float = option(
             3.125e-4, "Epsilon of the QR loss's Adam.", low=0.0, low_open=True
-        )
-        qr_loss: Literal["qrdqn", "official"] = option(
-            "qrdqn",
-            "QR-DQN's loss, or the released code's, under which atoms collapse.",
         )
         qr_target: Literal["cvar_dummy", "implied_reward"] = option(
             "cvar_dummy",
@@ -148,13 +140,7 @@ class QuantileRegression(Gate):
             targets = self.targets(view)
         atoms = view.network.atoms_of(view.online, view.actions)  # [B, T, N, M]
         fractions = fractions_of(view, atoms, o.qr_fractions)
-        if o.qr_loss == "official":
-            losses = pairwise_quantile_huber_loss(
-                atoms, targets, fractions, o.qr_kappa, official=True
-            )
-        else:
-            losses = quantile_huber_loss(atoms, targets, fractions, o.qr_kappa)
-        return view.mean(losses)
+        return view.mean(regress(atoms, targets, fractions, o))
 
 
 class StepGate(QuantileRegression):

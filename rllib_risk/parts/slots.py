@@ -62,14 +62,16 @@ NETWORK_PARTS = Composition(
         ),
         Slot(
             "mixer",
-            "From the agents' utilities to the team's value: none, vdn, qmix, qplex, or"
-            " your own as pkg.module:Class.",
+            "From the agents' utilities to the team's value: none, vdn, qmix, qplex,"
+            " riskq, qmix_quantiles, or your own as pkg.module:Class.",
             base=f"{_PARTS}.mixers.base:Mixer",
             builtin={
                 "none": f"{_PARTS}.mixers.additive:NoMixer",
                 "vdn": f"{_PARTS}.mixers.additive:SumMixer",
                 "qmix": f"{_PARTS}.mixers.monotonic:MonotonicMixer",
                 "qplex": f"{_PARTS}.mixers.duplex:DuplexMixer",
+                "riskq": f"{_PARTS}.mixers.weighted:WeightedMixer",
+                "qmix_quantiles": f"{_PARTS}.mixers.monotonic:MonotonicQuantileMixer",
             },
             default="none",
         ),
@@ -95,7 +97,7 @@ VALUE_PARTS = Composition(
         Slot(
             "loss",
             "How utilities and mixer learn: squared TD error, quantile regression on"
-            " the team's reward (independent agents, or a sum), QTRAN's consistency"
+            " the team's reward (independent agents, or mixed), QTRAN's consistency"
             " with the critic, or behaviour cloning: the likelihood of a dataset's"
             " actions, whatever they earned; or your own as pkg.module:Class.",
             base=f"{_PARTS}.losses.base:Loss",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rllib_risk.ops.quantile import quantile_fractions
 from rllib_risk.parts.unroll import Decision, Unroll
 from rllib_risk.parts.utilities import TeamUtilities
 
@@ -124,9 +125,14 @@ class ActingTeam(TeamUtilities):
     def _decide(self, unroll: Unroll, action_mask: Tensor) -> Decision:
         """The decision at the one step of an unroll, greedy in the risk level."""
         if self.samples:
-            unroll.fractions = self._midpoints(unroll.features)
+            unroll.fractions = self._acting_fractions(unroll.features)
         utilities, atoms = self._utilities_and_atoms(unroll)
         utilities = utilities.squeeze(1).masked_fill(action_mask == 0, -torch.inf)
         logits = unroll.level_logits
         level_index = None if logits is None else logits.squeeze(1).argmax(dim=-1)
         return Decision(utilities, level_index, atoms.squeeze(1))
+
+    def _acting_fractions(self, features: Tensor) -> Tensor:
+        """Evenly spread fractions for acting, ``[E, 1, N, .]``."""
+        m = self.acting_atoms
+        return quantile_fractions(m).to(features).expand(*features.shape[:3], m)

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from rllib_risk.config.options import fields_of, read_options
 from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.ops.risk import sort_atoms
+from rllib_risk.ops.targets import mask_utilities
 from rllib_risk.parts.agents import NetworkOptions
 from rllib_risk.parts.critics.base import JointCritic, make_joint_critic
 from rllib_risk.parts.mixers.base import MixerInputs, make_mixer
@@ -91,6 +93,10 @@ class TeamNetwork(ActingTeam):
             else self.joint_critic.encode(inputs, features)
         )
 
+    def mixed_obs(self, inputs: Tensor) -> Tensor | None:
+        """See TeamAgents."""
+        return inputs[..., : self.sizes.obs_size] if self.mixer.needs_obs else None
+
     def values_of(
         self, unroll: Unroll, actions: Tensor, state: Tensor, action_mask: Tensor
     ) -> Tensor:
@@ -107,7 +113,9 @@ class TeamNetwork(ActingTeam):
         """
         greedy = self._greedy_utilities(unroll, action_mask)
         utilities = self.utilities_of(unroll, actions)
-        return self.mixer(MixerInputs(utilities, state, actions, greedy))
+        return self.mixer(
+            MixerInputs(utilities, state, actions, greedy, obs=unroll.obs)
+        )
 
     def _greedy_utilities(self, unroll: Unroll, action_mask: Tensor) -> Tensor | None:
         if not self.mixer.needs_greedy:
@@ -129,10 +137,21 @@ class TeamNetwork(ActingTeam):
             ``[B, T, G, M]``: the distribution of the team's return, or of each agent's.
         """
         # First, since it keeps the atoms of all actions if the mixer needs them.
-        greedy = self._greedy_utilities(unroll, action_mask)
+        greedy = self._greedy_means(unroll, action_mask)
         atoms = self.atoms_of(unroll, actions)
+        if self.options.sort_atoms:
+            atoms = sort_atoms(atoms)
         means = atoms.mean(dim=-1)
-        return self.mixer.mix_atoms(MixerInputs(means, state, actions, greedy, atoms))
+        return self.mixer.mix_atoms(
+            MixerInputs(means, state, actions, greedy, atoms, unroll.obs)
+        )
+
+    def _greedy_means(self, unroll: Unroll, action_mask: Tensor) -> Tensor | None:
+        """Highest mean of each agent's atoms, ``[B, T, N]``, if the mixer needs it."""
+        if not self.mixer.needs_greedy:
+            return None
+        means = self.atoms(unroll).detach().mean(dim=-1)
+        return mask_utilities(means, action_mask).amax(dim=-1)
 
     def count_values(self) -> int:
         """How many values are learned, ``G``: 1, or ``N`` for independent agents."""
@@ -143,8 +162,10 @@ class TeamNetwork(ActingTeam):
     def _ask_mixer(self) -> int:
         ones = torch.ones(1, 1, self.sizes.num_agents, device=self.device)
         state = ones.new_ones(1, 1, self.sizes.state_size)
+        obs = ones.new_ones(*ones.shape, self.sizes.obs_size)
+        team = MixerInputs(ones, state, ones.long() - 1, ones, obs=obs)
         with torch.no_grad():
-            return self.mixer(MixerInputs(ones, state, ones.long() - 1, ones)).shape[-1]
+            return self.mixer(team).shape[-1]
 
     def joint_values_of(self, unroll: Unroll, actions: Tensor, state: Tensor) -> Tensor:
         """What the joint critic says of one joint action per step, with gradients.

@@ -20,9 +20,11 @@ class Unroll:
     Attributes:
         features: ``[B, T, N, H]``.
         level_logits: ``[B, T, N, K]``, or None where no level is predicted.
-        fractions: Uniform quantile fractions ``[B, T, N, M]``, or None where atoms have
-            fixed ones.
+        fractions: Uniform quantile fractions ``[B, T, N, M]``; ascending ones
+            ``[B, T, 1, M]`` where all agents share them; None where atoms have fixed
+            ones.
         joint: What the joint critic reads, ``[B, T, N, F]``, or None without one.
+        obs: What the mixer reads of the observations, ``[B, T, N, D]``, or None.
         all_atoms: Atoms of all actions ``[B, T, N, A, M]``, once they were asked for
             with gradients, if there are any.
     """
@@ -31,6 +33,7 @@ class Unroll:
     level_logits: Tensor | None = None
     fractions: Tensor | None = None
     joint: Tensor | None = None
+    obs: Tensor | None = None
     all_atoms: Tensor | None = None
 
     def at(self, steps: slice) -> Unroll:
@@ -44,7 +47,7 @@ class Unroll:
         return self._of_each(lambda tensor: pick_steps(tensor, steps))
 
     def _of_each(self, part: Callable[[Tensor], Tensor]) -> Unroll:
-        others = (self.level_logits, self.fractions, self.joint)
+        others = (self.level_logits, self.fractions, self.joint, self.obs)
         return Unroll(
             part(self.features), *(None if t is None else part(t) for t in others)
         )

@@ -74,7 +74,11 @@ class TeamUtilities(TeamAgents):
         if unroll.fractions is None:
             atoms = self.atoms(unroll)
             return self.risk.of_all_actions(atoms, unroll.level_logits), atoms
-        atoms = self._atoms(unroll, self.risk.distort(unroll.fractions))
+        distorted = self.risk.distort(unroll.fractions)
+        if distorted is unroll.fractions:
+            atoms = self.atoms(unroll)  # and keeps them, where nothing learns from them
+        else:
+            atoms = self._atoms(unroll, distorted)
         return self.risk.of_samples(atoms), atoms
 
     def greedy_actions(self, unroll: Unroll, action_mask: Tensor) -> Tensor:
@@ -114,7 +118,7 @@ class TeamUtilities(TeamAgents):
         return self._atoms_of(unroll, actions, unroll.fractions)
 
     def _atoms(self, unroll: Unroll, fractions: Tensor | None) -> Tensor:
-        given = () if fractions is None else (fractions,)
+        given = self._given(fractions)
         if len(self.agents) == 1:
             return self.agents[0].atoms(unroll.features, *given)
         return self._per_agent(
@@ -124,7 +128,7 @@ class TeamUtilities(TeamAgents):
     def _atoms_of(
         self, unroll: Unroll, actions: Tensor, fractions: Tensor | None
     ) -> Tensor:
-        given = () if fractions is None else (fractions,)
+        given = self._given(fractions)
         if len(self.agents) == 1:
             return self.agents[0].atoms_of(unroll.features, actions, *given)
         return self._per_agent(
@@ -133,3 +137,11 @@ class TeamUtilities(TeamAgents):
             actions,
             *given,
         )[0]
+
+    def _given(self, fractions: Tensor | None) -> tuple[Tensor, ...]:
+        """The fractions as the agents' networks take them."""
+        if fractions is None:
+            return ()
+        if len(self.agents) == 1:
+            return (fractions,)
+        return (fractions.expand(-1, -1, self.sizes.num_agents, -1),)

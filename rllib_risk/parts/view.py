@@ -190,17 +190,14 @@ class View:
     @cached_property
     @torch.no_grad()
     def target_atoms(self) -> Tensor:
-        """What the atoms should be, ``[B, T, G, M]``; zero in the padding.
-
-        ``T_j = r + gamma (1 - terminated) Z^-(tau', a*; tau'_j)``.
-        """
+        """What the atoms should be, ``[B, T, G, M]``; zero in the padding."""
         next_atoms = self.target_network.team_atoms_of(
             self.encoded.following,
             self.next_greedy,
             self.next_state,
             self.next_action_mask,
         )
-        targets = self.rewards.unsqueeze(-1) + self.discount.unsqueeze(-1) * next_atoms
+        targets = self.target.target_atoms(self, next_atoms)
         return torch.where(self.mask.unsqueeze(-1) > 0, targets, 0.0)
 
     # What a part does with it.

@@ -131,15 +131,17 @@ REFUSED = [
     ({"quantiles": "sampled"}, r"num_atoms.*above 1"),
     ({"loss": "quantile"}, r"num_atoms.*above 1"),
     ({"qr_gate": "step"}, r"num_atoms.*above 1.*qr_gate: never"),
-    (QUANTILE | {"mixer": "qmix"}, r"loss: 'quantile'.*'qmix'.*mixer: none or vdn"),
-    (QUANTILE | SAMPLED | {"mixer": "vdn"}, r"quantiles: 'sampled'.*mixer: none"),
+    (QUANTILE | SAMPLED | {"mixer": "vdn"}, r"quantiles: 'sampled'.*shared_fractions"),
+    (ATOMS | {"shared_fractions": True}, r"shared_fractions: belongs.*: sampled"),
     ({"tail_level": 0.2}, r"tail_level.*loss: quantile"),
     (QUANTILE | CVAR | {"tail_level": 0.2}, r"tail_level.*risk_measure: mean"),
     ({"conservative_on": "mean"}, r"conservative_on.*conservative_weight"),
     ({"conservative_weight": -1.0}, r"conservative_weight"),
-    (QUANTILE | {"mixer": OWN_MIXER}, r"loss: 'quantile'.*mixer: none"),
-    (QUANTILE | {"td_lambda": 0.5}, r"td_lambda.*td_lambda: 0"),
-    (QUANTILE | {"td_lambda": [[0, 0.0], [9, 0.5]]}, r"td_lambda.*td_lambda: 0"),
+    (QUANTILE | SAMPLED | {"td_lambda": 0.5}, r"td_lambda.*quantile by.*td_lambda: 0"),
+    (
+        QUANTILE | SAMPLED | {"td_lambda": [[0, 0.0], [9, 0.5]]},
+        r"td_lambda.*quantiles: fixed, or td_lambda: 0",
+    ),
     (QUANTILE | {"qr_gate": "step"}, r"qr_gate.*qr_gate: never"),
     (QUANTILE | DYNAMIC, r"risk_mode.*predictor.*risk_grad: frozen"),
     (
@@ -154,7 +156,7 @@ REFUSED = [
         SAMPLED | {"loss": "quantile", "mixer": "none", "tail_level": 0.2},
         r"tail_level.*quantiles: fixed",
     ),
-    ({"qr_loss": "official"}, r"qr_loss: belongs to qr_gate: winrate or step .*never"),
+    ({"qr_loss": "official"}, r"qr_loss: belongs to loss: quantile .*winrate.*never"),
     ({"qr_start_step": 5, "qr_gate": "winrate"}, r"qr_start_step.*qr_gate: step "),
     ({"td_weighting_alpha": 0.5}, r"td_weighting: ow, cw or likelihood"),
     ({"opt_weight": 2.0}, r"opt_weight: belongs to loss: qtran .*here it is 'td'"),
@@ -185,6 +187,9 @@ def test_what_makes_no_sense_is_refused_with_the_reason(keys, message):
         {"mixer": "qmix", "conservative_weight": 0.0},
         QUANTILE | {"mixer": "vdn", "tail_level": 0.15, "conservative_weight": 1.0},
         QUANTILE | DYNAMIC | {"risk_grad": "frozen"},
+        QUANTILE | {"mixer": "qmix", "td_lambda": 0.5},
+        QUANTILE | {"mixer": OWN_MIXER, "qr_loss": "riskq_released"},
+        SAMPLED | {"loss": "quantile", "mixer": "qplex", "shared_fractions": True},
         CVAR | {"alpha": [[0, 1.0], [1000, 0.2]]},
         SAMPLED | CVAR | {"alpha": 0.2},
         QTRAN | {"mixer": "qmix"},
@@ -313,7 +318,10 @@ AXES = {
         "cw": {"td_weighting": "cw"},
         "likelihood": {"td_weighting": "likelihood"},
     },
-    "quantiles": {"fixed": {}, "sampled": {"quantiles": "sampled"}},
+    "quantiles": {
+        "fixed": {},
+        "sampled": {"quantiles": "sampled", "shared_fractions": True},
+    },
     "memory": {"gru": {"recurrent": True}, "no gru": {"recurrent": False}},
     "sharing": {"shared": {}, "separate": {"parameter_sharing": False}},
     "return": {
@@ -323,9 +331,7 @@ AXES = {
     },
 }
 LEVELS = {"cvar predicted", "var predicted"}
-MIXED = {"vdn", "qmix", "qplex", "own mixer"}
 CRITICS = {"qtran critic", "wqmix critic"}
-ERRORS = {"lambda", "watkins"}
 AXIS_OF = {name: axis for axis, names in AXES.items() for name in names}
 # Pairs that nothing beside them makes sense of.
 NEVER = {
@@ -333,8 +339,7 @@ NEVER = {
     for left, right in [
         (LEVELS, {"sampled", "quantile", "likelihood"}),
         (CRITICS, {"no mixer", "quantile", "likelihood"}),
-        ({"quantile", "likelihood"}, MIXED - {"vdn"}),
-        ({"quantile", "likelihood"}, ERRORS | {"td", "qtran", "cw"}),
+        ({"quantile", "likelihood"}, {"td", "qtran", "cw"}),
         ({"qtran"}, {"no mixer", "no critic", "wqmix critic", "ow", "cw"}),
         ({"cw"}, {"no mixer", "no critic"}),
     ]

@@ -140,12 +140,12 @@ def tabular_network(table, **keys):
             pass_cells_through(encoder)
         head = agent.head
         if isinstance(head, QuantileHead):
-            for layer in (head.embedding, head.hidden, head.output):
-                layer.weight.zero_()
-                layer.bias.zero_()
+            for parameter in head.parameters():
+                parameter.zero_()
             head.embedding.weight[:, 1] = -math.sqrt(0.5)  # of cos(pi tau)
             head.embedding.bias.fill_(1.0)
-            head.hidden.weight.copy_(torch.eye(cells))
+            if head.hidden is not None:
+                head.hidden.weight.copy_(torch.eye(cells))
             head = head.output
         head.weight.copy_(table.reshape(cells, -1).T)
         head.bias.zero_()
@@ -220,6 +220,17 @@ def set_duplex_mixer(mixer, weights, state_weight):
             mixer.actions.weights[0][:, row, agent] = 100.0
 
 
+def set_weighted_mixer(mixer, state_weight):
+    """Makes RiskQ's mixer of two agents ``q_0 + q_1 + state_weight s``, ``s >= 0``."""
+    with torch.no_grad():
+        for parameter in mixer.parameters():
+            parameter.zero_()
+        # Each agent has half of the attention; the minus sign is for |w| to take away.
+        mixer.head_weights[-1].bias.fill_(-2.0)
+        mixer.offset[0].weight[0] = 1.0
+        mixer.offset[-1].weight[0, 0] = state_weight
+
+
 GAMMA = 0.5
 ACTIONS = [[0, 1], [1, 0], [1, 1]]
 REWARDS = [1.0, 2.0, 3.0]
@@ -250,6 +261,8 @@ def plain_networks(**keys):
             set_linear_mixer(network.mixer, [2.0, 3.0], state_weight)
         if keys["mixer"] == "qplex":
             set_duplex_mixer(network.mixer, [2.0, 3.0], state_weight)
+        if keys["mixer"] == "riskq":
+            set_weighted_mixer(network.mixer, state_weight)
         networks.append(network)
     return networks
 
@@ -305,6 +318,14 @@ COMPOSITIONS = {
         "parameter_sharing": False,
     },
     "hysteresis": {"mixer": "none", "td_weighting": "ow"},
+    "per quantile": {
+        "mixer": "qmix_quantiles",
+        "num_atoms": 8,
+        "loss": "quantile",
+        "sort_atoms": True,
+        "risk_measure": "var",
+        "alpha": 0.5,
+    },
 }
 
 
@@ -321,7 +342,8 @@ def random_networks(**keys):
                 parameter.normal_(0, min(0.5, parameter.shape[-1] ** -0.5))
         if network.samples:
             # Random, yet the same for a step whatever is padded around it.
-            draws = torch.rand(8, 20, 3, network.num_atoms)
+            groups = 1 if network.agents[0].head.shares_fractions else 3
+            draws = torch.rand(8, 20, groups, network.num_atoms)
             network._midpoints = functools.partial(_drawn, draws)
         networks.append(network)
     return networks

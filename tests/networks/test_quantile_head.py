@@ -122,3 +122,26 @@ def test_it_learns_a_distribution_at_fractions_it_never_saw():
     fractions = torch.tensor([0.1, 0.33, 0.5, 0.77, 0.9])
     learned = head(features[:1], fractions).flatten()
     torch.testing.assert_close(learned, 4 * fractions - 1, rtol=0, atol=0.15)
+
+
+def test_without_the_hidden_layer():
+    torch.manual_seed(0)
+    options = QuantileHead.Options(quantile_hidden_layer=False, shared_fractions=True)
+    head = QuantileHead(6, 3, 7, options).double()
+    assert {name.split(".")[0] for name, _ in head.named_parameters()} == {
+        "embedding",
+        "output",
+    }
+    features = torch.randn(4, 2, 5, 6, dtype=torch.float64)
+    actions = torch.randint(3, (4, 2, 5))
+    # One set of fractions for the five agents of a step, or one for each of them.
+    for fractions in (torch.rand(4, 2, 1, 7), torch.rand(4, 2, 5, 7), torch.rand(7)):
+        fractions = fractions.double()
+        everything = head(features, fractions)
+        assert everything.shape == (4, 2, 5, 3, 7)
+        products = features.unsqueeze(-2) * head.embed(fractions)
+        expected = head.output(products).transpose(-1, -2)
+        torch.testing.assert_close(everything, expected)
+        chosen = head.of_actions(features, actions, fractions)
+        index = actions[..., None, None].expand(4, 2, 5, 1, 7)
+        torch.testing.assert_close(chosen, expected.gather(-2, index).squeeze(-2))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rllib_risk.ops.quantile import (
     dummy_reward_targets,
     huber,
+    mean_and_shape,
     pairwise_quantile_huber_loss,
     quantile_fractions,
     quantile_huber_loss,
@@ -222,7 +223,9 @@ def test_regression_recovers_the_distribution():
 def test_official_indexing_collapses_the_distribution():
     # With the fraction on the target axis every atom has the same loss.
     def official(atoms, targets, fractions):
-        return pairwise_quantile_huber_loss(atoms, targets, fractions, official=True)
+        return pairwise_quantile_huber_loss(
+            atoms, targets, fractions, form="rmix_released"
+        )
 
     assert fit(official).std().item() < 1e-3
 
@@ -238,12 +241,72 @@ def test_official_form_by_loop():
             error = atom - target
             size = error**2 / 2 if abs(error) <= 1 else abs(error) - 0.5
             expected += abs(tau - (error < 0)) * size / 5
-    got = pairwise_quantile_huber_loss(atoms, targets, fractions, official=True)
+    got = pairwise_quantile_huber_loss(atoms, targets, fractions, form="rmix_released")
     assert got.item() == pytest.approx(expected, rel=1e-6)
     # Fractions of each row its own, here by chance the same.
     rows = [x.expand(3, 2, 5) for x in (atoms, targets, fractions)]
-    got = pairwise_quantile_huber_loss(*rows, official=True)
+    got = pairwise_quantile_huber_loss(*rows, form="rmix_released")
     assert got.flatten().tolist() == pytest.approx([expected] * 6, rel=1e-6)
+
+
+# Targets 0, 1, 2, 10 at the midpoints 1/8 to 7/8, kappa 1: fractions on the targets'
+# axis give one function of the value for every atom. If a target at or below the atom
+# weighs 1 - tau (RiskQ), the slope at 1.5 is 7/8 + 5/8 (0.5) - 5/8 (0.5) - 7/8 = 0, and
+# the loss there (7/8 + 5/8 / 8 + 5/8 / 8 + 7/8 * 8) / 4 = 8.03125 / 4. With the
+# indicator turned round (RMIX) it is the same with 1/8 and 3/8.
+@pytest.mark.parametrize(
+    ("form", "targets", "value", "loss"),
+    [
+        ("riskq_released", (0, 1, 2, 10), 1.5, 2.0078125),
+        ("rmix_released", (0, 1, 2, 10), 1.5, 0.3046875),
+        ("riskq_released", (10, 0, 2, 1), 7 / 6, None),
+        ("rmix_released", (10, 0, 2, 1), 1.7, None),
+    ],
+)
+def test_a_released_loss_has_one_minimum_for_all_atoms(form, targets, value, loss):
+    grid = torch.linspace(-2, 12, 140_001, dtype=torch.float64)
+    targets = torch.tensor(targets).double()
+    fractions = quantile_fractions(4).double()
+    rows = torch.stack([grid] * 4, dim=-1)  # all four atoms at one value
+    sums = pairwise_quantile_huber_loss(rows, targets, fractions, form=form)
+    assert grid[sums.argmin()].item() == pytest.approx(value, abs=1e-4)
+    if loss is not None:
+        assert sums.min().item() == pytest.approx(4 * loss, abs=1e-6)
+    # One function: an atom's loss does not depend on its place.
+    for m in range(4):
+        moved = torch.full((4,), value).double()
+        moved[m] = 3.0
+        one = pairwise_quantile_huber_loss(moved, targets, fractions, form=form)
+        moved = moved.roll(1)
+        other = pairwise_quantile_huber_loss(moved, targets, fractions, form=form)
+        assert one.item() == pytest.approx(other.item(), rel=1e-12)
+
+
+def test_the_right_loss_has_a_minimum_for_each_atom():
+    # Slopes, as tau (targets above) - (1 - tau) (targets below), Huber's within 1:
+    # e.g. the first: 1/8 (1 + 1 + (1 - .375)) = 7/8 * .375.
+    grid = torch.linspace(-2, 12, 140_001, dtype=torch.float64)
+    targets = torch.tensor([0.0, 1.0, 2.0, 10.0]).double()
+    found = []
+    for tau in quantile_fractions(4).double():
+        losses = pairwise_quantile_huber_loss(grid[:, None], targets, tau[None])
+        found.append(grid[losses.argmin()].item())
+    assert found == pytest.approx([0.375, 1.125, 1.875, 9.571429], abs=1e-4)
+
+
+def test_unknown_forms_are_refused():
+    rows = [torch.zeros(4)] * 3
+    with pytest.raises(ValueError, match="Unknown form of the quantile loss 'riskq'"):
+        pairwise_quantile_huber_loss(*rows, form="riskq")
+
+
+def test_mean_and_shape_by_hand():
+    # Means 2 and 4; deviations (-2, 0, 2) and (-1, -1, 2). Mixed value 7.
+    atoms = torch.tensor([[0.0, 2.0, 4.0], [3.0, 3.0, 6.0]])
+    assert mean_and_shape(torch.tensor([7.0]), atoms).tolist() == [[4, 6, 11]]
+    # A value for each agent: each keeps its own shape.
+    each = mean_and_shape(torch.tensor([7.0, 1.0]), atoms)
+    assert each.tolist() == [[5, 7, 9], [0, 0, 3]]
 
 
 def test_dummy_reward_targets_by_hand():

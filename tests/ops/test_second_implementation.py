@@ -61,6 +61,7 @@ BY_HAND = {
     "quantile_fractions": "test_quantile_loss.py::test_fractions",
     "pairwise_quantile_huber_loss": "test_quantile_loss.py::test_hand_worked_losses",
     "quantile_huber_loss": "test_quantile_loss.py::test_hand_worked_losses",
+    "mean_and_shape": "test_quantile_loss.py::test_mean_and_shape_by_hand",
     "as_fraction": "test_risk_measures.py::test_kept_atoms",
     "simple_level": "test_second_implementation.py::test_levels_by_hand",
     "num_kept_atoms": "test_risk_measures.py::test_kept_atoms",
@@ -350,6 +351,19 @@ def check_pairwise_quantile_huber_loss(rng):
 
 def check_quantile_huber_loss(rng):
     _quantile_loss(rng, quantile.quantile_huber_loss)
+
+
+def check_mean_and_shape(rng):
+    atoms = rng.normal(size=(2, 3, 4))
+    for groups in (1, 3):
+        values = rng.normal(size=(2, groups))
+        expected = np.empty((2, groups, 4))
+        for b, g, m in itertools.product(range(2), range(groups), range(4)):
+            agents = range(3) if groups == 1 else [g]
+            expected[b, g, m] = values[b, g] + sum(
+                atoms[b, i, m] - sum(atoms[b, i]) / 4 for i in agents
+            )
+        same(quantile.mean_and_shape(tensor(values), tensor(atoms)), expected)
 
 
 def check_dummy_reward_targets(rng):

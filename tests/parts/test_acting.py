@@ -58,6 +58,12 @@ CONFIGS = {
     "no lag": {**DYNAMIC, "risk_history_lag": 0},
     "tied": {**DYNAMIC, "risk_tie_femb": True},
     "scaled": {**DYNAMIC, "risk_logit_scale": 30.0},
+    "shared fractions": {
+        "num_atoms": 7,
+        "quantiles": "sampled",
+        "quantile_hidden_layer": False,
+        "shared_fractions": True,
+    },
 }
 for _name, _keys in MEASURES.items():
     CONFIGS[f"atoms, {_name}"] = {"num_atoms": 7, **_keys}
@@ -296,3 +302,15 @@ def test_a_window_forgets_what_a_memory_keeps():
             a.remember(everything.argmax(axis=-1))
     assert max(differences[:2]) < 1e-6
     assert min(differences[2:]) > 1e-3
+
+
+def test_acting_may_look_at_more_quantiles_than_learning():
+    # One quantile is drawn in an update; acting takes the mean of seven.
+    keys = {**CONFIGS["shared fractions"], "num_atoms": 1, "acting_atoms": 7}
+    networks = make_network(**keys), make_network(**CONFIGS["shared fractions"])
+    obs, action_mask = observations(np.random.default_rng(0))
+    for seven in networks:
+        actors = NumpyActor(networks[0], ENVS), TorchActor(seven, ENVS)
+        act_alike(actors, obs, action_mask, predicted=False)
+        for actor in actors:
+            assert actor.atoms.shape == (ENVS, 3, 4, 7)

@@ -259,3 +259,44 @@ def test_risk_measures_choose_the_action_but_do_not_bend_the_loss():
         for networks, encoded in zip(pairs, passes, strict=True)
     )
     assert neutral == averse
+
+
+@pytest.mark.parametrize("mixer", ["none", "vdn"])
+@pytest.mark.parametrize("cut", ["none", "watkins"])
+def test_lambda_returns_quantile_by_quantile(mixer, cut):
+    # Each quantile alone has the lambda-returns of a number.
+    keys = {"mixer": mixer, "td_lambda": 0.5, "td_lambda_cut": cut, "gamma": GAMMA}
+    tables = [
+        torch.tensor(values).float().unsqueeze(-1) for values in (ONLINE_Q, TARGET_Q)
+    ]
+    moves = torch.tensor([0.0, 1.0, 5.0])
+    batch = plain_batch(False)
+
+    def view(offsets, loss):
+        networks = [tabular_network(t + offsets, mixer=mixer) for t in tables]
+        parts = learning_parts(**keys | {"loss": loss})
+        return parts.view(networks, encode(*networks, batch, double_q=True), batch)
+
+    atoms = view(moves, "quantile").target_atoms
+    for m, move in enumerate(moves):
+        torch.testing.assert_close(atoms[..., m], view(move[None], "td").targets)
+
+
+def test_shared_fractions_are_one_ascending_draw_for_all_agents_of_a_step():
+    keys = COMPOSITIONS["DMIX"]
+    networks, batch = random_networks(**keys), random_batch()
+    generator = torch.Generator().manual_seed(1)
+    encoded = encode(*networks, batch, double_q=True, generator=generator)
+    online, target = encoded.online.fractions, encoded.following.fractions
+    assert online.shape == (4, 6, 1, 8)
+    assert (online.diff(dim=-1) > 0).all()
+    assert len(online.unique()) > 0.99 * online.numel()
+    assert not torch.equal(online, target)
+    # With networks of their own for each agent the same numbers come out.
+    atoms = networks[0].atoms_of(encoded.online, batch.actions)
+    own = random_networks(**keys | {"parameter_sharing": False})[0]
+    for agent in own.agents:
+        agent.load_state_dict(networks[0].agents[0].state_dict())
+    unroll = own.unroll(own.inputs(batch.obs, batch.actions)).at(slice(None, -1))
+    unroll.fractions = online
+    torch.testing.assert_close(own.atoms_of(unroll, batch.actions), atoms)

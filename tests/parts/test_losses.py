@@ -336,7 +336,7 @@ CASES = pytest.mark.parametrize("keys", COMPOSITIONS.values(), ids=COMPOSITIONS.
 def losses(networks, batch, keys, td_lambda=0.0):
     """What is minimized, and where RMIX's quantile regression may join, that too."""
     cut = "watkins" if td_lambda == 0.5 else "none"
-    parts = without_dual(**keys, td_lambda=td_lambda, td_lambda_cut=cut)
+    parts = without_dual(**keys | {"td_lambda": td_lambda, "td_lambda_cut": cut})
     encoded = encode(*networks, batch, double_q=True)
     result = [parts.loss(networks, encoded, batch)[0]]
     if networks[0].num_atoms > 1 and not parts.learning.loss.fits_atoms:

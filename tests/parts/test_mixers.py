@@ -403,3 +403,57 @@ def test_mixers_that_cannot_be_made(kind, keys, message):
 def test_mixers_that_need_a_state(kind):
     with pytest.raises(ValueError, match=f"mixer '{kind}' needs a state"):
         make(kind, 2, 0)
+
+
+def atoms_team(num_agents=3, state_size=4, obs_size=5, num_atoms=6):
+    torch.manual_seed(1)
+    atoms = torch.randn(8, 5, num_agents, num_atoms)
+    means = atoms.mean(dim=-1)
+    return MixerInputs(
+        means,
+        torch.randn(8, 5, state_size),
+        torch.randint(4, (8, 5, num_agents)),
+        means + 1,
+        atoms,
+        torch.randn(8, 5, num_agents, obs_size),
+    )
+
+
+@pytest.mark.parametrize("kind", ["qmix_quantiles", "riskq", "vdn"])
+def test_each_quantile_by_itself(kind):
+    mixer, team = randomize(make(kind, 3, 4), 0), atoms_team()
+    mixed = mixer.mix_atoms(team)
+    assert mixed.shape == (8, 5, 1, 6)
+    for m in range(6):
+        alone = mixer(replace(team, utilities=team.atoms[..., m]))
+        torch.testing.assert_close(mixed[..., m], alone)
+
+
+@pytest.mark.parametrize("kind", ["qmix", "qplex", f"{__name__}:ScaledSum"])
+def test_mean_and_shape_of_any_mixer(kind):
+    mixer, team = randomize(make(kind, 3, 4), 0), atoms_team()
+    mixed, value = mixer.mix_atoms(team), mixer(team)
+    deviations = (team.atoms - team.utilities.unsqueeze(-1)).sum(dim=-2)
+    torch.testing.assert_close(mixed[..., 0, :], value + deviations)
+
+
+@pytest.mark.parametrize("unit_size", [None, 1])
+def test_weights_of_the_weighted_mixer_by_loop(unit_size):
+    keys = {"riskq_heads": 2, "riskq_unit_size": unit_size}
+    mixer, team = randomize(make("riskq", 3, 4, **keys), 0, 0.5), atoms_team()
+    weights = mixer.weights(team)
+    assert (weights >= 0).all()
+    for b, t in ((0, 0), (7, 4)):
+        state, expected = team.state[b, t], torch.zeros(3)
+        for h in range(2):
+            query = mixer.queries[h](state)
+            units = team.obs[b, t] if unit_size is None else state[:3, None]
+            logits = [(query * mixer.keys[h](unit)).sum() / 4 for unit in units]
+            share = torch.stack(logits).softmax(dim=0)
+            expected += mixer.head_weights(state)[h].abs() * share
+        torch.testing.assert_close(weights[b, t], expected)
+
+
+def test_a_state_that_is_too_small_for_its_units_is_refused():
+    with pytest.raises(ValueError, match=r"riskq_unit_size: 2 .* 3 agents.* 4; lower"):
+        make("riskq", 3, 4, riskq_unit_size=2)

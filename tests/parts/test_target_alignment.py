@@ -40,6 +40,15 @@ PENCIL = {
     "LHIQN": ([3.5, 4, 4.75], 3),
     # The target network's own maxima, summed: 14, 10, 12.
     "MACQR": ([8, 7, 9], 3),
+    # The same of the means, since the deviations from them are zero on average.
+    "DDN": ([8, 7, 9], 3),
+    # 2 q_0 + 3 q_1 + 2 s of these maxima, 6 and 8, 3 and 7, 9 and 3: 38, 31, 33.
+    "DMIX": ([20, 17.5, 19.5], 3),
+    # The same, since advantages of the best actions are zero.
+    "DPLEX": ([20, 17.5, 19.5], 3),
+    # Sums of the utilities 10, 8, 7, plus 2 s: V = 12, 12, 13, with lambda 0.6:
+    # G_2 = 3 + 13 / 2, G_1 = 2 + (0.4 * 12 + 0.6 G_2) / 2, G_0 the same of 1 and G_1.
+    "RiskQ": ([5.575, 7.25, 9.5], [4.99, 5.3, 3]),
     # Values at the predicted levels, 12, 10, 12; mixed 30, 31, 35.
     "RDN": ([7, 7, 9], 3),
     "RMIX": ([16, 17.5, 20.5], 3),
@@ -75,6 +84,7 @@ def networks_of(name):
         return wqmix_networks(name)
     # Both agents read one table.
     kept = ("mixer", "joint_critic", "loss", "quantiles", "num_atoms")
+    kept += ("shared_fractions", "quantile_hidden_layer", "sort_atoms")
     keys = {key: value for key, value in composition(name).items() if key in kept}
     networks = plain_networks(**keys)
     if "joint_critic" in keys:
@@ -98,13 +108,8 @@ def targets_of(name, terminated):
     keys = composition(name)
     if keys.get("loss") == "quantile":
         parts = learning_parts(**keys | {"gamma": GAMMA})
-        means = []
-        for step in range(3):  # what is logged is a mean over the steps
-            batch.mask[:] = 0.0
-            batch.mask[:, step] = 1.0
-            _, stats = parts.loss((online, target), encoded, batch)
-            means.append(stats["target_mean"].item())
-        return means
+        view = parts.view((online, target), encoded, batch)
+        return view.target_atoms[0].mean(dim=(-2, -1)).tolist()
     if name not in ETA:
         parts = learning_parts(**keys | {"gamma": GAMMA})
         view = parts.view((online, target), encoded, batch)

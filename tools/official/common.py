@@ -54,7 +54,9 @@ def named(parts: dict[str, nn.Module], what: str) -> dict[str, Tensor]:
             found[key][:-1],
             found[key][-1:],
         )
-    for key in [key for key in found if re.fullmatch(r"agents\.\d\.head\..*", key)]:
+    for key in [
+        key for key in found if re.fullmatch(r"agents\.\d\.head\.(weight|bias)", key)
+    ]:
         # MA-CQR's heads: action by action here, quantile by quantile there.
         by_action = found[key].unflatten(0, (ACTIONS, -1))
         found[f"{key}.by_quantile"] = by_action.transpose(0, 1)

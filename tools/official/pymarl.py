@@ -66,7 +66,8 @@ def their_batch(episodes: list[Episode], last_actions: Tensor | None = None) -> 
 
     scheme = {key: dict(value) for key, value in SCHEME.items()}
     size = (len(episodes), max(map(len, episodes)) + 1)
-    batch = EpisodeBatch(scheme, {"agents": AGENTS}, *size)
+    agents = episodes[0].obs.shape[1]
+    batch = EpisodeBatch(scheme, {"agents": agents}, *size)
     rows = batch.data.transition_data
     for b, episode in enumerate(episodes):
         steps = len(episode)

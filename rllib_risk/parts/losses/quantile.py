@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from rllib_risk.config.options import option
-from rllib_risk.ops.quantile import pairwise_quantile_huber_loss, quantile_huber_loss
+from rllib_risk.ops.quantile import (
+    LossForm,
+    pairwise_quantile_huber_loss,
+    quantile_huber_loss,
+)
 from rllib_risk.parts.fractions import FractionOptions, fractions_of
 from rllib_risk.parts.losses.base import Loss
 from rllib_risk.parts.slots import VALUE_PARTS
@@ -23,21 +27,50 @@ _FEW_ATOMS = 8
 
 @dataclass(frozen=True)
 class HuberOptions:
-    """The threshold of quantile-Huber losses."""
+    """Keys of quantile-Huber losses."""
 
     qr_kappa: float = option(
         1.0, "Huber threshold, in units of return.", low=0.0, low_open=True
     )
+    qr_loss: Literal["qrdqn", "rmix_released", "riskq_released", "official"] = option(
+        "qrdqn",
+        "QR-DQN's loss, or that of RMIX's or RiskQ's released code, under which atoms"
+        " collapse. official: the older name of rmix_released.",
+    )
+
+
+def regress(
+    atoms: Tensor, targets: Tensor, fractions: Tensor, options: HuberOptions
+) -> Tensor:
+    """The quantile-Huber loss that the options choose.
+
+    Args:
+        atoms: Predicted atoms, ``[..., M]``.
+        targets: Target atoms, ``[..., M]``.
+        fractions: Of the predicted atoms, ``[M]`` or ``[..., M]``.
+        options: Form and threshold.
+
+    Returns:
+        ``[...]``.
+    """
+    form: LossForm
+    form = "rmix_released" if options.qr_loss == "official" else options.qr_loss
+    if form == "qrdqn":
+        return quantile_huber_loss(atoms, targets, fractions, options.qr_kappa)
+    return pairwise_quantile_huber_loss(
+        atoms, targets, fractions, options.qr_kappa, form=form
+    )
 
 
 class QuantileLoss(Loss):
-    """Quantile regression of independent agents' returns, or of their sum.
+    """Quantile regression of the team's returns, or of independent agents'.
 
-    ``T_j = r + gamma (1 - terminated) Z^-_i(tau', a*_i; tau'_j)``: QR-DQN (Dabney et
-    al., 2018a) for fixed fractions, IQN (2018b) for sampled ones, LH-IQN (Lyu and
-    Amato, 2020) with the weights of hysteresis and likelihood. With the mixer ``vdn``
-    atoms of the same fraction are added up over agents, in predictions and targets: the
-    centralised form of MA-CQR (Eldeeb et al., 2024).
+    ``T_j = r + gamma (1 - terminated) Z^-(s', a*; tau'_j)`` against ``Z(s, a; tau_m)``,
+    where the mixer makes ``Z`` of the agents' atoms of the same fraction: DDN, DMIX and
+    DPLEX (Sun, Lee and Lee, 2021), RiskQ (Shen et al., 2023), the centralised form of
+    MA-CQR (Eldeeb et al., 2024). Without a mixer each agent has its own ``Z``: QR-DQN
+    (Dabney et al., 2018a) for fixed fractions, IQN (2018b) for sampled ones, LH-IQN
+    (Lyu and Amato, 2020) with the weights of hysteresis and likelihood.
     """
 
     @dataclass(frozen=True)
@@ -57,23 +90,20 @@ class QuantileLoss(Loss):
                 f" numbers, and loss {config.loss!r} fits distributions; set"
                 " joint_critic: none, or loss: td."
             )
-        if config.num_atoms == 1:
+        if config.num_atoms == 1 and not sampled:
             yield f"num_atoms: must be above 1 for loss: {config.loss}."
-        if not VALUE_PARTS.slots["mixer"].part(config.mixer).mixes_atoms:
+        mixed = VALUE_PARTS.slots["mixer"].part(config.mixer).form != "none"
+        if sampled and mixed and not config.shared_fractions:
             yield (
-                f"loss: {config.loss!r} fits the distribution of the team's reward, and"
-                f" mixer {config.mixer!r} mixes numbers; set mixer: none or vdn, or one"
-                " of your own with mix_atoms()."
+                "quantiles: 'sampled' draws fractions for each agent, and mixed atoms"
+                " belong to the same ones; set shared_fractions: true, or quantiles:"
+                " fixed, or mixer: none."
             )
-        if sampled and config.mixer != "none":
+        if config.td_lambda != 0.0 and config.quantiles != "fixed":
             yield (
-                "quantiles: 'sampled' draws fractions for each agent, and the atoms of"
-                " a sum belong to the same ones; set quantiles: fixed, or mixer: none."
-            )
-        if config.td_lambda != 0.0:
-            yield (
-                f"td_lambda: lambda-returns are numbers; loss {config.loss!r} needs"
-                " td_lambda: 0."
+                "td_lambda: lambda-returns of a distribution are taken quantile by"
+                " quantile, at the same fractions in all steps; set quantiles: fixed,"
+                " or td_lambda: 0."
             )
         if config.risk_mode == "dynamic" and config.risk_grad != "frozen":
             yield (
@@ -81,10 +111,10 @@ class QuantileLoss(Loss):
                 f" {config.loss!r} has none; set risk_mode: static, or risk_grad:"
                 " frozen."
             )
-        if sampled and config.qr_fractions != "midpoint":
+        if sampled and (config.qr_loss, config.qr_fractions) != ("qrdqn", "midpoint"):
             yield (
-                "quantiles: 'sampled' draws the fractions; leave qr_fractions:"
-                " midpoint."
+                "quantiles: 'sampled' draws the fractions; leave qr_loss: qrdqn and"
+                " qr_fractions: midpoint."
             )
         if config.tail_level != 1.0 and sampled:
             yield "tail_level: is about fixed atoms; set quantiles: fixed."
@@ -102,9 +132,10 @@ class QuantileLoss(Loss):
         """See :meth:`Loss.loss`."""
         o, atoms, targets = self.options, view.atoms, view.target_atoms
         fractions = fractions_of(view, atoms, o.qr_fractions, o.tail_level)
-        few = atoms.shape[-1] <= _FEW_ATOMS
-        regress = pairwise_quantile_huber_loss if few else quantile_huber_loss
-        losses = regress(atoms, targets, fractions, o.qr_kappa)
+        if atoms.shape[-1] <= _FEW_ATOMS and o.qr_loss == "qrdqn":
+            losses = pairwise_quantile_huber_loss(atoms, targets, fractions, o.qr_kappa)
+        else:
+            losses = regress(atoms, targets, fractions, o)
         errors = targets.mean(dim=-1) - atoms.detach().mean(dim=-1)  # [B, T, G]
         loss = view.mean(view.weigh(losses, errors))
         if view.wants_stats:

@@ -5,18 +5,19 @@ Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``M`` atoms.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import ClassVar, cast
 
 from torch import Tensor
 
 from rllib_risk.parts.base import NoOptions
-from rllib_risk.parts.mixers.base import Mixer, MixerInputs
+from rllib_risk.parts.mixers.base import Form, Mixer, MixerInputs
 
 
 class NoMixer(Mixer):
     """Independent learners (Tan, 1993): every agent has the team's reward to itself."""
 
     Options = NoOptions
+    form: ClassVar[Form] = "none"
 
     def forward(self, team: MixerInputs) -> Tensor:
         """Returns the utilities as they are, ``[B, T, N]``."""
@@ -31,6 +32,7 @@ class SumMixer(Mixer):
     """Value decomposition (Sunehag et al., 2018): ``Q_tot = sum_i Q_i``."""
 
     Options = NoOptions
+    form: ClassVar[Form] = "sum"
 
     def forward(self, team: MixerInputs) -> Tensor:
         """Returns the sum over agents, ``[B, T, 1]``."""

@@ -7,14 +7,18 @@ values of the team (1, or ``N``).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from rllib_risk.config.options import option
 from rllib_risk.data.sizes import NeedsStateError, TeamSizes
+from rllib_risk.ops.quantile import mean_and_shape
 from rllib_risk.parts.base import Choice, Part
+
+# How atoms of agents become atoms of the team; see docs/risk.md.
+Form = Literal["none", "sum", "weighted", "mean_and_shape", "per_quantile", "own"]
 
 
 @dataclass
@@ -30,7 +34,9 @@ class MixerInputs:
             without gradient, ``[B, T, N]``; None unless the mixer needs it.
         atoms: Return atoms of those actions, at the same fractions for all agents,
             ``[B, T, N, M]``; only for :meth:`Mixer.mix_atoms`. ``utilities`` are then
-            their means.
+            their means, and ``greedy_utilities`` the highest means.
+        obs: The agents' observations, ``[B, T, N, D]``; None unless the mixer needs
+            them.
     """
 
     utilities: Tensor
@@ -38,6 +44,7 @@ class MixerInputs:
     actions: Tensor
     greedy_utilities: Tensor | None = None
     atoms: Tensor | None = None
+    obs: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -55,14 +62,16 @@ class Mixer(Part, nn.Module):
     Attributes:
         needs_state: Whether an environment without a state must be refused.
         needs_greedy: Whether ``greedy_utilities`` must be there.
-        mixes_atoms: Whether the class defines :meth:`mix_atoms`.
+        needs_obs: Whether ``obs`` must be there.
+        form: How :meth:`mix_atoms` mixes distributions; set by the class.
     """
 
     Options: ClassVar[type] = OwnOptions
 
     needs_state = False
     needs_greedy = False
-    mixes_atoms = False
+    needs_obs = False
+    form: ClassVar[Form] = "mean_and_shape"
 
     def __init__(self, sizes: TeamSizes | None = None, options: Any = None) -> None:
         """Initializes the mixer.
@@ -74,9 +83,10 @@ class Mixer(Part, nn.Module):
         super().__init__(options)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Looks whether the class mixes distributions."""
+        """A class that mixes distributions in a way of its own says in which form."""
         super().__init_subclass__(**kwargs)
-        cls.mixes_atoms = cls.mix_atoms is not Mixer.mix_atoms
+        if "mix_atoms" in vars(cls) and "form" not in vars(cls):
+            cls.form = "own"
 
     @classmethod
     def keywords(cls, options: Any) -> dict[str, Any]:
@@ -99,13 +109,16 @@ class Mixer(Part, nn.Module):
     def mix_atoms(self, team: MixerInputs) -> Tensor:
         """Mixes distributions; only for a loss that fits the team's distribution.
 
+        Unless a class defines it: :func:`mean_and_shape`, with :meth:`forward` of the
+        means.
+
         Args:
             team: Atoms and what they are atoms of.
 
         Returns:
             ``[B, T, G, M]``, ``G`` as in :meth:`forward`.
         """
-        raise NotImplementedError(f"{type(self).__name__} mixes no distributions.")
+        return mean_and_shape(self(team), cast("Tensor", team.atoms))
 
 
 def make_mixer(choice: Choice, sizes: TeamSizes) -> Mixer:
@@ -135,9 +148,10 @@ def _try(choice: Choice, mixer: Mixer, sizes: TeamSizes) -> None:
     """Mixes zeros with a mixer of the user's own: a wrong shape would broadcast."""
     n, atoms = sizes.num_agents, torch.zeros(2, 3, sizes.num_agents, 4)
     state, zeros = torch.zeros(2, 3, sizes.state_size), atoms[..., 0]
-    team = MixerInputs(zeros, state, zeros.long(), zeros)
+    obs = torch.zeros(2, 3, n, sizes.obs_size)
+    team = MixerInputs(zeros, state, zeros.long(), zeros, obs=obs)
     choice.check_shape(mixer(team), (2, 3, 1), (2, 3, n))
-    if mixer.mixes_atoms:
+    if mixer.form == "own":
         team.atoms = atoms
         mixed = mixer.mix_atoms(team)
         choice.check_shape(mixed, (2, 3, 1, 4), (2, 3, n, 4), of="mix_atoms")

@@ -6,6 +6,7 @@ Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``S`` state size, ``E`` widt
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,7 +15,7 @@ from rllib_risk.config.options import option
 from rllib_risk.config.schema import MOST_WIDTH
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.layers import mlp
-from rllib_risk.parts.mixers.base import Mixer, MixerInputs
+from rllib_risk.parts.mixers.base import Form, Mixer, MixerInputs
 
 
 class MonotonicMixer(Mixer):
@@ -59,3 +60,25 @@ class MonotonicMixer(Mixer):
         hidden = F.elu(mixed + self.hyper_b1(state))
         w2 = self.hyper_w2(state).abs()
         return (hidden * w2).sum(dim=-1, keepdim=True) + self.value(state)
+
+
+class MonotonicQuantileMixer(MonotonicMixer):
+    """QMIX's network, for every quantile alike.
+
+    ``Z(tau) = f(s, theta_1(tau), ..., theta_N(tau))`` with the ``f`` of
+    :class:`MonotonicMixer`. Monotone functions commute with quantiles, so the team's
+    VaR is ``f`` of the agents' VaRs; no other measure is kept.
+    """
+
+    form: ClassVar[Form] = "per_quantile"
+
+    def mix_atoms(self, team: MixerInputs) -> Tensor:
+        """See :meth:`Mixer.mix_atoms`; one pass, with a row for every quantile."""
+        atoms = cast("Tensor", team.atoms).transpose(-1, -2)  # [B, T, M, N]
+        state = team.state.unsqueeze(-2)  # [B, T, 1, S]
+        w1 = self.hyper_w1(state).abs()
+        w1 = w1.unflatten(-1, (self.num_agents, self.embed_dim)).squeeze(-3)
+        hidden = F.elu(atoms @ w1 + self.hyper_b1(state))  # [B, T, M, E]
+        w2 = self.hyper_w2(state).abs()
+        mixed = (hidden * w2).sum(dim=-1) + self.value(state).squeeze(-1)  # [B, T, M]
+        return mixed.unsqueeze(-2)

@@ -35,6 +35,25 @@ class Target(Part):
         """
         raise NotImplementedError(f"{type(self).__name__} must define targets().")
 
+    def target_atoms(self, view: View, next_atoms: Tensor) -> Tensor:
+        """The same for a loss that fits distributions.
+
+        By default ``T_j = r + gamma (1 - terminated) Z^-(tau', a*; tau'_j)``, and
+        TD(lambda) of it where the target has :class:`LambdaOptions`.
+
+        Args:
+            view: The batch.
+            next_atoms: The target network's atoms of what followed, ``[B, T, G, M]``.
+
+        Returns:
+            ``[B, T, G, M]``. What stands in the padding is cut out afterwards.
+        """
+        o = self.options
+        if isinstance(o, LambdaOptions):
+            td_lambda = view.now(o.td_lambda)
+            return lambda_atoms(view, next_atoms, td_lambda, o.td_lambda_cut)
+        return view.rewards.unsqueeze(-1) + view.discount.unsqueeze(-1) * next_atoms
+
 
 class DualTarget(Target):
     """A target that needs a variable which is learned beside the networks."""
@@ -139,10 +158,7 @@ def lambda_targets(
     """
     trace = None
     if cut == "watkins" and td_lambda != 0.0:
-        # 1 where Watkins' Q(lambda) goes on.
-        trace = (view.actions == view.greedy).to(view.next_values)
-        if view.next_values.shape[-1] == 1:
-            trace = trace.prod(dim=-1, keepdim=True)
+        trace = _trace(view, view.next_values)
     return lambda_returns(
         rewards,
         view.next_values,
@@ -152,6 +168,45 @@ def lambda_targets(
         td_lambda=td_lambda,
         trace=trace,
     )
+
+
+def lambda_atoms(view: View, next_atoms: Tensor, td_lambda: float, cut: str) -> Tensor:
+    """TD(lambda) targets of a distribution, quantile by quantile (RiskQ's code).
+
+    Every quantile has a lambda-return of its own, of the quantiles of the same fraction
+    in the steps that follow.
+
+    Args:
+        view: The batch.
+        next_atoms: ``[B, T, G, M]``, at the same fractions in all steps.
+        td_lambda: Lambda now.
+        cut: ``none`` or ``watkins``.
+
+    Returns:
+        ``[B, T, G, M]``.
+    """
+    groups, atoms = next_atoms.shape[-2:]
+    trace = None
+    if cut == "watkins" and td_lambda != 0.0:
+        trace = _trace(view, next_atoms[..., 0])
+        # One group's trace holds for all of its atoms as it is.
+        trace = trace.repeat_interleave(atoms, dim=-1) if groups > 1 else trace
+    returns = lambda_returns(
+        view.rewards,
+        next_atoms.flatten(-2),
+        view.terminateds,
+        view.mask,
+        gamma=view.gamma,
+        td_lambda=td_lambda,
+        trace=trace,
+    )
+    return returns.unflatten(-1, (groups, atoms))
+
+
+def _trace(view: View, values: Tensor) -> Tensor:
+    """1 where Watkins' Q(lambda) goes on, ``[B, T, G]`` as ``values``."""
+    trace = (view.actions == view.greedy).to(values)
+    return trace.prod(dim=-1, keepdim=True) if values.shape[-1] == 1 else trace
 
 
 def refuse_atoms(config: Any) -> Iterator[str]:
