@@ -21,6 +21,7 @@ from rllib_risk.config.metrics import TEAM_METRICS, excluded_by
 from rllib_risk.config.mutations import with_mutations
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import concrete_configs
+from rllib_risk.core import remarks
 from rllib_risk.data.replay_memory import ReplayBound
 from rllib_risk.env_wrappers.errors import EnvConfigError
 
