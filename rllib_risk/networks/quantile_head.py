@@ -55,7 +55,6 @@ class QuantileHead(UtilityHead):
             " acting; null: num_atoms.",
             low=2,
             high=MOST_WIDTH,
-            fixed=True,
         )
 
     options: Any

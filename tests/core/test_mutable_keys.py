@@ -21,6 +21,7 @@ TEAM = spaces.Dict(
 PARTS = {
     "RMIX": {"num_atoms": 4, "hidden_size": 8, "target": "tv", "rho": 0.1},
     "QPLEX": {"hidden_size": 8},
+    "RiskQ": {"hidden_size": 8, "num_atoms": 4},
     "DOP": {"hidden_size": 8},
     "COMA": {"hidden_size": 8},
     "MAPPO": {"hidden_size": 8},
