@@ -214,6 +214,18 @@ def test_the_frontier_of_a_coin():
     assert got == [pytest.approx([best] * 3) for best in (2.0, 1.0, 1.0, 1.0, 1.0)]
 
 
+@settings(max_examples=15, deadline=None)
+@given(games(), st.integers(1, 2))
+def test_the_frontier_is_what_its_parts_say(mdp, steps):
+    for point in exact_frontier(mdp, step_limit=steps):
+        lotteries = all_lotteries(mdp, 0, steps)
+        best = max(tail_mean(lottery, point.alpha) for lottery in lotteries)
+        assert point.cvar == pytest.approx(best, abs=1e-9)
+        assert point.nested == pytest.approx(
+            nested_best(mdp, 0, steps, point.alpha), abs=1e-9
+        )
+
+
 def test_what_is_refused(monkeypatch):
     for alpha in (0.0, 1.5):
         with pytest.raises(ValueError, match="alpha must be in"):

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from rllib_risk.ops.statistics import (
     aggregate_curves,
     bootstrap_ci,
+    cvar_ci,
     cvar_of_returns,
     iqm,
     return_statistics,
@@ -45,6 +46,15 @@ def test_return_statistics_of_four_episodes():
         "success_rate": 0.75,
         "episode_len_mean": 7.0,
     }
+
+
+def test_interval_of_a_tail_by_hand():
+    # The lowest half of two draws of (0, 10) is 0 with .75 and 10 with .25. Of ten
+    # equal returns, every tail is that return.
+    assert cvar_ci([0.0, 10.0], 0.5) == (0.0, 10.0)
+    assert cvar_ci([3.0] * 10, 0.1) == (3.0, 3.0)
+    with pytest.raises(ValueError, match="level must be in"):
+        cvar_ci([1.0], 0.0)
 
 
 def test_success_rate_is_nan_where_the_environment_reports_none():
