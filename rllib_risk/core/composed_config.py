@@ -97,6 +97,10 @@ class ComposedConfig(AlgorithmConfig):
 
     def _check_parts(self) -> None:
         """Refuses keys of parts that are not in use, and what the parts refuse."""
+        # First, since it may be what other keys do not go together with.
+        objective = self.composition.slots["objective"].part(self.objective)
+        for message in objective.refusals(self):
+            raise ConfigError(message)
         if self.unused_keys == "ignore":
             self.forget_unused()
         for key, owner in self.composition.unused(self).items():
@@ -108,6 +112,11 @@ class ComposedConfig(AlgorithmConfig):
                 )
         for message in self.composition.refusals(self):
             raise ConfigError(message)
+
+    def risk(self) -> str:
+        """Which risk the team controls, in one line; see ``docs/risk.md``."""
+        objective = self.composition.slots["objective"].part(self.objective)
+        return objective.risk(self)
 
     def all_fields(self) -> dict[str, Field]:
         """The keys of this configuration: the package's, and those of its own parts."""

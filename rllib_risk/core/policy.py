@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,10 +22,13 @@ from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.parts.acting import Actor, make_actor
 from rllib_risk.parts.batch import Batch, learned_steps
 from rllib_risk.parts.exploration import EpsilonGreedy, Explorer
+from rllib_risk.parts.objectives.static import ReturnWatch, Static
 from rllib_risk.parts.team import TeamNetwork, network_keys
 
 # Where a parameter group keeps what its learning rate follows.
 _SCHEDULE = "schedule"
+# Stream of thresholds; those of losses are small numbers.
+_THRESHOLD_STREAM = 2**20
 
 
 class TeamPolicy(TorchPolicyV2):
@@ -35,11 +38,15 @@ class TeamPolicy(TorchPolicyV2):
     updates that its algorithm asks for.
 
     Attributes:
+        relabels: Whether episodes are learned from for other thresholds than they were
+            played for, where the objective has thresholds.
         network: The network that acts.
         update_index: How many updates were made before; all randomness of an update
             follows from it and the seed, so that a resumed run repeats.
         wants_stats: Whether an update need say more than its gradient's norm.
     """
+
+    relabels: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -138,6 +145,20 @@ class TeamPolicy(TorchPolicyV2):
             "padded": self.config.get("window_padding") == "zeros",
         }
 
+    def watch_returns(
+        self, num_envs: int, thresholds: np.ndarray | None = None
+    ) -> ReturnWatch | None:
+        """What agents see of the return so far; None: they do not see it.
+
+        Args:
+            num_envs: How many environments act at once.
+            thresholds: See :class:`~rllib_risk.parts.objectives.static.ReturnWatch`.
+        """
+        objective = self.network.objective
+        if not isinstance(objective, Static):
+            return None
+        return ReturnWatch(objective, self.config["gamma"], num_envs, thresholds)
+
     def make_explorer(self, num_envs: int) -> Explorer:
         """Who turns utilities into exploring actions.
 
@@ -195,9 +216,16 @@ class TeamPolicy(TorchPolicyV2):
         not come this way.
 
         Raises:
-            ValueError: If the state is not what this policy returned.
+            ValueError: If the state is not what this policy returned, or observations
+                lack the return so far that agents need with objective ``static``.
         """
         obs = obs_batch[SampleBatch.OBS]
+        if self.network.objective.sees_return:
+            raise ValueError(
+                "objective: 'static' acts on the return so far, which RLlib's way of"
+                " acting does not know. Play with rllib evaluate, rllib record or"
+                " evaluate_episodes() of the algorithm."
+            )
         with torch.inference_mode():
             state = self._complete_state(state_batches, len(obs["action_mask"]))
             decision, state = model.step(
@@ -284,7 +312,7 @@ class TeamPolicy(TorchPolicyV2):
 
         steps = learned_steps(np.asarray(samples[columns.MASK]))
         learned = None if steps is None else torch.from_numpy(steps).to(self.device)
-        return Batch(
+        batch = Batch(
             obs=tensor(columns.OBS),
             state=tensor(columns.STATE),
             action_mask=tensor(columns.ACTION_MASK),
@@ -296,6 +324,19 @@ class TeamPolicy(TorchPolicyV2):
             first=tensor(columns.FIRST),
             learned=learned,
         )
+        objective = self.network.objective
+        if not isinstance(objective, Static):
+            return batch
+        thresholds = None
+        if self.relabels:
+            generator = self.generator(_THRESHOLD_STREAM)
+            thresholds = torch.rand(len(batch.obs), generator=generator)
+        return objective.transform(batch, samples, self.config["gamma"], thresholds)
+
+    @property
+    def gamma(self) -> float:
+        """The learner's discount, of the rewards that :meth:`tensors` gives."""
+        return self.network.objective.gamma(self.config["gamma"])
 
     def generator(self, stream: int) -> torch.Generator:
         """The source of all randomness of one update; see :attr:`update_index`.

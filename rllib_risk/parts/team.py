@@ -21,6 +21,7 @@ from rllib_risk.ops.targets import mask_utilities
 from rllib_risk.parts.agents import NetworkOptions, TeamAgents
 from rllib_risk.parts.critics.base import JointCritic, make_joint_critic
 from rllib_risk.parts.mixers.base import MixerInputs, make_mixer
+from rllib_risk.parts.objectives.base import Objective
 from rllib_risk.parts.risk.base import make_risk
 from rllib_risk.parts.slots import NETWORK_PARTS
 from rllib_risk.parts.unroll import Decision, Unroll
@@ -45,6 +46,7 @@ class TeamNetwork(TeamAgents):
     """The agents, a risk measure, a mixer, and perhaps a joint critic.
 
     Attributes:
+        objective: What the team maximizes; it may add to what networks see.
         risk: The risk measure.
         mixer: The mixer.
         joint_critic: An unrestricted value of the joint action, or None.
@@ -66,7 +68,10 @@ class TeamNetwork(TeamAgents):
             ValueError: If a part cannot be made, with the reason.
         """
         chosen = NETWORK_PARTS.choose(keys)
+        objective: Objective = chosen["objective"].make()
+        sizes = objective.sizes(sizes)
         super().__init__(sizes, read_options(NetworkOptions, keys), chosen)
+        self.objective = objective
         self.risk = make_risk(chosen["risk_measure"], self.num_atoms, self.level)
         self.mixer = make_mixer(chosen["mixer"], sizes)
         self.joint_critic = make_joint_critic(
