@@ -221,6 +221,10 @@ METRICS: dict[str, str] = {
     "evaluation/episode_len_mean": "Mean length in env steps.",
     "evaluation/risk_level_mean": "Mean risk level over steps and agents; 1 for the"
     " mean.",
+    "evaluation/alpha": "Level that the evaluation is for (objective static).",
+    "evaluation/threshold": "Threshold that was chosen for it (objective static).",
+    "evaluation/return_cvar_alpha": "CVaR of the greedy returns at that level"
+    " (objective static).",
     "evaluation/env_runners/episode_return_mean": "The same as"
     " `evaluation/return_mean`, where tools made for RLlib look.",
 }

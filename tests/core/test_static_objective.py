@@ -35,8 +35,8 @@ def test_stopping_and_resuming_changes_nothing(name, keys, tmp_path):
     held = resumed.replay.at(range(len(resumed.replay)))
     assert all(-200.0 < e.threshold < 0.5 for e in held)
     assert len({e.threshold for e in held}) > len(held) / 2
-    low, high = objective.limits
-    assert low == min(e.discounted_return(0.99) for e in held)
+    # The replay holds all episodes so far (of COMA the last eight).
+    assert objective.limits[0] <= min(e.discounted_return(0.99) for e in held)
     # Rewards are those of the environment.
     assert min(e.rewards.min() for e in held) <= -1.0
     resumed.stop()
