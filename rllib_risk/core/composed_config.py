@@ -99,6 +99,11 @@ class ComposedConfig(AlgorithmConfig):
         """Refuses keys of parts that are not in use, and what the parts refuse."""
         # First, since it may be what other keys do not go together with.
         objective = self.composition.slots["objective"].part(self.objective)
+        if objective.of_values and "target" not in self.composition.slots:
+            raise ConfigError(
+                f"objective: {self.objective!r} is for algorithms that learn action"
+                " values by a Bellman target; set objective: mean or static."
+            )
         for message in objective.refusals(self):
             raise ConfigError(message)
         if self.unused_keys == "ignore":

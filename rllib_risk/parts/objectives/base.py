@@ -41,12 +41,14 @@ class Objective(Part):
         has_level: Whether ``alpha`` is its level.
         sees_return: Whether agents, mixer and critics see the return so far. It is then
             a :class:`~rllib_risk.parts.objectives.static.Static`.
+        of_values: Whether it is for algorithms that learn values by a Bellman target.
         implies: Keys that it sets, each with the value that it replaces: the value that
             means "no choice".
     """
 
     has_level: ClassVar[bool] = False
     sees_return: ClassVar[bool] = False
+    of_values: ClassVar[bool] = False
     implies: ClassVar[Mapping[str, tuple[Any, Any]]] = {}
 
     @classmethod
@@ -122,6 +124,8 @@ class Markov(Objective):
     Reinforcement Learning for Risk-Sensitive Policies" (NeurIPS 2022).
     """
 
+    of_values: ClassVar[bool] = True
+
     @classmethod
     def risk(cls, config: Any) -> str:
         """See :meth:`Objective.risk`."""
@@ -133,9 +137,6 @@ class Markov(Objective):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        if not is_value_based(config):
-            yield _for_values("markov")
-            return
         if not fits_distributions(config):
             yield (
                 "objective: 'markov' is greedy for a measure of the distribution of"
@@ -160,6 +161,7 @@ class Nested(Objective):
 
     Options = LevelOptions
     has_level: ClassVar[bool] = True
+    of_values: ClassVar[bool] = True
     implies: ClassVar[Mapping[str, tuple[Any, Any]]] = {"target": ("plain", "cvar")}
 
     @classmethod
@@ -170,9 +172,6 @@ class Nested(Objective):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        if not is_value_based(config):
-            yield _for_values("nested")
-            return
         if config.target not in ("plain", "cvar"):
             yield (
                 "objective: 'nested' is a target of its own (cvar), and target:"
@@ -245,10 +244,3 @@ def refuse_second_risk(config: Any) -> Iterator[str]:
             f" {measure_at(config)} follow objective: markov, not"
             f" {config.objective}; set risk_measure: mean."
         )
-
-
-def _for_values(objective: str) -> str:
-    return (
-        f"objective: {objective!r} is for algorithms that learn action values by a"
-        " Bellman target; set objective: mean or static."
-    )
