@@ -53,7 +53,7 @@ class EvaluationOptions:
         algo: Name of the algorithm, for a checkpoint of RLlib's own.
         episodes: Episodes to play; None: as in the training, or as in the grid.
         seed: Of the evaluation; None: the same.
-        alpha: Level to evaluate at; None: the same.
+        level: Level to evaluate at; None: the same.
         env_config: Keys of ``env_config`` to change, as JSON.
         as_json: Whether to print JSON in place of a table.
         out: File, or with a grid folder, of the results.
@@ -83,7 +83,7 @@ class EvaluationOptions:
         ),
     ] = None
     seed: EvaluationSeedOption = None
-    alpha: Annotated[
+    level: Annotated[
         float | None,
         typer.Option(
             "--alpha",
@@ -222,7 +222,7 @@ def _evaluate_shift(
         note(f"Loading {file} ...")
         shift_options = ShiftOptions(
             labels=tuple(options.label or ()),
-            alpha=options.alpha,
+            level=options.level,
             episodes=options.episodes,
             seed=options.seed,
             references=not options.no_references,
@@ -293,7 +293,7 @@ def run_evaluation(
     ray = RayOptions(num_cpus=1000 if foreign else 1, verbose=options.verbose)
     with ray_session(ray, options.imports or ()):
         if foreign:
-            if options.alpha is not None:
+            if options.level is not None:
                 raise ConfigError("--alpha: not for RLlib's own algorithms.")
             return evaluate_foreign(
                 checkpoint, str(algo), episodes, seed, env_config
@@ -306,7 +306,7 @@ def run_evaluation(
                 episodes or algorithm.config.evaluation_duration,
                 seed=seed,
                 frames=frames if render else None,
-                alpha=options.alpha,
+                alpha=options.level,
             )
     return result, frames
 

@@ -27,7 +27,7 @@ class ShiftOptions:
         labels: One per checkpoint; equal ones are runs of one policy. Empty: made up.
         episodes: Per cell, instead of the file's.
         seed: Of the evaluation, instead of the file's.
-        alpha: Level to choose the threshold of objective ``static`` for; None: what the
+        level: Level to choose the threshold of objective ``static`` for; None: what the
             checkpoint holds.
         references: Whether scripted policies are played as well.
         trust_code: Whether code that a checkpoint names may be imported.
@@ -38,7 +38,7 @@ class ShiftOptions:
     labels: tuple[str, ...] = ()
     episodes: int | None = None
     seed: int | None = None
-    alpha: float | None = None
+    level: float | None = None
     references: bool = True
     trust_code: bool = False
     imports: tuple[str, ...] = ()
@@ -171,8 +171,8 @@ def _play(
                     " for one environment."
                 )
             of_first = of_first or configs
-            if options.alpha is not None:
-                choose_threshold(algorithm, algorithm.config.seed, options.alpha)
+            if options.level is not None:
+                choose_threshold(algorithm, algorithm.config.seed, options.level)
             start = time.monotonic()
             played = play_policy(
                 configs, algorithm.team_policy, grid.episodes, grid.seed

@@ -216,15 +216,14 @@ class TeamPolicy(TorchPolicyV2):
         not come this way.
 
         Raises:
-            ValueError: If the state is not what this policy returned, or observations
-                lack the return so far that agents need with objective ``static``.
+            ValueError: If the state is not what this policy returned, or the objective
+                is ``static``.
         """
         obs = obs_batch[SampleBatch.OBS]
         if self.network.objective.sees_return:
             raise ValueError(
-                "objective: 'static' acts on the return so far, which RLlib's way of"
-                " acting does not know. Play with rllib evaluate, rllib record or"
-                " evaluate_episodes() of the algorithm."
+                "objective: 'static' acts on the return so far, which is unknown here."
+                " Play with rllib evaluate or evaluate_episodes() of the algorithm."
             )
         with torch.inference_mode():
             state = self._complete_state(state_batches, len(obs["action_mask"]))
