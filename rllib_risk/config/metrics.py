@@ -154,8 +154,8 @@ def excluded_by(config: Any, metric: str) -> str | None:
         )
     folder, _, name = metric.partition("/")
     objective = getattr(config, "objective", "static")
-    other = objective != "static" and ":" not in objective
-    if folder == "evaluation" and name in _STATIC and other:
+    has_none = objective != "static" and ":" not in objective
+    if folder == "evaluation" and name in _STATIC and has_none:
         return (
             f"it belongs to objective: static, and here it is {objective!r}. Use"
             " evaluation/return_mean or evaluation/return_cvar_10."
