@@ -91,6 +91,31 @@ FAMILIES: dict[str, type[TeamConfig]] = {
 
 # One composition for every reason to refuse one: algorithm, environment and keys.
 REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("QMIX", "macn", {"objective": "markov"}),
+    ("MACQR", "macn", {"objective": "markov"}),
+    ("RobustVDN", "macn", {"objective": "nested"}),
+    ("QMIX", "macn", {"objective": "nested", "td_lambda": 0.6}),
+    ("QMIX", "macn", {"objective": "static", "loss": "bc"}),
+    (
+        "QMIX",
+        "macn",
+        {"objective": "static", "risk_measure": "cvar", "num_atoms": 8, "alpha": 0.3},
+    ),
+    ("QMIX", "macn", {"objective": "mean", "target": "cvar"}),
+    (
+        "VDN",
+        "macn",
+        {
+            "objective": "mean",
+            "loss": "quantile",
+            "num_atoms": 8,
+            "risk_measure": "cvar",
+            "alpha": 0.3,
+        },
+    ),
+    ("QMIX", "macn", {"objective": "static", "alpha": [[0, 1.0], [1000, 0.3]]}),
+    ("QMIX", "macn", {"objective": "static", "threshold_range": [5, 5]}),
+    ("RobustVDN", "macn", {"objective": "static", "v_min": -10.0}),
     ("QMIX", "macn", {"risk_measure": "cvar", "alpha": 0.3}),
     ("RMIX", "macn", {"risk_measure": "wang"}),
     ("RMIX", "macn", {"quantiles": "sampled"}),
@@ -222,6 +247,10 @@ METRICS: dict[str, str] = {
     "evaluation/episode_len_mean": "Mean length in env steps.",
     "evaluation/risk_level_mean": "Mean risk level over steps and agents; 1 for the"
     " mean.",
+    "evaluation/alpha": "Level that the evaluation is for (objective static).",
+    "evaluation/threshold": "Threshold that was chosen for it (objective static).",
+    "evaluation/return_cvar_alpha": "CVaR of the greedy returns at that level"
+    " (objective static).",
     "evaluation/env_runners/episode_return_mean": "The same as"
     " `evaluation/return_mean`, where tools made for RLlib look.",
 }

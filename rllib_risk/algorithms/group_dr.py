@@ -111,6 +111,12 @@ class GroupDRConfig(ValueConfig):
                 "env_variants: GroupDR takes the worst of several groups; list at least"
                 " two, such as [{city: tucson}, {city: tampa}]."
             )
+        if self.objective not in ("composed", "mean"):
+            raise ConfigError(
+                f"objective: {self.objective!r} needs the rewards that were earned, and"
+                " GroupDR learns from the mean rewards that it predicts; set objective:"
+                " mean."
+            )
         if self.qr_gate != "never":
             raise ConfigError(
                 "qr_gate: its clock does not start again with GroupDR's last phase; set"

@@ -56,7 +56,7 @@ def run_comparison(
     from rllib_risk.evaluation.results import write_plan
 
     budget = TimeBudget(options.time_budget_s)
-    metric, planned = _check(comparison.specs, comparison.seeds)
+    metric, planned, risks = _check(comparison.specs, comparison.seeds)
     folder = out or Path(tune_internals.default_storage_path()) / f"compare-{name}"
     folder = folder.expanduser().resolve()
     plan = _plan(comparison)
@@ -68,6 +68,8 @@ def run_comparison(
         f"{name}: {', '.join(spec.name for spec in specs)} on {specs[0].env},"
         f" {len(comparison.seeds)} seed(s) each; results in {folder}"
     )
+    for risk, names in risks.items():
+        say(f"{', '.join(names)}: {risk}")
     with ray_session(ray_options, specs[0].imports):
         fitting = tuple(fit_to_machine(specs, ray_options))
         comparison = replace(comparison, specs=fitting)
@@ -115,11 +117,11 @@ def _report(
 
 def _check(
     specs: Sequence[ExperimentSpec], seeds: Sequence[int]
-) -> tuple[str, list[Trials]]:
+) -> tuple[str, list[Trials], dict[str, list[str]]]:
     """Checks every algorithm with its env.
 
     Returns:
-        What they are compared by, and their trials.
+        What they are compared by, their trials, and who controls which risk.
     """
     from rllib_risk.cli.catalog import default_metric
     from rllib_risk.cli.memory import Trials
@@ -127,6 +129,7 @@ def _check(
 
     metric = default_metric(specs[0].algorithm)
     trials: list[Trials] = []
+    risks: dict[str, list[str]] = {}
     for spec in specs:
         try:
             # A dataset may be another one for each seed; all else is the same.
@@ -136,6 +139,8 @@ def _check(
                 checked = preflight(seeded)
             check_stop_can_be_met(spec, checked.config)
             trials.append(Trials(spec, checked.replays, len(seeds)))
+            if checked.risk:
+                risks.setdefault(checked.risk, []).append(spec.name)
             if default_metric(spec.algorithm) != metric:
                 raise spec.located(
                     f"{spec.algorithm} reports {default_metric(spec.algorithm)}, but"
@@ -143,7 +148,7 @@ def _check(
                 )
         except ConfigError as error:
             raise ConfigError(f"{error} (In '{spec.name}'.)") from error
-    return metric, trials
+    return metric, trials, risks
 
 
 def _folder_name(label: str, seed: int) -> str:

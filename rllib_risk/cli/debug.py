@@ -43,6 +43,8 @@ def run_debug(specs: Sequence[ExperimentSpec], ray_options: RayOptions) -> int:
             config.num_env_runners = 0
             config.evaluation_num_env_runners = 0
             say(f"{spec.name}: debugging; no checkpoints, stops at {spec.stop or '-'}")
+            if found.risk:
+                say(found.risk)
             if found.replays:
                 say(f"Replay: {found.replays[0]}")
             for _ in train_here(config.build_algo(), spec.stop):

@@ -29,6 +29,7 @@ EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes.
     rllib evaluate ~/ray_results/my-run
     rllib evaluate CHECKPOINT --render-out episode.gif
     rllib evaluate CHECKPOINT --env-config '{"width": 12}'
+    rllib evaluate CHECKPOINT --alpha 0.1
     rllib evaluate CHECKPOINT CHECKPOINT --shift tuned_examples/shift/macn-cliff.yaml
 
 Without --episodes and --seed, the last evaluation of the training is repeated exactly.
@@ -52,6 +53,7 @@ class EvaluationOptions:
         algo: Name of the algorithm, for a checkpoint of RLlib's own.
         episodes: Episodes to play; None: as in the training, or as in the grid.
         seed: Of the evaluation; None: the same.
+        level: Level to evaluate at; None: the same.
         env_config: Keys of ``env_config`` to change, as JSON.
         as_json: Whether to print JSON in place of a table.
         out: File, or with a grid folder, of the results.
@@ -81,6 +83,14 @@ class EvaluationOptions:
         ),
     ] = None
     seed: EvaluationSeedOption = None
+    level: Annotated[
+        float | None,
+        typer.Option(
+            "--alpha",
+            help="Level to evaluate at, of a team that learned for all levels"
+            " (objective: static); default: as in the training.",
+        ),
+    ] = None
     env_config: Annotated[
         str | None,
         typer.Option(
@@ -212,6 +222,7 @@ def _evaluate_shift(
         note(f"Loading {file} ...")
         shift_options = ShiftOptions(
             labels=tuple(options.label or ()),
+            level=options.level,
             episodes=options.episodes,
             seed=options.seed,
             references=not options.no_references,
@@ -282,6 +293,8 @@ def run_evaluation(
     ray = RayOptions(num_cpus=1000 if foreign else 1, verbose=options.verbose)
     with ray_session(ray, options.imports or ()):
         if foreign:
+            if options.level is not None:
+                raise ConfigError("--alpha: not for RLlib's own algorithms.")
             return evaluate_foreign(
                 checkpoint, str(algo), episodes, seed, env_config
             ), []
@@ -293,6 +306,7 @@ def run_evaluation(
                 episodes or algorithm.config.evaluation_duration,
                 seed=seed,
                 frames=frames if render else None,
+                alpha=options.level,
             )
     return result, frames
 

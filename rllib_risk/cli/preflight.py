@@ -98,10 +98,18 @@ class Checked:
         config: The ``AlgorithmConfig`` of its first trial, validated.
         replays: The most that a replay takes, for each configuration that was checked
             and that has one.
+        risks: Which risk the team controls, in each of these configurations that says
+            something else about it.
     """
 
     config: Any
     replays: tuple[ReplayBound, ...]
+    risks: tuple[str, ...] = ()
+
+    @property
+    def risk(self) -> str:
+        """The risks in one line; empty for RLlib's own algorithms."""
+        return risk_line(self.risks)
 
 
 def preflight(spec: ExperimentSpec) -> Checked:
@@ -118,16 +126,46 @@ def preflight(spec: ExperimentSpec) -> Checked:
     """
     first = None
     replays: list[ReplayBound | None] = []
+    risks: dict[str, None] = {}
     for config in _validated(spec):
         if hasattr(config, "preflight"):
             with _located(spec):
                 replays.append(config.preflight())
                 remarks.tell(config, lambda text: note(f"Warning: {text}"))
         first = first or config
+        if hasattr(config, "risk"):
+            risks[config.risk()] = None
     stack = _stack(spec)
     if stack is not None and stack.key:
         note(f"{spec.name} {stack.reason()}")
-    return Checked(first, tuple(bound for bound in replays if bound is not None))
+    bounds = tuple(bound for bound in replays if bound is not None)
+    return Checked(first, bounds, tuple(risks))
+
+
+def risk_line(risks: Sequence[str]) -> str:
+    """Which risk an experiment controls, for its header.
+
+    Args:
+        risks: What its configurations say; none: they are of RLlib's own algorithms.
+    """
+    return f"Risk: {' / '.join(risks)}." if risks else ""
+
+
+def risks_without_checks(spec: ExperimentSpec) -> list[str]:
+    """Which risks an experiment controls, if its configurations can be built.
+
+    Args:
+        spec: The experiment; no env is built.
+
+    Returns:
+        What its configurations say, each once.
+    """
+    risks: dict[str, None] = {}
+    for values in concrete_configs(spec.config, _MOST_CONFIGS):
+        config = build_config(spec, values)
+        if hasattr(config, "risk"):
+            risks[config.risk()] = None
+    return list(risks)
 
 
 def check_combinations(spec: ExperimentSpec) -> None:

@@ -185,6 +185,8 @@ def _run(
     checked, scheduler, searcher = prepared
     evaluates = bool(checked.config.evaluation_interval)
     say(f"{spec.name}: {_what(spec)}; results in {place.folder}{place.remark}")
+    if checked.risk:
+        say(checked.risk)
     if memory:
         say(memory)
     if line := first_iteration(spec.stop, checked.config):

@@ -27,6 +27,8 @@ class ShiftOptions:
         labels: One per checkpoint; equal ones are runs of one policy. Empty: made up.
         episodes: Per cell, instead of the file's.
         seed: Of the evaluation, instead of the file's.
+        level: Level to choose the threshold of objective ``static`` for; None: what the
+            checkpoint holds.
         references: Whether scripted policies are played as well.
         trust_code: Whether code that a checkpoint names may be imported.
         imports: Modules that are imported already.
@@ -36,6 +38,7 @@ class ShiftOptions:
     labels: tuple[str, ...] = ()
     episodes: int | None = None
     seed: int | None = None
+    level: float | None = None
     references: bool = True
     trust_code: bool = False
     imports: tuple[str, ...] = ()
@@ -147,6 +150,7 @@ def _play(
 ) -> tuple[list[_Run], list[PolicyScores]]:
     """Plays all checkpoints, then the reference lines on the first one's cells."""
     from rllib_risk.cli.checkpoints import opened
+    from rllib_risk.core.thresholds import choose_threshold
     from rllib_risk.evaluation.shift_runs import (
         cell_configs,
         play_policy,
@@ -167,6 +171,8 @@ def _play(
                     " for one environment."
                 )
             of_first = of_first or configs
+            if options.level is not None:
+                choose_threshold(algorithm, algorithm.config.seed, options.level)
             start = time.monotonic()
             played = play_policy(
                 configs, algorithm.team_policy, grid.episodes, grid.seed

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from rllib_risk.cli.catalog import RLlibCatalog, default_config, is_team_algorithm
+from rllib_risk.cli.preflight import risk_line, risks_without_checks
 from rllib_risk.config.experiment_keys import CHECKPOINT_FIELDS, OLD_CHECKPOINT_KEYS
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.loading import examples_root
@@ -36,7 +37,8 @@ class _Value(NamedTuple):
 def configuration_text(specs: Sequence[ExperimentSpec]) -> str:
     """Returns experiments as YAML, each value with its origin as a comment.
 
-    Nothing is built and Ray is not started. An origin is a line of a file, an option of
+    No env is built and Ray is not started. The first line of an experiment says which
+    risk its team controls. An origin is a line of a file, an option of
     the command line, a preset, the algorithm, the environment, or the general default.
     RLlib's keys that are null or empty by default are left out.
 
@@ -47,6 +49,8 @@ def configuration_text(specs: Sequence[ExperimentSpec]) -> str:
 
 
 def _experiment(spec: ExperimentSpec) -> Iterator[str]:
+    if risk := risk_line(risks_without_checks(spec)):
+        yield f"# {risk}"
     document, path = _written(spec)
     section = dict(document.data[spec.name])
     config = section.pop("config", None) or {}

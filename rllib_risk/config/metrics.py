@@ -57,8 +57,13 @@ TEAM_METRICS: tuple[str, ...] = (
     "evaluation/success_rate",
     "evaluation/episode_len_mean",
     "evaluation/risk_level_mean",
+    "evaluation/alpha",
+    "evaluation/threshold",
+    "evaluation/return_cvar_alpha",
     "evaluation/env_runners/episode_return_mean",
 )
+# Those of objective static alone.
+_STATIC = ("alpha", "threshold", "return_cvar_alpha")
 # Names of older releases that no result holds any more: Tune would warn once and then
 # train on for ever.
 _RENAMED: dict[str, str] = {
@@ -146,6 +151,14 @@ def excluded_by(config: Any, metric: str) -> str | None:
         return (
             "nothing is sampled where a dataset is learned from. Use"
             " num_updates_lifetime, dataset_passes or a metric of an evaluation."
+        )
+    folder, _, name = metric.partition("/")
+    objective = getattr(config, "objective", "static")
+    has_none = objective != "static" and ":" not in objective
+    if folder == "evaluation" and name in _STATIC and has_none:
+        return (
+            f"it belongs to objective: static, and here it is {objective!r}. Use"
+            " evaluation/return_mean or evaluation/return_cvar_10."
         )
     if metric == "dataset_passes" and not offline:
         return "the run learns from no dataset. Use num_env_steps_sampled_lifetime."

@@ -29,6 +29,7 @@ from rllib_risk.data.episodes import Episode
 from rllib_risk.data.replay import EpisodeReplay
 from rllib_risk.data.replay_memory import check_room, machine_memory
 from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.parts.objectives.static import Static
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +150,14 @@ class TeamAlgorithm(
         # What it does, and env steps of that which no counter holds yet.
         self._doing, self._uncounted = "starting", 0
         super().setup(config)
+        objective = self.team_policy.network.objective
+        if isinstance(objective, Static):
+            self.replay.return_discount = self.config.gamma
+            self.on_episodes.append(
+                lambda episodes: objective.observe(
+                    e.discounted_return(self.config.gamma) for e in episodes
+                )
+            )
         groups = (self.env_runner_group, self.eval_env_runner_group)
         for group in groups:
             if group is not None and group.local_env_runner is not None:

@@ -12,6 +12,8 @@ from rllib_risk.core import checkpoint as ckpt
 from rllib_risk.core import ray_internals, tune_internals
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.record import from_record, to_record
+from rllib_risk.core.thresholds import choose_threshold
+from rllib_risk.parts.objectives.static import Static
 
 
 class CheckpointingAlgorithm(Algorithm):
@@ -25,6 +27,12 @@ class CheckpointingAlgorithm(Algorithm):
         Args:
             checkpoint_dir: Existing folder.
         """
+        objective = self.team_policy.network.objective
+        more: dict[str, Any] = {}
+        if isinstance(objective, Static):
+            if objective.threshold is None and self.config.env is not None:
+                choose_threshold(self, self.config.seed)
+            more["objective"] = objective.state()
         ckpt.write_checkpoint(
             Path(checkpoint_dir),
             config=to_record(type(self).__name__, self.config),
@@ -44,6 +52,7 @@ class CheckpointingAlgorithm(Algorithm):
                     [m.episode_length, m.episode_reward, dict(m.custom_metrics)]
                     for m in ray_internals.episode_history(self)
                 ],
+                **more,
             },
         )
 
@@ -110,6 +119,9 @@ class CheckpointingAlgorithm(Algorithm):
         self._last_evaluation = state.get("last_evaluation", {})
         self._evaluation_age = state.get("evaluation_age", 0)
         self._learner_stats = state["learner_stats"]
+        objective = self.team_policy.network.objective
+        if isinstance(objective, Static):
+            objective.load(state["objective"])
         history = [ray_internals.episode_metrics(*m) for m in state["episode_history"]]
         ray_internals.set_progress(self, state["iteration"], history)
 

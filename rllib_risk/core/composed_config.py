@@ -153,6 +153,15 @@ class ComposedConfig(AlgorithmConfig):
 
     def _check_parts(self) -> None:
         """Refuses keys of parts that are not in use, and what the parts refuse."""
+        # First, since it may be what other keys do not go together with.
+        objective = self.composition.slots["objective"].part(self.objective)
+        if objective.of_values and "target" not in self.composition.slots:
+            raise ConfigError(
+                f"objective: {self.objective!r} is for algorithms that learn action"
+                " values by a Bellman target; set objective: mean or static."
+            )
+        for message in objective.refusals(self):
+            raise ConfigError(message)
         if self.unused_keys == "ignore":
             self.forget_unused()
         for key, owner in self.composition.unused(self).items():
@@ -161,6 +170,11 @@ class ComposedConfig(AlgorithmConfig):
                 raise ConfigError(_belongs(key, owner))
         for message in self.composition.refusals(self):
             raise ConfigError(message)
+
+    def risk(self) -> str:
+        """Which risk the team controls, in one line; see ``docs/risk.md``."""
+        objective = self.composition.slots["objective"].part(self.objective)
+        return objective.risk(self)
 
     def all_fields(self) -> dict[str, Field]:
         """The keys of this configuration: the package's, and those of its own parts."""

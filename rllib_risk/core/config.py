@@ -254,6 +254,7 @@ class TeamConfig(ComposedConfig):
     def _check_combinations(self) -> None:
         self._check_sampling()
         self._check_variants()
+        self._check_runner()
         self._check_parts()
 
     def _check_sampling(self) -> None:
@@ -277,6 +278,14 @@ class TeamConfig(ComposedConfig):
                 f" of {round_size} episodes (episodes_per_round, or else"
                 " num_envs_per_env_runner, times runners): the rest would be thrown"
                 " away unseen."
+            )
+
+    def _check_runner(self) -> None:
+        part = self.composition.slots["objective"].part(self.objective)
+        if part.sees_return and not issubclass(self.env_runner_cls, TeamRolloutWorker):
+            raise ConfigError(
+                f"objective: {self.objective!r} shows agents the return so far, which"
+                f" {self.env_runner_cls.__name__} does not; leave env_runner_cls out."
             )
 
     def _check_updates_within_episodes(self) -> None:

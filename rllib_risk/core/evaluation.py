@@ -14,10 +14,11 @@ from rllib_risk.core.envs import team_spaces_of
 from rllib_risk.core.play import play_and_render
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.core.runners import play_everywhere
+from rllib_risk.core.thresholds import choose_threshold
 from rllib_risk.data.episodes import Episode
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.joined_envs import VARIANT
-from rllib_risk.ops.statistics import return_statistics
+from rllib_risk.ops.statistics import cvar_of_returns, return_statistics
 
 
 class EvaluatingAlgorithm(Algorithm):
@@ -73,6 +74,7 @@ class EvaluatingAlgorithm(Algorithm):
         num_episodes: int,
         seed: int | None = None,
         frames: list[np.ndarray] | None = None,
+        alpha: float | None = None,
     ) -> dict[str, Any]:
         """Plays a number of greedy episodes and sums them up.
 
@@ -81,18 +83,46 @@ class EvaluatingAlgorithm(Algorithm):
             seed: Of the evaluation; the configuration's if not given. The seeds of the
                 environments never coincide with those of training.
             frames: A list to add rendered frames of the first episode to.
+            alpha: With objective ``static`` the level that it is for; None: the
+                configuration's.
 
         Returns:
             ``episodes``, ``return_mean``, ``return_median``, ``return_min``,
             ``return_cvar_10`` and the like, ``success_rate`` where the environment
             reports success, ``risk_level_mean`` and one level per agent, the mean of
-            every other number the environment reports, and ``returns``.
+            every other number the environment reports, and ``returns``. With objective
+            ``static`` also the level ``alpha``, the ``threshold`` that was chosen for
+            it, and CVaR of these episodes at that level, ``return_cvar_alpha``.
         """
         self.require_env()
         self._begin_to("evaluating")
         seed = self.config.seed if seed is None else seed
+        chosen = choose_threshold(self, seed, alpha)
         if frames is not None:  # first, since an environment may be unable to render
             frames += self.render_episode(seed)
+        thresholds = None if chosen is None else [chosen.threshold]
+        episodes = self.play_greedily(num_episodes, seed, thresholds)
+        result = summarise(episodes, self.agent_names())
+        if chosen is not None:
+            result["alpha"] = chosen.alpha
+            result["threshold"] = chosen.threshold
+            cvar = cvar_of_returns(result["returns"], chosen.alpha)
+            result["return_cvar_alpha"] = cvar
+        return result
+
+    def play_greedily(
+        self, num_episodes: int, seed: int, thresholds: list[float] | None = None
+    ) -> list[Episode]:
+        """Plays greedy episodes where evaluations do.
+
+        Args:
+            num_episodes: How many.
+            seed: Of the evaluation.
+            thresholds: See :meth:`.TeamRolloutWorker.evaluate_episodes`.
+
+        Returns:
+            Exactly that many.
+        """
         group = self.eval_env_runner_group or self.env_runner_group
         if group is not self.env_runner_group:
             # Schedules depend on the env steps, that of a risk level included.
@@ -105,11 +135,10 @@ class EvaluatingAlgorithm(Algorithm):
             or group is self.env_runner_group
         ):
             runner: TeamRolloutWorker = group.local_env_runner
-            episodes = runner.evaluate_episodes(range(num_episodes), seed)
+            episodes = runner.evaluate_episodes(range(num_episodes), seed, thresholds)
             self.take_in(runner.take_report())
-        else:
-            episodes = play_everywhere(self, group, num_episodes, seed)
-        return summarise(episodes, self.agent_names())
+            return episodes
+        return play_everywhere(self, group, num_episodes, seed, thresholds)
 
     def require_env(self) -> None:
         """Refuses to play where there is nothing to play in.

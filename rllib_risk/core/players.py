@@ -28,6 +28,7 @@ class PolicyPlayer(Player):
         explorer: Explorer | None = None,
         epsilons: Epsilons | None = None,
         rng: np.random.Generator | None = None,
+        thresholds: np.ndarray | None = None,
     ) -> None:
         """Initializes the player.
 
@@ -37,8 +38,11 @@ class PolicyPlayer(Player):
             explorer: Who turns utilities into actions; None: the best one is taken.
             epsilons: For the explorer. An episode keeps the one that it began with.
             rng: For the explorer.
+            thresholds: Of the episodes by their index, where the objective has some;
+                None: the chosen one for all.
         """
         self._actor = policy.make_actor(num_envs)
+        self._returns = policy.watch_returns(num_envs, thresholds)
         self._levels = np.array(policy.network.risk.levels, np.float32)
         self._exploration = None
         if explorer is not None and epsilons is not None and rng is not None:
@@ -49,6 +53,8 @@ class PolicyPlayer(Player):
         self, obs: np.ndarray, action_mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | float]:
         """See :meth:`Player.act`."""
+        if self._returns is not None:
+            obs = self._returns.beside(obs)
         utilities, level_index = self._actor.act(obs, action_mask)
         if self._exploration is None:
             actions = utilities.argmax(axis=-1)
@@ -58,6 +64,16 @@ class PolicyPlayer(Player):
         self._actor.remember(actions)
         levels = self._levels[0 if level_index is None else level_index]
         return actions, levels
+
+    def begin(self, slots: np.ndarray, episodes: np.ndarray) -> None:
+        """See :meth:`Player.begin`."""
+        if self._returns is not None:
+            self._returns.begin(slots, episodes)
+
+    def earn(self, rewards: np.ndarray) -> None:
+        """See :meth:`Player.earn`."""
+        if self._returns is not None:
+            self._returns.earn(rewards)
 
     def refresh(self) -> None:
         """Takes over weights that have changed while episodes are running."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,7 +23,11 @@ from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.parts.acting import Actor, make_actor
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.exploration import Explorer
+from rllib_risk.parts.objectives.static import ReturnWatch, Static
 from rllib_risk.parts.team import TeamNetwork, network_keys
+
+# Stream of thresholds; those of losses are small numbers.
+_THRESHOLD_STREAM = 2**20
 
 
 class TeamPolicy(SamplerPolicy):
@@ -33,11 +37,15 @@ class TeamPolicy(SamplerPolicy):
     updates that its algorithm asks for.
 
     Attributes:
+        relabels: Whether episodes are learned from for other thresholds than they were
+            played for, where the objective has thresholds.
         network: The network that acts.
         update_index: How many updates were made before; all randomness of an update
             follows from it and the seed, so that a resumed run repeats.
         wants_stats: Whether an update need say more than its gradient's norm.
     """
+
+    relabels: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -121,6 +129,20 @@ class TeamPolicy(SamplerPolicy):
             "padded": self.config.get("window_padding") == "zeros",
         }
 
+    def watch_returns(
+        self, num_envs: int, thresholds: np.ndarray | None = None
+    ) -> ReturnWatch | None:
+        """What agents see of the return so far; None: they do not see it.
+
+        Args:
+            num_envs: How many environments act at once.
+            thresholds: See :class:`~rllib_risk.parts.objectives.static.ReturnWatch`.
+        """
+        objective = self.network.objective
+        if not isinstance(objective, Static):
+            return None
+        return ReturnWatch(objective, self.config["gamma"], num_envs, thresholds)
+
     def make_explorer(self, num_envs: int) -> Explorer:
         """Who turns utilities into exploring actions.
 
@@ -164,7 +186,20 @@ class TeamPolicy(SamplerPolicy):
         Returns:
             The batch as tensors.
         """
-        return Batch.of(samples, self.device)
+        batch = Batch.of(samples, self.device)
+        objective = self.network.objective
+        if not isinstance(objective, Static):
+            return batch
+        thresholds = None
+        if self.relabels:
+            generator = self.generator(_THRESHOLD_STREAM)
+            thresholds = torch.rand(len(batch.obs), generator=generator)
+        return objective.transform(batch, samples, self.config["gamma"], thresholds)
+
+    @property
+    def gamma(self) -> float:
+        """The learner's discount, of the rewards that :meth:`tensors` gives."""
+        return self.network.objective.gamma(self.config["gamma"])
 
     def generator(self, stream: int) -> torch.Generator:
         """The source of all randomness of one update; see :attr:`update_index`.

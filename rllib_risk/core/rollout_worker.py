@@ -26,6 +26,7 @@ from rllib_risk.data.episodes import Episode
 from rllib_risk.env_wrappers import notices
 from rllib_risk.env_wrappers.episode_loop import SEED_RANGE
 from rllib_risk.env_wrappers.team_env import BatchedTeamEnv
+from rllib_risk.parts.objectives.static import Static
 
 # First word of the random streams of training; those of an evaluation have another.
 _TRAIN_STREAM = 1
@@ -135,10 +136,17 @@ class TeamRolloutWorker(RolloutWorker):
             (self.config.seed or 0, _TRAIN_STREAM, self.worker_index, index)
         )
         seeds = rng.integers(SEED_RANGE, size=number)
-        envs = self.team_envs.num_envs
-        explorer = self.team_policy.make_explorer(envs)
-        player = PolicyPlayer(self.team_policy, envs, explorer, self._epsilons(), rng)
+        envs, policy = self.team_envs.num_envs, self.team_policy
+        objective = policy.network.objective
+        thresholds = None
+        if isinstance(objective, Static):
+            thresholds = objective.draw(rng.random(number))
+        explorer = policy.make_explorer(envs)
+        player = PolicyPlayer(policy, envs, explorer, self._epsilons(), rng, thresholds)
         episodes = self._play(player, seeds, rng)
+        if thresholds is not None:
+            for episode, threshold in zip(episodes, thresholds.tolist(), strict=True):
+                episode.threshold = threshold
         if self.hooks.wants("on_sample_end"):
             call_sample_end(self.hooks, self, episodes)
         self._metrics += [
@@ -147,19 +155,32 @@ class TeamRolloutWorker(RolloutWorker):
         ]
         return episodes
 
-    def evaluate_episodes(self, indices: Sequence[int], seed: int) -> list[Episode]:
+    def evaluate_episodes(
+        self,
+        indices: Sequence[int],
+        seed: int,
+        thresholds: Sequence[float] | None = None,
+    ) -> list[Episode]:
         """Plays greedy episodes.
 
         Args:
             indices: Which episodes of the evaluation; each index has its own fixed
                 environment seed, so that any split over workers plays the same ones.
             seed: Of the evaluation.
+            thresholds: Where the objective has some: so many episodes in a row have the
+                same environment seed, one for each of these. None: there are none.
 
         Returns:
             The episodes, in the order of ``indices``.
         """
-        seeds = [evaluation_seed(seed, index) for index in indices]
-        player = PolicyPlayer(self.team_policy, self.team_envs.num_envs)
+        each = 1 if thresholds is None else len(thresholds)
+        seeds = [evaluation_seed(seed, index // each) for index in indices]
+        of_episode = None
+        if thresholds is not None:
+            of_episode = np.array([thresholds[index % each] for index in indices])
+        player = PolicyPlayer(
+            self.team_policy, self.team_envs.num_envs, thresholds=of_episode
+        )
         return self._play(player, np.array(seeds), evaluation_rng(seed))
 
     def refresh_player(self) -> None:

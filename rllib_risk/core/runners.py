@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -69,7 +70,11 @@ def sample_everywhere(
 
 
 def play_everywhere(
-    algorithm: TeamAlgorithm, group: EnvRunnerGroup, num_episodes: int, seed: int
+    algorithm: TeamAlgorithm,
+    group: EnvRunnerGroup,
+    num_episodes: int,
+    seed: int,
+    thresholds: Sequence[float] | None = None,
 ) -> list[Episode]:
     """Evaluation episodes ``0 .. num_episodes - 1``, split over the remote runners.
 
@@ -80,6 +85,7 @@ def play_everywhere(
         group: The evaluation runners.
         num_episodes: How many.
         seed: Of the evaluation.
+        thresholds: See :meth:`.TeamRolloutWorker.evaluate_episodes`.
 
     Returns:
         Exactly ``num_episodes`` episodes, in order.
@@ -96,7 +102,9 @@ def play_everywhere(
         shares = {r: missing[k :: len(runners)] for k, r in enumerate(runners)}
         shares = {r: share for r, share in shares.items() if share}
         for runner, share in shares.items():
-            evaluate = functools.partial(_evaluate, indices=share, seed=seed)
+            evaluate = functools.partial(
+                _evaluate, indices=share, seed=seed, thresholds=thresholds
+            )
             ray_internals.call_runners(group, evaluate, _TAG, [runner])
         for runner, episodes in _collect(algorithm, group, wait_for_all=True):
             done.update(zip(shares[runner], episodes, strict=True))
@@ -119,9 +127,13 @@ def _sample(
 
 
 def _evaluate(
-    worker: TeamRolloutWorker, indices: list[int], seed: int
+    worker: TeamRolloutWorker,
+    indices: list[int],
+    seed: int,
+    thresholds: Sequence[float] | None,
 ) -> tuple[list[Episode], EnvReport]:
-    return worker.evaluate_episodes(indices, seed), worker.take_report()
+    played = worker.evaluate_episodes(indices, seed, thresholds)
+    return played, worker.take_report()
 
 
 def _sync(

@@ -54,9 +54,15 @@ class SamplerPolicy(TorchPolicyV2):
         not come this way.
 
         Raises:
-            ValueError: If the state is not what this policy returned.
+            ValueError: If the state is not what this policy returned, or the objective
+                is ``static``.
         """
         obs = obs_batch[SampleBatch.OBS]
+        if self.network.objective.sees_return:
+            raise ValueError(
+                "objective: 'static' acts on the return so far, which is unknown here."
+                " Play with rllib evaluate or evaluate_episodes() of the algorithm."
+            )
         with torch.inference_mode():
             state = self._complete_state(state_batches, len(obs["action_mask"]))
             decision, state = model.step(

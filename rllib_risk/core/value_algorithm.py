@@ -12,11 +12,13 @@ from rllib_risk.core import ray_internals, remarks
 from rllib_risk.core.algorithm import NUM_EPISODES, NUM_UPDATES, TeamAlgorithm
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.thresholds import observe_dataset
 from rllib_risk.core.value_config import ValueConfig
 from rllib_risk.core.value_policy import ValuePolicy
 from rllib_risk.data.dataset_replay import DatasetReplay
 from rllib_risk.data.replay import EpisodeReplay
 from rllib_risk.ops.schedule import schedule_value
+from rllib_risk.parts.objectives.static import Static
 from rllib_risk.parts.regression import Gate
 from rllib_risk.parts.replay import Replay, stretch_of
 from rllib_risk.parts.slots import VALUE_PARTS
@@ -56,6 +58,10 @@ class ValueAlgorithm(TeamAlgorithm):
                     " less, raise dataset_memory_mb, or learn from stretches"
                     " (sequence_length)."
                 )
+            objective = self.team_policy.network.objective
+            if isinstance(objective, Static):
+                self.replay.return_discount = config.gamma
+                observe_dataset(objective, dataset, config.gamma)
 
     def make_replay(self, config: AlgorithmConfig) -> EpisodeReplay:
         """See TeamAlgorithm; the replay is a part."""

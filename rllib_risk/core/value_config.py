@@ -155,6 +155,13 @@ class ValueConfig(TeamConfig):
             )
         return dataset
 
+    def _check_parts(self) -> None:
+        objective = self.composition.slots["objective"].part(self.objective)
+        for key, (usual, value) in objective.implies.items():
+            if getattr(self, key) == usual:
+                setattr(self, key, value)
+        super()._check_parts()
+
     def _check_combinations(self) -> None:
         super()._check_combinations()
         for key, field in self.all_fields().items():
@@ -221,12 +228,14 @@ class ValueConfig(TeamConfig):
             if isinstance(target, DualTarget):
                 target.make_dual(sizes, network.count_values())
         except NeedsStateError as error:
-            without = _STATELESS[error.key]
+            without = f"{error.key}: {_STATELESS[error.key]}"
+            if error.part == "cvar":
+                without = "objective: static"
             raise ConfigError(
                 f"{error.key}: {error.part!r} needs a global state, and env"
                 f" {self.env!r} has none. Give the environment a state() method, or set"
                 " env_config: {state: concat_obs} to use the agents' observations side"
-                f" by side, or choose {error.key}: {without}."
+                f" by side, or choose {without}."
             ) from error
         except Exception as error:  # a part of the user's own may fail in any way
             cause = str(error).partition("\n")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ class ValuePolicy(TeamPolicy):
         on_batch: Called with every batch of :meth:`learn_on_batch` and its view, before
             the step.
     """
+
+    relabels: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -176,7 +178,7 @@ class ValuePolicy(TeamPolicy):
             batch,
             burn_in=c["burn_in"],
             generator=self.generator(stream),
-            gamma=c["gamma"],
+            gamma=self.gamma,
             reward_scale=c["reward_scale"],
             env_steps=self.global_timestep,
             wants_stats=self.wants_stats,

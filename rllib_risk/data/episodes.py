@@ -6,8 +6,10 @@ agents, ``A`` actions, ``D`` observation size, ``S`` state size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from ray.rllib.policy.sample_batch import SampleBatch
@@ -22,6 +24,11 @@ MASK = "mask"
 PREVIOUS = "previous"
 FIRST = "first"
 VARIANTS = "variants"
+# Where the objective is static: what an episode was played for, the return before a
+# stretch of it, and whether the stretch ends with it.
+THRESHOLDS = "thresholds"
+EARNED = "earned"
+ENDS = "ends"
 # Added to the info that ends an episode: the index of the part that played it.
 VARIANT = "variant"
 
@@ -40,6 +47,7 @@ class Episode:
         terminated: True if the episode truly ended, False if a time limit cut it.
         risk_levels: float32 ``[L, N]``, the level each agent acted at (1 if neutral).
         metrics: Numbers the environment reported at the end, ``is_success`` among them.
+        threshold: What it was played for with objective ``static``; NaN with others.
     """
 
     obs: np.ndarray
@@ -50,6 +58,7 @@ class Episode:
     terminated: bool
     risk_levels: np.ndarray
     metrics: dict[str, float] = field(default_factory=dict)
+    threshold: float = math.nan
 
     def __len__(self) -> int:
         """Number of steps."""
@@ -64,6 +73,10 @@ class Episode:
     def episode_return(self) -> float:
         """Undiscounted sum of rewards, added up in float64."""
         return float(self.rewards.sum(dtype=np.float64))
+
+    def discounted_return(self, gamma: float) -> float:
+        """Sum of rewards, each times ``gamma`` to the number of its step."""
+        return float(self.rewards @ gamma ** np.arange(len(self), dtype=np.float64))
 
 
 def collate(episodes: Sequence[Episode]) -> SampleBatch:
@@ -98,8 +111,12 @@ def collate(episodes: Sequence[Episode]) -> SampleBatch:
         rewards[b, :steps] = episode.rewards
         terminateds[b, steps - 1] = episode.terminated
         mask[b, :steps] = 1.0
+    more = {}
+    if not math.isnan(first.threshold):
+        more[THRESHOLDS] = np.array([episode.threshold for episode in episodes])
     return SampleBatch(
         {
+            **more,
             OBS: obs,
             STATE: state,
             ACTION_MASK: action_mask,
@@ -112,3 +129,19 @@ def collate(episodes: Sequence[Episode]) -> SampleBatch:
         },
         _zero_padded=True,
     )
+
+
+def last_steps(batch: Mapping[str, Any]) -> np.ndarray:
+    """Where episodes end, at a time limit too.
+
+    Args:
+        batch: From :func:`collate`, or of stretches with :data:`ENDS`.
+
+    Returns:
+        1 at the last step of an episode, 0 elsewhere, float32 ``[B, T]``.
+    """
+    mask = np.asarray(batch[MASK])
+    last = mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
+    ends = np.zeros_like(mask)
+    ends[np.arange(len(mask)), last] = batch.get(ENDS, 1.0)
+    return ends

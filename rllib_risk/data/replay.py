@@ -34,6 +34,7 @@ _INDEX = np.dtype(
         ("steps", np.int64),
         ("terminated", bool),
         ("variant", np.int64),
+        ("threshold", np.float64),
     ]
 )
 
@@ -79,7 +80,11 @@ class EpisodeReplay:
         seed: Of the draws.
         compact: Whether observations and states are kept in 16 bits or one.
         stretch: What :meth:`draw` gives; None: whole episodes.
+        return_discount: Discount of the return before a stretch, which is then told
+            with it; None: it is not.
     """
+
+    return_discount: float | None = None
 
     def __init__(
         self,
@@ -148,7 +153,14 @@ class EpisodeReplay:
                 more = min(self._next, self.capacity - self._next)
                 self._all = np.concatenate([self._all, np.zeros(more, _INDEX)])
             steps, ended, variant = len(episode), episode.terminated, episode.variant
-            self._all[self._next] = (segment.number, row, steps, ended, variant)
+            self._all[self._next] = (
+                segment.number,
+                row,
+                steps,
+                ended,
+                variant,
+                episode.threshold,
+            )
             self._next = (self._next + 1) % self.capacity
 
     def _restrict_flags(self, episode: Episode) -> bool:
@@ -247,8 +259,9 @@ class EpisodeReplay:
         Returns:
             As :func:`rllib_risk.data.episodes.collate`, with ``mask`` 0 in burn-in too,
             ``previous`` the actions before the first of these steps and ``first`` its
-            number (negative in the padding); and ``variants [B]``, that of each
-            episode.
+            number (negative in the padding); ``variants [B]``, that of each episode;
+            and with :attr:`return_discount` ``earned [B]``, the return before the first
+            of these steps, and ``ends [B]``, 1 where the last one is the episode's.
         """
         index = self._index[chosen]
         begin = np.maximum(firsts, 0)
@@ -281,8 +294,13 @@ class EpisodeReplay:
         terminateds = np.zeros(done.shape, np.float32)
         ended = index["terminated"] & (start + count == index["steps"])
         terminateds[np.arange(len(index)), count - 1] = ended
+        more = {}
+        if self.return_discount is not None:
+            more[columns.EARNED] = self._earned(segments, index["row"], start)
+            more[columns.ENDS] = (start + count == index["steps"]).astype(np.float32)
         return SampleBatch(
             {
+                **more,
                 columns.OBS: taken["obs"],
                 columns.STATE: taken["state"],
                 columns.ACTION_MASK: taken["action_mask"],
@@ -296,6 +314,19 @@ class EpisodeReplay:
             },
             _zero_padded=True,
         )
+
+    def _earned(
+        self,
+        segments: list[tuple[Segment, np.ndarray]],
+        rows: np.ndarray,
+        start: np.ndarray,
+    ) -> np.ndarray:
+        """Returns of episodes that begin at ``rows`` before step ``start``, ``[B]``."""
+        steps = np.arange(max(start.max(), 0))
+        before = steps < start[:, None]  # [B, steps]
+        places = rows[:, None] + np.where(before, steps, 0)
+        rewards = np.where(before, _take(segments, "rewards", places), 0.0)
+        return rewards @ np.power(self.return_discount or 0.0, steps, dtype=np.float64)
 
     def newest(self, size: int) -> list[Episode]:
         """The newest episodes, the oldest of them first.
@@ -348,6 +379,7 @@ class EpisodeReplay:
             name: segment.take(name, slice(row, row + steps + 1)) for name in ROW_ARRAYS
         }
         ended = bool(self._all[place]["terminated"])
+        parts["threshold"] = float(self._all[place]["threshold"])
         return Episode(terminated=ended, metrics=metrics, **parts)
 
     def next_rng(self) -> np.random.Generator:
@@ -364,6 +396,8 @@ class EpisodeReplay:
             "variants": self._index["variant"].copy(),
             "counters": np.array([self._next, self._draws, self.capacity]),
         }
+        if not np.isnan(self._index["threshold"]).all():
+            arrays["thresholds"] = self._index["threshold"].copy()
         for name in STEP_ARRAYS + ROW_ARRAYS if episodes else ():
             arrays[name] = np.concatenate([getattr(e, name) for e in episodes])
         return arrays
@@ -389,6 +423,8 @@ class EpisodeReplay:
             row = slice(rows[i], rows[i + 1])
             parts: dict[str, Any] = {name: arrays[name][step] for name in STEP_ARRAYS}
             parts |= {name: arrays[name][row] for name in ROW_ARRAYS}
+            if "thresholds" in arrays:
+                parts["threshold"] = float(arrays["thresholds"][i])
             if variants[i] >= 0:
                 parts["metrics"] = {VARIANT: float(variants[i])}
             episodes.append(Episode(terminated=bool(arrays["terminated"][i]), **parts))

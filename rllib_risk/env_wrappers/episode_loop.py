@@ -41,6 +41,23 @@ class Player(Protocol):
             per agent `[E, N]` or the same for all.
         """
 
+    def begin(self, slots: np.ndarray, episodes: np.ndarray) -> None:
+        """Episodes begin, the first ones too; by default it does not matter which.
+
+        Args:
+            slots: In these environments.
+            episodes: Their indices in their queues.
+        """
+        return
+
+    def earn(self, rewards: np.ndarray) -> None:
+        """The environments have stepped; by default rewards do not matter.
+
+        Args:
+            rewards: float32 `[E]`; of environments that do not play, anything.
+        """
+        return
+
     def reset(self, slots: np.ndarray, steps_done: int) -> None:
         """New episodes begin, after the first one of every environment.
 
@@ -193,6 +210,7 @@ class EpisodeLoop:
             self._refuse_nonfinite(step)
             ended = self.active & (step.terminateds | step.truncateds)
             observer.stepped(self, actions, step)
+            self._player.earn(step.rewards)
             self.time += self.active
             self._refuse_endless()
             if ended.any() or step.crashed:
@@ -217,6 +235,7 @@ class EpisodeLoop:
     def _start(self, slots: np.ndarray, seeds: np.ndarray) -> None:
         self._observer.created(self, slots)
         self.envs.reset(slots, seeds)
+        self._player.begin(slots, self.playing[slots])
         self._observer.started(self, slots)
 
     def _go_on(self, ended: np.ndarray, step: BatchedStep) -> None:

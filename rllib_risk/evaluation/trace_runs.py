@@ -15,6 +15,7 @@ from rllib_risk.core.rounds import evaluation_rng, evaluation_seed, play_episode
 from rllib_risk.env_wrappers.episode_loop import Player
 from rllib_risk.evaluation.episode_trace import EpisodeTrace
 from rllib_risk.parts.acting import Actor, make_actor
+from rllib_risk.parts.objectives.static import ReturnWatch
 from rllib_risk.parts.risk import Distorted, LevelMeasure, Mean
 
 
@@ -34,7 +35,8 @@ def trace_episode(
     """
     envs = loop_over(config, partial(make_env, config))
     network = copy.deepcopy(policy.network).cpu()
-    player = _Recorder(make_actor(network, 1, **policy.window()))
+    actor = make_actor(network, 1, **policy.window())
+    player = _Recorder(actor, policy.watch_returns(1))
     seeds = np.array([evaluation_seed(seed, index)])
     try:
         (episode,), _ = play_episodes(config, envs, player, seeds, evaluation_rng(seed))
@@ -61,13 +63,16 @@ class _Recorder(Player):
         rows: By name, an array for every step of the running episode.
     """
 
-    def __init__(self, actor: Actor) -> None:
+    def __init__(self, actor: Actor, returns: ReturnWatch | None) -> None:
         self._actor = actor
+        self._returns = returns
         self.rows: defaultdict[str, list[np.ndarray]] = defaultdict(list)
 
     def act(
         self, obs: np.ndarray, action_mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | float]:
+        if self._returns is not None:
+            obs = self._returns.beside(obs)
         values, level = self._actor.act(obs, action_mask)
         actions = values.argmax(axis=-1)
         self._actor.remember(actions)
@@ -80,6 +85,14 @@ class _Recorder(Player):
         ):
             self.rows[key].append(array[0].copy())
         return actions, 1.0
+
+    def begin(self, slots: np.ndarray, episodes: np.ndarray) -> None:
+        if self._returns is not None:
+            self._returns.begin(slots, episodes)
+
+    def earn(self, rewards: np.ndarray) -> None:
+        if self._returns is not None:
+            self._returns.earn(rewards)
 
     def reset(self, slots: np.ndarray, steps_done: int) -> None:
         # The episode was lost and begins again.

@@ -21,7 +21,11 @@ class DualNetwork(nn.Module):
     """
 
     def __init__(
-        self, sizes: TeamSizes, num_outputs: int = 1, embed_dim: int = 64
+        self,
+        sizes: TeamSizes,
+        num_outputs: int = 1,
+        embed_dim: int = 64,
+        part: str = "tv",
     ) -> None:
         """Initializes the network.
 
@@ -29,13 +33,14 @@ class DualNetwork(nn.Module):
             sizes: What the environment fixes.
             num_outputs: ``G``, one number for every value that is learned.
             embed_dim: Width of all layers.
+            part: The target that it belongs to, for messages.
 
         Raises:
             NeedsStateError: If there is no state.
         """
         super().__init__()
         if sizes.state_size == 0:
-            raise NeedsStateError("target", "tv")
+            raise NeedsStateError("target", part)
         joint_size = sizes.num_agents * sizes.num_actions
         self.state = nn.Linear(sizes.state_size, embed_dim)
         self.joint = nn.Linear(joint_size, embed_dim)

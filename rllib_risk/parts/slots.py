@@ -15,11 +15,30 @@ _ENCODER = Slot(
     default="standard",
 )
 
-# What every team's acting network has.
-TEAM_PARTS = Composition([_ENCODER])
+_OBJECTIVE = Slot(
+    "objective",
+    "What the team maximizes, and so which risk it controls: the mean return (mean);"
+    " at each step a risk measure of the learned return to go (markov); CVaR taken"
+    " again at every step (nested); CVaR of the whole episode's return (static); what"
+    " risk_measure, loss and target amount to (composed); or your own as"
+    " pkg.module:Class.",
+    base=f"{_PARTS}.objectives.base:Objective",
+    builtin={
+        "composed": f"{_PARTS}.objectives.base:Composed",
+        "mean": f"{_PARTS}.objectives.base:Mean",
+        "markov": f"{_PARTS}.objectives.base:Markov",
+        "nested": f"{_PARTS}.objectives.base:Nested",
+        "static": f"{_PARTS}.objectives.static:Static",
+    },
+    default="composed",
+)
+
+# What every team has.
+TEAM_PARTS = Composition([_OBJECTIVE, _ENCODER])
 
 NETWORK_PARTS = Composition(
     [
+        _OBJECTIVE,
         _ENCODER,
         Slot(
             "quantiles",
@@ -129,14 +148,16 @@ VALUE_PARTS = Composition(
         ),
         Slot(
             "target",
-            "Bellman target: the mean over what was sampled, or the worst mean over a"
-            " set of transition kernels around it (contamination or total variation);"
-            " or your own as pkg.module:Class.",
+            "Bellman target: the mean over what was sampled; the worst mean over a set"
+            " of transition kernels around it (contamination or total variation); CVaR"
+            " of one step's outcomes (cvar, which objective: nested sets); or your own"
+            " as pkg.module:Class.",
             base=f"{_PARTS}.targets.base:Target",
             builtin={
                 "plain": f"{_PARTS}.targets.plain:Plain",
                 "contamination": f"{_PARTS}.targets.contamination:Contamination",
                 "tv": f"{_PARTS}.targets.total_variation:TotalVariation",
+                "cvar": f"{_PARTS}.targets.cvar:NestedCvar",
             },
             default="plain",
         ),

@@ -25,6 +25,7 @@ from rllib_risk.ops.targets import mask_utilities
 from rllib_risk.parts.agents import NetworkOptions
 from rllib_risk.parts.critics.base import JointCritic, make_joint_critic
 from rllib_risk.parts.mixers.base import MixerInputs, make_mixer
+from rllib_risk.parts.objectives.base import Objective
 from rllib_risk.parts.slots import NETWORK_PARTS
 from rllib_risk.parts.stepping import ActingTeam
 from rllib_risk.parts.unroll import Unroll
@@ -49,6 +50,7 @@ class TeamNetwork(ActingTeam):
     """The acting team, a mixer, and perhaps a joint critic.
 
     Attributes:
+        objective: What the team maximizes; it may add to what networks see.
         mixer: The mixer.
         joint_critic: An unrestricted value of the joint action, or None.
     """
@@ -69,7 +71,10 @@ class TeamNetwork(ActingTeam):
             ValueError: If a part cannot be made, with the reason.
         """
         chosen = NETWORK_PARTS.choose(keys)
+        objective: Objective = chosen["objective"].make()
+        sizes = objective.sizes(sizes)
         super().__init__(sizes, read_options(NetworkOptions, keys), chosen)
+        self.objective = objective
         self.mixer = make_mixer(chosen["mixer"], sizes)
         self.joint_critic = make_joint_critic(
             chosen["joint_critic"],

@@ -14,12 +14,14 @@ from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.dataset_recording import record, scripted_player
+from rllib_risk.core.thresholds import observe_dataset
 from rllib_risk.data.card import file_hash, read_card
 from rllib_risk.data.dataset import Dataset, write_dataset
 from rllib_risk.data.episodes import Episode
 from rllib_risk.data.rows import DatasetError
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.scripted import RandomPolicy
+from rllib_risk.parts.objectives.static import Static
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -72,6 +74,8 @@ def offline(name, folder, env="macn", **training):
         ("QPLEX", {"conservative_weight": 1.0}),
         ("LHIQN", {"num_atoms": 4}),
         ("RobustQMIX", {"rho": 0.2}),
+        ("QMIX", {"objective": "nested", "alpha": 0.5}),
+        ("QMIX", {"objective": "static", "threshold_episodes": 1}),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
@@ -89,6 +93,14 @@ def test_any_composition_learns_from_a_dataset(folder, name, keys):
     )
     assert all(np.isfinite(v) for v in result["learner"].values())
     algorithm.stop()
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.9])
+def test_thresholds_lie_in_the_range_of_the_returns_of_a_dataset(folder, gamma):
+    dataset, objective = Dataset(folder), Static()
+    observe_dataset(objective, dataset, gamma)
+    returns = [e.discounted_return(gamma) for e in dataset.episodes()]
+    assert objective.limits == pytest.approx((min(returns), max(returns)))
 
 
 def test_without_an_environment_it_learns_the_same_and_does_not_evaluate(folder):

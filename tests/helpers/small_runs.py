@@ -92,15 +92,17 @@ def fingerprint(algorithm: TeamAlgorithm) -> bytes:
     return b"".join(np.ascontiguousarray(p).tobytes() for p in parts) + words.encode()
 
 
-def straight_and_resumed(name: str, folder: Path) -> tuple[list, list, TeamAlgorithm]:
+def straight_and_resumed(
+    name: str, folder: Path, **training: Any
+) -> tuple[list, list, TeamAlgorithm]:
     """Six iterations, and the same with a stop after three; they must be the same.
 
     Returns:
         Results of the first run, those of the second after the stop, and its algorithm.
     """
-    straight = small_config(name).build_algo()
+    straight = small_config(name, **training).build_algo()
     results = [straight.train() for _ in range(6)]
-    first = small_config(name).build_algo()
+    first = small_config(name, **training).build_algo()
     for _ in range(3):
         first.train()
     first.save_checkpoint(str(folder))

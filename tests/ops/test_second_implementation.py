@@ -26,6 +26,7 @@ from rllib_risk.ops import (
     robust_mdp,
     schedule,
     shapes,
+    shortfall,
     targets,
     value_norm,
 )
@@ -87,6 +88,9 @@ BY_HAND = {
     "contaminate": "test_robust.py::test_contamination_of_the_same",
     "worst_tv": "test_robust.py::test_total_variation_of_a_finite_distribution",
     "dual_losses": "test_second_implementation.py::test_dual_losses_by_hand",
+    "returns_so_far": "test_shortfall.py::test_a_path_by_hand",
+    "shortfall_rewards": "test_shortfall.py::test_a_path_by_hand",
+    "threshold_values": "test_shortfall.py::test_thresholds_of_the_two_step_game",
     "worst_case_mean": "test_robust_mdp.py::test_the_worked_table",
     "robust_q": (
         "test_robust_mdp.py::test_with_true_ends_the_fail_value_changes_policies"
@@ -561,6 +565,46 @@ def check_dual_losses(rng):
     args = tensor(values), tensor(dual), 0.3
     same(robust.dual_losses(*args, "pinball"), pinball)
     same(robust.dual_losses(*args, "squared_released"), squared)
+
+
+def _paths(rng):
+    """Rewards of three rows of four steps, their first steps, and returns before."""
+    return rng.normal(size=(3, 4)), np.array([0, 2, 5]), rng.normal(size=3)
+
+
+def _path_of(rewards, first, earned):
+    path = [earned]
+    for step, reward in enumerate(rewards):
+        path.append(path[-1] + 0.9 ** (first + step) * reward)
+    return path
+
+
+def check_returns_so_far(rng):
+    rewards, first, earned = _paths(rng)
+    got = shortfall.returns_so_far(
+        tensor(rewards), 0.9, torch.from_numpy(first), tensor(earned)
+    )
+    rows = zip(rewards, first, earned, strict=True)
+    same(got, [_path_of(*row) for row in rows])
+
+
+def check_shortfall_rewards(rng):
+    paths, thresholds = rng.normal(size=(3, 5)), rng.normal(size=3)
+    expected = []
+    for path, b in zip(paths, thresholds, strict=True):
+        utility = [x - b if x < b else 0.0 for x in path]
+        expected.append([utility[i + 1] - utility[i] for i in range(4)])
+    got = shortfall.shortfall_rewards(tensor(paths), tensor(thresholds[:, None]))
+    same(got, expected)
+
+
+def check_threshold_values(rng):
+    returns, thresholds = rng.normal(size=(3, 20)), rng.normal(size=3)
+    expected = [
+        b + sum(x - b for x in row if x < b) / 20 / 0.3
+        for row, b in zip(returns, thresholds, strict=True)
+    ]
+    same(shortfall.threshold_values(returns, thresholds, 0.3), expected)
 
 
 def _worst(values, chances, rho, v_min, kind):

@@ -160,7 +160,7 @@ class ActorCriticPolicy(StochasticPolicy):
         """The switches of the critic's targets."""
         c = self.config
         return CriticTargetConfig(
-            gamma=c["gamma"],
+            gamma=self.gamma,
             reward_scale=c["reward_scale"],
             td_lambda=c["td_lambda"],
             # Of off-policy episodes, which COMA has none of.

@@ -198,7 +198,7 @@ class PPOTeamPolicy(StochasticPolicy):
             in_rewards,
             batch.terminateds,
             batch.mask,
-            gamma=c["gamma"],
+            gamma=self.gamma,
             gae_lambda=c["td_lambda"],
         )
         returns = advantages + in_rewards[:, :-1]

@@ -16,6 +16,7 @@ from rllib_risk.networks.encoder import Encoder
 from rllib_risk.networks.level_predictor import RiskLevelPredictor
 from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.parts.base import Part
+from rllib_risk.parts.objectives.base import LevelOptions
 from rllib_risk.parts.slots import NETWORK_PARTS
 
 
@@ -58,20 +59,10 @@ class RiskLevel(Part):
 class StaticLevel(RiskLevel):
     """One level for all, which may follow a schedule over env steps."""
 
-    @dataclass(frozen=True)
-    class Options:
-        alpha: float | list = option(
-            1.0,
-            "Static level of cvar and var, a number or points [[env_steps, value],"
-            " ...]; 1 keeps all atoms.",
-            low=0.0,
-            low_open=True,
-            high=1.0,
-        )
+    Options = LevelOptions
+    options: LevelOptions
 
-    options: Options
-
-    def __init__(self, options: Options | None = None) -> None:
+    def __init__(self, options: LevelOptions | None = None) -> None:
         """Initializes the level: the first one of a schedule."""
         super().__init__(options)
         alpha = self.options.alpha
@@ -84,10 +75,15 @@ class StaticLevel(RiskLevel):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See Part."""
-        if config.alpha != 1.0 and not _measure(config).uses_level:
+        objective = NETWORK_PARTS.slots["objective"].part(config.objective)
+        of_target = getattr(config, "target", None) == "cvar"
+        if config.alpha == 1.0 or objective.has_level or of_target:
+            return
+        if not _measure(config).uses_level:
             yield (
-                "alpha: is the static level of cvar and var; it has no effect with"
-                f" risk_measure: {config.risk_measure}."
+                "alpha: is the static level of cvar and var, and the level of"
+                " objective: nested and static; it has no effect with risk_measure:"
+                f" {config.risk_measure} and objective: {config.objective}."
             )
 
 

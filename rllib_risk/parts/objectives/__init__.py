@@ -1,0 +1,1 @@
+"""Objectives: what a team maximizes, and so which risk it controls."""

@@ -1,0 +1,321 @@
+"""Static CVaR: the return so far as an input, its shortfall as reward.
+
+Letters: ``B`` episodes, ``E`` environments, ``T`` steps, ``N`` agents, ``D``
+observation size, ``S`` state size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rllib_risk.config.options import option
+from rllib_risk.data import episodes as columns
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.ops.shortfall import returns_so_far, shortfall_rewards
+from rllib_risk.parts.batch import Batch
+from rllib_risk.parts.objectives.base import (
+    LevelOptions,
+    Objective,
+    refuse_double_level,
+    refuse_imitation,
+    refuse_second_risk,
+)
+from rllib_risk.parts.objectives.reading import is_value_based, robustly
+
+
+class Static(Objective, nn.Module):
+    """``CVaR_alpha(R)`` of the whole episode's return.
+
+    Bauerle and Ott (2011); see :mod:`rllib_risk.ops.shortfall`. Agents, mixer and
+    critics see ``(x_t - b) / scale`` beside observation and state, with ``x_t`` the
+    return so far. All thresholds ``b`` are learned at once: each episode is played for
+    one that is drawn from the range of returns, and may be learned from for another
+    one, since neither what happens nor what it earns depends on ``b``. An evaluation
+    chooses the threshold that is best for ``alpha``.
+
+    Attributes:
+        known: The least and the greatest return so far, and the chosen threshold;
+            float32 ``[3]``, NaN where there is none yet. A buffer, so that it goes with
+            the weights to env runners.
+    """
+
+    known: Tensor
+
+    @dataclass(frozen=True)
+    class Options(LevelOptions):
+        threshold_range: list | None = option(
+            None,
+            "Range [low, high] that thresholds b are drawn and chosen from, in units of"
+            " return; null: from the least to the greatest return seen.",
+            fixed=True,
+        )
+        threshold_candidates: int = option(
+            15,
+            "Thresholds that an evaluation compares, evenly spread over the range.",
+            low=2,
+        )
+        threshold_episodes: int = option(
+            32,
+            "Episodes that it plays for each of them.",
+            low=1,
+            unit="episodes",
+        )
+
+    options: Options
+    has_level: ClassVar[bool] = True
+    sees_return: ClassVar[bool] = True
+
+    def __init__(self, options: Any = None) -> None:
+        """Initializes the objective.
+
+        Args:
+            options: See :class:`~rllib_risk.parts.base.Part`.
+        """
+        super().__init__(options)
+        self.register_buffer("known", torch.full((3,), math.nan))
+
+    @classmethod
+    def risk(cls, config: Any) -> str:
+        """See :meth:`Objective.risk`."""
+        return (
+            f"static; CVaR at level {config.alpha} of the whole episode's return"
+            f"{robustly(config)}"
+        )
+
+    @classmethod
+    def refusals(cls, config: Any) -> Iterator[str]:
+        """See :meth:`Part.refusals`."""
+        if isinstance(config.alpha, list):
+            yield (
+                "alpha: objective 'static' learns for all levels at once, and alpha"
+                " only says which one evaluations are for; set a number."
+            )
+        limits = config.threshold_range
+        if limits is not None and not _is_interval(limits):
+            yield (
+                "threshold_range: must be two ascending numbers [low, high], not"
+                f" {limits!r}."
+            )
+        yield from refuse_second_risk(config)
+        yield from refuse_imitation(config)
+        yield from refuse_double_level(config)
+        if is_value_based(config) and robustly(config) and config.v_min != 0.0:
+            yield (
+                "v_min: with objective 'static' values are shortfalls of the return,"
+                " and what a fail state is worth depends on the return so far; set"
+                " v_min: 0 (nothing more is earned there)."
+            )
+
+    # What networks and learner see.
+
+    def sizes(self, sizes: TeamSizes) -> TeamSizes:
+        """See :meth:`Objective.sizes`: one more input, in a state if there is one."""
+        return dataclasses.replace(
+            sizes,
+            obs_size=sizes.obs_size + 1,
+            state_size=sizes.state_size + (sizes.state_size > 0),
+        )
+
+    def gamma(self, gamma: float) -> float:
+        """See :meth:`Objective.gamma`: shortfalls of a return are added up."""
+        return 1.0
+
+    def transform(
+        self,
+        batch: Batch,
+        samples: Mapping[str, Any],
+        gamma: float,
+        uniform: Tensor | None,
+    ) -> Batch:
+        """A batch of the environment's rewards as the learner sees it.
+
+        Args:
+            batch: From the replay.
+            samples: The same, as it was collated.
+            gamma: Discount of the return.
+            uniform: Numbers in [0, 1), from which new thresholds are made, ``[B]``.
+                None: the thresholds that the episodes were played for.
+
+        Returns:
+            The batch with the return so far beside observations and states, and what
+            every step changes of the shortfall as its reward. A time limit is an end.
+        """
+        played = columns.THRESHOLDS, columns.EARNED
+        chosen, earned = (
+            torch.as_tensor(samples[key]) if key in samples else None for key in played
+        )
+        if uniform is not None:
+            chosen = self.draw(uniform.double())
+        thresholds = cast("Tensor", chosen).to(batch.obs.device).unsqueeze(-1)
+        if earned is not None:
+            earned = earned.to(batch.obs.device)
+        ends = torch.from_numpy(columns.last_steps(samples)).to(batch.terminateds)
+        returns = returns_so_far(batch.rewards.squeeze(-1), gamma, batch.first, earned)
+        shown = self.shown(returns - thresholds).to(batch.obs)
+        rewards = shortfall_rewards(returns, thresholds).to(batch.rewards)
+        state = batch.state
+        if state.shape[-1]:
+            state = torch.cat([state, shown.unsqueeze(-1)], dim=-1)
+        beside = shown[..., None, None].expand(*batch.obs.shape[:-1], 1)
+        return dataclasses.replace(
+            batch,
+            obs=torch.cat([batch.obs, beside], dim=-1),
+            state=state,
+            rewards=rewards.unsqueeze(-1),
+            terminateds=ends.unsqueeze(-1),
+        )
+
+    def shown(self, distance: Any) -> Any:
+        """The input for a distance ``x_t - b`` of the return so far from a threshold.
+
+        Args:
+            distance: An array or tensor.
+        """
+        low, high = self.limits
+        return distance / (high - low if high > low else 1.0)
+
+    # Thresholds.
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The range of thresholds; before the first return it is the point 0."""
+        if self.options.threshold_range is not None:
+            low, high = self.options.threshold_range
+            return float(low), float(high)
+        low, high = self.known[:2].tolist()
+        return (0.0, 0.0) if math.isnan(low) else (low, high)
+
+    @property
+    def threshold(self) -> float | None:
+        """The chosen threshold; None: none was chosen yet."""
+        chosen = self.known[2].item()
+        return None if math.isnan(chosen) else chosen
+
+    def choose(self, threshold: float) -> None:
+        """Keeps the threshold that greedy episodes are played for.
+
+        Args:
+            threshold: ``b``.
+        """
+        self.known[2] = threshold
+
+    def observe(self, returns: Iterable[float]) -> None:
+        """Widens the range of thresholds by returns of episodes.
+
+        Args:
+            returns: Discounted as the configuration says.
+        """
+        seen = torch.tensor(list(returns), dtype=torch.float32)
+        if len(seen):
+            low, high = self.known[:2].tolist()
+            least, greatest = seen.min().item(), seen.max().item()
+            self.known[0] = least if math.isnan(low) else min(low, least)
+            self.known[1] = greatest if math.isnan(high) else max(high, greatest)
+
+    def candidates(self) -> np.ndarray:
+        """The thresholds that an evaluation compares, float64 ``[C]``."""
+        return np.linspace(*self.limits, self.options.threshold_candidates)
+
+    def draw(self, uniform: Any) -> Any:
+        """Thresholds of episodes, evenly over the range.
+
+        Args:
+            uniform: Numbers in [0, 1), an array or tensor.
+        """
+        low, high = self.limits
+        return low + (high - low) * uniform
+
+    def state(self) -> list[float | None]:
+        """:attr:`known` as JSON can hold it."""
+        return [None if math.isnan(n) else n for n in self.known.tolist()]
+
+    def load(self, state: list[float | None]) -> None:
+        """Takes back what :meth:`state` gave.
+
+        Args:
+            state: From a checkpoint.
+        """
+        numbers = [math.nan if number is None else number for number in state]
+        self.known.copy_(torch.tensor(numbers))
+
+
+class ReturnWatch:
+    """The return so far of running episodes, as agents see it while they act."""
+
+    def __init__(
+        self,
+        objective: Static,
+        gamma: float,
+        num_envs: int,
+        thresholds: np.ndarray | None = None,
+    ) -> None:
+        """Initializes it at the beginning of as many episodes.
+
+        Args:
+            objective: The objective.
+            gamma: Discount of the return.
+            num_envs: ``E``.
+            thresholds: Of the episodes, by their index. None: the chosen one for all.
+
+        Raises:
+            ValueError: If none was chosen.
+        """
+        if thresholds is None and objective.threshold is None:
+            raise ValueError(
+                "objective: no threshold was chosen yet, since this run was never"
+                " evaluated. Evaluate it first: evaluate_episodes() of the algorithm,"
+                " or a training with evaluation_interval above 0."
+            )
+        self._objective = objective
+        self._gamma = gamma
+        self._of_episode = thresholds
+        self._returns = np.zeros(num_envs)
+        self._weights = np.ones(num_envs)
+        self._thresholds = np.full(num_envs, objective.threshold or 0.0)
+
+    def begin(self, slots: np.ndarray, episodes: np.ndarray) -> None:
+        """New episodes begin.
+
+        Args:
+            slots: In these environments.
+            episodes: Their indices.
+        """
+        self._returns[slots] = 0.0
+        self._weights[slots] = 1.0
+        if self._of_episode is not None:
+            self._thresholds[slots] = self._of_episode[episodes]
+
+    def earn(self, rewards: np.ndarray) -> None:
+        """A step was made; rewards of environments that do not play are not read.
+
+        Args:
+            rewards: ``[E]``.
+        """
+        self._returns += self._weights * rewards
+        self._weights *= self._gamma
+
+    def beside(self, obs: np.ndarray) -> np.ndarray:
+        """Observations with the return so far.
+
+        Args:
+            obs: float32 ``[E, N, D]``.
+
+        Returns:
+            float32 ``[E, N, D + 1]``.
+        """
+        shown = self._objective.shown(self._returns - self._thresholds)
+        beside = np.broadcast_to(shown[:, None, None], (*obs.shape[:2], 1))
+        return np.concatenate([obs, beside], axis=-1, dtype=np.float32)
+
+
+def _is_interval(limits: list) -> bool:
+    numbers = [n for n in limits if isinstance(n, (int, float)) and math.isfinite(n)]
+    return len(limits) == len(numbers) == 2 and numbers[0] < numbers[1]

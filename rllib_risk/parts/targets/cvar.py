@@ -1,0 +1,73 @@
+"""The target of nested CVaR."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.networks.dual import DualNetwork
+from rllib_risk.ops.robust import dual_losses, worst_tv
+from rllib_risk.parts.objectives.base import LevelOptions
+from rllib_risk.parts.targets.base import DualTarget, refuse_atoms
+from rllib_risk.parts.view import View
+
+
+class NestedCvar(DualTarget):
+    """CVaR of reward and next value jointly; objective ``nested``.
+
+    ``CVaR_alpha(X) = max_eta {eta - E[(eta - X)+] / alpha}`` of ``X = r + gamma V'``
+    (Rockafellar and Uryasev, 2000), with the dual variable ``eta(s, u)``, the
+    ``alpha``-quantile of ``X``. It is the worst mean over all kernels whose density is
+    at most ``1/alpha`` times the nominal one. A true end is an outcome like any other,
+    of value 0. At level 1 it is the mean, and there is nothing to learn.
+    """
+
+    @dataclass(frozen=True)
+    class Options(LevelOptions, DualTarget.Options):
+        pass
+
+    options: Options
+
+    @classmethod
+    def refusals(cls, config: Any) -> Iterator[str]:
+        """See :meth:`Part.refusals`."""
+        yield from refuse_atoms(config)
+
+    def make_dual(self, sizes: TeamSizes, num_values: int) -> nn.Module | None:
+        """See :meth:`DualTarget.make_dual`."""
+        if self.options.alpha == 1.0:
+            return None
+        return DualNetwork(sizes, num_values, part="cvar")
+
+    def targets(self, view: View) -> Tensor:
+        """See :meth:`Target.targets`."""
+        alpha = view.now(self.options.alpha)
+        if alpha == 1.0:
+            return _outcomes(view)
+        eta = cast("nn.Module", view.dual)(view.state, view.actions)
+        return worst_tv(_outcomes(view), eta, 1.0 - alpha, v_min=0.0) / alpha
+
+    def dual_loss(self, view: View) -> Tensor:
+        """See :meth:`DualTarget.dual_loss`."""
+        alpha = view.now(self.options.alpha)
+        with torch.no_grad():
+            outcomes = torch.where(view.mask > 0, _outcomes(view), 0.0)
+        eta = cast("nn.Module", view.dual)(view.state, view.actions)
+        loss = view.mean(dual_losses(outcomes, eta, 1.0 - alpha, "pinball"))
+        with torch.no_grad():
+            # Near alpha, where the dual variable is the quantile that it should be.
+            below = (outcomes <= eta).to(eta)
+            view.log("dual_loss", loss)
+            view.log("dual_mean", view.mean(eta))
+            view.log("dual_coverage", view.mean(below))
+        return loss
+
+
+def _outcomes(view: View) -> Tensor:
+    """What a step leads to, ``[B, T, G]``: its reward and the next value."""
+    return view.rewards + view.discount * view.next_values
