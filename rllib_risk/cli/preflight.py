@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # A sweep over more values than this is checked in part; every single value was
 # already checked against its key's declaration.
-_MOST_CONFIGS = 32
+MOST_CONFIGS = 32
 # Longest time to play an episode in, to see what an env reports.
 _EPISODE_S = 5.0
 _STEPS = "num_env_steps_sampled_lifetime"
@@ -151,23 +151,6 @@ def risk_line(risks: Sequence[str]) -> str:
     return f"Risk: {' / '.join(risks)}." if risks else ""
 
 
-def risks_without_checks(spec: ExperimentSpec) -> list[str]:
-    """Which risks an experiment controls, if its configurations can be built.
-
-    Args:
-        spec: The experiment; no env is built.
-
-    Returns:
-        What its configurations say, each once.
-    """
-    risks: dict[str, None] = {}
-    for values in concrete_configs(spec.config, _MOST_CONFIGS):
-        config = build_config(spec, values)
-        if hasattr(config, "risk"):
-            risks[config.risk()] = None
-    return list(risks)
-
-
 def check_combinations(spec: ExperimentSpec) -> None:
     """Checks what an experiment's keys refuse, without its environment.
 
@@ -185,7 +168,7 @@ def _validated(spec: ExperimentSpec) -> Iterator[Any]:
     """Yields the validated configurations that stand for all trials."""
     mutated = spec.scheduler.mutated if spec.scheduler else {}
     everything = with_mutations(spec.config, mutated)
-    for values in concrete_configs(everything, _MOST_CONFIGS):
+    for values in concrete_configs(everything, MOST_CONFIGS):
         with _located(spec):
             config = build_config(spec, values)
             config.validate()
@@ -283,7 +266,7 @@ def requests(spec: ExperimentSpec) -> Iterator[Mapping[str, float]]:
     if spec.resources_per_trial:
         yield {key.upper(): n for key, n in spec.resources_per_trial.items()}
         return
-    for values in concrete_configs(spec.config, _MOST_CONFIGS):
+    for values in concrete_configs(spec.config, MOST_CONFIGS):
         algorithm = build_config(spec, values).algo_class
         # RLlib merges these values into its defaults, as it will for the trial.
         request = algorithm.default_resource_request(tune_config(spec, values))

@@ -9,12 +9,16 @@ from typing import Any, NamedTuple
 import yaml
 
 from rllib_risk.cli.catalog import RLlibCatalog, default_config, is_team_algorithm
-from rllib_risk.cli.preflight import risk_line, risks_without_checks
+from rllib_risk.cli.preflight import MOST_CONFIGS, build_config, risk_line
 from rllib_risk.config.experiment_keys import CHECKPOINT_FIELDS, OLD_CHECKPOINT_KEYS
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.loading import examples_root
 from rllib_risk.config.rllib_keys import ALIASES
-from rllib_risk.config.search_space import is_domain, is_domain_with_list
+from rllib_risk.config.search_space import (
+    concrete_configs,
+    is_domain,
+    is_domain_with_list,
+)
 from rllib_risk.config.yaml_reader import Document, KeyPath
 
 # Column of the origins; a longer line pushes its own to the right.
@@ -49,7 +53,7 @@ def configuration_text(specs: Sequence[ExperimentSpec]) -> str:
 
 
 def _experiment(spec: ExperimentSpec) -> Iterator[str]:
-    if risk := risk_line(risks_without_checks(spec)):
+    if risk := risk_line(_risks(spec)):
         yield f"# {risk}"
     document, path = _written(spec)
     section = dict(document.data[spec.name])
@@ -244,3 +248,20 @@ def _flow(value: Any) -> str:
         value, default_flow_style=True, width=float("inf"), sort_keys=False
     )
     return text.removesuffix("\n...\n").strip()
+
+
+def _risks(spec: ExperimentSpec) -> list[str]:
+    """Which risks an experiment controls, if its configurations can be built.
+
+    Args:
+        spec: The experiment; no env is built.
+
+    Returns:
+        What its configurations say, each once.
+    """
+    risks: dict[str, None] = {}
+    for values in concrete_configs(spec.config, MOST_CONFIGS):
+        config = build_config(spec, values)
+        if hasattr(config, "risk"):
+            risks[config.risk()] = None
+    return list(risks)

@@ -89,7 +89,7 @@ REFUSED = [
     (DYNAMIC | {"risk_measure": "wang"}, r"risk_mode.*'wang'.*risk_mode: static"),
     (DYNAMIC | {"risk_measure": OWN_MEASURE}, r"risk_mode.*MidRange"),
     (DYNAMIC | {"quantiles": "sampled"}, r"risk_mode.*quantiles: fixed"),
-    (DYNAMIC | {"alpha": 0.5}, r"alpha: belongs to risk_mode: static.*dynamic"),
+    (DYNAMIC | {"alpha": 0.5}, r"alpha: belongs to .*risk_mode: static.*dynamic"),
     (ATOMS | {"alpha": 0.5}, r"alpha.*no effect.*mean"),
     (ATOMS | {"risk_measure": "wang", "alpha": 0.5}, r"alpha.*no effect.*wang"),
     (CVAR | {"alpha": 0.0}, r"alpha"),
