@@ -47,7 +47,7 @@ class DDNConfig(ValueConfig):
     overrides: ClassVar[dict[str, Any]] = {**DFAC_DEFAULTS, "mixer": "vdn"}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "ddn": {},
-        # A single quantile, drawn anew in every update.
+        # A single quantile, drawn in every update.
         "ddn_official": {**OFFICIAL, "num_atoms": 1},
     }
 

@@ -126,7 +126,7 @@ def plot_frontier(
         list[Path] | None,
         typer.Argument(
             metavar="[CHECKPOINT]...",
-            help="Folders of checkpoints, or of trials or experiments, of which the"
+            help="Folders of checkpoints, or of trials or experiments, whose"
             " best checkpoint is taken.",
             show_default=False,
         ),

@@ -167,8 +167,8 @@ class TeamRolloutWorker(RolloutWorker):
             indices: Which episodes of the evaluation; each index has its own fixed
                 environment seed, so that any split over workers plays the same ones.
             seed: Of the evaluation.
-            thresholds: Where the objective has some: so many episodes in a row have the
-                same environment seed, one for each of these. None: there are none.
+            thresholds: Those of the objective. Episodes that share an environment
+                seed are played in a row, one for each threshold. None: there are none.
 
         Returns:
             The episodes, in the order of ``indices``.

@@ -22,8 +22,13 @@ STATIC = {
 
 @pytest.mark.parametrize(
     ("name", "keys"),
-    [("QMIX", {}), ("VDN", {"sequence_length": 3, "burn_in": 2}), ("COMA", {})],
-    ids=["whole", "stretches", "coma"],
+    [
+        ("QMIX", {}),
+        ("VDN", {"sequence_length": 3, "burn_in": 2}),
+        ("COMA", {}),
+        ("MAPPO", {}),
+    ],
+    ids=["whole", "stretches", "coma", "mappo"],
 )
 def test_stopping_and_resuming_changes_nothing(name, keys, tmp_path):
     """The range, the chosen threshold and what episodes were played for are kept."""
@@ -35,7 +40,7 @@ def test_stopping_and_resuming_changes_nothing(name, keys, tmp_path):
     held = resumed.replay.at(range(len(resumed.replay)))
     assert all(-200.0 < e.threshold < 0.5 for e in held)
     assert len({e.threshold for e in held}) > len(held) / 2
-    # The replay holds all episodes so far (of COMA the last eight).
+    # The replay holds all episodes so far (of COMA and MAPPO the last eight).
     assert objective.limits[0] <= min(e.discounted_return(0.99) for e in held)
     # Rewards are those of the environment.
     assert min(e.rewards.min() for e in held) <= -1.0

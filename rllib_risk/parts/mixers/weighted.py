@@ -45,7 +45,7 @@ class WeightedMixer(Mixer):
         )
         riskq_unit_size: int | None = option(
             None,
-            "What describes agent i to mixer riskq: so many numbers of the state, the"
+            "What describes agent i to mixer riskq: this many numbers of the state, the"
             " i-th group from its beginning (SMAC's layout); null: its observation.",
             low=1,
             high=MOST_WIDTH,
