@@ -62,10 +62,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ),
         ("COMA", "macn", "mixer: vdn", "f.yaml:5: unknown key 'mixer' of COMA"),
         (
-            "QMIX",
+            "OWQMIX",
             "macn",
             "loss: quantile\n    num_atoms: 4",
-            "loss: 'quantile' fits the distribution of the team's reward, and",
+            "joint_critic: 'wqmix' is a number that teaches numbers",
         ),
         ("QMIX", "macn", "mixer: qmx", "Did you mean 'qmix'"),
         (

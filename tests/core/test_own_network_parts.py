@@ -395,5 +395,3 @@ def test_dmix_trains_on_the_quantile_loss(dmix):
     assert losses[-1] < 0.8 * losses[0]
     for name, parameter in policy.network.named_parameters():
         assert not torch.equal(parameter, before[name]), name
-    with pytest.raises(ConfigError, match=r"loss: 'quantile'.*'qmix'"):
-        make_policy({"loss": "quantile", "num_atoms": 6, "mixer": "qmix"})
