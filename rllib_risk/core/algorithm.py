@@ -9,7 +9,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_context import EnvContext
@@ -150,7 +150,8 @@ class TeamAlgorithm(
         # What it does, and env steps of that which no counter holds yet.
         self._doing, self._uncounted = "starting", 0
         super().setup(config)
-        objective = self.team_policy.network.objective
+        # RLlib's own worker has a policy, and is no runner of ours.
+        objective = cast("TeamPolicy", self.get_policy()).network.objective
         if isinstance(objective, Static):
             self.replay.return_discount = self.config.gamma
             self.on_episodes.append(

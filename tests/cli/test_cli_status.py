@@ -86,7 +86,8 @@ def test_status_lines_until_the_first_result(
     printed = capsys.readouterr()
     assert printed.err.splitlines()[:2] == ["Checking f.yaml ...", "Starting Ray ..."]
     lines = printed.out.splitlines()
-    assert lines[1] == "Replay: up to 20 MB (5,000 episodes of at most 5 steps)"
+    assert lines[1] == "Risk: none; the team maximizes the mean return."
+    assert lines[2] == "Replay: up to 20 MB (5,000 episodes of at most 5 steps)"
     result = next(i for i, line in enumerate(lines) if "steps/s" in line)
     status = [line for line in lines[:result] if line.startswith("still running")]
     sampling = [line for line in status if "sampling" in line]

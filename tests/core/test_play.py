@@ -21,6 +21,9 @@ class Stays:
 
     network = SimpleNamespace(risk=SimpleNamespace(levels=(1.0,)))
 
+    def watch_returns(self, num_envs, thresholds=None):
+        return None
+
     def make_actor(self, num_envs):
         return self
 
@@ -125,6 +128,7 @@ def test_an_evaluation_that_cannot_render_plays_no_episode() -> None:
     config = VDNConfig().environment("two_step").debugging(seed=0)
     algorithm = SimpleNamespace(
         config=config,
+        team_policy=SimpleNamespace(network=SimpleNamespace(objective=None)),
         require_env=lambda: None,
         _begin_to=lambda doing: None,
         render_episode=lambda seed: play_and_render(None, config, seed),

@@ -35,6 +35,9 @@ class ByStep:
             risk=SimpleNamespace(levels=(1.0,)),
         )
 
+    def watch_returns(self, num_envs, thresholds=None):
+        return None
+
     def make_actor(self, num_envs):
         steps = iter(self._actions)
 
@@ -117,7 +120,9 @@ def test_a_network_with_memory_plays_as_in_an_episode(name, config):
     for parameter in network.parameters():  # so that actions differ by history
         parameter.data *= 3
     policy = SimpleNamespace(
-        network=network, make_actor=lambda num_envs: make_actor(network, num_envs)
+        network=network,
+        make_actor=lambda num_envs: make_actor(network, num_envs),
+        watch_returns=lambda num_envs, thresholds: None,
     )
     assert frontier_runs.has_memory(policy)
     played = play_exactly(policy, tables)

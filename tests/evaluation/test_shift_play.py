@@ -55,6 +55,9 @@ class RoutePolicy:
     def __init__(self, moves=ROUTE):
         self.moves = moves
 
+    def watch_returns(self, num_envs, thresholds=None):
+        return None
+
     def make_actor(self, num_envs):
         return Router(self.moves, num_envs)
 
