@@ -26,13 +26,10 @@ class ChosenThreshold:
     Attributes:
         alpha: The level.
         threshold: The best threshold for it.
-        estimate: CVaR at this level, by the episodes that chose the threshold. The
-            greatest of several estimates is too great on average.
     """
 
     alpha: float
     threshold: float
-    estimate: float
 
 
 def choose_threshold(
@@ -75,9 +72,9 @@ def choose_threshold(
     gamma = algorithm.config.gamma
     returns = np.array([episode.discounted_return(gamma) for episode in episodes])
     values = threshold_values(returns.reshape(-1, len(candidates)).T, candidates, level)
-    best = int(values.argmax())
-    objective.choose(float(candidates[best]))
-    return ChosenThreshold(level, float(candidates[best]), float(values[best]))
+    best = float(candidates[values.argmax()])
+    objective.choose(best)
+    return ChosenThreshold(level, best)
 
 
 def observe_dataset(objective: Static, dataset: Dataset, gamma: float) -> None:

@@ -84,8 +84,8 @@ def test_a_route_in_the_wind(memory):
     by_value = dict(
         zip(played.returns.values, played.returns.probabilities, strict=True)
     )
-    # nobody pushed after two moves, .9^4; then neither, one or both: 0 at the end of 3
-    # or 4 moves, and -.5 for the step in which one waits on the goal
+    # no agent pushed after two moves, .9^4; then neither, one or both: 0 at the end of
+    # 3 or 4 moves, and -.5 for the step in which one waits on the goal
     calm = 0.9**4
     assert by_value[-3.0] == pytest.approx(calm * 0.9**2)
     assert by_value[-2.5] == pytest.approx(calm * 2 * 0.9 * 0.1)
