@@ -13,6 +13,7 @@ import numpy as np
 
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.callbacks import Hooks
+from rllib_risk.env_wrappers.batched_env import slots_where
 
 if TYPE_CHECKING:
     from rllib_risk.data.episodes import Episode
@@ -195,7 +196,7 @@ class EpisodeHooks:
                 are not called any more.
             active: Which environments stepped, bool ``[E]``.
         """
-        for slot in np.flatnonzero(active).tolist():
+        for slot in slots_where(active):
             if slot in step.crashed:
                 continue
             episode = self._running[slot]

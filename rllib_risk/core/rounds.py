@@ -178,7 +178,7 @@ class EpisodeStore:
     ) -> None:
         """What the agents see and do."""
         # One row beyond the step that follows must stay free for the last observation.
-        if loop.time.max() + 2 > self.arrays["obs"].shape[1]:
+        if loop.longest + 2 > self.arrays["obs"].shape[1]:
             self._grow(2 * self.arrays["obs"].shape[1])
         at = (self.slots, loop.time)
         self.arrays["obs"][at] = loop.envs.obs

@@ -14,7 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rllib_risk.env_wrappers.batched_env import BatchedStep, BatchedTeamEnv
+from rllib_risk.env_wrappers.batched_env import (
+    BatchedStep,
+    BatchedTeamEnv,
+    slots_where,
+)
 from rllib_risk.env_wrappers.errors import EnvContractError, NonFiniteError
 from rllib_risk.env_wrappers.team_env import TeamEnv
 
@@ -150,6 +154,7 @@ class EpisodeLoop:
             where there was none.
         active: Which environments have an episode to play, bool `[E]`.
         time: Steps of the running episodes, int64 `[E]`.
+        longest: The largest of them.
         steps_done: Env steps of the episodes that have ended.
         crashes: How many episodes were lost and played again with another seed.
     """
@@ -183,6 +188,7 @@ class EpisodeLoop:
         self.playing = np.full(envs.num_envs, -1)
         self.active = np.zeros(envs.num_envs, bool)
         self.time = np.zeros(envs.num_envs, np.int64)
+        self.longest = 0
         self.steps_done = self.crashes = 0
         self._player = player
         self._rng = rng
@@ -212,6 +218,7 @@ class EpisodeLoop:
             observer.stepped(self, actions, step)
             self._player.earn(step.rewards)
             self.time += self.active
+            self.longest = int(self.time.max())
             self._refuse_endless()
             if ended.any() or step.crashed:
                 self._go_on(ended, step)
@@ -241,7 +248,7 @@ class EpisodeLoop:
     def _go_on(self, ended: np.ndarray, step: BatchedStep) -> None:
         """Starts new episodes where one has ended or was lost."""
         again, seeds = [], []
-        for slot in np.flatnonzero(ended).tolist():
+        for slot in slots_where(ended):
             if slot in step.crashed:
                 continue
             self._observer.ended(self, slot, step)
@@ -256,6 +263,7 @@ class EpisodeLoop:
             self.time[slot] = 0
             again.append(slot)
             seeds.append(retry_seed(self.seeds[self.playing[slot]], self._rng))
+        self.longest = int(self.time.max())
         if again and not self._stopped:
             slots = np.array(again)
             self._start(slots, np.array(seeds))
@@ -264,7 +272,7 @@ class EpisodeLoop:
     def _refuse_endless(self) -> None:
         """Raises an EnvContractError if an episode does not end."""
         limit = self._limits.max_steps
-        if limit is not None and self.time.max() > limit:
+        if limit is not None and self.longest > limit:
             raise EnvContractError(
                 f"env '{self._limits.env_name}': an episode has not ended after"
                 f" {limit} steps. Give the environment a time limit (truncation), or"

@@ -11,6 +11,7 @@ from rllib_risk.env_wrappers.batched_env import (
     BatchedStep,
     BatchedTeamEnv,
     LoopedTeamEnvs,
+    slots_where,
 )
 from rllib_risk.env_wrappers.errors import NonFiniteError
 from rllib_risk.env_wrappers.failures import (
@@ -108,26 +109,26 @@ class GuardedTwin(BatchedTeamEnv):
             EnvFailedError: If the env fails too often; see `EnvFailures`.
         """
         playing = active & self._begun
-        self._steps[playing] += 1
+        self._steps += playing
         try:
             step = self.twin.step(actions, playing)
         except NOT_RETRIED:
             raise
         except CRASHES as error:
             step = BatchedStep.nothing(self.num_envs)
-            slots = np.flatnonzero(playing).tolist()
+            slots = slots_where(playing)
             try:
                 cause = self._failed(slots, error)
             finally:
                 self._drop()
-            step.crashed = dict.fromkeys(np.flatnonzero(active).tolist(), cause)
+            step.crashed = dict.fromkeys(slots_where(active), cause)
             return step
         self._refresh()
         # A failed reset of other slots replaced the twin under these.
-        for slot in np.flatnonzero(active & ~playing).tolist():
+        for slot in slots_where(active & ~playing):
             step.crashed[slot] = "lost with another episode of the vectorised env"
         self._lose_nonfinite(step, playing)
-        for slot in np.flatnonzero(step.terminateds | step.truncateds).tolist():
+        for slot in slots_where(step.terminateds | step.truncateds):
             if slot not in step.crashed:
                 self._failures.completed(slot)
         return step
@@ -164,7 +165,7 @@ class GuardedTwin(BatchedTeamEnv):
         # One sum per array tells whether anything is NaN or infinite anywhere.
         if np.isfinite(self.obs.sum() + self.state.sum() + step.rewards.sum()):
             return
-        for slot in np.flatnonzero(playing).tolist():
+        for slot in slots_where(playing):
             parts = {
                 "observations": self.obs[slot],
                 "state": self.state[slot],

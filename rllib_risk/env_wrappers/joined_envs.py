@@ -14,7 +14,11 @@ import numpy as np
 
 from rllib_risk.data.episodes import VARIANT
 from rllib_risk.data.sizes import TeamSpec
-from rllib_risk.env_wrappers.batched_env import BatchedStep, BatchedTeamEnv
+from rllib_risk.env_wrappers.batched_env import (
+    BatchedStep,
+    BatchedTeamEnv,
+    slots_where,
+)
 from rllib_risk.env_wrappers.errors import EnvConfigError
 
 
@@ -102,7 +106,7 @@ class JoinedTeamEnvs(BatchedTeamEnv):
             result.rewards[own] = step.rewards
             result.terminateds[own] = step.terminateds
             result.truncateds[own] = step.truncateds
-            for slot in np.flatnonzero(step.terminateds | step.truncateds).tolist():
+            for slot in slots_where(step.terminateds | step.truncateds):
                 info = {**step.infos[slot], VARIANT: float(index)}
                 result.infos[own.start + slot] = info
             for slot, text in step.crashed.items():

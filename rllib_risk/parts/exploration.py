@@ -232,7 +232,7 @@ def random_available(action_mask: np.ndarray, rng: np.random.Generator) -> np.nd
     """
     # The largest of independent uniform numbers is uniform over the available actions.
     noise = rng.random(action_mask.shape)
-    return np.where(action_mask != 0, noise, -1.0).argmax(axis=-1)
+    return np.where(action_mask, noise, -1.0).argmax(axis=-1)
 
 
 def ladder(epsilon: float, exponent: float, num_envs: int) -> np.ndarray:

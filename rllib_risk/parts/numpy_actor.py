@@ -7,7 +7,6 @@ between steps, ``M`` atoms, ``K`` risk levels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -59,6 +58,7 @@ class NumpyActor:
         self._state, self._history = np.zeros((2, num_envs, n, state_size), np.float32)
         self._network = network
         self.refresh()
+        self._shape = (num_envs, n, -1)
         self._predicts = network.level.predicted
         self._atoms_shape = (num_envs, n, sizes.num_actions, network.acting_atoms)
         self.atoms = np.zeros(self._atoms_shape, np.float32)
@@ -72,13 +72,11 @@ class NumpyActor:
             if self._lagged:
                 self._past[self._fresh] = self._inputs[self._fresh]
             self._fresh = []
-        atoms = self._for_agents(_Agent.step, self._inputs, self._state)
-        self.atoms = atoms = atoms.reshape(self._atoms_shape)
+        atoms = self._joined([a.step() for a in self._agents], self._atoms_shape)
+        self.atoms = atoms
         logits = levels = None
         if self._predicts:
-            logits = self._for_agents(
-                _Agent.level_logits, self._past, self._history, self._state
-            )
+            logits = self._joined([a.level_logits() for a in self._agents], self._shape)
             levels = logits.argmax(axis=-1)
             if self._lagged:
                 self._past[:] = self._inputs
@@ -103,7 +101,10 @@ class NumpyActor:
             # Midpoints instead of random fractions: the same greedy action each time.
             fractions = network.risk.distort(quantile_fractions(network.acting_atoms))
         with torch.no_grad():
-            self._agents = [_Agent(agent, fractions) for agent in network.agents]
+            self._agents = [
+                _Agent(agent, fractions, *rows)
+                for agent, rows in zip(network.agents, self._rows(), strict=True)
+            ]
         self._utilities = step_of(
             network.risk,
             RiskMeasure,
@@ -112,40 +113,58 @@ class NumpyActor:
             same_as=("forward", "of_all_actions", "of_samples"),
         )
 
-    def _for_agents(
-        self, method: Callable[..., np.ndarray], *arrays: np.ndarray
-    ) -> np.ndarray:
-        """Calls ``method(agent, rows...)`` with ``[E, N, .]`` as rows."""
-        num_envs, n = arrays[0].shape[:2]
-        if len(self._agents) == 1:
-            rows = [array.reshape(num_envs * n, -1) for array in arrays]
-            return method(self._agents[0], *rows).reshape(num_envs, n, -1)
-        out = [
-            method(agent, *[array[:, i] for array in arrays]).reshape(num_envs, -1)
-            for i, agent in enumerate(self._agents)
-        ]
-        return np.stack(out, axis=1)
+    def _rows(self) -> list[tuple[np.ndarray, ...]]:
+        """What each agent network reads and writes, views ``[R, .]``."""
+        arrays = self._inputs, self._state, self._past, self._history
+        if len(self._network.agents) == 1:
+            return [tuple(array.reshape(-1, array.shape[-1]) for array in arrays)]
+        each = range(self._inputs.shape[1])
+        return [tuple(array[:, agent] for array in arrays) for agent in each]
+
+    def _joined(self, parts: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+        """The results of the agent networks, ``[R, ...]`` each, as ``[E, N, ...]``."""
+        joined = parts[0] if len(parts) == 1 else np.stack(parts, axis=1)
+        return joined.reshape(shape)
 
 
 class _Agent:
     """One step of an :class:`AgentNetwork` in arrays; states are changed in place."""
 
-    def __init__(self, agent: AgentNetwork, fractions: Tensor | None) -> None:
+    def __init__(
+        self,
+        agent: AgentNetwork,
+        fractions: Tensor | None,
+        inputs: np.ndarray,
+        state: np.ndarray,
+        past: np.ndarray,
+        history: np.ndarray,
+    ) -> None:
+        """Initializes the step.
+
+        Args:
+            agent: The network.
+            fractions: See :meth:`UtilityHead.one_step`.
+            inputs: Its inputs, ``[R, I]``.
+            state: Its state, ``[R, C]``.
+            past: The inputs of its history encoder, ``[R, I]``.
+            history: The state of that, ``[R, C]``.
+        """
+        self._inputs, self._state = inputs, state
+        self._past, self._history = past, history
         step = agent.one_step(NUMPY)
         self._encode, self._levels = step.encode, cast("Step", step.levels)
         self._encode_history = cast("Step", step.encode_history)
         self._encoder = agent.encoder
         self._atoms = step_of(agent.head, UtilityHead, NUMPY, fractions)
 
-    def step(self, inputs: np.ndarray, state: np.ndarray) -> np.ndarray:
-        """Atoms ``[R, A, M]`` from ``[R, I]`` and ``[R, C]``."""
-        state[:] = self._encode(inputs, state)
-        encoder = self._encoder
+    def step(self) -> np.ndarray:
+        """Atoms ``[R, A, M]``."""
+        state, encoder = self._state, self._encoder
+        state[:] = self._encode(self._inputs, state)
         return self._atoms(encoder.readout(encoder.features_of(state), NUMPY))
 
-    def level_logits(
-        self, past: np.ndarray, history: np.ndarray, state: np.ndarray
-    ) -> np.ndarray:
-        """Logits ``[R, K]`` from ``[R, I]``, ``[R, C]`` and ``[R, C]``."""
-        history[:] = self._encode_history(past, history)
-        return self._levels(state, history)
+    def level_logits(self) -> np.ndarray:
+        """Logits ``[R, K]``, after :meth:`step`."""
+        history = self._history
+        history[:] = self._encode_history(self._past, history)
+        return self._levels(self._state, history)

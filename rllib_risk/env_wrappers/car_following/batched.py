@@ -10,6 +10,7 @@ from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers.batched_env import (
     BatchedStep,
     BatchedTeamEnv,
+    slots_where,
     state_size_of,
 )
 from rllib_risk.env_wrappers.car_following.env import (
@@ -94,7 +95,7 @@ class BatchedCarFollowing(BatchedTeamEnv):
         self._steps += active
         ended = outcome.together | ((self._steps >= self._limit) & active)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for slot in np.flatnonzero(ended).tolist():
+        for slot in slots_where(ended):
             infos[slot] = self._totals.of_episode(cars, slot)
         self._write()
         rewards = outcome.rewards.astype(np.float32)

@@ -14,6 +14,7 @@ from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers.batched_env import (
     BatchedStep,
     BatchedTeamEnv,
+    slots_where,
     state_size_of,
 )
 from rllib_risk.env_wrappers.errors import EnvConfigError
@@ -148,7 +149,7 @@ class BatchedHVAC(BatchedTeamEnv):
         # One empty dict for all slots: thousands of new ones would take a fifth of a
         # step. Those that end get their own.
         infos: list[dict[str, Any]] = [{}] * self.num_envs
-        for slot in np.flatnonzero(truncateds).tolist():
+        for slot in slots_where(truncateds):
             infos[slot] = end_of_episode_info(
                 self._totals[slot],
                 int(self._steps[slot]),

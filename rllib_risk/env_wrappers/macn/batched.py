@@ -15,6 +15,7 @@ from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers.batched_env import (
     BatchedStep,
     BatchedTeamEnv,
+    slots_where,
     state_size_of,
 )
 from rllib_risk.env_wrappers.macn.draws import draw_noise, draw_pushes
@@ -132,7 +133,7 @@ class BatchedMACN(BatchedTeamEnv):
         terminateds = (outcomes >= SUCCESS) & active
         truncateds = (self._steps >= self._limit) & active & ~terminateds
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for slot in np.flatnonzero(terminateds | truncateds).tolist():
+        for slot in slots_where(terminateds | truncateds):
             success = bool(outcomes[slot] == SUCCESS)
             infos[slot] = {
                 "is_success": success,

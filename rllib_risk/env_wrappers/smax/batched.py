@@ -11,6 +11,7 @@ from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers.batched_env import (
     BatchedStep,
     BatchedTeamEnv,
+    slots_where,
     state_size_of,
 )
 from rllib_risk.env_wrappers.smax.core import Seen, smax_core
@@ -118,7 +119,7 @@ class BatchedSMAX(BatchedTeamEnv):
         over = ~(seen.alive[:, :n].any(1) & seen.alive[:, n:].any(1)) & active
         cut = (self._steps >= self._limit) & active & ~over
         infos: list[dict[str, Any]] = [{}] * self.num_envs
-        for slot in np.flatnonzero(over | cut).tolist():
+        for slot in slots_where(over | cut):
             info = battle_result(seen.alive[slot], n)
             del info["over"]
             infos[slot] = {**info, "episode_limit": True} if cut[slot] else info

@@ -10,6 +10,7 @@ from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers.batched_env import (
     BatchedStep,
     BatchedTeamEnv,
+    slots_where,
     state_size_of,
 )
 from rllib_risk.env_wrappers.uav.env import UAV
@@ -100,7 +101,7 @@ class BatchedUAV(BatchedTeamEnv):
         truncateds = (self._steps >= self._limit) & active
         terminateds = np.zeros(self.num_envs, bool)
         infos: list[dict[str, Any]] = [{}] * self.num_envs
-        for slot in np.flatnonzero(truncateds).tolist():
+        for slot in slots_where(truncateds):
             infos[slot] = {
                 **step_info(self.world, outcome, slot),
                 **self._totals.of_episode(slot),
