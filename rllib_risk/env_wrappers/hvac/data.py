@@ -1,4 +1,7 @@
-"""Weather and buildings of the env `hvac`, as `tools/make_hvac_data.py` stored them.
+"""Weather and buildings of the env `hvac`.
+
+Those with a name are stored here as `tools/make_hvac_data.py` made them. A path is a
+file of the user's own; see `epw` and `building_file`.
 
 Hourly weather becomes the five-minute series of SustainGym 0.1.7 by linear
 interpolation (outdoor and ground temperatures bit for bit, the sun within one
@@ -9,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -66,7 +69,7 @@ BUILDINGS = {
 # Rows T of a year's table. The last hour of the year has no next one to interpolate to.
 STEPS_PER_YEAR = 105_108
 _STEPS_PER_HOUR = 12
-_HOURS = 8760
+HOURS = 8760
 _DAYS_PER_MONTH = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
@@ -116,22 +119,39 @@ def load_weather(city: str) -> Weather:
     """The weather of a city.
 
     Args:
-        city: One of `CITIES`.
+        city: One of `CITIES`, or the path of an .epw file.
 
     Returns:
         The weather; the same object at every call.
 
     Raises:
-        EnvConfigError: If there is no such city.
+        EnvConfigError: If there is no such city, or the file cannot be used.
     """
-    check_name("city", city, CITIES)
+    check_city(city)
+    if is_own_weather(city):
+        from rllib_risk.env_wrappers.hvac.epw import read_epw
+
+        return read_epw(city)
     with np.load(_DATA / "hvac_weather.npz") as stored:
         row = stored["cities"].tolist().index(city)
         outdoor = stored["outdoor"][row] / 10  # stored as tenths of a degree
         monthly_ground = stored["ground"][row] / 10
         ghi = stored["ghi"][row].astype(np.float64)
-    hours = np.arange(_HOURS)
-    steps = np.arange(0, _HOURS - 1, 1 / _STEPS_PER_HOUR)
+    return weather_of(outdoor, ghi, monthly_ground)
+
+
+def weather_of(
+    outdoor: np.ndarray, ghi: np.ndarray, monthly_ground: np.ndarray
+) -> Weather:
+    """A year in steps of five minutes from its hours.
+
+    Args:
+        outdoor: Outdoor temperature in degrees Celsius, float64 [8760].
+        ghi: Global horizontal irradiance in Wh/m2, float64 [8760].
+        monthly_ground: Ground temperature in degrees Celsius, float64 [12].
+    """
+    hours = np.arange(HOURS)
+    steps = np.arange(0, HOURS - 1, 1 / _STEPS_PER_HOUR)
     ground = np.repeat(monthly_ground, np.array(_DAYS_PER_MONTH) * 24)
     max_ghi = float(ghi.max())
     return Weather(
@@ -147,19 +167,50 @@ def load_building(name: str) -> Building:
     """The model of a building.
 
     Args:
-        name: One of `BUILDINGS`.
+        name: One of `BUILDINGS`, or the path of a .yaml file.
 
     Returns:
         The model; the same object at every call.
 
     Raises:
-        EnvConfigError: If there is no such building.
+        EnvConfigError: If there is no such building, or the file cannot be used.
     """
-    check_name("building", name, tuple(BUILDINGS))
-    keys = ("transition", "actuators", "outdoor", "ground", "solar")
+    check_building(name)
+    keys = [field.name for field in fields(Building)][1:]
+    if is_own_building(name):
+        from rllib_risk.env_wrappers.hvac.building_file import read_building
+
+        model = read_building(name)
+        return Building(model.zones, *(_frozen(getattr(model, key)) for key in keys))
     with np.load(_DATA / "hvac_buildings.npz") as stored:
         zones = tuple(stored[f"{name}/zones"].tolist())
         return Building(zones, *(_frozen(stored[f"{name}/{key}"]) for key in keys))
+
+
+def is_own_weather(city: str) -> bool:
+    """Whether this is a file of the user's own."""
+    return Path(city).suffix.lower() == ".epw"
+
+
+def is_own_building(name: str) -> bool:
+    """Whether this is a file of the user's own."""
+    return Path(name).suffix.lower() in (".yaml", ".yml")
+
+
+def check_city(city: Any) -> None:
+    """Raises an EnvConfigError unless this is one of `CITIES` or an .epw file."""
+    if isinstance(city, str) and is_own_weather(city):
+        _check_file("city", city)
+    else:
+        check_name("city", city, CITIES, "the path of an .epw file")
+
+
+def check_building(name: Any) -> None:
+    """Raises an EnvConfigError unless this is one of `BUILDINGS` or a .yaml file."""
+    if isinstance(name, str) and is_own_building(name):
+        _check_file("building", name)
+    else:
+        check_name("building", name, tuple(BUILDINGS), "the path of a .yaml file")
 
 
 def start_rows(days: np.ndarray) -> np.ndarray:
@@ -178,13 +229,14 @@ def start_rows(days: np.ndarray) -> np.ndarray:
     return np.minimum(rows, STEPS_PER_YEAR - 1)
 
 
-def check_name(key: str, value: Any, known: Sequence[str]) -> None:
+def check_name(key: str, value: Any, known: Sequence[str], other: str = "") -> None:
     """Raises if a name is unknown, naming the nearest one.
 
     Args:
         key: What is named, for the text.
         value: The name.
         known: All names there are.
+        other: What else it may be.
 
     Raises:
         EnvConfigError: If it is not among them.
@@ -193,7 +245,16 @@ def check_name(key: str, value: Any, known: Sequence[str]) -> None:
         return
     close = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
     hint = f"did you mean '{close[0]}'? " if close else ""
-    raise EnvConfigError(f"unknown {key} {value!r}: {hint}known are {', '.join(known)}")
+    names = ", ".join(known) + (f", and {other}" if other else "")
+    raise EnvConfigError(f"unknown {key} {value!r}: {hint}known are {names}")
+
+
+def _check_file(key: str, path: str) -> None:
+    if not Path(path).is_file():
+        raise EnvConfigError(
+            f"{key}: there is no file {path} (looked in {Path.cwd()}; give a whole path"
+            " if the run begins in another folder)"
+        )
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

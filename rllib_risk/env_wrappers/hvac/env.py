@@ -20,6 +20,7 @@ The reward is minus (comfort cost + energy cost), so never positive.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -269,7 +270,7 @@ class HVAC(ParallelEnv):
         from rllib_risk.env_wrappers.hvac.render import draw
 
         temperatures, outdoor, power = zip(*self._history, strict=True)
-        city = self.scenario.cities[self._start.city]
+        city = Path(self.scenario.cities[self._start.city]).stem
         return draw(
             np.stack(temperatures),
             np.array(outdoor),
@@ -278,7 +279,7 @@ class HVAC(ParallelEnv):
             self.target,
             self.episode_limit,
             self._dynamics.zones,
-            f"{self.scenario.building}, {city}, day {self._start.day}",
+            f"{Path(self.scenario.building).stem}, {city}, day {self._start.day}",
         )
 
     def close(self) -> None:

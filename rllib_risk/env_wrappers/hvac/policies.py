@@ -114,9 +114,9 @@ def fit_linear_policy(
     only differences from the target matter and the weights hold for any target.
 
     Args:
-        city: One or several of `hvac_data.CITIES`.
+        city: See `HvacScenario`.
         day_range: First day and the day after the last.
-        building: One of `hvac_data.BUILDINGS`.
+        building: See `HvacScenario`.
 
     Returns:
         Weights for `LinearPolicy`, float64 [n, 5].

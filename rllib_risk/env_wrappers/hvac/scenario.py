@@ -11,7 +11,11 @@ import numpy as np
 
 from rllib_risk.env_wrappers.arguments import number
 from rllib_risk.env_wrappers.errors import EnvConfigError
-from rllib_risk.env_wrappers.hvac.data import BUILDINGS, CITIES, check_name
+from rllib_risk.env_wrappers.hvac.data import (
+    check_building,
+    check_city,
+    check_name,
+)
 
 DAY_SPLITS = ("all", "train", "test")
 DAYS_PER_YEAR = 365
@@ -28,11 +32,13 @@ class HvacScenario:
     """Which building, where, when, and how its physics differ from the nominal ones.
 
     Attributes:
-        city: One of `hvac_data.CITIES`, or several: then every episode draws one.
+        city: A name in the table of cities, the path of an EnergyPlus weather file
+            (.epw), or several of them: then every episode draws one.
         day_range: First day and the day after the last, within [0, 365].
         day_split: "all" days of the range, or without ("train") or only with ("test")
             every fifth, the days d with d % 5 == 4.
-        building: One of `hvac_data.BUILDINGS`.
+        building: A name in the list of buildings, or the path of a building file
+            (.yaml).
         power_scale: Factor on the effect of the actuators; not on the energy cost.
         solar_scale: Factor on the effect of the sun on the zones.
         ground_scale: Factor on the effect of the ground on the zones.
@@ -60,8 +66,8 @@ class HvacScenario:
                 f"city must be a name or a list of names, not {self.city!r}"
             )
         for city in self.cities:
-            check_name("city", city, CITIES)
-        check_name("building", self.building, tuple(BUILDINGS))
+            check_city(city)
+        check_building(self.building)
         check_name("day_split", self.day_split, DAY_SPLITS)
         for key in ("power_scale", "solar_scale", "ground_scale", "sensor_sigma"):
             if number(key, getattr(self, key)) < 0:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.hvac.data import is_own_building, is_own_weather
 from rllib_risk.env_wrappers.hvac.dynamics import HvacStep
 from rllib_risk.env_wrappers.hvac.scenario import HvacScenario
 
@@ -97,6 +98,11 @@ class SustainGymDynamics:
 
 def _building_env(scenario: HvacScenario, city: str, target: float) -> Any:
     """A SustainGym `BuildingEnv` with the scenario's physics."""
+    if is_own_weather(city) or is_own_building(scenario.building):
+        raise EnvConfigError(
+            "backend 'sustaingym' knows its own cities and buildings only; files of"
+            " your own work with backend 'native'"
+        )
     try:
         building = importlib.import_module("sustaingym.envs.building")
         iotools = importlib.import_module("pvlib.iotools")
