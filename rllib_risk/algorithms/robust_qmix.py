@@ -6,8 +6,8 @@ Idea and targets: see :mod:`rllib_risk.algorithms.robust_vdn`. A monotonic mixer
 admissible factorisation too (their Theorem 2).
 
 The preset ``paper`` has Adam, which the authors' code runs whatever its configuration
-file says, and the authors' networks but for the mixer: theirs has linear
-hypernetworks, this package's QMIX those of PyMARL.
+file says, and the authors' networks. Their mixer has linear hypernetworks that begin
+small: states are raw temperatures, and with PyTorch's initialization values diverge.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ class RobustQMIXConfig(ValueConfig):
 
     overrides: ClassVar[dict[str, Any]] = {"mixer": "qmix", **ROBUST}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {**PAPER, "optimizer": "adam", "lr": 5e-4, "grad_clip": 10.0}
+        "paper": {
+            **PAPER,
+            "optimizer": "adam",
+            "lr": 5e-4,
+            "grad_clip": 10.0,
+            "hypernet_layers": 1,
+            "hypernet_gain": 0.1,
+        }
     }
 
 

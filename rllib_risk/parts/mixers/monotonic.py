@@ -22,8 +22,8 @@ class MonotonicMixer(Mixer):
     """QMIX (Rashid et al., 2018): a mixing network with non-negative weights.
 
     ``Q_tot = ELU(q W1(s) + b1(s)) w2(s) + v(s)``, with ``W1`` and ``w2`` the absolute
-    values of two-layer hypernetworks of the state, ``b1`` linear, ``v`` of two layers.
-    Only the weights are made non-negative, never the biases.
+    values of hypernetworks of the state, ``b1`` linear, ``v`` of two layers. Only the
+    weights are made non-negative, never the biases.
     """
 
     needs_state = True
@@ -34,7 +34,23 @@ class MonotonicMixer(Mixer):
             32, "Width of the monotonic mixer.", low=1, high=MOST_WIDTH, fixed=True
         )
         hypernet_embed_dim: int = option(
-            64, "Width of qmix's hypernetworks.", low=1, high=MOST_WIDTH, fixed=True
+            64,
+            "Width of qmix's hypernetworks, if they have two layers.",
+            low=1,
+            high=MOST_WIDTH,
+            fixed=True,
+        )
+        hypernet_layers: int = option(
+            2, "Layers of qmix's hypernetworks.", low=1, high=2, fixed=True
+        )
+        hypernet_gain: float | None = option(
+            None,
+            "Gain of Xavier's uniform initialization of qmix's layers, with biases of"
+            " zero; null: PyTorch's initialization. A small gain helps with states of"
+            " large numbers, such as temperatures.",
+            low=0.0,
+            low_open=True,
+            high=100.0,
         )
 
     options: Options
@@ -43,13 +59,21 @@ class MonotonicMixer(Mixer):
         """Initializes the mixer; see :class:`Mixer`."""
         super().__init__(sizes, options)
         embed_dim = self.options.mixing_embed_dim
-        hypernet_dim = self.options.hypernet_embed_dim
+        width = [self.options.hypernet_embed_dim] * (self.options.hypernet_layers - 1)
         state_size, self.num_agents = sizes.state_size, sizes.num_agents
         self.embed_dim = embed_dim
-        self.hyper_w1 = mlp(state_size, hypernet_dim, self.num_agents * embed_dim)
+        self.hyper_w1 = mlp(state_size, *width, self.num_agents * embed_dim)
         self.hyper_b1 = nn.Linear(state_size, embed_dim)
-        self.hyper_w2 = mlp(state_size, hypernet_dim, embed_dim)
+        self.hyper_w2 = mlp(state_size, *width, embed_dim)
         self.value = mlp(state_size, embed_dim, 1)
+        if self.options.hypernet_gain is not None:
+            self._initialize(self.options.hypernet_gain)
+
+    def _initialize(self, gain: float) -> None:
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight, gain)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, team: MixerInputs) -> Tensor:
         """Returns ``Q_tot``, ``[B, T, 1]``."""
