@@ -126,6 +126,27 @@ def test_value_by_hand():
             assert total[b, t].item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
+def test_linear_hypernetworks_that_begin_small():
+    """The mixer of Qu et al. (ICLR 2026), whose states are raw temperatures."""
+    torch.manual_seed(0)
+    options = {"hypernet_layers": 1, "hypernet_gain": 0.1, "mixing_embed_dim": 32}
+    mixer = make("qmix", 6, 10, **options)
+    state = torch.tensor([[[22.0] * 6 + [40.0, 20.0, 0.5, 0.1]]])
+    layers = [m for m in mixer.modules() if isinstance(m, torch.nn.Linear)]
+    assert len(layers) == 5  # one each of W1, b1 and w2, two of v
+    for layer in layers:
+        assert not layer.bias.any()
+        # Glorot and Bengio (2010), times the gain.
+        bound = 0.1 * (6 / (layer.in_features + layer.out_features)) ** 0.5
+        assert 0.5 * bound < layer.weight.abs().max() <= bound
+    utilities = torch.ones(1, 1, 6)
+    small = mixer(team_of(utilities, state)) - mixer(team_of(0 * utilities, state))
+    mixer = make("qmix", 6, 10, mixing_embed_dim=32)
+    large = mixer(team_of(utilities, state)) - mixer(team_of(0 * utilities, state))
+    # What one unit of every utility is to the team; PyTorch's initialization diverges.
+    assert 0 < 10 * small < large
+
+
 def test_biases_may_be_negative():
     totals, biases = [], []
     for seed in range(20):
