@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 import sysconfig
 import time
 import traceback
@@ -101,7 +102,9 @@ class EnvFailures:
 
         Raises:
             EnvFailedError: If the env failed too often.
+            SystemExit: If a signal has ended the process while the env ran.
         """
+        raise_if_signalled(error)
         cause = describe(error, moment(step))
         place = raised_at(error)
         tell(
@@ -182,6 +185,7 @@ def close_env(env: Any, close: Callable[[], None] | None = None) -> None:
     try:
         (close or env.close)()
     except CRASHES as error:
+        raise_if_signalled(error)
         name = type(getattr(env, "unwrapped", env)).__name__
         text = describe(error, "close")
         tell(
@@ -189,6 +193,22 @@ def close_env(env: Any, close: Callable[[], None] | None = None) -> None:
             f"close() of {name} failed and is ignored: {text}.",
             error,
         )
+
+
+def raise_if_signalled(error: BaseException) -> None:
+    """Raises again what a signal handler has raised while an env ran.
+
+    Simulators call `sys.exit`, and that is a crash. So does Ray's handler of SIGTERM,
+    in whatever code runs at that moment, and that must end the process.
+
+    Args:
+        error: What was caught.
+    """
+    handlers = map(signal.getsignal, (signal.SIGTERM, signal.SIGINT))
+    codes = [getattr(handler, "__code__", None) for handler in handlers]
+    frames = traceback.walk_tb(error.__traceback__)
+    if any(frame.f_code in codes for frame, _ in frames):
+        raise error
 
 
 def describe(error: BaseException, when: str) -> str:

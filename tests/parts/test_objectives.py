@@ -195,7 +195,7 @@ def test_static_batches_by_hand():
     batch = as_tensors(samples)
     uniform = torch.tensor([0.5, 1.0])  # b = 1 and 3
     seen = objective.transform(batch, samples, 1.0, uniform)
-    expected = [[-0.25, 0.25, 0.0, 0.75], [-0.75, -0.25, -0.5, 0.25]]
+    expected = [[-1.0, 1.0, 0.0, 3.0], [-3.0, -1.0, -2.0, 1.0]]
     assert seen.state[..., -1].tolist() == expected
     assert seen.obs[:, :, 1, -1].tolist() == expected
     assert torch.equal(seen.obs[..., :-1], batch.obs)

@@ -30,13 +30,17 @@ from rllib_risk.parts.objectives.base import (
 )
 from rllib_risk.parts.objectives.reading import is_value_based, robustly
 
+# What the input changes by across the range of thresholds. Networks tell thresholds
+# apart late where a step's reward changes it by little (docs/risk.md).
+_INPUT_RANGE = 4.0
+
 
 class Static(Objective, nn.Module):
     """``CVaR_alpha(R)`` of the whole episode's return.
 
     Bauerle and Ott (2011); see :mod:`rllib_risk.ops.shortfall`. Agents, mixer and
     critics see ``(x_t - b) / scale`` beside observation and state, with ``x_t`` the
-    return so far. All thresholds ``b`` are learned at once: each episode is played for
+    return so far and ``scale`` a quarter of the range of thresholds. All thresholds ``b`` are learned at once: each episode is played for
     one that is drawn from the range of returns, and may be learned from for another
     one, since neither what happens nor what it earns depends on ``b``. An evaluation
     chooses the threshold that is best for ``alpha``.
@@ -180,7 +184,7 @@ class Static(Objective, nn.Module):
             distance: An array or tensor.
         """
         low, high = self.limits
-        return distance / (high - low if high > low else 1.0)
+        return distance * (_INPUT_RANGE / (high - low) if high > low else 1.0)
 
     # Thresholds.
 
