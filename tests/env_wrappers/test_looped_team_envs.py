@@ -1,5 +1,7 @@
 """Several envs in a loop: independence of slots, crashes and bounded restarts."""
 
+import signal
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -183,6 +185,33 @@ def test_mistakes_of_the_user_are_not_retried():
         LoopedTeamEnvs(make, 0)
     with pytest.raises(EnvConfigError, match="max_restarts"):
         LoopedTeamEnvs(make, 1, max_restarts=0)
+
+
+def test_a_signal_is_no_crash(no_waiting):
+    """Ray's handler of SIGTERM raises SystemExit in whatever runs at that moment."""
+
+    def handler(signum, frame):
+        sys.exit(signum)
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        for method in ("reset", "step", "close"):
+            env = TeamEnv(RandomDeathEnv())
+            envs = LoopedTeamEnvs(lambda env=env: env, 1)
+            envs.reset(np.array([0]), np.array([1]))
+            inner = getattr(env, method)
+
+            def signalled(*args, inner=inner, **kwargs):
+                signal.raise_signal(signal.SIGTERM)
+                return inner(*args, **kwargs)
+
+            setattr(env, method, signalled)
+            with pytest.raises(SystemExit, match=str(int(signal.SIGTERM))):
+                envs.reset(np.array([0]), np.array([1]))
+                envs.step(envs.action_mask.argmax(axis=-1), np.ones(1, bool))
+                envs.close()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_an_env_that_cannot_be_built(no_waiting):
