@@ -55,14 +55,14 @@ class _Rows:
             given["return_so_far"] = returns
         if len(self._parts) == 1:
             out = self._parts[0][0](given)
-            self.memory, self.utilities = out["memory"], out["utilities"]
+            self.memory, self.utilities = out["next_memory"], out["utilities"]
             self.levels = out["risk_level"]
             return out["action"]
         actions, self.memory = np.zeros_like(self.last_action), self.memory.copy()
         self.utilities = np.empty(mask.shape, np.float32)
         for network, rows in self._parts:
             out = network({name: array[rows] for name, array in given.items()})
-            actions[rows], self.memory[rows] = out["action"], out["memory"]
+            actions[rows], self.memory[rows] = out["action"], out["next_memory"]
             self.utilities[rows], self.levels[rows] = out["utilities"], out["risk_level"]
         return actions
 

@@ -107,7 +107,7 @@ class Artefact:
             shapes = {name: out[name].shape for name in ("action", "utilities")}
             if shapes != {"action": (1,), "utilities": (1, contract.num_actions)}:
                 raise ArtefactError(f"{self.folder}: a network gives {shapes}.")
-            if out["memory"].shape != (1, self.memory.shape[1]):
+            if out["next_memory"].shape != (1, self.memory.shape[1]):
                 raise ArtefactError(f"{self.folder}: a network has another memory.")
 
 

@@ -3,7 +3,7 @@
 A network's inputs are what an agent sees and remembers: ``obs``, ``action_mask``,
 ``last_action`` (-1 where there is none), ``agent`` (its number, where agents read their
 id), ``memory`` (where there is one) and ``return_so_far`` (with objective ``static``).
-Its outputs are ``action`` (the greedy one), ``memory``, ``utilities`` and
+Its outputs are ``action`` (the greedy one), ``next_memory``, ``utilities`` and
 ``risk_level``.
 
 Letters: ``R`` rows, ``W`` steps of a window, ``N`` agents, ``A`` actions, ``D``
@@ -107,7 +107,7 @@ def _see_padding(
         given["memory"] = memory.copy()
         for i, graph in enumerate(graphs):
             rows = agents if len(graphs) == 1 else agents[i : i + 1]
-            memory[rows] = graph({k: v[rows] for k, v in given.items()})["memory"]
+            memory[rows] = graph({k: v[rows] for k, v in given.items()})["next_memory"]
 
 
 def _env_obs_size(network: TeamNetwork) -> int:
@@ -151,7 +151,7 @@ class _AgentStep:
         action = tracer.record("argmax", utilities)
         outputs = {
             "action": action,
-            "memory": memory,
+            "next_memory": memory,
             "utilities": utilities,
             "risk_level": self._level(tracer, action, levels),
         }
