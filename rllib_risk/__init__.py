@@ -33,9 +33,7 @@ def register() -> None:
     register_model()
 
 
-def load(
-    path: str | Path, *, trust_code: bool = False, **keys: Any
-) -> TeamAlgorithm:
+def load(path: str | Path, *, trust_code: bool = False, **keys: Any) -> TeamAlgorithm:
     """Loads a checkpoint, ready to evaluate or to go on training.
 
     Ray is started only if the run had remote env runners. To act or evaluate without

@@ -36,9 +36,7 @@ def export(
             metavar="CHECKPOINT", help="Folder of a checkpoint, trial or experiment."
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder to write; new, or empty.")
-    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; new, or empty.")],
     file_format: Annotated[
         str,
         typer.Option(

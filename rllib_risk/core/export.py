@@ -13,7 +13,7 @@ import platform
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -114,9 +114,7 @@ def _write(
     write_manifest(folder, names)
 
 
-def _write_onnx(
-    folder: Path, record: dict[str, Any], traced: TracedTeam
-) -> list[str]:
+def _write_onnx(folder: Path, record: dict[str, Any], traced: TracedTeam) -> list[str]:
     try:
         import onnx
 
@@ -248,7 +246,7 @@ def _compare(team: Team, policy: TeamPolicy) -> None:
         if isinstance(objective, Static):
             returns = rng.normal(size=_TRIAL_ENVS)
             extra = {"return_so_far": returns}
-            beside = objective.shown(returns - objective.threshold)
+            beside = objective.shown(returns - cast("float", objective.threshold))
             beside = np.broadcast_to(beside[:, None, None], (*shape, 1))
             shown = np.concatenate([seen, beside], axis=-1, dtype=np.float32)
         theirs, _ = actor.act(shown, mask.astype(np.uint8))

@@ -7,8 +7,9 @@
     team = Team.load("FOLDER")
     actions = team.act(observations)
 
-:class:`Team` decides for all agents, for one or several environments at once;
-:class:`Agent` for one agent on a machine of its own. ``docs/deploy.md`` is the tutorial.
+:class:`Team` decides for all agents, in one or several environments at once;
+:class:`Agent` decides for one agent on a machine of its own. The tutorial is
+``docs/deploy.md``.
 """
 
 from rllib_risk.deploy.acting import Agent, Team

@@ -63,7 +63,10 @@ class _Rows:
         for network, rows in self._parts:
             out = network({name: array[rows] for name, array in given.items()})
             actions[rows], self.memory[rows] = out["action"], out["next_memory"]
-            self.utilities[rows], self.levels[rows] = out["utilities"], out["risk_level"]
+            self.utilities[rows], self.levels[rows] = (
+                out["utilities"],
+                out["risk_level"],
+            )
         return actions
 
     def sample(self, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -213,9 +216,10 @@ class Team:
             InputError: If there is another number of them, or no such action.
         """
         given = rows_of(actions, self._own.shape[:-1], "the team", "actions")
-        if given.dtype.kind not in "iu" or not (
-            (given >= 0) & (given < self._own.sum(axis=-1))
-        ).all():
+        if (
+            given.dtype.kind not in "iu"
+            or not ((given >= 0) & (given < self._own.sum(axis=-1))).all()
+        ):
             raise InputError(f"actions: {given.tolist()} are no actions of the team.")
         self._rows.last_action = given.reshape(-1).astype(np.int64)
 

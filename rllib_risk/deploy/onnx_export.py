@@ -69,7 +69,9 @@ def to_onnx(
         writer.constants,
     )
     model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="rllib_risk"
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        producer_name="rllib_risk",
     )
     model.ir_version = _IR_VERSION
     onnx.checker.check_model(model, full_check=True)
@@ -173,7 +175,13 @@ class _Writer:
         self.node("Concat", read, out, axis=-1)
 
     def _cut(
-        self, read: list[str], out: str, ranks: list[int], axis: int, start: int, stop: int
+        self,
+        read: list[str],
+        out: str,
+        ranks: list[int],
+        axis: int,
+        start: int,
+        stop: int,
     ) -> None:
         bounds = [self.constant(np.array([n])) for n in (start, stop, axis)]
         self.node("Slice", [*read, *bounds], out)
@@ -222,9 +230,7 @@ class _Writer:
     def _argmax(self, read: list[str], out: str, ranks: list[int]) -> None:
         self.node("ArgMax", read, out, axis=-1, keepdims=0)
 
-    def _fill(
-        self, read: list[str], out: str, ranks: list[int], value: float
-    ) -> None:
+    def _fill(self, read: list[str], out: str, ranks: list[int], value: float) -> None:
         self.node("Shape", read, f"{out}_rows", end=1)
         number = numpy_helper.from_array(np.array([value], np.float32))
         self.node("ConstantOfShape", [f"{out}_rows"], out, value=number)

@@ -23,7 +23,7 @@ from rllib_risk.deploy.graph import Graph
 from rllib_risk.networks.agent import AgentNetwork
 from rllib_risk.networks.arrays import Step, step_of
 from rllib_risk.networks.heads import UtilityHead
-from rllib_risk.networks.tracing import Traced, Tracer, Tensors, UntraceableError
+from rllib_risk.networks.tracing import Tensors, Traced, Tracer, UntraceableError
 from rllib_risk.ops.quantile import quantile_fractions
 from rllib_risk.parts.objectives.static import Static
 from rllib_risk.parts.risk.base import RiskMeasure
@@ -80,7 +80,9 @@ def trace_team(
     first_action = -1
     if padded and window is not None:
         first_action = 0
-        _see_padding(memory, [Graph(t, tensors.arrays) for t in traced], network, window)
+        _see_padding(
+            memory, [Graph(t, tensors.arrays) for t in traced], network, window
+        )
     return TracedTeam(traced, tensors.arrays, memory, first_action)
 
 
@@ -216,7 +218,8 @@ class _AgentStep:
         """State, level logits and next memory, of rows that each have one memory."""
         step = self.agent.one_step(tracer)
         remembers = self.agent.encoder.has_memory
-        parts, start = [], 0
+        parts: list[Any] = []
+        start = 0
         for size in self.parts:
             parts.append(memory[:, start : start + size] if size else None)
             start += size
