@@ -101,11 +101,11 @@ def tell_driver(text: str) -> None:
 
 @contextlib.contextmanager
 def starting_no_ray(wanted: bool) -> Iterator[None]:
-    """Builds an algorithm without remote runners in a process where Ray is not up.
+    """Lets a group without remote runners do without Ray where Ray is not up.
 
-    RLlib's group of runners puts the configuration of remote ones into Ray's store,
-    which would start Ray, also where there are none. Touches the name ``ray`` in the
-    module of the group.
+    RLlib's group of runners puts configuration and weights for remote ones into Ray's
+    store, which would start Ray, also where there are none. Touches the name ``ray`` in
+    the module of the group.
 
     Args:
         wanted: Whether there is no remote runner.
