@@ -3,15 +3,21 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import ray
+from gymnasium.spaces import Box, Dict, Discrete
+from pettingzoo import ParallelEnv
 
 import rllib_risk
+from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.export import export_team
+from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.deploy import Team
+from rllib_risk.env_wrappers.team_env import TeamEnv
 
 ROOT = Path(__file__).parents[2]
 OLD = ROOT / "tests" / "data" / "old_checkpoints" / "0.1.0"
@@ -40,7 +46,7 @@ def test_an_exported_team_plays_as_the_policy_does(env, kind):
     for name, both in parity.rows(env, kind, 120, "safetensors"):
         assert both.decisions >= 240, name
         assert both.differing == 0, name
-        assert both.distance <= 1e-5 * both.scale, name
+        assert both.distance <= 1e-4 * both.scale, name
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +95,78 @@ def test_a_team_that_would_act_otherwise_is_not_written(
     with pytest.raises(ConfigError, match="differs from the trained one"):
         export_team(algorithm, tmp_path / "team")
     assert not (tmp_path / "team").exists()
+
+
+class Unequal(ParallelEnv):
+    """Two agents of unequal sizes, whose masks allow all actions but one."""
+
+    metadata: ClassVar = {"name": "unequal"}
+    action_names: ClassVar = {"small": ["stay", "go"], "large": ["a", "b", "c"]}
+    sizes: ClassVar = {"small": (2, 2), "large": (3, 3)}
+
+    def __init__(self):
+        self.possible_agents = list(self.sizes)
+        self.views = {
+            agent: Dict(seen=Box(-9, 9, (d,)), action_mask=Box(0, 1, (a,), np.int8))
+            for agent, (d, a) in self.sizes.items()
+        }
+        self.moves = {agent: Discrete(a) for agent, (_, a) in self.sizes.items()}
+
+    def observation_space(self, agent):
+        return self.views[agent]
+
+    def action_space(self, agent):
+        return self.moves[agent]
+
+    def reset(self, seed=None, options=None):
+        self.rng, self.steps = np.random.default_rng(seed), 0
+        self.agents = list(self.possible_agents)
+        return self.seen(), {agent: {} for agent in self.agents}
+
+    def seen(self):
+        obs = {}
+        for agent, (size, number) in self.sizes.items():
+            mask = np.ones(number, np.int8)
+            mask[self.rng.integers(number)] = 0
+            seen = self.rng.normal(size=size).astype(np.float32)
+            obs[agent] = {"seen": seen, "action_mask": mask}
+        return obs
+
+    def step(self, actions):
+        self.steps += 1
+        every = self.possible_agents
+        over = dict.fromkeys(every, self.steps == 12)
+        result = self.seen(), dict.fromkeys(every, 1.0), dict.fromkeys(every, False)
+        if self.steps == 12:
+            self.agents = []
+        return *result, over, {agent: {} for agent in every}
+
+
+def test_agents_of_unequal_sizes_with_masks_and_names(tmp_path):
+    rllib_risk.register()
+    config = config_class("VDN")().environment(
+        "pettingzoo", env_config={"factory": f"{__name__}:Unequal"}
+    )
+    config.training(hidden_size=16).debugging(seed=1)
+    algorithm = config.build_algo()
+    record = export_team(algorithm, tmp_path / "team")
+    small, large = record["contract"]["agents"]
+    assert (small["obs_size"], small["num_actions"]) == (2, 2)
+    assert small["action_names"] == ["stay", "go"]
+    assert large["observation_low"] == [-9.0] * 3
+    assert record["contract"]["needs_mask"] is True
+    team, player = Team.load(tmp_path / "team"), PolicyPlayer(algorithm.team_policy, 1)
+    theirs, env = TeamEnv(Unequal()), Unequal()
+    rows, _ = theirs.reset(seed=5)
+    obs, _ = env.reset(seed=5)
+    while env.agents:
+        expected, _ = player.act(rows["obs"][None], rows["action_mask"][None])
+        masks = {agent: view["action_mask"] for agent, view in obs.items()}
+        found = team.act({a: view["seen"] for a, view in obs.items()}, masks)
+        assert list(found.values()) == expected[0].tolist()
+        rows, *_ = theirs.step(expected[0])
+        obs, *_ = env.step(found)
+    algorithm.stop()
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "CVaR, predicted level", "MAPPO"])
