@@ -7,7 +7,7 @@ scalar. `TeamEnv` is that view of one env; `LoopedTeamEnvs` steps several of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gymnasium
@@ -50,7 +50,12 @@ from rllib_risk.env_wrappers.parallel_env import (
     read_step,
     state_source,
 )
-from rllib_risk.env_wrappers.spaces import ActionDecoder, ObsEncoder
+from rllib_risk.env_wrappers.spaces import (
+    ActionDecoder,
+    ObsEncoder,
+    declared_names,
+    describe_agent,
+)
 
 __all__ = ["BatchedStep", "BatchedTeamEnv", "LoopedTeamEnvs", "TeamEnv", "TeamSpec"]
 
@@ -188,31 +193,11 @@ class TeamEnv(gymnasium.Env):
             self._noise = ObservationNoise(obs_noise_std, 1, len(names), obs_size)
 
     def describe_agents(self) -> list[dict[str, Any]]:
-        """What each agent sees and does, for those who act without this env.
-
-        Returns:
-            For each agent its ``name``, ``obs_size``, ``num_actions``, the declared
-            bounds ``observation_low`` and ``observation_high``, and the names of
-            numbers and actions where the env has ``observation_names`` or
-            ``action_names``: lists, or dicts of lists by agent.
-        """
-        described = []
-        for i, agent in enumerate(self._ids):
-            encoder, low_high = self._encoders[i], self._encoders[i].bounds()
-            entry: dict[str, Any] = {
-                "name": self.spec_team.agents[i],
-                "obs_size": encoder.size,
-                "num_actions": self._decoders[i].num_actions,
-            }
-            for key, bound in zip(("low", "high"), low_high, strict=True):
-                entry[f"observation_{key}"] = bound.tolist()
-            for key in ("observation_names", "action_names"):
-                names = getattr(self.parallel_env.unwrapped, key, None)
-                if isinstance(names, Mapping):
-                    names = names.get(agent)
-                if names is not None:
-                    entry[key] = [str(name) for name in names]
-            described.append(entry)
+        """What each agent sees and does; see :func:`.spaces.describe_agent`."""
+        parts = zip(self.spec_team.agents, self._encoders, self._decoders, strict=True)
+        described = [describe_agent(*part) for part in parts]
+        for entry, agent in zip(described, self._ids, strict=True):
+            entry |= declared_names(self.parallel_env, agent)
         return described
 
     def _read_spaces(self, names: tuple[str, ...], box_bins: int | None) -> None:
