@@ -3,8 +3,9 @@
 Every kind of network plays in every family of environments. Parameters are drawn, not
 trained: drawn ones use all actions and risk levels. In each step the policy of the
 library and the exported team get the same observations; the episode goes on with the
-policy's actions. The tables count decisions that differ, and give the greatest
-difference of utilities relative to the greatest utility::
+policy's actions. The tables count decisions that differ, and give, relative to
+the greatest utility, the greatest difference between both sides' utilities and, where a
+decision differs, the greatest gap between the policy's utilities of both actions::
 
     python tools/deploy_parity.py --steps 10000
     python tools/deploy_parity.py --steps 10000 --format onnx
@@ -97,7 +98,7 @@ class _Both(Player, EpisodeObserver):
         self._gamma = gamma
         self._returns, self._weights = np.zeros(_NUM_ENVS), np.ones(_NUM_ENVS)
         self.limit = self.steps = self.decisions = self.differing = 0
-        self.distance = self.scale = 0.0
+        self.distance = self.scale = self.gap = 0.0
 
     def _watched(self, obs: np.ndarray, action_mask: np.ndarray) -> Any:
         self._utilities, levels = self._act(obs, action_mask)
@@ -110,6 +111,11 @@ class _Both(Player, EpisodeObserver):
         differing = (found != actions) & self._active[:, None]
         differing |= (self._team.risk_levels != levels) & self._active[:, None]
         self.differing += int(differing.sum())
+        chosen, other = (
+            np.take_along_axis(self._utilities, a[..., None], -1)[..., 0][differing]
+            for a in (actions, found)
+        )
+        self.gap = max(self.gap, float(np.abs(chosen - other).max(initial=0.0)))
         self._team.remember(actions)
         here = (action_mask != 0) & self._active[:, None, None]
         ours, theirs = self._team.utilities[here], self._utilities[here]
@@ -230,14 +236,18 @@ def main() -> None:
     parser.add_argument("--kind", choices=KINDS, action="append")
     given = parser.parse_args()
     logging.disable(logging.WARNING)  # of compositions that no one would train
-    print("| env | network | steps | decisions | differing | utilities |", flush=True)
-    print("|---|---|---|---|---|---|")
+    print(
+        "| env | network | steps | decisions | differing | utilities | gap |",
+        flush=True,
+    )
+    print("|---|---|---|---|---|---|---|")
     for env in given.env or ENVS:
         for kind in given.kind or KINDS:
             for name, both in rows(env, kind, given.steps, given.format):
                 print(
                     f"| {env} | {name} | {both.steps:,} | {both.decisions:,} |"
-                    f" {both.differing} | {both.distance / both.scale:.1e} |",
+                    f" {both.differing} | {both.distance / both.scale:.1e} |"
+                    f" {both.gap / both.scale:.1e} |",
                     flush=True,
                 )
 
