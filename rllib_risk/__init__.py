@@ -6,7 +6,7 @@ package is light: neither Ray nor torch is loaded before something needs them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rllib_risk import moved
 
@@ -33,13 +33,18 @@ def register() -> None:
     register_model()
 
 
-def load(path: str | Path, *, trust_code: bool = False) -> TeamAlgorithm:
+def load(path: str | Path, *, trust_code: bool = False, **keys: Any) -> TeamAlgorithm:
     """Loads a checkpoint, ready to evaluate or to go on training.
+
+    Ray is started only if the run had remote env runners. To act or evaluate without
+    them, and so without Ray, set ``num_env_runners=0, evaluation_num_env_runners=0``.
+    A machine that has no Ray runs an exported team: ``docs/deploy.md``.
 
     Args:
         path: A checkpoint folder.
         trust_code: Whether code that the checkpoint names may be imported and called:
             the factory of a ``pettingzoo`` environment, a mixer or a risk measure.
+        **keys: Keys that replace those of the checkpoint's configuration.
 
     Returns:
         The :class:`~rllib_risk.core.algorithm.TeamAlgorithm` it came from.
@@ -51,4 +56,4 @@ def load(path: str | Path, *, trust_code: bool = False) -> TeamAlgorithm:
     from rllib_risk.core.algorithm import TeamAlgorithm
 
     register()
-    return TeamAlgorithm.from_checkpoint(path, trust_code=trust_code)
+    return TeamAlgorithm.from_checkpoint(path, trust_code=trust_code, **keys)

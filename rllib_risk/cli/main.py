@@ -12,6 +12,7 @@ import typer
 from rllib_risk.cli import dataset, examples, train
 from rllib_risk.cli.compare import COMPARE_HELP, compare
 from rllib_risk.cli.evaluate import EVALUATE_HELP, evaluate
+from rllib_risk.cli.export import EXPORT_HELP, export
 from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, say
 from rllib_risk.cli.record import RECORD_HELP, record
 from rllib_risk.cli.signals import end_on_sigterm, interrupt_code
@@ -26,6 +27,7 @@ _HELP = """Train and evaluate multi-agent reinforcement learning on RLlib.
     rllib train file tuned_examples/rmix/macn-4x7.yaml
     rllib compare tuned_examples/compare/macn-4x7.yaml
     rllib evaluate CHECKPOINT                   the best one is printed at the end
+    rllib export CHECKPOINT --out my-team       act without Ray and PyTorch
     rllib record DATA --env uav --policy greedy --epsilon 0.05
     rllib dataset info DATA
     rllib check-env my_package:parallel_env     is my environment all right?
@@ -52,6 +54,7 @@ app.add_typer(dataset.app, name="dataset")
 app.command("record", help=RECORD_HELP)(record)
 app.command("compare", help=COMPARE_HELP)(compare)
 app.command("evaluate", help=EVALUATE_HELP)(evaluate)
+app.command("export", help=EXPORT_HELP)(export)
 app.command("check-env", help=CHECK_ENV_HELP)(check_env)
 app.add_typer(plot_app, name="plot")
 

@@ -149,7 +149,9 @@ class TeamAlgorithm(
         self._replaced: Counter[tuple[bool, int]] = Counter()
         # What it does, and env steps of that which no counter holds yet.
         self._doing, self._uncounted = "starting", 0
-        super().setup(config)
+        remote = config.num_env_runners or config.evaluation_num_env_runners
+        with ray_internals.starting_no_ray(not remote):
+            super().setup(config)
         # RLlib's own worker has a policy, and is no runner of ours.
         objective = cast("TeamPolicy", self.get_policy()).network.objective
         if isinstance(objective, Static):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
 
+from rllib_risk.core import ray_internals
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.envs import team_spaces_of
 from rllib_risk.core.play import play_and_render
@@ -126,10 +127,12 @@ class EvaluatingAlgorithm(Algorithm):
         group = self.eval_env_runner_group or self.env_runner_group
         if group is not self.env_runner_group:
             # Schedules depend on the env steps, that of a risk level included.
-            group.sync_weights(
-                from_worker_or_learner_group=self.env_runner,
-                global_vars={"timestep": self.env_steps},
-            )
+            alone = group.num_remote_env_runners() == 0
+            with ray_internals.starting_no_ray(alone):
+                group.sync_weights(
+                    from_worker_or_learner_group=self.env_runner,
+                    global_vars={"timestep": self.env_steps},
+                )
         if (
             self.config.evaluation_num_env_runners == 0
             or group is self.env_runner_group

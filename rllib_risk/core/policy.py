@@ -37,6 +37,7 @@ class TeamPolicy(SamplerPolicy):
     updates that its algorithm asks for.
 
     Attributes:
+        stochastic: Whether utilities are logits that actions are sampled by.
         relabels: Whether episodes are learned from for other thresholds than they were
             played for, where the objective has thresholds.
         network: The network that acts.
@@ -45,6 +46,7 @@ class TeamPolicy(SamplerPolicy):
         wants_stats: Whether an update need say more than its gradient's norm.
     """
 
+    stochastic: ClassVar[bool] = False
     relabels: ClassVar[bool] = False
 
     def __init__(

@@ -9,8 +9,9 @@ can set its environment variables first.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -96,6 +97,45 @@ def tell_driver(text: str) -> None:
         push_error_to_driver(
             global_worker, "env_timeout", text, global_worker.current_job_id
         )
+
+
+@contextlib.contextmanager
+def starting_no_ray(wanted: bool) -> Iterator[None]:
+    """Lets a group without remote runners do without Ray where Ray is not up.
+
+    RLlib's group of runners puts configuration and weights for remote ones into Ray's
+    store, which would start Ray, also where there are none. Touches the name ``ray`` in
+    the module of the group.
+
+    Args:
+        wanted: Whether there is no remote runner.
+
+    Yields:
+        Nothing.
+    """
+    import ray
+    from ray.rllib.env import env_runner_group
+
+    if not wanted or ray.is_initialized():
+        yield
+        return
+    env_runner_group.ray = _NoStore()
+    try:
+        yield
+    finally:
+        env_runner_group.ray = ray
+
+
+class _NoStore:
+    """The module ``ray``, but for what reaches the store."""
+
+    def __getattr__(self, name: str) -> Any:
+        import ray
+
+        return getattr(ray, name)
+
+    def put(self, value: Any) -> None:
+        """Keeps nothing: no runner will ask."""
 
 
 # Episodes

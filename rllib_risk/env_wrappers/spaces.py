@@ -221,3 +221,48 @@ def _box_grid(agent: str, space: spaces.Box, box_bins: int | None) -> np.ndarray
     )  # [num_actions, dims]
     grid = values[index, np.arange(dims)]
     return grid.reshape(num_actions, *space.shape).astype(space.dtype)
+
+
+def describe_agent(
+    name: str, encoder: ObsEncoder, decoder: ActionDecoder
+) -> dict[str, Any]:
+    """What an agent sees and does, for those who act without its env.
+
+    Args:
+        name: Of the agent.
+        encoder: Of its observations.
+        decoder: Of its actions.
+
+    Returns:
+        ``name``, ``obs_size``, ``num_actions``, and the declared bounds
+        ``observation_low`` and ``observation_high``.
+    """
+    low, high = encoder.bounds()
+    return {
+        "name": name,
+        "obs_size": encoder.size,
+        "num_actions": decoder.num_actions,
+        "observation_low": low.tolist(),
+        "observation_high": high.tolist(),
+    }
+
+
+def declared_names(env: Any, agent: Any) -> dict[str, list[str]]:
+    """The names that an env gives to an agent's numbers and actions.
+
+    Args:
+        env: Its attributes ``observation_names`` and ``action_names`` are lists, or
+            dicts of lists by agent.
+        agent: The agent.
+
+    Returns:
+        Those that there are.
+    """
+    found = {}
+    for key in ("observation_names", "action_names"):
+        names = getattr(env.unwrapped, key, None)
+        if isinstance(names, Mapping):
+            names = names.get(agent)
+        if names is not None:
+            found[key] = [str(name) for name in names]
+    return found

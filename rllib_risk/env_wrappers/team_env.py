@@ -50,7 +50,12 @@ from rllib_risk.env_wrappers.parallel_env import (
     read_step,
     state_source,
 )
-from rllib_risk.env_wrappers.spaces import ActionDecoder, ObsEncoder
+from rllib_risk.env_wrappers.spaces import (
+    ActionDecoder,
+    ObsEncoder,
+    declared_names,
+    describe_agent,
+)
 
 __all__ = ["BatchedStep", "BatchedTeamEnv", "LoopedTeamEnvs", "TeamEnv", "TeamSpec"]
 
@@ -186,6 +191,14 @@ class TeamEnv(gymnasium.Env):
         self._noise: ObservationNoise | None = None
         if check_std(obs_noise_std).any():
             self._noise = ObservationNoise(obs_noise_std, 1, len(names), obs_size)
+
+    def describe_agents(self) -> list[dict[str, Any]]:
+        """What each agent sees and does; see :func:`.spaces.describe_agent`."""
+        parts = zip(self.spec_team.agents, self._encoders, self._decoders, strict=True)
+        described = [describe_agent(*part) for part in parts]
+        for entry, agent in zip(described, self._ids, strict=True):
+            entry |= declared_names(self.parallel_env, agent)
+        return described
 
     def _read_spaces(self, names: tuple[str, ...], box_bins: int | None) -> None:
         """How the agents' actions and observations are read, and where masks are."""

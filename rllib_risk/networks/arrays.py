@@ -50,6 +50,10 @@ class Torch:
         """Ascending along the last axis."""
         return sort_atoms(rows)
 
+    def mean(self, rows: Rows) -> Rows:
+        """Over the last axis."""
+        return rows.mean(dim=-1)
+
     def affine(self, weight: Tensor, bias: Tensor) -> Step:
         """``[..., I]`` to ``[..., O]``, by a weight ``[O, I]`` and a bias ``[O]``."""
         return lambda rows: F.linear(rows, weight, bias)
@@ -104,6 +108,10 @@ class Numpy:
     def sort(self, rows: Rows) -> Rows:
         """Ascending along the last axis."""
         return np.sort(rows, axis=-1)
+
+    def mean(self, rows: Rows) -> Rows:
+        """Over the last axis; PyTorch's, whose sums are those of learning."""
+        return torch.from_numpy(rows).mean(dim=-1).numpy()
 
     def affine(self, weight: Tensor, bias: Tensor) -> Step:
         """See :meth:`Torch.affine`."""

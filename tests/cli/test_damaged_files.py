@@ -299,6 +299,7 @@ def damaged_checkpoint(root: Path) -> Path:
         ["evaluate", "CHECKPOINT"],
         ["evaluate", "CHECKPOINT", "--shift", "shift/macn-cliff"],
         ["record", "OUT", "CHECKPOINT"],
+        ["export", "CHECKPOINT", "--out", "OUT"],
         ["plot", "episode", "CHECKPOINT"],
         ["train", "--algo", "RMIX", "--env", "macn", "--restore", "CHECKPOINT"],
     ],

@@ -1,4 +1,4 @@
-"""The fast layer of the tests: no Ray, no training, no other Python.
+"""The fast layer of the tests: no Ray, no algorithm, no training, no other Python.
 
 No list and no marker says which tests are fast. In ``pytest --fast`` a test that begins
 to do one of these things is skipped there and then; ``make test`` runs it. So a test
@@ -46,11 +46,16 @@ class FastLayer:
         import ray
         from torch.optim import optimizer
 
+        from rllib_risk.core import ray_internals
+
         hook = optimizer.register_optimizer_step_pre_hook(self._step)
         self.steps = 0
         self.watching = True
         try:
-            with mock.patch.object(ray, "init", self._init):
+            with (
+                mock.patch.object(ray, "init", self._init),
+                mock.patch.object(ray_internals._NoStore, "put", self._build),
+            ):
                 yield
         finally:
             self.watching = False
@@ -58,6 +63,9 @@ class FastLayer:
 
     def _init(self, *args: Any, **kwargs: Any) -> None:
         leave("starts Ray")
+
+    def _build(self, *args: Any) -> None:
+        leave("builds an algorithm")
 
     def _step(self, *args: Any) -> None:
         self.steps += 1

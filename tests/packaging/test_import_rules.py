@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "rllib_risk"
 NAME = PACKAGE.name
 # A part imports from those before it, at module level or in a function.
 FLOORS = (
+    "deploy",
     "config",
     "ops",
     "data",
@@ -23,11 +24,14 @@ FLOORS = (
     "evaluation",
     "cli",
 )
-# These two know nothing of one another.
+# These know nothing of one another.
 APART = {"env_wrappers": {"networks", "parts"}, "ops": {"config"}}
 # Packages that a part must not import at all, and those it must not import when it is
 # itself imported.
-FORBIDDEN_PACKAGES = {"ops": {"ray"}}
+FORBIDDEN_PACKAGES = {
+    "ops": {"ray"},
+    "deploy": {"gymnasium", "ray", "safetensors", "torch"},
+}
 FORBIDDEN_AT_IMPORT = {
     "config": {"ray", "torch"},
     "evaluation": {"matplotlib", "PIL"},
@@ -123,6 +127,8 @@ def test_heavy_packages_are_imported_when_needed(part):
     ("module", "heavy"),
     [
         ("rllib_risk", {"gymnasium", "matplotlib", "ray", "smac", "torch", "wandb"}),
+        ("rllib_risk.deploy", {"gymnasium", "ray", "safetensors", "scipy", "torch"}),
+        ("rllib_risk.env_wrappers.hvac.dynamics", {"gymnasium", "pettingzoo", "torch"}),
         ("rllib_risk.config.schema", {"matplotlib", "ray", "smac", "torch", "wandb"}),
         ("rllib_risk.evaluation.plots", {"matplotlib", "ray", "torch", "wandb"}),
         ("rllib_risk.evaluation.rendering", {"PIL", "ray", "torch"}),

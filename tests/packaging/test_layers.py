@@ -40,7 +40,7 @@ def build_algorithm():
     [
         (start_ray, "starts Ray"),
         (put_with_ray, "starts Ray"),
-        (build_algorithm, "starts Ray"),
+        (build_algorithm, "builds an algorithm"),
         (lambda: steps(MOST_STEPS + 1), "trains"),
         (lambda: subprocess.run([sys.executable, "-c", ""]), "process of Python"),
         (lambda: subprocess.run(["rllib", "--help"]), "process of Python"),

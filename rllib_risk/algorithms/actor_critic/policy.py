@@ -72,6 +72,8 @@ class StochasticPolicy(TeamPolicy):
     A subclass says how actor and critic learn.
     """
 
+    stochastic: ClassVar[bool] = True
+
     def optimizer(self) -> list[torch.optim.Optimizer]:
         """The actor's optimizer; see TorchPolicyV2."""
         parameters = list(self.model.network.parameters())

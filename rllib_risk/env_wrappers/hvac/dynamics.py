@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.hvac.data import (
     STEPS_PER_YEAR,
     Building,
@@ -26,6 +27,9 @@ ENERGY_WEIGHT = (1 - COMFORT_WEIGHT) * 24
 
 # Outdoor, ground, sun and people: the features that all zones share.
 NUM_SHARED = 4
+
+# With `normalise`, temperatures become (T - 22) / 10.
+_CENTRE, _SPREAD = 22.0, 10.0
 
 
 def _occupancy_polynomial(metabolism: float) -> tuple[float, float, float]:
@@ -244,6 +248,32 @@ class NativeDynamics:
             float(batch.comfort_cost[0]),
             float(batch.energy_cost[0]),
         )
+
+
+def power_levels(bins: int) -> np.ndarray:
+    """The power behind every action number.
+
+    An even number gives SustainGym's grid, (k - bins / 2) / (bins / 2), which holds 0
+    and -1 but not 1; an odd one is symmetric, from -1 to 1.
+
+    Args:
+        bins: Number of actions, at least 2.
+
+    Returns:
+        Power, ascending, float32 [bins].
+
+    Raises:
+        EnvConfigError: If bins is too small or no integer.
+    """
+    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 2:
+        raise EnvConfigError(f"bins must be an integer of at least 2, not {bins!r}")
+    zero = bins // 2
+    return (np.arange(bins, dtype=np.float32) - zero) / np.float32(zero)
+
+
+def normalised(temperatures: np.ndarray) -> np.ndarray:
+    """Temperatures as (T - 22) / 10, in their own precision."""
+    return (temperatures - _CENTRE) / _SPREAD
 
 
 @cache

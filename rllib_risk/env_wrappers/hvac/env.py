@@ -34,6 +34,8 @@ from rllib_risk.env_wrappers.hvac.dynamics import (
     NUM_SHARED,
     Dynamics,
     NativeDynamics,
+    normalised,
+    power_levels,
 )
 from rllib_risk.env_wrappers.hvac.scenario import (
     EpisodeStart,
@@ -47,11 +49,9 @@ if TYPE_CHECKING:
     from rllib_risk.env_wrappers.batched_env import BatchedTeamEnv
     from rllib_risk.env_wrappers.scripted import ScriptedPolicy
 
-__all__ = ["HVAC", "HvacScenario", "power_levels"]
+__all__ = ["HVAC", "HvacScenario", "normalised", "power_levels"]
 
 BACKENDS = ("native", "sustaingym")
-# With `normalise`, temperatures become (T - 22) / 10.
-_CENTRE, _SPREAD = 22.0, 10.0
 
 
 class HVAC(ParallelEnv):
@@ -69,8 +69,17 @@ class HVAC(ParallelEnv):
         scenario: Where and when.
         episode_limit: Steps of an episode.
         levels: Power of every action, float32 [bins].
+        observation_names: What the numbers of an observation are.
+        action_names: What the actions are.
     """
 
+    observation_names: ClassVar[Sequence[str]] = (
+        "zone temperature",
+        "outdoor temperature",
+        "ground temperature",
+        "sun",
+        "heat of a person",
+    )
     metadata: ClassVar[dict[str, Any]] = {
         "name": "hvac",
         "render_modes": ["rgb_array"],
@@ -133,6 +142,7 @@ class HVAC(ParallelEnv):
         if not isinstance(normalise, bool):
             raise EnvConfigError(f"normalise must be true or false, not {normalise!r}")
         self.levels = power_levels(bins)
+        self.action_names = [f"power {level:+.3f}" for level in self.levels]
         self.normalise = normalise
         self.target = number("target", target)
         self.episode_limit = positive("episode_steps", episode_steps)
@@ -356,32 +366,6 @@ class HVAC(ParallelEnv):
         """Keeps what render() draws."""
         if self.render_mode is not None:
             self._history.append((self._temperatures, float(self._shared[0]), power))
-
-
-def power_levels(bins: int) -> np.ndarray:
-    """The power behind every action number.
-
-    An even number gives SustainGym's grid, (k - bins / 2) / (bins / 2), which holds 0
-    and -1 but not 1; an odd one is symmetric, from -1 to 1.
-
-    Args:
-        bins: Number of actions, at least 2.
-
-    Returns:
-        Power, ascending, float32 [bins].
-
-    Raises:
-        EnvConfigError: If bins is too small or no integer.
-    """
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 2:
-        raise EnvConfigError(f"bins must be an integer of at least 2, not {bins!r}")
-    zero = bins // 2
-    return (np.arange(bins, dtype=np.float32) - zero) / np.float32(zero)
-
-
-def normalised(temperatures: np.ndarray) -> np.ndarray:
-    """Temperatures as (T - 22) / 10, in their own precision."""
-    return (temperatures - _CENTRE) / _SPREAD
 
 
 def _make_dynamics(backend: str, scenario: HvacScenario, target: float) -> Dynamics:

@@ -66,6 +66,7 @@ class MACN(ParallelEnv):
         "name": "macn",
         "render_modes": ["ansi", "rgb_array"],
     }
+    action_names: ClassVar[Sequence[str]] = ("up", "down", "left", "right")
 
     def __init__(
         self,

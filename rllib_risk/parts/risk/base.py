@@ -99,6 +99,8 @@ class RiskMeasure(Part, nn.Module):
             From atoms ``[..., A, M]``, level logits ``[..., K]`` and the index of the
             greatest of them ``[...]``, or None twice, to utilities ``[..., A]``.
         """
+        if sampled and type(self).of_samples is RiskMeasure.of_samples:
+            return lambda atoms, logits, index: xp.mean(atoms)
         if sampled:
             of_samples = xp.of_torch(self.of_samples)
             return lambda atoms, logits, index: of_samples(atoms)

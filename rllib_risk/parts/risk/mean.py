@@ -69,8 +69,13 @@ class MeanVariance(RiskMeasure):
 
     def one_step(self, xp: Namespace, sampled: bool = False) -> Step:
         """See :meth:`RiskMeasure.one_step`."""
-        utilities = xp.of_torch(self.of_samples)
-        return lambda atoms, logits, index: utilities(atoms)
+
+        def utilities(atoms: Rows, logits: Rows | None, index: Rows | None) -> Rows:
+            mean = xp.mean(atoms)
+            distance = atoms - mean[..., None]
+            return mean - self.penalty * xp.mean(distance * distance)
+
+        return utilities
 
     def distort(self, fractions: Tensor) -> Tensor:
         """See :meth:`RiskMeasure.distort`."""

@@ -1,0 +1,18 @@
+"""Acting with an exported team: NumPy alone, without Ray, RLlib and PyTorch.
+
+``rllib export CHECKPOINT --out FOLDER`` writes the artefact. Then::
+
+    from rllib_risk.deploy import Team
+
+    team = Team.load("FOLDER")
+    actions = team.act(observations)
+
+:class:`Team` decides for all agents, in one or several environments at once;
+:class:`Agent` decides for one agent on a machine of its own. The tutorial is
+``docs/deploy.md``.
+"""
+
+from rllib_risk.deploy.acting import Agent, Team
+from rllib_risk.deploy.errors import ArtefactError, InputError
+
+__all__ = ["Agent", "ArtefactError", "InputError", "Team"]

@@ -1,0 +1,153 @@
+"""The files of an artefact: read without running code, every byte under a checksum.
+
+``policy.json`` says what the team is and lists the operations of its networks,
+``policy.safetensors`` holds their numbers, and ``manifest.json`` the SHA-256 of every
+other file. Artefacts in the form of ONNX hold ``.onnx`` files in place of the numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rllib_risk.deploy.errors import ArtefactError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+POLICY = "policy.json"
+TENSORS = "policy.safetensors"
+
+# The types that networks have, by their names in the safetensors format.
+_DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "BOOL": "|b1"}
+_LENGTH_BYTES = 8
+
+
+def as_json(value: Any) -> str:
+    """The one form in which this package writes JSON."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def write_manifest(folder: Path, names: list[str]) -> None:
+    """Vouches for files.
+
+    Args:
+        folder: Of the artefact.
+        names: Its files.
+    """
+    (folder / MANIFEST).write_text(_manifest(folder, sorted(names)))
+
+
+def _manifest(folder: Path, names: list[str]) -> str:
+    hashes = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names
+    }
+    return as_json({"format": FORMAT_VERSION, "sha256": hashes})
+
+
+def read_policy(folder: Path | str) -> tuple[Path, dict[str, Any]]:
+    """Checks that an artefact is whole, and reads what it says of itself.
+
+    Args:
+        folder: Of the artefact.
+
+    Returns:
+        The folder, and the contents of ``policy.json``.
+
+    Raises:
+        ArtefactError: If the folder is missing or no artefact, a file in it was cut
+            short or changed, or its format is of a later version.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ArtefactError(f"There is no folder {folder}.")
+    path = folder / MANIFEST
+    if not path.is_file() or not (folder / POLICY).is_file():
+        raise ArtefactError(
+            f"{folder} is no exported team: it needs {MANIFEST} and {POLICY}. Write one"
+            " with: rllib export CHECKPOINT --out FOLDER"
+        )
+    manifest = read_json(path)
+    if manifest.get("format") != FORMAT_VERSION:
+        raise ArtefactError(
+            f"{path} says format {manifest.get('format')!r}; this version reads format"
+            f" {FORMAT_VERSION}. Install a later version of rllib_risk."
+        )
+    names = manifest.get("sha256")
+    if not isinstance(names, dict) or POLICY not in names:
+        raise ArtefactError(f"{path} does not list {POLICY}: it was changed.")
+    for name in names:
+        if name in (MANIFEST, "") or Path(name).name != name:
+            raise ArtefactError(f"{path} lists {name!r}, which is no file beside it.")
+        if not (folder / name).is_file():
+            raise ArtefactError(f"{folder / name} is missing. Export the team again.")
+    # The manifest follows from the files, to the last byte.
+    whole = _manifest(folder, sorted(names))
+    if path.read_bytes() != whole.encode():
+        right = json.loads(whole)["sha256"]
+        odd = next((n for n in right if right[n] != names[n]), MANIFEST)
+        raise ArtefactError(
+            f"{folder / odd} does not match its checksum: it was cut short or changed."
+            " Copy the folder again, or export the team again."
+        )
+    return folder, read_json(folder / POLICY)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Args:
+        path: Its file.
+
+    Returns:
+        The object.
+
+    Raises:
+        ArtefactError: If it is none.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtefactError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ArtefactError(f"{path} does not hold a JSON object.")
+    return value
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Reads a safetensors file: a length, a JSON header of that length, and bytes.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Read-only arrays by name.
+
+    Raises:
+        ArtefactError: If the file is damaged or holds other types than networks have.
+    """
+    content = path.read_bytes()
+    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    start = _LENGTH_BYTES + length
+    try:
+        header = json.loads(content[_LENGTH_BYTES:start])
+        header.pop("__metadata__", None)
+        return {name: _tensor(content, start, entry) for name, entry in header.items()}
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ArtefactError(
+            f"{path} is no safetensors file that this version reads"
+            f" ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _tensor(content: bytes, start: int, entry: dict[str, Any]) -> np.ndarray:
+    dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), entry["shape"]
+    first, last = entry["data_offsets"]
+    if last - first != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"shape {shape} does not have {last - first} bytes")
+    flat = np.frombuffer(content, dtype, math.prod(shape), start + first)
+    return flat.reshape(shape)

@@ -1,0 +1,129 @@
+"""The operations that an exported network is made of, in NumPy.
+
+One table for three readers: tracing a network (:mod:`rllib_risk.networks.tracing`)
+evaluates them as it writes them down, the runtime (:mod:`.graph`) carries them out, and
+:mod:`.onnx_export` translates them one by one. The first axis of every value that
+depends on an input is rows (one for each agent and environment). Axes count from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = Any  # np.ndarray, or a NumPy number
+
+
+def linear(rows: Array, weight: Array, bias: Array) -> Array:
+    """``[..., I]`` to ``[..., O]``, by a weight ``[O, I]`` and a bias ``[O]``."""
+    return rows @ weight.T + bias
+
+
+def relu(rows: Array) -> Array:
+    """The positive part."""
+    return np.maximum(rows, np.float32(0.0))
+
+
+def sigmoid(rows: Array) -> Array:
+    """``(1 + tanh(x / 2)) / 2``, which cannot overflow."""
+    return (np.tanh(rows * np.float32(0.5)) + np.float32(1.0)) * np.float32(0.5)
+
+
+def concat(*parts: Array) -> Array:
+    """Side by side along the last axis."""
+    return np.concatenate(parts, axis=-1)
+
+
+def cut(rows: Array, axis: int, start: int, stop: int) -> Array:
+    """A slice along an axis."""
+    return rows[(slice(None),) * axis + (slice(start, stop),)]
+
+
+def pick(rows: Array, axis: int, at: int) -> Array:
+    """One position of an axis, which goes away."""
+    return rows[(slice(None),) * axis + (at,)]
+
+
+def expand(rows: Array, axis: int) -> Array:
+    """A new axis of length 1."""
+    return np.expand_dims(rows, axis)
+
+
+def reshape(rows: Array, shape: Sequence[int]) -> Array:
+    """Another shape; its first number may be -1, which means all that is left."""
+    return rows.reshape(shape)
+
+
+def swap(rows: Array, first: int, second: int) -> Array:
+    """Two axes change places."""
+    return rows.swapaxes(first, second)
+
+
+def take(table: Array, index: Array) -> Array:
+    """Rows of a table, ``[..., *]`` for indices ``[...]``; -1 is the last row."""
+    return table[index]
+
+
+def where(condition: Array, then: Array, otherwise: Array) -> Array:
+    """One or the other, element by element."""
+    return np.where(condition, then, otherwise)
+
+
+def sort(rows: Array) -> Array:
+    """Ascending along the last axis."""
+    return np.sort(rows, axis=-1)
+
+
+def mean(rows: Array, axis: int) -> Array:
+    """The mean over an axis."""
+    return rows.mean(axis)
+
+
+def total(rows: Array, axis: int) -> Array:
+    """The sum over an axis."""
+    return rows.sum(axis)
+
+
+def argmax(rows: Array) -> Array:
+    """Position of the first greatest number of the last axis, int64."""
+    return rows.argmax(-1)
+
+
+def fill(like: Array, value: float) -> Array:
+    """A number for each row, float32 ``[R]``."""
+    return np.full(len(like), value, np.float32)
+
+
+def single(rows: Array) -> Array:
+    """Float32."""
+    return rows.astype(np.float32)
+
+
+OPERATIONS: dict[str, Callable[..., Array]] = {
+    "add": np.add,
+    "argmax": argmax,
+    "concat": concat,
+    "cut": cut,
+    "divide": np.divide,
+    "expand": expand,
+    "fill": fill,
+    "greater": np.greater,
+    "linear": linear,
+    "matmul": np.matmul,
+    "mean": mean,
+    "multiply": np.multiply,
+    "pick": pick,
+    "relu": relu,
+    "reshape": reshape,
+    "sigmoid": sigmoid,
+    "single": single,
+    "sort": sort,
+    "subtract": np.subtract,
+    "swap": swap,
+    "take": take,
+    "tanh": np.tanh,
+    "total": total,
+    "where": where,
+}

@@ -1,0 +1,178 @@
+"""Exported teams beside the policies that they come from, over whole episodes."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import ray
+from gymnasium.spaces import Box, Dict, Discrete
+from pettingzoo import ParallelEnv
+
+import rllib_risk
+from rllib_risk.algorithms import config_class
+from rllib_risk.config.schema import ConfigError
+from rllib_risk.core.export import export_team
+from rllib_risk.core.players import PolicyPlayer
+from rllib_risk.deploy import Team
+from rllib_risk.env_wrappers.team_env import TeamEnv
+
+ROOT = Path(__file__).parents[2]
+OLD = ROOT / "tests" / "data" / "old_checkpoints" / "0.1.0"
+
+spec = importlib.util.spec_from_file_location("parity", ROOT / "tools/deploy_parity.py")
+parity = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(parity)
+
+# Every family of environments, and every kind of network somewhere.
+PLAYED = [
+    ("macn", "CVaR, predicted level"),
+    ("macn", "padded window"),
+    ("macn", "static CVaR"),
+    ("hvac", "sampled quantiles"),
+    ("uav", "LSTM"),
+    ("uav", "COMA"),
+    ("car_following", "feed-forward"),
+    ("memory_game", "window"),
+    ("memory_game", "IPPO"),
+]
+
+
+@pytest.mark.parametrize(("env", "kind"), PLAYED)
+def test_an_exported_team_plays_as_the_policy_does(env, kind):
+    """``tools/deploy_parity.py`` plays longer, and everything everywhere."""
+    for name, both in parity.rows(env, kind, 120, "safetensors"):
+        assert both.decisions >= 240, name
+        assert both.differing == 0, name
+        assert both.distance <= 1e-4 * both.scale, name
+
+
+@pytest.fixture(scope="module")
+def algorithm():
+    found = rllib_risk.load(OLD / "rmix")
+    yield found
+    found.stop()
+
+
+def test_a_checkpoint_is_loaded_and_played_without_ray(algorithm):
+    if ray.is_initialized():
+        pytest.skip("another test of this process has started Ray")
+    assert len(algorithm.evaluate_episodes(2)["returns"]) == 2
+    assert not ray.is_initialized()
+
+
+def test_what_an_artefact_says_of_itself(algorithm, tmp_path):
+    record = export_team(algorithm, tmp_path / "team")
+    written = json.loads((tmp_path / "team" / "policy.json").read_text())
+    assert written.pop("networks") and record.pop("networks")
+    assert written == record
+    first = record["contract"]["agents"][0]
+    assert first["name"] == "agent_0"
+    assert first["action_names"] == ["up", "down", "left", "right"]
+    assert first["observation_low"] == [0.0] * 9
+    assert first["observation_high"] == [1.0] * 9
+    assert record["contract"]["needs_mask"] is False
+    risk = record["risk"]
+    assert risk["predicted"] and risk["levels"] == [n / 10 for n in range(1, 11)]
+    origin = record["provenance"]
+    assert origin["env"] == "macn" and origin["seed"] == algorithm.config.seed
+    assert origin["env_steps"] == algorithm.env_steps > 0
+
+
+def test_a_folder_with_contents_is_left_alone(algorithm, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is not empty; choose another folder"):
+        export_team(algorithm, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_team_that_would_act_otherwise_is_not_written(
+    algorithm, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Team, "utilities", np.zeros((4, 2, 4)))
+    with pytest.raises(ConfigError, match="differs from the trained one"):
+        export_team(algorithm, tmp_path / "team")
+    assert not (tmp_path / "team").exists()
+
+
+class Unequal(ParallelEnv):
+    """Two agents of unequal sizes, whose masks allow all actions but one."""
+
+    metadata: ClassVar = {"name": "unequal"}
+    action_names: ClassVar = {"small": ["stay", "go"], "large": ["a", "b", "c"]}
+    sizes: ClassVar = {"small": (2, 2), "large": (3, 3)}
+
+    def __init__(self):
+        self.possible_agents = list(self.sizes)
+        self.views = {
+            agent: Dict(seen=Box(-9, 9, (d,)), action_mask=Box(0, 1, (a,), np.int8))
+            for agent, (d, a) in self.sizes.items()
+        }
+        self.moves = {agent: Discrete(a) for agent, (_, a) in self.sizes.items()}
+
+    def observation_space(self, agent):
+        return self.views[agent]
+
+    def action_space(self, agent):
+        return self.moves[agent]
+
+    def reset(self, seed=None, options=None):
+        self.rng, self.steps = np.random.default_rng(seed), 0
+        self.agents = list(self.possible_agents)
+        return self.seen(), {agent: {} for agent in self.agents}
+
+    def seen(self):
+        obs = {}
+        for agent, (size, number) in self.sizes.items():
+            mask = np.ones(number, np.int8)
+            mask[self.rng.integers(number)] = 0
+            seen = self.rng.normal(size=size).astype(np.float32)
+            obs[agent] = {"seen": seen, "action_mask": mask}
+        return obs
+
+    def step(self, actions):
+        self.steps += 1
+        every = self.possible_agents
+        over = dict.fromkeys(every, self.steps == 12)
+        result = self.seen(), dict.fromkeys(every, 1.0), dict.fromkeys(every, False)
+        if self.steps == 12:
+            self.agents = []
+        return *result, over, {agent: {} for agent in every}
+
+
+def test_agents_of_unequal_sizes_with_masks_and_names(tmp_path):
+    rllib_risk.register()
+    config = config_class("VDN")().environment(
+        "pettingzoo", env_config={"factory": f"{__name__}:Unequal"}
+    )
+    config.training(hidden_size=16).debugging(seed=1)
+    algorithm = config.build_algo()
+    record = export_team(algorithm, tmp_path / "team")
+    small, large = record["contract"]["agents"]
+    assert (small["obs_size"], small["num_actions"]) == (2, 2)
+    assert small["action_names"] == ["stay", "go"]
+    assert large["observation_low"] == [-9.0] * 3
+    assert record["contract"]["needs_mask"] is True
+    team, player = Team.load(tmp_path / "team"), PolicyPlayer(algorithm.team_policy, 1)
+    theirs, env = TeamEnv(Unequal()), Unequal()
+    rows, _ = theirs.reset(seed=5)
+    obs, _ = env.reset(seed=5)
+    while env.agents:
+        expected, _ = player.act(rows["obs"][None], rows["action_mask"][None])
+        masks = {agent: view["action_mask"] for agent, view in obs.items()}
+        found = team.act({a: view["seen"] for a, view in obs.items()}, masks)
+        assert list(found.values()) == expected[0].tolist()
+        rows, *_ = theirs.step(expected[0])
+        obs, *_ = env.step(found)
+    algorithm.stop()
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "CVaR, predicted level", "MAPPO"])
+def test_onnx_plays_as_the_policy_does(kind):
+    pytest.importorskip("onnx", reason="needs rllib-risk[onnx]")
+    pytest.importorskip("onnxruntime", reason="needs rllib-risk[onnx]")
+    for name, both in parity.rows("macn", kind, 120, "onnx"):
+        assert both.differing == 0, name
+        assert both.distance <= 1e-5 * both.scale, name

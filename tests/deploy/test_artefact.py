@@ -1,0 +1,141 @@
+"""Reading artefacts: the kept one of each format, and damaged ones."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exported import FIRST_FORMAT, copy_of_first_format
+from safetensors.numpy import load_file
+
+from rllib_risk.deploy import ArtefactError, Team
+from rllib_risk.deploy.files import (
+    MANIFEST,
+    POLICY,
+    TENSORS,
+    read_tensors,
+    write_manifest,
+)
+
+ROOT = Path(__file__).parents[2]
+# Of the kept artefact on five steps of seed 0, from the version that wrote it.
+EXPECTED_ACTIONS = [[1, 1], [1, 1], [1, 1], [2, 2], [1, 1]]
+EXPECTED_LEVELS = [[0.9, 0.9], [0.7, 0.5], [0.3, 0.5], [0.3, 0.3], [0.7, 0.8]]
+
+
+def play(team):
+    rng = np.random.default_rng(0)
+    actions, levels = [], []
+    for _ in range(5):
+        actions.append(team.act(rng.normal(size=(2, 9))).tolist())
+        levels.append(team.risk_levels.astype(float).round(6).tolist())
+    return actions, levels
+
+
+def test_an_artefact_of_format_1_acts_as_it_did():
+    actions, levels = play(Team.load(FIRST_FORMAT))
+    assert actions == EXPECTED_ACTIONS
+    assert levels == EXPECTED_LEVELS
+
+
+def test_tensors_are_those_that_the_safetensors_package_reads():
+    theirs, ours = (
+        load_file(FIRST_FORMAT / TENSORS),
+        read_tensors(FIRST_FORMAT / TENSORS),
+    )
+    assert ours.keys() == theirs.keys()
+    for name, array in theirs.items():
+        assert ours[name].dtype == array.dtype
+        np.testing.assert_array_equal(ours[name], array)
+
+
+def test_neither_ray_nor_torch_is_loaded_to_act():
+    code = (
+        "import sys, numpy\n"
+        "from rllib_risk.deploy import Team\n"
+        f"team = Team.load({str(FIRST_FORMAT)!r})\n"
+        "print(team.act(numpy.zeros((2, 9))).tolist())\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules}))\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    actions, modules = map(json.loads, done.stdout.replace("'", '"').splitlines())
+    assert actions == Team.load(FIRST_FORMAT).act(np.zeros((2, 9))).tolist()
+    heavy = {"gymnasium", "pettingzoo", "ray", "safetensors", "scipy", "torch"}
+    assert "numpy" in modules and not heavy & set(modules)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, POLICY, TENSORS])
+def test_every_flipped_bit_is_found(name, tmp_path):
+    folder = copy_of_first_format(tmp_path)
+    path = folder / name
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    places = (
+        range(len(whole)) if name == MANIFEST else rng.integers(len(whole), size=60)
+    )
+    for place in places:
+        changed = bytearray(whole)
+        changed[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        with pytest.raises(ArtefactError):
+            Team.load(folder)
+    path.write_bytes(whole)
+    Team.load(folder)
+
+
+def test_files_that_are_missing_or_cut_short_are_named(tmp_path):
+    with pytest.raises(ArtefactError, match=r"There is no folder .*absent"):
+        Team.load(tmp_path / "absent")
+    with pytest.raises(ArtefactError, match="is no exported team"):
+        Team.load(tmp_path)
+    folder = copy_of_first_format(tmp_path)
+    tensors = (folder / TENSORS).read_bytes()
+    (folder / TENSORS).write_bytes(tensors[:-1])
+    with pytest.raises(ArtefactError, match=r"policy\.safetensors does not match its"):
+        Team.load(folder)
+    (folder / TENSORS).unlink()
+    with pytest.raises(ArtefactError, match=r"policy\.safetensors is missing"):
+        Team.load(folder)
+
+
+def change(folder, edit):
+    """Changes policy.json and vouches for it again."""
+    policy = json.loads((folder / POLICY).read_text())
+    edit(policy)
+    (folder / POLICY).write_text(json.dumps(policy))
+    write_manifest(folder, [POLICY, TENSORS])
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda p: p.pop("contract"), "KeyError: 'contract'"),
+        (lambda p: p["networks"][0]["nodes"][0].__setitem__(0, "exec"), "'exec'"),
+        (lambda p: p["networks"][0]["nodes"][0][1].append("v99"), "v99"),
+        (lambda p: p["contract"].update(obs_size=8), "ValueError"),
+        (lambda p: p["contract"].update(num_actions=5), "ValueError"),
+        (lambda p: p.update(networks=p["networks"] * 0), "IndexError"),
+    ],
+)
+def test_contents_that_do_not_fit_are_refused(edit, message, tmp_path):
+    folder = copy_of_first_format(tmp_path)
+    change(folder, edit)
+    with pytest.raises(ArtefactError, match=message):
+        Team.load(folder)
+
+
+def test_a_manifest_names_files_beside_it_alone(tmp_path):
+    folder = copy_of_first_format(tmp_path)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["sha256"]["../secret"] = "0" * 64
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ArtefactError, match=r"'\.\./secret', which is no file beside"):
+        Team.load(folder)
+    (folder / MANIFEST).write_text('{"format": 2, "sha256": {}}')
+    with pytest.raises(ArtefactError, match=r"says format 2; .* Install a later"):
+        Team.load(folder)

@@ -1,0 +1,101 @@
+"""Artefacts that the tests of ``rllib_risk.deploy`` act with."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+from team_cases import make_network
+
+from rllib_risk.deploy.files import POLICY, TENSORS, as_json, write_manifest
+from rllib_risk.parts.traced_team import trace_team
+
+# `rllib export tests/data/old_checkpoints/0.1.0/rmix` of the version that first wrote
+# format 1: two agents, nine numbers, four actions, no masks.
+FIRST_FORMAT = Path(__file__).parents[1] / "data" / "old_artefacts" / "1"
+
+# Kinds of networks: keys of each.
+ATOMS = {"num_atoms": 8}
+DYNAMIC = {**ATOMS, "risk_measure": "cvar", "risk_mode": "dynamic"}
+SAMPLED = {**ATOMS, "quantiles": "sampled"}
+KINDS = {
+    "gru": {},
+    "feed-forward": {"recurrent": False},
+    "lstm": {"rnn_cell": "lstm"},
+    "observation alone": {"agent_ids": False, "obs_last_action": False},
+    "a network each": {"parameter_sharing": False},
+    "cvar": {**ATOMS, "risk_measure": "cvar", "alpha": 0.3},
+    "var": {**ATOMS, "risk_measure": "var", "alpha": 0.3},
+    "wang": {**ATOMS, "risk_measure": "wang"},
+    "cpw": {**ATOMS, "risk_measure": "cpw"},
+    "power": {**ATOMS, "risk_measure": "power"},
+    "mean-variance": {**ATOMS, "risk_measure": "mean_variance"},
+    "predicted level": DYNAMIC,
+    "predicted level, no lag": {
+        **DYNAMIC,
+        "risk_history_lag": 0,
+        "risk_tie_femb": True,
+    },
+    "predicted level, lstm": {**DYNAMIC, "rnn_cell": "lstm"},
+    "predicted level, feed-forward": {**DYNAMIC, "recurrent": False},
+    "sampled": SAMPLED,
+    "sampled cvar": {**SAMPLED, "risk_measure": "cvar", "alpha": 0.3},
+    "sampled var": {**SAMPLED, "risk_measure": "var", "alpha": 0.3},
+    "sampled mean-variance": {**SAMPLED, "risk_measure": "mean_variance"},
+    "sampled, no hidden layer": {
+        **SAMPLED,
+        "quantile_hidden_layer": False,
+        "acting_atoms": 5,
+        "parameter_sharing": False,
+    },
+}
+
+
+def write_artefact(folder, *, masks=True, stochastic=False, seed=3, **keys):
+    """An artefact of a drawn network, and the network.
+
+    Three agents ``a``, ``b`` and ``c``; ``c`` has three numbers and two actions, the
+    others have five and four.
+    """
+    network = make_network(seed, num_agents=3, num_actions=4, obs_size=5, **keys)
+    traced = trace_team(network)
+    agents = [("a", 5, 4), ("b", 5, 4), ("c", 3, 2)]
+    record = {
+        "format": 1,
+        "algorithm": "QMIX",
+        "stochastic": stochastic,
+        "epsilon": 0.1 * stochastic,
+        "contract": {
+            "agents": [
+                {"name": n, "obs_size": d, "num_actions": a} for n, d, a in agents
+            ],
+            "obs_size": 5,
+            "num_actions": 4,
+            "needs_mask": masks,
+            "needs_return": False,
+        },
+        "first_action": traced.first_action,
+        "networks": traced.networks,
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / TENSORS).write_bytes(save({"memory": traced.memory, **traced.tensors}))
+    (folder / POLICY).write_text(as_json(record))
+    write_manifest(folder, [POLICY, TENSORS])
+    return network
+
+
+def copy_of_first_format(folder):
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(FIRST_FORMAT, folder / "team"))
+
+
+def inputs(steps, *lead, seed=0):
+    """Observations and masks of the team of ``write_artefact``, step by step."""
+    rng = np.random.default_rng(seed)
+    own = np.arange(4) < np.array([4, 4, 2])[:, None]
+    for _ in range(steps):
+        obs = rng.normal(size=(*lead, 3, 5)).astype(np.float32)
+        obs[..., 2, 3:] = 0.0  # padding
+        mask = (rng.random((*lead, 3, 4)) < 0.6) & own
+        mask[..., 0] = True
+        yield obs, mask
