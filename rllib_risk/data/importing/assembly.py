@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rllib_risk.config.schema import shown
-from rllib_risk.data.episodes import Episode, with_last_observation
-from rllib_risk.data.importing.mapping import OBSERVATIONS, ColumnMap
+from rllib_risk.data.arrays import OBSERVATIONS, with_last_observation
+from rllib_risk.data.episodes import Episode
+from rllib_risk.data.importing.mapping import ColumnMap
 from rllib_risk.data.importing.steps import NO_ACTION, Steps
 from rllib_risk.data.replay_memory import action_dtype
 from rllib_risk.data.rows import DatasetError
@@ -144,12 +145,19 @@ class _Rows:
                 for key in first
             }
 
-    def _error(self, row: int, key: str, text: str) -> DatasetError:
+    def _error(self, row: int, key: str, text: str, *place: int) -> DatasetError:
+        """An error about a row; ``place`` is the agent and number in it."""
         for part in self._parts:
             if row < len(part):
-                return part.error(row, key, text)
+                return part.error(row, key, text, *place)
             row -= len(part)
         raise AssertionError("there is no such row")
+
+    def _refuse(self, wrong: np.ndarray, key: str, text: str) -> None:
+        """Raises at the first row and agent where ``wrong``, ``[L, n]``, is true."""
+        if wrong.any():
+            row, agent = (int(n) for n in np.argwhere(wrong)[0])
+            raise self._error(row, key, text, agent)
 
     def _check_kinds_of_time(self) -> None:
         kinds = [part.arrays["time"].dtype.kind == "M" for part in self._parts]
@@ -226,7 +234,9 @@ class _Rows:
         none = self._arrays["actions"] == NO_ACTION
         for row in np.flatnonzero(none.any(axis=1)).tolist():
             if not none[row].all():
-                raise self._error(row, "action", "is empty for some of the agents")
+                agent = int(none[row].argmax())
+                text = "is empty, and other agents have an action"
+                raise self._error(row, "action", text, agent)
             if row < len(none) - 1:
                 text = "is empty, and it is not the last row of the episode"
                 raise self._error(row, "action", text)
@@ -240,10 +250,8 @@ class _Rows:
         flags = self._arrays.get(key)
         if flags is None:
             return np.zeros(len(self._arrays["actions"]), bool)
-        differ = (flags != flags[:, :1]).any(axis=1)
-        if differ.any():
-            text = "differs between the agents; a team ends together"
-            raise self._error(int(differ.argmax()), key, text)
+        text = "differs between the agents; a team ends together"
+        self._refuse(flags != flags[:, :1], key, text)
         return flags[:, 0]
 
     def _terminated(self, report: Report) -> bool:
@@ -269,9 +277,7 @@ class _Rows:
         """The reward of the team, float64 ``[L]``."""
         rewards, team = self._arrays["reward"], self._map.team
         steps = len(rewards) - (self._map.final == "row")
-        empty = np.isnan(rewards[:steps]).any(axis=1)
-        if empty.any():
-            raise self._error(int(empty.argmax()), "reward", "is empty")
+        self._refuse(np.isnan(rewards[:steps]), "reward", "is empty")
         if rewards.shape[1] == 1 and team != "shared":
             raise self._map.error(
                 f"reward.team: '{team}' needs a reward for each agent, and the data"
@@ -282,12 +288,9 @@ class _Rows:
             return rewards.sum(axis=1)
         if team == "shared":
             found = rewards[:steps]
-            differ = ~np.isclose(
-                found, found[:, :1], rtol=_SAME_REWARD, atol=_SAME_REWARD
-            ).all(axis=1)
-            if differ.any():
-                text = "differs between the agents. Set reward.team to sum or mean"
-                raise self._error(int(differ.argmax()), "reward", text)
+            same = np.isclose(found, found[:, :1], rtol=_SAME_REWARD, atol=_SAME_REWARD)
+            text = "differs between the agents. Set reward.team to sum or mean"
+            self._refuse(~same, "reward", text)
             return rewards[:, 0]
         return rewards.mean(axis=1)
 
@@ -302,11 +305,13 @@ class _Rows:
                 found.append(np.concatenate([before, before[-1:]]))
                 continue
             after = after.astype(before.dtype)
-            differ = (after[:-1] != before[1:]).reshape(len(before) - 1, -1)
+            differ = after[:-1] != before[1:]
             if differ.any():
-                row = int(differ.any(axis=1).argmax())
+                row, *place = (int(n) for n in np.argwhere(differ)[0])
+                place = place if len(place) == 2 else [0, *place]
                 text = f"is not the '{key}' of the next row. Rows may be missing, or an"
-                raise self._error(row, f"next.{key}", f"{text} end is not flagged")
+                text += " end is not flagged"
+                raise self._error(row, f"next.{key}", text, *place)
             found.append(np.concatenate([before, after[-1:]]))
         obs, state, mask = found
         return obs, state, mask

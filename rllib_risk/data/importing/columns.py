@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rllib_risk.config.schema import shown, suggest
-from rllib_risk.data.importing.mapping import AGENT, OBSERVATIONS, ColumnMap, Names
+from rllib_risk.data.arrays import OBSERVATIONS
+from rllib_risk.data.importing.mapping import AGENT, ColumnMap, Names
 from rllib_risk.data.importing.tables import Rows, Table
 
 # Names in a message about what columns there are.
@@ -88,7 +89,8 @@ def select(table: Table, columns: ColumnMap) -> Selection:
     chosen = {
         key: _choose(table, columns, key, names) for key, names in keys.items() if names
     }
-    for key in ("action", "reward", "terminated", "truncated"):
+    single = ("action", "reward", "terminated", "truncated", "episode", "time", "agent")
+    for key in single:
         if key in chosen and any(len(names) != 1 for names in chosen[key].each):
             many = next(names for names in chosen[key].each if len(names) != 1)
             raise columns.error(

@@ -9,10 +9,9 @@ from typing import Any
 
 from rllib_risk.config.schema import ConfigError, shown, suggest
 from rllib_risk.config.yaml_reader import Document, read_yaml
+from rllib_risk.data.arrays import OBSERVATIONS
 from rllib_risk.data.importing.tables import Layout
 
-# Stands for the concatenated observations of all agents.
-OBSERVATIONS = "observations"
 AGENT = "{agent}"
 TEAM_REWARDS = ("shared", "sum", "mean")
 _KEYS = (
@@ -370,7 +369,10 @@ class _Reader:
         if not isinstance(per_file, bool):
             text = f"must be true or false, not {shown(per_file)}."
             raise self._error(f"episode.per_file: {text}", "episode", "per_file")
-        return self._text("column", None, "episode"), per_file
+        column = self._text("column", None, "episode")
+        if column is None and not per_file:
+            raise self._error("episode: give 'column' or 'per_file: true'.", "episode")
+        return column, per_file
 
     def _time(self) -> tuple[str | None, float | None]:
         value = self._get("time")
@@ -392,7 +394,7 @@ class _Reader:
         if value is None:
             return {}
         keys = ("observation", "state", "mask")
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or not value:
             text = "next: must hold 'observation', and 'state' and 'mask' if there are."
             raise self._error(text, "next")
         self._known(value, keys, "next")

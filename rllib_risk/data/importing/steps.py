@@ -7,7 +7,7 @@ the long one), ``A`` actions, ``D`` observation size, ``S`` state size.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from rllib_risk.config.schema import shown, suggest
 from rllib_risk.data.importing import cells
-from rllib_risk.data.importing.columns import Selection, join, select
+from rllib_risk.data.importing.columns import Chosen, Selection, join, select
 from rllib_risk.data.importing.mapping import ColumnMap
 from rllib_risk.data.importing.tables import Rows, Table
 from rllib_risk.data.rows import DatasetError
@@ -30,31 +30,46 @@ class Steps:
 
     Attributes:
         rows: Where they come from, for messages.
-        names: The first column of each key of the map, for messages.
+        columns: The columns of each key of the map, for messages.
         arrays: ``obs [R, n, D]``, ``actions [R, n]`` (-1: none), ``rewards [R]`` or
             ``[R, n]``, and, as the map has them, ``state [R, S]``, ``mask [R, n, A]``,
             ``terminated`` and ``truncated`` as the rewards, ``episode``, ``time`` and
-            ``agent [R]``, ``next.observation``, ``next.state`` and ``next.mask``.
+            ``agent [R]``, ``next.observation``, ``next.state`` and ``next.mask``. Of
+            steps in the long form also ``numbers [R, N]``, the rows of the agents.
     """
 
     rows: Rows
-    names: dict[str, str]
+    columns: dict[str, Chosen]
     arrays: dict[str, np.ndarray]
 
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.rows)
 
-    def error(self, index: int, key: str, text: str) -> DatasetError:
-        """An error about a row and a key of the map."""
-        return self.rows.error(index, self.names[key], text)
+    def error(
+        self, index: int, key: str, text: str, agent: int = 0, number: int = 0
+    ) -> DatasetError:
+        """An error about a row and a key of the map.
+
+        Args:
+            index: Of the row or step.
+            key: Of the map.
+            text: What is wrong.
+            agent: Whose row or column it is.
+            number: Which of the key's columns.
+        """
+        rows = self.rows
+        if "numbers" in self.arrays:
+            rows = replace(rows, numbers=self.arrays["numbers"][:, agent])
+        names = self.columns[key].of(agent)
+        return rows.error(index, names[number if number < len(names) else 0], text)
 
     def __getitem__(self, part: slice | np.ndarray) -> Steps:
         """Some of the rows."""
         rows = self.rows
         kept = Rows(rows.file, rows.unit, rows.numbers[part], {}, rows.decimal)
         arrays = {key: array[part] for key, array in self.arrays.items()}
-        return Steps(kept, self.names, arrays)
+        return Steps(kept, self.columns, arrays)
 
 
 def joined(first: Steps, second: Steps) -> Steps:
@@ -63,7 +78,7 @@ def joined(first: Steps, second: Steps) -> Steps:
     numbers = np.concatenate([rows.numbers, second.rows.numbers])
     return Steps(
         Rows(rows.file, rows.unit, numbers, {}, rows.decimal),
-        first.names,
+        first.columns,
         {
             key: np.concatenate([array, second.arrays[key]])
             for key, array in first.arrays.items()
@@ -123,12 +138,11 @@ class StepReader:
     def _extract(self, rows: Rows, selection: Selection) -> Steps:
         keys = selection.keys
         arrays: dict[str, np.ndarray] = {}
-        names = {key: next(chosen.names) for key, chosen in keys.items()}
-        steps = Steps(rows, names, arrays)
+        steps = Steps(rows, keys, arrays)
         if "episode" in keys:
-            arrays["episode"] = cells.names(rows, names["episode"])
+            arrays["episode"] = cells.names(rows, keys["episode"].of(0)[0])
         if "time" in keys:
-            arrays["time"] = cells.times(rows, names["time"])
+            arrays["time"] = cells.times(rows, keys["time"].of(0)[0])
         agents: np.ndarray | None = None
         if "agent" in keys:
             agents = arrays["agent"] = self._agent_index(steps)
@@ -158,7 +172,7 @@ class StepReader:
 
     def _agent_index(self, steps: Steps) -> np.ndarray:
         known = {name: i for i, name in enumerate(self._map.agents)}
-        found = cells.names(steps.rows, steps.names["agent"])
+        found = cells.names(steps.rows, steps.columns["agent"].of(0)[0])
         index = np.array([known.get(name, -1) for name in found], np.int64)
         if (index < 0).any():
             place = int((index < 0).argmax())
@@ -318,7 +332,8 @@ class StepReader:
             at = int((~whole.all(axis=1)).argmax())
             self._refuse_team(rows, int(starts[at]), self._agents)
         index = (order + starts[:, None]).reshape(-1)
-        arrays: dict[str, np.ndarray] = {}
+        numbers = rows.rows.numbers[index].reshape(-1, self._agents)
+        arrays: dict[str, np.ndarray] = {"numbers": numbers}
         for key, array in rows.arrays.items():
             if key in ("episode", "time"):
                 arrays[key] = array[starts]
@@ -328,7 +343,7 @@ class StepReader:
                 team = array[index].reshape(-1, self._agents, *array.shape[1:])
                 # [R, N, 1, ...]: a row has one agent.
                 arrays[key] = team[:, :, 0]
-        return Steps(rows[starts].rows, rows.names, arrays)
+        return Steps(rows[starts].rows, rows.columns, arrays)
 
     def _refuse_team(self, rows: Steps, start: int, count: int) -> None:
         agents = rows.arrays["agent"][start : start + count].tolist()
