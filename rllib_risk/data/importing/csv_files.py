@@ -160,8 +160,8 @@ def _readable(file: Path, error: Exception, ragged: list[Any]) -> DatasetError:
         return DatasetError(
             f"{file}, line {found.number}: has {found.actual_columns} column(s), and"
             f" line 1 has {found.expected_columns}: {shown(found.text)}. A value that"
-            " holds the separator must stand in quotes; a quote may be left open, or the"
-            " last line cut short"
+            " holds the separator must stand in quotes. A quote may be left open, or"
+            " the last line cut short"
         )
     if "UTF8" in text:
         return not_utf8(file, line)

@@ -274,7 +274,12 @@ class StepReader:
 
     def _labelled(self, rows: Rows, name: str) -> np.ndarray:
         found = cells.names(rows, name, gaps=self._gaps)
-        index = np.array([self._labels.get(text, -2) for text in found], np.int64)
+        known = self._labels
+        index = np.array(
+            # 2.0 is what pandas writes of 2 in a column with gaps.
+            [known.get(t, known.get(t.removesuffix(".0"), -2)) for t in found],
+            np.int64,
+        )
         index[found == ""] = NO_ACTION
         if (index < NO_ACTION).any():
             place = int((index < NO_ACTION).argmax())
