@@ -142,8 +142,9 @@ def _write(
         pending.clear()
 
     for episode in episodes:
+        found = sizes_of(episode)  # refuses what is no episode
         if sizes is None:
-            sizes = sizes_of(episode)
+            sizes = found
             if agents is None:
                 agents = tuple(f"agent_{i}" for i in range(sizes.num_agents))
             if len(agents) != sizes.num_agents:
