@@ -30,12 +30,12 @@ _IMPORT_HELP = """Import logs of a team as a dataset.
     rllib dataset import DATA authors.csv --format uav-csv
     rllib dataset import DATA vault/Good --format og-marl --env smac
 
-OUT is a new or empty folder. FILES are CSV, JSON lines, Parquet, NPZ or HDF5, plain or
-as .csv.gz and .jsonl.gz; a folder; or a pattern in quotes. The map says which columns
-are what: docs/data_import.md. HDF5 needs: pip install 'rllib-risk\\[hdf5]'.
+OUT is a new or empty folder. FILES are CSV, JSON lines (both also with .gz),
+Parquet, NPZ or HDF5; a folder of them; or a pattern in quotes. The map says which
+columns are what: docs/data_import.md. HDF5 needs 'rllib-risk\\[hdf5]'.
 
-'uav-csv' is the form of MA-CQR's authors, whose sizes follow from --env-config of
-'uav'. 'og-marl' is a Flashbax vault: pip install 'rllib-risk\\[og-marl]'.
+'uav-csv' is the form of MA-CQR's authors; its sizes follow from --env-config of
+'uav'. 'og-marl' is a Flashbax vault and needs 'rllib-risk\\[og-marl]'.
 """
 _FORMATS = ("map", "uav-csv", "og-marl")
 
@@ -84,7 +84,7 @@ def import_dataset(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="OUT FILES...",
+            metavar="OUT FILES",
             help="Folder to write to, and what to import. With --infer: FILES only.",
         ),
     ],

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from log_files import WIDE_MAP, WRITERS, long_map, long_rows, wide_rows, write_csv
-from test_import_files import log
+from log_files import WIDE_MAP, WRITERS, log, long_map, long_rows, wide_rows, write_csv
 
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.data.importing.importer import import_files
@@ -268,7 +267,7 @@ TEXT_FILES = [
     ("csv", on(3, ",", ""), "line 4: has 44 column.*, and line 1 has 45"),
     ("csv", on(3, ".", ","), "line 4: has 46 column.*must stand in quotes"),
     ("csv", on(3, ""), "line 4"),
-    ("csv", on(2, "run0", '"run0'), "line 3: has 1 column.* a quote may be left open"),
+    ("csv", on(2, "run0", '"run0'), "line 3: has 1 column.* A quote may be left open"),
     ("csv", on(2, "run0,1", 'run0,"0,5"'), """column 't': '0,5' .* decimal: ",\""""),
     ("csv", on(0, "uav_0_o1", "uav_0_o0"), "the column 'uav_0_o0' is there twice"),
     ("jsonl", lambda data: b"", "log.jsonl is empty"),

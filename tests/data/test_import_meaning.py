@@ -4,8 +4,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from log_files import WIDE_MAP, WRITERS, long_map, long_rows, wide_rows, write_csv
-from test_import_files import assert_same, imported, log
+from log_files import (
+    WIDE_MAP,
+    WRITERS,
+    assert_same,
+    imported,
+    log,
+    long_map,
+    long_rows,
+    wide_rows,
+    write_csv,
+)
 
 from rllib_risk.data.dataset import Dataset
 from rllib_risk.data.importing import array_files, csv_files, json_lines

@@ -10,6 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.dataset_recording import record, scripted_player
+from rllib_risk.data.dataset import Dataset
+from rllib_risk.data.episodes import Episode
+from rllib_risk.data.importing.importer import import_files
+from rllib_risk.env_wrappers.scripted import reference_policies
+
 AGENTS = ("uav_0", "uav_1")
 
 
@@ -172,3 +179,72 @@ WRITERS = {
     "npz": write_npz,
     "h5": write_hdf5,
 }
+
+
+def csv_of(path, episodes, start=0):
+    """What pandas writes of s, actions, r, s' and done: an index and numbered names."""
+    rows = []
+    for e in episodes:
+        for t in range(len(e)):
+            done = float(t == len(e) - 1)
+            rows.append(
+                [*e.state[t], *e.actions[t], e.rewards[t], *e.state[t + 1], done]
+            )
+    rows = rows[start:]
+    lines = ["," + ",".join(str(i) for i in range(len(rows[0])))]
+    lines += [
+        ",".join([str(start + i), *(repr(float(v)) for v in row)])
+        for i, row in enumerate(rows)
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+PARTS = ("obs", "state", "action_mask", "actions", "rewards")
+
+
+def uav_log(number=3, steps=6):
+    config = TeamConfig().environment("uav", env_config={"episode_steps": steps})
+    player = scripted_player(reference_policies("uav")["random"], 0.0)
+    return list(record(config, [player], number, seed=0))
+
+
+def log(lengths=(4, 1, 7), num_actions=4, seed=0):
+    """Episodes with masks and both kinds of ends."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number, length in enumerate(lengths):
+        mask = rng.integers(0, 2, (length + 1, 2, num_actions)).astype(np.uint8)
+        actions = rng.integers(0, num_actions, (length, 2)).astype(np.int16)
+        np.put_along_axis(mask[:-1], actions[..., None].astype(int), 1, axis=2)
+        mask[-1, :, 0] = 1
+        found.append(
+            Episode(
+                obs=rng.normal(size=(length + 1, 2, 3)).astype(np.float32),
+                state=rng.normal(size=(length + 1, 5)).astype(np.float32),
+                action_mask=mask,
+                actions=actions,
+                rewards=rng.normal(size=length).astype(np.float32),
+                terminated=number % 2 == 0,
+                risk_levels=np.ones((length, 2), np.float32),
+            )
+        )
+    return found
+
+
+def assert_same(found, wanted):
+    assert len(found) == len(wanted)
+    for mine, other in zip(found, wanted, strict=True):
+        for name in PARTS:
+            left, right = getattr(mine, name), getattr(other, name)
+            assert left.dtype == right.dtype, name
+            np.testing.assert_array_equal(left, right, err_msg=name)
+        assert mine.terminated == other.terminated
+
+
+def imported(tmp_path, files, text, **keys):
+    (tmp_path / "map.yaml").write_text(text)
+    import_files(tmp_path / "out", files, tmp_path / "map.yaml", **keys)
+    dataset = Dataset(tmp_path / "out")
+    dataset.check()
+    return list(dataset.episodes())

@@ -19,7 +19,7 @@ from rllib_risk.data.importing.tables import Layout, Rows, Table
 from rllib_risk.data.rows import DatasetError
 
 _AGENT = ("agent", "agent_id", "agent_name", "player", "unit")
-_ACTION = ("action", "actions", "act")
+_ACTION = ("action", "actions", "act", "choice", "control")
 _SINGLE = {
     "episode": (
         *("episode", "episode_id", "ep", "eps_id", "run", "run_id"),
@@ -38,7 +38,7 @@ _MASK = (
     *("mask", "action_mask", "avail", "avail_actions"),
     *("available_actions", "legal", "legals"),
 )
-_STATE = ("state", "global_state", "share_obs")
+_STATE = ("state", "global_state", "share_obs", "s")
 _NEXT = ("next_", "new_")
 _SEPARATORS_OF_NAMES = r"[._/ -]"
 _MOST_LABELS = 1000
@@ -302,6 +302,17 @@ class _Guesser:
             hint = "the labels of the first rows, in the order of the alphabet"
         self._set("action", value)
         self._note(f"  {hint}: add actions that are not taken there.")
+        if self._has_gaps(names[0]):
+            self._set("final", "row")
+            self._note("  rows without an action hold the last observation.")
+
+    def _has_gaps(self, name: str) -> bool:
+        """Whether a column has empty cells."""
+        try:
+            cells.names(self._rows, name)
+        except DatasetError:
+            return True
+        return False
 
     def _rest_as_observation(self, names: list[str]) -> None:
         if not names:
