@@ -10,7 +10,8 @@ from rllib_risk.data.card import Card
 from rllib_risk.data.dataset import write_dataset
 from rllib_risk.data.episodes import Episode
 from rllib_risk.data.importing.assembly import Assembler, Report
-from rllib_risk.data.importing.mapping import ColumnMap, read_map
+from rllib_risk.data.importing.map_reader import read_map
+from rllib_risk.data.importing.mapping import ColumnMap
 from rllib_risk.data.importing.sources import find_files, open_table
 from rllib_risk.data.importing.steps import StepReader
 from rllib_risk.data.rows import DatasetError
