@@ -4,6 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from log_files import (
     WIDE_MAP,
     WRITERS,
@@ -281,3 +283,42 @@ def test_a_text_is_split_as_the_map_says(tmp_path):
     text = MAP + 'separator: "\\t"\n'
     head, rows = NAMES.replace(",", "\t"), LOG.replace(",", "\t")
     assert len(read(tmp_path, text, head, rows, "log.tsv")) == 2
+
+
+def test_only_the_last_row_may_be_empty(tmp_path):
+    """final: row: the last row may leave actions, reward and flags empty, no other."""
+    rows = "x,0,1,10,0,1,0.5,0,0\nx,1,2,20,1,1,1.5,0,1\nx,2,3,30,,,,,\n"
+    text = MAP + "final: row\n"
+    (episode,) = read(tmp_path, text, rows=rows)
+    np.testing.assert_array_equal(episode.obs[..., 0], [[1, 10], [2, 20], [3, 30]])
+    for number, (old, new, column) in enumerate(
+        [
+            ("0.5,0,0", ",0,0", "r"),
+            ("0.5,0,0", "0.5,,0", "done"),
+            ("10,0", "10,", "left_u"),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with pytest.raises(DatasetError, match=f"line 2, column '{column}': is empty"):
+            read(folder, text, rows=rows.replace(old, new, 1))
+
+
+@settings(max_examples=20, derandomize=True, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5),
+    block=st.integers(600, 5000),
+    wide=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_any_log_comes_back_whatever_the_blocks(
+    tmp_path_factory, lengths, block, wide, seed
+):
+    folder = tmp_path_factory.mktemp("log")
+    episodes = log(tuple(lengths), seed=seed)
+    rows = (wide_rows if wide else long_rows)(episodes)
+    file = write_csv(folder / "log.csv", rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_files, "BLOCK_BYTES", block + (600 if wide else 0))
+        found = imported(folder, [file], WIDE_MAP if wide else long_map(4))
+    assert_same(found, episodes)

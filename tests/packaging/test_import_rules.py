@@ -15,6 +15,7 @@ FLOORS = (
     "config",
     "ops",
     "data",
+    "offline",
     "networks",
     "parts",
     "env_wrappers",

@@ -80,13 +80,14 @@ def names(rows: Rows, name: str, *, gaps: bool = False) -> np.ndarray:
     )
 
 
-def flags(rows: Rows, name: str, *, gaps: bool = False) -> np.ndarray:
+def flags(rows: Rows, name: str, *, gaps: np.ndarray | None = None) -> np.ndarray:
     """A column of flags: 0 or 1, false or true.
 
     Args:
         rows: The rows.
         name: Of the column.
-        gaps: Whether cells may be empty, which counts as false.
+        gaps: bool ``[R]``, in which rows a cell may be empty, which counts as false;
+            None: in none.
 
     Returns:
         bool ``[R]``, or ``[R, ...]`` of a column of lists.
@@ -101,16 +102,22 @@ def flags(rows: Rows, name: str, *, gaps: bool = False) -> np.ndarray:
         texts = pc.utf8_lower(pc.utf8_trim_whitespace(column))
         index = pc.index_in(texts, value_set=_FLAGS)
         if index.null_count:
-            unknown = pc.and_(index.is_null(), pc.not_equal(texts, "").fill_null(False))
-            found = (unknown if gaps else index.is_null()).to_pylist()
-            if True in found:
-                place = found.index(True)
-                value = column[place].as_py()
-                text = f"must be 0, 1, false or true, not {shown(value)}"
-                raise rows.error(place, name, text if value else _EMPTY)
+            empty = pc.equal(texts, "").fill_null(True).to_numpy(zero_copy_only=False)
+            wrong = index.is_null().to_numpy(zero_copy_only=False)
+            if gaps is not None:
+                wrong = wrong & ~(empty & gaps)
+            if wrong.any():
+                row = int(wrong.argmax())
+                text = f"must be 0, 1, false or true, not {shown(column[row].as_py())}"
+                raise rows.error(row, name, _EMPTY if empty[row] else text)
             index = index.fill_null(0)
         return index.to_numpy() >= len(_FLAGS) // 2
-    values = np.nan_to_num(numbers(rows, name, gaps=gaps))
+    values = numbers(rows, name, gaps=gaps is not None)
+    missing = np.isnan(values)
+    if gaps is not None and (missing.T & ~gaps).any():
+        row = int((missing.reshape(len(rows), -1).any(axis=1) & ~gaps).argmax())
+        raise rows.error(row, name, _EMPTY)
+    values = np.where(missing, 0.0, values)
     wrong = (values != 0) & (values != 1)
     if wrong.any():
         place = tuple(int(n) for n in np.argwhere(wrong)[0])

@@ -51,7 +51,7 @@ class ColumnMap:
     observation: Names
     action: Names
     labels: Names
-    counts: Names | tuple[int, ...] | None
+    counts: tuple[int, ...] | None
     reward: Names
     team: str
     episode: str | None

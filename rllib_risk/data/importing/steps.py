@@ -156,17 +156,17 @@ class StepReader:
         self._masks(steps, selection, agents)
         arrays["actions"] = self._actions(steps, selection, agents)
         self._check_legal(steps, selection, agents)
+        # Rows with the last observation only may leave the rest empty.
+        ended = (arrays["actions"] == NO_ACTION).all(axis=1) if self._gaps else None
         count = 1 if self._map.is_long else self._agents
-        for key in ("reward", "terminated", "truncated"):
+        readers = {
+            "reward": partial(cells.numbers, gaps=self._gaps),
+            "terminated": partial(cells.flags, gaps=ended),
+            "truncated": partial(cells.flags, gaps=ended),
+        }
+        for key, read in readers.items():
             if key in keys:
-                read = cells.numbers if key == "reward" else cells.flags
-                parts = join(
-                    rows,
-                    keys[key],
-                    count,
-                    partial(read, gaps=self._gaps),
-                    single=True,
-                )
+                parts = join(rows, keys[key], count, read, single=True)
                 arrays[key] = np.concatenate(parts, axis=1)
         return steps
 
