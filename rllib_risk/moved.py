@@ -22,7 +22,6 @@ MOVED = {
     "rllib_risk.models.mixers": "rllib_risk.parts.mixers",
     "rllib_risk.models.risk": "rllib_risk.parts.risk",
     "rllib_risk.models.sizes": "rllib_risk.data.sizes",
-    "rllib_risk.offline": "rllib_risk.data",
     "rllib_risk.offline.dataset": "rllib_risk.data.dataset",
 }
 for _game in (

@@ -21,16 +21,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_IMPORT_HELP = """Import a dataset from another format.
+_IMPORT_HELP = """Import logs of a team as a dataset.
 
 \b
-    rllib dataset import uav-csv dataset.csv OUT
-    rllib dataset import og-marl vault/Good OUT --env smac
+    rllib dataset import --infer log.csv --map map.yaml    writes a first map
+    rllib dataset import DATA log.csv --map map.yaml
+    rllib dataset import DATA 'logs/*.parquet' --map map.yaml --env uav
+    rllib dataset import DATA authors.csv --format uav-csv
+    rllib dataset import DATA vault/Good --format og-marl --env smac
 
-'uav-csv' is the form of MA-CQR's authors: an index and unnamed columns; the
-sizes follow from --env-config of 'uav'. 'og-marl' is a Flashbax vault, which needs:
-pip install 'rllib-risk\\[og-marl]'.
+OUT is a new or empty folder. FILES are CSV, JSON lines (both also with .gz),
+Parquet, NPZ or HDF5; a folder of them; or a pattern in quotes. The map says which
+columns are what: docs/data_import.md. HDF5 needs 'rllib-risk\\[hdf5]'.
+
+'uav-csv' is the form of MA-CQR's authors; its sizes follow from --env-config of
+'uav'. 'og-marl' is a Flashbax vault and needs 'rllib-risk\\[og-marl]'.
 """
+_FORMATS = ("map", "uav-csv", "og-marl")
 
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of the dataset.")]
 
@@ -74,11 +81,33 @@ def check(folder: FolderArgument) -> None:
 
 @app.command("import", help=_IMPORT_HELP)
 def import_dataset(
-    form: Annotated[str, typer.Argument(metavar="FORMAT", help="uav-csv or og-marl.")],
-    source: Annotated[Path, typer.Argument(help="What to import.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="OUT FILES",
+            help="Folder to write to, and what to import. With --infer: FILES only.",
+        ),
+    ],
+    map_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--map", metavar="FILE", help="The map, in YAML. With --infer: where to."
+        ),
+    ] = None,
+    infer: Annotated[
+        bool,
+        typer.Option(
+            "--infer", help="Write a first map from the files' columns; import nothing."
+        ),
+    ] = False,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="map, uav-csv or og-marl (default map, with --map)."
+        ),
+    ] = None,
     env: Annotated[
-        str | None, typer.Option("--env", help="What it is of (og-marl).")
+        str | None, typer.Option("--env", help="Name of the env that the data are of.")
     ] = None,
     env_config: Annotated[
         str | None,
@@ -94,29 +123,113 @@ def import_dataset(
 ) -> None:
     """Imports a dataset."""
     from rllib_risk.config.loading import parse_json
-    from rllib_risk.data.og_marl import import_vault
     from rllib_risk.data.rows import DatasetError
-    from rllib_risk.env_wrappers.team_env import TEAM_REWARDS
-    from rllib_risk.env_wrappers.uav.csv_log import import_csv
 
-    if team_reward not in TEAM_REWARDS:
-        raise ConfigError(f"--team-reward: must be one of {', '.join(TEAM_REWARDS)}.")
+    if infer:
+        _infer(paths, map_file)
+        return
+    form, out, files = _what_to_import(paths, form, map_file)
     settings: dict[str, Any] = {}
     if env_config:
         settings = parse_json(env_config, "--env-config").data
-    note(f"Importing {source} ...")
+    note(f"Importing {', '.join(files)} ...")
     try:
-        if form == "uav-csv":
-            if env not in (None, "uav"):
-                raise ConfigError("--env: uav-csv is of env 'uav'.")
-            card = import_csv(source, out, settings)
-        elif form == "og-marl":
-            card = import_vault(source, out, env, settings, team_reward)
+        if form == "map":
+            if map_file is None:
+                raise ConfigError(
+                    "--map: say which columns are what; --infer writes a first map."
+                )
+            card = _import_files(out, files, map_file, env, settings)
         else:
-            raise ConfigError(f"FORMAT: must be uav-csv or og-marl, not '{form}'.")
+            card = _import_foreign(form, out, files, env, settings, team_reward)
     except DatasetError as error:
         raise ConfigError(f"{error}.") from error
     describe(out, card)
+
+
+def _what_to_import(
+    paths: list[str], form: str | None, map_file: Path | None
+) -> tuple[str, Path, list[str]]:
+    """Format, folder to write to, and files."""
+    if paths[0] in _FORMATS[1:] and form is None and map_file is None:
+        # As version 0.1 had it: FORMAT SOURCE OUT.
+        if len(paths) != 3:
+            raise ConfigError(
+                f"give 'OUT FILE --format {paths[0]}', or '{paths[0]} FILE OUT'."
+            )
+        return paths[0], Path(paths[2]), paths[1:2]
+    if form not in (None, *_FORMATS):
+        raise ConfigError(f"--format: must be one of {', '.join(_FORMATS)}.")
+    if len(paths) < 2:
+        raise ConfigError("give a folder to write to, OUT, and FILES to import.")
+    if form in _FORMATS[1:] and (map_file is not None or len(paths) > 2):
+        raise ConfigError(f"--format {form}: takes one file and no --map.")
+    return form or "map", Path(paths[0]), paths[1:]
+
+
+def _infer(paths: list[str], map_file: Path | None) -> None:
+    """Writes a first map, and says what was guessed."""
+    from rllib_risk.data.importing.inference import infer_map
+    from rllib_risk.data.rows import DatasetError
+
+    target = Path("map.yaml") if map_file is None else map_file.expanduser()
+    if target.exists():
+        raise ConfigError(f"{target}: is there already; --map names another file.")
+    try:
+        guess = infer_map(paths)
+    except DatasetError as error:
+        raise ConfigError(f"{error}.") from error
+    target.write_text(guess.text, encoding="utf-8")
+    for line in guess.notes:
+        say(line)
+    say(f"{target} is written. Check it before you import.")
+
+
+def _import_files(
+    out: Path, files: list[str], map_file: Path, env: str | None, settings: Any
+) -> Card:
+    """Imports files by a map, and says what the files did not."""
+    from rllib_risk.data.importing.importer import import_files
+
+    card, report = import_files(out, files, map_file, env=env, env_config=settings)
+    if report.unflagged:
+        note(
+            f"{report.unflagged:,} episode(s) end without a flag: they count as cut"
+            " off."
+        )
+    if report.shortened:
+        note(
+            f"{report.shortened:,} episode(s) were cut off, and the files do not hold"
+            " what followed: their last step is left out."
+        )
+    if report.left_out:
+        note(f"{report.left_out:,} of one step are left out for the same reason.")
+    return card
+
+
+def _import_foreign(
+    form: str,
+    out: Path,
+    files: list[str],
+    env: str | None,
+    settings: Any,
+    team_reward: str,
+) -> Card:
+    """Imports the formats that need no map."""
+    from rllib_risk.data.og_marl import import_vault
+    from rllib_risk.env_wrappers.team_env import TEAM_REWARDS
+    from rllib_risk.env_wrappers.uav.csv_log import import_csv
+
+    (source,) = map(Path, files)
+    if form == "og-marl":
+        if team_reward not in TEAM_REWARDS:
+            raise ConfigError(
+                f"--team-reward: must be one of {', '.join(TEAM_REWARDS)}."
+            )
+        return import_vault(source, out, env, settings, team_reward)
+    if env not in (None, "uav"):
+        raise ConfigError("--env: uav-csv is of env 'uav'.")
+    return import_csv(source, out, settings)
 
 
 def describe(folder: Path, card: Card) -> None:

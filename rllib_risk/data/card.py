@@ -194,10 +194,10 @@ def _wrong_value(card: Card) -> str | None:
             _is_count(n, 0) for n in numbers
         )
         and min(sizes.num_agents, sizes.num_actions) > 0,
-        "agents: must be names, one for each agent of sizes": all(
+        "agents: must be different names, one for each agent of sizes": all(
             isinstance(name, str) for name in card.agents
         )
-        and len(card.agents) == sizes.num_agents,
+        and len(set(card.agents)) == len(card.agents) == sizes.num_agents,
         "env: must be a text or null": card.env is None or isinstance(card.env, str),
         "env_config, behaviour: must be objects": isinstance(card.env_config, Mapping)
         and isinstance(card.behaviour, Mapping),

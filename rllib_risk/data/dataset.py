@@ -37,14 +37,14 @@ BYTES_PER_GROUP = 2**21
 
 
 def write_dataset(
-    folder: Path,
+    folder: str | Path,
     episodes: Iterable[Episode],
     *,
-    env: str | None,
-    env_config: Mapping[str, Any],
-    agents: Iterable[str],
-    behaviour: Mapping[str, Any],
-    seed: int | None,
+    agents: Iterable[str] | None = None,
+    env: str | None = None,
+    env_config: Mapping[str, Any] | None = None,
+    behaviour: Mapping[str, Any] | None = None,
+    seed: int | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
 ) -> Card:
     """Writes episodes as they come.
@@ -53,13 +53,15 @@ def write_dataset(
     removed again if something fails.
 
     Args:
-        folder: Where to; made if it does not exist, and refused if it holds a dataset.
-        episodes: What to write; one shard of them is held at a time.
-        env: See :class:`~rllib_risk.data.card.Card`.
-        env_config: See there.
-        agents: See there.
-        behaviour: See there.
-        seed: See there.
+        folder: Where to; made if it does not exist, and refused if it is not empty.
+        episodes: What to write, such as :func:`.arrays.make_episode` makes of arrays;
+            one shard of them is held at a time.
+        agents: Names of the agents, in the order of the arrays; None: ``agent_0`` and
+            so on.
+        env: Name of the environment; None: not known.
+        env_config: Its arguments.
+        behaviour: Who acted, such as ``{"policy": "shift plan of 2025"}``.
+        seed: Of the recording; None: there was none.
         rows_per_shard: Env steps of a file, or a few more: episodes are not split.
 
     Returns:
@@ -69,15 +71,18 @@ def write_dataset(
         DatasetError: If the folder is taken or cannot be written to, there is not one
             episode, or an episode holds values that cannot be.
     """
+    folder = Path(folder)
+    if isinstance(agents, str):
+        raise DatasetError(f"agents must be a list of names, not {agents!r}")
     with _written_whole(folder):
         return _write(
             folder,
             episodes,
             rows_per_shard,
+            None if agents is None else tuple(agents),
             env=env,
-            env_config=dict(env_config),
-            agents=tuple(agents),
-            behaviour=dict(behaviour),
+            env_config=dict(env_config or {}),
+            behaviour=dict(behaviour or {"policy": "not known"}),
             seed=seed,
         )
 
@@ -112,7 +117,11 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _write(
-    folder: Path, episodes: Iterable[Episode], rows_per_shard: int, **facts: Any
+    folder: Path,
+    episodes: Iterable[Episode],
+    rows_per_shard: int,
+    agents: tuple[str, ...] | None,
+    **facts: Any,
 ) -> Card:
     """Writes shards and the card; ``facts`` are values of the card."""
     shards: list[Shard] = []
@@ -133,7 +142,16 @@ def _write(
         pending.clear()
 
     for episode in episodes:
-        sizes = sizes or sizes_of(episode)
+        found = sizes_of(episode)  # refuses what is no episode
+        if sizes is None:
+            sizes = found
+            if agents is None:
+                agents = tuple(f"agent_{i}" for i in range(sizes.num_agents))
+            if len(agents) != sizes.num_agents:
+                raise DatasetError(
+                    f"agents names {len(agents)}, and the episodes are of"
+                    f" {sizes.num_agents}"
+                )
         pending.append(episode)
         returns.append(episode.episode_return)
         rows += len(episode)
@@ -147,6 +165,7 @@ def _write(
         raise DatasetError(f"there is no episode to write to {folder}")
     card = Card(
         **facts,
+        agents=agents or (),
         sizes=sizes,
         num_episodes=len(returns),
         num_steps=sum(shard.rows for shard in shards),

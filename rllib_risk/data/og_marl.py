@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rllib_risk.data.arrays import with_last_observation
 from rllib_risk.data.card import Card
 from rllib_risk.data.dataset import write_dataset
 from rllib_risk.data.episodes import Episode
@@ -218,19 +219,15 @@ class _Vault:
         whole = {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
         terminated = bool(whole["terminals"][-1].all())
         rows = len(whole["actions"])
-        steps = rows if terminated else rows - 1
-        if steps == 0:
-            return
         obs = whole["observations"].astype(np.float32)
         shape = (rows, self.num_agents, self._num_actions)
         mask = whole.get("infos.legals", np.ones(shape)).astype(bool).astype(np.uint8)
         state = whole.get("infos.state", np.zeros((rows, 0))).astype(np.float32)
-        if terminated:
-            after = np.zeros((1, *shape[1:]), np.uint8)
-            after[..., 0] = 1
-            mask = np.concatenate([mask, after])
-            obs = np.concatenate([obs, np.zeros_like(obs[:1])])
-            state = np.concatenate([state, np.zeros_like(state[:1])])
+        kept = with_last_observation(obs, state, mask, terminated)
+        if kept is None:
+            return
+        obs, state, mask = kept
+        steps = len(obs) - 1
         rewards = whole["rewards"][:steps].reshape(steps, -1).astype(np.float64)
         actions = whole["actions"][:steps].reshape(steps, -1)
         yield Episode(

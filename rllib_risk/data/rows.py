@@ -28,6 +28,16 @@ TERMINATEDS, TRUNCATEDS = "terminateds", "truncateds"
 # What is there before a step and after it.
 _ROWS = ((OBS, NEW_OBS), (STATE, NEW_STATE), (ACTION_MASK, NEW_ACTION_MASK))
 
+# Axes of an episode's arrays, and which kinds of NumPy types they may be of.
+_ARRAYS = {
+    OBS: (3, "fiu", "numbers"),
+    STATE: (2, "fiu", "numbers"),
+    ACTION_MASK: (3, "iub", "0 and 1"),
+    ACTIONS: (2, "iu", "whole numbers"),
+    REWARDS: (1, "fiu", "numbers"),
+}
+_LARGEST = np.finfo(np.float32).max
+
 
 class DatasetError(RuntimeError):
     """A dataset that cannot be used; the message says why and what to do."""
@@ -69,7 +79,36 @@ def schema(sizes: TeamSizes) -> pa.Schema:
 
 
 def sizes_of(episode: Episode) -> TeamSizes:
-    """The sizes of the team that played an episode."""
+    """The sizes of the team that played an episode.
+
+    Args:
+        episode: An episode.
+
+    Returns:
+        The sizes.
+
+    Raises:
+        DatasetError: If it is no episode, or its arrays have other types or axes than
+            those of :class:`~rllib_risk.data.episodes.Episode`.
+    """
+    if not isinstance(episode, Episode):
+        raise DatasetError(
+            f"an episode must be an Episode, not {type(episode).__name__};"
+            " rllib_risk.offline.make_episode makes one of arrays"
+        )
+    for key, (axes, kinds, what) in _ARRAYS.items():
+        array = getattr(episode, key)
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
+            found = getattr(array, "dtype", type(array).__name__)
+            raise DatasetError(f"{key} must be an array of {what}, not {found}")
+        if array.ndim != axes:
+            raise DatasetError(
+                f"{key} has shape {array.shape}; it must have {axes} axes"
+            )
+    if not isinstance(episode.terminated, (bool, np.bool_)):
+        raise DatasetError(
+            f"terminated must be True or False, not {episode.terminated!r}"
+        )
     return TeamSizes(
         num_agents=episode.obs.shape[1],
         num_actions=episode.action_mask.shape[2],
@@ -183,6 +222,7 @@ def episodes_of(tables: Iterable[pa.Table]) -> Iterable[tuple[str, Episode]]:
 
 def _check_shapes(name: str, episode: Episode, sizes: TeamSizes) -> None:
     """Refuses an episode whose arrays do not fit together or to the other episodes."""
+    sizes_of(episode)  # refuses other types
     steps = len(episode)
     n, a = sizes.num_agents, sizes.num_actions
     wanted = {
@@ -230,13 +270,16 @@ def _check_values(
     for key, column in columns.items():
         if key != EPISODE and column.dtype.kind == "f":
             refuse(key, ~np.isfinite(column), "holds NaN or infinity")
+            if column.dtype.itemsize > 4:
+                refuse(key, np.abs(column) > _LARGEST, "{} does not fit in 32 bits")
     mask, actions = columns[ACTION_MASK], columns[ACTIONS]
     ends = {key: columns[key] for key in (TERMINATEDS, TRUNCATEDS)}
     for key, end in ends.items():
         refuse(key, end != end[:, :1], "differs between agents; a team ends together")
     over = ends[TERMINATEDS][:, :1]
     for key, matters in ((ACTION_MASK, ~np.zeros_like(over)), (NEW_ACTION_MASK, ~over)):
-        refuse(key, columns[key] > 1, "holds {}, and a mask holds 0 and 1")
+        odd = (columns[key] != 0) & (columns[key] != 1)
+        refuse(key, odd, "holds {}, and a mask holds 0 and 1")
         stuck = ~columns[key].any(axis=2) & matters
         refuse(key, stuck, "leaves an agent without an action")
     count = mask.shape[2]

@@ -162,7 +162,11 @@ def test_damage_and_foreign_formats(
     message = refused(capsys, "dataset", "check", tmp_path / "other")
     assert "mean of the returns is" in message
     for arguments, message in (
-        (("hdf5", "x", "y"), "FORMAT: must be uav-csv or og-marl"),
+        (("x", "y"), "--map: say which columns are what; --infer writes"),
+        (("x", "y", "--format", "hdf5"), "--format: must be one of map, uav-csv, og"),
+        (("x",), "give a folder to write to, OUT, and FILES to import"),
+        (("x", "y", "z", "--format", "og-marl"), "--format og-marl: takes one file"),
+        ((tmp_path / "y", tmp_path / "x", "--format", "uav-csv"), "cannot be read"),
         (("uav-csv", tmp_path / "x", tmp_path / "y"), "cannot be read"),
         (("og-marl", tmp_path, tmp_path / "y"), "is no vault"),
         (("og-marl", "x", "y", "--team-reward", "max"), "--team-reward: must be one"),

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorstore
+from log_files import csv_of
 
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.dataset_recording import record, scripted_player
@@ -20,25 +21,6 @@ def uav_episodes(number=3):
     config = TeamConfig().environment("uav", env_config={"episode_steps": 7})
     player = scripted_player(reference_policies("uav")["random"], 0.0)
     return list(record(config, [player], number, seed=0))
-
-
-def csv_of(path, episodes, start=0):
-    """What pandas writes of s, actions, r, s' and done: an index and numbered names."""
-    rows = []
-    for e in episodes:
-        for t in range(len(e)):
-            done = float(t == len(e) - 1)
-            rows.append(
-                [*e.state[t], *e.actions[t], e.rewards[t], *e.state[t + 1], done]
-            )
-    rows = rows[start:]
-    lines = ["," + ",".join(str(i) for i in range(len(rows[0])))]
-    lines += [
-        ",".join([str(start + i), *(repr(float(v)) for v in row)])
-        for i, row in enumerate(rows)
-    ]
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 def test_the_authors_csv(tmp_path):

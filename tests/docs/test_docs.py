@@ -25,6 +25,7 @@ from rllib_risk.config.shift_grid import is_shift_grid, parse_shift_grid
 from rllib_risk.config.yaml_reader import parse_yaml
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.team_fields import TEAM_FIELDS
+from rllib_risk.data.importing.map_reader import read_map
 from rllib_risk.parts.slots import VALUE_PARTS
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +89,11 @@ def test_python_runs(block: Block, modules: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", named("yaml"))
 def test_yaml_loads_and_could_start(
-    block: Block, modules: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch
+    block: Block,
+    modules: Path,
+    recorded: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """R45: every block of YAML, up to the start of the training."""
     monkeypatch.syspath_prepend(str(modules))
@@ -98,6 +103,10 @@ def test_yaml_loads_and_could_start(
     if list(document.data) == ["config"]:  # a part of an experiment
         keys = document.data["config"]
         check_config(keys, "RMIX", "macn", document, ("config",), catalog)
+        return
+    if "form" in document.data:  # the map of an import
+        (tmp_path / "map.yaml").write_text(block.text)
+        assert read_map(tmp_path / "map.yaml").agents
         return
     if is_shift_grid(document.data):
         assert parse_shift_grid(document, block.place).cells

@@ -16,6 +16,7 @@ FLOORS = (
     "config",
     "ops",
     "data",
+    "offline",
     "networks",
     "parts",
     "env_wrappers",

@@ -1,0 +1,86 @@
+"""Imports files of any layout as a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rllib_risk.data.card import Card
+from rllib_risk.data.dataset import write_dataset
+from rllib_risk.data.episodes import Episode
+from rllib_risk.data.importing.assembly import Assembler, Report
+from rllib_risk.data.importing.map_reader import read_map
+from rllib_risk.data.importing.mapping import ColumnMap
+from rllib_risk.data.importing.sources import find_files, open_table
+from rllib_risk.data.importing.steps import StepReader
+from rllib_risk.data.rows import DatasetError
+
+# File names that a card lists.
+_MOST_FILES = 20
+
+
+def import_files(
+    out: str | Path,
+    sources: Sequence[str | Path],
+    map_file: str | Path,
+    *,
+    env: str | None = None,
+    env_config: Mapping[str, Any] | None = None,
+) -> tuple[Card, Report]:
+    """Imports logs of a team, some rows at a time.
+
+    Memory holds a block of rows, the episode that is being put together, and the
+    episodes of one file of the dataset.
+
+    Args:
+        out: Folder of the dataset; new or empty.
+        sources: Files, folders or patterns: CSV, JSON lines, Parquet, NPZ, HDF5.
+        map_file: The map, in YAML; see ``docs/data_import.md``.
+        env: Name of the environment that the data are of; None: not known.
+        env_config: Its arguments.
+
+    Returns:
+        The dataset's card, and what was done that the files do not say.
+
+    Raises:
+        ConfigError: If the map is wrong, or does not fit the files.
+        DatasetError: If a file cannot be read or holds what cannot be, with file, row
+            and column. Nothing is left in ``out`` then.
+    """
+    columns = read_map(Path(map_file).expanduser())
+    files = find_files(sources)
+    report = Report()
+    behaviour: dict[str, Any] = {
+        "imported": ", ".join(file.name for file in files[:_MOST_FILES]),
+        "format": "map",
+    }
+    if len(files) > _MOST_FILES:
+        behaviour["imported"] += f" and {len(files) - _MOST_FILES} more"
+    if columns.labels:
+        behaviour["action_labels"] = list(columns.labels)
+    card = write_dataset(
+        Path(out).expanduser(),
+        _episodes(files, columns, report),
+        env=env,
+        env_config=env_config or {},
+        agents=columns.agents,
+        behaviour=behaviour,
+        seed=None,
+    )
+    return card, report
+
+
+def _episodes(
+    files: list[Path], columns: ColumnMap, report: Report
+) -> Iterator[Episode]:
+    reader = StepReader(columns)
+    assembler = Assembler(columns, report)
+    some = False
+    for file in files:
+        for steps in reader.read(open_table(file, columns.layout)):
+            some = True
+            yield from assembler.episodes([steps], reader.available)
+    if not some:
+        raise DatasetError(f"{files[0]}: there is no row")
+    yield from assembler.finish(reader.available)
