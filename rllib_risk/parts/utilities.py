@@ -93,6 +93,19 @@ class TeamUtilities(TeamAgents):
         """
         return self.utilities(unroll, action_mask).argmax(dim=-1)
 
+    def action_probabilities(self, unroll: Unroll, action_mask: Tensor) -> Tensor:
+        """The policy whose logits the utilities are, with gradients.
+
+        Args:
+            unroll: Encoded episodes.
+            action_mask: ``[B, T, N, A]``.
+
+        Returns:
+            ``[B, T, N, A]``, 0 where an action is not available.
+        """
+        logits = self._utilities(unroll)
+        return torch.where(action_mask > 0, logits, -torch.inf).softmax(dim=-1)
+
     def atoms(self, unroll: Unroll) -> Tensor:
         """Return atoms of all actions, ``[B, T, N, A, M]``."""
         if unroll.all_atoms is not None:
