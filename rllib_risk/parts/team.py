@@ -137,12 +137,14 @@ class TeamNetwork(ActingTeam):
             ``[B, T, K, G]``.
         """
         number = actions.shape[2]
+        every = self._utilities(unroll).unsqueeze(2).expand(-1, -1, number, -1, -1)
+        utilities = every.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        if self.mixer.broadcasts:
+            return self.mixer(MixerInputs(utilities, state.unsqueeze(2), actions))
 
         def for_each(rows: Tensor | None) -> Tensor | None:
             return None if rows is None else rows.repeat_interleave(number, dim=1)
 
-        every = self._utilities(unroll).unsqueeze(2).expand(-1, -1, number, -1, -1)
-        utilities = every.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         mixed = self.mixer(
             MixerInputs(
                 utilities.flatten(1, 2),  # [B, T * K, N]
