@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rllib_risk.cli.best import report_best
+from rllib_risk.cli.best import NEWEST, report_best
 from rllib_risk.cli.catalog import default_metric, is_team_algorithm
 from rllib_risk.cli.failures import (
     Ending,
@@ -218,7 +218,7 @@ def _run(
             " there was nothing to do. Raise a criterion of 'stop' to train on, or"
             " leave out --resume to train again."
         )
-    report_best(trials, *checkpoint_metric(spec), spec.imports)
+    report_best(trials, *checkpoint_metric(spec), spec.imports, evaluates=has_env(spec))
     return _ending(place.name, trials, interrupt, options)
 
 
@@ -329,7 +329,17 @@ def checkpoint_metric(spec: ExperimentSpec) -> tuple[str, str]:
     """Returns the result by which checkpoints are scored, and ``max`` or ``min``."""
     metric = spec.checkpoint.get("checkpoint_score_attribute")
     order = spec.checkpoint.get("checkpoint_score_order", "max")
-    return metric or default_metric(spec.algorithm), order
+    usual = default_metric(spec.algorithm) if has_env(spec) else NEWEST
+    return metric or usual, order
+
+
+def has_env(spec: ExperimentSpec) -> bool:
+    """Returns whether there is an environment, and not a dataset alone."""
+    return _env(spec) is not None
+
+
+def _env(spec: ExperimentSpec) -> Any:
+    return spec.env or (spec.config_object.env if spec.config_object else None)
 
 
 def run_tune(
@@ -388,5 +398,9 @@ def run_tune(
 
 def _what(spec: ExperimentSpec) -> str:
     name = getattr(spec.algorithm, "__name__", spec.algorithm)
-    env = spec.env or (spec.config_object.env if spec.config_object else None)
-    return f"{name} on {env}"
+    of_object = getattr(spec.config_object, "dataset", None)
+    dataset = spec.config.get("dataset", of_object)
+    where = [f"on {_env(spec)}"] if has_env(spec) else []
+    if dataset is not None:
+        where.append(f"from the dataset {dataset}")
+    return " ".join([str(name), *where])
