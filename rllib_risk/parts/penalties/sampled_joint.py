@@ -15,6 +15,11 @@ from rllib_risk.parts.penalties.base import Penalty, refuse_without_values
 from rllib_risk.parts.view import View
 
 
+# Rotations of one episode and of one step: the plastic number's first two powers, which
+# spread points over the square most evenly.
+_TURNS = (0.7548776662466927, 0.5698402909980532)
+
+
 class SampledJoint(Penalty):
     """CQL of the mixed value, with random joint actions for all: QMIX+CQL.
 
@@ -55,6 +60,9 @@ def random_actions(
 ) -> Tensor:
     """Joint actions, each agent's drawn evenly from those available to it.
 
+    One set of uniform numbers is drawn, and rotated from step to step (Cranley and
+    Patterson, 1976): what a step gets does not depend on the padding around it.
+
     Args:
         action_mask: Nonzero where an action is available, ``[B, T, N, A]``.
         number: ``K``.
@@ -64,7 +72,10 @@ def random_actions(
         int64 ``[B, T, K, N]``.
     """
     episodes, steps, agents, actions = action_mask.shape
-    size = (episodes, steps, number, agents, actions)
-    noise = torch.rand(size, generator=generator).to(action_mask.device)
+    noise = torch.rand((number, agents, actions), generator=generator)
+    rows, columns = torch.arange(episodes), torch.arange(steps)
+    turns = rows[:, None] * _TURNS[0] + columns * _TURNS[1]  # [B, T]
+    noise = (noise + turns.double().frac()[..., None, None, None]).frac()
+    noise = noise.to(action_mask.device)  # [B, T, K, N, A]
     legal = (action_mask > 0).unsqueeze(2)
     return torch.where(legal, noise, -1.0).argmax(dim=-1)
