@@ -167,7 +167,7 @@ def check_sampled_penalty(rng):
 
 
 def some_departures(rng):
-    """Values ``[3, 2, 4]`` of deviations and which are available; weights ``[3, 2]``."""
+    """Values ``[3, 2, 4]`` of departures, which are available, weights ``[3, 2]``."""
     mask = rng.random((3, 2, 4)) < 0.7
     mask[..., 1] = True
     return rng.normal(size=(3, 2, 4)), mask, rng.random((3, 2))

@@ -14,7 +14,6 @@ from rllib_risk.ops.conservative import sampled_penalty
 from rllib_risk.parts.penalties.base import Penalty, refuse_without_values
 from rllib_risk.parts.view import View
 
-
 # Rotations of one episode and of one step: the plastic number's first two powers, which
 # spread points over the square most evenly.
 _TURNS = (0.7548776662466927, 0.5698402909980532)
@@ -73,9 +72,9 @@ def random_actions(
     """
     episodes, steps, agents, actions = action_mask.shape
     noise = torch.rand((number, agents, actions), generator=generator)
-    rows, columns = torch.arange(episodes), torch.arange(steps)
+    rows, columns = torch.arange(episodes).double(), torch.arange(steps).double()
     turns = rows[:, None] * _TURNS[0] + columns * _TURNS[1]  # [B, T]
-    noise = (noise + turns.double().frac()[..., None, None, None]).frac()
+    noise = (noise + turns.frac().float()[..., None, None, None]).frac()
     noise = noise.to(action_mask.device)  # [B, T, K, N, A]
     legal = (action_mask > 0).unsqueeze(2)
     return torch.where(legal, noise, -1.0).argmax(dim=-1)
