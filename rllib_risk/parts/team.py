@@ -137,7 +137,9 @@ class TeamNetwork(ActingTeam):
             ``[B, T, K, G]``.
         """
         number = actions.shape[2]
-        every = self._utilities(unroll).unsqueeze(2).expand(-1, -1, number, -1, -1)
+        every = (
+            self.utilities_of_all(unroll).unsqueeze(2).expand(-1, -1, number, -1, -1)
+        )
         utilities = every.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         if self.mixer.broadcasts:
             return self.mixer(MixerInputs(utilities, state.unsqueeze(2), actions))

@@ -40,8 +40,21 @@ def test_values_of_many_joint_actions_are_those_of_each(mixer):
     joints = one_departs(found.actions, 4)
     values = found.values_of_each(joints)
     assert values.shape == (4, 6, 12, 1)
-    for k in range(12):
-        torch.testing.assert_close(values[:, :, k], found.values_of(joints[:, :, k]))
+    each = torch.stack([found.values_of(joints[:, :, k]) for k in range(12)], dim=2)
+    torch.testing.assert_close(values, each)
+    same_gradients(found, values.square().sum(), each.square().sum())
+
+
+def same_gradients(found, mine, theirs):
+    """That two losses have the same gradients, of the agents' networks too."""
+    parameters = list(found.network.parameters())
+    left, right = (
+        torch.autograd.grad(x, parameters, retain_graph=True, allow_unused=True)
+        for x in (mine, theirs)
+    )
+    assert left[0].abs().sum() > 0
+    for a, b in zip(left, right, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
 def test_one_agent_departs_at_a_time():
@@ -77,15 +90,18 @@ def test_the_sampled_penalty_is_that_of_loops():
     total = taken.exp() + sum(value(found, drawn[:, :, k]).exp() for k in range(5))
     penalty = learning.penalty.penalties(found)
     torch.testing.assert_close(penalty.squeeze(-1), total.log() - taken)
+    same_gradients(
+        found, found.mean(penalty), found.mean((total.log() - taken)[..., None])
+    )
     found, _ = view("qmix_cql", conservative_samples=5)  # the same draws again
     loss, half = learning.team_loss(found), found.mean(found.errors.square()) / 2
     torch.testing.assert_close(loss, half + 3.0 * found.mean(penalty))
 
 
 def departures(found, behaviour, temperature):
-    """The counterfactual penalty of every step, action by action."""
+    """The counterfactual penalty of every real step, action by action."""
     result = torch.zeros(found.actions.shape[:2])
-    for b, t in torch.cartesian_prod(torch.arange(4), torch.arange(6)).tolist():
+    for b, t in found.mask.squeeze(-1).nonzero().tolist():
         sums, powers = [], []
         for i in range(3):
             legal = [a for a in range(4) if found.action_mask[b, t, i, a]]
@@ -93,18 +109,18 @@ def departures(found, behaviour, temperature):
             for a in legal:
                 joint = found.actions.clone()
                 joint[b, t, i] = a
-                values.append(value(found, joint)[b, t].item())
-            total = sum(math.exp(v) for v in values)
-            sums.append(math.log(total))
+                values.append(value(found, joint)[b, t])
+            total = sum(v.exp() for v in values)
+            sums.append(total.log())
             likely = sum(math.exp(behaviour[b, t, i, a]) for a in legal)
             divergence = 0.0
             for a, v in zip(legal, values, strict=True):
-                mu = math.exp(v) / total + 1e-5
+                mu = (v.exp() / total).item() + 1e-5
                 beta = math.exp(behaviour[b, t, i, a]) / likely + 1e-5
                 divergence += mu * math.log(mu / beta)
             powers.append(math.exp(temperature * divergence))
         weighted = sum(s * p for s, p in zip(sums, powers, strict=True)) / sum(powers)
-        result[b, t] = weighted - value(found, found.actions)[b, t].item()
+        result[b, t] = weighted - value(found, found.actions)[b, t]
     return result
 
 
@@ -120,6 +136,7 @@ def test_the_counterfactual_penalty_is_that_of_loops(temperature):
     penalty = learning.penalty.penalties(found).squeeze(-1)
     real = found.mask.squeeze(-1) > 0
     torch.testing.assert_close(penalty[real], expected[real], atol=1e-4, rtol=1e-4)
+    same_gradients(found, penalty[real].mean(), expected[real].mean())
 
 
 def test_the_model_of_the_data_is_behaviour_cloning_and_leaves_the_values_alone():
