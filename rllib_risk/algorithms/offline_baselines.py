@@ -57,7 +57,7 @@ class OfflineBaselinesConfig(ValueConfig):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "qmix_cql": _QMIX_CQL,
         "iql_cql": _QMIX_CQL | {"mixer": "none", "penalty": "per_agent"},
-        "maicq": _CLONING | {"loss": "icq", "joint_critic": "icq", "td_lambda": 0.8},
+        "maicq": _CLONING | {"loss": "icq", "joint_critic": "icq", "td_lambda": 0.75},
         "cfcql": _QMIX_CQL | {"penalty": "counterfactual", "conservative_weight": 5.0},
         "bc": _CLONING,
         "bc_top": _CLONING | {"dataset_top_share": 0.1},
