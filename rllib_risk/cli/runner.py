@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rllib_risk.cli.best import NEWEST, report_best
-from rllib_risk.cli.catalog import default_metric, is_team_algorithm
+from rllib_risk.cli.best import report_best
+from rllib_risk.cli.catalog import is_team_algorithm
+from rllib_risk.cli.experiment_facts import checkpoint_metric, has_env, what
 from rllib_risk.cli.failures import (
     Ending,
     failed,
@@ -184,7 +185,7 @@ def _run(
 
     checked, scheduler, searcher = prepared
     evaluates = bool(checked.config.evaluation_interval)
-    say(f"{spec.name}: {_what(spec)}; results in {place.folder}{place.remark}")
+    say(f"{spec.name}: {what(spec)}; results in {place.folder}{place.remark}")
     if checked.risk:
         say(checked.risk)
     if memory:
@@ -325,23 +326,6 @@ class TopLevelScore:
         return f"{type(self).__name__}({self.metric!r})"
 
 
-def checkpoint_metric(spec: ExperimentSpec) -> tuple[str, str]:
-    """Returns the result by which checkpoints are scored, and ``max`` or ``min``."""
-    metric = spec.checkpoint.get("checkpoint_score_attribute")
-    order = spec.checkpoint.get("checkpoint_score_order", "max")
-    usual = default_metric(spec.algorithm) if has_env(spec) else NEWEST
-    return metric or usual, order
-
-
-def has_env(spec: ExperimentSpec) -> bool:
-    """Returns whether there is an environment, and not a dataset alone."""
-    return _env(spec) is not None
-
-
-def _env(spec: ExperimentSpec) -> Any:
-    return spec.env or (spec.config_object.env if spec.config_object else None)
-
-
 def run_tune(
     experiments: Sequence[Any],
     interrupt: Any,
@@ -394,13 +378,3 @@ def run_tune(
     finally:
         interrupt.stop_listening()
     return list(analysis.trials)
-
-
-def _what(spec: ExperimentSpec) -> str:
-    name = getattr(spec.algorithm, "__name__", spec.algorithm)
-    of_object = getattr(spec.config_object, "dataset", None)
-    dataset = spec.config.get("dataset", of_object)
-    where = [f"on {_env(spec)}"] if has_env(spec) else []
-    if dataset is not None:
-        where.append(f"from the dataset {dataset}")
-    return " ".join([str(name), *where])

@@ -72,7 +72,7 @@ class ValuePolicy(TeamPolicy):
             # asks for optimizers.
             target, penalty = self.learning.target, self.learning.penalty
             is_targets = isinstance(target, DualTarget)
-            lr = target.options.dual_lr if is_targets else penalty.dual_lr
+            lr = target.options.dual_lr if is_targets else penalty.model_lr
             self.optimizers.append(torch.optim.Adam(self.dual.parameters(), lr))
 
     def _clip_groups(self) -> list[list[nn.Parameter]]:

@@ -16,7 +16,6 @@ KEYS = {
     "loss": "icq",
     "joint_critic": "icq",
     "recurrent": False,
-    "critic_hidden_size": 8,
 }
 
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from rllib_risk.config.options import option
-from rllib_risk.config.schema import MOST_WIDTH
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.critics import DecomposedCritic
 from rllib_risk.networks.encoder import Encoder
@@ -38,15 +37,11 @@ class IcqCritic(JointCritic):
 
     needs_state = True
 
+    # Of the critic's layers, as in the released code.
+    WIDTH = 256
+
     @dataclass(frozen=True)
     class Options:
-        critic_hidden_size: int = option(
-            256,
-            "Width of the critic's layers.",
-            low=1,
-            high=MOST_WIDTH,
-            fixed=True,
-        )
         icq_value_temperature: float = option(
             1000.0,
             "How little targets prefer high values among a batch (beta of MAICQ's"
@@ -66,9 +61,7 @@ class IcqCritic(JointCritic):
     ) -> None:
         """Initializes the critic; see :class:`JointCritic`."""
         super().__init__(sizes, feature_size, make_encoder, options)
-        self.values = DecomposedCritic(
-            sizes, self.options.critic_hidden_size, bias=False
-        )
+        self.values = DecomposedCritic(sizes, self.WIDTH, bias=False)
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:

@@ -22,7 +22,7 @@ class Penalty(Part):
     in the data also defines :meth:`make_dual` and :meth:`dual_loss`.
 
     Attributes:
-        dual_lr: Learning rate of what :meth:`make_dual` makes (Adam).
+        model_lr: Learning rate of what :meth:`make_dual` makes (Adam).
     """
 
     @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Penalty(Part):
         )
 
     options: Any
-    dual_lr: ClassVar[float] = 1e-3
+    model_lr: ClassVar[float] = 1e-3
 
     def penalties(self, view: View) -> Tensor:
         """The penalty of every step, without its weight.
