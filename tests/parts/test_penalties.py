@@ -77,8 +77,8 @@ def test_random_actions_are_available_and_even():
     # One update's draws of a joint action depend on each other, so 300 * 20 are not.
     shares = counts / counts.sum()
     assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.02)
-    # What steps get differs, and not because of what is around them.
-    assert len(drawn[..., 0].flatten(0, 1).unique(dim=0)) > 10
+    # What rows get differs, and not because of what is around them.
+    assert len(drawn[:, 0, :, 0].unique(dim=0)) == 5
     part = random_actions(mask[:3, :2], 20, torch.Generator().manual_seed(299))
     assert torch.equal(part, drawn[:3, :2])
 

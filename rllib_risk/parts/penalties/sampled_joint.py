@@ -14,9 +14,8 @@ from rllib_risk.ops.conservative import sampled_penalty
 from rllib_risk.parts.penalties.base import Penalty, refuse_without_values
 from rllib_risk.parts.view import View
 
-# Rotations of one episode and of one step: the plastic number's first two powers, which
-# spread points over the square most evenly.
-_TURNS = (0.7548776662466927, 0.5698402909980532)
+# Rotation of one row: the golden ratio's fraction, which spreads points most evenly.
+_TURN = 0.6180339887498949
 
 
 class SampledJoint(Penalty):
@@ -59,8 +58,8 @@ def random_actions(
 ) -> Tensor:
     """Joint actions, each agent's drawn evenly from those available to it.
 
-    One set of uniform numbers is drawn, and rotated from step to step (Cranley and
-    Patterson, 1976): what a step gets does not depend on the padding around it.
+    One set of uniform numbers is drawn, and rotated from row to row (Cranley and
+    Patterson, 1976): what a step gets does not depend on the steps around it.
 
     Args:
         action_mask: Nonzero where an action is available, ``[B, T, N, A]``.
@@ -72,9 +71,8 @@ def random_actions(
     """
     episodes, steps, agents, actions = action_mask.shape
     noise = torch.rand((number, agents, actions), generator=generator)
-    rows, columns = torch.arange(episodes).double(), torch.arange(steps).double()
-    turns = rows[:, None] * _TURNS[0] + columns * _TURNS[1]  # [B, T]
-    noise = (noise + turns.frac().float()[..., None, None, None]).frac()
-    noise = noise.to(action_mask.device)  # [B, T, K, N, A]
+    turns = (torch.arange(episodes).double() * _TURN).frac().float()
+    noise = (noise + turns[:, None, None, None]).frac()  # [B, K, N, A]
+    noise = noise.unsqueeze(1).expand(-1, steps, -1, -1, -1).to(action_mask.device)
     legal = (action_mask > 0).unsqueeze(2)
     return torch.where(legal, noise, -1.0).argmax(dim=-1)
