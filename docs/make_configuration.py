@@ -78,7 +78,7 @@ GROUPS: dict[str, dict[str, Field]] = {
 # Slots whose keys share a table.
 PART_GROUPS: dict[str, tuple[str, ...]] = {
     "composition": tuple(NETWORK_PARTS.slots),
-    "learning": ("loss", "td_weighting", "target", "qr_gate"),
+    "learning": ("loss", "td_weighting", "target", "penalty", "qr_gate"),
     "replay": ("replay",),
     "exploration": ("exploration",),
 }
@@ -168,6 +168,14 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
         },
     ),
     ("VDN", "macn", {"conservative_on": "mean"}),
+    ("QMIX", "macn", {"penalty": "counterfactual"}),
+    ("OfflineBaselines", "macn", {"mixer": "none"}),
+    ("OfflineBaselines", "macn", {"num_atoms": 8}),
+    (
+        "RobustQMIX",
+        "macn",
+        {"penalty": "counterfactual", "conservative_weight": 1.0},
+    ),
     ("QMIX", "macn", {"env_config": {"state": "none"}}),
     ("QTRAN", "macn", {"env_config": {"state": "none"}}),
     ("RMIX", "macn", {"risk_mode": "static", "alpha": [[0, 1.0], [0, 0.5]]}),
@@ -193,12 +201,25 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ),
     ("QMIX", "macn", {"update_interval_env_steps": 2, "num_env_runners": 2}),
     ("QMIX", "macn", {"update_interval_env_steps": 2, "updates_per_episode": 9.0}),
+    ("MACQR", "macn", {"dataset_holdout": 0.1}),
     ("QMIX", "macn", {"dataset": "walks"}),
     ("MACQR", "macn", {"dataset": "walks", "replay": "rllib_risk.parts.replay:Replay"}),
     ("MACQR", "macn", {"preset": "bc"}),
     ("MACQR", "macn", {"dataset": "walks", "loss": "bc", "conservative_weight": None}),
     ("MACQR", "macn", {"dataset": "walks", "preset": "bc", "conservative_weight": 1.0}),
     ("MACQR", "macn", {"dataset": "walks", "preset": "bc", "td_lambda": 0.5}),
+    ("OfflineBaselines", "macn", {"preset": "maicq"}),
+    *(
+        ("OfflineBaselines", "macn", {"dataset": "walks", "preset": "maicq", **keys})
+        for keys in (
+            {"mixer": "vdn"},
+            {"joint_critic": "none"},
+            {"conservative_weight": 1.0},
+            {"target": "contamination"},
+            {"sequence_length": 1},
+            {"loss": "td"},
+        )
+    ),
 )
 
 # RLlib's own keys that these algorithms read, and what they mean here.
@@ -253,6 +274,26 @@ METRICS: dict[str, str] = {
     " (objective static).",
     "evaluation/env_runners/episode_return_mean": "The same as"
     " `evaluation/return_mean`, where tools made for RLlib look.",
+}
+_ON_DATA = {
+    "loss": "What an update minimizes",
+    "td_error_abs": "Mean size of the TD error (not with loss bc)",
+    "conservative_penalty": "The conservative penalty without its weight",
+    "ood_gap": "Value of the best action minus that of the data's action, mean over"
+    " agents",
+    "data_agreement": "Share of the data's actions that are greedy",
+    "start_value_mean": "Estimated return from the first state, mean over episodes",
+    "start_value_cvar_10": "Mean of the lowest tenth of these estimates: of atoms with"
+    " loss quantile, else of episodes",
+}
+_OF_GROUP = {
+    "data": "on up to 100 episodes that are learned from",
+    "holdout": "on held-out episodes",
+}
+METRICS |= {
+    f"{group}/{name}": f"{text}, {where}."
+    for group, where in _OF_GROUP.items()
+    for name, text in _ON_DATA.items()
 }
 
 

@@ -30,6 +30,7 @@ ALGORITHMS: dict[str, str] = {
     "RobustQMIX": "rllib_risk.algorithms.robust_qmix",
     "RobustQTRAN": "rllib_risk.algorithms.robust_qtran",
     "MACQR": "rllib_risk.algorithms.ma_cqr",
+    "OfflineBaselines": "rllib_risk.algorithms.offline_baselines",
     "GroupDR": "rllib_risk.algorithms.group_dr",
     "COMA": "rllib_risk.algorithms.coma",
     "DOP": "rllib_risk.algorithms.dop",

@@ -19,6 +19,9 @@ from rllib_risk.cli.resume import RECORD
 from rllib_risk.core import tune_internals
 from rllib_risk.evaluation.results import COMPARISON_FILE
 
+# What checkpoints are scored by where nothing says how good they are.
+NEWEST = "training_iteration"
+
 
 def score_of(result: Mapping[str, Any], metric: str, order: str) -> float:
     """How good a result is.
@@ -65,23 +68,38 @@ def best_checkpoint(
 
 
 def report_best(
-    trials: Sequence[Any], metric: str, order: str, imports: Sequence[str]
+    trials: Sequence[Any],
+    metric: str,
+    order: str,
+    imports: Sequence[str],
+    *,
+    evaluates: bool = True,
 ) -> None:
-    """Prints the best checkpoint and the command that evaluates it.
+    """Prints the best checkpoint and, if there is an env, the command to evaluate it.
 
     Args:
         trials: Tune's trials.
         metric: The result that says which is best.
         order: ``max`` or ``min``.
         imports: Modules that the command must import.
+        evaluates: Whether there is an environment to evaluate it in.
     """
     best = best_checkpoint(trials, metric, order)
     if best is None:
         note("No checkpoint was saved.")
         return
     score, checkpoint, trial = best
-    say(f"Best checkpoint ({metric} {shown(score, order)}): {checkpoint.path}")
-    say(f"Evaluate it with: {evaluate_command(checkpoint, trial, imports)}")
+    if metric == NEWEST:
+        say(f"Last checkpoint: {checkpoint.path}")
+    else:
+        say(f"Best checkpoint ({metric} {shown(score, order)}): {checkpoint.path}")
+    if evaluates:
+        say(f"Evaluate it with: {evaluate_command(checkpoint, trial, imports)}")
+    else:
+        say(
+            "What it returns is not known: it was played nowhere. The estimates above"
+            " come from the network that they judge."
+        )
     better = better_result(trials, metric, order, score)
     if better:
         note(f"{better} (--checkpoint-freq 1 --keep-checkpoints-num 3).")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,10 @@ def find_checkpoint(path: Path, verb: str = "Taking") -> Path:
     if not candidates:
         raise ConfigError(f"{folder}: every checkpoint in it was cut short or changed.")
     best = max(candidates, key=lambda c: (c.score, c.iteration))
-    note(f"{verb} {best.folder} ({metric} {shown(best.score, order)}).")
+    why = f"{metric} {shown(best.score, order)}"
+    if best.score == -math.inf:
+        why = f"the last one; no result of a checkpoint holds {metric}"
+    note(f"{verb} {best.folder} ({why}).")
     return best.folder
 
 

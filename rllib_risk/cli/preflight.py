@@ -55,7 +55,9 @@ def tune_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> dict[str, An
     """
     if spec.config_object is not None:
         return dict(values)
-    config = {**values, **_stack_switches(spec), "env": spec.env}
+    config = {**values, **_stack_switches(spec)}
+    if spec.env is not None:  # Tune would name the trial's folder after None
+        config["env"] = spec.env
     if is_team_algorithm(spec.algorithm):
         notes = type(default_config(spec.algorithm)).note_of_own_parts(spec.config)
         return config | notes

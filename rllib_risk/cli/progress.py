@@ -120,7 +120,8 @@ def format_line(
 
     Returns:
         One line: env steps, steps/s, return, CVaR, success, epsilon, time left. From a
-        dataset updates take the place of steps, and passes that of epsilon.
+        dataset updates take the place of steps, and passes that of epsilon. Without an
+        environment see :func:`_data_parts`.
     """
     passes = result.get("dataset_passes")
     if passes is None:
@@ -145,7 +146,9 @@ def format_line(
             if percent == percent and percent is not None
             else "success   -",
         ]
-    elif passes is None:
+    elif passes is not None:
+        parts += _data_parts(result)
+    else:
         value = result.get(
             "evaluation/env_runners/episode_return_mean",
             result.get("env_runners/episode_return_mean"),
@@ -163,6 +166,35 @@ def format_line(
     parts.append(f"left {duration(left) if left is not None else '-'}")
     line = " | ".join(parts)
     return f"{label}  {line}" if label else line
+
+
+def _data_parts(result: Mapping[str, Any]) -> list[str]:
+    """What a flat result says of the episodes of a dataset.
+
+    Of those that are held out, if there are any. The TD error, or the loss of behaviour
+    cloning; how far the best actions' values lie above those of the data's actions, and
+    how often both are the same action; the estimated return at the start, and the mean
+    of its lowest tenth.
+    """
+    folder = "holdout" if "holdout/loss" in result else "data"
+    error = result.get(f"{folder}/td_error_abs")
+    name, value = ("TD error", error)
+    if error is None:
+        name, value = "loss", result.get(f"{folder}/loss")
+    agreement = result.get(f"{folder}/data_agreement")
+    percent = agreement * 100 if isinstance(agreement, (int, float)) else None
+    parts = [
+        f"held-out {name} {_number(value, 3)}"
+        if folder == "holdout"
+        else f"{name} {_number(value, 3)}",
+        f"gap {_number(result.get(f'{folder}/ood_gap'))}",
+        f"agreement {_number(percent, 0):>3}%",
+    ]
+    start = result.get(f"{folder}/start_value_mean")
+    if start is not None:
+        tail = result.get(f"{folder}/start_value_cvar_10")
+        parts.append(f"estimate {_number(start)} (CVaR 10% {_number(tail)})")
+    return parts
 
 
 def status_line(seconds: float, progress: Any) -> str:

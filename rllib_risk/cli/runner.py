@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rllib_risk.cli.best import report_best
-from rllib_risk.cli.catalog import default_metric, is_team_algorithm
+from rllib_risk.cli.catalog import is_team_algorithm
+from rllib_risk.cli.experiment_facts import checkpoint_metric, has_env, what
 from rllib_risk.cli.failures import (
     Ending,
     failed,
@@ -184,7 +185,7 @@ def _run(
 
     checked, scheduler, searcher = prepared
     evaluates = bool(checked.config.evaluation_interval)
-    say(f"{spec.name}: {_what(spec)}; results in {place.folder}{place.remark}")
+    say(f"{spec.name}: {what(spec)}; results in {place.folder}{place.remark}")
     if checked.risk:
         say(checked.risk)
     if memory:
@@ -218,7 +219,7 @@ def _run(
             " there was nothing to do. Raise a criterion of 'stop' to train on, or"
             " leave out --resume to train again."
         )
-    report_best(trials, *checkpoint_metric(spec), spec.imports)
+    report_best(trials, *checkpoint_metric(spec), spec.imports, evaluates=has_env(spec))
     return _ending(place.name, trials, interrupt, options)
 
 
@@ -325,13 +326,6 @@ class TopLevelScore:
         return f"{type(self).__name__}({self.metric!r})"
 
 
-def checkpoint_metric(spec: ExperimentSpec) -> tuple[str, str]:
-    """Returns the result by which checkpoints are scored, and ``max`` or ``min``."""
-    metric = spec.checkpoint.get("checkpoint_score_attribute")
-    order = spec.checkpoint.get("checkpoint_score_order", "max")
-    return metric or default_metric(spec.algorithm), order
-
-
 def run_tune(
     experiments: Sequence[Any],
     interrupt: Any,
@@ -384,9 +378,3 @@ def run_tune(
     finally:
         interrupt.stop_listening()
     return list(analysis.trials)
-
-
-def _what(spec: ExperimentSpec) -> str:
-    name = getattr(spec.algorithm, "__name__", spec.algorithm)
-    env = spec.env or (spec.config_object.env if spec.config_object else None)
-    return f"{name} on {env}"

@@ -108,8 +108,13 @@ def plot(
     ],
     out: Annotated[Path, typer.Option("--out", help="The figure (.png, .pdf, .svg).")],
     metric: Annotated[
-        str, typer.Option("--metric", help="What to draw.")
-    ] = "evaluation/return_mean",
+        str | None,
+        typer.Option(
+            "--metric",
+            help="What to draw (default: evaluation/return_mean; of runs without an"
+            " env their error on held-out episodes, or on those learned from).",
+        ),
+    ] = None,
     x: Annotated[
         str | None,
         typer.Option(

@@ -62,6 +62,17 @@ TEAM_METRICS: tuple[str, ...] = (
     "evaluation/return_cvar_alpha",
     "evaluation/env_runners/episode_return_mean",
 )
+# Results on episodes of a dataset: on some that are learned from, on those held out.
+_ON_DATA = (
+    "loss",
+    "td_error_abs",
+    "conservative_penalty",
+    "ood_gap",
+    "data_agreement",
+    "start_value_mean",
+    "start_value_cvar_10",
+)
+TEAM_METRICS += tuple(f"{group}/{x}" for group in ("data", "holdout") for x in _ON_DATA)
 # Those of objective static alone.
 _STATIC = ("alpha", "threshold", "return_cvar_alpha")
 # Names of older releases that no result holds any more: Tune would warn once and then
@@ -138,8 +149,8 @@ def excluded_by(config: Any, metric: str) -> str | None:
         if offline and config.env is None:
             return (
                 "the run learns from a dataset and has no environment to evaluate in."
-                " Give it an env, or use a metric of the learner, such as"
-                " learner/td_loss."
+                " Give it an env, or use a metric of the data: data/td_error_abs, or"
+                " holdout/td_error_abs with dataset_holdout."
             )
         other = "a metric of the learner" if offline else _TRAINING_RETURN
         return (
@@ -160,6 +171,9 @@ def excluded_by(config: Any, metric: str) -> str | None:
             f"it belongs to objective: static, and here it is {objective!r}. Use"
             " evaluation/return_mean or evaluation/return_cvar_10."
         )
-    if metric == "dataset_passes" and not offline:
+    if folder == "holdout" and offline and config.dataset_holdout == 0.0:
+        return "no episode is held out. Set dataset_holdout."
+    of_dataset = metric == "dataset_passes" or folder in ("data", "holdout")
+    if of_dataset and not offline:
         return "the run learns from no dataset. Use num_env_steps_sampled_lifetime."
     return None

@@ -11,6 +11,7 @@ from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import ray_internals, remarks
 from rllib_risk.core.algorithm import NUM_EPISODES, NUM_UPDATES, TeamAlgorithm
 from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.data_report import report, report_groups
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.thresholds import observe_dataset
 from rllib_risk.core.value_config import ValueConfig
@@ -47,16 +48,23 @@ class ValueAlgorithm(TeamAlgorithm):
         if config.dataset is not None:
             dataset = config.check_dataset(self.env_runner.env)
             room = config.dataset_memory_mb * BYTES_PER_MB
+            room_held_out = int(room * config.dataset_holdout)
             self.replay = DatasetReplay(
-                dataset, room, config.seed, config.compact_replay, stretch_of(config)
+                dataset,
+                room - room_held_out,
+                config.seed,
+                config.compact_replay,
+                stretch_of(config),
+                config.split(dataset),
             )
+            self._groups = report_groups(dataset, self.replay, room_held_out)
             held, size = len(self.replay), config.batch_size_episodes
             if config.sequence_length is None and held < size:
                 raise ConfigError(
                     f"batch_size_episodes: {size} different episodes make a batch, and"
                     f" of the dataset {held} are held at once; set it to {held} or"
-                    " less, raise dataset_memory_mb, or learn from stretches"
-                    " (sequence_length)."
+                    " less, raise dataset_memory_mb or dataset_top_share, or learn from"
+                    " stretches (sequence_length)."
                 )
             objective = self.team_policy.network.objective
             if isinstance(objective, Static):
@@ -136,8 +144,8 @@ class ValueAlgorithm(TeamAlgorithm):
         results["td_lambda"] = schedule_value(self.config.td_lambda, self.env_steps)
         results[_NUM_QR_UPDATES] = self.counters[_NUM_QR_UPDATES]
         if isinstance(self.replay, DatasetReplay):
-            steps = self.replay.dataset.card.num_steps
-            results["dataset_passes"] = self.env_steps / steps
+            results["dataset_passes"] = self.env_steps / self.replay.split.num_steps
+            results |= report(self.team_policy, self._groups)
         return results
 
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:

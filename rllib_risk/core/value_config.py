@@ -15,6 +15,7 @@ from rllib_risk.core.config_values import check_schedule
 from rllib_risk.core.model import team_sizes
 from rllib_risk.core.team_fields import TEAM_FIELDS
 from rllib_risk.data.dataset import Dataset
+from rllib_risk.data.dataset_split import Split, split_dataset
 from rllib_risk.data.replay_memory import ReplayBound, machine_memory, spelled
 from rllib_risk.data.rows import DatasetError
 from rllib_risk.data.sizes import NeedsStateError, TeamSizes
@@ -54,6 +55,25 @@ DATASET_FIELDS: dict[str, Field] = {
         int,
         low=1,
         unit="MiB",
+    ),
+    "dataset_holdout": Field(
+        0.0,
+        "Share of its episodes that is held out: they are not learned from, but results"
+        " also say what the policy makes of them. The seed chooses them.",
+        float,
+        low=0.0,
+        high=0.9,
+        fixed=True,
+    ),
+    "dataset_top_share": Field(
+        1.0,
+        "Share of its episodes that are learned from, those of the highest return; of"
+        " what dataset_holdout leaves.",
+        float,
+        low=0.0,
+        low_open=True,
+        high=1.0,
+        fixed=True,
     ),
     "updates_per_iteration": Field(
         1000, "Updates from a dataset between two results.", int, low=1, unit="updates"
@@ -108,6 +128,25 @@ class ValueConfig(TeamConfig):
             return Dataset(self.dataset.replace("{seed}", str(self.seed)))
         except DatasetError as error:
             raise ConfigError(f"dataset: {error}.") from error
+
+    def split(self, dataset: Dataset) -> Split:
+        """Which episodes of the dataset are learned from, and which are held out.
+
+        Args:
+            dataset: From :meth:`open_dataset`.
+
+        Returns:
+            The split.
+
+        Raises:
+            ConfigError: If it is of one episode, and one is to be held out.
+        """
+        try:
+            return split_dataset(
+                dataset, self.seed, self.dataset_holdout, self.dataset_top_share
+            )
+        except DatasetError as error:
+            raise ConfigError(f"dataset_holdout: {error}.") from error
 
     def preflight(self) -> ReplayBound | None:
         """See TeamConfig; without an environment the dataset is looked at alone."""
@@ -181,7 +220,13 @@ class ValueConfig(TeamConfig):
 
     def _dataset_problems(self) -> tuple[tuple[bool, str], ...]:
         offline = self.dataset is not None
+        parts = self.dataset_holdout > 0.0 or self.dataset_top_share < 1.0
         return (
+            (
+                not offline and parts,
+                "dataset_holdout, dataset_top_share: are shares of a dataset's"
+                " episodes; set dataset, or leave them out.",
+            ),
             (
                 offline and self.num_env_runners > 0,
                 "num_env_runners: a run that learns from a dataset samples nothing; set"
@@ -242,7 +287,9 @@ class ValueConfig(TeamConfig):
             if not isinstance(error, (ValueError, RuntimeError, MemoryError)):
                 cause = f"{type(error).__name__}: {cause}"
             raise ConfigError(f"The network cannot be built: {cause}") from error
-        if network.joint_critic is not None and network.count_values() != 1:
+        mixes = VALUE_PARTS.slots["loss"].part(self.loss).mixes
+        one_value = network.count_values() == 1 or not mixes
+        if network.joint_critic is not None and not one_value:
             raise ConfigError(
                 f"joint_critic: {self.joint_critic!r} teaches one value of the team,"
                 f" and mixer {self.mixer!r} gives one per agent."

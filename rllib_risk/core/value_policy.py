@@ -25,6 +25,8 @@ from rllib_risk.parts.view import View
 # Streams of random fractions: no two losses of one update share one. The dual updates
 # of a block take the streams from the last one on.
 _TD_STREAM, _QUANTILE_STREAM, _DUAL_STREAM = 0, 1, 2
+# What penalties draw with a stream has this distance from what networks draw with it.
+_DRAWS = 2**19
 
 
 class ValuePolicy(TeamPolicy):
@@ -33,8 +35,8 @@ class ValuePolicy(TeamPolicy):
     Attributes:
         learning: The parts that say how it learns.
         target_network: The network that targets come from.
-        dual: What the target learns beside the networks, or None. It has no target
-            copy, and acting does not need it.
+        dual: What the target or the penalty learns beside the networks, or None. It has
+            no target copy, and acting does not need it.
         on_batch: Called with every batch of :meth:`learn_on_batch` and its view, before
             the step.
     """
@@ -68,7 +70,9 @@ class ValuePolicy(TeamPolicy):
         if self.dual is not None:
             # RLlib knows the model's parameters only, so this one is not made where it
             # asks for optimizers.
-            lr = self._dual_target.options.dual_lr
+            target, penalty = self.learning.target, self.learning.penalty
+            is_targets = isinstance(target, DualTarget)
+            lr = target.options.dual_lr if is_targets else penalty.model_lr
             self.optimizers.append(torch.optim.Adam(self.dual.parameters(), lr))
 
     def _clip_groups(self) -> list[list[nn.Parameter]]:
@@ -85,19 +89,16 @@ class ValuePolicy(TeamPolicy):
     @property
     def dual_block(self) -> int:
         """How many updates of :attr:`dual` come in a row; there must be one."""
-        return self._dual_target.options.dual_block
-
-    @property
-    def _dual_target(self) -> DualTarget:
-        """The target, where it learns something; see :attr:`dual`."""
-        return cast("DualTarget", self.learning.target)
+        target = self.learning.target
+        return target.options.dual_block if isinstance(target, DualTarget) else 1
 
     def make_dual(self) -> nn.Module | None:
         """Makes :attr:`dual`, with new parameters."""
-        target = self.learning.target
-        if not isinstance(target, DualTarget):
-            return None
-        dual = target.make_dual(self.network.sizes, self.network.count_values())
+        target, network = self.learning.target, self.network
+        if isinstance(target, DualTarget):
+            dual = target.make_dual(network.sizes, network.count_values())
+        else:
+            dual = self.learning.penalty.make_dual(network)
         return None if dual is None else dual.to(self.device)
 
     def optimizer(self) -> list[torch.optim.Optimizer]:
@@ -182,7 +183,9 @@ class ValuePolicy(TeamPolicy):
             reward_scale=c["reward_scale"],
             env_steps=self.global_timestep,
             wants_stats=self.wants_stats,
+            of_dataset=c["dataset"] is not None,
             dual=self.dual,
+            draws=self.generator(_DRAWS + stream),
         )
 
     def team_loss(self, view: View) -> Tensor:
@@ -268,7 +271,9 @@ class ValuePolicy(TeamPolicy):
                 _DUAL_STREAM + index,
                 self.network if double_q else self.target_network,
             )
-        loss = self._dual_target.dual_loss(view)
+        target, penalty = self.learning.target, self.learning.penalty
+        learner = target if isinstance(target, DualTarget) else penalty
+        loss = learner.dual_loss(view)
         self._step(self.optimizers[-1], loss, list(dual.parameters()))
         return _numbers(view)
 

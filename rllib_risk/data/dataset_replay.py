@@ -11,6 +11,7 @@ import numpy as np
 from ray.rllib.policy.sample_batch import SampleBatch
 
 from rllib_risk.data.dataset import BYTES_PER_GROUP, Dataset
+from rllib_risk.data.dataset_split import Split, split_dataset
 from rllib_risk.data.episodes import MASK, Episode
 from rllib_risk.data.replay import EpisodeReplay, Stretch
 from rllib_risk.data.replay_memory import SEGMENT_BYTES
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # First word of the random streams that shards are shuffled by.
 _SHARD_STREAM = 5
+# The same of the stream that some_episodes are chosen by.
+_SAMPLE_STREAM = 7
 # A window of fewer is worth a warning.
 _FEW_EPISODES = 32
 # The ring's oldest and its newest segment are used in part.
@@ -42,7 +45,8 @@ class DatasetReplay(EpisodeReplay):
 
     Attributes:
         dataset: Where episodes come from.
-        whole: Whether all of it is held.
+        split: Which of them are learned from.
+        whole: Whether all of these are held.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class DatasetReplay(EpisodeReplay):
         seed: int,
         compact: bool = False,
         stretch: Stretch | None = None,
+        split: Split | None = None,
     ) -> None:
         """Reads as much as there is room for.
 
@@ -61,16 +66,20 @@ class DatasetReplay(EpisodeReplay):
             seed: Of the draws and of the order of files.
             compact: See :class:`EpisodeReplay`.
             stretch: See :class:`EpisodeReplay`.
+            split: Which episodes are learned from; None: all.
 
         Raises:
             DatasetError: If what is read is damaged.
         """
         self.dataset = dataset
-        card = dataset.card
+        self.split = split = split or split_dataset(dataset, seed)
+        ends = np.cumsum([shard.episodes for shard in dataset.card.shards])
+        # Of each file: which of its episodes are learned from.
+        self._learned = np.split(split.learned, ends[:-1])
         row = bytes_per_row(next(dataset.episodes()), compact)
-        rows = card.num_steps + card.num_episodes
+        rows = split.num_steps + split.num_episodes
         self.whole = rows * row <= memory_bytes
-        capacity, segment = card.num_episodes, SEGMENT_BYTES
+        capacity, segment = split.num_episodes, SEGMENT_BYTES
         if not self.whole:
             memory_bytes -= _READING_BYTES
             segment = min(segment, max(memory_bytes // 16, _LEAST_SEGMENT_BYTES))
@@ -82,7 +91,7 @@ class DatasetReplay(EpisodeReplay):
                     "Only %d of the %d episodes of %s are held at once; with so few,"
                     " batches are all alike. Raise dataset_memory_mb.",
                     capacity,
-                    card.num_episodes,
+                    split.num_episodes,
                     dataset.folder,
                 )
         super().__init__(capacity, seed, segment, compact, stretch)
@@ -91,7 +100,19 @@ class DatasetReplay(EpisodeReplay):
     @property
     def passes(self) -> float:
         """How often the dataset was read, a part of the last time included."""
-        return self._read / self.dataset.card.num_episodes
+        return self._read / self.split.num_episodes
+
+    def some_episodes(self, number: int) -> list[Episode]:
+        """Some of the episodes that are learned from: the same at any time.
+
+        Args:
+            number: How many, or as many as are held at once.
+        """
+        number = min(number, self.capacity)
+        if not self.whole:
+            return list(itertools.islice(self._episodes_from(0), number))
+        rng = np.random.default_rng((self.seed, _SAMPLE_STREAM))
+        return self.at(np.sort(rng.permutation(self.capacity)[:number]).tolist())
 
     def sample(self, size: int, newest: int | None = None) -> list[Episode]:
         """See :meth:`EpisodeReplay.sample`."""
@@ -138,18 +159,20 @@ class DatasetReplay(EpisodeReplay):
 
     def _episodes_from(self, begin: int) -> Iterator[Episode]:
         """Episodes without end, from one of this number on, counted over all passes."""
-        shards = self.dataset.card.shards
-        passes, skip = divmod(begin, self.dataset.card.num_episodes)
+        sizes = [int(learned.sum()) for learned in self._learned]
+        passes, skip = divmod(begin, self.split.num_episodes)
         for number in itertools.count(passes):
-            order = np.arange(len(shards))
+            order = np.arange(len(sizes))
             if not self.whole:
                 rng = np.random.default_rng((self.seed, _SHARD_STREAM, number))
                 order = rng.permutation(order)
             for shard in order.tolist():
-                if skip >= shards[shard].episodes:
-                    skip -= shards[shard].episodes
+                if skip >= sizes[shard]:
+                    skip -= sizes[shard]
                     continue
-                yield from itertools.islice(self.dataset.episodes([shard]), skip, None)
+                episodes = self.dataset.episodes([shard])
+                learned = itertools.compress(episodes, self._learned[shard])
+                yield from itertools.islice(learned, skip, None)
                 skip = 0
 
     def state_arrays(self) -> dict[str, np.ndarray]:

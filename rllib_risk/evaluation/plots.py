@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rllib_risk.evaluation.natural import natural_metric, natural_x
 from rllib_risk.evaluation.results import (
     METRIC_DEFAULT,
     Group,
     ResultsError,
-    natural_x,
     read_groups,
 )
 from rllib_risk.evaluation.tables import (
@@ -45,7 +45,7 @@ def run_plot_command(
     paths: Sequence[Path],
     out: Path,
     console: Console,
-    metric: str = METRIC_DEFAULT,
+    metric: str | None = None,
     x: str | None = None,
     title: str | None = None,
     y_min: float | None = None,
@@ -62,7 +62,8 @@ def run_plot_command(
         out: File to write: ``.png``, ``.pdf`` or ``.svg``. The numbers go to the same
             name with ``.csv``.
         console: Where the table is printed.
-        metric: Result key on the vertical axis, such as ``evaluation/return_cvar_10``.
+        metric: Result key on the vertical axis, such as ``evaluation/return_cvar_10``;
+            None: :func:`natural_metric`.
         x: Result key on the horizontal axis; None: :func:`natural_x`.
         title: Title of the figure.
         y_min: Lower end of the vertical axis, for curves that start very low.
@@ -76,7 +77,7 @@ def run_plot_command(
         ResultsError: If there are no results, no such metric, or ``out`` has another
             suffix.
     """
-    x = x or natural_x(paths)
+    x, metric = x or natural_x(paths), metric or natural_metric(paths)
     groups = read_groups(paths, metric, x)
     _draw(groups, out, metric, x, title, y_min, threshold)
     files = [out, out.with_suffix(".csv"), out.with_suffix(".md")]

@@ -153,24 +153,6 @@ def read_plan(folder: Path) -> Plan | None:
         ) from error
 
 
-def natural_x(paths: Sequence[Path]) -> str:
-    """The axis that says how far runs are, if no other is asked for.
-
-    Args:
-        paths: See :func:`read_groups`.
-
-    Returns:
-        Env steps, or updates where every trial learned from a dataset.
-
-    Raises:
-        ResultsError: If a path holds no result.
-    """
-    trials = [_read_trial(folder) for folder in _trial_folders(paths)]
-    last = [trial.rows[-1] for trial in trials if trial.rows]
-    offline = [row.get(X_DEFAULT) == 0 and X_OFFLINE in row for row in last]
-    return X_OFFLINE if offline and all(offline) else X_DEFAULT
-
-
 def read_groups(
     paths: Sequence[Path], metric: str = METRIC_DEFAULT, x: str = X_DEFAULT
 ) -> list[Group]:
@@ -188,8 +170,8 @@ def read_groups(
         ResultsError: If a path holds no result, or no trial has the metric or ``x``.
     """
     experiments: dict[Path, list[Trial]] = defaultdict(list)
-    for folder in _trial_folders(paths):
-        trial = _read_trial(folder)
+    for folder in trial_folders(paths):
+        trial = read_trial(folder)
         if trial.rows:
             experiments[folder.parent].append(trial)
         else:
@@ -239,7 +221,7 @@ def _planned_groups(
     ]
 
 
-def _trial_folders(paths: Sequence[Path]) -> list[Path]:
+def trial_folders(paths: Sequence[Path]) -> list[Path]:
     """Every folder with a result.json at or below the paths, once each, sorted."""
     folders: set[Path] = set()
     for path in paths:
@@ -255,7 +237,7 @@ def _trial_folders(paths: Sequence[Path]) -> list[Path]:
     return sorted(folders)
 
 
-def _read_trial(folder: Path) -> Trial:
+def read_trial(folder: Path) -> Trial:
     """Reads one trial folder."""
     params_file, results_file = folder / "params.json", folder / "result.json"
     params: dict[str, Any] = {}

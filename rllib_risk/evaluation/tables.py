@@ -28,6 +28,10 @@ AXIS_NAMES = {
     "evaluation/return_cvar_10": "greedy return (mean of the lowest 10 %)",
     "evaluation/success_rate": "greedy success rate",
     "env_runners/episode_return_mean": "return while exploring (mean)",
+    "holdout/td_error_abs": "TD error on held-out episodes (mean)",
+    "holdout/loss": "loss on held-out episodes",
+    "data/td_error_abs": "TD error on learned episodes (mean)",
+    "data/loss": "loss on learned episodes",
 }
 _NAN = math.nan
 
@@ -146,8 +150,11 @@ def _cells(
     if with_cvar:
         header.append("CVaR 10 %")
         note += " CVaR 10 %: of the last evaluation's returns, mean over runs."
-    header.append("best")
-    note += " Best: of all evaluations of all runs."
+    # Of errors and losses the highest value is not the best one.
+    with_best = metric.partition("/")[0] not in ("data", "holdout", "learner")
+    if with_best:
+        header.append("best")
+        note += " Best: of all evaluations of all runs."
     if threshold is None:
         note += " Seconds: of training, mean ± std."
     else:
@@ -163,7 +170,7 @@ def _cells(
         line = [row.label, f"{row.num_runs}{of}"]
         center, low, high = (f"{value:.4g}" for value in row.final)
         line.append(f"{center} [{low}, {high}]" if row.num_runs else "–")
-        line += [_number(row.cvar)] * with_cvar + [_number(row.best)]
+        line += [_number(row.cvar)] * with_cvar + [_number(row.best)] * with_best
         if row.num_reached is not None:
             mean, std, lowest, highest = row.x_to_threshold
             line.append(f"{row.num_reached} of {row.num_runs}" if row.num_runs else "–")

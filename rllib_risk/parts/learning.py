@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from rllib_risk.parts.batch import Batch
+from rllib_risk.parts.departure import log_departure
 from rllib_risk.parts.encoding import Encoding
 from rllib_risk.parts.losses.base import Loss
 from rllib_risk.parts.losses.td import critic_loss
-from rllib_risk.parts.penalty import Penalty
+from rllib_risk.parts.penalties.base import Penalty
 from rllib_risk.parts.regression import Gate
 from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.target_copies import TargetCopies
@@ -59,7 +60,7 @@ class Learning:
             weighting=make("td_weighting", values),
             gate=make("qr_gate", values),
             encoding=Encoding(Encoding.read(values)),
-            penalty=Penalty(Penalty.read(values)),
+            penalty=make("penalty", values),
             copies=TargetCopies(TargetCopies.read(values)),
         )
 
@@ -102,6 +103,9 @@ class Learning:
         Returns:
             A scalar.
         """
+        weight = self.penalty.options.conservative_weight
+        if view.wants_stats and (view.of_dataset or weight is not None):
+            log_departure(view)
         if not self.loss.uses_targets:
             return self.loss.loss(view)
         # First, since it needs all atoms, and the loss takes its own out of them.

@@ -96,14 +96,16 @@ NETWORK_PARTS = Composition(
         ),
         Slot(
             "joint_critic",
-            "An unrestricted value of the joint action, from which targets come:"
-            " QTRAN's (of the agents' features) or WQMIX's (with agents of its own), or"
+            "A value of the joint action beside the mixed one, from which targets"
+            " come: QTRAN's (of the agents' features), WQMIX's (with agents of its own)"
+            " or that of loss icq (linear in values of agents that see the state), or"
             " your own as pkg.module:Class.",
             base=f"{_PARTS}.critics.base:JointCritic",
             builtin={
                 "none": f"{_PARTS}.critics.base:NoCritic",
                 "qtran": f"{_PARTS}.critics.qtran:QtranCritic",
                 "wqmix": f"{_PARTS}.critics.wqmix:WqmixCritic",
+                "icq": f"{_PARTS}.critics.icq:IcqCritic",
             },
             default="none",
         ),
@@ -117,14 +119,16 @@ VALUE_PARTS = Composition(
             "loss",
             "How utilities and mixer learn: squared TD error, quantile regression on"
             " the team's reward (independent agents, or mixed), QTRAN's consistency"
-            " with the critic, or behaviour cloning: the likelihood of a dataset's"
-            " actions, whatever they earned; or your own as pkg.module:Class.",
+            " with the critic; behaviour cloning (bc): the likelihood of a dataset's"
+            " actions, whatever they earned; the same with more weight on better ones"
+            " (icq); or your own as pkg.module:Class.",
             base=f"{_PARTS}.losses.base:Loss",
             builtin={
                 "td": f"{_PARTS}.losses.td:TDLoss",
                 "quantile": f"{_PARTS}.losses.quantile:QuantileLoss",
                 "qtran": f"{_PARTS}.losses.qtran:QtranLoss",
                 "bc": f"{_PARTS}.losses.bc:Cloning",
+                "icq": f"{_PARTS}.losses.icq:ImplicitConstraint",
             },
             default="td",
             fixed=False,
@@ -160,6 +164,21 @@ VALUE_PARTS = Composition(
                 "cvar": f"{_PARTS}.targets.cvar:NestedCvar",
             },
             default="plain",
+        ),
+        Slot(
+            "penalty",
+            "Which values the conservative penalty pulls down: each agent's own"
+            " (per_agent), those of random joint actions (sampled_joint, QMIX+CQL), or"
+            " those where one agent departs from the data (counterfactual, CFCQL); or"
+            " your own as pkg.module:Class. It counts with conservative_weight.",
+            base=f"{_PARTS}.penalties.base:Penalty",
+            builtin={
+                "per_agent": f"{_PARTS}.penalties.per_agent:PerAgent",
+                "sampled_joint": f"{_PARTS}.penalties.sampled_joint:SampledJoint",
+                "counterfactual": f"{_PARTS}.penalties.counterfactual:Counterfactual",
+            },
+            default="per_agent",
+            fixed=False,
         ),
         Slot(
             "qr_gate",
@@ -200,6 +219,5 @@ VALUE_PARTS = Composition(
     common=[
         f"{_PARTS}.encoding:Encoding",
         f"{_PARTS}.target_copies:TargetCopies",
-        f"{_PARTS}.penalty:Penalty",
     ],
 )

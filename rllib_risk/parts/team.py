@@ -122,6 +122,42 @@ class TeamNetwork(ActingTeam):
             MixerInputs(utilities, state, actions, greedy, obs=unroll.obs)
         )
 
+    def values_of_each(
+        self, unroll: Unroll, actions: Tensor, state: Tensor, action_mask: Tensor
+    ) -> Tensor:
+        """What the mixer makes of several joint actions per step, with gradients.
+
+        Args:
+            unroll: Encoded episodes.
+            actions: int64 ``[B, T, K, N]``.
+            state: ``[B, T, S]``.
+            action_mask: ``[B, T, N, A]``.
+
+        Returns:
+            ``[B, T, K, G]``.
+        """
+        number = actions.shape[2]
+        every = (
+            self.utilities_of_all(unroll).unsqueeze(2).expand(-1, -1, number, -1, -1)
+        )
+        utilities = every.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        if self.mixer.broadcasts:
+            return self.mixer(MixerInputs(utilities, state.unsqueeze(2), actions))
+
+        def for_each(rows: Tensor | None) -> Tensor | None:
+            return None if rows is None else rows.repeat_interleave(number, dim=1)
+
+        mixed = self.mixer(
+            MixerInputs(
+                utilities.flatten(1, 2),  # [B, T * K, N]
+                cast("Tensor", for_each(state)),
+                actions.flatten(1, 2),
+                for_each(self._greedy_utilities(unroll, action_mask)),
+                obs=for_each(unroll.obs),
+            )
+        )
+        return mixed.unflatten(1, (-1, number))
+
     def _greedy_utilities(self, unroll: Unroll, action_mask: Tensor) -> Tensor | None:
         if not self.mixer.needs_greedy:
             return None

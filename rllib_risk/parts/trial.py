@@ -30,7 +30,7 @@ from rllib_risk.parts.weights.base import TDWeighting
 
 _B, _T = 2, 3
 # Slots of what learns from a batch, and not of the network.
-_LEARNING = ("loss", "target", "td_weighting", "qr_gate")
+_LEARNING = ("loss", "target", "td_weighting", "penalty", "qr_gate")
 
 
 def try_own_parts(network: TeamNetwork, values: Mapping[str, Any]) -> None:
@@ -70,6 +70,8 @@ class _Trial:
         self.dual: nn.Module | None = None
         if isinstance(target, DualTarget):
             self.dual = target.make_dual(network.sizes, self.num_values)
+        else:
+            self.dual = self.learning.penalty.make_dual(network)
 
     def view(self, env_steps: int = 0) -> View:
         return self.learning.view(
@@ -94,6 +96,8 @@ class _Trial:
             )
             if weights is not None:
                 weighting.check_shape(weights, shape, (_B, _T, 1), of="weights")
+        if penalty := self.own.get("penalty"):
+            self._try_penalty(penalty)
         if loss := self.own.get("loss"):
             self._try_loss(loss)
         if gate := self.own.get("qr_gate"):
@@ -108,6 +112,14 @@ class _Trial:
         if isinstance(target, DualTarget) and self.dual is not None:
             dual_loss = call_own(choice, "dual_loss", target.dual_loss, view)
             check_scalar(choice, "dual_loss", dual_loss, self.dual, "the dual variable")
+
+    def _try_penalty(self, choice: Choice) -> None:
+        penalty, n = self.learning.penalty, self.network.sizes.num_agents
+        found = call_own(choice, "penalties", penalty.penalties, self.view())
+        choice.check_shape(found, (_B, _T, 1), (_B, _T, n), of="penalties")
+        if self.dual is not None:
+            loss = call_own(choice, "dual_loss", penalty.dual_loss, self.view())
+            check_scalar(choice, "dual_loss", loss, self.dual, "what make_dual made")
 
     def _try_loss(self, choice: Choice) -> None:
         loss, unasked = self.learning.loss, {"td_weighting", "target"}

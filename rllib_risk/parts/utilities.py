@@ -93,6 +93,37 @@ class TeamUtilities(TeamAgents):
         """
         return self.utilities(unroll, action_mask).argmax(dim=-1)
 
+    def utilities_of_all(self, unroll: Unroll) -> Tensor:
+        """Risk-adjusted utilities of all actions, with gradients.
+
+        Args:
+            unroll: Encoded episodes.
+
+        Returns:
+            ``[B, T, N, A]``.
+        """
+        if unroll.fractions is not None:
+            distorted = self.risk.distort(unroll.fractions)
+            return self.risk.of_samples(self._atoms(unroll, distorted))
+        atoms, logits = self.atoms(unroll), unroll.level_logits
+        if logits is not None:
+            shape = (*atoms.shape[:-1], logits.shape[-1])
+            logits = logits.unsqueeze(-2).expand(shape)  # [B, T, N, A, K]
+        return self.risk(atoms, logits)
+
+    def action_probabilities(self, unroll: Unroll, action_mask: Tensor) -> Tensor:
+        """The policy whose logits the utilities are, with gradients.
+
+        Args:
+            unroll: Encoded episodes.
+            action_mask: ``[B, T, N, A]``.
+
+        Returns:
+            ``[B, T, N, A]``, 0 where an action is not available.
+        """
+        logits = self.utilities_of_all(unroll)
+        return torch.where(action_mask > 0, logits, -torch.inf).softmax(dim=-1)
+
     def atoms(self, unroll: Unroll) -> Tensor:
         """Return atoms of all actions, ``[B, T, N, A, M]``."""
         if unroll.all_atoms is not None:

@@ -44,7 +44,9 @@ class View:
             that a network says are scaled by it.
         env_steps: Env steps so far, on which schedules depend.
         wants_stats: Whether what is logged is read; of most updates it is not.
-        dual: What the target learns beside the networks, or None.
+        of_dataset: Whether the batch comes from a dataset.
+        dual: What the target or the penalty learns beside the networks, or None.
+        draws: Source of random numbers, on the CPU, seeded for this update.
         logged: What was logged so far.
     """
 
@@ -58,7 +60,11 @@ class View:
     reward_scale: float
     env_steps: int = 0
     wants_stats: bool = True
+    of_dataset: bool = False
     dual: nn.Module | None = None
+    draws: torch.Generator = field(
+        default_factory=lambda: torch.Generator().manual_seed(0)
+    )
     logged: dict[str, Tensor] = field(default_factory=dict)
 
     # What was seen and done.
@@ -143,6 +149,19 @@ class View:
             self.online, actions, self.state, self.action_mask
         )
 
+    def values_of_each(self, actions: Tensor) -> Tensor:
+        """The mixed values of several joint actions per step; with gradient.
+
+        Args:
+            actions: int64 ``[B, T, K, N]``.
+
+        Returns:
+            ``[B, T, K, G]``.
+        """
+        return self.network.values_of_each(
+            self.online, actions, self.state, self.action_mask
+        )
+
     @cached_property
     def joint_values(self) -> Tensor:
         """The joint critic's value of the actions taken; with gradient, ``[B, T, 1]``.
@@ -160,7 +179,7 @@ class View:
         """
         target, unroll = self.target_network, self.encoded.following
         if target.joint_critic is not None:
-            return target.joint_values_of(unroll, self.next_greedy, self.next_state)
+            return target.joint_critic.next_values(self)
         return target.values_of(
             unroll, self.next_greedy, self.next_state, self.next_action_mask
         )

@@ -1,6 +1,7 @@
 """Learning from a dataset: the loop, its checkpoints, and what is refused."""
 
 from dataclasses import replace
+from itertools import compress
 
 import numpy as np
 import pyarrow as pa
@@ -73,6 +74,12 @@ def offline(name, folder, env="macn", **training):
         ("RMIX", {"num_atoms": 4, "conservative_weight": 1.0}),
         ("QPLEX", {"conservative_weight": 1.0}),
         ("LHIQN", {"num_atoms": 4}),
+        ("OfflineBaselines", {}),
+        ("OfflineBaselines", {"preset": "iql_cql", "sequence_length": 1}),
+        ("OfflineBaselines", {"preset": "maicq"}),
+        ("OfflineBaselines", {"preset": "maicq", "sequence_length": None}),
+        ("OfflineBaselines", {"preset": "cfcql"}),
+        ("OfflineBaselines", {"preset": "bc_top", "dataset_holdout": 0.1}),
         ("RobustQMIX", {"rho": 0.2}),
         ("QMIX", {"objective": "nested", "alpha": 0.5}),
         ("QMIX", {"objective": "static", "threshold_episodes": 1}),
@@ -89,9 +96,58 @@ def test_any_composition_learns_from_a_dataset(folder, name, keys):
     assert result["num_env_steps_sampled_lifetime"] == 0
     assert result["evaluation"]["episodes"] == 3
     assert result["dataset_passes"] == pytest.approx(
-        algorithm.env_steps / algorithm.replay.dataset.card.num_steps
+        algorithm.env_steps / algorithm.replay.split.num_steps
     )
-    assert all(np.isfinite(v) for v in result["learner"].values())
+    for group in ("learner", "data", "holdout"):
+        found = result.get(group, {})
+        assert bool(found) is (group != "holdout" or "dataset_holdout" in keys)
+        assert all(np.isfinite(v) for v in found.values())
+    algorithm.stop()
+
+
+def held_out(algorithm):
+    split = algorithm.replay.split
+    return list(compress(algorithm.replay.dataset.episodes(), split.held_out))
+
+
+def test_numbers_of_held_out_episodes_are_those_of_acting_on_them(folder):
+    """Agreement, gap and estimate again, from the actor, one step at a time."""
+    config = offline(
+        "IndependentQ",
+        folder,
+        recurrent=True,
+        dataset_holdout=0.1,
+        conservative_weight=1.0,
+        reward_scale=0.5,
+    )
+    algorithm = config.build_algo()
+    numbers = algorithm.train()["holdout"]
+    agreements, gaps, starts = [], [], []
+    for episode in held_out(algorithm):
+        actor = algorithm.team_policy.make_actor(1)
+        for t, actions in enumerate(episode.actions):
+            utilities, _ = actor.act(episode.obs[t][None], episode.action_mask[t][None])
+            best = utilities[0].max(-1)
+            taken = utilities[0][np.arange(2), actions]
+            agreements += (taken >= best).tolist()
+            gaps += (best - taken).tolist()
+            if t == 0:
+                starts += (best / 0.5).tolist()
+            actor.remember(actions[None].astype(np.int64))
+    assert len(starts) == 40
+    assert numbers["data_agreement"] == pytest.approx(np.mean(agreements))
+    assert numbers["ood_gap"] == pytest.approx(np.mean(gaps), rel=1e-4)
+    assert numbers["start_value_mean"] == pytest.approx(np.mean(starts), rel=1e-4)
+    lowest = np.sort(starts)[:4].mean()
+    assert numbers["start_value_cvar_10"] == pytest.approx(lowest, rel=1e-4)
+    algorithm.stop()
+
+
+def test_cloning_estimates_no_return(folder):
+    algorithm = offline("MACQR", folder, env=None, preset="bc").build_algo()
+    numbers = algorithm.train()["data"]
+    assert not any(key.startswith("start_value") for key in numbers)
+    assert numbers["loss"] == pytest.approx(numbers["conservative_penalty"])
     algorithm.stop()
 
 
@@ -131,15 +187,23 @@ def test_a_run_that_is_resumed_is_the_same_run(
         monkeypatch.setattr("rllib_risk.core.value_algorithm.BYTES_PER_MB", 2**14)
         monkeypatch.setattr("rllib_risk.data.dataset_replay._LEAST_SEGMENT_BYTES", 1)
         monkeypatch.setattr("rllib_risk.data.dataset_replay._READING_BYTES", 0)
-    config = offline("MACQR", folder, dataset_memory_mb=memory_mb)
+    config = offline(
+        *("OfflineBaselines", folder),
+        preset="cfcql",  # the model of the data's policy goes on, too
+        sequence_length=2,
+        dataset_memory_mb=memory_mb,
+        dataset_holdout=0.1,
+    )
     straight = config.build_algo()
     straight.train()
     straight.save_checkpoint(str(tmp_path))
     assert straight.replay.whole == (memory_mb > 1)
     assert (tmp_path / "replay.safetensors").stat().st_size < 1000
-    straight.train()
+    expected = straight.train()
     resumed = TeamAlgorithm.from_checkpoint(tmp_path)
-    resumed.train()
+    result = resumed.train()
+    for group in ("data", "holdout"):
+        assert result[group] == expected[group]
     assert fingerprint(resumed) == fingerprint(straight)
     straight.stop(), resumed.stop()
 

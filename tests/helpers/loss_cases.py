@@ -17,7 +17,6 @@ from rllib_risk.parts.agents import NetworkOptions
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.encoding import encode
 from rllib_risk.parts.learning import Learning
-from rllib_risk.parts.penalty import Penalty
 from rllib_risk.parts.regression import QuantileRegression
 from rllib_risk.parts.slots import NETWORK_PARTS, VALUE_PARTS
 from rllib_risk.parts.team import TeamNetwork
@@ -43,10 +42,12 @@ def composition(name):
 
 
 NETWORK_KEYS = {*NETWORK_PARTS.fields(), *fields_of(NetworkOptions)}
-_SLOTS = {key: VALUE_PARTS.slots[key] for key in ("loss", "target", "td_weighting")}
+_SLOTS = {
+    key: VALUE_PARTS.slots[key] for key in ("loss", "target", "td_weighting", "penalty")
+}
 LEARNING_KEYS = {*_SLOTS, "gamma", "reward_scale"}.union(
     *(slot.keys for slot in _SLOTS.values()),
-    *(fields_of(part.Options) for part in (QuantileRegression, Penalty)),
+    fields_of(QuantileRegression.Options),
 )
 DEFAULTS = {key: field.default for key, field in ValueConfig.fields().items()}
 

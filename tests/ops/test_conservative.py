@@ -7,7 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rllib_risk.ops.conservative import conservative_penalty
+from rllib_risk.ops.conservative import (
+    conservative_penalty,
+    counterfactual_penalty,
+    divergence_weights,
+    sampled_penalty,
+)
+from rllib_risk.ops.implicit import batch_weights
 
 ALL = torch.ones(3)
 TAKEN = torch.tensor(1)
@@ -89,3 +95,54 @@ def test_the_penalty_of_atoms_is_at_least_that_of_their_mean(seed, actions, num_
         conservative_penalty(shifted, taken, mask),
         conservative_penalty(shifted.mean(dim=-1), taken, mask),
     )
+
+
+# Two agents with two actions, both available. They took (0, 1), of value 1.
+DEPARTURES = [[1.0, 2.0], [0.0, 1.0]]
+BOTH = torch.ones(2, 2)
+
+
+def test_sampled_joint_actions_by_hand():
+    # log(e + 1 + e^2) - 1 = log(11.107338) - 1.
+    penalty = sampled_penalty(tensor([0.0, 2.0]), tensor(1.0))
+    assert penalty.item() == pytest.approx(1.407606, abs=1e-6)
+    # Equal values: the logarithm of their number, the action taken among them.
+    assert sampled_penalty(torch.zeros(20), torch.zeros(())).item() == pytest.approx(
+        math.log(21)
+    )
+
+
+def test_departures_by_hand():
+    # 1/4 log(e + e^2) + 3/4 log(1 + e) - 1 = 0.578315 + 0.984946 - 1.
+    penalty = counterfactual_penalty(
+        tensor(DEPARTURES), tensor(1.0), BOTH, tensor([0.25, 0.75])
+    )
+    assert penalty.item() == pytest.approx(0.563262, abs=1e-6)
+    # What agent 0 cannot do does not count: 1/4 (1) + 0.984946 - 1.
+    mask = torch.tensor([[1, 0], [1, 1]])
+    penalty = counterfactual_penalty(
+        tensor(DEPARTURES), tensor(1.0), mask, tensor([0.25, 0.75])
+    )
+    assert penalty.item() == pytest.approx(0.234946, abs=1e-6)
+
+
+def test_divergences_by_hand():
+    # Both softmaxes are (0.268941, 0.731059). From (1/2, 1/2) agent 0 departs by
+    # 0.268941 log 0.537883 + 0.731059 log 1.462117 = 0.110944, agent 1 not at all from
+    # its own. exp(5 * 0.110944) = 1.741457 to 1: 0.635236 and 0.364764.
+    behaviour = tensor([[0.5, 0.5], [0.268941, 0.731059]])
+    weights = divergence_weights(tensor(DEPARTURES), behaviour, BOTH, 5.0)
+    # 1e-5 is added to every probability.
+    assert weights.tolist() == pytest.approx([0.635236, 0.364764], abs=5e-5)
+    weights = divergence_weights(tensor(DEPARTURES), behaviour, BOTH, 0.0)
+    assert weights.tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_weights_of_a_batch_by_hand():
+    # exp(log 1) to exp(log 3): a quarter and three quarters, times two rows.
+    values = tensor([0.0, math.log(3), 99.0])
+    weights = batch_weights(values, torch.tensor([1, 1, 0]), 1.0)
+    assert weights.tolist() == pytest.approx([0.5, 1.5, 0.0])
+    # exp(log 3 / 2) = 1.732051 to 1.
+    weights = batch_weights(values, torch.tensor([1, 1, 0]), 2.0)
+    assert weights.tolist() == pytest.approx([0.732051, 1.267949, 0.0])

@@ -18,6 +18,7 @@ from rllib_risk.ops import (
     conservative,
     counterfactual,
     hysteresis,
+    implicit,
     policy_gradient,
     qtran,
     quantile,
@@ -45,6 +46,10 @@ BY_HAND = {
     "exact_frontier": "test_exact_risk.py::test_the_frontier_of_a_coin",
     "cvar_ci": "test_statistics.py::test_interval_of_a_tail_by_hand",
     "conservative_penalty": "test_conservative.py::test_by_hand",
+    "sampled_penalty": "test_conservative.py::test_sampled_joint_actions_by_hand",
+    "counterfactual_penalty": "test_conservative.py::test_departures_by_hand",
+    "divergence_weights": "test_conservative.py::test_divergences_by_hand",
+    "batch_weights": "test_conservative.py::test_weights_of_a_batch_by_hand",
     "counterfactual_advantages": "test_counterfactual.py::test_by_hand",
     "generalized_advantages": "test_policy_gradient.py::test_advantages_by_hand",
     "standardized": "test_policy_gradient.py::test_standardized_by_hand",
@@ -150,6 +155,71 @@ def check_conservative_penalty(rng):
         tensor(values), taken, torch.from_numpy(mask).float()
     )
     same(got, expected)
+
+
+def check_sampled_penalty(rng):
+    sampled, taken = rng.normal(size=(3, 4)), rng.normal(size=3)
+    expected = [
+        math.log(math.exp(q) + sum(math.exp(x) for x in row)) - q
+        for row, q in zip(sampled, taken, strict=True)
+    ]
+    same(conservative.sampled_penalty(tensor(sampled), tensor(taken)), expected)
+
+
+def some_departures(rng):
+    """Values ``[3, 2, 4]`` of departures, which are available, weights ``[3, 2]``."""
+    mask = rng.random((3, 2, 4)) < 0.7
+    mask[..., 1] = True
+    return rng.normal(size=(3, 2, 4)), mask, rng.random((3, 2))
+
+
+def check_counterfactual_penalty(rng):
+    values, mask, weights = some_departures(rng)
+    taken = rng.normal(size=3)
+    expected = []
+    for b in range(3):
+        total = -taken[b]
+        for i in range(2):
+            legal = [math.exp(values[b, i, a]) for a in range(4) if mask[b, i, a]]
+            total += weights[b, i] * math.log(sum(legal))
+        expected.append(total)
+    got = conservative.counterfactual_penalty(
+        tensor(values), tensor(taken), tensor(mask), tensor(weights)
+    )
+    same(got, expected)
+
+
+def check_divergence_weights(rng):
+    values, mask, _ = some_departures(rng)
+    behaviour = rng.random((3, 2, 4))
+    expected = []
+    for b in range(3):
+        powers = []
+        for i in range(2):
+            legal = [a for a in range(4) if mask[b, i, a]]
+            total = sum(math.exp(values[b, i, a]) for a in legal)
+            divergence = 0.0
+            for a in legal:
+                mu = math.exp(values[b, i, a]) / total + 1e-5
+                divergence += mu * math.log(mu / (behaviour[b, i, a] + 1e-5))
+            powers.append(math.exp(0.5 * divergence))
+        expected.append([power / sum(powers) for power in powers])
+    got = conservative.divergence_weights(
+        tensor(values), tensor(behaviour), tensor(mask), 0.5
+    )
+    same(got, expected)
+
+
+def check_batch_weights(rng):
+    values, mask = rng.normal(size=(5, 3)), rng.random((5, 3)) < 0.6
+    mask[:, 2] = False  # a step that no row has
+    expected = np.zeros((5, 3))
+    for t in range(2):
+        rows = [b for b in range(5) if mask[b, t]]
+        total = sum(math.exp(values[b, t] / 0.7) for b in rows)
+        for b in rows:
+            expected[b, t] = len(rows) * math.exp(values[b, t] / 0.7) / total
+    same(implicit.batch_weights(tensor(values), tensor(mask), 0.7), expected)
 
 
 def check_td_likelihood(rng):

@@ -32,6 +32,8 @@ PENCIL = {
     "GroupDR": ([6, 6, 6.5], 3),
     # 26, 27, 23 of the mixer 2 q_0 + 3 q_1 + 2 s.
     "QMIX": ([14, 15.5, 14.5], 3),
+    # Its default, QMIX+CQL: a penalty changes no target.
+    "OfflineBaselines": ([14, 15.5, 14.5], 3),
     # 14, 23, 13: the same with the advantages of the duelling mixer.
     "QPLEX": ([8, 13.5, 9.5], 3),
     # Each agent its own: (6, 4), (1, 7), (4, 3), here step by step, agent by agent.

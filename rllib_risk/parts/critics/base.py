@@ -11,7 +11,7 @@ Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``I`` input s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from rllib_risk.data.sizes import NeedsStateError, TeamSizes
 from rllib_risk.networks.encoder import Encoder
 from rllib_risk.parts.base import Choice, Part
+
+if TYPE_CHECKING:
+    from rllib_risk.parts.view import View
 
 
 class JointCritic(Part, nn.Module):
@@ -86,6 +89,22 @@ class JointCritic(Part, nn.Module):
             ``[B, T, 1]``.
         """
         raise NotImplementedError
+
+    def next_values(self, view: View) -> Tensor:
+        """What targets take for the value of what followed each step.
+
+        Asked of the target network's critic, without gradients. By default its value of
+        the greedy joint action there.
+
+        Args:
+            view: The batch.
+
+        Returns:
+            ``[B, T, 1]``.
+        """
+        return view.target_network.joint_values_of(
+            view.encoded.following, view.next_greedy, view.next_state
+        )
 
 
 class NoCritic(JointCritic):

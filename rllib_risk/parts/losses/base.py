@@ -21,10 +21,13 @@ class Loss(Part):
         fits_atoms: Whether it fits distributions (:attr:`View.atoms`), not values.
         uses_targets: Whether it looks at rewards and at what follows. If not, there is
             no target network to move, and nothing is added to it.
+        mixes: Whether it fits what the mixer makes of the agents' utilities. If not,
+            these are logits of a policy.
     """
 
     fits_atoms: ClassVar[bool] = False
     uses_targets: ClassVar[bool] = True
+    mixes: ClassVar[bool] = True
 
     def loss(self, view: View) -> Tensor:
         """The loss; what is to be logged, it gives to :meth:`View.log`.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from rllib_risk.parts.losses.base import Loss
-from rllib_risk.parts.penalty import penalty_of
+from rllib_risk.parts.penalties.per_agent import penalties_of
 from rllib_risk.parts.view import View
 
 
@@ -16,6 +16,7 @@ class Cloning(Loss):
     """Minus the log-likelihood of the data under the softmax of the utilities."""
 
     uses_targets: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
@@ -40,4 +41,7 @@ class Cloning(Loss):
 
     def loss(self, view: View) -> Tensor:
         """See :meth:`Loss.loss`."""
-        return penalty_of(view, "quantiles")
+        loss = view.mean(penalties_of(view))
+        if view.wants_stats:
+            view.log("conservative_penalty", loss)
+        return loss

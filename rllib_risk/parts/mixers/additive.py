@@ -32,6 +32,7 @@ class SumMixer(Mixer):
     """Value decomposition (Sunehag et al., 2018): ``Q_tot = sum_i Q_i``."""
 
     Options = NoOptions
+    broadcasts = True
     form: ClassVar[Form] = "sum"
 
     def forward(self, team: MixerInputs) -> Tensor:

@@ -63,6 +63,9 @@ class Mixer(Part, nn.Module):
         needs_state: Whether an environment without a state must be refused.
         needs_greedy: Whether ``greedy_utilities`` must be there.
         needs_obs: Whether ``obs`` must be there.
+        broadcasts: Whether :meth:`forward` also takes utilities ``[B, T, K, N]`` of
+            several joint actions with one state ``[B, T, 1, S]``, which is faster than
+            a state for each of them. Other inputs are None then.
         form: How :meth:`mix_atoms` mixes distributions; set by the class.
     """
 
@@ -71,6 +74,7 @@ class Mixer(Part, nn.Module):
     needs_state = False
     needs_greedy = False
     needs_obs = False
+    broadcasts = False
     form: ClassVar[Form] = "mean_and_shape"
 
     def __init__(self, sizes: TeamSizes | None = None, options: Any = None) -> None:

@@ -27,6 +27,7 @@ class MonotonicMixer(Mixer):
     """
 
     needs_state = True
+    broadcasts = True
 
     @dataclass(frozen=True)
     class Options:

@@ -1,0 +1,78 @@
+"""Which episodes of a dataset are learned from, and which are held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rllib_risk.data.dataset import Dataset
+from rllib_risk.data.rows import DatasetError
+
+# First word of the random stream that chooses the episodes to hold out.
+_HOLDOUT_STREAM = 6
+
+
+@dataclass(frozen=True)
+class Split:
+    """The episodes of a dataset, by their numbers in the order of its files.
+
+    Attributes:
+        learned: Whether each is learned from, bool ``[num_episodes]``.
+        held_out: Whether each is held out, bool ``[num_episodes]``; not those that are
+            left out for their return.
+        num_steps: Env steps of those that are learned from.
+    """
+
+    learned: np.ndarray
+    held_out: np.ndarray
+    num_steps: int
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes that are learned from."""
+        return int(self.learned.sum())
+
+
+def split_dataset(
+    dataset: Dataset, seed: int, holdout: float = 0.0, top_share: float = 1.0
+) -> Split:
+    """Splits the episodes of a dataset.
+
+    Which are held out follows from the seed and their number alone. Of the rest those
+    of the highest undiscounted return are learned from; of equal ones the first. The
+    dataset is read once, unless all of it is learned from.
+
+    Args:
+        dataset: The dataset.
+        seed: Of the choice.
+        holdout: Share to hold out, below 1. If it is above 0, at least one episode is
+            held out, and at least one is not.
+        top_share: Share of the rest to learn from, above 0; at least one episode.
+
+    Returns:
+        The split.
+
+    Raises:
+        DatasetError: If there is one episode, and a share of it is to be held out; or
+            the dataset is damaged.
+    """
+    number = dataset.card.num_episodes
+    learned, held_out = np.ones(number, bool), np.zeros(number, bool)
+    if holdout == 0.0 and top_share == 1.0:
+        return Split(learned, held_out, dataset.card.num_steps)
+    if holdout > 0.0:
+        if number < 2:
+            raise DatasetError(
+                f"{dataset.folder} has one episode, of which none can be held out"
+            )
+        order = np.random.default_rng((seed, _HOLDOUT_STREAM)).permutation(number)
+        held_out[order[: min(max(round(holdout * number), 1), number - 1)]] = True
+        learned &= ~held_out
+    facts = np.array([(len(e), e.episode_return) for e in dataset.episodes()])
+    if top_share < 1.0:
+        places = np.flatnonzero(learned)
+        best = np.argsort(-facts[places, 1], kind="stable")
+        keep = max(round(top_share * len(places)), 1)
+        learned[places[best[keep:]]] = False
+    return Split(learned, held_out, int(facts[learned, 0].sum()))

@@ -1,0 +1,93 @@
+"""Implicit constraint Q-learning: cloning, weighted by what actions are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from rllib_risk.config.options import option
+from rllib_risk.ops.conservative import conservative_penalty
+from rllib_risk.ops.counterfactual import counterfactual_advantages
+from rllib_risk.ops.implicit import batch_weights
+from rllib_risk.parts.losses.base import Loss
+from rllib_risk.parts.view import View
+
+
+class ImplicitConstraint(Loss):
+    """The policy of MAICQ (Yang et al., 2021, "Believe What You See").
+
+    ``-mean k_i(s) w_i log pi_i(u_i)``: the log-likelihood of the data's actions under
+    the softmax of the utilities, with the critic's weight ``k_i`` of the agent and the
+    batch's weight ``w_i`` of high advantages ``A_i = Q_i(u_i) - sum_a pi_i(a) Q_i(a)``
+    (:func:`~rllib_risk.ops.implicit.batch_weights`). The critic's squared TD error is
+    added. The weights have no gradient.
+    """
+
+    @dataclass(frozen=True)
+    class Options:
+        icq_policy_temperature: float = option(
+            0.1,
+            "How little the policy prefers actions of high advantage among a batch"
+            " (beta of MAICQ's actor), in units of scaled rewards.",
+            low=0.0,
+            low_open=True,
+        )
+
+    options: Options
+    mixes: ClassVar[bool] = False
+
+    @classmethod
+    def refusals(cls, config: Any) -> Iterator[str]:
+        """See :meth:`Part.refusals`."""
+        if config.dataset is None:
+            yield "loss: 'icq' weighs the actions of a dataset; set dataset."
+        if config.mixer != "none" or config.num_atoms > 1:
+            yield (
+                "loss: 'icq' learns a policy, whose utilities are logits, and its"
+                " critic has the values; set mixer: none and num_atoms: 1."
+            )
+        if config.joint_critic != "icq":
+            yield "joint_critic: loss 'icq' has its own; set joint_critic: icq."
+        if config.conservative_weight is not None:
+            yield (
+                "conservative_weight: loss 'icq' asks for no value of an action that"
+                " the data do not have; leave it out."
+            )
+        if (config.target, config.td_weighting) != ("plain", "none"):
+            yield (
+                "target, td_weighting: loss 'icq' has the plain target, and weights of"
+                " its own; leave them out."
+            )
+
+    def loss(self, view: View) -> Tensor:
+        """See :meth:`Loss.loss`."""
+        critic = cast("Any", view.network.joint_critic)
+        with torch.no_grad():
+            values = critic.of_all_actions(view.online.joint, view.state)
+            policy = view.network.action_probabilities(view.online, view.action_mask)
+            advantages = counterfactual_advantages(values, policy, view.actions)
+            weights = batch_weights(
+                advantages,
+                view.mask.expand_as(advantages),
+                self.options.icq_policy_temperature,
+            )
+            weights = critic.values.weights(view.state) * weights  # [B, T, N]
+        logits = view.network.atoms(view.online).squeeze(-1)
+        losses = conservative_penalty(logits, view.actions, view.action_mask)
+        loss = view.mean(weights * losses)
+        if view.wants_stats:
+            view.log("policy_loss", loss)
+            view.log("advantage_mean", view.mean(advantages))
+        return loss
+
+    @torch.no_grad()
+    def log_errors(self, view: View) -> None:
+        """See :meth:`Loss.log_errors`; those of the critic."""
+        errors = view.targets - view.joint_values
+        view.log("td_error_abs", view.mean(errors.abs()))
+        view.log("q_taken_mean", view.mean(view.joint_values))
+        view.log("target_mean", view.mean(view.targets))

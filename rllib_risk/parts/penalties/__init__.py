@@ -1,0 +1,1 @@
+"""Conservative penalties: of actions that a dataset does not have."""
