@@ -40,10 +40,11 @@ class Static(Objective, nn.Module):
 
     Bauerle and Ott (2011); see :mod:`rllib_risk.ops.shortfall`. Agents, mixer and
     critics see ``(x_t - b) / scale`` beside observation and state, with ``x_t`` the
-    return so far and ``scale`` a quarter of the range of thresholds. All thresholds ``b`` are learned at once: each episode is played for
-    one that is drawn from the range of returns, and may be learned from for another
-    one, since neither what happens nor what it earns depends on ``b``. An evaluation
-    chooses the threshold that is best for ``alpha``.
+    return so far and ``scale`` a quarter of the range of thresholds. All thresholds
+    ``b`` are learned at once: each episode is played for one that is drawn from the
+    range of returns, and may be learned from for another one, since neither what
+    happens nor what it earns depends on ``b``. An evaluation chooses the threshold
+    that is best for ``alpha``.
 
     Attributes:
         known: The least and the greatest return so far, and the chosen threshold;
