@@ -132,7 +132,9 @@ class NumpyActor:
         return joined.reshape(shape)
 
 
-def kept_memory(network: TeamNetwork, state: np.ndarray, *more: np.ndarray) -> np.ndarray:
+def kept_memory(
+    network: TeamNetwork, state: np.ndarray, *more: np.ndarray
+) -> np.ndarray:
     """The states of a network that its later actions depend on.
 
     Args:

@@ -107,7 +107,11 @@ def _inputs(log: Log) -> Tensor:
 
 
 def _fit(
-    inputs: Tensor, legal: Tensor, actions: Tensor, held: Tensor, generator: torch.Generator
+    inputs: Tensor,
+    legal: Tensor,
+    actions: Tensor,
+    held: Tensor,
+    generator: torch.Generator,
 ) -> nn.Module:
     """Trains until the held-out cross-entropy no longer falls."""
     with torch.random.fork_rng(devices=[]):

@@ -6,14 +6,15 @@ evaluated, so no maximum over joint actions is taken, and a mixer, which makes t
 maximum cheap, would only restrict the values. A recurrent policy acts on its memory,
 and so the memory is an input: the value depends on what the policy will do later.
 
-A target follows the log for as long as the policy, whose joint action is drawn, takes
-the logged one, and bootstraps at the first step at which it does not:
+The target of a deterministic policy follows the log for as long as the policy takes the
+logged joint action, and bootstraps at the first step at which it does not:
 
     y = r_t + .. + gamma^(n-1) r_(t+n-1) + gamma^n Z(h_(t+n), a'),   a' ~ pi(h_(t+n))
 
-Given ``a_t``, what follows does not depend on who chose it, so a target has the
-distribution of one of a single step, and bootstraps less often. The end of a logged
-episode is an end, a time limit too: the value is that of an episode as the log has it.
+Given ``a_t``, what follows does not depend on who chose it, so such a target has the
+mean of one of a single step, and bootstraps less often. For a stochastic policy ``n`` is
+1 and ``a'`` is drawn in every update. The end of a logged episode is an end, a time
+limit too: the value is that of an episode as the log has it.
 
 The network learns the difference to the log's mean return from each step on, and begins
 with zero: what the data do not correct stays at the value of the log. Its outputs are
@@ -47,6 +48,9 @@ from rllib_risk.ops.off_policy import Floats
 from rllib_risk.ops.quantile import pairwise_quantile_huber_loss, quantile_fractions
 
 _KAPPA = 0.1
+# Quantiles of a target that one update compares with, drawn at random: all of them cost
+# four times as much, and give the same loss on average.
+_TARGET_QUANTILES = 4
 # Rows of the held-out TD error, per member.
 _HELD_OUT_ROWS = 2000
 # Rows of one forward pass without gradients.
@@ -72,10 +76,10 @@ class FqeSettings:
         seed: Of everything random.
     """
 
-    members: int = 10
+    members: int = 8
     hidden_size: int = 64
     num_quantiles: int = 25
-    batch_size: int = 128
+    batch_size: int = 64
     lr: float = 1e-3
     tau: float = 0.02
     least_updates: int = 1000
@@ -186,13 +190,21 @@ class _Fitting:
             self._online = _Ensemble(members, sizes)
         self._target = copy.deepcopy(self._online).requires_grad_(False)
         self._fractions = quantile_fractions(settings.num_quantiles)
+        self._luck = torch.Generator().manual_seed(settings.seed)
+        # Luck is below 1, and the last action of positive probability ends at 1.
+        sums = replayed.probabilities.cumsum(-1)
+        sums = np.where(sums > 1.0 - 1e-9, 1.0, sums)
+        self._cumulative = torch.from_numpy(sums).float()
+        self._paths = self._find_paths()
 
     def _resample(self, members: int, episodes: int) -> Integers:
         """Counts ``[K, E]``; every member leaves at least one episode out."""
         counts = np.zeros((members, episodes), np.int64)
         for row in counts:
             while row.min() > 0 or row.sum() == 0:
-                row[:] = self._rng.multinomial(episodes, np.full(episodes, 1 / episodes))
+                row[:] = self._rng.multinomial(
+                    episodes, np.full(episodes, 1 / episodes)
+                )
         return counts
 
     def _baselines(self) -> tuple[Tensor, float]:
@@ -220,16 +232,13 @@ class _Fitting:
         adam = torch.optim.Adam(self._online.parameters(), s.lr)
         held = self._held_out()
         best, least, waited, update = None, np.inf, 0, 0
-        paths = self._paths()
         while update < s.most_updates and waited < s.patience:
-            if not self._replayed.is_deterministic:
-                paths = self._paths()
             for _ in range(s.check_every):
-                self._update(adam, self._draw(s.batch_size), paths)
+                self._update(adam, self._draw(s.batch_size))
             update += s.check_every
             if update < s.least_updates:
                 continue
-            error = self._td_error(held, paths)
+            error = self._td_error(held)
             waited += 1
             if error < least * 0.995:
                 least, waited = error, 0
@@ -241,7 +250,12 @@ class _Fitting:
     def _draw(self, number: int) -> Tensor:
         """Rows of each member's resample, int64 ``[K, B]``."""
         return torch.from_numpy(
-            np.stack([rows[self._rng.integers(len(rows), size=number)] for rows in self._rows])
+            np.stack(
+                [
+                    rows[self._rng.integers(len(rows), size=number)]
+                    for rows in self._rows
+                ]
+            )
         )
 
     def _held_out(self) -> Tensor:
@@ -252,12 +266,13 @@ class _Fitting:
             drawn.append(self._rng.choice(rows, size=_HELD_OUT_ROWS))
         return torch.from_numpy(np.stack(drawn))
 
-    def _update(self, adam: torch.optim.Adam, rows: Tensor, paths: _Paths) -> None:
-        targets = self._targets(rows, paths)  # [K, B, 1 + Q]
+    def _update(self, adam: torch.optim.Adam, rows: Tensor) -> None:
+        targets = self._targets(rows)  # [K, B, 1 + Q]
         found = self._online(self._inputs(rows, self._actions[rows]))
         squared = (found[..., 0] - targets[..., 0]).square()
+        some = self._rng.integers(len(self._fractions), size=_TARGET_QUANTILES)
         quantile = pairwise_quantile_huber_loss(
-            found[..., 1:], targets[..., 1:], self._fractions, _KAPPA
+            found[..., 1:], targets[..., 1 + some], self._fractions, _KAPPA
         )
         # The members share nothing: each gets its own gradient.
         loss = (squared + quantile / len(self._fractions)).mean(-1).sum()
@@ -269,21 +284,28 @@ class _Fitting:
         )
 
     @torch.no_grad()
-    def _targets(self, rows: Tensor, paths: _Paths) -> Tensor:
+    def _targets(self, rows: Tensor) -> Tensor:
         """Targets of the networks' outputs, ``[K, B, 1 + Q]``."""
+        paths = self._paths
         cut = paths.cut[rows]  # [K, B]
-        goes_on = cut >= 0
         at = cut.clamp(min=0)
-        after = self._target(self._inputs(at, paths.actions[at])) * self._scale
+        after = self._target(self._inputs(at, self._drawn(at))) * self._scale
         after += self._means_at(at).unsqueeze(-1)
-        weight = (paths.discount[rows] * goes_on).unsqueeze(-1)
+        weight = (paths.discount[rows] * (cut >= 0)).unsqueeze(-1)
         whole = paths.rewards[rows].unsqueeze(-1) + weight * after
         return (whole - self._means_at(rows).unsqueeze(-1)) / self._scale
 
+    def _drawn(self, rows: Tensor) -> Tensor:
+        """Joint actions of the policy in these rows, ``[..., N]``."""
+        luck = torch.rand(
+            *rows.shape, self._cumulative.shape[1], 1, generator=self._luck
+        )
+        return (self._cumulative[rows] <= luck).sum(-1)
+
     @torch.no_grad()
-    def _td_error(self, rows: Tensor, paths: _Paths) -> float:
+    def _td_error(self, rows: Tensor) -> float:
         """Squared TD error of the means over the variance of their targets."""
-        targets = self._targets(rows, paths)[..., 0]
+        targets = self._targets(rows)[..., 0]
         found = self._target(self._inputs(rows, self._actions[rows]))[..., 0]
         whole = targets * self._scale + self._means_at(rows)
         variance = whole.var() / self._scale**2
@@ -298,15 +320,14 @@ class _Fitting:
         """The log's mean return from the steps of rows ``[K, B]`` on."""
         return self._baseline.gather(1, torch.from_numpy(self._log.time)[rows])
 
-    def _paths(self) -> _Paths:
-        """How far targets follow the log, with the policy's actions drawn once."""
+    def _find_paths(self) -> _Paths:
+        """How far targets follow the log."""
         log = self._log
-        drawn = _sample(self._replayed.probabilities, self._rng)
-        agrees = (drawn == log.actions).all(-1)
         rewards = log.rewards.copy()
         discount = np.full(len(rewards), self._gamma)
         cut = np.arange(1, len(rewards) + 1)
         cut[log.starts + log.lengths - 1] = -1
+        agrees = self._replayed.taken(log.actions).prod(-1) == 1.0
         for t in reversed(range(int(log.lengths.max()) - 1)):
             rows = (log.starts + t)[t + 1 < log.lengths]
             rows = rows[agrees[rows + 1]]
@@ -314,7 +335,6 @@ class _Fitting:
             discount[rows] *= discount[rows + 1]
             cut[rows] = cut[rows + 1]
         return _Paths(
-            torch.from_numpy(drawn),
             torch.from_numpy(rewards).float(),
             torch.from_numpy(discount).float(),
             torch.from_numpy(cut),
@@ -327,12 +347,12 @@ class _Fitting:
         log, members = self._log, self._settings.members
         certain = self._replayed.is_deterministic
         draws = 1 if certain else self._settings.draws
-        taken = self._outputs(self._actions, np.arange(len(log.rewards)))[..., 0]
+        everything = torch.arange(len(log.rewards))
+        taken = self._outputs(self._actions, everything)[..., 0]
         values = torch.zeros_like(taken)
         starts: list[Tensor] = []
         for _ in range(draws):
-            drawn = torch.from_numpy(_sample(self._replayed.probabilities, self._rng))
-            outputs = self._outputs(drawn, np.arange(len(log.rewards)))
+            outputs = self._outputs(self._drawn(everything), everything)
             values += outputs[..., 0] / draws
             starts.append(outputs[:, log.starts])
         unseen = (self._counts[:, log.episode] == 0).astype(np.float64)
@@ -343,7 +363,9 @@ class _Fitting:
         return FqeFit(
             counts=self._counts.astype(np.float64),
             start_values=values[:, log.starts].double().numpy(),
-            start_quantiles=quantiles.double().numpy().reshape(members, len(log.starts), -1),
+            start_quantiles=quantiles.double()
+            .numpy()
+            .reshape(members, len(log.starts), -1),
             taken_values=(weights * taken.double().numpy()).sum(0),
             values=(weights * values.double().numpy()).sum(0),
             td_error=td_error,
@@ -351,10 +373,10 @@ class _Fitting:
         )
 
     @torch.no_grad()
-    def _outputs(self, actions: Tensor, rows: Integers) -> Tensor:
+    def _outputs(self, actions: Tensor, rows: Tensor) -> Tensor:
         """Returns from each row on with these joint actions, ``[K, M, 1 + Q]``."""
         found = []
-        for part in torch.from_numpy(rows).split(_BLOCK):
+        for part in rows.split(_BLOCK):
             at = part.expand(self._settings.members, -1)
             out = self._target(self._inputs(at, actions[at])) * self._scale
             found.append(out + self._means_at(at).unsqueeze(-1))
@@ -366,27 +388,14 @@ class _Paths:
     """Targets before their bootstrap, of every row.
 
     Attributes:
-        actions: Of the policy, int64 ``[M, N]``.
         rewards: Discounted, up to the cut, ``[M]``.
         discount: Of what follows the cut, ``[M]``.
         cut: Row to bootstrap from; -1: the episode ends before, int64 ``[M]``.
     """
 
-    actions: Tensor
     rewards: Tensor
     discount: Tensor
     cut: Tensor
-
-
-def _sample(probabilities: Floats, rng: np.random.Generator) -> Integers:
-    """Draws a joint action in every row, int64 ``[M, N]``."""
-    if (probabilities.max(-1) == 1.0).all():
-        return probabilities.argmax(-1)
-    luck = rng.random((*probabilities.shape[:2], 1))
-    drawn = (probabilities.cumsum(-1) <= luck).sum(-1)
-    # Rounding may leave the last sum below 1.
-    last = probabilities.shape[-1] - 1 - (probabilities[..., ::-1] > 0).argmax(-1)
-    return np.minimum(drawn, last)
 
 
 def _features(log: Log, replayed: Replayed) -> Singles:
