@@ -76,16 +76,16 @@ class FqeSettings:
         seed: Of everything random.
     """
 
-    members: int = 8
+    members: int = 6
     hidden_size: int = 64
     num_quantiles: int = 25
     batch_size: int = 64
     lr: float = 1e-3
     tau: float = 0.02
-    least_updates: int = 1000
-    most_updates: int = 5000
+    least_updates: int = 750
+    most_updates: int = 2500
     check_every: int = 250
-    patience: int = 4
+    patience: int = 3
     draws: int = 8
     seed: int = 0
 

@@ -21,6 +21,10 @@ from rllib_risk.evaluation.plots import _COLORS
 if TYPE_CHECKING:
     from rich.console import Console
 
+_COLUMNS = (
+    *("policy", "method", "quantity", "value", "ci95_low", "ci95_high"),
+    *("ess", "support", "verdict", "refused"),
+)
 _QUANTITIES = ("mean", "difference", "cvar", "below")
 
 
@@ -156,10 +160,7 @@ def _write_csv(results: OffPolicyResults, file: Path) -> None:
     """One line per policy, method and quantity."""
     with file.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(
-            ["policy", "method", "quantity", "value", "ci95_low", "ci95_high"]
-            + ["ess", "support", "verdict", "refused"]
-        )
+        writer.writerow(_COLUMNS)
         _write_rows(writer, "log", results.log, ["", "", ""])
         for policy in results.policies:
             facts = [policy.ess, policy.support, policy.verdict]
