@@ -47,9 +47,8 @@ from rllib_risk.evaluation.off_policy.log import Log, Replayed
 STATES, ACTIONS, AGENTS, STEPS = 5, 3, 2, 8
 # Environment: settings, policy of the log, its epsilon, episodes of a log.
 SCRIPTED: dict[str, tuple[dict[str, Any], str, float, int]] = {
-    "uav": ({}, "greedy", 0.3, 200),
-    "macn": ({"episode_limit": 30, "wind_probability": 0.2}, "random", 0.0, 400),
-    "hvac": ({}, "rule_based", 0.3, 60),
+    "uav": ({}, "greedy", 0.3, 100),
+    "hvac": ({}, "linear", 0.3, 60),
 }
 EPSILONS = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
 

@@ -1,4 +1,4 @@
-"""Off-policy estimators: numbers by hand, and truths of a game that can be enumerated."""
+"""Off-policy estimators: numbers by hand, and the truth of an enumerated game."""
 
 import itertools
 

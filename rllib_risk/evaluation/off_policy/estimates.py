@@ -44,6 +44,8 @@ SUPPORTED = 0.01
 # Below this share of supported steps no policy is called better or worse.
 LEAST_SUPPORT = 0.5
 LEAST_ESS = 30.0
+# What sums in another order may differ by.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -336,9 +338,9 @@ def _verdict(found: Sequence[MethodResult], support: float) -> str:
     counted = [m.difference for m in found if m.difference and m.method != "dm"]
     if support < LEAST_SUPPORT or not counted:
         return "unknown"
-    if all(d.low > 0.0 for d in counted):
+    if all(d.low > _ROUNDING for d in counted):
         return "better"
-    return "worse" if all(d.high < 0.0 for d in counted) else "unknown"
+    return "worse" if all(d.high < -_ROUNDING for d in counted) else "unknown"
 
 
 def _sentence(

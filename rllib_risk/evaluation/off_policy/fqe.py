@@ -12,8 +12,8 @@ logged joint action, and bootstraps at the first step at which it does not:
     y = r_t + .. + gamma^(n-1) r_(t+n-1) + gamma^n Z(h_(t+n), a'),   a' ~ pi(h_(t+n))
 
 Given ``a_t``, what follows does not depend on who chose it, so such a target has the
-mean of one of a single step, and bootstraps less often. For a stochastic policy ``n`` is
-1 and ``a'`` is drawn in every update. The end of a logged episode is an end, a time
+mean of one of a single step, and bootstraps less often. For a stochastic policy ``n``
+is 1 and ``a'`` is drawn in every update. The end of a logged episode is an end, a time
 limit too: the value is that of an episode as the log has it.
 
 The network learns the difference to the log's mean return from each step on, and begins
@@ -23,9 +23,9 @@ of an ensemble learn at once, each from its own resample of the episodes. Those 
 of it are its held-out ones, by whose TD error learning stops; and doubly robust
 estimates use for each episode only the members that have not seen it.
 
-Source: Le, Voloshin and Yue (2019), "Batch Policy Learning under Constraints"; Dabney et
-al. (2018), QR-DQN; Hao et al. (2021), "Bootstrapping Fitted Q-Evaluation for Off-Policy
-Inference".
+Source: Le, Voloshin and Yue (2019), "Batch Policy Learning under Constraints"; Dabney
+et al. (2018), QR-DQN; Hao et al. (2021), "Bootstrapping Fitted Q-Evaluation for
+Off-Policy Inference".
 
 Letters: ``K`` members, ``B`` rows of a batch, ``M`` steps of all episodes, ``E``
 episodes, ``T`` steps of the longest, ``N`` agents, ``A`` actions, ``I`` input size,
@@ -80,12 +80,12 @@ class FqeSettings:
     hidden_size: int = 64
     num_quantiles: int = 25
     batch_size: int = 64
-    lr: float = 1e-3
+    lr: float = 2e-3
     tau: float = 0.02
-    least_updates: int = 750
-    most_updates: int = 2500
+    least_updates: int = 1000
+    most_updates: int = 2000
     check_every: int = 250
-    patience: int = 3
+    patience: int = 2
     draws: int = 8
     seed: int = 0
 
