@@ -5,10 +5,10 @@
     python benchmarks/ope.py macn hvac
 
 Of each environment one policy plays a log, and the others are evaluated from it. In
-`tabular` these are tables of probabilities in a random game of two agents, from the best
-one to random ones; elsewhere scripted policies, each agent of which takes a random
-action with probability epsilon. `macn` is in wind. The truth of `tabular` is computed,
-that of the others simulated. For every method it prints
+`tabular` they are tables of probabilities in a random game of two agents. In `macn`, in
+wind, they are best policies for several strengths of the wind, and in the others
+scripted ones; each agent takes a random action with probability epsilon. The truth of
+`tabular` is computed, that of the others simulated. For every method it prints
 
 * refused: policies without an estimate, for want of effective episodes;
 * rank: Spearman's correlation of estimates and truths over policies (of one log);
@@ -33,6 +33,7 @@ import torch
 
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.dataset_recording import record, scripted_player
+from rllib_risk.env_wrappers.game_tables import tables_of
 from rllib_risk.env_wrappers.registry import register_envs
 from rllib_risk.env_wrappers.scripted import ScriptedPolicy, reference_policies
 from rllib_risk.evaluation.off_policy.behaviour import clone_behaviour
@@ -43,13 +44,17 @@ from rllib_risk.evaluation.off_policy.estimates import (
     evaluate_policy,
 )
 from rllib_risk.evaluation.off_policy.log import Log, Replayed
+from rllib_risk.ops.robust_mdp import robust_value_iteration
 
 STATES, ACTIONS, AGENTS, STEPS = 5, 3, 2, 8
 # Environment: settings, policy of the log, its epsilon, episodes of a log.
 SCRIPTED: dict[str, tuple[dict[str, Any], str, float, int]] = {
     "uav": ({}, "greedy", 0.3, 100),
+    "macn": ({"episode_limit": 30, "wind_probability": 0.2}, "wind 0.2", 0.3, 200),
     "hvac": ({}, "linear", 0.3, 60),
 }
+# Strengths of the wind that policies of `macn` are best for.
+WINDS = (0.0, 0.2, 0.5)
 EPSILONS = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
 
 
@@ -135,6 +140,35 @@ def at_obs(table: Table) -> Callable[[Log], np.ndarray]:
     return lambda log: table.of(log.obs)
 
 
+@dataclass
+class BestInWind:
+    """The best joint policy of `macn` for some wind, by its tables."""
+
+    actions: dict[bytes, np.ndarray]  # of observations [N, D], int64 [N]
+
+    @classmethod
+    def of(cls, settings: dict[str, Any], wind: float) -> BestInWind:
+        game = tables_of("macn", {**settings, "wind_probability": wind})
+        _, q = robust_value_iteration(game.mdp, gamma=0.99)
+        best = np.unravel_index(q.argmax(-1), game.num_actions)
+        views = [view.tobytes() for view in game.views]
+        return cls(dict(zip(views, np.stack(best, -1), strict=True)))
+
+    def act(
+        self, obs: np.ndarray, action_mask: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        return np.stack([self.actions[view.tobytes()] for view in obs])
+
+
+def policies_of(env: str) -> dict[str, ScriptedPolicy]:
+    """Policies to mix with random actions, by name."""
+    settings = SCRIPTED[env][0]
+    known = reference_policies(env, settings)
+    if env == "macn":
+        known |= {f"wind {w:g}": BestInWind.of(settings, w) for w in WINDS}
+    return known
+
+
 def mixed(policy: ScriptedPolicy, epsilon: float) -> Callable[[Log], np.ndarray]:
     """Probabilities of a scripted policy with random actions."""
 
@@ -154,7 +188,7 @@ def scripted(env: str, episodes: int) -> tuple[TeamConfig, list[Candidate]]:
     settings = SCRIPTED[env][0]
     config = TeamConfig().environment(env, env_config=settings)
     found = []
-    for name, policy in reference_policies(env, settings).items():
+    for name, policy in policies_of(env).items():
         for epsilon in (1.0,) if name == "random" else EPSILONS:
             player = scripted_player(policy, epsilon)
             played = record(config, [player], episodes, seed=99)
@@ -178,7 +212,7 @@ def run(env: str, arguments: argparse.Namespace) -> None:
         settings, name, epsilon, number = SCRIPTED[env]
         number = arguments.episodes or number
         config, candidates = scripted(env, arguments.truth_episodes)
-        player = reference_policies(env, settings)[name]
+        player = policies_of(env)[name]
         make = scripted_player(player, epsilon)
     results: list[list[PolicyResult]] = []
     for seed in range(arguments.logs):

@@ -1,5 +1,6 @@
 """``rllib evaluate --dataset``."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import ray
 
 from rllib_risk.cli.main import run
+from rllib_risk.evaluation.off_policy import estimates
 
 OLD = Path(__file__).parents[1] / "data" / "old_checkpoints" / "0.1.0"
 LOG, TEAM = str(OLD / "uav-log"), str(OLD / "ma_cqr")
@@ -18,6 +20,10 @@ pytestmark = pytest.mark.usefixtures("as_it_was")
 def test_two_checkpoints_on_a_log(tmp_path, monkeypatch, capsys):
     """No environment and no Ray: the checkpoint learned from a dataset alone."""
     monkeypatch.chdir(tmp_path)
+    short = functools.partial(
+        estimates.FqeSettings, least_updates=20, most_updates=20, check_every=10
+    )
+    monkeypatch.setattr(estimates, "FqeSettings", short)
     arguments = ["evaluate", TEAM, TEAM, "--dataset", LOG, "--label", "A", "--label"]
     assert run([*arguments, "B", "--seed", "1", "--json"]) == 0
     assert not ray.is_initialized()

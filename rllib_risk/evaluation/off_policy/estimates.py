@@ -359,7 +359,10 @@ def _sentence(
         why = ""
         if support < LEAST_SUPPORT:
             why = ": it does too often what the data do not hold"
-        return f"These data cannot tell whether {label} is better than the log{why}. {data}"
+        return (
+            f"These data cannot tell whether {label} is better than the log{why}."
+            f" {data}"
+        )
     of = next(m for m in found if m.difference and m.method != "dm")
     assert of.difference is not None
     ends = sorted((abs(of.difference.low), abs(of.difference.high)))
