@@ -120,7 +120,7 @@ def choices_of(options: OffPolicyOptions, seed: int | None) -> Choices:
     from rllib_risk.evaluation.off_policy import estimates
     from rllib_risk.ops.off_policy import LARGEST_RATIO
 
-    methods = estimates.DEFAULT_METHODS
+    methods: tuple[str, ...] = estimates.DEFAULT_METHODS
     if options.method is not None:
         methods = tuple(dict.fromkeys(n.strip() for n in options.method.split(",")))
         for name in methods:

@@ -99,7 +99,7 @@ def cumulative_ratios(
         ratio = np.log(np.where(mask[..., None], target, 1.0))
     ratio -= np.log(np.where(mask[..., None], behaviour, 1.0))
     logs = ratio.sum(-1).cumsum(-1)
-    return np.exp(np.minimum(logs, math.log(clip)))
+    return np.asarray(np.exp(np.minimum(logs, math.log(clip))))
 
 
 def effective_sample_size(weights: Floats) -> float:

@@ -37,6 +37,8 @@ _TEMPERATURES = np.geomspace(0.5, 3.0, 25)
 # Shares of chance; the least keeps every legal action possible.
 _CHANCES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 _BINS = 10
+# Steps of one forward pass without gradients.
+_BLOCK = 2**14
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def clone_behaviour(log: Log, *, seed: int = 0) -> Behaviour:
     actions = torch.from_numpy(log.actions)
     net = _fit(inputs, legal, actions, held, generator)
     with torch.no_grad():
-        logits = torch.cat([net(part) for part in inputs.split(2**14)])
+        logits = torch.cat([net(part) for part in _parts(inputs, _BLOCK)])
     logits = logits.masked_fill(~legal, -torch.inf).double()
     temperature, chance = _calibrate(logits[held], legal[held], actions[held])
     probabilities = _mixed(logits, legal, temperature, chance)
@@ -138,12 +140,12 @@ def _fit(
     for _ in range(_EPOCHS):
         for _ in range(repeats):
             shuffled = train[torch.randperm(len(train), generator=generator)]
-            for rows in shuffled.split(_BATCH):
+            for rows in _parts(shuffled, _BATCH):
                 adam.zero_grad()
-                loss(rows).backward()
+                torch.autograd.backward(loss(rows))
                 adam.step()
         with torch.no_grad():
-            parts = held_rows.split(2**14)
+            parts = _parts(held_rows, _BLOCK)
             now = sum(float(loss(p)) * len(p) for p in parts) / len(held_rows)
         if now < least - 1e-4:
             least, best, waited = now, copy.deepcopy(net.state_dict()), 0
@@ -153,6 +155,10 @@ def _fit(
             break
     net.load_state_dict(best)
     return net
+
+
+def _parts(rows: Tensor, size: int) -> list[Tensor]:
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
 def _mixed(logits: Tensor, legal: Tensor, temperature: float, chance: float) -> Tensor:

@@ -151,11 +151,9 @@ def log_result(log: Log, choices: Choices) -> MethodResult:
         choices: How policies are evaluated.
     """
     returns = log.returns(choices.gamma)
-    return MethodResult(
-        "log",
-        mean=_interval(mean_terms(returns), choices.seed),
-        **_risk(returns, np.ones(len(returns)), log, choices),
-    )
+    cvar, below = _risk(returns, np.ones(len(returns)), log, choices)
+    mean = _interval(mean_terms(returns), choices.seed)
+    return MethodResult("log", mean=mean, cvar=cvar, below=below)
 
 
 def evaluate_policy(
@@ -243,11 +241,13 @@ def support_of(behaviour: Behaviour, replayed: Replayed) -> float:
 def _by_importance(log: Log, ratios: Floats, choices: Choices) -> MethodResult:
     terms = importance_terms(ratios, log.padded(log.rewards), choices.gamma)
     returns = log.returns(choices.gamma)
+    cvar, below = _risk(returns, ratios[:, -1], log, choices)
     return MethodResult(
         "wis",
         mean=_interval(terms, choices.seed),
         difference=_difference(terms, returns, choices.seed),
-        **_risk(returns, ratios[:, -1], log, choices),
+        cvar=cvar,
+        below=below,
     )
 
 
@@ -317,17 +317,14 @@ def _difference(terms: Terms, returns: Floats, seed: int) -> Interval:
 
 def _risk(
     returns: Floats, weights: Floats, log: Log, choices: Choices
-) -> dict[str, Interval]:
+) -> tuple[Interval, Interval]:
     """CVaR and the probability of falling below, by weighted episodes."""
     threshold = threshold_of(log, choices)
     below = _interval(below_terms(returns, weights, threshold), choices.seed)
-    return {
-        "cvar": Interval(
-            weighted_cvar(returns, weights, CVAR_LEVEL),
-            *weighted_cvar_interval(returns, weights, CVAR_LEVEL, seed=choices.seed),
-        ),
-        "below": Interval(below.value, max(below.low, 0.0), min(below.high, 1.0)),
-    }
+    cvar = weighted_cvar(returns, weights, CVAR_LEVEL)
+    ends = weighted_cvar_interval(returns, weights, CVAR_LEVEL, seed=choices.seed)
+    within = Interval(below.value, max(below.low, 0.0), min(below.high, 1.0))
+    return Interval(cvar, *ends), within
 
 
 def _verdict(found: Sequence[MethodResult], support: float) -> str:

@@ -277,7 +277,7 @@ class _Fitting:
         # The members share nothing: each gets its own gradient.
         loss = (squared + quantile / len(self._fractions)).mean(-1).sum()
         adam.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         adam.step()
         move_towards(
             self._target.parameters(), self._online.parameters(), self._settings.tau
@@ -300,7 +300,8 @@ class _Fitting:
         luck = torch.rand(
             *rows.shape, self._cumulative.shape[1], 1, generator=self._luck
         )
-        return (self._cumulative[rows] <= luck).sum(-1)
+        found: Tensor = (self._cumulative[rows] <= luck).sum(-1)
+        return found
 
     @torch.no_grad()
     def _td_error(self, rows: Tensor) -> float:
@@ -376,8 +377,8 @@ class _Fitting:
     def _outputs(self, actions: Tensor, rows: Tensor) -> Tensor:
         """Returns from each row on with these joint actions, ``[K, M, 1 + Q]``."""
         found = []
-        for part in rows.split(_BLOCK):
-            at = part.expand(self._settings.members, -1)
+        for first in range(0, len(rows), _BLOCK):
+            at = rows[first : first + _BLOCK].expand(self._settings.members, -1)
             out = self._target(self._inputs(at, actions[at])) * self._scale
             found.append(out + self._means_at(at).unsqueeze(-1))
         return torch.cat(found, dim=1)
