@@ -210,10 +210,10 @@ class _Fitting:
     def _baselines(self) -> tuple[Tensor, float]:
         """Mean return from each step on in each resample ``[K, T]``, and a scale."""
         log = self._log
-        to_go = np.zeros(log.mask.shape)
+        to_go: Floats = np.zeros(log.mask.shape)
         following = np.zeros(len(to_go))
         rewards = log.padded(log.rewards)
-        for t in reversed(range(to_go.shape[1])):
+        for t in reversed(range(int(log.lengths.max()))):
             following = rewards[:, t] + self._gamma * following
             to_go[:, t] = following
         alive = self._counts @ log.mask
@@ -289,7 +289,7 @@ class _Fitting:
         paths = self._paths
         cut = paths.cut[rows]  # [K, B]
         at = cut.clamp(min=0)
-        after = self._target(self._inputs(at, self._drawn(at))) * self._scale
+        after: Tensor = self._target(self._inputs(at, self._drawn(at))) * self._scale
         after += self._means_at(at).unsqueeze(-1)
         weight = (paths.discount[rows] * (cut >= 0)).unsqueeze(-1)
         whole = paths.rewards[rows].unsqueeze(-1) + weight * after
