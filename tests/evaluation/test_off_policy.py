@@ -152,7 +152,7 @@ def test_arrays_by_hand():
 
 def test_a_clone_states_the_probabilities_that_were_played():
     rng = np.random.default_rng(1)
-    log, seen, played, _ = random_log(rng, 400)
+    log, seen, played, _ = random_log(rng, 1200)
     cloned = clone_behaviour(log)
     gaps = np.abs(cloned.probabilities[:, 0] - played[seen])
     assert gaps.mean() < 0.04
