@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rllib_risk.cli.off_policy import OffPolicyOptions
+from rllib_risk.cli.off_policy import OffPolicyOptions, evaluate_off_policy
 from rllib_risk.cli.option_groups import RayOptions, grouped
 from rllib_risk.cli.options import (
     EvaluationSeedOption,
@@ -168,8 +168,8 @@ def evaluate(
     off_policy: OffPolicyOptions,
 ) -> None:
     """Evaluates checkpoints and prints the result."""
-    if off_policy.dataset is not None:
-        _evaluate_off_policy(checkpoints, off_policy.dataset, options, off_policy)
+    if off_policy.data is not None:
+        evaluate_off_policy(checkpoints, off_policy.data, options, off_policy)
         return
     if off_policy.given:
         raise ConfigError(f"{', '.join(off_policy.given)}: only with --dataset.")
@@ -254,55 +254,6 @@ def _evaluate_shift(
         say((folder / "shift.json").read_text(encoding="utf-8").rstrip("\n"))
     else:
         print_shift(results, output.out)
-    for written in files:
-        note(f"Wrote {written}")
-
-
-def _evaluate_off_policy(
-    checkpoints: Sequence[Path],
-    dataset: Path,
-    options: EvaluationOptions,
-    off_policy: OffPolicyOptions,
-) -> None:
-    """Evaluates checkpoints from a dataset."""
-    from rllib_risk.cli import output
-    from rllib_risk.cli.off_policy import off_policy_folder, run_off_policy
-    from rllib_risk.cli.session import prepare
-    from rllib_risk.config.loading import import_modules
-    from rllib_risk.evaluation.off_policy.report import (
-        print_off_policy,
-        write_off_policy,
-    )
-
-    playing = {
-        "--shift": options.shift,
-        "--algo": options.algo,
-        "--render": options.figure,
-        "--env-config": options.env_config,
-        "--alpha": options.level,
-        "--no-references": options.no_references or None,
-    }
-    for name, value in playing.items():
-        if value is not None:
-            raise ConfigError(f"{name} is not for --dataset: nothing is played.")
-    with stdout_to_stderr():
-        prepare(options.verbose)
-        folder = off_policy_folder(options.out, dataset)
-        import_modules(options.imports)
-        results = run_off_policy(
-            checkpoints,
-            off_policy,
-            labels=options.label or (),
-            episodes=options.episodes,
-            seed=options.seed,
-            trust_code=options.trust_code,
-        )
-    folder.mkdir(exist_ok=True)
-    files = write_off_policy(results, folder)
-    if options.as_json:
-        say((folder / "off_policy.json").read_text(encoding="utf-8").rstrip("\n"))
-    else:
-        print_off_policy(results, output.out)
     for written in files:
         note(f"Wrote {written}")
 

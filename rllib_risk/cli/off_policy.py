@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rllib_risk.cli.output import note
+from rllib_risk.cli.output import note, say, stdout_to_stderr
 from rllib_risk.config.schema import ConfigError
 
 if TYPE_CHECKING:
+    from rllib_risk.cli.evaluate import EvaluationOptions
     from rllib_risk.data.card import Card
     from rllib_risk.data.dataset import Dataset
     from rllib_risk.evaluation.off_policy.estimates import Choices
@@ -27,7 +28,7 @@ class OffPolicyOptions:
     """What the command line says of an evaluation from a dataset.
 
     Attributes:
-        dataset: Its folder; None: episodes are played.
+        data: Its folder; None: episodes are played.
         method: Names of methods, with commas between them; None: the usual ones.
         threshold: Of the probability of falling below; None: from the log.
         least_ess: Effective episodes below which ratios give no estimate; None: as
@@ -36,7 +37,7 @@ class OffPolicyOptions:
         stochastic: Whether actor-critic teams draw their actions.
     """
 
-    dataset: Annotated[
+    data: Annotated[
         Path | None,
         typer.Option(
             "--dataset",
@@ -202,9 +203,9 @@ def run_off_policy(
         raise ConfigError(
             f"--label: give one per checkpoint: {len(checkpoints)}, not {len(labels)}."
         )
-    assert options.dataset is not None
+    assert options.data is not None
     try:
-        dataset = Dataset(options.dataset.expanduser())
+        dataset = Dataset(options.data.expanduser())
         folders = [verified(path, "--dataset") for path in checkpoints]
         register_all()
         names = list(labels) or made_up_labels(folders)
@@ -221,6 +222,64 @@ def run_off_policy(
         )
     except DatasetError as error:
         raise ConfigError(f"--dataset: {error}.") from error
+
+
+def evaluate_off_policy(
+    checkpoints: Sequence[Path],
+    dataset: Path,
+    options: EvaluationOptions,
+    off_policy: OffPolicyOptions,
+) -> None:
+    """Evaluates checkpoints from a dataset, prints the result and writes it.
+
+    Args:
+        checkpoints: Folders, at least one.
+        dataset: Folder of the dataset.
+        options: What the command line says of any evaluation.
+        off_policy: What it says of this one.
+
+    Raises:
+        ConfigError: See :func:`run_off_policy`; or an option is for playing.
+    """
+    from rllib_risk.cli import output
+    from rllib_risk.cli.session import prepare
+    from rllib_risk.config.loading import import_modules
+    from rllib_risk.evaluation.off_policy.report import (
+        print_off_policy,
+        write_off_policy,
+    )
+
+    playing = {
+        "--shift": options.shift,
+        "--algo": options.algo,
+        "--render": options.figure,
+        "--env-config": options.env_config,
+        "--alpha": options.level,
+        "--no-references": options.no_references or None,
+    }
+    for name, value in playing.items():
+        if value is not None:
+            raise ConfigError(f"{name} is not for --dataset: nothing is played.")
+    with stdout_to_stderr():
+        prepare(options.verbose)
+        folder = off_policy_folder(options.out, dataset)
+        import_modules(options.imports)
+        results = run_off_policy(
+            checkpoints,
+            off_policy,
+            labels=options.label or (),
+            episodes=options.episodes,
+            seed=options.seed,
+            trust_code=options.trust_code,
+        )
+    folder.mkdir(exist_ok=True)
+    files = write_off_policy(results, folder)
+    if options.as_json:
+        say((folder / "off_policy.json").read_text(encoding="utf-8").rstrip("\n"))
+    else:
+        print_off_policy(results, output.out)
+    for written in files:
+        note(f"Wrote {written}")
 
 
 def _check_fits(folder: Path, card: Card) -> None:

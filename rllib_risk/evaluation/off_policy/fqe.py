@@ -39,11 +39,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from rllib_risk.core.policy import move_towards
-from rllib_risk.evaluation.off_policy.log import Integers, Log, Replayed, Singles
+from rllib_risk.evaluation.off_policy.fqe_parts import Ensemble, Paths, features_of
+from rllib_risk.evaluation.off_policy.log import Integers, Log, Replayed
 from rllib_risk.ops.off_policy import Floats
 from rllib_risk.ops.quantile import pairwise_quantile_huber_loss, quantile_fractions
 
@@ -63,7 +64,7 @@ class FqeSettings:
 
     Attributes:
         members: ``K``, at least 2.
-        hidden_size: Of the two hidden layers.
+        hidden: Units of the two hidden layers.
         num_quantiles: ``Q``.
         batch_size: ``B``, rows per member and update.
         lr: Of Adam.
@@ -77,7 +78,7 @@ class FqeSettings:
     """
 
     members: int = 6
-    hidden_size: int = 64
+    hidden: int = 64
     num_quantiles: int = 25
     batch_size: int = 64
     lr: float = 2e-3
@@ -138,29 +139,6 @@ def fit_fqe(
     return fitting.result(td_error, updates)
 
 
-class _Ensemble(nn.Module):
-    """Networks of two hidden layers side by side, the last layer zero."""
-
-    def __init__(self, members: int, sizes: tuple[int, int, int]) -> None:
-        """Initializes the networks; ``sizes``: input, hidden, output."""
-        super().__init__()
-        inputs, hidden, outputs = sizes
-        self.weights = nn.ParameterList()
-        self.biases = nn.ParameterList()
-        for into, out in ((inputs, hidden), (hidden, hidden), (hidden, outputs)):
-            bound = into**-0.5 if out != outputs else 0.0
-            weight = torch.empty(members, into, out).uniform_(-bound, bound)
-            self.weights.append(nn.Parameter(weight))
-            self.biases.append(nn.Parameter(torch.zeros(members, 1, out)))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """``[K, B, I]`` to ``[K, B, 1 + Q]``: mean and quantiles."""
-        layers = list(zip(self.weights, self.biases, strict=True))
-        for weight, bias in layers[:-1]:
-            inputs = torch.baddbmm(bias, inputs, weight).relu()
-        return torch.baddbmm(layers[-1][1], inputs, layers[-1][0])
-
-
 class _Fitting:
     """One evaluation: arrays, networks and randomness."""
 
@@ -176,18 +154,18 @@ class _Fitting:
             np.repeat(np.arange(len(log.rewards)), counts[log.episode])
             for counts in self._counts
         ]
-        self._features = torch.from_numpy(_features(log, replayed))
+        self._features = torch.from_numpy(features_of(log, replayed))
         self._actions = torch.from_numpy(log.actions)
         self._baseline, self._scale = self._baselines()
         _, agents, actions = log.action_mask.shape
         sizes = (
             self._features.shape[1] + agents * actions,
-            settings.hidden_size,
+            settings.hidden,
             1 + settings.num_quantiles,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self._online = _Ensemble(members, sizes)
+            self._online = Ensemble(members, sizes)
         self._target = copy.deepcopy(self._online).requires_grad_(False)
         self._fractions = quantile_fractions(settings.num_quantiles)
         self._luck = torch.Generator().manual_seed(settings.seed)
@@ -321,7 +299,7 @@ class _Fitting:
         """The log's mean return from the steps of rows ``[K, B]`` on."""
         return self._baseline.gather(1, torch.from_numpy(self._log.time)[rows])
 
-    def _find_paths(self) -> _Paths:
+    def _find_paths(self) -> Paths:
         """How far targets follow the log."""
         log = self._log
         rewards = log.rewards.copy()
@@ -335,7 +313,7 @@ class _Fitting:
             rewards[rows] += self._gamma * rewards[rows + 1]
             discount[rows] *= discount[rows + 1]
             cut[rows] = cut[rows + 1]
-        return _Paths(
+        return Paths(
             torch.from_numpy(rewards).float(),
             torch.from_numpy(discount).float(),
             torch.from_numpy(cut),
@@ -382,36 +360,3 @@ class _Fitting:
             out = self._target(self._inputs(at, actions[at])) * self._scale
             found.append(out + self._means_at(at).unsqueeze(-1))
         return torch.cat(found, dim=1)
-
-
-@dataclass(frozen=True)
-class _Paths:
-    """Targets before their bootstrap, of every row.
-
-    Attributes:
-        rewards: Discounted, up to the cut, ``[M]``.
-        discount: Of what follows the cut, ``[M]``.
-        cut: Row to bootstrap from; -1: the episode ends before, int64 ``[M]``.
-    """
-
-    rewards: Tensor
-    discount: Tensor
-    cut: Tensor
-
-
-def _features(log: Log, replayed: Replayed) -> Singles:
-    """What values are a function of besides the action, standardised, ``[M, F]``.
-
-    Columns that are constant, or copies of another one, are left out: the state often
-    repeats the observations.
-    """
-    rows = len(log.rewards)
-    time = (log.time / log.lengths.max())[:, None].astype(np.float32)
-    columns = np.concatenate(
-        [log.state, log.obs.reshape(rows, -1), replayed.memory, time], axis=1
-    )
-    spread = columns.std(0)
-    scaled = (columns - columns.mean(0)) / np.where(spread > 1e-6, spread, 1.0)
-    _, first = np.unique(scaled.round(4), axis=1, return_index=True)
-    kept = np.array([index for index in sorted(first) if spread[index] > 1e-6], int)
-    return np.ascontiguousarray(scaled[:, kept], np.float32)
