@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rllib_risk.cli.off_policy import OffPolicyOptions, evaluate_off_policy
 from rllib_risk.cli.option_groups import RayOptions, grouped
 from rllib_risk.cli.options import (
     EvaluationSeedOption,
@@ -21,7 +22,7 @@ from rllib_risk.cli.options import (
 from rllib_risk.cli.output import note, say, stdout_to_stderr
 from rllib_risk.config.schema import MOST_EPISODES, ConfigError
 
-EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes.
+EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes, or from a dataset.
 
 \b
     rllib evaluate ~/ray_results/my-run/RMIX_macn_0/checkpoint_000009
@@ -31,6 +32,7 @@ EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes.
     rllib evaluate CHECKPOINT --env-config '{"width": 12}'
     rllib evaluate CHECKPOINT --alpha 0.1
     rllib evaluate CHECKPOINT CHECKPOINT --shift tuned_examples/shift/macn-cliff.yaml
+    rllib evaluate CHECKPOINT CHECKPOINT --dataset DATA --method fqe,wis,dr
 
 Without --episodes and --seed, the last evaluation of the training is repeated exactly.
 Of the folder of a trial or an experiment the best checkpoint is taken.
@@ -38,6 +40,10 @@ Of the folder of a trial or an experiment the best checkpoint is taken.
 With --shift one or more checkpoints play a grid of environments that differ from the
 one of the training. Tables (mean, worst cell, CVaR over cells) and a heat map go to
 --out, by default the folder shift-GRID.
+
+With --dataset nothing is played: what one or more checkpoints would return is
+estimated from a dataset that other policies played. Table, figure and a plain
+sentence go to --out, by default the folder off-policy-DATA.
 
 A checkpoint of this package's algorithms holds no code. One of RLlib's own algorithms
 is a set of Python pickles, which run code when they are loaded: evaluate only those
@@ -79,7 +85,7 @@ class EvaluationOptions:
             "--episodes",
             min=1,
             max=MOST_EPISODES,
-            help="How many (default: as in the training).",
+            help="How many (default: as in the training; with --dataset all).",
         ),
     ] = None
     seed: EvaluationSeedOption = None
@@ -105,7 +111,8 @@ class EvaluationOptions:
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Write the JSON object to a file; with --shift: folder."
+            "--out",
+            help="Write the JSON object to a file; with --shift or --dataset: folder.",
         ),
     ] = None
     render: Annotated[
@@ -126,8 +133,8 @@ class EvaluationOptions:
         list[str] | None,
         typer.Option(
             "--label",
-            help="With --shift: name of a checkpoint, once for each in their order;"
-            " checkpoints of the same name count as seeds of one policy.",
+            help="With --shift or --dataset: name of a checkpoint, once for each in"
+            " their order. In a grid the same name counts as seeds of one policy.",
         ),
     ] = None
     no_references: Annotated[
@@ -154,12 +161,18 @@ def evaluate(
         typer.Argument(
             metavar="CHECKPOINT...",
             help="Folder of a checkpoint. The folder of a trial or an experiment stands"
-            " for its best checkpoint. With --shift several.",
+            " for its best checkpoint. With --shift or --dataset several.",
         ),
     ],
     options: EvaluationOptions,
+    off_policy: OffPolicyOptions,
 ) -> None:
     """Evaluates checkpoints and prints the result."""
+    if off_policy.data is not None:
+        evaluate_off_policy(checkpoints, off_policy.data, options, off_policy)
+        return
+    if off_policy.given:
+        raise ConfigError(f"{', '.join(off_policy.given)}: only with --dataset.")
     if options.shift is not None:
         if options.algo is not None or options.figure is not None:
             raise ConfigError("--algo and --render are not for --shift.")
@@ -171,9 +184,11 @@ def evaluate(
         _evaluate_shift(checkpoints, options.shift, options)
         return
     if len(checkpoints) > 1:
-        raise ConfigError("several checkpoints are for --shift only; give one.")
+        raise ConfigError(
+            "several checkpoints are for --shift and --dataset; give one."
+        )
     if options.label or options.no_references:
-        raise ConfigError("--label and --no-references are for --shift only.")
+        raise ConfigError("--label and --no-references are for --shift.")
     _evaluate_one(checkpoints[0], options)
 
 

@@ -4,7 +4,7 @@ An actor acts with the network's weights as they are when it is made. Where they
 during a round, `refresh` takes them over.
 
 Letters: ``E`` environments, ``N`` agents, ``A`` actions, ``D`` observation size, ``M``
-atoms.
+atoms, ``C`` size of the memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol, cast
 import numpy as np
 import torch
 
-from rllib_risk.parts.numpy_actor import NumpyActor
+from rllib_risk.parts.numpy_actor import NumpyActor, kept_memory
 from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.unroll import Decision
 from rllib_risk.parts.window_actor import WindowActor
@@ -26,6 +26,13 @@ class Actor(Protocol):
     @property
     def atoms(self) -> np.ndarray:
         """Return atoms of the last step, in no order, float32 ``[E, N, A, M]``."""
+
+    @property
+    def memory(self) -> np.ndarray:
+        """What the past and the last step left to act on, float32 ``[E, N, C]``.
+
+        ``C`` is 0 for a team without memory.
+        """
 
     def act(
         self, obs: np.ndarray, action_mask: np.ndarray
@@ -95,6 +102,13 @@ class TorchActor:
     def atoms(self) -> np.ndarray:
         """See :attr:`Actor.atoms`."""
         return cast("Decision", self._decision).atoms.cpu().numpy()
+
+    @property
+    def memory(self) -> np.ndarray:
+        """See :attr:`Actor.memory`."""
+        # Of the carry, the encoder's state and that of the history encoder.
+        states = [part.cpu().numpy() for part in self._carry[1:3]]
+        return kept_memory(self._network, *states)
 
     @torch.inference_mode()
     def act(

@@ -63,6 +63,11 @@ class NumpyActor:
         self._atoms_shape = (num_envs, n, sizes.num_actions, network.acting_atoms)
         self.atoms = np.zeros(self._atoms_shape, np.float32)
 
+    @property
+    def memory(self) -> np.ndarray:
+        """See :attr:`Actor.memory`."""
+        return kept_memory(self._network, self._state, self._history)
+
     def act(
         self, obs: np.ndarray, action_mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -125,6 +130,25 @@ class NumpyActor:
         """The results of the agent networks, ``[R, ...]`` each, as ``[E, N, ...]``."""
         joined = parts[0] if len(parts) == 1 else np.stack(parts, axis=1)
         return joined.reshape(shape)
+
+
+def kept_memory(
+    network: TeamNetwork, state: np.ndarray, *more: np.ndarray
+) -> np.ndarray:
+    """The states of a network that its later actions depend on.
+
+    Args:
+        network: The network.
+        state: Of the encoder, ``[E, N, C]``.
+        *more: Of the history encoder, ``[E, N, C]``, where there is one.
+
+    Returns:
+        A copy, ``[E, N, .]``. The state of an encoder without memory is no part of it.
+    """
+    kept = [state] if network.agents[0].encoder.has_memory else [state[..., :0]]
+    if network.level.predicted:
+        kept += more
+    return np.concatenate(kept, axis=-1)
 
 
 class _Agent:

@@ -54,6 +54,12 @@ class WindowActor:
         """See :attr:`Actor.atoms`."""
         return cast("Decision", self._decision).atoms.cpu().numpy()
 
+    @property
+    def memory(self) -> np.ndarray:
+        """See :attr:`Actor.memory`: the observations of the window."""
+        windows = self._obs.transpose(0, 2, 1, 3)  # [E, N, W, D]
+        return windows.reshape(*windows.shape[:2], -1)
+
     def act(
         self, obs: np.ndarray, action_mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None]:

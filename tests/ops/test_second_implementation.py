@@ -19,6 +19,7 @@ from rllib_risk.ops import (
     counterfactual,
     hysteresis,
     implicit,
+    off_policy,
     policy_gradient,
     qtran,
     quantile,
@@ -44,6 +45,16 @@ BY_HAND = {
     "static_optima": "test_exact_risk.py::test_discounted_returns",
     "play_out": "test_exact_risk.py::test_discounted_returns",
     "exact_frontier": "test_exact_risk.py::test_the_frontier_of_a_coin",
+    "cumulative_ratios": "test_off_policy.py::test_ratios_by_hand",
+    "effective_sample_size": "test_off_policy.py::test_importance_sampling_by_hand",
+    "mean_terms": "test_off_policy.py::test_intervals_by_hand",
+    "importance_terms": "test_off_policy.py::test_importance_sampling_by_hand",
+    "doubly_robust_terms": "test_off_policy.py::test_doubly_robust_by_hand",
+    "below_terms": "test_off_policy.py::test_distribution_by_hand",
+    "weighted_cvar": "test_off_policy.py::test_distribution_by_hand",
+    "weighted_cvar_interval": "test_off_policy.py::test_intervals_by_hand",
+    "studentised_interval": "test_off_policy.py::test_intervals_by_hand",
+    "refit_interval": "test_off_policy.py::test_intervals_by_hand",
     "cvar_ci": "test_statistics.py::test_interval_of_a_tail_by_hand",
     "conservative_penalty": "test_conservative.py::test_by_hand",
     "sampled_penalty": "test_conservative.py::test_sampled_joint_actions_by_hand",
@@ -904,6 +915,143 @@ def check_aggregate_curves(rng):
     grid = [10 + 50 * k / 3 for k in range(4)]
     same(got.x, grid)
     same(got.center, [middle([between(c, x) for c in curves]) for x in grid])
+
+
+def episodes_of_two(rng):
+    """Six episodes of up to four steps: probabilities, real steps and rewards."""
+    target, played = rng.uniform(0.2, 0.9, size=(2, 6, 4, 2))
+    mask = np.arange(4) < rng.integers(1, 5, size=6)[:, None]
+    return target, played, mask, rng.normal(size=(6, 4)) * mask
+
+
+def ratios_of(target, played, mask):
+    """Ratios of every episode, one step and agent at a time."""
+    found = []
+    for e, real in enumerate(mask):
+        ratio, row = 1.0, []
+        for t, counts in enumerate(real):
+            if counts:
+                for i in range(target.shape[-1]):
+                    ratio *= target[e, t, i] / played[e, t, i]
+            row.append(ratio)
+        found.append(row)
+    return np.array(found)
+
+
+def estimate(per_step, weights, gamma, weighted, rows=None):
+    """Sum over steps of the mean of weight times number, over some episodes."""
+    rows = range(len(per_step)) if rows is None else rows
+    total = 0.0
+    for t in range(len(per_step[0])):
+        above = sum(weights[e][t] * per_step[e][t] for e in rows)
+        below = sum(weights[e][t] for e in rows) if weighted else len(rows)
+        total += gamma**t * above / below
+    return total
+
+
+def check_cumulative_ratios(rng):
+    target, played, mask, _ = episodes_of_two(rng)
+    got = off_policy.cumulative_ratios(target, played, mask)
+    same(got, ratios_of(target, played, mask))
+
+
+def check_effective_sample_size(rng):
+    weights = rng.exponential(size=7)
+    # Through the variance of the weights: E / (1 + Var / mean^2).
+    spread = statistics.pvariance(weights) / statistics.fmean(weights) ** 2
+    same(off_policy.effective_sample_size(weights), 7 / (1 + spread))
+
+
+def check_mean_terms(rng):
+    values = rng.normal(size=9)
+    got = off_policy.mean_terms(values)
+    same(got.value, statistics.fmean(values))
+    same(got.standard_error, statistics.stdev(values) / 3)
+
+
+def check_importance_terms(rng):
+    target, played, mask, rewards = episodes_of_two(rng)
+    ratios = ratios_of(target, played, mask)
+    for weighted in (False, True):
+        got = off_policy.importance_terms(ratios, rewards, 0.8, weighted=weighted)
+        same(got.value, estimate(rewards, ratios, 0.8, weighted))
+
+
+def check_doubly_robust_terms(rng):
+    target, played, mask, rewards = episodes_of_two(rng)
+    ratios = ratios_of(target, played, mask)
+    taken, values = rng.normal(size=(2, 6, 4)) * mask
+    before = [[1.0, *row[:-1]] for row in ratios]
+    for weighted in (False, True):
+        got = off_policy.doubly_robust_terms(
+            ratios, rewards, taken, values, 0.8, weighted=weighted
+        )
+        correction = estimate(rewards - taken, ratios, 0.8, weighted)
+        same(got.value, correction + estimate(values, before, 0.8, weighted))
+
+
+def check_below_terms(rng):
+    returns, weights = rng.normal(size=8), rng.exponential(size=8)
+    got = off_policy.below_terms(returns, weights, 0.3).value
+    below = sum(w for r, w in zip(returns, weights, strict=True) if r < 0.3)
+    same(got, below / sum(weights))
+
+
+def cvar_of_weighted(returns, weights, level):
+    """The maximum over thresholds b of b - E[(b - X)+] / level."""
+    shares = np.asarray(weights) / sum(weights)
+    return max(b - (shares * np.maximum(b - returns, 0)).sum() / level for b in returns)
+
+
+def check_weighted_cvar(rng):
+    returns, weights = rng.normal(size=8), rng.exponential(size=8)
+    for level in (0.05, 0.3, 1.0):
+        got = off_policy.weighted_cvar(returns, weights, level)
+        same(got, cvar_of_weighted(returns, weights, level))
+
+
+def resampled(number, reps, seed):
+    """Episodes of each resample, some of them several times."""
+    counts = np.random.default_rng(seed).multinomial(
+        number, np.full(number, 1 / number), size=reps
+    )
+    return [[e for e, n in enumerate(row) for _ in range(n)] for row in counts]
+
+
+def check_weighted_cvar_interval(rng):
+    # In ascending order, as resamples count them.
+    returns, weights = np.sort(rng.normal(size=8)), rng.exponential(size=8)
+    got = off_policy.weighted_cvar_interval(returns, weights, 0.3, reps=60, seed=4)
+    found = [
+        cvar_of_weighted(returns[rows], weights[rows], 0.3)
+        for rows in resampled(8, 60, 4)
+    ]
+    same(got, np.quantile(found, [0.025, 0.975]))
+
+
+def check_studentised_interval(rng):
+    """With the error of a ratio from residuals: sqrt(sum (w (r - x))^2) / sum w."""
+    values, weights = rng.normal(size=8), rng.uniform(0.5, 2.0, size=8)
+
+    def of(rows):
+        total = sum(weights[e] for e in rows)
+        mean = sum(weights[e] * values[e] for e in rows) / total
+        squares = sum((weights[e] * (values[e] - mean)) ** 2 for e in rows)
+        return mean, math.sqrt(squares * len(rows) / (len(rows) - 1)) / total
+
+    mean, error = of(range(8))
+    scores = [(m - mean) / s for m, s in map(of, resampled(8, 60, 4))]
+    low, high = np.quantile(scores, [0.025, 0.975])
+    terms = off_policy.importance_terms(weights[:, None], values[:, None], 1.0)
+    got = off_policy.studentised_interval(terms, reps=60, seed=4)
+    same(got, (mean - error * high, mean - error * low))
+
+
+def check_refit_interval(rng):
+    refits = rng.normal(size=5)
+    got = off_policy.refit_interval(1.0, refits)
+    half = 2.7764451 * statistics.stdev(refits)  # t of four degrees of freedom
+    same(got, (1.0 - half, 1.0 + half))
 
 
 # Functions whose second form needs whole games; it is in the test that is named.

@@ -1,0 +1,231 @@
+"""What is printed and written of an off-policy evaluation: table, CSV, JSON, figure."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rllib_risk.evaluation.off_policy.estimates import (
+    CVAR_LEVEL,
+    Choices,
+    Interval,
+    MethodResult,
+    PolicyResult,
+)
+from rllib_risk.evaluation.plots import _COLORS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_COLUMNS = (
+    *("policy", "method", "quantity", "value", "ci95_low", "ci95_high"),
+    *("ess", "support", "verdict", "refused"),
+)
+_QUANTITIES = ("mean", "difference", "cvar", "below")
+
+
+@dataclass(frozen=True)
+class OffPolicyResults:
+    """An off-policy evaluation of one or more policies on one dataset.
+
+    Attributes:
+        dataset: Its folder.
+        env: Name of the environment; None if it is unknown.
+        num_episodes: Episodes that were used.
+        num_steps: Env steps of them.
+        threshold: Of the probability of falling below, in units of return.
+        choices: How it was evaluated.
+        cross_entropy: Held-out cross-entropy of the cloned behaviour, in nats.
+        calibration_error: Held-out calibration error of its probabilities.
+        log: The log's own return.
+        policies: What the log says of each policy.
+    """
+
+    dataset: str
+    env: str | None
+    num_episodes: int
+    num_steps: int
+    threshold: float
+    choices: Choices
+    cross_entropy: float
+    calibration_error: float
+    log: MethodResult
+    policies: tuple[PolicyResult, ...]
+
+
+def write_off_policy(results: OffPolicyResults, folder: Path) -> list[Path]:
+    """Writes everything.
+
+    Args:
+        results: What to write.
+        folder: An existing folder; files of these names in it are replaced.
+
+    Returns:
+        ``off_policy.md``, ``.csv``, ``.json`` and ``.png``.
+    """
+    files = [folder / f"off_policy.{suffix}" for suffix in ("md", "csv", "json", "png")]
+    header, lines = _table(results)
+    rows = [header, ["---"] + ["---:"] * (len(header) - 1), *lines]
+    texts = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    table = "".join(f"| {' | '.join(row)} |\n" for row in texts)
+    sentences = "".join(f"- {sentence}\n" for sentence in _sentences(results))
+    files[0].write_text(
+        f"# {_title(results)}\n\n{table}\n{sentences}\n{_note(results)}\n",
+        encoding="utf-8",
+    )
+    _write_csv(results, files[1])
+    text = json.dumps(_plain(asdict(results)), indent=2)
+    files[2].write_text(f"{text}\n", encoding="utf-8")
+    _draw(results, files[3])
+    return files
+
+
+def print_off_policy(results: OffPolicyResults, console: Console) -> None:
+    """Prints the table and a sentence for each policy.
+
+    Args:
+        results: What to print.
+        console: Where.
+    """
+    from rich.table import Table
+
+    header, lines = _table(results)
+    table = Table(title=_title(results), box=None, pad_edge=False, title_justify="left")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if index > 1 else "left")
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
+    for sentence in (*_sentences(results), _note(results)):
+        console.print(sentence, highlight=False, soft_wrap=True)
+
+
+def _title(results: OffPolicyResults) -> str:
+    return f"Off-policy evaluation on {results.dataset}"
+
+
+def _table(results: OffPolicyResults) -> tuple[list[str], list[list[str]]]:
+    header = [
+        "policy",
+        "method",
+        "return [95 % CI]",
+        f"CVaR {CVAR_LEVEL:.0%}",
+        f"P(return < {results.threshold:.4g})",
+    ]
+    lines = [["log", "", *_cells(results.log)]]
+    for policy in results.policies:
+        lines += [[policy.label, m.method, *_cells(m)] for m in policy.methods]
+    return header, lines
+
+
+def _cells(found: MethodResult) -> list[str]:
+    if found.refused is not None:
+        return ["refused", "–", "–"]
+    return [_shown(i) for i in (found.mean, found.cvar, found.below)]
+
+
+def _shown(interval: Interval | None) -> str:
+    if interval is None or math.isnan(interval.value):
+        return "–"
+    return f"{interval.value:.4g} [{interval.low:.3g}, {interval.high:.3g}]"
+
+
+def _sentences(results: OffPolicyResults) -> list[str]:
+    sentences = []
+    for policy in results.policies:
+        reasons = {m.refused: m.method for m in policy.methods if m.refused}
+        refused = [m.method for m in policy.methods if m.refused]
+        sentences.append(policy.sentence)
+        if refused:
+            reason = next(iter(reasons))
+            sentences.append(f"{policy.label}: {', '.join(refused)} refused: {reason}.")
+    return sentences
+
+
+def _note(results: OffPolicyResults) -> str:
+    discount = "undiscounted" if results.choices.gamma == 1.0 else "discounted"
+    return (
+        f"Log: {results.num_episodes} episodes, {results.num_steps} steps; {discount}"
+        f" returns. Behaviour cloned: held-out cross-entropy"
+        f" {results.cross_entropy:.3f} nats, calibration error"
+        f" {results.calibration_error:.3f}."
+    )
+
+
+def _write_csv(results: OffPolicyResults, file: Path) -> None:
+    """One line per policy, method and quantity."""
+    with file.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(_COLUMNS)
+        _write_rows(writer, "log", results.log, ["", "", ""])
+        for policy in results.policies:
+            facts = [policy.ess, policy.support, policy.verdict]
+            for found in policy.methods:
+                _write_rows(writer, policy.label, found, facts)
+
+
+def _write_rows(writer: Any, label: str, found: MethodResult, facts: list[Any]) -> None:
+    if found.refused is not None:
+        empty = ["", "", "", ""]
+        writer.writerow([label, found.method, *empty, *facts, found.refused])
+    for quantity in _QUANTITIES:
+        interval = getattr(found, quantity)
+        if interval is not None:
+            numbers = [interval.value, interval.low, interval.high]
+            writer.writerow([label, found.method, quantity, *numbers, *facts, ""])
+
+
+def _plain(value: Any) -> Any:
+    """Plain JSON values; NaN, which JSON lacks, is null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _draw(results: OffPolicyResults, out: Path) -> None:
+    """Estimates with intervals, one row per policy, beside the log's own return."""
+    # The object interface with the Agg canvas: no display, and no global pyplot state.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = {"mean": "mean return", "cvar": f"CVaR {CVAR_LEVEL:.0%} of the return"}
+    height = 1.4 + 0.5 * len(results.policies)
+    figure = Figure(figsize=(8.4, height), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    both = figure.subplots(1, 2, sharey=True)
+    methods = results.choices.methods
+    for axes, (quantity, title) in zip(both, panels.items(), strict=True):
+        logged = getattr(results.log, quantity)
+        axes.axvspan(logged.low, logged.high, color="0.9", linewidth=0)
+        axes.axvline(logged.value, color="0.5", linewidth=1.0, label="log")
+        for row, policy in enumerate(results.policies):
+            for place, found in enumerate(policy.methods):
+                interval = getattr(found, quantity)
+                if interval is None or not math.isfinite(interval.value):
+                    continue
+                at = row + 0.6 * ((place + 0.5) / len(methods) - 0.5)
+                color = _COLORS[methods.index(found.method)]
+                axes.plot([interval.low, interval.high], [at, at], color=color)
+                label = found.method if row == 0 else None
+                axes.plot(interval.value, at, "o", color=color, label=label)
+        axes.set_title(title, fontsize=10)
+        axes.grid(axis="x", color="0.92", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    both[0].set_yticks(range(len(results.policies)))
+    # A dollar sign would begin a formula.
+    both[0].set_yticklabels([p.label.replace("$", r"\$") for p in results.policies])
+    both[0].set_ylim(len(results.policies) - 0.5, -0.5)
+    handles, names = both[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper right", ncols=5, fontsize=8)
+    caption = "Bars: 95 % intervals. Band: the log's own return. Refused: not drawn."
+    figure.supxlabel(caption, fontsize=7.5, color="0.4")
+    figure.savefig(out)

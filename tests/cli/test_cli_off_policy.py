@@ -1,0 +1,76 @@
+"""``rllib evaluate --dataset``."""
+
+import functools
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import ray
+
+from rllib_risk.cli.main import run
+from rllib_risk.evaluation.off_policy import estimates
+
+OLD = Path(__file__).parents[1] / "data" / "old_checkpoints" / "0.1.0"
+LOG, TEAM = str(OLD / "uav-log"), str(OLD / "ma_cqr")
+
+pytestmark = pytest.mark.usefixtures("as_it_was")
+
+
+def test_two_checkpoints_on_a_log(tmp_path, monkeypatch, capsys):
+    """No environment and no Ray: the checkpoint learned from a dataset alone."""
+    monkeypatch.chdir(tmp_path)
+    short = functools.partial(
+        estimates.FqeSettings, least_updates=20, most_updates=20, check_every=10
+    )
+    monkeypatch.setattr(estimates, "FqeSettings", short)
+    arguments = ["evaluate", TEAM, TEAM, "--dataset", LOG, "--label", "A", "--label"]
+    assert run([*arguments, "B", "--seed", "1", "--json"]) == 0
+    assert not ray.is_initialized()
+    printed = json.loads(capsys.readouterr().out)
+    folder = tmp_path / "off-policy-uav-log"
+    assert printed == json.loads((folder / "off_policy.json").read_text())
+    first, second = printed["policies"]
+    assert (first["label"], second["label"]) == ("A", "B")
+    # The same checkpoint and seed: the same numbers.
+    assert first["methods"] == second["methods"]
+    assert [m["method"] for m in first["methods"]] == ["fqe", "wis", "dr"]
+    assert first["methods"][0]["mean"]["low"] < first["methods"][0]["mean"]["high"]
+    # A handful of episodes: no importance sampling, and no claim.
+    assert all(m["refused"] for m in first["methods"][1:])
+    assert first["sentence"].startswith("These data cannot tell whether A is better")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "fqe"], "--method: only with --dataset"),
+        (["--dataset", LOG, "--method", "fqi"], "there is no method 'fqi'"),
+        (["--dataset", LOG, "--render"], "--render is not for --dataset"),
+        (["--dataset", "nowhere"], "there is no dataset at nowhere"),
+        (["--dataset", LOG, "--stochastic"], "is a value-based team"),
+        (["--dataset", LOG, "--clip", "0"], "--clip: must be above 0"),
+        (["--dataset", LOG, "--label", "A", "--label", "B"], "give one per checkpoint"),
+    ],
+)
+def test_refusals(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert run(["evaluate", TEAM, *arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dataset_of_another_environment_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["evaluate", str(OLD / "rmix"), "--dataset", LOG]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "it is of env 'uav'" in error and "was trained in 'macn'" in error
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(TEAM, copy)
+    (copy / "policy.safetensors").write_bytes(b"cut")
+    assert run(["evaluate", str(copy), "--dataset", LOG]) == 2
+    assert "does not match its checksum" in " ".join(capsys.readouterr().err.split())
