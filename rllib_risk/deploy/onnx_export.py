@@ -98,7 +98,9 @@ def _width(output: str, sizes: Mapping[str, int]) -> int | None:
 
 
 def _value(name: str, kind: int, width: int | None) -> onnx.ValueInfoProto:
-    shape = ["rows"] if width is None else ["rows", width]
+    shape: list[str | int | None] = ["rows"]
+    if width is not None:
+        shape.append(width)
     return helper.make_tensor_value_info(name, kind, shape)
 
 
