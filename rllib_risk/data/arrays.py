@@ -131,7 +131,7 @@ def with_last_observation(
 
 
 def _numbers(name: str, values: Any, axes: int) -> np.ndarray:
-    """Finite numbers that fit in 32 bits, float64 with so many axes."""
+    """Finite numbers that fit in 32 bits, float64 with that number of axes."""
     try:
         found = np.asarray(values)
         if found.dtype.kind not in "fiub":

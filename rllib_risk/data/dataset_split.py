@@ -64,7 +64,8 @@ def split_dataset(
     if holdout > 0.0:
         if number < 2:
             raise DatasetError(
-                f"{dataset.folder} has one episode, of which none can be held out"
+                f"{dataset.folder} has one episode, so none can be held out; set"
+                " dataset_holdout: 0"
             )
         order = np.random.default_rng((seed, _HOLDOUT_STREAM)).permutation(number)
         held_out[order[: min(max(round(holdout * number), 1), number - 1)]] = True

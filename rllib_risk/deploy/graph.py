@@ -33,8 +33,8 @@ class Graph:
 
         Args:
             record: ``inputs``, a list of names; ``nodes``, lists ``[operation, [names
-                of what it reads], {its settings}]``, of which number ``k`` is called
-                ``v<k>``; and ``outputs``, names of values by name of the output.
+                of what it reads], {its settings}]``, whose values are called ``v0``,
+                ``v1`` and so on; and ``outputs``, names of values by name of the output.
             tensors: Constants by name.
 
         Raises:

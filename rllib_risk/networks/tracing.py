@@ -1,8 +1,8 @@
 """Writes down a network's step of acting as a list of operations, for export.
 
 A network states its step once, as ``one_step(xp)`` (see :mod:`.arrays`). With a
-:class:`Tracer` for ``xp`` the step gets :class:`Traced` values, each of which carries
-numbers of an example; every operation on them is carried out on the example by
+:class:`Tracer` for ``xp`` the step gets :class:`Traced` values, which carry the numbers
+of an example. Every operation on them is carried out on the example by
 :mod:`rllib_risk.deploy.operations` and written down. What does not depend on an input
 is computed once and becomes a constant.
 

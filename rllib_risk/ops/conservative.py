@@ -44,7 +44,7 @@ def conservative_penalty(
 
 
 def sampled_penalty(sampled: Tensor, taken: Tensor) -> Tensor:
-    """The same of a team's joint actions, of which a sample stands for all.
+    """The same of a team's joint actions; a sample stands for all of them.
 
     ``log [exp Q(u) + sum_k exp Q(u_k)] - Q(u)``, with ``u`` the joint action taken and
     ``u_k`` the sampled ones: QMIX+CQL of Formanek et al. (2024), as their code has it.

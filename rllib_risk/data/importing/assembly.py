@@ -32,7 +32,7 @@ class Report:
         unflagged: Episodes that end without a flag, taken as cut off.
         shortened: Episodes whose last step was left out, since the data do not hold
             what followed it.
-        left_out: Episodes of one row of which nothing was left then.
+        left_out: Episodes of one row; nothing was left of them then.
     """
 
     unflagged: int = 0
