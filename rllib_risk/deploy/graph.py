@@ -34,7 +34,7 @@ class Graph:
         Args:
             record: ``inputs``, a list of names; ``nodes``, lists ``[operation, [names
                 of what it reads], {its settings}]``, whose values are called ``v0``,
-                ``v1`` and so on; and ``outputs``, names of values by name of the output.
+                ``v1`` and so on; and ``outputs``, names of values by output.
             tensors: Constants by name.
 
         Raises:
