@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ray.rllib.utils import metrics
-
 from rllib_risk.core import checkpoint as ckpt
+from rllib_risk.core import ray_internals
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.record import from_record
 from rllib_risk.data.sizes import TeamSizes
@@ -57,8 +56,6 @@ def load_policy(
             objective.load(state["objective"])
         # Schedules follow the steps that the run counted.
         learned = record["config"].get("dataset") is not None
-        steps = (
-            metrics.NUM_ENV_STEPS_TRAINED if learned else metrics.NUM_ENV_STEPS_SAMPLED
-        )
-        policy.on_global_var_update({"timestep": int(state["counters"].get(steps, 0))})
+        steps = ray_internals.counted_steps(state["counters"], trained=learned)
+        policy.on_global_var_update({"timestep": steps})
     return policy

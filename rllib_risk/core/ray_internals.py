@@ -188,16 +188,24 @@ def add_trained_steps(algorithm: Algorithm, steps: int) -> None:
 
 def num_sampled_steps(algorithm: Algorithm) -> int:
     """Env steps sampled in all; ``num_env_steps_sampled_lifetime`` in results."""
-    from ray.rllib.utils import metrics
-
-    return algorithm._counters[metrics.NUM_ENV_STEPS_SAMPLED]
+    return counted_steps(algorithm._counters, trained=False)
 
 
 def num_trained_steps(algorithm: Algorithm) -> int:
     """Env steps learned from in all."""
+    return counted_steps(algorithm._counters, trained=True)
+
+
+def counted_steps(counters: Mapping[str, Any], *, trained: bool) -> int:
+    """Env steps sampled, or learned from, by an algorithm's counters."""
     from ray.rllib.utils import metrics
 
-    return algorithm._counters[metrics.NUM_ENV_STEPS_TRAINED]
+    return int(
+        counters.get(
+            metrics.NUM_ENV_STEPS_TRAINED if trained else metrics.NUM_ENV_STEPS_SAMPLED,
+            0,
+        )
+    )
 
 
 def episode_history(algorithm: Algorithm) -> list[Any]:
