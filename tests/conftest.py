@@ -46,6 +46,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources: dict[str, dict[str, Any]] = {"uav": {}}
     for seed in range(5):
         sources |= {f"uav-16-{seed}": {}, f"uav-mixed-300-{seed}": risky}
+        sources[f"uav-half-{seed}"] = {"normalise": True}
     for name, env_config in sources.items():
         config = TeamConfig().environment("uav", env_config=env_config)
         write_dataset(

@@ -188,7 +188,9 @@ def evaluate(
             "several checkpoints are for --shift and --dataset; give one."
         )
     if options.label or options.no_references:
-        raise ConfigError("--label and --no-references are for --shift.")
+        raise ConfigError(
+            "--label is for --shift and --dataset, --no-references for --shift."
+        )
     _evaluate_one(checkpoints[0], options)
 
 

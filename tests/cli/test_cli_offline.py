@@ -75,7 +75,8 @@ def test_a_run_from_its_header_to_its_figure(
     experiment = tmp_path / "results" / "from-a-log"
     (trial,) = (p.parent for p in experiment.glob("*/result.json"))
     assert trial.name.startswith("OfflineBaselines_") and "None" not in trial.name
-    assert len(list(trial.glob("checkpoint_*"))) == 1
+    # The best one, and the last one, which Tune keeps beside it.
+    assert 1 <= len(list(trial.glob("checkpoint_*"))) <= 2
     figure = tmp_path / "curve.png"
     assert run(["plot", str(experiment), "--out", str(figure)]) == 0
     table = figure.with_suffix(".md").read_text("utf-8")

@@ -53,7 +53,9 @@ def test_what_belongs_to_the_shift_only(
 ) -> None:
     assert "several checkpoints are for --shift" in refused(capsys, fake, fake)
     for option in (["--label", "x"], ["--no-references"]):
-        assert "are for --shift only" in refused(capsys, fake, *option)
+        assert "--label is for --shift and --dataset, --no-references" in refused(
+            capsys, fake, *option
+        )
 
 
 def test_what_does_not_fit_the_shift(
