@@ -62,7 +62,7 @@ def test_at_least_one_episode_is_on_each_side(dataset, tmp_path):
     split = split_dataset(dataset, seed=0, holdout=0.001, top_share=0.001)
     assert split.held_out.sum() == 1 and split.num_episodes == 1
     write(tmp_path / "one", [episode(0, 2)])
-    with pytest.raises(DatasetError, match="has one episode, of which none can be"):
+    with pytest.raises(DatasetError, match="has one episode, so none can be"):
         split_dataset(Dataset(tmp_path / "one"), seed=0, holdout=0.1)
 
 
