@@ -147,6 +147,13 @@ def _check_kind(document: Document) -> Document:
             "must map experiment names to experiments, as in"
             " 'my-experiment: {run: RMIX, env: macn}'."
         )
+    for name in document.data:
+        if isinstance(name, bool):
+            raise document.error(
+                f"experiment name: YAML reads this word as {str(name).lower()}, as it"
+                " does on, off, yes and no; put it in quotes.",
+                str(name),
+            )
     return document
 
 

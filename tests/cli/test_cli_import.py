@@ -53,6 +53,22 @@ def test_from_columns_to_a_dataset_in_the_wide_form(tmp_path, monkeypatch, capsy
     assert "map.yaml: is there already; --map names another file." in said
 
 
+@pytest.mark.parametrize("name", ["{a}_{k}", "{k}.{a}"])
+def test_agents_of_one_letter(name, tmp_path, monkeypatch, capsys):
+    """Their names stand in other words too, and "a" may mean an action."""
+    monkeypatch.chdir(tmp_path)
+    episodes = log((3,))
+    rows = wide_rows(episodes)
+    for old, agent in (("uav_0", "a"), ("uav_1", "b")):
+        for given, said in (("o", "obs"), ("action", "action"), ("m", "mask")):
+            new = name.format(a=agent, k=said)
+            rows = renamed(rows, (f"{old}_{given}", new))
+    write_csv(tmp_path / "log.csv", rows)
+    said = called(capsys, "import", "--infer", "log.csv")
+    assert "wide, with agents [a, b]" in said
+    assert name.format(a="{agent}", k="action") in said
+
+
 def test_from_columns_to_a_dataset_in_the_long_form(tmp_path, monkeypatch, capsys):
     """What could not be guessed stands in the map, and the import asks for it."""
     monkeypatch.chdir(tmp_path)

@@ -160,6 +160,7 @@ my-run:
         ("run:\n  run: OTHER\n  env: known\n", r":2: run: unknown algorithm"),
         ("run:\n  run: ALGO\n  env: other\n", r":3: env: unknown environment"),
         ("run: 3\n", r":1: run: an experiment is a mapping"),
+        ("off:\n  run: ALGO\n  env: known\n", "reads this word as false"),
         ("- 1\n", "must map experiment names"),
         ("", "must map experiment names"),
         ("../x:\n  run: ALGO\n  env: known\n", r":1: experiment name '\.\./x'"),

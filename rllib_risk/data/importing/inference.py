@@ -57,6 +57,12 @@ class Guess:
     notes: list[str] = field(default_factory=list)
 
 
+def _pattern(name: str, agent: str) -> str:
+    """The name of a column with a place for the agent, where it stands by itself."""
+    alone = rf"(?<![^._/ -]){re.escape(agent)}(?![^._/ -])"
+    return re.sub(alone, AGENT, name, count=1)
+
+
 def infer_map(sources: Sequence[str | Path]) -> Guess:
     """Guesses a map from the first file: its columns and its first rows.
 
@@ -172,11 +178,10 @@ class _Guesser:
             self._rest_as_observation(self._left)
 
     def _wide(self) -> None:
-        word = "|".join((*_ACTION, "a"))
         part = _SEPARATORS_OF_NAMES
-        before = rf"(?P<agent>.+?){part}(?:{word})"
-        after = rf"(?:{word}){part}(?P<agent>.+)"
-        actions = max(self._matching(before), self._matching(after), key=len)
+        # "a" may be an agent as well: only where no whole word is there
+        actions = self._actions_of_agents("|".join(_ACTION))
+        actions = actions or self._actions_of_agents("a")
         if not actions:
             self._found = {"form": "wide", **self._found}
             self._miss(
@@ -192,7 +197,7 @@ class _Guesser:
         self._note(f"Guessed form: wide, with agents {_yaml(agents)}")
         taken = list(actions.values())
         self._drop(taken)
-        self._actions(taken[0].replace(agents[0], AGENT, 1), taken)
+        self._actions(_pattern(taken[0], agents[0]), taken)
         if "reward" not in self._found:
             self._rewards(agents)
         for prefix in ("", *_NEXT):
@@ -205,16 +210,22 @@ class _Guesser:
                 a: [n for n in self._left if re.match(rf"{re.escape(a)}{part}", n)]
                 for a in agents
             }
-            patterns = [n.replace(agents[0], AGENT, 1) for n in mine[agents[0]]]
+            patterns = [_pattern(n, agents[0]) for n in mine[agents[0]]]
             complete = patterns and all(
-                [n.replace(a, AGENT, 1) for n in names] == patterns
-                for a, names in mine.items()
+                [_pattern(n, a) for n in names] == patterns for a, names in mine.items()
             )
             if complete:
                 self._drop(chain.from_iterable(mine.values()))
                 self._set("observation", _short(patterns))
             else:
                 self._miss("observation", 'such as "obs_{agent}_*".')
+
+    def _actions_of_agents(self, word: str) -> dict[str, str]:
+        """Columns of actions by agent, in the order of names that finds more."""
+        part = _SEPARATORS_OF_NAMES
+        before = self._matching(rf"(?P<agent>.+?){part}(?:{word})")
+        after = self._matching(rf"(?:{word}){part}(?P<agent>.+)")
+        return max(before, after, key=len)
 
     def _matching(self, form: str) -> dict[str, str]:
         """Columns by what stands for an agent in them."""
@@ -245,7 +256,7 @@ class _Guesser:
             ]
             if all(found):
                 self._drop(chain.from_iterable(found))
-                patterns = [n.replace(agents[0], AGENT, 1) for n in found[0]]
+                patterns = [_pattern(n, agents[0]) for n in found[0]]
                 self._put(key, prefix, _short(patterns))
                 return
 
@@ -276,7 +287,7 @@ class _Guesser:
             ]
             if all(len(names) == 1 for names in found):
                 self._drop(chain.from_iterable(found))
-                name = found[0][0].replace(agents[0], AGENT, 1)
+                name = _pattern(found[0][0], agents[0])
                 self._set("reward", {"columns": name, "team": "sum"})
                 self._note("  team: sum is a guess; mean and shared are possible.")
                 return
