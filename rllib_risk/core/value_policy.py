@@ -18,7 +18,6 @@ from rllib_risk.parts.exploration import Explorer, ladder
 from rllib_risk.parts.learning import Learning
 from rllib_risk.parts.regression import QuantileRegression
 from rllib_risk.parts.slots import VALUE_PARTS
-from rllib_risk.parts.targets.base import DualTarget
 from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.view import View
 
@@ -70,9 +69,7 @@ class ValuePolicy(TeamPolicy):
         if self.dual is not None:
             # RLlib knows the model's parameters only, so this one is not made where it
             # asks for optimizers.
-            target, penalty = self.learning.target, self.learning.penalty
-            is_targets = isinstance(target, DualTarget)
-            lr = target.options.dual_lr if is_targets else penalty.model_lr
+            lr = self.learning.dual_learner.beside_lr
             self.optimizers.append(torch.optim.Adam(self.dual.parameters(), lr))
 
     def _clip_groups(self) -> list[list[nn.Parameter]]:
@@ -89,16 +86,11 @@ class ValuePolicy(TeamPolicy):
     @property
     def dual_block(self) -> int:
         """How many updates of :attr:`dual` come in a row; there must be one."""
-        target = self.learning.target
-        return target.options.dual_block if isinstance(target, DualTarget) else 1
+        return self.learning.dual_learner.beside_block
 
     def make_dual(self) -> nn.Module | None:
         """Makes :attr:`dual`, with new parameters."""
-        target, network = self.learning.target, self.network
-        if isinstance(target, DualTarget):
-            dual = target.make_dual(network.sizes, network.count_values())
-        else:
-            dual = self.learning.penalty.make_dual(network)
+        dual = self.learning.make_dual(self.network)
         return None if dual is None else dual.to(self.device)
 
     def optimizer(self) -> list[torch.optim.Optimizer]:
@@ -271,9 +263,7 @@ class ValuePolicy(TeamPolicy):
                 _DUAL_STREAM + index,
                 self.network if double_q else self.target_network,
             )
-        target, penalty = self.learning.target, self.learning.penalty
-        learner = target if isinstance(target, DualTarget) else penalty
-        loss = learner.dual_loss(view)
+        loss = self.learning.dual_learner.dual_loss(view)
         self._step(self.optimizers[-1], loss, list(dual.parameters()))
         return _numbers(view)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.departure import log_departure
@@ -18,7 +18,7 @@ from rllib_risk.parts.penalties.base import Penalty
 from rllib_risk.parts.regression import Gate
 from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.target_copies import TargetCopies
-from rllib_risk.parts.targets.base import Target
+from rllib_risk.parts.targets.base import DualTarget, Target
 from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.view import View
 from rllib_risk.parts.weights.base import TDWeighting
@@ -63,6 +63,33 @@ class Learning:
             penalty=make("penalty", values),
             copies=TargetCopies(TargetCopies.read(values)),
         )
+
+    @property
+    def dual_learner(self) -> DualTarget | Penalty:
+        """The part that may learn something beside the networks; see `make_dual`."""
+        return self.target if isinstance(self.target, DualTarget) else self.penalty
+
+    def make_dual(self, network: TeamNetwork) -> nn.Module | None:
+        """Makes what is learned beside the networks.
+
+        Args:
+            network: The online network.
+
+        Returns:
+            A module with new parameters; None: nothing is.
+
+        Raises:
+            ValueError: If target and penalty both need something.
+        """
+        of_penalty, target = self.penalty.make_dual(network), self.target
+        if not isinstance(target, DualTarget):
+            return of_penalty
+        if of_penalty is not None:
+            raise ValueError(
+                "target and penalty: both learn something beside the networks, and"
+                " there is place for one; choose another target."
+            )
+        return target.make_dual(network.sizes, network.count_values())
 
     def view(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rllib_risk.config.options import fields_of
 from rllib_risk.config.schema import MOST_WHOLE
@@ -66,12 +66,7 @@ class _Trial:
         self.learning = Learning.of(values)
         self.following = copy.deepcopy(network).requires_grad_(False)
         self.num_values = network.count_values()
-        target = self.learning.target
-        self.dual: nn.Module | None = None
-        if isinstance(target, DualTarget):
-            self.dual = target.make_dual(network.sizes, self.num_values)
-        else:
-            self.dual = self.learning.penalty.make_dual(network)
+        self.dual = self.learning.make_dual(network)
 
     def view(self, env_steps: int = 0) -> View:
         return self.learning.view(
@@ -117,7 +112,7 @@ class _Trial:
         penalty, n = self.learning.penalty, self.network.sizes.num_agents
         found = call_own(choice, "penalties", penalty.penalties, self.view())
         choice.check_shape(found, (_B, _T, 1), (_B, _T, n), of="penalties")
-        if self.dual is not None:
+        if self.dual is not None and self.learning.dual_learner is penalty:
             loss = call_own(choice, "dual_loss", penalty.dual_loss, self.view())
             check_scalar(choice, "dual_loss", loss, self.dual, "what make_dual made")
 

@@ -306,7 +306,7 @@ def test_a_bom_and_line_ends_of_windows_are_no_damage(tmp_path):
 def test_files_cut_short_or_with_flipped_bits(tmp_path, kind):
     """20 cuts of each format, and 20 flips where the format has a checksum."""
     if kind == "h5":
-        pytest.importorskip("h5py")
+        pytest.importorskip("h5py", reason="needs rllib-risk[hdf5]")
     rng = np.random.default_rng(SEED)
     file = WRITERS[kind](tmp_path / f"log.{kind}", rows_of("wide"))
     data = file.read_bytes()

@@ -19,7 +19,7 @@ from log_files import (
 @pytest.mark.parametrize("form", ["wide", "long"])
 def test_every_format_and_form(tmp_path, kind, form):
     if kind == "h5":
-        pytest.importorskip("h5py")
+        pytest.importorskip("h5py", reason="needs rllib-risk[hdf5]")
     episodes = log()
     rows = wide_rows(episodes) if form == "wide" else long_rows(episodes)
     file = WRITERS[kind](tmp_path / f"log.{kind}", rows)

@@ -161,6 +161,19 @@ def test_the_model_of_the_data_is_behaviour_cloning_and_leaves_the_values_alone(
         assert torch.equal(a, b)
 
 
+def test_one_thing_is_learned_beside_the_networks():
+    online, _ = random_networks(**keys_of("cfcql"))
+    robust = {"target": "tv", "rho": 0.2}
+    learning = learning_parts(**keys_of("cfcql")).learning
+    assert learning.dual_learner is learning.penalty
+    assert learning.make_dual(online) is not None
+    learning = learning_parts(**keys_of("qmix_cql") | robust).learning
+    assert learning.dual_learner is learning.target
+    assert learning.make_dual(online) is not None
+    with pytest.raises(ValueError, match="both learn something beside"):
+        learning_parts(**keys_of("cfcql") | robust).learning.make_dual(online)
+
+
 def test_padding_changes_no_penalty():
     for preset in ("qmix_cql", "cfcql"):
         keys = keys_of(preset)

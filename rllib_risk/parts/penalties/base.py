@@ -22,7 +22,8 @@ class Penalty(Part):
     in the data also defines :meth:`make_dual` and :meth:`dual_loss`.
 
     Attributes:
-        model_lr: Learning rate of what :meth:`make_dual` makes (Adam).
+        beside_lr: Learning rate of what :meth:`make_dual` makes (Adam).
+        beside_block: Its updates in a row, then as many of the values.
     """
 
     @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Penalty(Part):
         )
 
     options: Any
-    model_lr: ClassVar[float] = 1e-3
+    beside_lr: ClassVar[float] = 1e-3
+    beside_block: ClassVar[int] = 1
 
     def penalties(self, view: View) -> Tensor:
         """The penalty of every step, without its weight.

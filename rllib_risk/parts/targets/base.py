@@ -76,6 +76,16 @@ class DualTarget(Target):
 
     options: Any
 
+    @property
+    def beside_lr(self) -> float:
+        """See :class:`Options`."""
+        return self.options.dual_lr
+
+    @property
+    def beside_block(self) -> int:
+        """See :class:`Options`."""
+        return self.options.dual_block
+
     def make_dual(self, sizes: TeamSizes, num_values: int) -> nn.Module | None:
         """Makes the variable; :attr:`View.dual` is what this returns.
 
