@@ -85,10 +85,11 @@ def build(request, monkeypatch, tmp_path):
 @pytest.fixture
 def strict():
     """Every warning is an error, but not one about what another test left behind."""
-    gc.collect()
+    gc.freeze()  # a collection of all that a worker holds takes most of a second
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
+    gc.unfreeze()
 
 
 def play(team: TeamEnv, rng: np.random.Generator, seed: int):

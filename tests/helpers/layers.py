@@ -1,4 +1,5 @@
-"""The fast layer of the tests: no Ray, no algorithm, no training, no other Python.
+"""The fast layer of the tests: no Ray, no algorithm, no training, no other Python, and
+no battles of SMAX, which are compiled for seconds each.
 
 No list and no marker says which tests are fast. In ``pytest --fast`` a test that begins
 to do one of these things is skipped there and then; ``make test`` runs it. So a test
@@ -47,6 +48,7 @@ class FastLayer:
         from torch.optim import optimizer
 
         from rllib_risk.core import ray_internals
+        from rllib_risk.env_wrappers.smax.core import SmaxCore
 
         hook = optimizer.register_optimizer_step_pre_hook(self._step)
         self.steps = 0
@@ -55,6 +57,7 @@ class FastLayer:
             with (
                 mock.patch.object(ray, "init", self._init),
                 mock.patch.object(ray_internals._NoStore, "put", self._build),
+                mock.patch.object(SmaxCore, "__init__", self._compile),
             ):
                 yield
         finally:
@@ -66,6 +69,9 @@ class FastLayer:
 
     def _build(self, *args: Any) -> None:
         leave("builds an algorithm")
+
+    def _compile(self, *args: Any) -> None:
+        leave("compiles battles of SMAX")
 
     def _step(self, *args: Any) -> None:
         self.steps += 1
