@@ -27,7 +27,9 @@ from rllib_risk.env_wrappers.episode_loop import (
 )
 from rllib_risk.env_wrappers.game_tables import ForcedEnvs, GameTables
 from rllib_risk.ops.return_distribution import (
+    MAX_PLACES,
     Histories,
+    Memory,
     PlayedPolicy,
     TooManyPlacesError,
     play_out,
@@ -153,29 +155,26 @@ def play_exactly(policy: TeamPolicy, tables: GameTables) -> PlayedPolicy:
         parts = np.array_split(np.arange(count), -(-count // _MAX_COPIES))
         return np.concatenate([_act(policy, tables, histories, rows) for rows in parts])
 
-    if has_memory(policy):
-        return play_out(
-            tables.mdp,
-            act,
-            step_limit=tables.step_limit,
-            by_history=True,
-            max_places=MAX_HISTORIES,
-        )
-    return play_out(tables.mdp, act, step_limit=tables.step_limit)
+    memory = memory_of(policy)
+    return play_out(
+        tables.mdp,
+        act,
+        step_limit=tables.step_limit,
+        memory=memory,
+        max_places=MAX_HISTORIES if memory == "history" else MAX_PLACES,
+    )
 
 
-def has_memory(policy: TeamPolicy) -> bool:
-    """Whether a policy acts by more than what it observes and the return so far.
+def memory_of(policy: TeamPolicy) -> Memory:
+    """What a policy acts by beside what it observes and the return so far.
 
     Args:
         policy: The policy.
     """
     network = policy.network
-    return bool(
-        network.agents[0].encoder.has_memory
-        or network.level.predicted
-        or network.options.obs_last_action
-    )
+    if network.agents[0].encoder.has_memory or network.level.predicted:
+        return "history"
+    return "last_action" if network.options.obs_last_action else "none"
 
 
 def _act(

@@ -1,9 +1,9 @@
 """Exact distribution of the return of a joint policy in a game in tables.
 
-The policy may depend on the step and on the return so far, or on the whole history. It
-is played along every possible outcome, and what is reached is kept with its
-probability. Histories that lead to the same state with the same return so far are
-merged, unless the policy remembers more than these.
+The policy may depend on the step and on the return so far, on the last joint action
+too, or on the whole history. It is played along every possible outcome, and what is
+reached is kept with its probability. Histories are merged where the policy cannot tell
+them apart.
 
 Letters: ``n`` places in which the policy acts at a step, ``t`` the step, ``K``
 outcomes.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -117,6 +118,9 @@ class Histories:
         )
 
 
+# What a policy depends on beside the step, the state and the return so far.
+Memory = Literal["none", "last_action", "history"]
+
 # Chooses a joint action, int64 [n], in every place.
 Act = Callable[[Histories], Integers]
 
@@ -172,7 +176,7 @@ def play_out(
     *,
     step_limit: int,
     gamma: float = 1.0,
-    by_history: bool = False,
+    memory: Memory = "none",
     max_places: int = MAX_PLACES,
 ) -> PlayedPolicy:
     """Plays a joint policy along every possible outcome.
@@ -182,9 +186,9 @@ def play_out(
         act: The policy, deterministic.
         step_limit: Steps after which an episode ends.
         gamma: Discount of the return.
-        by_history: Whether the policy depends on more than the step, the state and the
-            return so far. Then only outcomes with the same next state and reward are
-            merged.
+        memory: What the policy depends on beside the step, the state and the return so
+            far. With ``history`` only outcomes of one step that have the same next
+            state and reward are merged.
         max_places: Most places of one step.
 
     Returns:
@@ -214,7 +218,8 @@ def play_out(
         rows, outcomes = np.nonzero(~over & (chances > 0))
         after = mdp.next_states[here[rows], actions[rows], outcomes]
         so_far = returns[rows, outcomes]
-        keys = [after, np.round(so_far, DIGITS), *([rows] if by_history else [])]
+        remembered = {"none": [], "last_action": [actions[rows]], "history": [rows]}
+        keys = [after, np.round(so_far, DIGITS), *remembered[memory]]
         first, place = _merged(np.column_stack(keys))
         children = np.full(chances.shape, -1)
         children[rows, outcomes] = place

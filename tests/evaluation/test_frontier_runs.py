@@ -105,8 +105,11 @@ def test_a_route_in_the_wind(memory):
         ),
     ],
 )
-def test_a_network_with_memory_plays_as_in_an_episode(name, config):
-    """Real agents with a GRU and their last action, against sampled episodes."""
+@pytest.mark.parametrize(
+    ("recurrent", "memory"), [(True, "history"), (False, "last_action")]
+)
+def test_a_network_with_memory_plays_as_in_an_episode(name, config, recurrent, memory):
+    """Real agents that see their last action, against sampled episodes."""
     tables = tables_of(name, config)
     spec = tables.spec
     sizes = TeamSizes(
@@ -116,7 +119,9 @@ def test_a_network_with_memory_plays_as_in_an_episode(name, config):
         state_size=0,
     )
     torch.manual_seed(3)
-    network = TeamNetwork(sizes, {"mixer": "vdn", "hidden_size": 8})
+    network = TeamNetwork(
+        sizes, {"mixer": "vdn", "hidden_size": 8, "recurrent": recurrent}
+    )
     for parameter in network.parameters():  # so that actions differ by history
         parameter.data *= 3
     policy = SimpleNamespace(
@@ -124,7 +129,7 @@ def test_a_network_with_memory_plays_as_in_an_episode(name, config):
         make_actor=lambda num_envs: make_actor(network, num_envs),
         watch_returns=lambda num_envs, thresholds: None,
     )
-    assert frontier_runs.has_memory(policy)
+    assert frontier_runs.memory_of(policy) == memory
     played = play_exactly(policy, tables)
     number = 4000 if name == "macn" else 500  # the others are looped over
     envs = make_batched(name, {**config, "state": "none"}, number)

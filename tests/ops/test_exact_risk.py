@@ -161,7 +161,7 @@ def test_nested_value_iteration(mdp, alpha, steps):
         mdp,
         lambda h: choices[h.step, h.states[:, -1]],
         step_limit=steps,
-        by_history=True,
+        memory="history",
     )
     assert by_history.nested(alpha) == pytest.approx(values[0], abs=1e-9)
     assert by_history.returns.values == pytest.approx(played.returns.values)
@@ -240,7 +240,7 @@ def test_what_is_refused(monkeypatch):
             coin(terminal=False),
             lambda h: np.ones(len(h.returns), np.int64),
             step_limit=9,
-            by_history=True,
+            memory="history",
             max_places=3,
         )
     monkeypatch.setattr(static_risk, "MAX_CELLS", 30)
