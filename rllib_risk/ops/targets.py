@@ -45,21 +45,20 @@ def lambda_returns(
     discount = gamma * (1.0 - terminateds)
     if td_lambda == 0.0:
         return rewards + discount * next_values
-    steps = rewards.shape[1]
-    returns = torch.empty_like(next_values)
-    following = next_values[:, -1]
-    for t in range(steps - 1, -1, -1):
-        if t == steps - 1:
-            blended = next_values[:, t]
-        else:
-            weight = td_lambda if trace is None else td_lambda * trace[:, t + 1]
-            blended = (1.0 - weight) * next_values[:, t] + weight * following
-            # Where the next step is padding, this one is the last: bootstrap fully. A
-            # weight of zero would not do, if the padding is not finite.
-            blended = torch.where(mask[:, t + 1] > 0, blended, next_values[:, t])
-        following = rewards[:, t] + discount[:, t] * blended
-        returns[:, t] = following
-    return returns
+    weight = td_lambda if trace is None else td_lambda * trace[:, 1:]
+    # All that does not depend on the step after is computed for all steps at once.
+    own = ((1.0 - weight) * next_values[:, :-1]).unbind(1)
+    goes_on = (mask[:, 1:] > 0).unbind(1)
+    weights = None if trace is None else weight.unbind(1)
+    values, paid, discounts = (x.unbind(1) for x in (next_values, rewards, discount))
+    returns = [paid[-1] + discounts[-1] * values[-1]]
+    for t in range(len(own) - 1, -1, -1):
+        blended = own[t] + (td_lambda if weights is None else weights[t]) * returns[-1]
+        # Where the next step is padding, this one is the last: bootstrap fully. A
+        # weight of zero would not do, if the padding is not finite.
+        blended = torch.where(goes_on[t], blended, values[t])
+        returns.append(paid[t] + discounts[t] * blended)
+    return torch.stack(returns[::-1], dim=1)
 
 
 def tree_backup_targets(
