@@ -28,10 +28,7 @@ def make_optimizer(
     Returns:
         Adam, or RMSprop with PyMARL's constants.
     """
-    groups = [
-        group | {"lr": schedule_value(group["lr"], 0), _SCHEDULE: group["lr"]}
-        for group in groups
-    ]
+    groups = scheduled(groups)
     eps = config["optimizer_eps"]
     if config["optimizer"] == "adam":
         return torch.optim.Adam(groups, eps=1e-8 if eps is None else eps)
@@ -39,11 +36,26 @@ def make_optimizer(
     return torch.optim.RMSprop(groups, alpha=config["rmsprop_smoothing"], eps=eps)
 
 
+def scheduled(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Parameter groups whose learning rates :func:`follow_schedules` sets.
+
+    Args:
+        groups: Parameters and learning rates, which may be schedules.
+
+    Returns:
+        The groups, with the learning rate at the start.
+    """
+    return [
+        group | {"lr": schedule_value(group["lr"], 0), _SCHEDULE: group["lr"]}
+        for group in groups
+    ]
+
+
 def follow_schedules(optimizer: torch.optim.Optimizer, env_steps: int) -> None:
     """Sets learning rates that follow a schedule to their present values.
 
     Args:
-        optimizer: From :func:`make_optimizer`; of others nothing changes.
+        optimizer: Of groups from :func:`scheduled`; of others nothing changes.
         env_steps: Env steps sampled so far.
     """
     for group in optimizer.param_groups:

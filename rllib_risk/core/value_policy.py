@@ -12,6 +12,7 @@ from gymnasium import spaces
 from ray.rllib.policy.sample_batch import SampleBatch
 from torch import Tensor, nn
 
+from rllib_risk.core.gradient import scheduled
 from rllib_risk.core.policy import TeamPolicy, move_towards
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.exploration import Explorer, ladder
@@ -70,7 +71,8 @@ class ValuePolicy(TeamPolicy):
             # RLlib knows the model's parameters only, so this one is not made where it
             # asks for optimizers.
             lr = self.learning.dual_learner.beside_lr
-            self.optimizers.append(torch.optim.Adam(self.dual.parameters(), lr))
+            group = {"params": list(self.dual.parameters()), "lr": lr}
+            self.optimizers.append(torch.optim.Adam(scheduled([group])))
 
     def _clip_groups(self) -> list[list[nn.Parameter]]:
         """Parameters whose gradients share one limit.

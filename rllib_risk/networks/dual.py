@@ -66,3 +66,44 @@ class DualNetwork(nn.Module):
         joint = F.relu(columns.sum(dim=-2) + self.joint.bias)
         hidden = torch.cat([F.relu(self.state(state)), joint], dim=-1)
         return self.output(F.relu(self.hidden(hidden)))
+
+
+class FactoredDualNetwork(DualNetwork):
+    """``eta(s, u) = sum_i eta_i(s, u_i) + eta(s, u)``, for nested CVaR.
+
+    The sum learns about an agent's action from every joint action that it is part of.
+    Without the sum, ``eta`` is far off for joint actions that are seldom taken. Each
+    error of ``eta`` lowers the target, so the greedy joint action would not change.
+    """
+
+    def __init__(
+        self, sizes: TeamSizes, num_outputs: int = 1, embed_dim: int = 64
+    ) -> None:
+        """Initializes the network.
+
+        Args:
+            sizes: What the environment fixes.
+            num_outputs: ``G``, one number for every value that is learned.
+            embed_dim: Width of all layers.
+
+        Raises:
+            NeedsStateError: If there is no state.
+        """
+        super().__init__(sizes, num_outputs, embed_dim, part="cvar")
+        num_heads = sizes.num_agents * sizes.num_actions
+        self.by_agent = nn.Sequential(
+            nn.Linear(sizes.state_size, embed_dim),
+            nn.ReLU(),
+            nn.Linear(embed_dim, embed_dim),
+            nn.ReLU(),
+            nn.Linear(embed_dim, num_heads * num_outputs),
+            nn.Unflatten(-1, (num_heads, num_outputs)),
+        )
+
+    def forward(self, state: Tensor, actions: Tensor) -> Tensor:
+        """See :meth:`DualNetwork.forward`."""
+        heads = self.by_agent(state)  # [B, T, N * A, G]
+        index = (
+            (actions + self.first).unsqueeze(-1).expand(*actions.shape, heads.shape[-1])
+        )
+        return super().forward(state, actions) + heads.gather(-2, index).sum(dim=-2)

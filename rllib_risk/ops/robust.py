@@ -17,6 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rllib_risk.ops.quantile import huber
+
 
 def contaminate(values: Tensor, rho: float, v_min: float) -> Tensor:
     """The worst mean under contamination, sample by sample.
@@ -87,7 +89,9 @@ def worst_tv(values: Tensor, dual: Tensor, rho: float, v_min: float) -> Tensor:
     return (1.0 - rho) * dual - shortfall + rho * v_min
 
 
-def dual_losses(values: Tensor, dual: Tensor, rho: float, kind: str) -> Tensor:
+def dual_losses(
+    values: Tensor, dual: Tensor, rho: float, kind: str, kappa: float = 0.0
+) -> Tensor:
     """What the dual variable minimizes, sample by sample.
 
     ``pinball`` is the quantile loss at level ``1 - rho``. It differs from the dual of
@@ -101,6 +105,8 @@ def dual_losses(values: Tensor, dual: Tensor, rho: float, kind: str) -> Tensor:
         dual: ``eta``, as ``values``.
         rho: Radius in [0, 1].
         kind: ``pinball`` or ``squared_released``.
+        kappa: Errors of the quantile loss up to this size count squared, as in
+            quantile Huber regression (Dabney et al., 2018); 0 for none.
 
     Returns:
         As ``values``.
@@ -109,4 +115,7 @@ def dual_losses(values: Tensor, dual: Tensor, rho: float, kind: str) -> Tensor:
     if kind == "squared_released":
         return ((dual - values).clamp(min=0.0) - level * dual).square()
     error = values - dual
+    if kappa > 0.0:
+        below = (error < 0.0).to(error)
+        return (level - below).abs() * huber(error, kappa) / kappa
     return torch.maximum(level * error, (level - 1.0) * error)

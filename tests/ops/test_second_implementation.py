@@ -646,6 +646,11 @@ def check_dual_losses(rng):
     args = tensor(values), tensor(dual), 0.3
     same(robust.dual_losses(*args, "pinball"), pinball)
     same(robust.dual_losses(*args, "squared_released"), squared)
+    smooth = []
+    for value, eta in zip(values, dual, strict=True):
+        error, weight = abs(value - eta), 0.7 if value > eta else 0.3
+        smooth.append(weight * (error - 0.25 if error > 0.5 else error**2))
+    same(robust.dual_losses(*args, "pinball", 0.5), smooth)
 
 
 def _paths(rng):

@@ -28,7 +28,7 @@ from rllib_risk.data.episodes import collate
 from rllib_risk.data.replay import EpisodeReplay
 from rllib_risk.data.sizes import NeedsStateError, TeamSizes
 from rllib_risk.env_wrappers.registry import make_team_env
-from rllib_risk.networks.dual import DualNetwork
+from rllib_risk.networks.dual import DualNetwork, FactoredDualNetwork
 
 
 def constant_dual(eta, num_outputs=1):
@@ -226,6 +226,22 @@ def test_the_dual_variable_reads_state_and_joint_action():
     torch.testing.assert_close(dual(state, actions), expected)
     with pytest.raises(NeedsStateError):
         DualNetwork(TeamSizes(2, 3, 4, 0))
+
+
+def test_the_factored_dual_variable_adds_up_the_agents():
+    """With joint outputs of 0 it is a sum over agents; the joint part comes on top."""
+    torch.manual_seed(1)
+    dual = FactoredDualNetwork(TeamSizes(2, 3, 4, 5), num_outputs=2)
+    state = torch.randn(1, 1, 5)
+
+    def eta(*actions):
+        return dual(state, torch.tensor([[actions]])).squeeze()
+
+    heads = dual.by_agent(state).view(2, 3, 2)  # agents, actions, outputs
+    joint = DualNetwork.forward(dual, state, torch.tensor([[[2, 1]]])).squeeze()
+    torch.testing.assert_close(eta(2, 1), heads[0, 2] + heads[1, 1] + joint)
+    torch.nn.init.zeros_(dual.output.weight)
+    torch.testing.assert_close(eta(0, 0) + eta(2, 1), eta(0, 1) + eta(2, 0))
 
 
 def make_policy(name="RobustVDN", **keys):

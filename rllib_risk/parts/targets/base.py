@@ -60,9 +60,10 @@ class DualTarget(Target):
 
     @dataclass(frozen=True)
     class Options:
-        dual_lr: float = option(
+        dual_lr: float | list = option(
             1e-3,
-            "Learning rate of the dual variable (Adam).",
+            "Learning rate of the dual variable (Adam); a number, or points"
+            " [[env_steps, value], ...].",
             low=0.0,
             low_open=True,
             high=MOST_RATE,
@@ -77,7 +78,7 @@ class DualTarget(Target):
     options: Any
 
     @property
-    def beside_lr(self) -> float:
+    def beside_lr(self) -> float | list:
         """See :class:`Options`."""
         return self.options.dual_lr
 

@@ -9,8 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from rllib_risk.config.options import option
 from rllib_risk.data.sizes import TeamSizes
-from rllib_risk.networks.dual import DualNetwork
+from rllib_risk.networks.dual import FactoredDualNetwork
 from rllib_risk.ops.robust import dual_losses, worst_tv
 from rllib_risk.parts.objectives.base import LevelOptions
 from rllib_risk.parts.targets.base import DualTarget, refuse_atoms
@@ -29,7 +30,14 @@ class NestedCvar(DualTarget):
 
     @dataclass(frozen=True)
     class Options(LevelOptions, DualTarget.Options):
-        pass
+        dual_kappa: float = option(
+            0.0,
+            "Errors of the dual variable up to this size count squared (quantile Huber"
+            " loss); 0: the quantile loss.",
+            low=0.0,
+            high=1e6,
+            unit="scaled return",
+        )
 
     options: Options
 
@@ -42,7 +50,7 @@ class NestedCvar(DualTarget):
         """See :meth:`DualTarget.make_dual`."""
         if self.options.alpha == 1.0:
             return None
-        return DualNetwork(sizes, num_values, part="cvar")
+        return FactoredDualNetwork(sizes, num_values)
 
     def targets(self, view: View) -> Tensor:
         """See :meth:`Target.targets`."""
@@ -58,7 +66,8 @@ class NestedCvar(DualTarget):
         with torch.no_grad():
             outcomes = torch.where(view.mask > 0, _outcomes(view), 0.0)
         eta = cast("nn.Module", view.dual)(view.state, view.actions)
-        loss = view.mean(dual_losses(outcomes, eta, 1.0 - alpha, "pinball"))
+        kappa = self.options.dual_kappa
+        loss = view.mean(dual_losses(outcomes, eta, 1.0 - alpha, "pinball", kappa))
         with torch.no_grad():
             # Near alpha, where the dual variable is the quantile that it should be.
             below = (outcomes <= eta).to(eta)
