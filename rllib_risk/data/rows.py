@@ -148,11 +148,11 @@ def to_table(episodes: Sequence[Episode], ids: Sequence[str]) -> pa.Table:
         columns[after] = np.concatenate([getattr(e, before)[1:] for e in episodes])
     rewards = np.concatenate([e.rewards for e in episodes])
     ends = np.concatenate([np.arange(len(e)) == len(e) - 1 for e in episodes])
-    truly = np.repeat([e.terminated for e in episodes], [len(e) for e in episodes])
+    terminal = np.repeat([e.terminated for e in episodes], [len(e) for e in episodes])
     # Every agent's column contains the team's reward.
     columns[REWARDS] = np.repeat(rewards[:, None], n, axis=1)
-    columns[TERMINATEDS] = np.repeat((ends & truly)[:, None], n, axis=1)
-    columns[TRUNCATEDS] = np.repeat((ends & ~truly)[:, None], n, axis=1)
+    columns[TERMINATEDS] = np.repeat((ends & terminal)[:, None], n, axis=1)
+    columns[TRUNCATEDS] = np.repeat((ends & ~terminal)[:, None], n, axis=1)
     _check_values(columns, columns[EPISODE], 0)
     wanted = schema(sizes)
     return pa.table(

@@ -106,7 +106,7 @@ class ShiftSummary:
 
 @dataclass(frozen=True)
 class ShiftResults:
-    """All policies on a grid.
+    """Scores of all policies on a grid.
 
     Attributes:
         grid: The grid.

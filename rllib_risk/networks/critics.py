@@ -83,7 +83,7 @@ class TeamCritic(nn.Module):
         return []
 
     def value_parameters(self) -> list[nn.Parameter]:
-        """All other parameters."""
+        """Parameters with the critic's learning rate: all except the mixing ones."""
         mixing = {id(p) for p in self.mixing_parameters()}
         return [p for p in self.parameters() if id(p) not in mixing]
 

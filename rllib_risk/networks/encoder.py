@@ -98,6 +98,6 @@ class Encoder(Part, nn.Module):
             xp: Array namespace, :data:`.arrays.TORCH` or :data:`.arrays.NUMPY`.
 
         Returns:
-            ``[..., H]``.
+            Inputs of the head ``[..., H]``.
         """
         return features

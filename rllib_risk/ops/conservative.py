@@ -31,7 +31,7 @@ def conservative_penalty(
         action_mask: Nonzero where an action is available, ``[..., A]``.
 
     Returns:
-        ``[...]``.
+        Penalties ``[...]``.
     """
     if values.dim() == action_mask.dim():
         values = values.unsqueeze(-1)
@@ -56,7 +56,7 @@ def sampled_penalty(sampled: Tensor, taken: Tensor) -> Tensor:
         taken: Value of the joint action taken, ``[...]``.
 
     Returns:
-        ``[...]``.
+        Penalties ``[...]``.
     """
     together = torch.cat([sampled, taken.unsqueeze(-1)], dim=-1)
     return together.logsumexp(dim=-1) - taken
@@ -80,7 +80,7 @@ def counterfactual_penalty(
         weights: ``w_i``, weights of the agents, ``[..., N]``.
 
     Returns:
-        ``[...]``.
+        Penalties ``[...]``.
     """
     legal = torch.where(action_mask > 0, values, -torch.inf)
     return (weights * legal.logsumexp(dim=-1)).sum(dim=-1) - taken

@@ -25,7 +25,7 @@ def counterfactual_advantages(
         actions: Actions taken, int64 ``[..., N]``.
 
     Returns:
-        ``[..., N]``.
+        Advantages ``[..., N]``.
 
     Raises:
         ValueError: If the shapes do not match.

@@ -142,7 +142,7 @@ def entropies(probabilities: Tensor) -> Tensor:
         probabilities: Action probabilities, ``[..., A]``.
 
     Returns:
-        ``[...]``.
+        Entropies ``[...]``.
     """
     # At 0 the derivative of p log p is infinite, and infinity times zero is NaN.
     possible = torch.where(probabilities > 0, probabilities, 1.0)

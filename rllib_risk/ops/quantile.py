@@ -84,7 +84,7 @@ def pairwise_quantile_huber_loss(
             target above the atom.
 
     Returns:
-        ``[...]``.
+        Losses ``[...]``.
 
     Raises:
         ValueError: If ``form`` is unknown.
@@ -180,7 +180,7 @@ def dummy_reward_targets(
             paper's targets.
 
     Returns:
-        ``[B, T, N, M]``.
+        Target atoms ``[B, T, N, M]``.
 
     Raises:
         ValueError: If the shapes do not match.

@@ -190,11 +190,11 @@ def var_weights(levels: Sequence[float | str | Fraction], num_atoms: int) -> Ten
 
 
 def check_distortion(kind: str, parameter: float) -> None:
-    """Refuses a distortion that does not exist.
+    """Raises an error for an unknown distortion or an invalid parameter.
 
     Args:
         kind: ``wang``, ``cpw`` or ``power``.
-        parameter: Its ``eta``.
+        parameter: Parameter ``eta`` of the distortion.
 
     Raises:
         ValueError: If the kind is unknown or the parameter outside its range.
@@ -318,12 +318,12 @@ def mean_variance(atoms: Tensor, penalty: float) -> Tensor:
     ``M - 1``. It is quadratic in the atoms, so it is not a weighted sum of them.
 
     Args:
-        atoms: ``[..., M]`` in any order.
+        atoms: Atoms ``[..., M]`` in any order.
         penalty: Weight of the variance, at least 0, per unit of return. If rewards are
             doubled, halve it.
 
     Returns:
-        ``[...]``.
+        Utilities ``[...]``.
 
     Raises:
         ValueError: If the penalty is negative or not finite.
@@ -342,10 +342,10 @@ def sort_atoms(atoms: Tensor) -> Tensor:
     ``torch.sort`` and gives the same values and gradients.
 
     Args:
-        atoms: ``[..., M]``.
+        atoms: Atoms ``[..., M]`` in any order.
 
     Returns:
-        ``[..., M]``.
+        Ascending atoms ``[..., M]``.
     """
     if atoms.device.type != "cpu":
         return torch.sort(atoms, dim=-1).values
@@ -365,13 +365,13 @@ def cvar(
     """CVaR of the atoms on the last axis at one level; see :func:`cvar_weights`.
 
     Args:
-        atoms: ``[..., M]`` in any order.
+        atoms: Atoms ``[..., M]`` in any order.
         level: Risk level in (0, 1].
         norm: See :func:`cvar_weights`.
         mode: See :func:`cvar_weights`.
 
     Returns:
-        ``[...]``.
+        CVaRs ``[...]``.
     """
     weights = cvar_weights([level], atoms.shape[-1], norm=norm, mode=mode)
     return sort_atoms(atoms) @ weights[0].to(atoms)
@@ -389,7 +389,7 @@ def straight_through_level(level_values: Tensor, level_probs: Tensor) -> Tensor:
         level_probs: Probability of each level, ``[..., K]``.
 
     Returns:
-        ``[...]``.
+        Values ``[...]``.
     """
     chosen = level_probs.argmax(dim=-1, keepdim=True)
     hard = level_values.gather(-1, chosen).squeeze(-1)

@@ -255,7 +255,7 @@ def nested_q(
         gamma: Discount in [0, 1].
 
     Returns:
-        ``[S, A]``.
+        Action values ``[S, A]``.
 
     Raises:
         ValueError: If ``alpha`` is outside (0, 1].

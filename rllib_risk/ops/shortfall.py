@@ -72,7 +72,7 @@ def threshold_values(
         alpha: Risk level in (0, 1].
 
     Returns:
-        ``[C]``.
+        Values ``[C]``.
     """
     shortfall = np.minimum(returns - thresholds[:, None], 0.0)
     return np.asarray(thresholds + shortfall.mean(axis=1) / alpha)

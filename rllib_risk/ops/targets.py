@@ -120,8 +120,8 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     change the mean or its gradient.
 
     Args:
-        values: ``[B, T, G]``.
-        mask: ``[B, T, 1]``.
+        values: Values ``[B, T, G]``.
+        mask: 1 on real steps, ``[B, T, 1]``.
 
     Returns:
         A scalar.
@@ -135,11 +135,11 @@ def mask_utilities(utilities: Tensor, action_mask: Tensor) -> Tensor:
     """Replaces the utilities of unavailable actions by a very low number.
 
     Args:
-        utilities: ``[..., A]``.
-        action_mask: Nonzero where the action is available, ``[..., A]``.
+        utilities: Utilities ``[..., A]``.
+        action_mask: Nonzero where an action is available, ``[..., A]``.
 
     Returns:
-        ``[..., A]``.
+        Masked utilities ``[..., A]``.
     """
     return torch.where(
         action_mask.bool(), utilities, utilities.new_tensor(UNAVAILABLE_UTILITY)

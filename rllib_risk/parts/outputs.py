@@ -48,7 +48,7 @@ class Pass:
 
     @functools.cached_property
     def target(self) -> Unroll:
-        """The same steps as :attr:`online`, encoded by the target network."""
+        """The steps of :attr:`online`, encoded by the target network."""
         return self.look(self.target_network, TAKEN)
 
     @functools.cached_property
