@@ -1,1 +1,1 @@
-"""Episodes, the replay, datasets and their importers."""
+"""Episodes, replays, datasets and importers of datasets."""

@@ -1,4 +1,4 @@
-"""Episodes from plain arrays, with what can be derived filled in.
+"""Creates episodes from plain arrays and fills in what can be derived.
 
 Letters: ``L`` steps, ``N`` agents, ``A`` actions, ``D`` observation size, ``S`` state
 size.
@@ -14,7 +14,7 @@ from rllib_risk.data.episodes import Episode
 from rllib_risk.data.replay_memory import action_dtype
 from rllib_risk.data.rows import DatasetError
 
-# Stands for the concatenated observations of all agents.
+# Value of `state` for the concatenated observations of all agents.
 OBSERVATIONS = "observations"
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -29,30 +29,30 @@ def make_episode(
     action_mask: Any = None,
     state: Any = None,
 ) -> Episode:
-    """Makes an episode of arrays, or of lists.
+    """Creates an episode from arrays or lists.
 
     Args:
-        obs: ``[L + 1, N, D]``, the last one after the last action. ``[L, N, D]`` if it
-            is not known: after a true end zeros stand there, which no learner reads; of
-            an episode that was cut off the last step is left out, and its observation
-            is the last one.
-        actions: Whole numbers ``[L, N]`` from 0.
-        rewards: ``[L]``, those of the team.
-        terminated: Whether the episode truly ended; False if it was cut off, as by a
-            time limit.
-        num_actions: ``A``. An action that the data never take counts too. Not needed
+        obs: Observations ``[L + 1, N, D]``, the last one after the last action. Give
+            ``[L, N, D]`` if the last one is unknown. After a termination, zeros take
+            its place, which no learner reads. In a truncated episode, the last step is
+            dropped, and its observation becomes the last one.
+        actions: Actions, whole numbers from 0, ``[L, N]``.
+        rewards: Team rewards, ``[L]``.
+        terminated: Whether the episode terminated; False if it was truncated, for
+            example by a time limit.
+        num_actions: ``A``, including actions that do not occur in the data. Not needed
             with ``action_mask``.
-        action_mask: 0 and 1, as long as ``obs``, ``[L + 1, N, A]``: which actions were
-            available. None: all.
-        state: As long as ``obs``, ``[L + 1, S]``; ``"observations"``: those of all
-            agents, one after the other; None: there is none.
+        action_mask: 1 where an action was available, else 0, ``[L + 1, N, A]`` (as long
+            as ``obs``). None: all actions were available.
+        state: Global states ``[L + 1, S]`` (as long as ``obs``); ``"observations"`` for
+            the concatenated observations of all agents; or None for no state.
 
     Returns:
-        The episode; its risk levels are 1.
+        The episode, with risk levels of 1.
 
     Raises:
-        DatasetError: If shapes do not agree, a number is not finite, an action does not
-            exist or is not allowed, or nothing is left of the episode.
+        DatasetError: If shapes do not match, a number is not finite, an action does not
+            exist or is not available, or the episode has no step left.
     """
     if not isinstance(terminated, (bool, np.bool_)):
         raise DatasetError(f"terminated must be True or False, not {terminated!r}")
@@ -62,12 +62,12 @@ def make_episode(
     steps, rows = len(taken), len(seen)
     if steps == 0 or rows not in (steps, steps + 1) or len(team) != steps:
         raise DatasetError(
-            f"obs has {rows} rows, actions {steps} and rewards {len(team)}; of L steps"
-            " there must be L + 1 (or L), L and L"
+            f"obs has {rows} rows, actions {steps} and rewards {len(team)}; an episode"
+            " of L steps needs L + 1 (or L), L and L"
         )
     if seen.shape[1] != taken.shape[1]:
         raise DatasetError(
-            f"obs is of {seen.shape[1]} agents, and actions of {taken.shape[1]}"
+            f"obs has {seen.shape[1]} agents, and actions has {taken.shape[1]}"
         )
     mask = _mask(action_mask, num_actions, (rows, seen.shape[1]))
     _check_actions(taken, mask)
@@ -83,7 +83,7 @@ def make_episode(
         kept = with_last_observation(seen, given, mask, bool(terminated))
         if kept is None:
             raise DatasetError(
-                "an episode of one step that was cut off needs the observation after it"
+                "a truncated episode of one step needs the observation after that step"
             )
         seen, given, mask = kept
         steps = len(seen) - 1
@@ -103,21 +103,21 @@ def make_episode(
 def with_last_observation(
     obs: np.ndarray, state: np.ndarray, mask: np.ndarray, terminated: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """What an episode looks like whose last observation is not known.
+    """Completes an episode whose last observation is unknown.
 
-    After a true end nothing is read: zeros stand there, and the first action is
-    available. A learner bootstraps from what follows a cut: so the last step is left
-    out, and its observation is the last one.
+    After a termination the last observation is never read. It is set to zeros, with
+    only the first action available. After a truncation a learner bootstraps from it. So
+    the last step is dropped, and its observation becomes the last one.
 
     Args:
-        obs: ``[L, N, D]``.
-        state: ``[L, S]``.
-        mask: ``[L, N, A]``.
-        terminated: Whether the episode truly ended.
+        obs: Observations ``[L, N, D]``.
+        state: Global states ``[L, S]``.
+        mask: Action masks ``[L, N, A]``.
+        terminated: Whether the episode terminated.
 
     Returns:
-        The same with ``L + 1`` rows after a true end, or as they are, for ``L - 1``
-        steps; None if there is no step then.
+        The arrays with ``L + 1`` rows after a termination. After a truncation the
+        unchanged arrays, for ``L - 1`` steps, or None if no step is left.
     """
     if not terminated:
         return (obs, state, mask) if len(obs) > 1 else None
@@ -131,7 +131,7 @@ def with_last_observation(
 
 
 def _numbers(name: str, values: Any, axes: int) -> np.ndarray:
-    """Finite numbers that fit in 32 bits, float64 with that number of axes."""
+    """Converts to float64 and checks for finite float32 numbers and number of axes."""
     try:
         found = np.asarray(values)
         if found.dtype.kind not in "fiub":
@@ -145,7 +145,7 @@ def _numbers(name: str, values: Any, axes: int) -> np.ndarray:
     if wrong.any():
         place = tuple(int(n) for n in np.argwhere(wrong)[0])
         raise DatasetError(
-            f"{name}{list(place)} is {found[place]:g}, no finite number of 32 bits"
+            f"{name}{list(place)} is {found[place]:g}, not a finite 32-bit number"
         )
     return found
 
@@ -166,8 +166,8 @@ def _mask(values: Any, num_actions: int | None, shape: tuple[int, int]) -> np.nd
         is_count = isinstance(num_actions, (int, np.integer)) and num_actions > 0
         if isinstance(num_actions, bool) or not is_count:
             raise DatasetError(
-                f"num_actions must be a whole number above 0, not {num_actions!r}; or"
-                " give action_mask"
+                f"num_actions must be a whole number above 0, not {num_actions!r},"
+                " unless action_mask is given"
             )
         return np.ones((*shape, int(num_actions or 0)), np.uint8)
     found = _numbers("action_mask", values, 3)
@@ -184,7 +184,7 @@ def _mask(values: Any, num_actions: int | None, shape: tuple[int, int]) -> np.nd
 
 
 def _check_actions(actions: np.ndarray, mask: np.ndarray) -> None:
-    """Refuses actions that do not exist or are not allowed."""
+    """Raises an error for actions that do not exist or are not available."""
     last = mask.shape[2] - 1
     wrong = (actions < 0) | (actions > last)
     text = f"; actions go from 0 to {last}"

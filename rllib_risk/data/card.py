@@ -1,8 +1,8 @@
-"""The card of a dataset: what it is of, who acted, and what its files look like.
+"""The card of a dataset: its environment, behaviour policy and files.
 
-The card holds a hash of every file. Its ``card_hash`` is the SHA-256 of its other
-values as JSON, with sorted keys and no spaces. Cards of format 1 (version 0.1 of this
-package) have no ``card_hash``. They are read, and only their files are covered.
+The card contains a hash of every file. Its ``card_hash`` is the SHA-256 of its other
+values as JSON, with sorted keys and without spaces. Cards of format 1 (version 0.1 of
+this package) have no ``card_hash``. They can be read, but only their files are checked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rllib_risk.data.sizes import TeamSizes
 
 CARD = "dataset.json"
 FORMAT_VERSION = 2
-# The last format without a hash of the card.
+# The last format without card_hash.
 _WITHOUT_HASH = 1
 _RETURNS = ("mean", "std", "min", "max")
 
@@ -31,10 +31,10 @@ class Shard:
     """One file of a dataset.
 
     Attributes:
-        file: Its name.
-        rows: Env steps in it.
-        episodes: Whole episodes in it.
-        sha256: Of its bytes.
+        file: Name of the file.
+        rows: Number of env steps in it.
+        episodes: Number of whole episodes in it.
+        sha256: SHA-256 of the file.
     """
 
     file: str
@@ -45,22 +45,22 @@ class Shard:
 
 @dataclass(frozen=True)
 class Card:
-    """What ``dataset.json`` says.
+    """The contents of ``dataset.json``.
 
     Attributes:
-        env: Name of the environment; None if it is unknown.
-        env_config: Its arguments.
+        env: Name of the environment; None if unknown.
+        env_config: Arguments of the environment.
         agents: Names of the agents, in the order of all lists.
-        sizes: Sizes of the team, as the contract pads them.
-        behaviour: Who acted: ``policy``, and what belongs to it (checkpoint, epsilon,
-            preset, ...).
-        seed: Of the recording; None if there was none.
-        num_episodes: How many.
-        num_steps: Env steps of all of them.
+        sizes: Sizes of the team after padding.
+        behaviour: Description of the behaviour policy: ``policy``, and its details
+            (checkpoint, epsilon, preset, ...).
+        seed: Seed of the recording; None if there was none.
+        num_episodes: Number of episodes.
+        num_steps: Number of env steps of all episodes.
         returns: ``mean``, ``std``, ``min`` and ``max`` of the undiscounted returns.
         shards: The files, in order.
-        reward: What the reward is, in words.
-        version: Of this format.
+        reward: Description of the reward.
+        version: Version of the format.
     """
 
     env: str | None
@@ -78,28 +78,28 @@ class Card:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 over the shards' hashes: equal data have equal ones."""
+        """SHA-256 of the shards' hashes; equal for equal data."""
         text = "".join(shard.sha256 for shard in self.shards)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def is_hashed(self) -> bool:
-        """Whether the card holds a hash of itself."""
+        """Whether the card contains a hash of itself."""
         return self.version > _WITHOUT_HASH
 
     def write(self, folder: Path) -> None:
-        """Writes ``dataset.json``, the last file of a dataset to appear.
+        """Writes ``dataset.json``, which is the last file of a dataset to be written.
 
         Args:
-            folder: The dataset.
+            folder: Folder of the dataset.
 
         Raises:
-            DatasetError: If it holds values that JSON cannot hold, or that cannot be.
+            DatasetError: If a value is invalid, or JSON cannot represent it.
         """
         if wrong := _wrong_value(self):
             raise DatasetError(f"{folder / CARD}: {wrong}")
         try:
-            # As they are read: lists for tuples, texts for keys.
+            # Convert to the types that a reader gets: lists for tuples, texts for keys.
             values = json.loads(json.dumps(asdict(self), allow_nan=False))
         except (TypeError, ValueError) as error:
             raise DatasetError(
@@ -118,22 +118,22 @@ def read_card(folder: Path) -> Card:
     """Reads and checks ``dataset.json``.
 
     Args:
-        folder: The dataset.
+        folder: Folder of the dataset.
 
     Returns:
         The card.
 
     Raises:
-        DatasetError: If there is none, it is not whole, it was changed, or it names
-            files outside of the folder.
+        DatasetError: If the card is missing, incomplete or changed, or it names files
+            outside of the folder.
     """
     path = folder / CARD
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DatasetError(
-            f"{folder} is no dataset: it holds no {CARD}. rllib record writes one,"
-            " rllib dataset import makes one of other formats"
+            f"{folder} is no dataset: it holds no {CARD}. Record a dataset with rllib"
+            " record, or convert another format with rllib dataset import"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
@@ -142,13 +142,13 @@ def read_card(folder: Path) -> Card:
         known = (_WITHOUT_HASH, FORMAT_VERSION)
         if not _is_count(version, 1) or version not in known:
             raise DatasetError(
-                f"{path} has format {version}, and this version reads formats"
+                f"{path} has format {version}, but this version reads formats"
                 f" {_WITHOUT_HASH} and {FORMAT_VERSION}"
             )
         if version > _WITHOUT_HASH and values.pop("card_hash") != _hash_of(values):
             raise DatasetError(
-                f"{path} was changed or is damaged: its card_hash is not that of its"
-                " other values"
+                f"{path} was changed or is damaged: its card_hash does not match its"
+                " other values. Restore the file"
             )
         stated = values.pop("content_hash")
         card = Card(
@@ -168,19 +168,20 @@ def read_card(folder: Path) -> Card:
         raise DatasetError(f"{path}: {wrong}")
     if card.content_hash != stated:
         raise DatasetError(
-            f"{path} was changed: its content_hash is not that of its shards"
+            f"{path} was changed: its content_hash does not match its shards. Restore"
+            " the file"
         )
     return card
 
 
 def _hash_of(values: Mapping[str, Any]) -> str:
-    """SHA-256 of the values of a card, however its file is laid out."""
+    """SHA-256 of the values of a card, independent of the file's layout."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _wrong_value(card: Card) -> str | None:
-    """Says which value of a card cannot be; None if all can."""
+    """Describes the first invalid value of a card; None if all are valid."""
     for shard in card.shards:
         if wrong := _wrong_shard(shard):
             return wrong
@@ -188,13 +189,13 @@ def _wrong_value(card: Card) -> str | None:
     sizes, returns = card.sizes, card.returns
     numbers = (sizes.num_agents, sizes.num_actions, sizes.obs_size, sizes.state_size)
     rules: dict[str, bool] = {
-        "shards: there must be at least one, each with a name of its own": bool(files)
+        "shards: there must be at least one, and their names must differ": bool(files)
         and len(set(files)) == len(files),
-        "sizes: must be whole numbers; at least one agent and one action": all(
+        "sizes: must be whole numbers, with at least one agent and one action": all(
             _is_count(n, 0) for n in numbers
         )
         and min(sizes.num_agents, sizes.num_actions) > 0,
-        "agents: must be different names, one for each agent of sizes": all(
+        "agents: must be different names, one per agent in sizes": all(
             isinstance(name, str) for name in card.agents
         )
         and len(set(card.agents)) == len(card.agents) == sizes.num_agents,
@@ -215,7 +216,7 @@ def _wrong_value(card: Card) -> str | None:
 
 
 def _wrong_shard(shard: Shard) -> str | None:
-    """Says what of a shard cannot be; None if all can."""
+    """Describes the first invalid value of a shard; None if all are valid."""
     name = shard.file
     if not isinstance(name, str) or not re.fullmatch(r"[^/\\\0]+", name):
         return (
@@ -225,7 +226,7 @@ def _wrong_shard(shard: Shard) -> str | None:
     if name in (".", ".."):
         return f"shards: {name!r} is no name of a file"
     if not (_is_count(shard.episodes, 1) and _is_count(shard.rows, shard.episodes)):
-        return f"shards: {name} must have at least one row for each of its episodes"
+        return f"shards: {name} must have at least one row per episode"
     if not re.fullmatch(r"[0-9a-f]{64}", shard.sha256):
         return f"shards: {name} must have a SHA-256"
     return None

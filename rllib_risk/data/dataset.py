@@ -1,8 +1,8 @@
-"""Writes and reads datasets: a folder of Parquet files and a card.
+"""Writes and reads datasets. A dataset is a folder of Parquet files and a card.
 
-A reader streams: it holds one group of rows and the episode that it is putting
-together, however large the dataset is. ``ray.data.read_parquet(folder)`` opens the same
-files for everything else.
+A reader streams. For a dataset of any size it holds one group of rows and one
+incomplete episode in memory. Other tools can read the files with
+``ray.data.read_parquet(folder)``.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from rllib_risk.data.segments import bytes_per_row
 from rllib_risk.data.sizes import TeamSizes
 
 ROWS_PER_SHARD = 50_000
-# A shard of large observations has fewer rows: about these bytes before compression.
+# Maximum size of a shard before compression; shards of large observations have fewer
+# rows.
 BYTES_PER_SHARD = 2**27
-# What is read at once: a part of a file that is compressed on its own.
+# Size of a row group, the part of a file that is read at once.
 BYTES_PER_GROUP = 2**21
 
 
@@ -47,29 +48,31 @@ def write_dataset(
     seed: int | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
 ) -> Card:
-    """Writes episodes as they come.
+    """Writes a stream of episodes as a dataset.
 
-    The card appears last: a folder without one was cut short. What was written is
-    removed again if something fails.
+    The card is written last, so a folder without a card is incomplete. If writing
+    fails, the files written so far are removed.
 
     Args:
-        folder: Where to; made if it does not exist, and refused if it is not empty.
-        episodes: What to write, such as :func:`.arrays.make_episode` makes of arrays;
-            one shard of them is held at a time.
-        agents: Names of the agents, in the order of the arrays; None: ``agent_0`` and
+        folder: Folder of the dataset. It is created, or must be empty.
+        episodes: The episodes, such as those from :func:`.arrays.make_episode`. One
+            shard of them is held in memory.
+        agents: Names of the agents, in the order of the arrays. None: ``agent_0`` and
             so on.
-        env: Name of the environment; None: not known.
-        env_config: Its arguments.
-        behaviour: Who acted, such as ``{"policy": "shift plan of 2025"}``.
-        seed: Of the recording; None: there was none.
-        rows_per_shard: Env steps of a file, or a few more: episodes are not split.
+        env: Name of the environment; None if unknown.
+        env_config: Arguments of the environment.
+        behaviour: Description of the behaviour policy, such as ``{"policy": "shift plan
+            of 2025"}``.
+        seed: Seed of the recording; None if there was none.
+        rows_per_shard: Env steps per file. A file may have a few more, because episodes
+            are not split.
 
     Returns:
         The card.
 
     Raises:
-        DatasetError: If the folder is taken or cannot be written to, there is not one
-            episode, or an episode holds values that cannot be.
+        DatasetError: If the folder is not empty or not writable, there is no episode,
+            or an episode contains invalid values.
     """
     folder = Path(folder)
     if isinstance(agents, str):
@@ -89,7 +92,7 @@ def write_dataset(
 
 @contextlib.contextmanager
 def _written_whole(folder: Path) -> Iterator[None]:
-    """Makes an empty folder, and removes what is in it if writing fails."""
+    """Creates an empty folder, and removes its contents if writing fails."""
     with _writing(folder):
         new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,14 +105,14 @@ def _written_whole(folder: Path) -> Iterator[None]:
         for path in (*folder.glob("part-*.parquet"), *folder.glob(f"*{CARD}*")):
             path.unlink()
         if new:
-            with contextlib.suppress(OSError):  # something else is in it
+            with contextlib.suppress(OSError):  # it contains other files
                 folder.rmdir()
         raise
 
 
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Turns what a full disk and the like raise into a DatasetError."""
+    """Converts an OSError, such as that of a full disk, to a DatasetError."""
     try:
         yield
     except OSError as error:
@@ -142,15 +145,15 @@ def _write(
         pending.clear()
 
     for episode in episodes:
-        found = sizes_of(episode)  # refuses what is no episode
+        found = sizes_of(episode)  # raises if it is no episode
         if sizes is None:
             sizes = found
             if agents is None:
                 agents = tuple(f"agent_{i}" for i in range(sizes.num_agents))
             if len(agents) != sizes.num_agents:
                 raise DatasetError(
-                    f"agents names {len(agents)}, and the episodes are of"
-                    f" {sizes.num_agents}"
+                    f"agents has {len(agents)} names, but the episodes have"
+                    f" {sizes.num_agents} agents"
                 )
         pending.append(episode)
         returns.append(episode.episode_return)
@@ -181,19 +184,19 @@ class Dataset:
     """A dataset on disk.
 
     Attributes:
-        folder: Where it is.
-        card: What it says of itself.
+        folder: Folder of the dataset.
+        card: Card of the dataset.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Opens a dataset; its files are looked at, and read when they are needed.
+        """Opens a dataset and checks the headers of its files.
 
         Args:
-            folder: Where it is.
+            folder: Folder of the dataset.
 
         Raises:
-            DatasetError: If it is none, or a file is missing, cut short or of another
-                shape than the card says.
+            DatasetError: If the folder is no dataset, or a file is missing, incomplete
+                or does not match the card.
         """
         self.folder = Path(folder)
         if not self.folder.is_dir():
@@ -205,25 +208,25 @@ class Dataset:
             path = self._path(shard)
             try:
                 found = pq.ParquetFile(path)
-            except Exception as error:  # the footer of a damaged file raises all kinds
+            except Exception as error:  # a damaged footer can raise any exception
                 raise DatasetError(f"{path} is cut short or broken: {error}") from error
             with found:
                 if found.metadata.num_rows != shard.rows:
                     raise DatasetError(
-                        f"{path} holds {found.metadata.num_rows} rows, and the card"
+                        f"{path} holds {found.metadata.num_rows} rows, but the card"
                         f" says {shard.rows}"
                     )
                 if not found.schema_arrow.equals(wanted):
                     raise DatasetError(
                         f"{path} has other columns or shapes than the card says; files"
-                        " of different environments do not mix"
+                        " of different environments cannot be mixed"
                     )
 
     def _path(self, shard: Shard) -> Path:
-        """The file of a shard, which must be in the folder itself."""
+        """Returns the file of a shard, which must be in the folder itself."""
         path = self.folder / shard.file
         if not path.is_file():
-            raise DatasetError(f"{path} is missing; the card names it")
+            raise DatasetError(f"{path} is missing, but the card names it")
         if path.resolve().parent != self.folder.resolve():
             raise DatasetError(
                 f"{path} is a link to {path.resolve()}, outside of the folder; put the"
@@ -232,17 +235,17 @@ class Dataset:
         return path
 
     def episodes(self, shards: Iterable[int] | None = None) -> Iterator[Episode]:
-        """Reads episodes, one after the other.
+        """Reads the episodes one by one.
 
         Args:
-            shards: Which files, in which order; None: all, as they are.
+            shards: Indices of the files to read, in this order. None: all files.
 
         Yields:
-            Episodes; their number of the file's order is not kept.
+            Episodes, without their names.
 
         Raises:
-            DatasetError: If a file's hash is not the card's, or its rows make no
-                episodes.
+            DatasetError: If a file's hash differs from the card, or its rows do not
+                form episodes.
         """
         order = range(len(self.card.shards)) if shards is None else shards
         for index in order:
@@ -255,8 +258,8 @@ class Dataset:
         if shard.file not in self._verified:
             if file_hash(path) != shard.sha256:
                 raise DatasetError(
-                    f"{path} was changed or is damaged: its hash is not the one in"
-                    f" {CARD}"
+                    f"{path} was changed or is damaged: its hash differs from the one"
+                    f" in {CARD}"
                 )
             self._verified.add(shard.file)
         with pq.ParquetFile(path) as file:
@@ -272,22 +275,23 @@ class Dataset:
                 raise DatasetError(f"{path} cannot be read: {error}") from error
         if found != shard.episodes:
             raise DatasetError(
-                f"{path} holds {found} episodes, and the card says {shard.episodes}"
+                f"{path} holds {found} episodes, but the card says {shard.episodes}"
             )
 
     def check(self) -> None:
-        """Reads every row, and compares what is read with the card.
+        """Reads every row and compares the dataset with the card.
 
         Raises:
-            DatasetError: See :meth:`episodes`; or if two episodes have one name, the
-                card's statistics are wrong, or the folder holds other Parquet files.
+            DatasetError: See :meth:`episodes`. Also if two episodes have the same name,
+                the card's statistics are wrong, or the folder contains other Parquet
+                files.
         """
         named = {shard.file for shard in self.card.shards}
         others = sorted({p.name for p in self.folder.glob("*.parquet")} - named)
         if others:
             raise DatasetError(
-                f"{self.folder / others[0]} is not named by the card; a reader of the"
-                " whole folder would take it for a part of the dataset"
+                f"{self.folder / others[0]} is not named by the card, but a reader of"
+                " the whole folder would read it too; remove the file"
             )
         names: set[str] = set()
         returns: list[float] = []
@@ -304,13 +308,13 @@ class Dataset:
             stated = self.card.returns[key]
             if not np.isclose(value, stated):
                 raise DatasetError(
-                    f"{self.folder}: {key} of the returns is {value:.4f}, and the card"
+                    f"{self.folder}: {key} of the returns is {value:.4f}, but the card"
                     f" says {stated:.4f}"
                 )
 
 
 def returns_of(returns: list[float]) -> dict[str, float]:
-    """Statistics of the returns of episodes, as a card holds them."""
+    """Computes the statistics of returns that a card contains."""
     return {
         "mean": float(np.mean(returns)),
         "std": float(np.std(returns)),

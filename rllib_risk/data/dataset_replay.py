@@ -1,4 +1,4 @@
-"""A dataset as a replay: learners draw from it as from episodes that they played."""
+"""A replay of a dataset, with the interface of the replay of sampled episodes."""
 
 from __future__ import annotations
 
@@ -19,34 +19,35 @@ from rllib_risk.data.segments import bytes_per_row
 
 logger = logging.getLogger(__name__)
 
-# First word of the random streams that shards are shuffled by.
+# Seed word of the random streams that shuffle shards.
 _SHARD_STREAM = 5
-# The same of the stream that some_episodes are chosen by.
+# Seed word of the random stream of some_episodes.
 _SAMPLE_STREAM = 7
-# A window of fewer is worth a warning.
+# A window of fewer episodes gives a warning.
 _FEW_EPISODES = 32
-# The ring's oldest and its newest segment are used in part.
+# The ring uses its oldest and its newest segment only in part.
 _SPARE_SEGMENTS = 2
-_LEAST_SEGMENT_BYTES = 2**16
-# What reading takes beside the window: a group as Arrow and as NumPy have it, copies
-# between them, and what its checks compare.
+_MIN_SEGMENT_BYTES = 2**16
+# Memory for reading, in addition to the window: a row group in Arrow and in NumPy,
+# copies between them, and temporary arrays of the checks.
 _READING_BYTES = 5 * BYTES_PER_GROUP
 
 
 class DatasetReplay(EpisodeReplay):
-    """Episodes of a dataset, all of them or a window that moves over it.
+    """A replay of a dataset: all of its episodes, or a window that moves over them.
 
-    A dataset that fits is held in memory. Of a larger one the replay holds as many
-    episodes as fit, and for every env step that was drawn one more is read: files in a
-    random order, a new one in every pass, the episodes of a file as they are. So within
-    a pass a step is drawn once on average, from a window as large as memory allows.
+    A dataset that fits is held in memory. For a larger dataset the replay holds as many
+    episodes as fit. For every env step that is drawn, one more step is read. Files are
+    read in random order, which changes in every pass. The episodes of a file are read
+    in order. So within a pass a step is drawn once on average, from a window as large
+    as memory allows.
 
-    What is drawn depends on the seed, the dataset and the number of draws alone.
+    The draws depend only on the seed, the dataset and the number of draws.
 
     Attributes:
-        dataset: Where episodes come from.
-        split: Which of them are learned from.
-        whole: Whether all of these are held.
+        dataset: The dataset.
+        split: The episodes to learn from.
+        whole: Whether all of these are in memory.
     """
 
     def __init__(
@@ -58,23 +59,23 @@ class DatasetReplay(EpisodeReplay):
         stretch: Stretch | None = None,
         split: Split | None = None,
     ) -> None:
-        """Reads as much as there is room for.
+        """Reads as many episodes as fit into memory.
 
         Args:
-            dataset: Where episodes come from.
-            memory_bytes: For episodes and, where they do not fit, for reading.
-            seed: Of the draws and of the order of files.
+            dataset: The dataset.
+            memory_bytes: Memory for episodes and, if they do not all fit, for reading.
+            seed: Seed of the draws and of the order of files.
             compact: See :class:`EpisodeReplay`.
             stretch: See :class:`EpisodeReplay`.
-            split: Which episodes are learned from; None: all.
+            split: The episodes to learn from. None: all.
 
         Raises:
-            DatasetError: If what is read is damaged.
+            DatasetError: If a file is damaged.
         """
         self.dataset = dataset
         self.split = split = split or split_dataset(dataset, seed)
         ends = np.cumsum([shard.episodes for shard in dataset.card.shards])
-        # Of each file: which of its episodes are learned from.
+        # For each file, whether each of its episodes is learned from.
         self._learned = np.split(split.learned, ends[:-1])
         row = bytes_per_row(next(dataset.episodes()), compact)
         rows = split.num_steps + split.num_episodes
@@ -82,14 +83,14 @@ class DatasetReplay(EpisodeReplay):
         capacity, segment = split.num_episodes, SEGMENT_BYTES
         if not self.whole:
             memory_bytes -= _READING_BYTES
-            segment = min(segment, max(memory_bytes // 16, _LEAST_SEGMENT_BYTES))
+            segment = min(segment, max(memory_bytes // 16, _MIN_SEGMENT_BYTES))
             length = rows * row / capacity  # of an episode, in bytes
             number = int(memory_bytes // max(segment, length)) - _SPARE_SEGMENTS
             capacity = max(number * int(max(segment // length, 1)), 1)
             if capacity < _FEW_EPISODES:
                 logger.warning(
-                    "Only %d of the %d episodes of %s are held at once; with so few,"
-                    " batches are all alike. Raise dataset_memory_mb.",
+                    "Only %d of the %d episodes of %s fit into memory at once. Batches"
+                    " from so few episodes are very similar. Raise dataset_memory_mb.",
                     capacity,
                     split.num_episodes,
                     dataset.folder,
@@ -99,14 +100,14 @@ class DatasetReplay(EpisodeReplay):
 
     @property
     def passes(self) -> float:
-        """How often the dataset was read, a part of the last time included."""
+        """Number of passes over the dataset, including the fraction of the last one."""
         return self._read / self.split.num_episodes
 
     def some_episodes(self, number: int) -> list[Episode]:
-        """Some of the episodes that are learned from: the same at any time.
+        """Returns a fixed sample of the episodes to learn from.
 
         Args:
-            number: How many, or as many as are held at once.
+            number: Number of episodes; at most as many as fit into memory.
         """
         number = min(number, self.capacity)
         if not self.whole:
@@ -131,7 +132,7 @@ class DatasetReplay(EpisodeReplay):
         return drawn
 
     def _move_window(self) -> None:
-        """Reads as many steps as were drawn before."""
+        """Reads as many steps as were drawn since the last call."""
         if self.whole:
             return
         while self._owed > 0:
@@ -144,10 +145,10 @@ class DatasetReplay(EpisodeReplay):
         return len(episode)
 
     def _restart(self, read: int) -> None:
-        """Holds what it would hold after a number of episodes were read.
+        """Fills the window as if ``read`` episodes had been read.
 
-        A ring's episodes stand at places that follow from their numbers; beginning at a
-        multiple of its size brings each to its own.
+        The index of an episode in the ring follows from its number in the stream. So
+        reading starts at a multiple of the ring's size.
         """
         self.clear()
         self._owed = 0
@@ -158,7 +159,7 @@ class DatasetReplay(EpisodeReplay):
             self._take()
 
     def _episodes_from(self, begin: int) -> Iterator[Episode]:
-        """Episodes without end, from one of this number on, counted over all passes."""
+        """Yields episodes endlessly, from number ``begin`` of all passes on."""
         sizes = [int(learned.sum()) for learned in self._learned]
         passes, skip = divmod(begin, self.split.num_episodes)
         for number in itertools.count(passes):
@@ -176,7 +177,7 @@ class DatasetReplay(EpisodeReplay):
                 skip = 0
 
     def state_arrays(self) -> dict[str, np.ndarray]:
-        """How far it is, and in which dataset; the dataset itself stays where it is."""
+        """Returns the position and the dataset's hash, without the episodes."""
         content = bytes.fromhex(self.dataset.card.content_hash)
         return {
             "dataset": np.frombuffer(content, np.uint8),
@@ -184,17 +185,17 @@ class DatasetReplay(EpisodeReplay):
         }
 
     def load_arrays(self, arrays: dict[str, Any]) -> None:
-        """Goes on where :meth:`state_arrays` was asked, if it was the same dataset.
+        """Restores the position of :meth:`state_arrays`, if the dataset is the same.
 
         Args:
-            arrays: Of this dataset; of another one, or of episodes that were played,
-                they change nothing.
+            arrays: State of a replay. A state of another dataset or of sampled episodes
+                is ignored.
         """
         content = arrays.get("dataset", np.empty(0)).tobytes()
         if content.hex() != self.dataset.card.content_hash:
             return
         read, draws, owed, capacity = (int(n) for n in arrays["position"])
         if not self.whole:
-            # With another amount of memory no ring is like the one before.
+            # With another capacity the position cannot be restored, so start again.
             self._restart(read if capacity == self.capacity else 0)
         self._draws, self._owed = draws, owed

@@ -1,4 +1,4 @@
-"""Which episodes of a dataset are learned from, and which are held out."""
+"""Splits a dataset into episodes to learn from and held-out episodes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from rllib_risk.data.dataset import Dataset
 from rllib_risk.data.rows import DatasetError
 
-# First word of the random stream that chooses the episodes to hold out.
+# Seed word of the random stream that chooses the held-out episodes.
 _HOLDOUT_STREAM = 6
 
 
 @dataclass(frozen=True)
 class Split:
-    """The episodes of a dataset, by their numbers in the order of its files.
+    """A split of the episodes of a dataset, in the order of its files.
 
     Attributes:
-        learned: Whether each is learned from, bool ``[num_episodes]``.
-        held_out: Whether each is held out, bool ``[num_episodes]``; not those that are
-            left out for their return.
-        num_steps: Env steps of those that are learned from.
+        learned: Whether each episode is learned from, bool ``[num_episodes]``.
+        held_out: Whether each episode is held out, bool ``[num_episodes]``. Episodes
+            that are dropped for their low return are in neither set.
+        num_steps: Number of env steps of the episodes to learn from.
     """
 
     learned: np.ndarray
@@ -30,7 +30,7 @@ class Split:
 
     @property
     def num_episodes(self) -> int:
-        """Episodes that are learned from."""
+        """Number of episodes to learn from."""
         return int(self.learned.sum())
 
 
@@ -39,23 +39,24 @@ def split_dataset(
 ) -> Split:
     """Splits the episodes of a dataset.
 
-    Which are held out follows from the seed and their number alone. Of the rest those
-    of the highest undiscounted return are learned from; of equal ones the first. The
-    dataset is read once, unless all of it is learned from.
+    The held-out episodes depend only on the seed and the number of episodes. Of the
+    rest, the episodes with the highest undiscounted returns are learned from; among
+    equal returns the first ones. The dataset is read once, unless all of it is learned
+    from.
 
     Args:
         dataset: The dataset.
-        seed: Of the choice.
-        holdout: Share to hold out, below 1. If it is above 0, at least one episode is
-            held out, and at least one is not.
-        top_share: Share of the rest to learn from, above 0; at least one episode.
+        seed: Seed of the held-out episodes.
+        holdout: Fraction of episodes to hold out, in [0, 1). Above 0, at least one
+            episode is held out and at least one is not.
+        top_share: Fraction of the remaining episodes to learn from, in (0, 1]; at least
+            one episode.
 
     Returns:
         The split.
 
     Raises:
-        DatasetError: If there is one episode, and a share of it is to be held out; or
-            the dataset is damaged.
+        DatasetError: If the only episode would be held out, or the dataset is damaged.
     """
     number = dataset.card.num_episodes
     learned, held_out = np.ones(number, bool), np.zeros(number, bool)

@@ -1,7 +1,7 @@
-"""Whole episodes: the unit of sampling and of replay.
+"""Whole episodes, the unit of sampling and of replay.
 
-Letters: ``B`` episodes, ``L`` steps of one episode, ``T`` the longest of a batch, ``N``
-agents, ``A`` actions, ``D`` observation size, ``S`` state size.
+Letters: ``B`` episodes, ``L`` steps of one episode, ``T`` steps of the longest episode
+of a batch, ``N`` agents, ``A`` actions, ``D`` observation size, ``S`` state size.
 """
 
 from __future__ import annotations
@@ -24,30 +24,33 @@ MASK = "mask"
 PREVIOUS = "previous"
 FIRST = "first"
 VARIANTS = "variants"
-# Where the objective is static: what an episode was played for, the return before a
-# stretch of it, and whether the stretch ends with it.
+# With objective static: the threshold of an episode, the return before a sequence of
+# its steps, and whether the sequence contains the episode's last step.
 THRESHOLDS = "thresholds"
 EARNED = "earned"
 ENDS = "ends"
-# Added to the info that ends an episode: the index of the part that played it.
+# Key in the info at the end of an episode: index of the environment's variant.
 VARIANT = "variant"
 
 
 @dataclass
 class Episode:
-    """One finished episode of a team; real steps only.
+    """One finished episode of a team, without padding.
 
     Attributes:
-        obs: float32 ``[L + 1, N, D]``; the last row is the observation after the last
-            step, which a bootstrapped target needs.
-        state: float32 ``[L + 1, S]``.
-        action_mask: uint8 ``[L + 1, N, A]``.
-        actions: Integers ``[L, N]``; :func:`.replay_memory.action_dtype` is their type.
-        rewards: float32 ``[L]``.
-        terminated: True if the episode truly ended, False if a time limit cut it.
-        risk_levels: float32 ``[L, N]``, the level each agent acted at (1 if neutral).
-        metrics: Numbers the environment reported at the end, ``is_success`` among them.
-        threshold: What it was played for with objective ``static``; NaN with others.
+        obs: Observations, float32 ``[L + 1, N, D]``. The last row is the observation
+            after the last step, which bootstrapped targets need.
+        state: Global states, float32 ``[L + 1, S]``.
+        action_mask: 1 where an action is available, uint8 ``[L + 1, N, A]``.
+        actions: Actions taken, integers ``[L, N]`` of type
+            :func:`.replay_memory.action_dtype`.
+        rewards: Team rewards, float32 ``[L]``.
+        terminated: True if the episode terminated, False if a time limit truncated it.
+        risk_levels: Risk level of each agent's action, float32 ``[L, N]``; 1 if risk
+            neutral.
+        metrics: Numbers that the environment reported at the end, such as
+            ``is_success``.
+        threshold: Threshold of the episode with objective ``static``, else NaN.
     """
 
     obs: np.ndarray
@@ -66,21 +69,21 @@ class Episode:
 
     @property
     def variant(self) -> int:
-        """Index of the environment's variant that it was played in; -1: none."""
+        """Index of the environment's variant; -1 if there are no variants."""
         return int(self.metrics.get(VARIANT, -1))
 
     @property
     def episode_return(self) -> float:
-        """Undiscounted sum of rewards, added up in float64."""
+        """Undiscounted sum of rewards, computed in float64."""
         return float(self.rewards.sum(dtype=np.float64))
 
     def discounted_return(self, gamma: float) -> float:
-        """Sum of rewards, each times ``gamma`` to the number of its step."""
+        """Discounted sum of rewards, ``sum_t gamma^t r_t``."""
         return float(self.rewards @ gamma ** np.arange(len(self), dtype=np.float64))
 
 
 def collate(episodes: Sequence[Episode]) -> SampleBatch:
-    """Pads episodes to the longest one: the training batch of the data contract.
+    """Builds a training batch of episodes, padded to the longest one.
 
     Args:
         episodes: ``B`` episodes.
@@ -88,9 +91,9 @@ def collate(episodes: Sequence[Episode]) -> SampleBatch:
     Returns:
         ``obs [B, T+1, N, D]``, ``state [B, T+1, S]``, ``action_mask [B, T+1, N, A]``,
         ``actions [B, T, N]``, ``rewards``, ``terminateds`` and ``mask [B, T]`` (0 in
-        padding), ``previous [B, N]``, the actions before (-1: none), and ``first [B]``,
-        the number of the first step: 0. Padding is zero, but every action is legal
-        there, so that no argmax runs dry.
+        padding), ``previous [B, N]`` (the previous actions, here -1 for none) and
+        ``first [B]`` (the index of the first step, here 0). Padding is zero, but all
+        actions are available there, so that an argmax over actions is defined.
     """
     first = episodes[0]
     size = len(episodes)
@@ -132,10 +135,10 @@ def collate(episodes: Sequence[Episode]) -> SampleBatch:
 
 
 def last_steps(batch: Mapping[str, Any]) -> np.ndarray:
-    """Where episodes end, at a time limit too.
+    """Marks the last steps of episodes, terminated or truncated.
 
     Args:
-        batch: From :func:`collate`, or of stretches with :data:`ENDS`.
+        batch: A batch from :func:`collate`, or of sequences with :data:`ENDS`.
 
     Returns:
         1 at the last step of an episode, 0 elsewhere, float32 ``[B, T]``.

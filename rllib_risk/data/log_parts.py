@@ -1,4 +1,4 @@
-"""Parts of a learner's log that make a dataset."""
+"""Selects the part of a learner's log that becomes a dataset."""
 
 from __future__ import annotations
 
@@ -7,31 +7,30 @@ import numpy as np
 from rllib_risk.data.dataset import Dataset
 from rllib_risk.data.rows import DatasetError
 
-# What a part of a learner's log is called.
+# Names of the parts of a learner's log.
 LOG_PARTS = ("replay", "paper", "medium", "expert")
-# Episodes that the level of a learner is averaged over, as a share of its log.
+# Window of the learner's mean return, as a fraction of the episodes in its log.
 _WINDOW = 0.05
 
 
 def part_of_log(log: Dataset, part: str, share: float) -> tuple[int, int]:
-    """Which episodes of a learner's log a dataset is cut out of.
+    """Selects consecutive episodes of a learner's log.
 
-    All of them (``replay``); or a stretch of that share of its env steps that
-    begins half way (``paper``: Eldeeb et al., 2024), that is the last one (``expert``),
-    or that begins where the learner first reached half of its gain (``medium``). Its
-    level is the mean return of the last 5 % of episodes, at the beginning and at the
-    end.
+    ``replay`` selects all episodes. The other parts have a given share of the env
+    steps. ``paper`` starts at half of the env steps (Eldeeb et al., 2024). ``expert``
+    is the end of the log. ``medium`` starts where the learner first reached half of its
+    improvement, measured by the mean return over a window of 5 % of the episodes.
 
     Args:
         log: All episodes of a learner, in the order in which it played them.
         part: One of :data:`LOG_PARTS`.
-        share: Share of the log's env steps.
+        share: Fraction of the log's env steps.
 
     Returns:
-        The first episode, and the one after the last.
+        Index of the first episode, and index after the last episode.
 
     Raises:
-        DatasetError: If the learner did not get better, where that matters.
+        DatasetError: If ``medium`` is selected and the learner did not improve.
     """
     if part == "replay":
         return 0, log.card.num_episodes
@@ -54,7 +53,8 @@ def _half_way(returns: np.ndarray, log: Dataset) -> int:
     levels = (sums[window:] - sums[:-window]) / window  # of [i, i + window)
     if levels[-1] <= levels[0]:
         raise DatasetError(
-            f"the learner of {log.folder} did not get better: its returns went from"
-            f" {levels[0]:.2f} to {levels[-1]:.2f}, so that there is no half way"
+            f"the learner of {log.folder} did not get better: its mean return went from"
+            f" {levels[0]:.2f} to {levels[-1]:.2f}, so there is no part medium. Choose"
+            " another part"
         )
     return int((levels >= (levels[0] + levels[-1]) / 2).argmax())

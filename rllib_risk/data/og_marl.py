@@ -1,4 +1,4 @@
-"""Datasets from the vaults of OG-MARL.
+"""Imports datasets from OG-MARL vaults.
 
 Letters: ``N`` agents, ``A`` actions, ``D`` observation size, ``S`` state size, ``B``
 slices of a vault, ``T`` steps.
@@ -21,7 +21,7 @@ from rllib_risk.data.episodes import Episode
 from rllib_risk.data.replay_memory import action_dtype
 from rllib_risk.data.rows import DatasetError
 
-# Rows that are read at once.
+# Number of rows that are read at once.
 _ROWS = 10_000
 _VAULT_METADATA = "metadata.json"
 
@@ -33,26 +33,26 @@ def import_vault(
     env_config: Mapping[str, Any],
     team_reward: str = "shared",
 ) -> Card:
-    """Imports a vault of OG-MARL (Formanek et al., 2023), as Flashbax writes them.
+    """Imports a vault of OG-MARL (Formanek et al., 2023), as written by Flashbax.
 
-    A vault holds ``B`` slices of episodes end to end, without the observation after an
-    episode's last step. So the last step of an episode that was cut off is left out,
-    and its observation is what came after the step before; what comes after a true end
-    is never read, and is zero.
+    A vault contains ``B`` slices of concatenated episodes, without the observation
+    after an episode's last step. The last step of a truncated episode is therefore
+    dropped, and its observation becomes the last one. The observation after a
+    termination is never read and is set to zero.
 
     Args:
         source: Folder with ``metadata.json``.
         out: Folder of the dataset.
-        env: Name of the environment that it is of; None: not known.
-        env_config: Its arguments.
-        team_reward: ``shared`` (all agents have the same, which is checked), or the
-            ``sum`` or ``mean`` over agents.
+        env: Name of the environment; None if unknown.
+        env_config: Arguments of the environment.
+        team_reward: ``shared`` (all agents have the same reward, which is checked), or
+            the ``sum`` or ``mean`` over agents.
 
     Returns:
         The dataset's card.
 
     Raises:
-        DatasetError: If it is no such vault, or tensorstore is not installed.
+        DatasetError: If the folder is no such vault, or tensorstore is not installed.
     """
     with _fitting(source):
         vault = _Vault(source)
@@ -80,7 +80,7 @@ def _vault_episodes(vault: _Vault, source: Path, kind: str) -> Iterator[Episode]
 
 @contextlib.contextmanager
 def _fitting(source: Path) -> Iterator[None]:
-    """Turns what arrays of odd shapes raise into a DatasetError."""
+    """Converts errors from arrays of wrong shapes to a DatasetError."""
     try:
         yield
     except (ValueError, LookupError, TypeError, MemoryError, OverflowError) as error:
@@ -90,7 +90,7 @@ def _fitting(source: Path) -> Iterator[None]:
 
 
 class _Vault:
-    """The arrays of a Flashbax vault, read a stretch of time at once."""
+    """The arrays of a Flashbax vault, read in chunks of steps."""
 
     def __init__(self, folder: Path) -> None:
         """Opens a vault."""
@@ -126,7 +126,7 @@ class _Vault:
         missing = [name for name in needed if name not in names]
         if missing:
             raise DatasetError(f"{folder} has no {', '.join(missing)}")
-        # A leaf's name is its path, with a point after every part.
+        # The name of a leaf is its path, with a dot after every part.
         self._arrays = {name: read(f"{name}.") for name in names}
         self._length = int(read("vault_index").read().result()[0])
         shape = self._arrays["observations"].shape
@@ -163,7 +163,7 @@ class _Vault:
             }
 
     def episodes(self, slice_: int, team_reward: str) -> Iterator[Episode]:
-        """The episodes of one slice."""
+        """Yields the episodes of one slice."""
         parts: list[dict[str, np.ndarray]] = []
         step = 0
         for chunk in self._read(slice_, self._arrays):
@@ -184,10 +184,10 @@ class _Vault:
             yield from self._episode(parts, team_reward)
 
     def _check(self, chunk: Mapping[str, np.ndarray], slice_: int, step: int) -> None:
-        """Refuses values that cannot be, with slice, step and array."""
+        """Raises an error for invalid values that names slice, step and array."""
 
         def refuse(name: str, array: np.ndarray, wrong: np.ndarray, text: str) -> None:
-            """Raises if ``wrong``, of the first dimensions of ``array``, is true."""
+            """Raises an error if ``wrong`` (leading axes of ``array``) has a 1."""
             if wrong.any():
                 place = np.argwhere(wrong)[0]
                 raise DatasetError(
@@ -252,7 +252,7 @@ class _Vault:
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> list[str]:
-    """Paths of the leaves of a nested mapping, their parts joined by points."""
+    """Returns the paths of the leaves of a nested mapping, joined by dots."""
     found: list[str] = []
     for key, value in tree.items():
         name = f"{above}{key}"

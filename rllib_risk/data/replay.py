@@ -1,4 +1,4 @@
-"""Replay of whole episodes: a seeded first-in first-out ring.
+"""Replay of whole episodes: a seeded first-in, first-out ring buffer.
 
 Letters as in :mod:`rllib_risk.data.episodes`.
 """
@@ -24,9 +24,9 @@ from rllib_risk.data.segments import (
     flags_of,
 )
 
-# Entries that the index begins with. It doubles until it has one for each episode.
+# Initial size of the index. It doubles until it has one entry for each episode.
 _FIRST_ENTRIES = 1024
-# Of every episode held: where its rows begin, and what of it is no array.
+# Index entry of a stored episode: position of its rows, and its scalars.
 _INDEX = np.dtype(
     [
         ("segment", np.int64),
@@ -41,27 +41,31 @@ _INDEX = np.dtype(
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """Keys of all replays: how much they hold, and in what form."""
+    """Keys of all replays for capacity and format."""
 
     buffer_size_episodes: int = option(
-        5000, "Replay capacity; the oldest go first.", low=1, unit="episodes"
+        5000,
+        "Capacity of the replay; new episodes replace the oldest ones.",
+        low=1,
+        unit="episodes",
     )
     compact_replay: bool = option(
         False,
-        "Keep observations and states of the replay in 16 bits, and in one each those"
-        " numbers that are only ever 0 or 1, and legal actions: less than half the"
-        " memory, three significant digits.",
+        "Whether the replay stores observations and states in 16 bits (three"
+        " significant digits), and action masks and numbers that are always 0 or 1 in"
+        " one bit. It takes less than half the memory.",
     )
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """What is drawn where it is not whole episodes.
+    """Settings of drawn sequences.
 
     Attributes:
-        length: Steps that are learned from; fewer where an episode begins or ends.
-        burn_in: Steps before them that come along.
-        padded: Whether zeros stand for steps before an episode's first one.
+        length: Number of steps that the loss uses; fewer at the start or end of an
+            episode.
+        burn_in: Number of burn-in steps before them.
+        padded: Whether zeros pad the steps before an episode's first step.
     """
 
     length: int
@@ -70,18 +74,19 @@ class Stretch:
 
 
 class EpisodeReplay:
-    """Keeps the last ``capacity`` episodes, real steps only.
+    """Stores the last ``capacity`` episodes without padding.
 
-    What is drawn depends on the seed and on how many draws came before, never on hidden
-    state: restoring the two counters and the episodes restores the stream.
+    A draw depends only on the seed, the number of earlier draws and the episodes. So
+    restoring the counters and the episodes restores the random stream.
 
     Attributes:
-        capacity: In episodes.
-        seed: Of the draws.
-        compact: Whether observations and states are kept in 16 bits or one.
-        stretch: What :meth:`draw` gives; None: whole episodes.
-        return_discount: Discount of the return before a stretch, which is then told
-            with it; None: it is not.
+        capacity: Maximum number of episodes.
+        seed: Seed of the draws.
+        compact: Whether observations and states are stored in 16 bits or one bit.
+        stretch: Settings of the sequences that :meth:`draw` returns; None: whole
+            episodes.
+        return_discount: Discount of the return before a sequence, which is then added
+            to batches; None: it is not added.
     """
 
     return_discount: float | None = None
@@ -97,13 +102,14 @@ class EpisodeReplay:
         """Initializes an empty buffer.
 
         Args:
-            capacity: In episodes.
-            seed: Of the draws.
-            segment_bytes: By how much memory grows and shrinks.
-            compact: Keep observations and states in 16 bits, and in one each those
-                numbers that were never anything but 0 and 1, and legal actions. What is
-                drawn is float32 and uint8 all the same.
-            stretch: What :meth:`draw` gives; None: whole episodes.
+            capacity: Maximum number of episodes.
+            seed: Seed of the draws.
+            segment_bytes: Size of a segment, the unit in which memory is allocated.
+            compact: Whether to store observations and states in 16 bits, and action
+                masks and numbers that were always 0 or 1 in one bit. Draws still return
+                float32 and uint8.
+            stretch: Settings of the sequences that :meth:`draw` returns; None: whole
+                episodes.
         """
         self.capacity = capacity
         self.stretch = stretch
@@ -111,20 +117,21 @@ class EpisodeReplay:
         self.compact = compact
         self._flags: Flags | None = None  # of all episodes so far, if compact
         self._segment_bytes = segment_bytes
-        # Nothing else refers to a segment, so that it goes with its last episode.
+        # These are the only references to segments, so a segment is freed with its last
+        # episode.
         self._held: list[tuple[Segment, dict[str, float]]] = []  # and metrics
         self._all = np.zeros(min(capacity, _FIRST_ENTRIES), _INDEX)
         self._next = 0
         self._draws = 0
-        self._segments = 0  # how many there were so far
+        self._segments = 0  # number of segments so far
 
     def __len__(self) -> int:
-        """Number of episodes held."""
+        """Number of stored episodes."""
         return len(self._held)
 
     @property
     def num_steps(self) -> int:
-        """Number of env steps held."""
+        """Number of stored env steps."""
         return int(self._index["steps"].sum())
 
     @property
@@ -132,11 +139,12 @@ class EpisodeReplay:
         return self._all[: len(self._held)]
 
     def add(self, episodes: Iterable[Episode]) -> None:
-        """Adds copies of episodes; the oldest ones make room."""
+        """Adds copies of episodes; they replace the oldest ones if the ring is full."""
         for episode in episodes:
             segment = self._held[self._next - 1][0] if self._held else None
             if self.compact and self._restrict_flags(episode):
-                segment = None  # an open one takes a number for a flag that is none
+                # The open segment stores in one bit a number that is no longer a flag.
+                segment = None
             row = segment.add(episode) if segment is not None else None
             if segment is None or row is None:
                 segment = Segment(
@@ -164,10 +172,10 @@ class EpisodeReplay:
             self._next = (self._next + 1) % self.capacity
 
     def _restrict_flags(self, episode: Episode) -> bool:
-        """Leaves only those flags that are flags in this episode too.
+        """Removes flags (numbers that are always 0 or 1) that an episode contradicts.
 
         Returns:
-            Whether there are fewer now. That happens once per number at most.
+            Whether a flag was removed. It happens at most once per number.
         """
         here = flags_of(episode)
         before = self._flags or here
@@ -175,18 +183,18 @@ class EpisodeReplay:
         return any((before[name] != self._flags[name]).any() for name in here)
 
     def clear(self) -> None:
-        """Forgets all episodes; the draws go on where they are."""
+        """Removes all episodes; the number of draws stays."""
         self._held = []
         self._next = 0
 
     def draw(self, size: int) -> SampleBatch:
-        """Draws a batch to learn from: whole episodes, or stretches of some.
+        """Draws a batch of whole episodes or of sequences.
 
         Args:
-            size: Episodes or stretches.
+            size: Number of episodes or sequences.
 
         Returns:
-            As :func:`rllib_risk.data.episodes.collate`.
+            A batch as from :func:`rllib_risk.data.episodes.collate`.
         """
         if self.stretch is None:
             return collate(self.sample(size))
@@ -197,9 +205,8 @@ class EpisodeReplay:
         """Draws episodes uniformly, without replacement.
 
         Args:
-            size: In episodes; at most ``len(self)``.
-            newest: Draw from this number of newest episodes, or from all that there are
-                if they are fewer; None: from all.
+            size: Number of episodes, at most ``len(self)``.
+            newest: Draw only from this number of newest episodes; None: from all.
 
         Returns:
             The episodes.
@@ -213,25 +220,25 @@ class EpisodeReplay:
     def sample_stretches(
         self, size: int, length: int, burn_in: int, *, padded: bool = False
     ) -> SampleBatch:
-        """Draws stretches of episodes, so that every step held is as likely as another.
+        """Draws sequences such that every stored step is equally likely.
 
         Args:
-            size: How many; the same one may come twice.
-            length: Steps of a stretch; fewer where an episode begins or ends within.
-            burn_in: Steps before it that come along.
-            padded: Whether zeros stand for steps before an episode's first one.
+            size: Number of sequences. The same sequence may be drawn twice.
+            length: Steps of a sequence; fewer at the start or end of an episode.
+            burn_in: Number of burn-in steps before a sequence.
+            padded: Whether zeros pad the steps before an episode's first step.
 
         Returns:
             See :meth:`stretches`.
         """
         rng = self.next_rng()
-        # An episode of L steps has L + length - 1 places for a stretch of which at
-        # least one step lies within, and each of its steps lies in `length` of them.
-        places = self._index["steps"] + length - 1
-        ends = places.cumsum()
+        # L + length - 1 sequences overlap an episode of L steps, and each of its steps
+        # lies in `length` of them.
+        counts = self._index["steps"] + length - 1
+        ends = counts.cumsum()
         drawn = rng.integers(ends[-1], size=size)
         chosen = np.searchsorted(ends, drawn, side="right")
-        firsts = drawn - (ends - places)[chosen] - (length - 1)
+        firsts = drawn - (ends - counts)[chosen] - (length - 1)
         return self.stretches(chosen, firsts, length, burn_in, padded=padded)
 
     def stretches(
@@ -243,25 +250,26 @@ class EpisodeReplay:
         *,
         padded: bool = False,
     ) -> SampleBatch:
-        """Some steps in a row, with the steps before them that fill a memory.
+        """Builds a batch of sequences with their burn-in steps.
 
         Args:
-            chosen: Which of the episodes held, ``[B]``.
-            firsts: The first step of each that is learned from, ``[B]``; below 0 it
-                counts from before the beginning, where there is nothing. At least one
-                step of each lies within.
-            length: Steps from there, as many as there are.
-            burn_in: Steps before ``firsts`` that come along, as many as there are.
-            padded: Whether all ``burn_in`` steps come along everywhere. Steps before
-                an episode's first one have zero observations and action 0, and so has
-                the action before the first one.
+            chosen: Index of the episode of each sequence, ``[B]``.
+            firsts: First step of each sequence that the loss uses, ``[B]``. It may be
+                negative, which is before the episode's start. At least one step of each
+                sequence must lie in its episode.
+            length: Number of steps from there on, at most up to the episode's end.
+            burn_in: Number of steps before ``firsts``, at most from the episode's
+                start.
+            padded: Whether all sequences have ``burn_in`` such steps. Steps before an
+                episode's start then have zero observations and action 0, and the
+                previous action is 0.
 
         Returns:
-            As :func:`rllib_risk.data.episodes.collate`, with ``mask`` 0 in burn-in too,
-            ``previous`` the actions before the first of these steps and ``first`` its
-            number (negative in the padding); ``variants [B]``, that of each episode;
-            and with :attr:`return_discount` ``earned [B]``, the return before the first
-            of these steps, and ``ends [B]``, 1 where the last one is the episode's.
+            A batch as from :func:`rllib_risk.data.episodes.collate`. ``mask`` is also 0
+            in burn-in. ``previous`` are the actions before the first step, ``first`` is
+            its index (negative in padding), and ``variants [B]`` the episode's variant.
+            With :attr:`return_discount`, ``earned [B]`` is the return before the first
+            step, and ``ends [B]`` is 1 if the last step is the episode's last.
         """
         index = self._index[chosen]
         begin = np.maximum(firsts, 0)
@@ -269,14 +277,14 @@ class EpisodeReplay:
         count = np.minimum(firsts + length, index["steps"]) - start
         time = np.arange(count.max() + 1)
         begun = time >= -start[:, None]
-        real = begun & (time < count[:, None] + 1)  # [B, T + 1]; what was seen
-        done = begun[:, :-1] & (time[:-1] < count[:, None])  # [B, T]; what was done
-        # Padding repeats the first row, and is overwritten below.
+        real = begun & (time < count[:, None] + 1)  # [B, T + 1]; observations
+        done = begun[:, :-1] & (time[:-1] < count[:, None])  # [B, T]; actions
+        # Padding reads the first row and is overwritten below.
         rows = index["row"][:, None] + np.where(real, start[:, None] + time, 0)
         learned = done & (time[:-1] >= (begin - start)[:, None])
         segments = [
             (self._held[chosen[where[0]]][0], where)
-            for where in _equal(index["segment"])
+            for where in _groups(index["segment"])
         ]
         taken = {name: _take(segments, name, rows) for name in ROW_ARRAYS}
         taken |= {
@@ -321,55 +329,59 @@ class EpisodeReplay:
         rows: np.ndarray,
         start: np.ndarray,
     ) -> np.ndarray:
-        """Returns of episodes that begin at ``rows`` before step ``start``, ``[B]``."""
+        """Computes the returns before step ``start`` of each episode, ``[B]``."""
         steps = np.arange(max(start.max(), 0))
         before = steps < start[:, None]  # [B, steps]
-        places = rows[:, None] + np.where(before, steps, 0)
-        rewards = np.where(before, _take(segments, "rewards", places), 0.0)
+        reward_rows = rows[:, None] + np.where(before, steps, 0)
+        rewards = np.where(before, _take(segments, "rewards", reward_rows), 0.0)
         return rewards @ np.power(self.return_discount or 0.0, steps, dtype=np.float64)
 
     def newest(self, size: int) -> list[Episode]:
-        """The newest episodes, the oldest of them first.
+        """Returns the newest episodes in the order in which they were added.
 
         Args:
-            size: In episodes; at most ``len(self)``.
+            size: Number of episodes, at most ``len(self)``.
 
         Returns:
             The episodes.
 
         Raises:
-            ValueError: If there are not that many.
+            ValueError: If fewer episodes are stored.
         """
         return self.at(self.newest_places(size))
 
     def newest_places(self, size: int) -> np.ndarray:
-        """Where the newest episodes stand, the oldest of them first.
+        """Returns the indices of the newest episodes in the order of their addition.
 
         Args:
-            size: In episodes; at most ``len(self)``.
+            size: Number of episodes, at most ``len(self)``.
 
         Returns:
-            Numbers below ``capacity``, ``[size]``. An episode keeps its place until a
-            newer one takes it.
+            Indices below ``capacity``, ``[size]``. An episode keeps its index until a
+            newer one replaces it.
 
         Raises:
-            ValueError: If there are not that many.
+            ValueError: If fewer episodes are stored.
         """
         if size > len(self):
-            raise ValueError(f"{size} episodes asked for, {len(self)} held.")
-        # The newest stands right before the place of the next one.
+            raise ValueError(
+                f"{size} episodes were requested, but only {len(self)} are stored."
+            )
+        # The newest episode is right before the next free index.
         return (self._next + np.arange(-size, 0)) % max(len(self), 1)
 
     def at(self, places: Iterable[int]) -> list[Episode]:
-        """The episodes at some places; unless compact, they share the replay's memory.
+        """Returns the episodes at some indices.
+
+        They share the replay's memory, unless it is compact.
 
         Args:
-            places: Numbers below ``len(self)``.
+            places: Indices below ``len(self)``.
         """
         return [self._episode(place) for place in places]
 
     def _episode(self, place: int) -> Episode:
-        """One of those held; unless compact, it shares the segment's memory."""
+        """Returns one stored episode; it shares memory unless the replay is compact."""
         segment, metrics = self._held[place]
         row, steps = self._all[place]["row"], self._all[place]["steps"]
         parts: dict[str, Any] = {
@@ -383,12 +395,12 @@ class EpisodeReplay:
         return Episode(terminated=ended, metrics=metrics, **parts)
 
     def next_rng(self) -> np.random.Generator:
-        """The randomness of the next draw, which the seed and their number decide."""
+        """Returns the generator of the next draw, seeded by seed and draw number."""
         self._draws += 1
         return np.random.default_rng((self.seed, self._draws - 1))
 
     def state_arrays(self) -> dict[str, np.ndarray]:
-        """All that the buffer holds as plain arrays: steps end to end, and lengths."""
+        """Returns the replay's state as arrays, with the steps concatenated."""
         episodes = [self._episode(i) for i in range(len(self))]
         arrays = {
             "lengths": self._index["steps"].copy(),
@@ -403,13 +415,13 @@ class EpisodeReplay:
         return arrays
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes back what :meth:`state_arrays` gave.
+        """Restores the state of :meth:`state_arrays`.
 
-        Of an episode's metrics only the variant is kept.
+        Of an episode's metrics only the variant is restored.
 
         Args:
-            arrays: From :meth:`state_arrays`; of an earlier version without variants.
-                Those of a run that learned from a dataset hold no episodes.
+            arrays: State from :meth:`state_arrays`. Earlier versions have no variants.
+                The state of a run that learned from a dataset has no episodes.
         """
         if "lengths" not in arrays:
             return
@@ -433,17 +445,17 @@ class EpisodeReplay:
             oldest = 0
         self.clear()
         if capacity == self.capacity:
-            # Every episode at its place: what is drawn goes by places.
+            # Keep every episode's index, because draws depend on indices.
             self.add(episodes)
             self._next = oldest if len(episodes) == capacity else self._next
         else:
-            # Another size: the oldest first, as many as there is room for.
+            # With another capacity, add the newest episodes that fit, oldest first.
             self.add((episodes[oldest:] + episodes[:oldest])[-self.capacity :])
         self._draws = draws
 
 
-def _equal(numbers: np.ndarray) -> list[np.ndarray]:
-    """Where each of the different numbers stands."""
+def _groups(numbers: np.ndarray) -> list[np.ndarray]:
+    """Returns for each distinct number the indices at which it occurs."""
     if (numbers == numbers[0]).all():
         return [np.arange(len(numbers))]
     order = numbers.argsort(kind="stable")
@@ -453,7 +465,7 @@ def _equal(numbers: np.ndarray) -> list[np.ndarray]:
 def _take(
     segments: list[tuple[Segment, np.ndarray]], name: str, rows: np.ndarray
 ) -> np.ndarray:
-    """Rows of one array, each from the segment where its episode is."""
+    """Reads rows of one array from the segments of their episodes."""
     parts = [segment.take(name, rows[where]) for segment, where in segments]
     if len(parts) == 1:
         return parts[0]

@@ -1,6 +1,6 @@
-"""How much memory a replay takes, and how much a machine has.
+"""Memory that a replay needs, and memory of the machine.
 
-Nothing here imports Ray or torch, so that ``rllib check-env`` can ask as well.
+This module imports neither Ray nor torch, so that ``rllib check-env`` can use it.
 
 Letters as in :mod:`rllib_risk.data.episodes`: ``N`` agents, ``A`` actions, ``D``
 observation size, ``S`` state size.
@@ -23,22 +23,22 @@ from rllib_risk.config.schema import ConfigError
 if TYPE_CHECKING:
     from rllib_risk.data.sizes import TeamSpec
 
-# One segment's memory. Small beside what a replay holds, since a segment is given back
-# as a whole, and large beside an episode, so that a draw touches few of them.
+# Memory of one segment. It is small compared with a replay, because a segment is freed
+# as a whole. It is large compared with an episode, so that a draw reads few segments.
 SEGMENT_BYTES = 2**24
-# An episode's entry in the index, the references to it, and the numbers that the
-# environment reported at its end.
+# An episode's index entry, references, and the numbers that the environment reported at
+# its end.
 _EPISODE_BYTES = 400
-# A compact replay of 32-bit numbers takes about half.
+# Relative memory of a compact replay of 32-bit numbers.
 _COMPACT_SHARE = 0.55
-# Suggested replays leave a share of the memory to everything else.
+# Fraction of the memory that suggested replays use.
 _USABLE = 0.8
 _ACTION_TYPES = (np.int16, np.int32, np.int64)
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def action_dtype(num_actions: int) -> np.dtype:
-    """The smallest of three types that holds the numbers of all actions.
+    """Returns the smallest of three integer types that can represent all actions.
 
     Args:
         num_actions: ``A``.
@@ -53,7 +53,7 @@ def action_dtype(num_actions: int) -> np.dtype:
 def row_arrays(
     num_agents: int, num_actions: int, obs_size: int, state_size: int
 ) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Shape and type of what one row of an episode holds.
+    """Returns shape and dtype of the arrays in one row of an episode.
 
     Args:
         num_agents: ``N``.
@@ -62,7 +62,7 @@ def row_arrays(
         state_size: ``S``.
 
     Returns:
-        By the names of an episode's arrays.
+        Array name -> shape and dtype.
     """
     n, number = num_agents, np.dtype(np.float32)
     return {
@@ -81,7 +81,7 @@ def _row_bytes(spec: TeamSpec, compact: bool) -> int:
     )
     total = sum(math.prod(shape) * kind.itemsize for shape, kind in arrays.values())
     if compact:
-        # 16 bits for each number, unless all of them are flags; a bit for each action.
+        # At most 16 bits for each number, and one bit for each action.
         numbers = spec.num_agents * spec.obs_size + spec.state_size
         bits = -(-spec.num_actions // 8)
         total -= 2 * numbers + spec.num_agents * (spec.num_actions - bits)
@@ -96,18 +96,18 @@ def bytes_of(
     compact: bool = False,
     segment_bytes: int = SEGMENT_BYTES,
 ) -> int:
-    """The most memory that a replay takes.
+    """Computes the maximum memory of a replay.
 
     Args:
         spec: Sizes of the team.
         episodes: Capacity of the replay.
-        steps: Of the longest episode.
-        compact: Whether the replay is compact; then all of it may be numbers that are
-            no flags.
-        segment_bytes: By how much the replay's memory grows and shrinks.
+        steps: Steps of the longest episode.
+        compact: Whether the replay is compact. The bound assumes 16 bits for every
+            number.
+        segment_bytes: Size of the replay's segments.
 
     Returns:
-        Bytes. Up to one segment of it is free or holds episodes that are gone.
+        Bytes, including up to one segment that is free or has replaced episodes.
     """
     episode = (steps + 1) * _row_bytes(spec, compact)
     return episodes * (episode + _EPISODE_BYTES) + max(segment_bytes, episode)
@@ -115,12 +115,12 @@ def bytes_of(
 
 @dataclass(frozen=True)
 class ReplayBound:
-    """The most that a run's replay can take.
+    """An upper bound of the memory of a run's replay.
 
     Attributes:
         bytes: See :func:`bytes_of`.
         episodes: Capacity of the replay.
-        steps: Of the longest episode.
+        steps: Steps of the longest episode.
         declared: Whether the environment declares that length. If not, it is
             ``max_episode_steps``, and episodes may be much shorter.
         compact: Whether the replay is compact.
@@ -136,13 +136,13 @@ class ReplayBound:
     def of(
         cls, specs: Sequence[TeamSpec], episodes: int, max_steps: int, compact: bool
     ) -> ReplayBound:
-        """The bound of a replay of episodes of some environments.
+        """Computes the bound of a replay of episodes of some environments.
 
         Args:
-            specs: Of the environments whose episodes it holds.
-            episodes: Its capacity.
-            max_steps: Length of the longest episode where none is declared.
-            compact: Whether it is compact.
+            specs: Team sizes of the environments.
+            episodes: Capacity of the replay.
+            max_steps: Length of the longest episode if the environment declares none.
+            compact: Whether the replay is compact.
         """
         found = []
         for spec in specs:
@@ -154,7 +154,7 @@ class ReplayBound:
         return max(found, key=lambda bound: bound.bytes)
 
     def __str__(self) -> str:
-        """Such as ``up to 1.2 GB (5,000 episodes of at most 100 steps)``."""
+        """Text such as ``up to 1.2 GB (5,000 episodes of at most 100 steps)``."""
         text = f"up to {spelled(self.bytes)} ({self.episodes:,} episodes of at most"
         text += f" {self.steps:,} steps"
         if not self.declared:
@@ -162,10 +162,10 @@ class ReplayBound:
         return f"{text})"
 
     def episodes_within(self, room: float) -> int:
-        """The capacity that a replay may have in a number of bytes, as a round number.
+        """Computes the capacity of a replay with less memory, as a round number.
 
         Args:
-            room: Bytes.
+            room: Available memory in bytes.
         """
         number = int(self.episodes * min(room / self.bytes, 1.0))
         unit = 10 ** max(len(str(number)) - 2, 0)
@@ -173,18 +173,18 @@ class ReplayBound:
 
 
 def check_room(bounds: Sequence[ReplayBound], room: int | None, where: str) -> str:
-    """Refuses replays that do not fit into memory.
+    """Checks that replays fit into memory.
 
     Args:
-        bounds: Of the replays that are there at the same time.
-        room: Bytes that there are; None: unknown.
-        where: What has that memory, such as ``this machine``.
+        bounds: Bounds of the replays that exist at the same time.
+        room: Available memory in bytes; None if unknown.
+        where: Name of the place with that memory, such as ``this machine``.
 
     Returns:
         A warning; empty if there is none.
 
     Raises:
-        ConfigError: If they do not fit; the message names the keys to change.
+        ConfigError: If the replays do not fit. The message names the keys to change.
     """
     needed = sum(bound.bytes for bound in bounds)
     if room is None or needed <= room:
@@ -213,7 +213,7 @@ def check_room(bounds: Sequence[ReplayBound], room: int | None, where: str) -> s
 
 
 def spelled(size: float) -> str:
-    """Writes bytes as ``1.2 GB``, with prefixes of 1000."""
+    """Formats bytes as ``1.2 GB``, with decimal prefixes."""
     units = ("bytes", "kB", "MB", "GB", "TB", "PB")
     power = 0
     while size >= 999.5 and power < len(units) - 1:
@@ -226,19 +226,20 @@ def spelled(size: float) -> str:
 def machine_memory(
     cgroups: Path = _CGROUPS, own_group: Path = Path("/proc/self/cgroup")
 ) -> int | None:
-    """Memory of this machine, or of the container or job that this process runs in.
+    """Returns the memory of this machine, container or job.
 
     Args:
         cgroups: Folder of the control groups, which limit a container or a job.
-        own_group: File that says which of them this process is in.
+        own_group: File that names the control groups of this process.
 
     Returns:
-        Bytes; None where the system does not say.
+        Bytes; None if unknown.
     """
     limits = []
     with contextlib.suppress(AttributeError, OSError, ValueError):
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    # Version 1 of control groups, and version 2, whose outer groups limit inner ones.
+    # Control groups of version 1, and of version 2, where outer groups limit inner
+    # ones.
     files = [cgroups / "memory/memory.limit_in_bytes", cgroups / "memory.max"]
     with contextlib.suppress(OSError):
         for line in own_group.read_text().splitlines():
@@ -252,13 +253,13 @@ def machine_memory(
 
 
 def node_memory(nodes: Sequence[Mapping[str, object]]) -> int | None:
-    """Memory of the largest node of a Ray cluster that may hold a trial.
+    """Returns the memory of the largest node of a Ray cluster that can run a trial.
 
     Args:
-        nodes: As ``ray.nodes()`` lists them.
+        nodes: Nodes as ``ray.nodes()`` lists them.
 
     Returns:
-        Bytes; None if no node has CPUs, as in a cluster that has yet to grow.
+        Bytes; None if no node has CPUs, as in a cluster that has not scaled up.
     """
     sizes = []
     for node in nodes:

@@ -1,9 +1,10 @@
-"""Joint-step rows: what a log of a team looks like as a table.
+"""Rows of joint steps, the table format of a dataset.
 
-One row per env step, with all agents of the step in it, since a learner with a mixer
-needs them together. Columns have RLlib's names; agents stand in a fixed order, that of
-the card. ``N`` agents, ``A`` actions, ``D`` observation size, ``S`` state size, as the
-team contract pads them.
+A row is one env step with all agents, because a learner with a mixer needs them
+together. Columns have RLlib's names. Agents have the order of the card.
+
+Letters, with sizes after padding: ``N`` agents, ``A`` actions, ``D`` observation size,
+``S`` state size.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ ACTION_MASK, NEW_ACTION_MASK = "action_mask", "new_action_mask"
 ACTIONS, REWARDS = "actions", "rewards"
 TERMINATEDS, TRUNCATEDS = "terminateds", "truncateds"
 
-# What is there before a step and after it.
+# Columns of the values before a step and after it.
 _ROWS = ((OBS, NEW_OBS), (STATE, NEW_STATE), (ACTION_MASK, NEW_ACTION_MASK))
 
-# Axes of an episode's arrays, and which kinds of NumPy types they may be of.
+# Number of axes of an episode's arrays, allowed kinds of NumPy dtypes, and their name.
 _ARRAYS = {
     OBS: (3, "fiu", "numbers"),
     STATE: (2, "fiu", "numbers"),
@@ -40,7 +41,7 @@ _LARGEST = np.finfo(np.float32).max
 
 
 class DatasetError(RuntimeError):
-    """A dataset that cannot be used; the message says why and what to do."""
+    """Raised if a dataset cannot be used; the message says why and what to do."""
 
 
 def _nested(value: pa.DataType, *shape: int) -> pa.DataType:
@@ -50,10 +51,12 @@ def _nested(value: pa.DataType, *shape: int) -> pa.DataType:
 
 
 def schema(sizes: TeamSizes) -> pa.Schema:
-    """The columns for teams of this size; there are none of the state if it is empty.
+    """Returns the columns for teams of these sizes.
+
+    There are no state columns if the environment has no global state.
 
     Args:
-        sizes: What the environment fixes.
+        sizes: Sizes of the team and its observations.
 
     Returns:
         The schema.
@@ -79,7 +82,7 @@ def schema(sizes: TeamSizes) -> pa.Schema:
 
 
 def sizes_of(episode: Episode) -> TeamSizes:
-    """The sizes of the team that played an episode.
+    """Returns the sizes of the team that played an episode.
 
     Args:
         episode: An episode.
@@ -88,13 +91,13 @@ def sizes_of(episode: Episode) -> TeamSizes:
         The sizes.
 
     Raises:
-        DatasetError: If it is no episode, or its arrays have other types or axes than
-            those of :class:`~rllib_risk.data.episodes.Episode`.
+        DatasetError: If the argument is no episode, or its arrays have other types or
+            axes than those of :class:`~rllib_risk.data.episodes.Episode`.
     """
     if not isinstance(episode, Episode):
         raise DatasetError(
-            f"an episode must be an Episode, not {type(episode).__name__};"
-            " rllib_risk.offline.make_episode makes one of arrays"
+            f"an episode must be an Episode, not {type(episode).__name__}; create one"
+            " from arrays with rllib_risk.offline.make_episode"
         )
     for key, (axes, kinds, what) in _ARRAYS.items():
         array = getattr(episode, key)
@@ -118,18 +121,18 @@ def sizes_of(episode: Episode) -> TeamSizes:
 
 
 def to_table(episodes: Sequence[Episode], ids: Sequence[str]) -> pa.Table:
-    """Episodes as rows.
+    """Converts episodes to rows.
 
     Args:
-        episodes: At least one.
-        ids: A name for each, not used twice in a dataset.
+        episodes: At least one episode.
+        ids: Name of each episode, unique in a dataset.
 
     Returns:
-        The rows, episode by episode, in the order of time.
+        The rows in order of episode and time.
 
     Raises:
-        DatasetError: If an episode has arrays whose lengths disagree, or values that
-            cannot be.
+        DatasetError: If the lengths of an episode's arrays do not match, or it has
+            invalid values.
     """
     sizes = sizes_of(episodes[0])
     for name, episode in zip(ids, episodes, strict=True):
@@ -145,11 +148,11 @@ def to_table(episodes: Sequence[Episode], ids: Sequence[str]) -> pa.Table:
         columns[after] = np.concatenate([getattr(e, before)[1:] for e in episodes])
     rewards = np.concatenate([e.rewards for e in episodes])
     ends = np.concatenate([np.arange(len(e)) == len(e) - 1 for e in episodes])
-    truly = np.repeat([e.terminated for e in episodes], [len(e) for e in episodes])
-    # One number of the team, told to every agent.
+    terminal = np.repeat([e.terminated for e in episodes], [len(e) for e in episodes])
+    # Every agent's column contains the team's reward.
     columns[REWARDS] = np.repeat(rewards[:, None], n, axis=1)
-    columns[TERMINATEDS] = np.repeat((ends & truly)[:, None], n, axis=1)
-    columns[TRUNCATEDS] = np.repeat((ends & ~truly)[:, None], n, axis=1)
+    columns[TERMINATEDS] = np.repeat((ends & terminal)[:, None], n, axis=1)
+    columns[TRUNCATEDS] = np.repeat((ends & ~terminal)[:, None], n, axis=1)
     _check_values(columns, columns[EPISODE], 0)
     wanted = schema(sizes)
     return pa.table(
@@ -170,7 +173,7 @@ def _to_arrow(column: np.ndarray | list[str], kind: pa.DataType) -> pa.Array:
 
 
 def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    """``[rows, ...]`` of a column of numbers or of lists of fixed sizes."""
+    """Converts a column of numbers or fixed-size lists to an array ``[rows, ...]``."""
     array = pa.concat_arrays(column.chunks)
     shape, kind = [len(column)], column.type
     while pa.types.is_fixed_size_list(kind):
@@ -180,7 +183,7 @@ def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def episodes_of(tables: Iterable[pa.Table]) -> Iterable[tuple[str, Episode]]:
-    """Puts episodes together from rows; they may go on from one table to the next.
+    """Builds episodes from rows. An episode may span several tables.
 
     Args:
         tables: Rows in the order of the dataset.
@@ -189,11 +192,11 @@ def episodes_of(tables: Iterable[pa.Table]) -> Iterable[tuple[str, Episode]]:
         Name and episode.
 
     Raises:
-        DatasetError: If a row holds values that cannot be, or the rows of an episode
-            do not follow each other. The message names the row, counted from 0 over all
-            tables, and the column.
+        DatasetError: If a row has invalid values, or the rows of an episode are not
+            consecutive. The message names the row, counted from 0 over all tables, and
+            the column.
     """
-    # Of the episode that is being put together.
+    # Name, first row and columns of the episode that is being built.
     name, begun, parts = "", 0, list[dict[str, np.ndarray]]()
     row = 0
     for table in tables:
@@ -221,8 +224,8 @@ def episodes_of(tables: Iterable[pa.Table]) -> Iterable[tuple[str, Episode]]:
 
 
 def _check_shapes(name: str, episode: Episode, sizes: TeamSizes) -> None:
-    """Refuses an episode whose arrays do not fit together or to the other episodes."""
-    sizes_of(episode)  # refuses other types
+    """Raises an error if an episode's arrays do not match each other or ``sizes``."""
+    sizes_of(episode)  # raises for other types
     steps = len(episode)
     n, a = sizes.num_agents, sizes.num_actions
     wanted = {
@@ -246,16 +249,16 @@ def _check_shapes(name: str, episode: Episode, sizes: TeamSizes) -> None:
 def _check_values(
     columns: Mapping[str, Any], names: Sequence[str] | np.ndarray, first: int
 ) -> None:
-    """Refuses rows with values that cannot be.
+    """Raises an error for rows with invalid values.
 
     Args:
         columns: Arrays by name, ``[rows, ...]``.
-        names: The episode of every row.
-        first: Number of the first row, for messages.
+        names: Name of the episode of every row.
+        first: Index of the first row, for messages.
     """
 
     def refuse(key: str, wrong: np.ndarray, text: str) -> None:
-        """Raises if ``wrong``, ``[rows, ...]``, is true anywhere."""
+        """Raises an error if ``wrong``, ``[rows, ...]``, is true anywhere."""
         if wrong.any():
             row = int(wrong.reshape(len(wrong), -1).any(axis=1).argmax())
             where = f"episode {str(names[row])!r}, t {int(columns[STEP][row])}"
@@ -292,7 +295,7 @@ def _check_values(
 
 
 def _join(name: str, parts: list[dict[str, np.ndarray]], first: int) -> Episode:
-    """Makes an episode of its rows; the first has this number."""
+    """Builds an episode from its rows; ``first`` is the index of the first row."""
     whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     steps = whole[STEP]
     if STATE not in whole:
@@ -312,7 +315,7 @@ def _join(name: str, parts: list[dict[str, np.ndarray]], first: int) -> Episode:
 
 
 def _check_order(name: str, whole: Mapping[str, np.ndarray], first: int) -> None:
-    """Refuses rows of an episode that do not follow each other."""
+    """Raises an error if the rows of an episode are not consecutive."""
 
     def refuse(row: int, key: str, text: str) -> None:
         raise DatasetError(
@@ -326,8 +329,8 @@ def _check_order(name: str, whole: Mapping[str, np.ndarray], first: int) -> None
         refuse(
             row,
             STEP,
-            f"holds {steps[row]}, and {row} is due: rows are missing or"
-            " not in the order of t",
+            f"holds {steps[row]} instead of {row}: rows are missing or not in the order"
+            " of t",
         )
     over, cut = whole[TERMINATEDS][:, 0], whole[TRUNCATEDS][:, 0]
     ends = over | cut
@@ -335,9 +338,17 @@ def _check_order(name: str, whole: Mapping[str, np.ndarray], first: int) -> None
         row = int(ends.argmax())
         refuse(row, TERMINATEDS if over[row] else TRUNCATEDS, "the episode goes on")
     if not ends[-1]:
-        refuse(len(ends) - 1, TRUNCATEDS, "the last row is no end: rows are missing")
+        refuse(
+            len(ends) - 1,
+            TRUNCATEDS,
+            "the last row does not end the episode: rows are missing",
+        )
     if over[-1] and cut[-1]:
-        refuse(len(ends) - 1, TRUNCATEDS, "an episode that terminated is not cut off")
+        refuse(
+            len(ends) - 1,
+            TRUNCATEDS,
+            "an episode cannot be both terminated and truncated",
+        )
     for before, after in _ROWS:
         differ = whole[after][:-1] != whole[before][1:]
         wrong = differ.any(axis=tuple(range(1, differ.ndim)))

@@ -1,4 +1,4 @@
-"""How a replay keeps episodes: end to end in segments, and what is made smaller.
+"""Segments, in which a replay stores episodes one after the other.
 
 Letters as in :mod:`rllib_risk.data.episodes`.
 """
@@ -15,12 +15,12 @@ from rllib_risk.data.episodes import Episode
 STEP_ARRAYS = ("actions", "rewards", "risk_levels")
 ROW_ARRAYS = ("obs", "state", "action_mask")
 
-# Of observations [D] and states [S]: which numbers are kept in one bit.
+# Whether each number of observations [D] and states [S] is stored in one bit.
 Flags = dict[str, np.ndarray]
 
 
 def flags_of(episode: Episode) -> Flags:
-    """Which numbers of an episode's observations and states are all 0 or 1."""
+    """Finds the numbers of observations and states that are always 0 or 1."""
     arrays = {name: getattr(episode, name) for name in ("obs", "state")}
     return {
         name: ((array == 0) | (array == 1)).all(axis=tuple(range(array.ndim - 1)))
@@ -31,13 +31,13 @@ def flags_of(episode: Episode) -> Flags:
 def bytes_per_row(
     episode: Episode, compact: bool = False, flags: Flags | None = None
 ) -> int:
-    """What a replay needs for a step of such an episode, and for its end.
+    """Computes the bytes that a replay needs for one row of an episode.
 
     Args:
         episode: An episode.
         compact: As in :class:`~rllib_risk.data.replay.EpisodeReplay`.
-        flags: What a compact one keeps in a bit; None: nothing, which is the most that
-            it can need.
+        flags: Numbers that a compact replay stores in one bit. None: no numbers, which
+            gives an upper bound.
     """
     if compact and flags is None:
         flags = {name: np.zeros_like(f) for name, f in flags_of(episode).items()}
@@ -46,18 +46,18 @@ def bytes_per_row(
 
 
 def _kept(episode: Episode, flags: Flags | None) -> dict[str, np.ndarray]:
-    """An episode's arrays as they are kept.
+    """Converts an episode's arrays to the format in which they are stored.
 
     Args:
         episode: An episode.
-        flags: What of observations and states takes one bit; all else takes 16, and
-            legal actions one each. None: nothing is made smaller.
+        flags: Numbers of observations and states that are stored in one bit. Others
+            take 16 bits, and action masks one bit per action. None: no compression.
 
     Returns:
         Arrays by name.
 
     Raises:
-        ConfigError: If 16 bits cannot hold a number.
+        ConfigError: If a number is too large for 16 bits.
     """
     arrays = {name: getattr(episode, name) for name in ROW_ARRAYS + STEP_ARRAYS}
     if flags is None:
@@ -69,37 +69,38 @@ def _kept(episode: Episode, flags: Flags | None) -> dict[str, np.ndarray]:
             arrays[name] = array[..., ~flag].astype(np.float16)
         if not np.isfinite(arrays[name]).all():
             raise ConfigError(
-                f"compact_replay: {name} holds a number beyond 65504, the greatest"
-                " that it can keep. Scale what the env shows, or set it to false."
+                f"compact_replay: {name} holds a number above 65504, the largest that"
+                " 16 bits can store. Scale the env's observations and states, or set"
+                " compact_replay: false."
             )
     arrays["action_mask"] = np.packbits(arrays["action_mask"], axis=-1)
     return arrays
 
 
 class Segment:
-    """Episodes end to end, in arrays that are as long as there is room.
+    """Arrays of fixed length that store episodes one after the other.
 
-    An episode of L steps takes L + 1 rows; in its last one there is an observation, but
-    no action.
+    An episode of L steps takes L + 1 rows. Its last row has an observation, but no
+    action.
 
     Attributes:
-        number: Tells it from others.
-        rows: For how many there is room.
-        arrays: By the names of an episode's arrays.
-        used: How many rows are taken.
+        number: Unique number of the segment.
+        rows: Capacity in rows.
+        arrays: Arrays by the names of an episode's arrays.
+        used: Number of used rows.
     """
 
     def __init__(
         self, like: Episode, number: int, size: int, flags: Flags | None
     ) -> None:
-        """Makes room for an episode and for as many of its kind as bytes allow."""
+        """Allocates ``size`` bytes, or more if the episode ``like`` needs more."""
         self.number = number
         self._flags = flags
         self._num_actions = like.action_mask.shape[-1]
         kept = _kept(like, flags)
         row_bytes = sum(array[0].nbytes for array in kept.values())
         self.rows = max(len(like) + 1, size // row_bytes)
-        # Pages of memory that nothing is written to are not taken.
+        # The operating system allocates a page of memory only when it is written to.
         self.arrays = {
             name: np.empty((self.rows, *array.shape[1:]), array.dtype)
             for name, array in kept.items()
@@ -107,7 +108,7 @@ class Segment:
         self.used = 0
 
     def add(self, episode: Episode) -> int | None:
-        """Copies an episode to the end; its first row, or None if there is no room."""
+        """Appends a copy of an episode and returns its first row, or None if full."""
         first, steps = self.used, len(episode)
         if first + steps + 1 > self.rows:
             return None
@@ -119,11 +120,13 @@ class Segment:
         return first
 
     def take(self, name: str, rows: Any) -> np.ndarray:
-        """Rows of an array as learners want it; without flags it shares memory.
+        """Reads rows of an array in the learners' format.
+
+        Without flags the result of a slice shares the segment's memory.
 
         Args:
-            name: Of an episode's array.
-            rows: A slice, or numbers of any shape.
+            name: Name of an episode's array.
+            rows: A slice, or indices of any shape.
         """
         array = self.arrays[name][rows]
         if self._flags is None:

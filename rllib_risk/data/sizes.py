@@ -1,4 +1,4 @@
-"""Sizes that the environment fixes, from which every network is built."""
+"""Sizes of a team and its observations, from which every network is built."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 
 class NeedsStateError(ValueError):
-    """A part reads the global state, and the environment has none."""
+    """Raised if a part needs the global state and the environment has none."""
 
     def __init__(self, key: str, part: str) -> None:
         """Initializes the error.
 
         Args:
             key: The configuration key that names the part.
-            part: Its name.
+            part: Name of the part.
         """
         super().__init__(f"{key} {part!r} needs a state; the environment has none.")
         self.key = key
@@ -22,13 +22,13 @@ class NeedsStateError(ValueError):
 
 @dataclass(frozen=True)
 class TeamSizes:
-    """What the environment fixes.
+    """Sizes of a team and its observations, which the environment determines.
 
     Attributes:
-        num_agents: ``N``.
-        num_actions: ``A``, after padding.
-        obs_size: ``D``, after padding.
-        state_size: ``S``; 0 if there is no state.
+        num_agents: ``N``, number of agents.
+        num_actions: ``A``, number of actions after padding.
+        obs_size: ``D``, size of observations after padding.
+        state_size: ``S``, size of the global state; 0 if there is none.
     """
 
     num_agents: int

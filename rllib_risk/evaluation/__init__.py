@@ -1,1 +1,1 @@
-"""What runs show: statistics of returns, learning curves, frames of episodes."""
+"""Results of runs: statistics of returns, learning curves, frames of episodes."""

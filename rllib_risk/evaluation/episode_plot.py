@@ -1,6 +1,6 @@
-"""One episode as a figure: rewards, risk levels, and return atoms at chosen steps.
+"""Figure of one episode: rewards, risk levels, and return atoms at chosen steps.
 
-As in figures 11, 12 and 16 of RMIX (Qiu et al., NeurIPS 2021).
+The layout follows figures 11, 12 and 16 of RMIX (Qiu et al., NeurIPS 2021).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from rllib_risk.evaluation.plots import _COLORS
 if TYPE_CHECKING:
     from rllib_risk.evaluation.episode_trace import EpisodeTrace
 
-# More heat maps than this side by side cannot be read.
+# More heat maps in one row are not readable.
 MOST_STEPS = 6
 _MAP_WIDTH, _ROW_HEIGHT = 2.7, 0.22
 _MOST_HEIGHT = 6.0
 
 
 def default_steps(length: int, count: int = 4) -> list[int]:
-    """Steps spread over an episode, its first and its last one among them."""
+    """Returns steps evenly spread over an episode, with its first and last step."""
     return sorted(set(np.linspace(0, length - 1, count).round().astype(int).tolist()))
 
 
@@ -33,19 +33,20 @@ def draw_episode(
 ) -> None:
     """Draws an episode.
 
-    From top to bottom: the team's reward of every step; every agent's risk level; for
-    each chosen step the atoms of one agent, a row per action and the worst atom on the
-    left. The action that was taken is marked, actions that were not available are left
-    white, and atoms that do not count at the agent's level are pale.
+    From top to bottom the figure shows the team's reward at every step, every agent's
+    risk level, and the atoms of one agent at each chosen step. Atoms have one row per
+    action, with the worst atom on the left. A mark shows the action taken. Actions that
+    were not available are white. Atoms with zero weight at the agent's risk level are
+    pale.
 
     Args:
         trace: The episode.
         out: File to write.
-        agent: Whose atoms.
-        steps: Steps to draw.
-        title: Of the figure.
+        agent: Index of the agent whose atoms are drawn.
+        steps: Steps whose atoms are drawn.
+        title: Title of the figure.
     """
-    # The object interface with the Agg canvas: no display, and no global pyplot state.
+    # The object interface with the Agg canvas needs no display and no pyplot state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -110,7 +111,7 @@ def _draw_levels(axes: Any, trace: EpisodeTrace, steps: Sequence[int]) -> None:
     axes.set_ylim(0.0, 1.05)
     axes.set_ylabel("risk level", fontsize=8)
     axes.set_xlabel("step", fontsize=8)
-    # Beside the lines, which may be anywhere.
+    # Outside of the axes, because the lines may be anywhere inside.
     axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     _mark(axes, steps)
 

@@ -1,4 +1,4 @@
-"""One greedy episode with all that its agents thought: levels, values and atoms.
+"""Record of one greedy episode with the agents' risk levels, utilities and atoms.
 
 Letters: ``L`` steps, ``N`` agents, ``A`` actions, ``M`` atoms.
 """
@@ -12,19 +12,19 @@ import numpy as np
 
 @dataclass
 class EpisodeTrace:
-    """An episode step by step.
+    """The record of an episode.
 
     Attributes:
-        agents: Names.
-        rewards: float64 ``[L]``.
-        actions: int64 ``[L, N]``.
-        action_mask: bool ``[L, N, A]``; True where available.
-        risk_levels: float64 ``[L, N]``; 1 where no level is used.
-        values: What the agents compared, float32 ``[L, N, A]``.
-        atoms: Of all actions, ascending, float32 ``[L, N, A, M]``.
-        weights: Of each atom in the value of an action, float64 ``[L, N, M]``, or None
-            where the risk measure does not weigh atoms by their order.
-        metrics: What the environment reported at the end.
+        agents: Names of the agents.
+        rewards: Team rewards, float64 ``[L]``.
+        actions: Actions taken, int64 ``[L, N]``.
+        action_mask: True where an action was available, bool ``[L, N, A]``.
+        risk_levels: Risk levels, float64 ``[L, N]``; 1 if no level is used.
+        values: Utilities of all actions, float32 ``[L, N, A]``.
+        atoms: Ascending atoms of all actions, float32 ``[L, N, A, M]``.
+        weights: Weight of each atom in the utility of an action, float64 ``[L, N, M]``.
+            None if the risk measure does not weight atoms by their order.
+        metrics: Metrics that the environment reported at the end.
     """
 
     agents: tuple[str, ...]

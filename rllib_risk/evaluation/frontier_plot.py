@@ -23,14 +23,15 @@ _PANELS = (
 def draw_frontier(results: FrontierResults, out: Path) -> None:
     """Draws CVaR, mean and nested CVaR over the risk level.
 
-    Black lines are the best that is possible; the one in the middle is the mean that
-    goes with the best CVaR. Every team is a mark, with an interval where it is sampled.
+    Black lines show the best possible values. In the middle panel the line is the mean
+    of the policy with the best CVaR. Marks show the teams, with an interval if the
+    numbers are sampled.
 
     Args:
-        results: What to draw.
+        results: The results to draw.
         out: File to write.
     """
-    # The object interface with the Agg canvas: no display, and no global pyplot state.
+    # The object interface with the Agg canvas needs no display and no pyplot state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -52,7 +53,7 @@ def draw_frontier(results: FrontierResults, out: Path) -> None:
         for panel, values in zip(panels, lines, strict=True):
             panel.plot(xs, values, ".-", color="black", linewidth=1.6, label="best")
     for index, team in enumerate(results.teams):
-        # Marks beside one another, so that equal teams both show.
+        # Shift the marks, so that teams with equal values stay visible.
         shift = 0.09 * (index - (len(results.teams) - 1) / 2)
         style = {
             "color": _COLORS[index % (len(_COLORS) - 1)],
@@ -76,10 +77,10 @@ def draw_frontier(results: FrontierResults, out: Path) -> None:
 def _mark(
     panel: Any, xs: np.ndarray, estimates: Sequence[Estimate], style: dict[str, Any]
 ) -> None:
-    """One team in one panel."""
+    """Draws one team in one panel."""
     values = np.array([e.value for e in estimates])
     ends = np.array([[e.low for e in estimates], [e.high for e in estimates]])
-    # rounding may leave a value a hair outside of its interval
+    # rounding may put a value slightly outside its interval
     errors = np.maximum([values - ends[0], ends[1] - values], 0.0)
     panel.errorbar(
         xs, values, yerr=errors, linestyle="none", markersize=5, capsize=2, **style

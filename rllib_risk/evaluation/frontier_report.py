@@ -1,4 +1,4 @@
-"""The numbers of ``rllib plot frontier``: on the screen, and as CSV."""
+"""The numbers of ``rllib plot frontier``, on the terminal and as CSV."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _HEADER = ("name", "how", "alpha", "quantity", "value", "ci95_low", "ci95_high")
 
 @dataclass(frozen=True)
 class FrontierResults:
-    """What a figure of the frontier shows.
+    """The contents of a frontier figure.
 
     Attributes:
-        title: The env, with its arguments.
-        alphas: Risk levels, from 1 down.
-        best: The exact best at each level; None where the env has no tables.
-        teams: Trained teams.
+        title: The env with its arguments.
+        alphas: Risk levels in descending order, from 1.
+        best: Exact best values at each level; None if the env has no tables.
+        teams: Results of the trained teams.
     """
 
     title: str
@@ -35,11 +35,11 @@ class FrontierResults:
 
 
 def print_frontier(results: FrontierResults, console: Console) -> None:
-    """Prints one table per quantity, a row per team and a column per level.
+    """Prints one table per quantity, with a row per team and a column per level.
 
     Args:
-        results: What to print.
-        console: Where.
+        results: The results to print.
+        console: Console to print on.
     """
     from rich.table import Table
 
@@ -58,10 +58,10 @@ def print_frontier(results: FrontierResults, console: Console) -> None:
 
 
 def write_frontier(results: FrontierResults, out: Path) -> None:
-    """Writes every number, one per line.
+    """Writes every number as CSV, one per line.
 
     Args:
-        results: What to write.
+        results: The results to write.
         out: The CSV file.
     """
     with out.open("w", newline="", encoding="utf-8") as file:
@@ -91,7 +91,7 @@ def write_frontier(results: FrontierResults, out: Path) -> None:
 def _numbers(
     team: TeamRisk, alphas: Sequence[float]
 ) -> list[tuple[float, str, Estimate]]:
-    """Level, quantity and number, for all that is known of a team."""
+    """Lists level, quantity and estimate of all numbers of a team."""
     rows = [(1.0, "mean", team.mean)]
     rows += [(a, "cvar", e) for a, e in zip(alphas, team.cvar, strict=True)]
     if team.nested is not None:
@@ -102,7 +102,7 @@ def _numbers(
 def _tables(
     results: FrontierResults,
 ) -> list[tuple[str, list[tuple[str, list[str]]]]]:
-    """Title and rows of each table."""
+    """Builds the title and the rows of each table."""
     best, teams = results.best or (), results.teams
     cvar = [(t.label, [_text(e) for e in t.cvar]) for t in teams]
     nested = [(t.label, [_text(e) for e in t.nested]) for t in teams if t.nested]

@@ -1,10 +1,10 @@
-"""Mean, CVaR and nested CVaR of trained teams: exactly where that is possible.
+"""Mean, CVaR and nested CVaR of trained teams, exact if possible, else sampled.
 
-A team is exact in a game in tables. Its policy is played along every outcome by the
-loop that plays all episodes, in copies of the game in which chance does what it is
-told; so it sees what it would see in an evaluation. A policy without memory needs one
-place per step, state and return so far. One with memory needs one per history, and a
-game with too many of these is sampled instead, like an env without tables.
+The numbers are exact in a tabular game. The usual episode loop plays the policy along
+every outcome, in copies of the game with forced outcomes. The policy therefore gets the
+same observations as in an evaluation. A feed-forward policy needs one place per step,
+state and return so far. A recurrent policy needs one place per history. If there are
+too many histories, or the env has no tables, episodes are sampled instead.
 
 Letters: ``n`` histories, ``t`` steps, ``N`` agents, ``E`` episodes.
 """
@@ -37,25 +37,25 @@ from rllib_risk.ops.return_distribution import (
 from rllib_risk.ops.robust_mdp import Integers
 from rllib_risk.ops.statistics import FloatArray, cvar_ci, cvar_of_returns
 
-# Most histories of one step for a policy with memory, each of which is played from the
-# start at every step.
+# Maximum number of histories of one step for a recurrent policy. Each of them is played
+# from the start at every step.
 MAX_HISTORIES = 5_000
-# Most copies that act at once.
+# Maximum number of copies of the game that are played at once.
 _MAX_COPIES = 1024
 
 
 class ActsAtRandomError(Exception):
-    """A policy took another action when the same history came again."""
+    """Raised if a policy takes different actions after the same history."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, with its 95 % interval where it is sampled.
+    """A number, with a 95 % interval if it is sampled.
 
     Attributes:
         value: The number.
-        low: Lower end; the number itself where it is exact.
-        high: Upper end.
+        low: Lower end of the interval; ``value`` if it is exact.
+        high: Upper end of the interval; ``value`` if it is exact.
     """
 
     value: float
@@ -65,15 +65,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class TeamRisk:
-    """What a trained team reaches.
+    """Mean, CVaR and nested CVaR of a trained team.
 
     Attributes:
-        label: Its name in figure and table.
+        label: Name of the team in figure and table.
         source: Folder of its checkpoint.
-        how: "exact", or how many episodes were sampled and why.
+        how: "exact", or the number of sampled episodes and the reason for sampling.
         mean: Mean return.
         cvar: CVaR of the return at each level.
-        nested: Nested CVaR at each level; None where it is not known.
+        nested: Nested CVaR at each level; None if the numbers are sampled.
     """
 
     label: str
@@ -99,19 +99,19 @@ def team_risk(
     episodes: int,
     seed: int | None,
 ) -> TeamRisk:
-    """Evaluates a trained team, greedily.
+    """Evaluates the greedy policy of a trained team.
 
     Args:
         algorithm: The team.
-        tables: Its game; None where it is not known.
+        tables: Tables of its game; None if the env has none.
         alphas: Risk levels.
         label: Name of the team.
         source: Folder of its checkpoint.
-        episodes: Episodes to sample where it cannot be exact.
-        seed: Of these episodes; None: as in the training.
+        episodes: Number of episodes to sample if exact numbers are not possible.
+        seed: Seed of these episodes. None: the seed of the training.
 
     Returns:
-        Its numbers.
+        The team's numbers.
     """
     reason = "no tables"
     if tables is not None:
@@ -139,11 +139,11 @@ def play_exactly(policy: TeamPolicy, tables: GameTables) -> PlayedPolicy:
     """Plays a trained team along every outcome of a game.
 
     Args:
-        policy: The team; greedy.
+        policy: The team, which acts greedily.
         tables: The game.
 
     Returns:
-        The played policy.
+        The distribution of the return and the tree of outcomes.
 
     Raises:
         TooManyPlacesError: If there are too many histories.
@@ -166,7 +166,7 @@ def play_exactly(policy: TeamPolicy, tables: GameTables) -> PlayedPolicy:
 
 
 def memory_of(policy: TeamPolicy) -> Memory:
-    """What a policy acts by beside what it observes and the return so far.
+    """What a policy depends on in addition to observation and return so far.
 
     Args:
         policy: The policy.
@@ -180,7 +180,7 @@ def memory_of(policy: TeamPolicy) -> Memory:
 def _act(
     policy: TeamPolicy, tables: GameTables, histories: Histories, rows: Integers
 ) -> Integers:
-    """The joint action after some of the histories, ``[n]``."""
+    """Computes the joint actions after some of the histories, ``[n]``."""
     replay = _Replay(tables, histories.actions[rows])
     envs = ForcedEnvs(tables, histories.outcomes[rows])
     EpisodeLoop(
@@ -195,7 +195,7 @@ def _act(
 
 
 class _Replay(EpisodeObserver):
-    """Follows known histories, then takes down what the team does next.
+    """Follows known histories, then records the team's next joint actions.
 
     Attributes:
         chosen: The joint actions after the histories, int64 ``[n]``.

@@ -1,4 +1,4 @@
-"""What is drawn of runs where nothing else is asked for."""
+"""Default axis and metric of figures and tables of runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rllib_risk.evaluation.results import (
     trial_folders,
 )
 
-# What is drawn of runs that learned from a dataset and had no environment.
+# Default metrics of runs that learned from a dataset without an environment.
 METRICS_OFFLINE = (
     "holdout/td_error_abs",
     "holdout/loss",
@@ -23,13 +23,13 @@ METRICS_OFFLINE = (
 
 
 def natural_x(paths: Sequence[Path]) -> str:
-    """The axis that says how far runs are, if no other is asked for.
+    """Returns the default key of the horizontal axis.
 
     Args:
         paths: See :func:`read_groups`.
 
     Returns:
-        Env steps, or updates where every trial learned from a dataset.
+        Env steps, or updates if every trial learned from a dataset.
 
     Raises:
         ResultsError: If a path holds no result.
@@ -41,14 +41,14 @@ def natural_x(paths: Sequence[Path]) -> str:
 
 
 def natural_metric(paths: Sequence[Path]) -> str:
-    """The metric that says how good runs are, if no other is asked for.
+    """Returns the default metric.
 
     Args:
         paths: See :func:`read_groups`.
 
     Returns:
-        The return of evaluations. Where no trial was evaluated and all learned from a
-        dataset: the first of :data:`METRICS_OFFLINE` that all of them have.
+        The return of evaluations. If no trial was evaluated, the first of
+        :data:`METRICS_OFFLINE` that all trials have.
 
     Raises:
         ResultsError: If a path holds no result.

@@ -1,7 +1,7 @@
 """Learning curves from result folders, and the files of ``plot`` and ``compare``.
 
-Every curve is the interquartile mean (IQM) over seeds with a 95 % bootstrap interval,
-and the numbers behind a figure are written beside it as CSV.
+Every curve is the interquartile mean (IQM) over seeds with a 95 % bootstrap interval.
+The numbers of a figure are written to a CSV file of the same name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rllib_risk.ops.statistics import AggregatedCurve, aggregate_curves
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Okabe and Ito's colours, which people with colour blindness can tell apart.
+# Okabe and Ito's colours, which are distinguishable with colour blindness.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LINES = ("-", "--", ":", "-.")
 _SUFFIXES = (".pdf", ".png", ".svg")
@@ -51,23 +51,23 @@ def run_plot_command(
     y_min: float | None = None,
     threshold: float | None = None,
 ) -> list[Path]:
-    """All that ``rllib plot`` does: figure, CSV, table on screen and as Markdown.
+    """Runs ``rllib plot``: writes figure, CSV and Markdown table, and prints the table.
 
-    Trials of one experiment folder form one curve, or one for each setting where they
-    differ in more than the seed. A run that ended early, because it was solved, keeps
-    its last value up to the end of the axis.
+    Trials of one experiment folder form one curve. If they differ in more than the
+    seed, each setting forms a curve. A run that stopped early because it was solved
+    keeps its last value up to the end of the axis.
 
     Args:
         paths: Trial folders, experiment folders, or folders of experiments.
         out: File to write: ``.png``, ``.pdf`` or ``.svg``. The numbers go to the same
             name with ``.csv``.
-        console: Where the table is printed.
+        console: Console to print the table on.
         metric: Result key on the vertical axis, such as ``evaluation/return_cvar_10``;
             None: :func:`natural_metric`.
         x: Result key on the horizontal axis; None: :func:`natural_x`.
         title: Title of the figure.
         y_min: Lower end of the vertical axis, for curves that start very low.
-        threshold: Value of the metric to mark with a horizontal line. The table says
+        threshold: Value of the metric to mark with a horizontal line. The table shows
             how many runs reached it.
 
     Returns:
@@ -97,11 +97,12 @@ def write_comparison(
     """Writes the table and the figure of a comparison into its folder.
 
     Args:
-        folder: The folder of its trials, with ``comparison.json``.
-        console: Where the table is printed.
-        metric: Result key that the algorithms are compared by.
+        folder: Folder of the comparison's trials, with ``comparison.json``.
+        console: Console to print the table on.
+        metric: Result key of the metric to compare.
         title: Title of figure and table.
-        threshold: Value of the metric whose env steps the table tells.
+        threshold: Threshold of the metric: the table shows the env steps needed to
+            reach it.
 
     Returns:
         The files written: ``table.md``, ``table.csv``, ``curves.png``, ``curves.csv``.
@@ -137,18 +138,20 @@ def _draw(
 ) -> Path:
     """Draws the figure; see :func:`run_plot_command`."""
     if out.suffix not in _SUFFIXES:
-        raise ResultsError(f"{out} must end in one of {', '.join(_SUFFIXES)}")
+        raise ResultsError(f"{out} must end in one of {', '.join(_SUFFIXES)}.")
     curves = [
         (group, aggregate_curves([r.x for r in group.runs], [r.y for r in group.runs]))
         for group in groups
         if group.runs
     ]
     if not curves:
-        raise ResultsError(f"no trial has {metric} to draw")
+        raise ResultsError(
+            f"No trial has the metric {metric}: choose another metric, or train longer."
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     _write_csv(curves, out.with_suffix(".csv"), metric, x)
 
-    # The object interface with the Agg canvas: no display, and no global pyplot state.
+    # The object interface with the Agg canvas needs no display and no pyplot state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
@@ -162,7 +165,7 @@ def _draw(
     for index, (group, curve) in enumerate(curves):
         color = _COLORS[index % len(_COLORS)]
         style = _LINES[index // len(_COLORS) % len(_LINES)]
-        # Groups of solved runs end early; their curves go on to the end of the axis.
+        # Solved runs stop early, so extend their curves to the end of the axis.
         xs = np.append(curve.x, end)
         center, low, high = (
             np.append(v, v[-1]) for v in (curve.center, curve.low, curve.high)
@@ -190,7 +193,7 @@ def _draw(
 
 
 def _plain(text: str) -> str:
-    """Escapes what matplotlib would read as a formula."""
+    """Escapes dollar signs, which matplotlib would read as a formula."""
     return text.replace("$", r"\$")
 
 

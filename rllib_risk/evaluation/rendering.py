@@ -1,4 +1,4 @@
-"""Writes the frames of an episode as one picture file."""
+"""Writes the frames of an episode to an animation or an image file."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-# Frames side by side in a strip, and the white pixels between them.
+# Frames per row of a strip, and white pixels between them.
 _STRIP_COLUMNS = 8
 _STRIP_GAP = 4
 
 
 def save_frames(frames: Sequence[NDArray[np.uint8]], out: Path, fps: float = 4) -> Path:
-    """Saves frames as an animation (``.gif``) or as a strip of pictures (``.png``).
+    """Saves frames as an animation (``.gif``) or as a strip of images (``.png``).
 
-    A strip reads like text: left to right, then down, eight frames to a row.
+    A strip has rows of eight frames, from left to right and from top to bottom.
 
     Args:
-        frames: RGB frames, each uint8 ``[height, width, 3]``, all of one size.
-        out: File to write; its suffix chooses the form.
-        fps: Frames per second of the animation. The last frame stays for a second, so
-            that the end of the episode can be seen before it starts again.
+        frames: RGB frames, each uint8 ``[height, width, 3]``, all of the same size.
+        out: File to write. Its suffix determines the format.
+        fps: Frames per second of the animation. The last frame stays for one second, so
+            that the end of the episode is visible before the animation repeats.
 
     Returns:
         The file written.
 
     Raises:
-        ValueError: If there is no frame, a frame has another dtype or shape, ``fps``
-            is not positive, or the suffix is another.
+        ValueError: If there is no frame, a frame has a wrong dtype or shape, ``fps`` is
+            not positive, or the suffix is not ``.gif`` or ``.png``.
     """
     if out.suffix not in (".gif", ".png"):
         raise ValueError(f"{out} must end in .gif or .png")
@@ -65,7 +65,7 @@ def save_frames(frames: Sequence[NDArray[np.uint8]], out: Path, fps: float = 4) 
 
 
 def _strip(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """All frames on one white canvas, row by row."""
+    """Arranges all frames on one white canvas, row by row."""
     height, width, _ = frames[0].shape
     columns = min(len(frames), _STRIP_COLUMNS)
     rows = -(-len(frames) // columns)

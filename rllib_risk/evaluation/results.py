@@ -1,9 +1,9 @@
 """Reads the folders that Ray Tune writes and groups their trials into curves.
 
-A trial folder holds ``result.json`` (one JSON object per iteration and line) and
-``params.json`` (the configuration). Trials of one experiment folder that differ in
-nothing but the seed form a group. The folder of a comparison holds ``comparison.json``
-as well, which says what was planned: its groups are the labels there.
+A trial folder contains ``result.json`` (one JSON object per iteration and line) and
+``params.json`` (the configuration). Trials of one experiment folder that differ only in
+the seed form a group. The folder of a comparison also contains ``comparison.json`` with
+the planned trials; its labels are the groups.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ TIME_KEY = "time_total_s"
 CVAR_KEY = "evaluation/return_cvar_10"
 COMPARISON_FILE = "comparison.json"
 EVALUATION = "evaluation/"
-# Results since the evaluation that a result holds: 0 where it is its own.
+# Number of results since the evaluation that a result contains; 0: it is new.
 AGE_KEY = "evaluation/age_iterations"
 _LARGEST = 1e100
 
 
 class ResultsError(ValueError):
-    """Results that cannot be shown: the message names the folder or metric."""
+    """Raised for results that cannot be shown; the message names folder or metric."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run as Tune wrote it.
+    """Configuration and results of one run, as Tune wrote them.
 
     Attributes:
         path: The trial folder.
-        params: Its configuration, flat: ``env_config/width`` for nested keys.
-        rows: Its results in order, flat: ``evaluation/return_mean`` for nested keys.
+        params: Flat configuration, with ``env_config/width`` for nested keys.
+        rows: Flat results in order, with ``evaluation/return_mean`` for nested keys.
     """
 
     path: Path
@@ -61,12 +61,13 @@ class Run:
 
     Attributes:
         path: The trial folder.
-        seed: The seed in its configuration; None if that holds none.
-        x: Where the metric was measured, increasing, ``[points]``.
-        y: The metric there, ``[points]``.
-        seconds: Seconds since the start of training there, ``[points]``; NaN where the
-            results do not say.
-        cvar: Mean of the lowest tenth of the returns there, ``[points]``; NaN likewise.
+        seed: The seed in its configuration; None if there is none.
+        x: Increasing x values of the points, ``[points]``.
+        y: The metric at each point, ``[points]``.
+        seconds: Seconds since the start of training at each point, ``[points]``; NaN if
+            unknown.
+        cvar: Mean of the lowest tenth of the returns at each point, ``[points]``; NaN
+            if unknown.
     """
 
     path: Path
@@ -79,14 +80,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in the seed alone.
+    """Runs that differ only in the seed.
 
     Attributes:
-        label: Name of the experiment, with the parameters that set it apart; in a
-            comparison the label of the algorithm.
-        runs: The runs, ordered by folder name. Empty only in a comparison, where every
-            trial of a label failed.
-        planned: How many runs a comparison planned; None outside of comparisons.
+        label: Name of the experiment and the parameters that distinguish the group. In
+            a comparison it is the label of the algorithm.
+        runs: The runs, ordered by folder name. Empty only if all trials of a
+            comparison's label failed.
+        planned: Number of planned runs of a comparison; None outside comparisons.
     """
 
     label: str
@@ -95,7 +96,7 @@ class Group:
 
     @property
     def count_text(self) -> str:
-        """``5 seeds``, or ``5 runs`` where the seeds are unknown or repeated."""
+        """``5 seeds``, or ``5 runs`` if seeds are unknown or repeated."""
         seeds = {json.dumps(run.seed) for run in self.runs if run.seed is not None}
         noun = "seed" if len(seeds) == len(self.runs) else "run"
         return f"{len(self.runs)} {noun}" + ("" if len(self.runs) == 1 else "s")
@@ -103,12 +104,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison was to run, from its ``comparison.json``.
+    """The planned trials of a comparison, from its ``comparison.json``.
 
     Attributes:
         labels: Label of each trial folder, in the order of the comparison.
-        failed: Names of the trial folders whose trials failed.
-        details: Everything that decides what the trials do, for ``--resume``.
+        failed: Names of the folders of failed trials.
+        details: All settings of the trials, for ``--resume``.
     """
 
     labels: dict[str, str]
@@ -119,7 +120,7 @@ class Plan:
 def write_plan(folder: Path, plan: Plan) -> None:
     """Writes the ``comparison.json`` of a comparison's folder."""
     text = json.dumps(asdict(plan), indent=2, default=str)
-    # Never half a file: what is there decides whether the comparison can go on.
+    # Replace the file atomically, because --resume depends on it.
     part = folder / f"{COMPARISON_FILE}.part"
     part.write_text(f"{text}\n", encoding="utf-8")
     part.replace(folder / COMPARISON_FILE)
@@ -132,10 +133,10 @@ def read_plan(folder: Path) -> Plan | None:
         folder: A folder of trials.
 
     Returns:
-        The plan; None if the folder is not that of a comparison.
+        The plan; None if the folder does not belong to a comparison.
 
     Raises:
-        ResultsError: If ``comparison.json`` is not what this package writes.
+        ResultsError: If ``comparison.json`` is damaged.
     """
     file = folder / COMPARISON_FILE
     if not file.is_file():
@@ -149,7 +150,8 @@ def read_plan(folder: Path) -> Plan | None:
         return Plan(dict(labels), tuple(failed), data["details"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ResultsError(
-            f"{file} is damaged: {error!r}. Restore the file, or name the trial folders"
+            f"{file} is damaged: {error!r}. Restore the file, or name the trial"
+            " folders."
         ) from error
 
 
@@ -158,8 +160,8 @@ def read_groups(
 ) -> list[Group]:
     """Reads every trial below ``paths`` and groups them by experiment and parameters.
 
-    Trials without any result yet, or without this metric, are left out with a warning;
-    so are the failed trials of a comparison, which ended anywhere.
+    Trials without results or without this metric are left out with a warning. The
+    failed trials of a comparison are also left out, because they are incomplete.
 
     Args:
         paths: Trial folders, experiment folders, or folders of experiments.
@@ -175,10 +177,13 @@ def read_groups(
         if trial.rows:
             experiments[folder.parent].append(trial)
         else:
-            logger.warning("%s holds no result yet and is left out", folder)
+            logger.warning("%s contains no result yet and is left out.", folder)
     all_trials = [trial for trials in experiments.values() for trial in trials]
     if not all_trials:
-        raise ResultsError(f"every result.json below {_names(paths)} is still empty")
+        raise ResultsError(
+            f"Every result.json below {_names(paths)} is still empty: wait for the"
+            " first result."
+        )
     _check_keys(all_trials, [metric, x])
     names = _experiment_names(list(experiments))
     groups = []
@@ -192,7 +197,7 @@ def read_groups(
         for suffix, trial in zip(_differences(trials), trials, strict=True):
             run = _run(trial, metric, x)
             if run is None:
-                logger.warning("%s has no %s and is left out", trial.path, metric)
+                logger.warning("%s has no %s and is left out.", trial.path, metric)
             else:
                 by_label[names[experiment] + suffix].append(run)
         groups += [Group(label, runs) for label, runs in sorted(by_label.items())]
@@ -202,18 +207,21 @@ def read_groups(
 def _planned_groups(
     plan: Plan, trials: list[Trial], prefix: str, metric: str, x: str
 ) -> list[Group]:
-    """The groups of a comparison: one for each label, in its order."""
+    """Builds the groups of a comparison, one per label, in the order of the plan."""
     counts = Counter(plan.labels.values())
     by_label: dict[str, list[Run]] = {label: [] for label in counts}
     for trial in trials:
         name = trial.path.name
         run = _run(trial, metric, x)
         if name not in plan.labels:
-            raise ResultsError(f"{trial.path} is not a trial of the comparison")
+            raise ResultsError(
+                f"{trial.path} is not a trial of the comparison. Move it out of the"
+                " comparison's folder."
+            )
         if name in plan.failed:
-            logger.warning("%s failed and is left out", trial.path)
+            logger.warning("%s failed and is left out.", trial.path)
         elif run is None:
-            logger.warning("%s has no %s and is left out", trial.path, metric)
+            logger.warning("%s has no %s and is left out.", trial.path, metric)
         else:
             by_label[plan.labels[name]].append(run)
     return [
@@ -222,16 +230,16 @@ def _planned_groups(
 
 
 def trial_folders(paths: Sequence[Path]) -> list[Path]:
-    """Every folder with a result.json at or below the paths, once each, sorted."""
+    """Returns all folders with a result.json at or below the paths, sorted."""
     folders: set[Path] = set()
     for path in paths:
         if not path.exists():
-            raise ResultsError(f"{path} does not exist")
+            raise ResultsError(f"{path} does not exist.")
         found = {file.resolve().parent for file in path.rglob("result.json")}
         if not found:
             raise ResultsError(
-                f"no result.json at or below {path}: give the folder that "
-                "`rllib train` named at its end, or one of its trial folders"
+                f"There is no result.json at or below {path}. Give the folder that"
+                " `rllib train` printed at its end, or one of its trial folders."
             )
         folders |= found
     return sorted(folders)
@@ -253,18 +261,18 @@ def read_trial(folder: Path) -> Trial:
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise ValueError("no JSON object")
-            row.pop("config", None)  # The same in every row, and in params.json.
+            row.pop("config", None)  # It is the same in every row and in params.json.
             rows.append(without_carried(dict(_flatten(row))))
         except (ValueError, RecursionError) as error:
-            # A run that was killed, or is still running, may leave half a line.
+            # A run that was killed or is still running may leave an incomplete line.
             if number == len(lines):
                 logger.warning(
-                    "%s: the last line was cut short and is left out", results_file
+                    "%s: the last line is incomplete and is left out.", results_file
                 )
                 continue
             raise ResultsError(
                 f"{results_file}, line {number}: not JSON: {error}. Remove the line to"
-                " read the others"
+                " read the others."
             ) from error
     return Trial(folder, params, rows)
 
@@ -276,21 +284,24 @@ def _read_object(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ResultsError(
             f"{file} is damaged: it is not JSON: {error}. Restore the file, or leave"
-            " out its folder"
+            " out its folder."
         ) from error
     if not isinstance(value, dict):
-        raise ResultsError(f"{file} is damaged: it holds no JSON object")
+        raise ResultsError(
+            f"{file} is damaged: it holds no JSON object. Restore the file, or leave"
+            " out its folder."
+        )
     return value
 
 
 def without_carried(row: dict[str, Any]) -> dict[str, Any]:
-    """Returns a flat result without an evaluation that an earlier one had before it.
+    """Removes an evaluation that is repeated from an earlier result.
 
     Args:
-        row: A flat result, as an algorithm or ``result.json`` gives it.
+        row: A flat result of an algorithm or of ``result.json``.
 
     Returns:
-        The same if its evaluation is its own, or it has none.
+        The result; unchanged if its evaluation is new or it has none.
     """
     if not row.get(AGE_KEY):
         return row
@@ -298,7 +309,7 @@ def without_carried(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Pairs of slash-separated key and leaf."""
+    """Yields pairs of slash-separated key and leaf."""
     for key, value in tree.items():
         if isinstance(value, dict) and value:
             yield from _flatten(value, f"{prefix}{key}/")
@@ -307,18 +318,18 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _check_keys(trials: list[Trial], keys: list[str]) -> None:
-    """Raises where no trial has one of these keys as a number."""
+    """Raises an error if no trial has a number under one of these keys."""
     rows = [row for trial in trials for row in trial.rows]
     available = {key for row in rows for key in row if _number(row, key)}
     for key in keys:
         if key in available:
             continue
-        # The metrics that people plot first, then the rest as far as it fits.
+        # List the metrics of evaluations first, because they are plotted most.
         where = sorted(available, key=lambda k: (not k.startswith("evaluation/"), k))
         rest = f" and {len(where) - 30} more" if len(where) > 30 else ""
         raise ResultsError(
-            f"no result has the metric {key!r}.{suggest(key, where)} "
-            f"Available: {', '.join(where[:30])}{rest}"
+            f"No result has the metric {key!r}.{suggest(key, where)} "
+            f"Available: {', '.join(where[:30])}{rest}."
         )
 
 
@@ -327,18 +338,18 @@ def _number(row: dict[str, Any], key: str) -> bool:
     value = row.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    # Larger numbers leave no room for means and axes.
+    # Means and axis limits of larger numbers would overflow.
     return abs(value) < _LARGEST
 
 
 def _run(trial: Trial, metric: str, x: str) -> Run | None:
-    """The metric of one trial, or None where it has no finite value."""
+    """Extracts the metric of one trial; None if it has no finite value."""
     points: list[tuple[float, ...]] = []
     for row in trial.rows:
         if not (_number(row, metric) and _number(row, x)):
             continue
-        # A run restored from a checkpoint repeats what came after it: the later rows
-        # are the ones that the final policy comes from.
+        # A run restored from a checkpoint repeats the rows after it. The later rows
+        # belong to the final policy.
         while points and points[-1][0] >= row[x]:
             points.pop()
         also = [row[k] if _number(row, k) else math.nan for k in (TIME_KEY, CVAR_KEY)]
@@ -350,7 +361,7 @@ def _run(trial: Trial, metric: str, x: str) -> Run | None:
 
 
 def _differences(trials: list[Trial]) -> list[str]:
-    """For each trial the parameters, other than seeds, that set it apart."""
+    """Returns for each trial the parameters that distinguish it, except the seed."""
     keys = sorted({key for trial in trials for key in trial.params})
     varied = [
         key
@@ -365,7 +376,7 @@ def _differences(trials: list[Trial]) -> list[str]:
 
 
 def _experiment_names(experiments: list[Path]) -> dict[Path, str]:
-    """Folder names, with as many parent folders as it takes to tell them apart."""
+    """Returns folder names, with as many parent folders as make them unique."""
     names = {}
     for path in experiments:
         others = [other for other in experiments if other != path]

@@ -1,7 +1,7 @@
-"""How policies do over a grid of shifted environments.
+"""Scores of policies over a grid of shifted environments.
 
-What counts of a cell is the mean over its episodes. Over the cells the summary takes
-the nominal one, the mean, the worst, and the CVaR: the mean of the worst fifth.
+The score of a cell is the mean over its episodes. The summary of all cells contains the
+nominal cell, the mean, the worst cell, and the CVaR: the mean of the worst fifth.
 
 Letters: ``P`` policies, ``T`` trained runs of one policy, ``C`` cells, ``R`` episodes
 per cell.
@@ -25,22 +25,23 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-# The share of cells that the CVaR over cells is the mean of.
+# Fraction of worst cells whose mean is the CVaR over cells.
 CELL_SHARE = 0.2
 
 
 @dataclass(frozen=True)
 class PolicyScores:
-    """What one policy reached in every episode of every cell.
+    """Scores of one policy in every episode of every cell.
 
     Attributes:
-        label: Its name.
-        values: Of the metric, float64 ``[T, C, R]``; one run for a scripted policy.
-        successes: 1 for every success, ``[T, C, R]``; None where the environment does
-            not say.
-        reference: Whether it is a scripted policy.
-        sources: The checkpoints of its runs.
-        crashes: Episodes that were lost and played again.
+        label: Name of the policy.
+        values: Values of the metric, float64 ``[T, C, R]``. A scripted policy has one
+            run.
+        successes: 1 for every success, ``[T, C, R]``; None if the environment does not
+            report it.
+        reference: Whether the policy is scripted.
+        sources: Checkpoints of its runs.
+        crashes: Number of episodes that crashed and were repeated.
     """
 
     label: str
@@ -52,28 +53,29 @@ class PolicyScores:
 
     @property
     def title(self) -> str:
-        """The label, with a remark on a scripted policy."""
+        """The label, with "(reference)" for a scripted policy."""
         return f"{self.label} (reference)" if self.reference else self.label
 
     @cached_property
     def means(self) -> FloatArray:
-        """The mean of every cell over its episodes and all runs, ``[C]``."""
+        """Mean of every cell over its episodes and all runs, ``[C]``."""
         return np.asarray(self.values.mean(axis=(0, 2)), np.float64)
 
     @cached_property
     def intervals(self) -> tuple[FloatArray, FloatArray]:
-        """95 % intervals of :attr:`means`, ``[C]`` each: over runs if there are more.
+        """95 % intervals of :attr:`means` over runs, ``[C]`` each.
 
-        With one run it is over episodes, and says nothing about training again.
+        With one run the intervals are over episodes and give no information about
+        other training runs.
         """
         whole = self.values[0].T if len(self.values) == 1 else self.values.mean(axis=2)
         return bootstrap_ci(whole, np.mean)
 
     def differences(self, other: PolicyScores) -> tuple[FloatArray, ...]:
-        """How much better this policy is than another, episode by episode.
+        """Computes the paired difference to another policy over episodes.
 
         Args:
-            other: Played the same seeds.
+            other: Scores of a policy that was played with the same seeds.
 
         Returns:
             Mean difference and the ends of its 95 % interval over episodes, ``[C]``.
@@ -84,13 +86,14 @@ class PolicyScores:
 
 @dataclass(frozen=True)
 class ShiftSummary:
-    """A policy over all cells; NaN where there is no nominal cell.
+    """Summary of a policy over all cells.
 
     Attributes:
-        nominal: Mean of the cell that is like training.
-        mean: Over cells.
+        nominal: Mean of the nominal cell, which equals the training environment. NaN if
+            there is none.
+        mean: Mean over all cells.
         worst: Mean of the worst cell.
-        worst_cell: Its index.
+        worst_cell: Index of the worst cell.
         cvar: Mean of the ``ceil(C / 5)`` worst cells.
     """
 
@@ -103,14 +106,15 @@ class ShiftSummary:
 
 @dataclass(frozen=True)
 class ShiftResults:
-    """All policies on a grid.
+    """Scores of all policies on a grid.
 
     Attributes:
         grid: The grid.
         env: Name of the environment.
-        metric: What the values are.
-        seed: Of the evaluation.
-        policies: In the order of the tables; the first is compared with.
+        metric: Name of the metric.
+        seed: Seed of the evaluation.
+        policies: Policies in the order of the tables. The others are compared with the
+            first one.
     """
 
     grid: ShiftGrid
@@ -121,16 +125,16 @@ class ShiftResults:
 
     @property
     def num_episodes(self) -> int:
-        """Episodes per cell and run."""
+        """Number of episodes per cell and run."""
         return int(self.policies[0].values.shape[2])
 
 
 def summarise_cells(means: FloatArray, nominal: int | None) -> ShiftSummary:
-    """Sums up the means of all cells.
+    """Summarises the means of all cells.
 
     Args:
-        means: ``[C]``.
-        nominal: Index of the nominal cell, if there is one.
+        means: Mean of each cell, ``[C]``.
+        nominal: Index of the nominal cell; None if there is none.
 
     Returns:
         The summary.

@@ -23,15 +23,15 @@ _PANELS_PER_ROW = 3
 def draw_shift(results: ShiftResults, out: Path) -> None:
     """Draws one heat map per policy, or one line per policy if there is one axis.
 
-    The second axis of the grid runs from left to right; the first and all further ones
-    from top to bottom. One colour scale holds for all policies. It spans what the
-    trained ones reach, since a random policy would leave no colours for them.
+    The second axis of the grid is horizontal; all other axes are vertical. All policies
+    share one colour scale. It spans the values of the trained policies, because the low
+    values of a random policy would hide their differences.
 
     Args:
-        results: What to draw.
+        results: The results to draw.
         out: File to write.
     """
-    # The object interface with the Agg canvas: no display, and no global pyplot state.
+    # The object interface with the Agg canvas needs no display and no pyplot state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -53,13 +53,13 @@ def draw_shift(results: ShiftResults, out: Path) -> None:
 
 
 def map_layout(grid: ShiftGrid) -> tuple[list[str], list[str], np.ndarray]:
-    """Where the cells of a grid with two or more axes are in a heat map.
+    """Returns the layout of a heat map of a grid with two or more axes.
 
     Args:
         grid: The grid.
 
     Returns:
-        Names of the rows and of the columns, and the index of the cell in every place,
+        Names of the rows, names of the columns, and the cell index at each position,
         int64 ``[rows, columns]``.
     """
     first, second, *rest = grid.axes
@@ -71,7 +71,10 @@ def map_layout(grid: ShiftGrid) -> tuple[list[str], list[str], np.ndarray]:
 
 
 def color_range(results: ShiftResults) -> tuple[float, float]:
-    """The lowest and the highest mean of the trained policies, never the same."""
+    """Returns the lowest and the highest mean of the trained policies.
+
+    If both are equal, the range is widened.
+    """
     means = np.concatenate([p.means for p in results.policies if not p.reference])
     low, high = float(means.min()), float(means.max())
     return (low, high) if high > low else (low - 0.5, high + 0.5)
@@ -136,7 +139,7 @@ def _draw_maps(results: ShiftResults, figure: Any) -> None:
 
 
 def _extend(results: ShiftResults, low: float, high: float) -> str:
-    """Which ends of the colour scale stand for values beyond it."""
+    """Returns which ends of the colour scale have values beyond them."""
     means: FloatArray = np.concatenate([p.means for p in results.policies])
     below, above = bool(means.min() < low), bool(means.max() > high)
     return {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[
@@ -160,7 +163,7 @@ def _draw_lines(results: ShiftResults, figure: Any) -> None:
         place.errorbar(
             xs,
             means,
-            # rounding may leave a mean a hair outside of its interval
+            # rounding may put a mean slightly outside its interval
             yerr=np.maximum([means - low, high - means], 0.0),
             fmt=f"o{style}",
             color=color,

@@ -1,4 +1,4 @@
-"""What is written and printed of a shift grid: tables, CSV, JSON and a heat map."""
+"""Output of a shift grid: printed tables, Markdown, CSV, JSON and a heat map."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rllib_risk.ops.statistics import cvar_of_returns
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Lists of cells longer than this are left to the files.
+# Longer lists of cells are not printed, only written to files.
 _MAX_LINES = 40
 _CSV_NUMBERS = (
     "mean",
@@ -43,8 +43,8 @@ def write_shift(results: ShiftResults, folder: Path) -> list[Path]:
     """Writes tables, numbers and heat map.
 
     Args:
-        results: What to write.
-        folder: An existing folder; files of these names in it are replaced.
+        results: The results to write.
+        folder: An existing folder. Existing files of these names are replaced.
 
     Returns:
         ``shift.md``, ``shift.csv``, ``shift.json`` and ``shift.png``.
@@ -61,7 +61,7 @@ def write_shift(results: ShiftResults, folder: Path) -> list[Path]:
 
 
 def print_shift(results: ShiftResults, console: Console) -> None:
-    """Prints the summary and, if they are not too many, the means of the cells."""
+    """Prints the summary, and the means of the cells if there are few cells."""
     from rich.table import Table
 
     grid = results.grid
@@ -85,7 +85,7 @@ def print_shift(results: ShiftResults, console: Console) -> None:
         for index, name in enumerate(header):
             text = index < num_names or name == _WORST_CELL
             cells = [line[index] for line in lines]
-            # Texts may take several lines, but no name and no number is broken.
+            # Texts may wrap, but names and numbers are never broken.
             parts = [word for cell in (name, *cells) for word in cell.split()]
             width = max(map(len, parts if text else cells))
             justify: Literal["left", "right"] = "left" if text else "right"
@@ -117,7 +117,7 @@ def shift_markdown(results: ShiftResults) -> str:
 
 
 def shift_json(results: ShiftResults) -> dict[str, Any]:
-    """Returns everything as plain JSON values; NaN, which JSON lacks, is null."""
+    """Returns all results as JSON values, with null for NaN."""
     grid = results.grid
     nominal = None if grid.nominal is None else grid.cells[grid.nominal].labels
     names = [axis.name for axis in grid.axes]
@@ -169,7 +169,7 @@ def _or_none(value: float) -> float | None:
 
 
 def _numbers(policy: PolicyScores, first: PolicyScores) -> list[dict[str, float]]:
-    """The numbers of every cell, by the names of the CSV file."""
+    """Returns the numbers of every cell, by the column names of the CSV file."""
     low, high = policy.intervals
     same = policy is first
     nothing = (np.full(len(policy.means), math.nan),) * 3
@@ -195,7 +195,7 @@ def _numbers(policy: PolicyScores, first: PolicyScores) -> list[dict[str, float]
 
 
 def _write_csv(results: ShiftResults, file: Path) -> None:
-    """One line per policy and cell; what does not exist is left empty."""
+    """Writes one line per policy and cell, with empty fields for missing numbers."""
     names = [axis.name for axis in results.grid.axes]
     with file.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
@@ -224,7 +224,7 @@ _WORST_CELL = "worst cell"
 
 
 def _summary_table(results: ShiftResults) -> tuple[list[str], list[list[str]]]:
-    """Header and lines of the table over all cells."""
+    """Builds header and lines of the table over all cells."""
     grid = results.grid
     header = ["policy", "nominal", "mean", "worst", "CVaR 20 %", _WORST_CELL]
     lines = []
@@ -237,7 +237,7 @@ def _summary_table(results: ShiftResults) -> tuple[list[str], list[list[str]]]:
 
 
 def _tables(results: ShiftResults) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """Title, header and lines of every table of the Markdown file."""
+    """Builds title, header and lines of every table of the Markdown file."""
     grid, policies = results.grid, results.policies
     tables = {"Over all cells": _summary_table(results)}
     axes = [axis.name for axis in grid.axes]
@@ -260,7 +260,7 @@ def _tables(results: ShiftResults) -> dict[str, tuple[list[str], list[list[str]]
 def _cell_lines(
     grid: ShiftGrid, columns: Sequence[tuple[FloatArray, ...]]
 ) -> list[list[str]]:
-    """One line per cell, with a mean and an interval per column."""
+    """Builds one line per cell, with a mean and an interval per column."""
     lines = []
     for index, cell in enumerate(grid.cells):
         shown = [
@@ -272,13 +272,13 @@ def _cell_lines(
 
 
 def _note(results: ShiftResults) -> str:
-    """What the numbers are."""
+    """Returns a text that explains the numbers."""
     grid = results.grid
-    nominal = "No cell is the nominal one."
+    nominal = "There is no nominal cell."
     if grid.nominal is not None:
         nominal = f"Nominal: {grid.cell_name(grid.nominal)}."
     runs = max(len(policy.values) for policy in results.policies)
-    over = "over runs where there are several, else over episodes"
+    over = "over runs if there are several, else over episodes"
     return (
         f"{results.metric} on {results.env}, higher is better:"
         f" {results.num_episodes} episodes per cell, the same seeds in every cell."
@@ -289,5 +289,5 @@ def _note(results: ShiftResults) -> str:
 
 
 def _number(value: float) -> str:
-    """Four digits, or a dash for what does not exist."""
+    """Formats a number with four digits; a dash stands for NaN."""
     return "–" if math.isnan(value) else f"{value:.4g}"

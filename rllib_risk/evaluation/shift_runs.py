@@ -1,8 +1,8 @@
-"""Playing all cells of a grid of environments at once.
+"""Plays all cells of a grid of environments at once.
 
-One batch holds every cell, so that the network makes one forward pass per step whatever
-the number of cells. Of the thousands of long episodes that a grid has only the returns
-are kept, not what the agents saw.
+One batch contains every cell, so the network makes one forward pass per step for any
+number of cells. A grid has thousands of long episodes. Only their returns, lengths and
+metrics are kept, not their observations.
 
 Letters: ``C`` cells, ``R`` episodes per cell, ``E`` slots, ``N`` agents, ``A`` actions,
 ``D`` observation size.
@@ -42,22 +42,23 @@ from rllib_risk.env_wrappers.registry import ENVS
 from rllib_risk.env_wrappers.scripted import ScriptedPolicy
 from rllib_risk.env_wrappers.team_env import BatchedStep, LoopedTeamEnvs
 
-# First words of random streams of their own; the rollout worker has 1 and 2.
+# Seed words of separate random streams; the rollout worker uses 1 and 2.
 _RETRY_STREAM, _SCRIPTED_STREAM = 3, 4
-# Slots of one batch of a vectorised environment: more bring no speed, only memory.
+# Slots of one batch of a vectorised environment. More slots cost memory and add no
+# speed.
 MAX_SLOTS = 4096
 
 
 @dataclass(frozen=True)
 class CellEpisodes:
-    """What is kept of the episodes of a grid.
+    """Returns, lengths and metrics of the episodes of a grid.
 
     Attributes:
-        returns: Undiscounted, float64 ``[C, R]``.
-        lengths: In env steps, int64 ``[C, R]``.
-        metrics: Every number that the environment reported at the end of all of these
-            episodes, float64 ``[C, R]`` each.
-        crashes: How many episodes were lost and played again with another seed.
+        returns: Undiscounted returns, float64 ``[C, R]``.
+        lengths: Lengths in env steps, int64 ``[C, R]``.
+        metrics: Numbers that the environment reported at the end of every episode,
+            float64 ``[C, R]`` each.
+        crashes: Number of episodes that crashed and were repeated with another seed.
     """
 
     returns: np.ndarray
@@ -66,28 +67,28 @@ class CellEpisodes:
     crashes: int
 
 
-# Makes the player of a batch; its first cell has this index in the grid.
+# Creates the player of a batch, given the grid index of the batch's first cell.
 MakePlayer = Callable[[JoinedTeamEnvs, int], Player]
 
 
 def cell_configs(
     config: TeamConfig, grid: ShiftGrid, expected: TeamSpec
 ) -> list[TeamConfig]:
-    """The configuration of every cell, each tried once.
+    """Builds the configuration of every cell and starts each environment once.
 
     Args:
-        config: Of the checkpoint. What its ``evaluation_config`` changes counts.
+        config: Configuration of the checkpoint; its ``evaluation_config`` applies.
         grid: The grid.
-        expected: The team that the policy was trained for. Its state is left out where
-            the environment is one of this package: no policy acts by it, and so maps of
-            another size can be played.
+        expected: The team that the policy was trained for. The global state is not
+            compared, because policies do not read it. Environments of this package are
+            created without it, so maps of another size can be played.
 
     Returns:
         One configuration per cell.
 
     Raises:
-        ConfigError: If a cell cannot be made or does not fit the policy, with its place
-            in the grid's file.
+        ConfigError: If a cell's environment cannot be created or does not fit the
+            policy. The message names the cell's line in the grid file.
     """
     if config.evaluation_config:
         config = config.get_evaluation_config_object()
@@ -119,18 +120,18 @@ def play_policy(
     """Plays all cells with a trained policy, greedily.
 
     Args:
-        configs: Of the cells; see :func:`cell_configs`.
-        policy: Who plays.
+        configs: Configurations of the cells; see :func:`cell_configs`.
+        policy: The policy.
         num_episodes: ``R``.
-        seed: Of the evaluation. Episode ``r`` has the same environment seed in every
-            cell and for every policy, and the one that ``rllib evaluate`` gives it.
+        seed: Seed of the evaluation. Episode ``r`` has the same environment seed in
+            every cell, for every policy, and in ``rllib evaluate``.
 
     Returns:
         The episodes.
 
     Raises:
         EnvFailedError: If an environment fails too often; see ``max_env_restarts``.
-        NonFiniteError: If an environment gives NaN that must not be skipped.
+        NonFiniteError: If an environment returns NaN that must not be skipped.
     """
     return _play(
         configs, lambda envs, _: PolicyPlayer(policy, envs.num_envs), num_episodes, seed
@@ -176,7 +177,7 @@ def _without_state(spec: TeamSpec) -> TeamSpec:
 
 @contextlib.contextmanager
 def _located(grid: ShiftGrid, index: int) -> Iterator[None]:
-    """Tells where in the grid's file the cell is that an error is about."""
+    """Adds the cell's place in the grid file to errors."""
     try:
         yield
     except (ConfigError, EnvConfigError, EnvFailedError) as error:
@@ -190,7 +191,7 @@ def _play(
     num_episodes: int,
     seed: int,
 ) -> CellEpisodes:
-    """Plays all cells; in several batches if they are too many for one."""
+    """Plays all cells, in several batches if one is too small."""
     seeds = np.array([evaluation_seed(seed, index) for index in range(num_episodes)])
     rng = np.random.default_rng((seed, _RETRY_STREAM))
     played: list[CellEpisodes] = []
@@ -199,7 +200,7 @@ def _play(
         with _batch(configs[first:], num_episodes) as envs:
             cells = _Cells(envs, num_episodes)
             player, limits = make_player(envs, first), limits_of(configs[first])
-            # An episode belongs to a cell: each has a queue of its own.
+            # An episode belongs to a cell, so each cell has its own queue.
             loop = EpisodeLoop(envs, player, seeds, rng, limits, cells, envs.part_of)
             loop.play()
             played.append(cells.episodes(loop.crashes))
@@ -220,15 +221,15 @@ def _play(
 def _batch(
     configs: Sequence[TeamConfig], num_episodes: int
 ) -> Iterator[JoinedTeamEnvs]:
-    """As many of the cells as one batch can hold.
+    """Builds one batch with as many of the cells as it can hold.
 
     Args:
-        configs: Of the cells that are left, at least one.
-        num_episodes: Of each.
+        configs: Configurations of the remaining cells, at least one.
+        num_episodes: Number of episodes per cell.
 
     Yields:
-        The environments of the first cells, with as many slots for each; closed
-        afterwards.
+        The environments of the first cells, with the same number of slots per cell.
+        They are closed afterwards.
     """
     most = MAX_SLOTS
     with contextlib.ExitStack() as built:
@@ -239,8 +240,8 @@ def _batch(
             context = EnvContext(config.env_config, worker_index=0)
             part = make_batched_env(config, slots, context)
             if not parts:
-                # The first one tells what kind it is. A loop may be over simulators,
-                # so there are no more of these than training had.
+                # The first environment shows whether it is vectorised. A loop may run
+                # expensive simulators, so start at most as many as in training.
                 if isinstance(part, LoopedTeamEnvs):
                     most = config.num_envs_per_env_runner
                 number = min(len(configs), most)
@@ -254,7 +255,7 @@ def _batch(
 
 
 class _Cells(EpisodeObserver):
-    """Keeps returns, lengths and numbers of the episodes of one batch."""
+    """Records returns, lengths and metrics of the episodes of one batch."""
 
     def __init__(self, envs: JoinedTeamEnvs, num_episodes: int) -> None:
         shape = (len(envs.parts), num_episodes)
@@ -283,6 +284,6 @@ class _Cells(EpisodeObserver):
             self._metrics[key][at] = value
 
     def episodes(self, crashes: int) -> CellEpisodes:
-        """What was kept, of numbers those that all episodes have."""
+        """Returns the episodes, with the metrics that all of them have."""
         whole = {k: v for k, v in self._metrics.items() if not np.isnan(v).any()}
         return CellEpisodes(self._returns, self._lengths, whole, crashes)

@@ -1,4 +1,4 @@
-"""Summary tables of several runs: on screen, as Markdown and as CSV."""
+"""Summary tables of several runs, on the terminal, as Markdown and as CSV."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ _NAN = math.nan
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One line of the summary table. A number that does not exist is NaN.
+    """One line of the summary table. Missing numbers are NaN.
 
     Attributes:
         label: Name of the group.
-        num_runs: Number of runs (seeds) that the line rests on.
-        planned: How many runs a comparison planned; None outside of comparisons.
+        num_runs: Number of runs (seeds) in the group.
+        planned: Number of planned runs of a comparison; None outside comparisons.
         final: IQM of the last values of all runs, lower and upper end of its 95 %
             interval.
         cvar: Mean over runs of the CVaR 10 % of the returns of the last evaluation.
-        best: The best value of any evaluation of any run.
-        num_reached: How many runs reached the threshold; None without threshold.
-        x_to_threshold: Where they reached it (environment steps by default): mean,
-            standard deviation (n - 1), minimum, maximum.
-        seconds: Seconds of training until then (without threshold: of the whole run):
-            mean and standard deviation.
+        best: The best value of all evaluations of all runs.
+        num_reached: Number of runs that reached the threshold; None without threshold.
+        x_to_threshold: x at which runs reached the threshold (env steps by default):
+            mean, standard deviation (n - 1), minimum, maximum.
+        seconds: Seconds of training until the threshold (without threshold: of the
+            whole run): mean and standard deviation.
     """
 
     label: str
@@ -67,11 +67,12 @@ class SummaryRow:
 
 
 def summarise(group: Group, threshold: float | None) -> SummaryRow:
-    """Says how many runs of a group reached ``metric >= threshold``, and when.
+    """Computes the summary line of a group of runs.
 
     Args:
         group: The runs, with their values of the metric.
-        threshold: The value to reach; None gives the final values alone.
+        threshold: A run reaches the threshold if ``metric >= threshold``. None: no
+            threshold.
     """
     if threshold is None:
         hits = [(run, len(run.y) - 1) for run in group.runs]
@@ -96,7 +97,7 @@ def summarise(group: Group, threshold: float | None) -> SummaryRow:
 
 
 def _mean_std(values: list[float]) -> tuple[float, float]:
-    """Mean and standard deviation (n - 1); NaN where there are too few values."""
+    """Mean and standard deviation (n - 1); NaN if there are too few values."""
     mean = float(np.mean(values)) if values else _NAN
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else _NAN
 
@@ -113,13 +114,13 @@ def print_table(
     """Prints the table and writes it as Markdown.
 
     Args:
-        rows: Its lines.
-        markdown: The file to write.
-        console: Where to print.
-        metric: Result key that the lines are about.
-        x: Result key of the axis on which "when" is told.
-        title: Title on screen.
-        threshold: The value to reach, if there is one.
+        rows: Lines of the table.
+        markdown: The Markdown file to write.
+        console: Console to print on.
+        metric: Result key of the metric.
+        x: Result key of the axis on which runs reach the threshold.
+        title: Title on the terminal.
+        threshold: Threshold of the metric, or None.
     """
     from rich.table import Table
 
@@ -139,7 +140,7 @@ def print_table(
 def _cells(
     rows: list[SummaryRow], metric: str, x: str, threshold: float | None
 ) -> tuple[list[str], list[list[str]], str]:
-    """Header and cells of the table, and a sentence that explains them."""
+    """Builds header and cells of the table, and a text that explains them."""
     axis = AXIS_NAMES.get(x, x)
     compared = all(row.planned is not None for row in rows)
     header = ["algorithm", "seeds"] if compared else ["group", "runs"]
@@ -150,7 +151,7 @@ def _cells(
     if with_cvar:
         header.append("CVaR 10 %")
         note += " CVaR 10 %: of the last evaluation's returns, mean over runs."
-    # Of errors and losses the highest value is not the best one.
+    # The highest value of an error or a loss is not the best.
     with_best = metric.partition("/")[0] not in ("data", "holdout", "learner")
     if with_best:
         header.append("best")
@@ -160,8 +161,8 @@ def _cells(
     else:
         header += ["reached", axis.replace("environment", "env"), "min – max"]
         note += (
-            f" Reached: runs that had {threshold:g} or more in an evaluation; {axis}"
-            " and seconds of these runs until then: mean ± std."
+            f" Reached: runs with {threshold:g} or more in an evaluation; {axis} and"
+            " seconds of these runs until then: mean ± std."
         )
     header.append("seconds")
     cells = []
@@ -181,19 +182,19 @@ def _cells(
 
 
 def _number(value: float) -> str:
-    """Four digits, or a dash for what does not exist."""
+    """Formats a number with four digits; a dash stands for NaN."""
     return "–" if math.isnan(value) else f"{value:.4g}"
 
 
 def _plus_minus(mean: float, std: float) -> str:
-    """``12,300 ± 400``, with a dash for what does not exist."""
+    """Formats ``12,300 ± 400``; a dash stands for NaN."""
     if math.isnan(mean):
         return "–"
     return f"{mean:,.0f}" + ("" if math.isnan(std) else f" ± {std:,.0f}")
 
 
 def _markdown(header: list[str], cells: list[list[str]]) -> str:
-    """A Markdown table."""
+    """Builds a Markdown table."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *cells]
     # A bar inside a cell would start a new one.
     rows = [[cell.replace("|", "\\|") for cell in line] for line in lines]
@@ -208,7 +209,7 @@ _PARTS = {
 
 
 def write_csv(rows: list[SummaryRow], file: Path) -> None:
-    """Writes the numbers of a table in full; what does not exist is left empty."""
+    """Writes the exact numbers of a table, with empty fields for missing numbers."""
     names = [part for f in fields(SummaryRow) for part in _PARTS.get(f.name, (f.name,))]
     with file.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)

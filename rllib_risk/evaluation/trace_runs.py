@@ -1,4 +1,4 @@
-"""Plays one greedy episode and takes down all that its agents thought."""
+"""Plays one greedy episode and records the agents' utilities and atoms."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from rllib_risk.parts.risk import Distorted, LevelMeasure, Mean
 def trace_episode(
     policy: TeamPolicy, config: AlgorithmConfig, seed: int, index: int = 0
 ) -> EpisodeTrace:
-    """Plays one evaluation episode and takes everything down.
+    """Plays one evaluation episode and records it.
 
     Args:
-        policy: Who plays, greedily.
-        config: Whose environment.
-        seed: Of the evaluation.
-        index: Of the episode in it.
+        policy: The policy, which acts greedily.
+        config: Configuration with the environment.
+        seed: Seed of the evaluation.
+        index: Index of the episode in the evaluation.
 
     Returns:
-        The episode; the same one as in an evaluation with that seed.
+        The record of the same episode as in an evaluation with that seed.
     """
     envs = loop_over(config, partial(make_env, config))
     network = copy.deepcopy(policy.network).cpu()
@@ -57,10 +57,10 @@ def trace_episode(
 
 
 class _Recorder(Player):
-    """Acts greedily in one environment and takes down why.
+    """Acts greedily in one environment and records each step.
 
     Attributes:
-        rows: By name, an array for every step of the running episode.
+        rows: Arrays of every step of the running episode, by name.
     """
 
     def __init__(self, actor: Actor, returns: ReturnWatch | None) -> None:
@@ -95,16 +95,16 @@ class _Recorder(Player):
             self._returns.earn(rewards)
 
     def reset(self, slots: np.ndarray, steps_done: int) -> None:
-        # The episode was lost and begins again.
+        # The environment crashed, and the episode starts again.
         self._actor.reset(slots)
         self.rows.clear()
 
 
 def _weights(risk: object, level: np.ndarray, num_atoms: int) -> np.ndarray | None:
-    """The weight of every atom in order, ``[L, N, M]``; None where it has none."""
+    """Returns the weights of the sorted atoms, ``[L, N, M]``, or None."""
     if isinstance(risk, (Distorted, LevelMeasure)):
         weights = np.asarray(risk.weights.double().numpy()[level])
-        # Acting may look at another number of sampled quantiles than learning.
+        # Acting may use another number of sampled quantiles than learning.
         return weights if weights.shape[-1] == num_atoms else None
     if type(risk) is Mean:
         return np.full((*level.shape, num_atoms), 1.0 / num_atoms)

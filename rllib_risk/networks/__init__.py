@@ -1,1 +1,1 @@
-"""Networks that an agent or a critic is made of."""
+"""Neural networks of agents and critics."""

@@ -1,8 +1,7 @@
 """The network of one agent (or of all agents, if they share parameters).
 
 Letters: ``R`` rows (episodes times agents), ``I`` input size, ``H`` number of features,
-``C`` size of the state that lasts between steps, ``A`` actions, ``M`` atoms, ``K`` risk
-levels.
+``C`` size of the hidden state, ``A`` actions, ``M`` atoms, ``K`` risk levels.
 """
 
 from __future__ import annotations
@@ -20,12 +19,14 @@ from rllib_risk.networks.level_predictor import RiskLevelPredictor
 
 @dataclass
 class AgentStep:
-    """One step of acting, on tensors or on arrays.
+    """The functions of one acting step, for tensors or for arrays.
 
     Attributes:
-        encode: From inputs ``[R, I]`` and state ``[R, C]`` to the next state.
-        encode_history: The same of the history encoder, or None.
-        levels: From both states ``[R, C]`` to level logits ``[R, K]``, or None.
+        encode: Maps inputs ``[R, I]`` and hidden state ``[R, C]`` to the next hidden
+            state.
+        encode_history: Same function of the history encoder; None without a predictor.
+        levels: Maps both hidden states ``[R, C]`` to level logits ``[R, K]``; None
+            without a predictor.
     """
 
     encode: Step
@@ -34,11 +35,11 @@ class AgentStep:
 
 
 class AgentNetwork(nn.Module):
-    """Encoder, a head to ``M`` return atoms per action, and perhaps a level predictor.
+    """An encoder, a head with ``M`` return atoms per action, and a level predictor.
 
     Attributes:
-        encoder: From inputs to features.
-        head: From features to atoms.
+        encoder: Maps inputs to features.
+        head: Maps features to atoms.
         predictor: The risk level predictor, or None.
     """
 
@@ -51,8 +52,8 @@ class AgentNetwork(nn.Module):
         """Initializes the network.
 
         Args:
-            encoder: From inputs to features.
-            head: From features to atoms.
+            encoder: Maps inputs to features.
+            head: Maps features to atoms.
             predictor: The risk level predictor, or None.
         """
         super().__init__()
@@ -61,11 +62,10 @@ class AgentNetwork(nn.Module):
         self.predictor = predictor
 
     def one_step(self, xp: Namespace) -> AgentStep:
-        """One step of acting, up to the head.
+        """Builds the functions of one acting step, without the head.
 
         Args:
-            xp: Operations on tensors, or on arrays; see
-                :mod:`rllib_risk.networks.arrays`.
+            xp: Array namespace; see :mod:`rllib_risk.networks.arrays`.
         """
         encoder, predictor = self.encoder, self.predictor
         step = AgentStep(step_of(encoder, Encoder, xp))
@@ -82,17 +82,18 @@ class AgentNetwork(nn.Module):
         return step
 
     def step(self, inputs: Tensor, state: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
-        """One step of acting, up to the head.
+        """Computes one acting step, without the head.
 
         Args:
-            inputs: ``[R, I]``.
-            state: ``[R, C]``.
-            *past: With a predictor the history encoder's inputs ``[R, I]`` and state
-                ``[R, C]``.
+            inputs: Inputs of the agents, ``[R, I]``.
+            state: Hidden state, ``[R, C]``.
+            *past: With a predictor, the history encoder's inputs ``[R, I]`` and hidden
+                state ``[R, C]``.
 
         Returns:
-            The next state ``[R, C]``, the features first; with a predictor also the
-            next history state ``[R, C]`` and the level logits ``[R, K]``.
+            The next hidden state ``[R, C]``, which begins with the features. With a
+            predictor also the next hidden state of the history encoder ``[R, C]`` and
+            the level logits ``[R, K]``.
         """
         step = self.one_step(TORCH)
         state = step.encode(inputs, state)
@@ -102,46 +103,46 @@ class AgentNetwork(nn.Module):
         return state, history, step.levels(state, history)
 
     def level_logits(self, features: Tensor, history_features: Tensor) -> Tensor:
-        """Logits of the risk levels; there must be a predictor.
+        """Computes the logits of the risk levels; needs a predictor.
 
         Args:
-            features: ``[..., H]``.
-            history_features: ``[..., H]``.
+            features: Features of the encoder, ``[..., H]``.
+            history_features: Features of the history encoder, ``[..., H]``.
 
         Returns:
-            ``[..., K]``.
+            Logits ``[..., K]``.
         """
         predictor = cast("RiskLevelPredictor", self.predictor)
         return predictor(features, history_features, cast("LinearHead", self.head))
 
     def predictor_parameters(self) -> list[nn.Parameter]:
-        """Parameters of the risk level predictor; none if there is no predictor."""
+        """Parameters of the risk level predictor; empty if there is no predictor."""
         return [] if self.predictor is None else list(self.predictor.parameters())
 
     def atoms(self, features: Tensor, fractions: Tensor | None = None) -> Tensor:
-        """Return atoms of every action.
+        """Computes the return atoms of every action.
 
         Args:
-            features: ``[..., H]``.
-            fractions: ``[..., M]`` where quantiles are sampled.
+            features: Features ``[..., H]``.
+            fractions: Quantile fractions ``[..., M]``, if quantiles are sampled.
 
         Returns:
-            ``[..., A, M]``, in no order.
+            Unsorted atoms ``[..., A, M]``.
         """
         return self.head(self.encoder.readout(features), fractions)
 
     def atoms_of(
         self, features: Tensor, actions: Tensor, fractions: Tensor | None = None
     ) -> Tensor:
-        """Return atoms of one action per row.
+        """Computes the return atoms of one action per row.
 
         Args:
-            features: ``[..., H]``.
-            actions: int64 ``[...]``.
-            fractions: ``[..., M]`` where quantiles are sampled.
+            features: Features ``[..., H]``.
+            actions: Actions, int64 ``[...]``.
+            fractions: Quantile fractions ``[..., M]``, if quantiles are sampled.
 
         Returns:
-            ``[..., M]``.
+            Unsorted atoms ``[..., M]``.
         """
         read = self.encoder.readout(features)
         return self.head.of_actions(read, actions, fractions)

@@ -1,17 +1,17 @@
-"""One step of acting, stated once for PyTorch and for NumPy.
+"""Array namespaces: one definition of an acting step for PyTorch and for NumPy.
 
-A step of acting is some fifty operations on a few rows, and most calls into PyTorch
-cost several times the arithmetic. So on the CPU acting uses NumPy for everything but
-the linear layers. A network states its step once, as a method ``one_step(xp)``, where
-``xp`` is :data:`TORCH` or :data:`NUMPY`::
+An acting step is about fifty operations on a few rows. Most calls into PyTorch cost
+several times the arithmetic. On the CPU acting therefore uses NumPy for everything
+except the linear layers. A network defines its step once, in a method ``one_step(xp)``,
+where ``xp`` is :data:`TORCH` or :data:`NUMPY`::
 
     def one_step(self, xp):
         first, second = xp.linear(self.first), xp.linear(self.second)
         return lambda rows, state: xp.relu(second(xp.relu(first(rows))))
 
-What it returns works on tensors or on arrays. Slices, products, ``reshape``,
-``swapaxes``, ``sum(axis)`` and ``mean(axis)`` are written alike for both; the rest is
-in ``xp``. Layers keep the memory of the network's parameters.
+The returned function works on tensors or on arrays. Slices, products, ``reshape``,
+``swapaxes``, ``sum(axis)`` and ``mean(axis)`` are the same for both; the other
+operations are methods of ``xp``. Layers share the memory of the network's parameters.
 
 Letters: ``R`` rows, ``I`` input size, ``H`` hidden size, ``O`` output size.
 """
@@ -32,46 +32,46 @@ from rllib_risk.ops.risk import sort_atoms
 
 logger = logging.getLogger(__name__)
 
-# A tensor, or an array.
+# A tensor or an array.
 Rows = Any
 Step = Callable[..., Rows]
 
 
 class Torch:
-    """Operations on tensors, with gradients."""
+    """Array namespace of tensors, with gradients."""
 
     relu = staticmethod(F.relu)
 
     def relu_(self, rows: Rows) -> Rows:
-        """ReLU of rows that nothing else reads, in place."""
+        """In-place ReLU, for rows that no other code reads."""
         return rows.relu_()
 
     def sort(self, rows: Rows) -> Rows:
-        """Ascending along the last axis."""
+        """Sorts the last axis in ascending order."""
         return sort_atoms(rows)
 
     def mean(self, rows: Rows) -> Rows:
-        """Over the last axis."""
+        """Mean over the last axis."""
         return rows.mean(dim=-1)
 
     def affine(self, weight: Tensor, bias: Tensor) -> Step:
-        """``[..., I]`` to ``[..., O]``, by a weight ``[O, I]`` and a bias ``[O]``."""
+        """Affine map ``[..., I] -> [..., O]`` of weight ``[O, I]`` and bias ``[O]``."""
         return lambda rows: F.linear(rows, weight, bias)
 
     def linear(self, layer: nn.Module) -> Step:
-        """The same, by anything that has ``weight`` and ``bias``."""
+        """Affine map of a module that has ``weight`` and ``bias``."""
         return self.affine(layer.weight, layer.bias)  # type: ignore[arg-type]
 
     def gru(self, layer: nn.GRU) -> Step:
-        """A GRU's step, ``(rows [R, I], state [R, H]) -> [R, H]``."""
-        # One fused cell is several times cheaper than a sequence of one.
+        """One step of a GRU, ``(rows [R, I], state [R, H]) -> [R, H]``."""
+        # One fused cell is several times cheaper than a sequence of length one.
         parameters = list(layer.parameters())
         return lambda rows, state: torch.gru_cell(rows, state, *parameters)
 
     def lstm(self, layer: nn.LSTM) -> Step:
-        """An LSTM's step, ``(rows [R, I], state [R, 2 H]) -> [R, 2 H]``.
+        """One step of an LSTM, ``(rows [R, I], state [R, 2 H]) -> [R, 2 H]``.
 
-        A state is the output, and then the cell.
+        The state is the output, followed by the cell state.
         """
         parameters = list(layer.parameters())
 
@@ -82,42 +82,43 @@ class Torch:
         return step
 
     def constant(self, tensor: Tensor) -> Rows:
-        """A tensor that does not change while the step is in use."""
+        """A tensor that stays constant while the step is in use."""
         return tensor
 
     def of_torch(self, function: Step) -> Step:
-        """A function of tensors, such as a module."""
+        """Wraps a function of tensors, such as a module."""
         return function
 
     def without_own_step(self, part: object, function: Step) -> Step:
-        """The same, of a part that states no step for NumPy."""
+        """Wraps a function of tensors of a part that defines no step for NumPy."""
         return function
 
 
 class Numpy:
-    """Operations on arrays, without gradients."""
+    """Array namespace of NumPy arrays, without gradients."""
 
     def relu(self, rows: Rows) -> Rows:
         """ReLU."""
         return np.maximum(rows, 0.0)
 
     def relu_(self, rows: Rows) -> Rows:
-        """ReLU of rows that nothing else reads, in place."""
+        """In-place ReLU, for rows that no other code reads."""
         return np.maximum(rows, 0.0, out=rows)
 
     def sort(self, rows: Rows) -> Rows:
-        """Ascending along the last axis."""
+        """Sorts the last axis in ascending order."""
         return np.sort(rows, axis=-1)
 
     def mean(self, rows: Rows) -> Rows:
-        """Over the last axis; PyTorch's, whose sums are those of learning."""
+        """Mean over the last axis, by PyTorch: it gives the same bits as learning."""
         return torch.from_numpy(rows).mean(dim=-1).numpy()
 
     def affine(self, weight: Tensor, bias: Tensor) -> Step:
         """See :meth:`Torch.affine`."""
         weight, bias = weight.detach(), bias.detach()
-        # NumPy's own product is a little faster for a handful of rows, but its library
-        # wakes all cores from a few dozen rows on, which costs more than it brings.
+        # NumPy's product is slightly faster for a few rows. But from a few dozen rows
+        # on its BLAS library starts threads on all cores, which costs more time than it
+        # saves.
         return lambda rows: F.linear(torch.from_numpy(rows), weight, bias).numpy()
 
     def linear(self, layer: nn.Module) -> Step:
@@ -125,7 +126,7 @@ class Numpy:
         return self.affine(layer.weight, layer.bias)  # type: ignore[arg-type]
 
     def gru(self, layer: nn.GRU) -> Step:
-        """See :meth:`Torch.gru`; PyTorch's ``GRUCell``, gates r, z, n."""
+        """See :meth:`Torch.gru`. As PyTorch's ``GRUCell``, with gates r, z, n."""
         size = layer.hidden_size
         w_input, w_hidden, b_input, b_hidden = layer.parameters()
         inner, outer = self.affine(w_input, b_input), self.affine(w_hidden, b_hidden)
@@ -144,7 +145,7 @@ class Numpy:
         return step
 
     def lstm(self, layer: nn.LSTM) -> Step:
-        """See :meth:`Torch.lstm`; PyTorch's ``LSTMCell``, gates i, f, g, o."""
+        """See :meth:`Torch.lstm`. As PyTorch's ``LSTMCell``, with gates i, f, g, o."""
         size = layer.hidden_size
         w_input, w_hidden, b_input, b_hidden = layer.parameters()
         inner, outer = self.affine(w_input, b_input), self.affine(w_hidden, b_hidden)
@@ -170,7 +171,7 @@ class Numpy:
         return tensor.detach().numpy()
 
     def of_torch(self, function: Step) -> Step:
-        """See :meth:`Torch.of_torch`; it costs what calls into PyTorch cost."""
+        """See :meth:`Torch.of_torch`. It has the overhead of calls into PyTorch."""
 
         def call(*arrays: np.ndarray) -> np.ndarray:
             with torch.no_grad():
@@ -179,13 +180,13 @@ class Numpy:
         return call
 
     def without_own_step(self, part: object, function: Step) -> Step:
-        """See :meth:`Torch.without_own_step`; the log says it, once for each class."""
-        _say_slow(f"{type(part).__module__}:{type(part).__qualname__}")
+        """See :meth:`Torch.without_own_step`. Logs the slow path once per class."""
+        _log_slow_step(f"{type(part).__module__}:{type(part).__qualname__}")
         return self.of_torch(function)
 
 
 def _sigmoid(x: np.ndarray) -> None:
-    """In place; ``(1 + tanh(x / 2)) / 2``, which cannot overflow."""
+    """In-place sigmoid as ``(1 + tanh(x / 2)) / 2``, which cannot overflow."""
     x *= 0.5
     np.tanh(x, out=x)
     x += 1.0
@@ -193,16 +194,16 @@ def _sigmoid(x: np.ndarray) -> None:
 
 
 @functools.cache
-def _say_slow(part: str) -> None:
+def _log_slow_step(part: str) -> None:
     logger.info(
         "%s defines no one_step(xp), so acting computes it with PyTorch, which is"
-        " slower. See docs/composition.md.",
+        " slower. Define one_step(xp); see docs/composition.md.",
         part,
     )
 
 
 TORCH, NUMPY = Torch(), Numpy()
-# What ``xp`` may be.
+# Type of ``xp``.
 Namespace = Torch | Numpy
 
 
@@ -213,26 +214,27 @@ def step_of(
     *arguments: Any,
     same_as: tuple[str, ...] = ("forward",),
 ) -> Step:
-    """A part's step of acting, or what it inherits from the first class of its kind.
+    """Returns a part's acting step, and ignores a ``one_step`` that is out of date.
 
-    A subclass of one of the package's parts may change the computation, and leave
-    ``one_step`` as it was. Acting would then do what learning does not.
+    A subclass of a part may override ``forward`` and inherit ``one_step``. Acting would
+    then differ from learning. In that case the step of ``base`` is used, which calls
+    ``forward``.
 
     Args:
         part: An encoder, a head or a risk measure.
-        base: The first class of its kind, whose step calls the computation itself.
-        xp: Operations on tensors, or on arrays.
-        *arguments: More arguments of ``one_step``.
-        same_as: The methods that ``one_step`` states for one step.
+        base: Base class of its kind of part, whose step calls ``forward``.
+        xp: Array namespace, :data:`TORCH` or :data:`NUMPY`.
+        *arguments: Further arguments of ``one_step``.
+        same_as: Methods that must give the same result as ``one_step``.
 
     Returns:
         See ``one_step`` of the base class.
     """
     classes = type(part).__mro__
 
-    def place(method: str) -> int:
+    def mro_index(method: str) -> int:
         return next(i for i, cls in enumerate(classes) if method in vars(cls))
 
-    stated = place("one_step") <= min(map(place, same_as))
-    kind: Any = type(part) if stated else base
+    up_to_date = mro_index("one_step") <= min(map(mro_index, same_as))
+    kind: Any = type(part) if up_to_date else base
     return kind.one_step(part, xp, *arguments)

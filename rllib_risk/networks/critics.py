@@ -1,11 +1,11 @@
 """Centralised critics of actor-critic teams: a value for every action of every agent.
 
-A critic sees the global state and is used in training only. One network serves all
-agents.
+A critic reads the global state and is used only in training. All agents share one
+network.
 
 Letters: ``B`` episodes, ``R`` rows of an episode, ``N`` agents, ``A`` actions, ``S``
 state size, ``D`` observation size, ``I`` input size, ``G`` outputs of the mixing (1, or
-``N``). ``...`` is ``B, R`` or ``B``.
+``N``). ``...`` stands for ``B, R`` or ``B``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _MIXING_WIDTH = 32
 
 
 class TeamCritic(nn.Module):
-    """What the learner asks of a critic.
+    """Base class of centralised critics.
 
     Attributes:
-        sizes: What the environment fixes.
+        sizes: Sizes of the team and its observations.
         input_size: ``I``.
     """
 
@@ -32,75 +32,75 @@ class TeamCritic(nn.Module):
     input_size: int
 
     def inputs(self, obs: Tensor, state: Tensor, actions: Tensor) -> Tensor:
-        """The critic's inputs over whole episodes.
+        """Builds the critic's inputs for whole episodes.
 
         Args:
-            obs: ``[B, R, N, D]``.
-            state: ``[B, R, S]``.
-            actions: What was done in every row, int64 ``[B, R, N]``.
+            obs: Observations, ``[B, R, N, D]``.
+            state: Global states, ``[B, R, S]``.
+            actions: Actions taken in every row, int64 ``[B, R, N]``.
 
         Returns:
-            ``[B, R, N, I]``.
+            Inputs ``[B, R, N, I]``.
         """
         raise NotImplementedError
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Values of all actions of every agent.
+        """Computes the values of all actions of every agent.
 
         Args:
-            inputs: ``[..., N, I]``.
+            inputs: See :meth:`inputs`, ``[..., N, I]``.
 
         Returns:
-            ``[..., N, A]``.
+            Action values ``[..., N, A]``.
         """
         raise NotImplementedError
 
     def weights(self, state: Tensor) -> Tensor:
-        """How much each agent's advantage counts in the actor's loss.
+        """Computes the weight of each agent's advantage in the actor's loss.
 
         Args:
-            state: ``[..., S]``.
+            state: Global states, ``[..., S]``.
 
         Returns:
-            ``[..., N]``.
+            Weights ``[..., N]``.
         """
         raise NotImplementedError
 
     def mix(self, values: Tensor, state: Tensor) -> Tensor:
-        """What targets are made of and fitted by.
+        """Mixes the agents' values into the values that the targets are for.
 
         Args:
             values: One value per agent, ``[..., N]``.
-            state: ``[..., S]``.
+            state: Global states, ``[..., S]``.
 
         Returns:
-            ``[..., G]``.
+            Mixed values ``[..., G]``.
         """
         raise NotImplementedError
 
     def mixing_parameters(self) -> list[nn.Parameter]:
-        """Parameters with a learning rate of their own; none by default."""
+        """Parameters with a separate learning rate; empty by default."""
         return []
 
     def value_parameters(self) -> list[nn.Parameter]:
-        """All other parameters."""
+        """Parameters with the critic's learning rate: all except the mixing ones."""
         mixing = {id(p) for p in self.mixing_parameters()}
         return [p for p in self.parameters() if id(p) not in mixing]
 
 
 class CounterfactualCritic(TeamCritic):
-    """COMA (Foerster et al., 2018): an agent's values, given what the others do.
+    """COMA critic (Foerster et al., 2018): an agent's values given the others' actions.
 
-    Input: state, the agent's observation, the joint action without the agent's own
-    (that block is zero), the joint action before it (zeros at the start), the agent's
-    id. Three linear layers with ReLU between them, as in PyMARL.
+    The input is the state, the agent's observation, the joint action (zeros in place of
+    the agent's own action), the previous joint action (zeros at the start) and the
+    agent's id. Three linear layers with ReLU between them follow, as in PyMARL.
     """
 
     def __init__(self, sizes: TeamSizes, hidden_size: int) -> None:
         """Initializes the critic.
 
         Args:
-            sizes: What the environment fixes.
+            sizes: Sizes of the team and its observations.
             hidden_size: Width of both hidden layers.
         """
         super().__init__()
@@ -109,7 +109,7 @@ class CounterfactualCritic(TeamCritic):
         self.input_size = sizes.state_size + sizes.obs_size + 2 * n * a + n
         self.body = mlp(self.input_size, hidden_size, hidden_size, a)
         self.register_buffer("ids", torch.eye(n), persistent=False)
-        # [N, N * A]: 0 on the agent's own block of the joint action
+        # [N, N * A]: 0 for the agent's own action, 1 for the others
         others = (1.0 - torch.eye(n)).repeat_interleave(a, dim=1)
         self.register_buffer("others", others, persistent=False)
 
@@ -123,15 +123,15 @@ class CounterfactualCritic(TeamCritic):
         joint = joint.flatten(2)  # [B, R, N * A]
         before = torch.cat([torch.zeros_like(joint[:, :1]), joint[:, :-1]], dim=1)
 
-        def for_each(rows: Tensor) -> Tensor:
+        def per_agent(rows: Tensor) -> Tensor:
             return rows.unsqueeze(2).expand(-1, -1, n, -1)
 
         return torch.cat(
             [
-                for_each(state),
+                per_agent(state),
                 obs,
-                for_each(joint) * self.others,
-                for_each(before),
+                per_agent(joint) * self.others,
+                per_agent(before),
                 self.ids.expand(*obs.shape[:2], -1, -1),
             ],
             dim=-1,
@@ -142,29 +142,30 @@ class CounterfactualCritic(TeamCritic):
         return self.body(inputs)
 
     def weights(self, state: Tensor) -> Tensor:
-        """Ones: every agent's advantage counts in full."""
+        """Returns ones: all agents' advantages have the same weight."""
         return state.new_ones(*state.shape[:-1], self.sizes.num_agents)
 
     def mix(self, values: Tensor, state: Tensor) -> Tensor:
-        """Returns the values as they are, ``[..., N]``: each agent has a target."""
+        """Returns the values unchanged, ``[..., N]``: each agent has its own target."""
         return values
 
 
 class DecomposedCritic(TeamCritic):
-    """DOP (Wang et al., 2021): the team's value is linear in the agents' values.
+    """DOP critic (Wang et al., 2021): the team's value is linear in the agents' values.
 
-    ``Q_i(a) = a_i(a) + v_i`` of state, observation and id, without any action among the
-    inputs; ``Q_tot = sum_i k_i(s) Q_i (+ b(s))``, ``k_i >= 0``, ``sum_i k_i = 1``. The
-    paper has ``b`` and does not normalise; the released code has no ``b`` and does.
+    ``Q_i(a) = a_i(a) + v_i`` reads state, observation and id, but no action.
+    ``Q_tot = sum_i k_i(s) Q_i (+ b(s))``, ``k_i >= 0``, ``sum_i k_i = 1``. The paper
+    has ``b`` and does not normalise ``k``. The released code has no ``b`` and
+    normalises ``k``.
     """
 
     def __init__(self, sizes: TeamSizes, hidden_size: int, *, bias: bool) -> None:
         """Initializes the critic.
 
         Args:
-            sizes: What the environment fixes.
+            sizes: Sizes of the team and its observations.
             hidden_size: Width of both hidden layers.
-            bias: Whether there is ``b``.
+            bias: Whether to add ``b(s)``.
         """
         super().__init__()
         n = sizes.num_agents
@@ -191,7 +192,7 @@ class DecomposedCritic(TeamCritic):
         return out[..., :-1] + out[..., -1:]
 
     def weights(self, state: Tensor) -> Tensor:
-        """The slopes ``k_i``; they sum to 1."""
+        """Computes the mixing weights ``k_i``, which sum to 1."""
         first = self.first(state).abs()
         first = first.unflatten(-1, (self.sizes.num_agents, _MIXING_WIDTH))
         second = self.second(state).abs().unsqueeze(-1)
@@ -204,6 +205,6 @@ class DecomposedCritic(TeamCritic):
         return mixed if self.bias is None else mixed + self.bias(state)
 
     def mixing_parameters(self) -> list[nn.Parameter]:
-        """Parameters of ``k`` and ``b``."""
+        """Returns the parameters of ``k`` and ``b``."""
         parts = (self.first, self.second, self.bias)
         return [p for part in parts if part is not None for p in part.parameters()]

@@ -1,4 +1,4 @@
-"""The dual variable of total variation as a network of state and joint action.
+"""Network of the dual variable of total variation, from state and joint action.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state size,
 ``G`` the mixer's outputs (1, or ``N``).
@@ -14,10 +14,11 @@ from rllib_risk.data.sizes import NeedsStateError, TeamSizes
 
 
 class DualNetwork(nn.Module):
-    """``eta(s, u)``: a quantile of the value of what follows.
+    """Network of ``eta(s, u)``, a quantile of the next value.
 
-    Qu et al. (ICLR 2026), as released: the state and the joint action (one-hot per
-    agent) each pass through a layer with ReLU, then together through another one.
+    Qu et al. (ICLR 2026), as in the released code: the state and the joint action
+    (one-hot per agent) each pass through a linear layer with ReLU. Their concatenation
+    passes through another one.
     """
 
     def __init__(
@@ -30,13 +31,13 @@ class DualNetwork(nn.Module):
         """Initializes the network.
 
         Args:
-            sizes: What the environment fixes.
-            num_outputs: ``G``, one number for every value that is learned.
+            sizes: Sizes of the team and its observations.
+            num_outputs: ``G``, number of learned values.
             embed_dim: Width of all layers.
-            part: The target that it belongs to, for messages.
+            part: Name of the target, for error messages.
 
         Raises:
-            NeedsStateError: If there is no state.
+            NeedsStateError: If the environment has no global state.
         """
         super().__init__()
         if sizes.state_size == 0:
@@ -52,16 +53,16 @@ class DualNetwork(nn.Module):
     first: Tensor
 
     def forward(self, state: Tensor, actions: Tensor) -> Tensor:
-        """The dual variable of every step.
+        """Computes the dual variable of every step.
 
         Args:
-            state: ``[B, T, S]``.
-            actions: The joint action, int64 ``[B, T, N]``.
+            state: Global states, ``[B, T, S]``.
+            actions: Joint actions, int64 ``[B, T, N]``.
 
         Returns:
-            ``[B, T, G]``.
+            Dual variables ``[B, T, G]``.
         """
-        # A product with one-hot rows, without the rows: they would be N * A wide.
+        # An embedding lookup gives the product with one-hot rows without forming them.
         columns = F.embedding(actions + self.first, self.joint.weight.t())
         joint = F.relu(columns.sum(dim=-2) + self.joint.bias)
         hidden = torch.cat([F.relu(self.state(state)), joint], dim=-1)

@@ -1,7 +1,7 @@
-"""What an encoder is: from an agent's inputs, step by step, to features.
+"""Base class of encoders, which map an agent's inputs to features step by step.
 
 Letters: ``R`` rows (episodes times agents), ``T`` steps, ``I`` input size, ``H`` number
-of features, ``C`` size of the state that lasts between steps.
+of features, ``C`` size of the hidden state.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from rllib_risk.networks.arrays import TORCH, Namespace, Rows, Step
 
 
 class Encoder(Part, nn.Module):
-    """What an agent makes of its observations.
+    """Maps an agent's inputs to features.
 
-    An encoder of your own sets :attr:`feature_size` and defines :meth:`forward`, and
-    :meth:`one_step` if acting is to be fast. What lasts between steps is one row of
-    numbers, the *state*. It begins with the features of the step and is zero before
-    the first one.
+    A custom encoder sets :attr:`feature_size` and defines :meth:`forward`. It also
+    defines :meth:`one_step` if acting should be fast. The *hidden state* is one row of
+    numbers that is kept between steps. It begins with the features of the step and is
+    zero before the first step.
 
     Attributes:
         feature_size: ``H``.
-        memory_size: Numbers of the state beside the features.
+        memory_size: Size of the hidden state without the features.
         has_memory: Whether features depend on earlier steps.
     """
 
@@ -37,9 +37,9 @@ class Encoder(Part, nn.Module):
         """Initializes the encoder.
 
         Args:
-            sizes: What the environment fixes. An input begins with the observation,
-                ``sizes.obs_size`` numbers; then come the agent's last action and its
-                id, one-hot, unless the configuration leaves them out.
+            sizes: Sizes of the team and its observations. An input begins with the
+                observation (``sizes.obs_size`` numbers). The agent's last action and
+                its id follow, one-hot, unless the configuration leaves them out.
             input_size: ``I``.
             options: See :class:`~rllib_risk.config.part.Part`.
         """
@@ -47,29 +47,30 @@ class Encoder(Part, nn.Module):
 
     @property
     def state_size(self) -> int:
-        """``C``."""
+        """Size of the hidden state, ``C``."""
         return self.feature_size + self.memory_size
 
     def forward(self, inputs: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Encodes a stretch of time.
+        """Encodes a sequence of steps.
 
         Args:
-            inputs: ``[R, T, I]``.
-            state: ``[R, C]`` before the first step, or None for zeros.
+            inputs: Inputs ``[R, T, I]``.
+            state: Hidden state before the first step, ``[R, C]``. None: zeros.
 
         Returns:
-            Features ``[R, T, H]`` and the state after the last step ``[R, C]``.
+            Features ``[R, T, H]`` and the hidden state after the last step ``[R, C]``.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward().")
 
     def one_step(self, xp: Namespace) -> Step:
-        """One step of acting; see :mod:`rllib_risk.networks.arrays`.
+        """Builds the acting step; see :mod:`rllib_risk.networks.arrays`.
 
         Args:
-            xp: Operations on tensors, or on arrays.
+            xp: Array namespace, :data:`.arrays.TORCH` or :data:`.arrays.NUMPY`.
 
         Returns:
-            From inputs ``[R, I]`` and a state ``[R, C]`` to the next state ``[R, C]``.
+            A function from inputs ``[R, I]`` and hidden state ``[R, C]`` to the next
+            hidden state ``[R, C]``.
         """
 
         def step(inputs: Tensor, state: Tensor) -> Tensor:
@@ -78,25 +79,25 @@ class Encoder(Part, nn.Module):
         return xp.without_own_step(self, step)
 
     def features_of(self, state: Rows) -> Rows:
-        """The features of the step that led to a state.
+        """Returns the features that a hidden state contains.
 
         Args:
-            state: ``[..., C]``.
+            state: Hidden states ``[..., C]``.
 
         Returns:
-            ``[..., H]``.
+            Features ``[..., H]``.
         """
-        # Without further memory the slice is spared: with few rows every call counts.
+        # Skip the slice if it is not needed: with few rows every call counts.
         return state[..., : self.feature_size] if self.memory_size else state
 
     def readout(self, features: Rows, xp: Namespace = TORCH) -> Rows:
-        """What last layers read of the features.
+        """Maps features to the input of the head; the identity by default.
 
         Args:
-            features: ``[..., H]``.
-            xp: Operations on tensors, or on arrays.
+            features: Features ``[..., H]``.
+            xp: Array namespace, :data:`.arrays.TORCH` or :data:`.arrays.NUMPY`.
 
         Returns:
-            ``[..., H]``.
+            Inputs of the head ``[..., H]``.
         """
         return features

@@ -1,7 +1,7 @@
-"""The package's encoder.
+"""The standard encoder: a GRU, an LSTM or a feed-forward network.
 
 Letters: ``R`` rows (episodes times agents), ``T`` steps, ``I`` input size, ``H`` number
-of features, ``C`` size of the state that lasts between steps.
+of features, ``C`` size of the hidden state.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ _CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
 class StandardEncoder(Encoder):
-    """Linear, ReLU, then a GRU or LSTM over time (or a second linear layer without
-    memory).
+    """Linear layer, ReLU, then a GRU, an LSTM or a second linear layer.
 
-    The GRU is PyMARL's agent body: ``I -> 64 -> GRU 64``. The LSTM is that of DrIGM
-    (robust value factorization), where a ReLU stands between it and the last layer and
-    QTRAN reads the LSTM's output before that ReLU. So the features are this output, and
-    :meth:`readout` gives what last layers read. PyTorch's default initialisation. The
-    cell runs over all steps in one call.
+    The GRU network is PyMARL's agent: ``I -> 64 -> GRU 64``. The LSTM is that of DrIGM
+    (robust value factorization). There a ReLU follows the LSTM, but QTRAN reads the
+    output before the ReLU. So the features are the LSTM's output, and :meth:`readout`
+    applies the ReLU for the head. Initialisation is PyTorch's default. The cell runs
+    over all steps in one call.
 
     Attributes:
         cell: ``gru``, ``lstm`` or ``none``.
@@ -38,11 +37,19 @@ class StandardEncoder(Encoder):
     @dataclass(frozen=True)
     class Options:
         hidden_size: int = option(
-            64, "Width of the agent network.", low=1, high=MOST_WIDTH, fixed=True
+            64,
+            "Number of units of the agent network's hidden layers.",
+            low=1,
+            high=MOST_WIDTH,
+            fixed=True,
         )
-        recurrent: bool = option(True, "Memory over time; false for none.", fixed=True)
+        recurrent: bool = option(
+            True,
+            "Whether the agent network is recurrent; false: feed-forward.",
+            fixed=True,
+        )
         rnn_cell: Literal["gru", "lstm"] = option(
-            "gru", "What that memory is.", fixed=True
+            "gru", "Recurrent cell, if recurrent is true.", fixed=True
         )
 
     options: Options
@@ -59,7 +66,7 @@ class StandardEncoder(Encoder):
         size, recurrent = self.options.hidden_size, self.options.recurrent
         if self.options.rnn_cell not in _CELLS:
             raise ValueError(
-                f"Unknown rnn_cell {self.options.rnn_cell!r}; known: gru, lstm."
+                f"Unknown rnn_cell {self.options.rnn_cell!r}: use gru or lstm."
             )
         self.cell = self.options.rnn_cell if recurrent else "none"
         self.feature_size = size
@@ -80,7 +87,7 @@ class StandardEncoder(Encoder):
         embedded = self._embedding(TORCH)(inputs)
         parts = None
         if state is not None:
-            # [1, R, H] each: the GRU's state, or the LSTM's output and cell
+            # [1, R, H] each: the GRU's hidden state, or the LSTM's output and cell
             halves = state.unsqueeze(0).split(self.feature_size, dim=-1)
             parts = [half.contiguous() for half in halves]
         if self.cell == "gru":
@@ -103,5 +110,5 @@ class StandardEncoder(Encoder):
         return lambda inputs, state: cell(embed(inputs), state)
 
     def readout(self, features: Rows, xp: Namespace = TORCH) -> Rows:
-        """See :meth:`Encoder.readout`: behind an LSTM their ReLU."""
+        """See :meth:`Encoder.readout`. With an LSTM it is a ReLU."""
         return xp.relu(features) if self.cell == "lstm" else features

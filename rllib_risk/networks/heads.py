@@ -1,4 +1,4 @@
-"""Heads: from an agent's features to the return atoms of its actions.
+"""Heads map an agent's features to the return atoms of its actions.
 
 Letters: ``A`` actions, ``H`` number of features, ``M`` atoms.
 """
@@ -16,18 +16,18 @@ from rllib_risk.networks.arrays import TORCH, Namespace, Step
 
 
 class UtilityHead(Part, nn.Module):
-    """What an agent's features say of its actions.
+    """Base class of heads.
 
-    A head of your own defines :meth:`one_step`, or :meth:`forward` where it can do
-    without speed in acting.
+    A custom head defines :meth:`one_step`. It may define :meth:`forward` instead if
+    acting need not be fast.
 
     Attributes:
-        samples: Whether atoms belong to fractions that are given with each call.
+        samples: Whether each call gets the quantile fractions of the atoms.
         shares_fractions: Whether all agents get the same fractions in learning.
-        acting_atoms: How many fractions actions are chosen at in acting; ``M``, if no
-            fractions are given.
-        num_actions: ``A``.
-        num_atoms: ``M``; 1 makes a plain action value.
+        acting_atoms: Number of fractions that acting uses to choose actions; ``M`` if
+            the head does not sample fractions.
+        num_actions: Number of actions ``A``.
+        num_atoms: Number of atoms ``M``; 1 for a plain action value.
     """
 
     samples: bool = False
@@ -50,35 +50,37 @@ class UtilityHead(Part, nn.Module):
 
     @property
     def acting_atoms(self) -> int:
-        """See the class."""
+        """Number of fractions that acting uses; see the class."""
         return self.num_atoms
 
     def one_step(self, xp: Namespace, fractions: Tensor | None = None) -> Step:
-        """Atoms of every action; see :mod:`rllib_risk.networks.arrays`.
+        """Builds the acting step; see :mod:`rllib_risk.networks.arrays`.
 
         Args:
-            xp: Operations on tensors, or on arrays.
-            fractions: ``[M]``, or ``[..., M]`` for each row its own; None where
-                fractions are fixed.
+            xp: Array namespace, :data:`.arrays.TORCH` or :data:`.arrays.NUMPY`.
+            fractions: Quantile fractions, ``[M]``, or ``[..., M]`` per row. None if the
+                head's fractions are fixed.
 
         Returns:
-            From features ``[..., H]`` to ``[..., A, M]``.
+            A function from features ``[..., H]`` to atoms ``[..., A, M]``.
         """
         given = () if fractions is None else (fractions,)
         return xp.without_own_step(self, lambda features: self(features, *given))
 
     def forward(self, features: Tensor, fractions: Tensor | None = None) -> Tensor:
-        """Return atoms of every action.
+        """Computes the return atoms of every action.
 
         Args:
-            features: ``[..., H]``.
-            fractions: ``[M]`` or ``[..., M]`` where quantiles are sampled.
+            features: Features ``[..., H]``.
+            fractions: Quantile fractions ``[M]`` or ``[..., M]``, if quantiles are
+                sampled.
 
         Returns:
-            ``[..., A, M]``, in no order, or in that of the fractions.
+            Atoms ``[..., A, M]``, in the order of the fractions or unsorted.
 
         Raises:
-            NotImplementedError: If the class states its computation nowhere.
+            NotImplementedError: If the class defines neither ``one_step`` nor
+                ``forward``.
         """
         if type(self).one_step is UtilityHead.one_step:
             raise NotImplementedError(f"{type(self).__name__} must define forward().")
@@ -87,15 +89,16 @@ class UtilityHead(Part, nn.Module):
     def of_actions(
         self, features: Tensor, actions: Tensor, fractions: Tensor | None = None
     ) -> Tensor:
-        """Return atoms of one action per row.
+        """Computes the return atoms of one action per row.
 
         Args:
-            features: ``[..., H]``.
-            actions: int64 ``[...]``.
-            fractions: ``[M]`` or ``[..., M]`` where quantiles are sampled.
+            features: Features ``[..., H]``.
+            actions: Actions, int64 ``[...]``.
+            fractions: Quantile fractions ``[M]`` or ``[..., M]``, if quantiles are
+                sampled.
 
         Returns:
-            ``[..., M]``.
+            Atoms ``[..., M]``.
         """
         atoms = self(features, fractions)
         index = actions[..., None, None].expand(*actions.shape, 1, atoms.shape[-1])
@@ -103,7 +106,7 @@ class UtilityHead(Part, nn.Module):
 
 
 class LinearHead(UtilityHead):
-    """A linear layer to ``A * M`` atoms, each at a fraction of its own (QR-DQN)."""
+    """A linear layer with ``A * M`` atoms at fixed fractions (QR-DQN)."""
 
     def __init__(
         self, feature_size: int, num_actions: int, num_atoms: int, options: Any = None
@@ -123,9 +126,9 @@ class LinearHead(UtilityHead):
     ) -> Tensor:
         """See :meth:`UtilityHead.of_actions`.
 
-        On the CPU rows are grouped by action and each group meets only its own slice of
-        the head, so that neither the forward nor the backward pass touches the atoms of
-        other actions.
+        On the CPU, rows are grouped by action, and each group is multiplied only by the
+        head's slice for that action. The forward and backward passes then skip the
+        atoms of other actions.
         """
         if self.num_atoms == 1 or features.device.type != "cpu":
             return super().of_actions(features, actions)

@@ -1,4 +1,4 @@
-"""Layers that several networks are made of."""
+"""Layers that several networks share."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ from torch import Tensor, nn
 
 
 class StackedMLPs(nn.Module):
-    """Networks of one shape that read the same input, computed side by side.
+    """MLPs of the same shape and input, computed as one batch.
 
-    The same as that many of :func:`mlp`, with the same initialisation. One by one, the
-    thirty small networks of ten heads take several times as long.
+    The result is the same as that of ``count`` separate :func:`mlp` networks with the
+    same initialisation. Computed one by one, the thirty small networks of ten heads
+    take several times as long.
     """
 
     def __init__(self, count: int, *sizes: int) -> None:
         """Initializes the networks.
 
         Args:
-            count: How many there are.
-            *sizes: Size of the input, of every hidden layer, and of the output.
+            count: Number of networks.
+            *sizes: Sizes of the input, of every hidden layer, and of the output.
         """
         super().__init__()
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         for inputs, outputs in pairwise(sizes):
-            bound = inputs**-0.5  # nn.Linear's, of weights and of biases
+            bound = inputs**-0.5  # nn.Linear's bound for weights and biases
             for parameters, size in ((self.weights, inputs), (self.biases, 1)):
                 values = torch.empty(count, size, outputs).uniform_(-bound, bound)
                 parameters.append(nn.Parameter(values))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The output of every network.
+        """Computes the output of every network.
 
         Args:
-            inputs: ``[B, T, .]``.
+            inputs: Common input, ``[B, T, .]``.
 
         Returns:
-            ``[count, B, T, .]``.
+            Outputs ``[count, B, T, .]``.
         """
         hidden = inputs.flatten(0, -2).expand(len(self.weights[0]), -1, -1)
         for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -49,7 +50,7 @@ class StackedMLPs(nn.Module):
 
 
 def mlp(*sizes: int) -> nn.Sequential:
-    """Linear layers from size to size with ReLU between them."""
+    """Builds linear layers of the given sizes with ReLU between them."""
     layers: list[nn.Module] = [nn.Linear(sizes[0], sizes[1])]
     for size, following in pairwise(sizes[1:]):
         layers += [nn.ReLU(), nn.Linear(size, following)]

@@ -17,14 +17,14 @@ from rllib_risk.networks.heads import LinearHead
 class RiskLevelPredictor(nn.Module):
     """Predicts one of ``K`` risk levels per agent and step: RMIX, Section 4.1.
 
-    Compares an embedding of the current return distribution with one of the return
-    distribution as it was expected from the history. Both embeddings are linear maps
-    without bias, of atoms that are themselves linear in what the agent's head reads
-    (:meth:`Encoder.readout`, here as there); the two maps are multiplied first, so that
-    the ``A x M`` atoms of the history are never formed.
+    The predictor compares an embedding of the current return distribution with an
+    embedding of the distribution expected from the history. Both embeddings are linear
+    maps of the atoms, without bias. The atoms are themselves linear in the head's input
+    (:meth:`Encoder.readout`). The two linear maps are multiplied first, so the
+    ``A x M`` atoms of the history are never formed.
 
-    No gradient reaches the agent's encoder or head from here. In the released code none
-    reaches the predictor either (its level comes from an argmax); see
+    The predictor sends no gradient to the agent's encoder or head. In the released code
+    the predictor gets no gradient either, because the level is an argmax; see
     ``docs/algorithms/rmix.md``.
     """
 
@@ -42,12 +42,13 @@ class RiskLevelPredictor(nn.Module):
         """Initializes the predictor.
 
         Args:
-            history: Encodes the steps before; of the same kind as the agent's own.
-            num_outputs: ``A * M``.
-            num_levels: ``K``.
-            embed_dim: ``d``, size of the embedding that is compared.
+            history: Encoder of the past steps, of the same class as the agent's
+                encoder.
+            num_outputs: ``A * M``, number of outputs of the head.
+            num_levels: ``K``, number of risk levels.
+            embed_dim: ``d``, size of the embeddings.
             scale: Factor on the inner products.
-            tie_embeddings: One map for both sides (the paper's reading) instead of two.
+            tie_embeddings: Whether both sides share one embedding, as in the paper.
             history_trains: Whether gradients reach the history encoder.
         """
         super().__init__()
@@ -66,34 +67,34 @@ class RiskLevelPredictor(nn.Module):
     def forward(
         self, features: Tensor, history_features: Tensor, head: LinearHead
     ) -> Tensor:
-        """Logits of the levels.
+        """Computes the logits of the risk levels.
 
         Args:
             features: The agent's features, ``[R, T, H]``; detached here.
-            history_features: Those of :attr:`history`, ``[R, T, H]``.
+            history_features: Features of :attr:`history`, ``[R, T, H]``.
             head: The agent's head; its weights are detached.
 
         Returns:
-            ``[R, T, K]``.
+            Logits ``[R, T, K]``.
         """
         if not self.history_trains:
             history_features = history_features.detach()
         return self.comparison(TORCH, head)(features.detach(), history_features)
 
     def comparison(self, xp: Namespace, head: LinearHead) -> Step:
-        """The same in acting; see :mod:`rllib_risk.networks.arrays`.
+        """Builds the same computation for acting; see :mod:`.arrays`.
 
         Args:
-            xp: Operations on tensors, or on arrays.
+            xp: Array namespace, :data:`.arrays.TORCH` or :data:`.arrays.NUMPY`.
             head: The agent's head.
 
         Returns:
-            From the agent's and the history's features ``[..., H]`` to logits
-            ``[..., K]``.
+            A function from the agent's and the history's features ``[..., H]`` to
+            logits ``[..., K]``.
         """
         weight, bias, *expected_map = self.embedding_maps(head)
         map_current, map_expected = xp.affine(weight, bias), xp.affine(*expected_map)
-        # The agent's encoder has the same cell, and so the same readout.
+        # The agent's encoder has the same cell, so its readout is the same.
         readout, tied = self.history.readout, self.embed_current is None
         shape = (self.embed_dim, self.num_levels)
 
@@ -108,15 +109,20 @@ class RiskLevelPredictor(nn.Module):
         return logits
 
     def embedding_maps(self, head: LinearHead) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Weight and bias from what the head reads to embeddings: the current side's,
-        scaled, and the history's."""
+        """Weights and biases of the maps from the head's input to the embeddings.
+
+        Returns:
+            Weight and bias of the current embedding, multiplied by the scale, then
+            weight and bias of the history's embedding.
+        """
         parameters = [self.embed_history.weight, head.weight, head.bias]
         if self.embed_current is not None:
             parameters.append(self.embed_current.weight)
         if torch.is_grad_enabled():
             return self._multiply(*parameters)
-        # Acting asks for the same products at every step. Every in-place change of a
-        # parameter (an optimizer step, new weights) raises its version.
+        # Acting needs the same products at every step, so they are cached. Every
+        # in-place change of a parameter (an optimizer step, new weights) raises its
+        # version.
         key = tuple([(p.data_ptr(), p._version) for p in parameters])
         if self._maps is None or self._maps_of != key:
             self._maps_of, self._maps = key, self._multiply(*parameters)

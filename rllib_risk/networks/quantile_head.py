@@ -1,4 +1,4 @@
-"""A head that gives the return's quantile at any fraction: implicit quantiles.
+"""Implicit quantile head: the return's quantile at any given fraction (IQN).
 
 Letters: ``N`` agents, ``A`` actions, ``H`` number of features, ``M`` fractions.
 """
@@ -22,37 +22,37 @@ _NUM_COSINES = 64
 
 
 class QuantileHead(UtilityHead):
-    """From features and fractions to quantiles: IQN (Dabney et al., 2018), Eq. 4.
+    """Maps features and fractions to quantiles: IQN (Dabney et al., 2018), Eq. 4.
 
-    A fraction is embedded as ``phi(tau) = ReLU(Linear(cos(pi j tau)))``, ``j`` from 0
-    on, and the embedding multiplies the features. A hidden layer with ReLU and a linear
-    layer follow; ``quantile_hidden_layer: false`` leaves the hidden layer out, as in
-    DFAC's code. Nothing forces the quantiles to rise with the fraction.
+    A fraction is embedded as ``phi(tau) = ReLU(Linear(cos(pi j tau)))`` with ``j`` from
+    0 to 63, and the embedding multiplies the features. A hidden layer with ReLU and a
+    linear layer follow. ``quantile_hidden_layer: false`` removes the hidden layer, as
+    in DFAC's code. The quantiles are not forced to increase with the fraction.
 
     Attributes:
-        embedding: Linear, cosines to ``H``.
-        hidden: Linear, ``H`` to ``H``, or None.
-        output: Linear, ``H`` to ``A``.
+        embedding: Linear layer from the cosines to ``H``.
+        hidden: Linear layer from ``H`` to ``H``, or None.
+        output: Linear layer from ``H`` to ``A``.
     """
 
     @dataclass(frozen=True)
     class Options:
         shared_fractions: bool = option(
             False,
-            "All agents of a step get the same sampled fractions, in ascending order,"
-            " as mixing their distributions needs; false: each agent its own.",
+            "Whether all agents of a step share the same sampled fractions, in"
+            " ascending order. Mixing their distributions requires it.",
             fixed=True,
         )
         quantile_hidden_layer: bool = option(
             True,
-            "Hidden layer of sampled quantiles, after the features are multiplied by"
-            " the embedded fraction.",
+            "Whether the head of sampled quantiles has a hidden layer after the product"
+            " of features and embedded fraction.",
             fixed=True,
         )
         acting_atoms: int | None = option(
             None,
-            "Fractions (2m - 1)/(2M) at which sampled quantiles choose actions in"
-            " acting; null: num_atoms.",
+            "Number M of fractions (2m - 1)/(2M) at which acting evaluates sampled"
+            " quantiles; null: num_atoms.",
             low=2,
             high=MOST_WIDTH,
         )
@@ -66,7 +66,7 @@ class QuantileHead(UtilityHead):
     ) -> None:
         """Initializes the head; see :class:`UtilityHead`."""
         super().__init__(feature_size, num_actions, num_atoms, options)
-        # A subclass of one's own may have Options without these keys.
+        # The Options of a custom subclass may lack these keys.
         given = vars(QuantileHead.Options()) | vars(self.options)
         self.shares_fractions = given["shared_fractions"]
         self._acting_atoms: int | None = given["acting_atoms"]
@@ -75,17 +75,18 @@ class QuantileHead(UtilityHead):
         if given["quantile_hidden_layer"]:
             self.hidden = nn.Linear(feature_size, feature_size)
         self.output = nn.Linear(feature_size, num_actions)
-        # A constant, not a parameter: it does not belong in a checkpoint.
+        # A constant, so it is not stored in checkpoints.
         frequencies = torch.pi * torch.arange(_NUM_COSINES, dtype=torch.float32)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
-        """See Part."""
+        """See :meth:`.Part.refusals`."""
         if config.num_atoms == 1 and config.acting_atoms is None:
             yield (
-                "num_atoms: must be above 1 for quantiles: sampled, or set"
-                " acting_atoms, since the mean of one quantile says little."
+                "num_atoms: must be above 1 for quantiles: sampled, because one"
+                " quantile does not estimate the mean. Set num_atoms to 2 or more, or"
+                " set acting_atoms."
             )
 
     @property
@@ -94,13 +95,16 @@ class QuantileHead(UtilityHead):
         return self._acting_atoms or self.num_atoms
 
     def embed(self, fractions: Tensor) -> Tensor:
-        """Embeddings of fractions, which need no features: for acting, once a round.
+        """Embeds fractions.
+
+        The embeddings do not depend on features, so acting computes them only once per
+        sampling round.
 
         Args:
-            fractions: ``[..., M]`` in [0, 1].
+            fractions: Fractions in [0, 1], ``[..., M]``.
 
         Returns:
-            ``[..., M, H]``.
+            Embeddings ``[..., M, H]``.
         """
         return F.relu(
             self.embedding(torch.cos(fractions[..., None] * self.frequencies))
@@ -113,7 +117,7 @@ class QuantileHead(UtilityHead):
             ValueError: If there are no fractions.
         """
         if fractions is None:
-            raise ValueError("Sampled quantiles need fractions.")
+            raise ValueError("Sampled quantiles need fractions: pass `fractions`.")
         embedded = xp.constant(self.embed(fractions))
         if self.hidden is None:
             weight, bias = xp.constant(self.output.weight), self.output.bias
@@ -134,7 +138,7 @@ class QuantileHead(UtilityHead):
     ) -> Tensor:
         """See :meth:`UtilityHead.of_actions`.
 
-        Without a hidden layer the other actions are not computed.
+        Without a hidden layer, only the given actions are computed.
         """
         if self.hidden is not None or fractions is None:
             return super().of_actions(features, actions, fractions)
@@ -144,20 +148,20 @@ class QuantileHead(UtilityHead):
 
 
 def _products(rows: Rows, embedded: Rows) -> Rows:
-    """Products of weighted features and embedded fractions.
+    """Multiplies weighted features by embedded fractions.
 
     Args:
-        rows: ``[..., A, H]``.
-        embedded: ``[..., M, H]``; with 1 in the place of ``N`` where agents share their
-            fractions.
+        rows: Weighted features ``[..., A, H]``.
+        embedded: Embeddings ``[..., M, H]``. The agent axis has size 1 instead of ``N``
+            if agents share their fractions.
 
     Returns:
-        ``[..., A, M]``.
+        Quantiles ``[..., A, M]``.
     """
-    turned = embedded.swapaxes(-1, -2)
+    transposed = embedded.swapaxes(-1, -2)
     if embedded.ndim < 3 or embedded.shape[-3] == rows.shape[-3]:
-        return rows @ turned
-    # One product for all agents: a broadcast one would copy the embeddings for each.
+        return rows @ transposed
+    # One product for all agents: broadcasting would copy the embeddings per agent.
     *lead, agents, actions, size = rows.shape
-    joined = rows.reshape(*lead, agents * actions, size) @ turned.squeeze(-3)
+    joined = rows.reshape(*lead, agents * actions, size) @ transposed.squeeze(-3)
     return joined.reshape(*lead, agents, actions, -1)

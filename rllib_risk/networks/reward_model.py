@@ -1,4 +1,4 @@
-"""A reward for every group of environments, as a network of state, actions and time.
+"""Reward network for groups of environments, from state, joint action and time.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state size,
 ``G`` groups.
@@ -14,27 +14,27 @@ from rllib_risk.data.sizes import NeedsStateError, TeamSizes
 
 
 class RewardModel(nn.Module):
-    """``f(s, u, t)``: one reward per group.
+    """Network ``f(s, u, t)`` with one reward per group.
 
     GroupDR as released by Qu et al. (ICLR 2026): the state, the joint action (one-hot
-    per agent) and the time each pass through a layer with ReLU, then together through
-    another one.
+    per agent) and the time each pass through a linear layer with ReLU. Their
+    concatenation passes through another one.
 
     Attributes:
-        time_scale: Steps that count as a time of 1, a scalar. It is never trained, but
-            the model's answers depend on it, so that it is saved as a parameter is.
+        time_scale: Number of steps that count as a time of 1, a scalar. It is not
+            trained. The model's output depends on it, so it is saved like a parameter.
     """
 
     def __init__(self, sizes: TeamSizes, num_groups: int, embed_dim: int = 64) -> None:
         """Initializes the model.
 
         Args:
-            sizes: What the environment fixes.
-            num_groups: ``G``.
+            sizes: Sizes of the team and its observations.
+            num_groups: ``G``, number of groups.
             embed_dim: Width of all layers.
 
         Raises:
-            NeedsStateError: If there is no state.
+            NeedsStateError: If the environment has no global state.
             ValueError: If there are fewer than two groups.
         """
         super().__init__()
@@ -55,25 +55,25 @@ class RewardModel(nn.Module):
     first: Tensor
 
     def set_time_scale(self, steps: int) -> None:
-        """Sets how many steps count as a time of 1.
+        """Sets the number of steps that count as a time of 1.
 
         Args:
-            steps: Such as the length of an episode.
+            steps: Number of steps, such as the length of an episode.
         """
         self.time_scale.fill_(steps)
 
     def forward(self, state: Tensor, actions: Tensor, steps: Tensor) -> Tensor:
-        """The rewards of every step.
+        """Computes the rewards of every step.
 
         Args:
-            state: ``[B, T, S]``.
-            actions: The joint action, int64 ``[B, T, N]``.
+            state: Global states, ``[B, T, S]``.
+            actions: Joint actions, int64 ``[B, T, N]``.
             steps: Steps since the episode began, ``[B, T]``.
 
         Returns:
-            ``[B, T, G]``.
+            Rewards ``[B, T, G]``.
         """
-        # A product with one-hot rows, without the rows: they would be N * A wide.
+        # An embedding lookup gives the product with one-hot rows without forming them.
         columns = F.embedding(actions + self.first, self.joint.weight.t())
         joint = F.relu(columns.sum(dim=-2) + self.joint.bias)
         time = (steps / self.time_scale).unsqueeze(-1)  # [B, T, 1]

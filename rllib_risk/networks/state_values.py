@@ -1,4 +1,4 @@
-"""Critics that give the value of a state, and the normaliser of their targets.
+"""State-value critics and the normaliser of their targets.
 
 Letters: ``B`` episodes, ``R`` rows of an episode, ``I`` input size, ``G`` values (1, or
 ``N`` agents).
@@ -15,14 +15,14 @@ from rllib_risk.ops.value_norm import mean_and_deviation, update_moments
 
 
 class StateCritic(nn.Module):
-    """Values of states: Yu et al., 2022 (MAPPO), without their layer normalisation.
+    """State-value critic of Yu et al., 2022 (MAPPO), without layer normalisation.
 
-    The body is that of the agents' standard encoder: linear, ReLU, then a GRU over time
-    (or a second linear layer with ReLU), and a linear layer to one value.
+    The body is the agents' standard encoder: linear layer, ReLU, then a GRU over time
+    (or a second linear layer with ReLU). A linear layer to one value follows.
 
     Attributes:
-        bodies: One for all values, or one for each.
-        heads: The same of the last layers.
+        bodies: Encoders: one shared by all values, or one per value.
+        heads: Last layers: one shared by all values, or one per value.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class StateCritic(nn.Module):
         """Initializes the critic.
 
         Args:
-            sizes: What the environment fixes.
+            sizes: Sizes of the team and its observations.
             input_size: ``I``.
             hidden_size: Width of the hidden layers.
-            recurrent: Whether there is a GRU.
-            copies: 1 for shared parameters, else ``G``.
+            recurrent: Whether to use a GRU.
+            copies: Number of networks: 1 if all values share parameters, else ``G``.
         """
         super().__init__()
         options = StandardEncoder.Options(hidden_size=hidden_size, recurrent=recurrent)
@@ -51,13 +51,13 @@ class StateCritic(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(hidden_size, 1) for _ in range(copies))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The values of whole episodes, from a zero hidden state.
+        """Computes the values of whole episodes, from a zero hidden state.
 
         Args:
-            inputs: ``[B, R, G, I]``.
+            inputs: Inputs ``[B, R, G, I]``.
 
         Returns:
-            ``[B, R, G]``.
+            Values ``[B, R, G]``.
         """
         size = (inputs.shape[0], inputs.shape[2])
         if len(self.bodies) == 1:
@@ -68,7 +68,7 @@ class StateCritic(nn.Module):
         return torch.stack(each, dim=2)
 
     def _values(self, which: int, rows: Tensor) -> Tensor:
-        """``[*, R]`` from ``[*, R, I]``."""
+        """Computes values ``[*, R]`` from inputs ``[*, R, I]`` with one network."""
         features, _ = self.bodies[which](rows, None)
         return self.heads[which](features).squeeze(-1)
 
@@ -82,44 +82,43 @@ class ValueNormalizer(nn.Module):
     def __init__(self) -> None:
         """Initializes the normaliser."""
         super().__init__()
-        # A parameter without a gradient, since checkpoints hold parameters only.
+        # A parameter without gradient, because checkpoints store only parameters.
         zeros = torch.zeros(3, dtype=torch.float64)
         self.moments = nn.Parameter(zeros, requires_grad=False)
 
     @torch.no_grad()
     def update(self, returns: Tensor, mask: Tensor, decay: float) -> None:
-        """Takes one more batch of returns.
+        """Updates the moments with one batch of returns.
 
         Args:
-            returns: ``[B, T, G]``.
-            mask: ``[B, T, 1]``.
-            decay: Share of the past that is kept.
+            returns: Returns, ``[B, T, G]``.
+            mask: 1 on real steps, ``[B, T, 1]``.
+            decay: Decay of the running moments in [0, 1).
         """
         self.moments.copy_(update_moments(self.moments, returns, mask, decay))
 
     def statistics(self) -> tuple[float, float]:
-        """Mean and standard deviation of the returns."""
+        """Running mean and standard deviation of the returns."""
         mean, deviation = mean_and_deviation(self.moments)
         return mean.item(), deviation.item()
 
     def normalize(self, returns: Tensor) -> Tensor:
-        """Returns as the critic learns them, of any shape."""
+        """Normalises returns, of any shape, to the scale of the critic."""
         mean, deviation = self.statistics()
         return (returns - mean) / deviation
 
     def denormalize(self, values: Tensor) -> Tensor:
-        """Values of the critic as returns, of any shape."""
+        """Converts values of the critic, of any shape, to the scale of returns."""
         mean, deviation = self.statistics()
         return values * deviation + mean
 
 
 def orthogonal_init(module: nn.Module, gain: float) -> None:
-    """Orthogonal weights and zero biases, as in the code of Yu et al. (2022).
+    """Sets orthogonal weights and zero biases, as in the code of Yu et al. (2022).
 
     Args:
-        module: Its linear layers get ``gain``, its recurrent ones 1. Other layers stay
-            as they are.
-        gain: Factor on the orthogonal matrices.
+        module: Module to initialise. Only its linear and recurrent layers change.
+        gain: Gain of the linear layers. Recurrent layers have gain 1.
     """
     for layer in module.modules():
         if not isinstance(layer, (nn.Linear, nn.RNNBase)):

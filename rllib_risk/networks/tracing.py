@@ -1,10 +1,9 @@
-"""Writes down a network's step of acting as a list of operations, for export.
+"""Traces a network's acting step into a list of operations, for export.
 
-A network states its step once, as ``one_step(xp)`` (see :mod:`.arrays`). With a
-:class:`Tracer` for ``xp`` the step gets :class:`Traced` values, which carry the numbers
-of an example. Every operation on them is carried out on the example by
-:mod:`rllib_risk.deploy.operations` and written down. What does not depend on an input
-is computed once and becomes a constant.
+A network defines its step once, as ``one_step(xp)`` (see :mod:`.arrays`). If ``xp`` is
+a :class:`Tracer`, the step receives :class:`Traced` values, which hold an example. Each
+operation is computed on the example by :mod:`rllib_risk.deploy.operations` and
+recorded. A value that does not depend on an input becomes a constant.
 
 Letters: ``R`` rows, ``I`` input size, ``H`` hidden size, ``O`` output size.
 """
@@ -19,31 +18,31 @@ from torch import Tensor, nn
 from rllib_risk.deploy.operations import OPERATIONS
 from rllib_risk.networks.arrays import Numpy, Step
 
-# Rows of the example. Any number will do that no size of a network depends on.
-_EXAMPLE_ROWS = 2
+# Rows of the example. Any number works, because no size of a network depends on it.
+_NUM_EXAMPLE_ROWS = 2
 
 
 class UntraceableError(ValueError):
-    """A network's step that cannot be written down; the message says why."""
+    """Raised for an acting step that cannot be traced; the message says why."""
 
 
 class Tensors:
-    """The constants of one or more networks, each kept once.
+    """The constants of one or more networks. Equal constants are stored once.
 
     Attributes:
-        arrays: By name.
+        arrays: Constants by name.
     """
 
     def __init__(self) -> None:
-        """Begins with none."""
+        """Initializes an empty collection."""
         self.arrays: dict[str, np.ndarray] = {}
         self._names: dict[tuple, str] = {}
 
     def name(self, array: np.ndarray) -> str:
-        """The name of a constant.
+        """Stores a constant and returns its name.
 
         Args:
-            array: The constant; a copy is kept.
+            array: The constant; a copy is stored.
         """
         array = np.ascontiguousarray(array).reshape(np.shape(array))
         key = (array.shape, array.dtype.str, array.tobytes())
@@ -54,23 +53,23 @@ class Tensors:
 
 
 class Traced:
-    """A value of a network's step: numbers of an example, and where they come from.
+    """A value of a network's step: an example and the name of its source.
 
-    Slices, arithmetic, ``reshape``, ``swapaxes``, ``sum(axis)`` and ``mean(axis)`` are
-    written as they are for arrays. The first number of :attr:`shape` is -1, which
-    stands for the rows, unless the value is a constant.
+    Slices, arithmetic, ``reshape``, ``swapaxes``, ``sum(axis)`` and ``mean(axis)`` work
+    as for arrays. The first number of :attr:`shape` is -1 for the rows, unless the
+    value is a constant.
     """
 
-    # NumPy leaves `array * traced` to this class.
+    # With None, NumPy calls this class's operators for `array * traced`.
     __array_ufunc__ = None
 
     def __init__(self, tracer: Tracer, example: Any, name: str | None = None) -> None:
         """Initializes the value.
 
         Args:
-            tracer: Who writes down.
-            example: Its numbers.
-            name: Of the input or operation; None: it is a constant.
+            tracer: The tracer that records operations.
+            example: Example of the value.
+            name: Name of the input or operation that gives the value. None: a constant.
         """
         self.tracer = tracer
         self.example = np.asarray(example)
@@ -78,14 +77,14 @@ class Traced:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape; -1 for the rows."""
+        """Shape of the value, with -1 for the rows."""
         if self.name is None:
             return self.example.shape
         return (-1, *self.example.shape[1:])
 
     @property
     def ndim(self) -> int:
-        """How many axes it has."""
+        """Number of axes."""
         return self.example.ndim
 
     def _op(self, operation: str, *others: Any, **settings: Any) -> Traced:
@@ -122,26 +121,26 @@ class Traced:
         return self._op("greater", other)
 
     def __bool__(self) -> bool:
-        raise UntraceableError("it decides by a value that is known in acting only")
+        raise UntraceableError("it branches on a value that is only known in acting")
 
     def _axis(self, axis: int) -> int:
         return axis if axis >= 0 else self.ndim + axis
 
     def sum(self, axis: int) -> Traced:
-        """The sum over an axis."""
+        """Sum over an axis."""
         return self._op("total", axis=self._axis(axis))
 
     def mean(self, axis: int) -> Traced:
-        """The mean over an axis."""
+        """Mean over an axis."""
         return self._op("mean", axis=self._axis(axis))
 
     def reshape(self, *shape: Any) -> Traced:
-        """Another shape."""
+        """Changes the shape."""
         sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
         return self._op("reshape", shape=list(sizes))
 
     def swapaxes(self, first: int, second: int) -> Traced:
-        """Two axes change places."""
+        """Swaps two axes."""
         return self._op("swap", first=self._axis(first), second=self._axis(second))
 
     def __getitem__(self, key: Any) -> Traced:
@@ -164,55 +163,57 @@ class Traced:
                 at = item if item >= 0 else size + item
                 value = value._op("pick", axis=axis, at=at)
             else:
-                raise UntraceableError(f"it has an index of {type(item).__name__}")
+                raise UntraceableError(
+                    f"it uses an index of type {type(item).__name__}"
+                )
         return value
 
     def _cut(self, axis: int, item: slice) -> Traced:
         start, stop, step = item.indices(self.example.shape[axis])
         if step != 1:
-            raise UntraceableError("it has a slice with a step")
+            raise UntraceableError("it uses a slice with a step")
         if item == slice(None):
             return self
         return self._op("cut", axis=axis, start=start, stop=stop)
 
 
 class Tracer(Numpy):
-    """Operations on arrays that are written down as they are carried out.
+    """Array namespace that records the operations it computes.
 
     Attributes:
         tensors: The constants.
-        inputs: Names of the inputs that were asked for.
-        nodes: What was written down; see :class:`rllib_risk.deploy.graph.Graph`.
+        inputs: Names of the inputs that were requested.
+        nodes: Recorded operations; see :class:`rllib_risk.deploy.graph.Graph`.
     """
 
     def __init__(self, tensors: Tensors) -> None:
-        """Begins with nothing.
+        """Initializes a tracer without operations.
 
         Args:
-            tensors: The constants, which several networks may share.
+            tensors: The constants. Several networks may share them.
         """
         self.tensors = tensors
         self.inputs: list[str] = []
         self.nodes: list[tuple[str, list[str], dict[str, Any]]] = []
 
     def input(self, name: str, dtype: Any, *shape: int) -> Traced:
-        """An input of the network.
+        """Adds an input of the network.
 
         Args:
-            name: Of the input.
-            dtype: Its type.
-            *shape: Its shape without the rows.
+            name: Name of the input.
+            dtype: Data type of the input.
+            *shape: Shape of the input without the rows.
         """
         self.inputs.append(name)
-        return Traced(self, np.ones((_EXAMPLE_ROWS, *shape), dtype), name)
+        return Traced(self, np.ones((_NUM_EXAMPLE_ROWS, *shape), dtype), name)
 
     def record(self, operation: str, *read: Any, **settings: Any) -> Traced:
-        """Carries out an operation, and writes it down unless it gives a constant.
+        """Computes an operation and records it, unless the result is a constant.
 
         Args:
-            operation: Its name in :data:`rllib_risk.deploy.operations.OPERATIONS`.
-            *read: What it reads: traced values, arrays or numbers.
-            **settings: Its settings.
+            operation: Name in :data:`rllib_risk.deploy.operations.OPERATIONS`.
+            *read: Inputs of the operation: traced values, arrays or numbers.
+            **settings: Settings of the operation.
         """
         like = next(v.example.dtype for v in read if isinstance(v, Traced))
         values = [self._traced(v, like) for v in read]
@@ -230,10 +231,10 @@ class Tracer(Numpy):
         if isinstance(value, Tensor):
             value = value.detach().cpu().numpy()
         if isinstance(value, (bool, int, float)):
-            value = np.asarray(value, like)  # as arithmetic with arrays has it
+            value = np.asarray(value, like)  # as in NumPy's arithmetic with arrays
         return Traced(self, value)
 
-    # The namespace.
+    # Methods of the array namespace.
 
     def relu(self, rows: Any) -> Traced:
         """See :meth:`.arrays.Torch.relu`."""
@@ -293,13 +294,13 @@ class Tracer(Numpy):
         return Traced(self, tensor.detach().cpu().numpy())
 
     def of_torch(self, function: Step) -> Step:
-        """Refuses: a function of tensors runs with PyTorch alone."""
+        """Raises an error: a function of tensors needs PyTorch."""
         raise UntraceableError(
             f"{getattr(function, '__qualname__', function)} is computed with PyTorch"
         )
 
     def without_own_step(self, part: object, function: Step) -> Step:
-        """Refuses, since the part states no step."""
+        """Raises an error: the part defines no acting step."""
         kind = type(part)
         raise UntraceableError(
             f"{kind.__module__}:{kind.__qualname__} defines no one_step(xp)"

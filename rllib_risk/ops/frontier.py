@@ -1,7 +1,7 @@
-"""The exact frontier of mean and CVaR of a game in tables.
+"""The exact frontier of mean and CVaR of a tabular game.
 
-For each risk level: the best static CVaR of the return with the mean that goes with it,
-and the best nested CVaR. See :mod:`rllib_risk.ops.static_risk` and
+For each risk level it holds the best static CVaR of the return, the mean return of that
+policy, and the best nested CVaR. See :mod:`rllib_risk.ops.static_risk` and
 :func:`rllib_risk.ops.robust_mdp.nested_value_iteration`.
 """
 
@@ -18,13 +18,13 @@ LEVELS = (1.0, 0.5, 0.25, 0.1, 0.05)
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """The best that a team can do at one risk level.
+    """The best values that a team can reach at one risk level.
 
     Attributes:
-        alpha: The level.
+        alpha: The risk level.
         cvar: The best ``CVaR_alpha`` of the return.
-        mean: The mean return that goes with it.
-        threshold: The ``b`` that it belongs to; see :class:`StaticOptimum`.
+        mean: The mean return of the policy with that CVaR.
+        threshold: The threshold ``b`` of that policy; see :class:`StaticOptimum`.
         nested: The best nested CVaR at this level.
     """
 
@@ -38,7 +38,7 @@ class FrontierPoint:
 def exact_frontier(
     mdp: TabularMDP, *, step_limit: int, alphas: Sequence[float] = LEVELS
 ) -> list[FrontierPoint]:
-    """The frontier of the undiscounted return of an episode.
+    """Computes the frontier of the undiscounted return of an episode.
 
     Args:
         mdp: The game.
@@ -49,7 +49,7 @@ def exact_frontier(
         One point per level.
 
     Raises:
-        ValueError: If a level is out of its range.
+        ValueError: If a level is outside (0, 1].
         TooManyReturnsError: If the return so far takes too many values.
     """
     points = []

@@ -1,10 +1,10 @@
-"""Hysteretic weights: team-mates' mistakes teach an independent learner less.
+"""Hysteretic weights: negative TD errors count less than positive ones.
 
-What an agent sees go wrong may be another agent's exploration. Hysteretic Q-learning
-(Matignon et al., 2007) therefore lets surprises for the worse count less than those for
-the better. LH-IQN (Lyu and Amato, 2020) gives back some of that weight where the return
-was likely under the agent's own distribution: then the risk is the environment's own,
-and must be learned. Weighted QMIX (Rashid et al., 2020) weighs a team's errors so.
+A low return may be the result of another agent's exploration. Hysteretic Q-learning
+(Matignon et al., 2007) therefore gives negative TD errors a smaller weight. LH-IQN (Lyu
+and Amato, 2020) raises that weight where the return was likely under the agent's own
+distribution: then the risk comes from the environment and must be learned. Weighted
+QMIX (Rashid et al., 2020) weights the errors of a team in a similar way.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``M`` quantiles, ``M2`` target
 quantiles.
@@ -22,25 +22,27 @@ from rllib_risk.ops.shapes import check_shapes
 def td_likelihood(
     samples: Tensor, fractions: Tensor, targets: Tensor, half_width: float
 ) -> Tensor:
-    """How likely the targets are under the predicted distribution, in [0, 1].
+    """Likelihood of the targets under the predicted distribution, in [0, 1].
 
-    Neighbouring quantiles bound bins, in which the probability between their fractions
-    is spread evenly. A target's likelihood is the probability within ``half_width`` of
-    it; a bin without width adds none. The result is the mean over the targets.
+    Neighbouring quantiles are the edges of a bin. The probability between their
+    fractions is spread evenly over the bin. The likelihood of a target is the
+    probability within ``half_width`` of it; a bin of zero width adds nothing. The
+    result is the mean over the targets.
 
-    Samples and fractions are each sorted on their own. A quantile function rises, but a
-    network's need not: kept as pairs, samples in the wrong order would make bins of
-    negative probability. This is the monotone rearrangement of Chernozhukov et al.
-    (2010); for samples in the right order both readings are one.
+    Samples and fractions are sorted separately. A quantile function increases, but a
+    network's output may not. Sorted as pairs, samples in the wrong order would give
+    bins of negative probability. This is the monotone rearrangement of Chernozhukov et
+    al. (2010). For samples in the right order, both ways give the same result.
 
     Args:
         samples: Predicted quantiles, ``[..., M]`` in any order.
-        fractions: The fractions they were asked for, ``[M]`` or ``[..., M]``.
+        fractions: Fractions of the predicted quantiles, ``[M]`` or ``[..., M]``.
         targets: Target quantiles, ``[..., M2]``.
-        half_width: Above 0, in units of return. LH-IQN: ``0.5 / M``.
+        half_width: Half width of the window around a target, above 0, in units of
+            return. LH-IQN uses ``0.5 / M``.
 
     Returns:
-        ``[...]``, without gradient. Zero for a single quantile, which bounds no bin.
+        ``[...]``, without gradient. Zero for a single quantile, which forms no bin.
     """
     values = torch.sort(samples, dim=-1).values
     masses = torch.sort(fractions, dim=-1).values.diff(dim=-1)  # [..., M - 1]
@@ -61,9 +63,11 @@ def hysteretic_weights(
     """Weight of each error: 1, or ``max(alpha, likelihood)`` where it is negative.
 
     Args:
-        errors: Target minus value, ``[...]``; for quantiles the difference of means.
-        alpha: Weight of a surprise for the worse, in [0, 1].
-        likelihood: :func:`td_likelihood`, ``[...]``; None for plain hysteresis.
+        errors: TD errors: target minus value, ``[...]``. For quantiles, the difference
+            of the means.
+        alpha: Weight of a negative error, in [0, 1].
+        likelihood: Result of :func:`td_likelihood`, ``[...]``; None for plain
+            hysteresis.
 
     Returns:
         ``[...]``, without gradient.
@@ -83,24 +87,25 @@ def hysteretic_weights(
 def central_weights(
     actions: Tensor, greedy: Tensor, targets: Tensor, best: Tensor, alpha: float
 ) -> Tensor:
-    """CW-QMIX's weights: 1 for the best joint action and for what may be better.
+    """Weights of CW-QMIX: 1 for the greedy joint action and for better targets.
 
-    Rashid et al., "Weighted QMIX" (NeurIPS 2020), Eq. 9, as released: 1 where every
-    agent took its greedy action, or where the target is above what the target critic
-    says of the greedy joint action; else ``alpha``.
+    Rashid et al., "Weighted QMIX" (NeurIPS 2020), Eq. 9, as in the released code. The
+    weight is 1 where every agent took its greedy action. It is also 1 where the target
+    is above the target critic's value of the greedy joint action. Elsewhere it is
+    ``alpha``.
 
     Args:
-        actions: int64 ``[B, T, N]``.
-        greedy: The greedy actions, int64 ``[B, T, N]``.
+        actions: Actions taken, int64 ``[B, T, N]``.
+        greedy: Greedy actions, int64 ``[B, T, N]``.
         targets: Targets of the actions taken, ``[B, T, 1]``.
         best: The target critic's value of the greedy joint action, ``[B, T, 1]``.
-        alpha: The lesser weight.
+        alpha: The smaller weight, in [0, 1].
 
     Returns:
         ``[B, T, 1]``, without gradient.
 
     Raises:
-        ValueError: If shapes differ that must not.
+        ValueError: If the shapes do not match.
     """
     check_shapes(actions=(actions, greedy), values=(targets, best))
     took_best = (actions == greedy).all(dim=-1, keepdim=True)

@@ -1,7 +1,7 @@
 """Advantages and clipped losses of proximal policy optimisation (PPO).
 
-Letters: ``B`` episodes, ``T`` steps, ``A`` actions, ``G`` values that are learned (1,
-or ``N`` agents).
+Letters: ``B`` episodes, ``T`` steps, ``A`` actions, ``G`` learned values (1, or ``N``
+agents).
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ def generalized_advantages(
     ``A_t = delta_t + gamma lambda (1 - terminated_t) A_{t+1}`` with
     ``delta_t = r_t + gamma (1 - terminated_t) V_{t+1} - V_t``; Schulman et al.,
     "High-Dimensional Continuous Control Using Generalized Advantage Estimation" (ICLR
-    2016), Eq. 16. The last real step has no ``A_{t+1}``. If a time limit cut the
-    episode, that step still has ``V_{t+1}``. ``A_t + V_t`` is the TD(lambda) return.
+    2016), Eq. 16. The last real step has no ``A_{t+1}``. If a time limit truncated the
+    episode, that step still bootstraps from ``V_{t+1}``. ``A_t + V_t`` is the
+    TD(lambda) return.
 
     Args:
-        rewards: ``[B, T, 1]``.
-        values: Of every state, the one after the last step included, ``[B, T+1, G]``.
-        terminateds: 1 where the episode truly ended, ``[B, T, 1]``.
+        rewards: Rewards, ``[B, T, 1]``.
+        values: Values of every state, including the one after the last step,
+            ``[B, T+1, G]``.
+        terminateds: 1 where the episode terminated (not truncated), ``[B, T, 1]``.
         mask: 1 on real steps, ``[B, T, 1]``.
         gamma: Discount in [0, 1].
         gae_lambda: ``lambda`` in [0, 1].
@@ -46,20 +48,20 @@ def generalized_advantages(
         rewards, values[:, 1:], terminateds, mask, gamma=gamma, td_lambda=gae_lambda
     )
     advantages = returns - values[:, :-1]
-    # Cut out rather than multiplied by zero: padding may hold anything.
+    # A product with zero is not enough: padding may hold NaN or infinity.
     return torch.where(mask > 0, advantages, torch.zeros_like(advantages))
 
 
 def standardized(values: Tensor, mask: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """Shifts and scales values to mean 0 and standard deviation 1 over real steps.
+    """Standardises values to mean 0 and standard deviation 1 over real steps.
 
-    ``(x - mean) / (std + epsilon)`` with the population's standard deviation, as in
-    the code of Yu et al., 2022 (MAPPO).
+    ``(x - mean) / (std + epsilon)`` with the population standard deviation, as in the
+    code of Yu et al., 2022 (MAPPO).
 
     Args:
-        values: ``[B, T, G]``.
+        values: Values to standardise, ``[B, T, G]``.
         mask: 1 on real steps, ``[B, T, 1]``.
-        epsilon: Keeps the result finite where all values are equal.
+        epsilon: Added to the standard deviation, which is 0 if all values are equal.
 
     Returns:
         ``[B, T, G]``; 0 in padding.
@@ -71,16 +73,16 @@ def standardized(values: Tensor, mask: Tensor, epsilon: float = 1e-5) -> Tensor:
 
 
 def clipped_surrogate(ratios: Tensor, advantages: Tensor, clip: float) -> Tensor:
-    """PPO's clipped objective, as a loss.
+    """PPO's clipped surrogate objective as a loss.
 
     ``-min(x A, clip(x, 1 - c, 1 + c) A)``; Schulman et al., "Proximal Policy
     Optimization Algorithms" (2017), Eq. 7.
 
     Args:
-        ratios: ``x``, probabilities of the actions taken under the present policy over
-            those under the policy that took them, any shape.
+        ratios: ``x``, probability of the action taken under the current policy, divided
+            by its probability under the behaviour policy. Any shape.
         advantages: ``A``, of the same shape.
-        clip: ``c``.
+        clip: ``c``, the clipping range of the ratio.
 
     Returns:
         The loss per element.
@@ -101,7 +103,7 @@ def clipped_value_losses(
     clip: float | None,
     huber_delta: float | None,
 ) -> Tensor:
-    """The critic's loss: the larger one of a plain and a clipped error.
+    """PPO's value loss: the maximum of the plain and the clipped loss.
 
     ``max(l(y - V), l(y - V_old - clip(V - V_old, -c, c)))``, with ``l`` the Huber loss
     or half the square; Yu et al., "The Surprising Effectiveness of PPO in Cooperative
@@ -109,10 +111,11 @@ def clipped_value_losses(
 
     Args:
         values: ``V``, any shape.
-        old_values: ``V_old``, those before the update, of the same shape.
+        old_values: ``V_old``, the values before the update, of the same shape.
         targets: ``y``, of the same shape.
-        clip: ``c``; None: the plain error alone.
-        huber_delta: Where the Huber loss becomes linear; None: half the square.
+        clip: ``c``, the clipping range of the value. None: no clipping.
+        huber_delta: Error at which the Huber loss becomes linear. None: half the
+            squared error.
 
     Returns:
         The loss per element.
@@ -136,10 +139,10 @@ def entropies(probabilities: Tensor) -> Tensor:
     """Entropy in nats, with a finite gradient where a probability is zero.
 
     Args:
-        probabilities: ``[..., A]``.
+        probabilities: Action probabilities, ``[..., A]``.
 
     Returns:
-        ``[...]``.
+        Entropies ``[...]``.
     """
     # At 0 the derivative of p log p is infinite, and infinity times zero is NaN.
     possible = torch.where(probabilities > 0, probabilities, 1.0)

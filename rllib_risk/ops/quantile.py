@@ -13,18 +13,19 @@ from torch import Tensor
 
 from rllib_risk.ops.shapes import check_shapes
 
-# QR-DQN's loss, and those of two released codes, under which atoms collapse.
+# QR-DQN's loss, and the losses of two released codes. The released losses collapse all
+# atoms to one value.
 LossForm = Literal["qrdqn", "rmix_released", "riskq_released"]
 
 
 def huber(error: Tensor, kappa: float = 1.0) -> Tensor:
     """Huber loss: quadratic within ``kappa``, linear outside.
 
-    RMIX Eq. 8 prints the two branches exchanged, which would be ``-kappa^2/2`` at zero.
+    RMIX Eq. 8 prints the two branches swapped, which would give ``-kappa^2/2`` at zero.
 
     Args:
-        error: Any shape.
-        kappa: Where the quadratic piece ends.
+        error: Errors, any shape.
+        kappa: Error at which the loss becomes linear.
 
     Returns:
         The loss per element.
@@ -63,25 +64,27 @@ def pairwise_quantile_huber_loss(
     *,
     form: LossForm = "qrdqn",
 ) -> Tensor:
-    """Quantile-Huber loss over all ``M x M2`` pairs, as it is written down.
+    """Quantile-Huber loss, computed over all ``M x M2`` pairs.
 
-    QR-DQN (Dabney et al., 2018), Eq. 10; RMIX Eq. 7 and 8 with the branches put right.
-    Sum over predicted atoms of the mean over target atoms, divided by ``kappa``.
+    QR-DQN (Dabney et al., 2018), Eq. 10; RMIX Eq. 7 and 8 with the branches corrected.
+    The loss is the sum over predicted atoms of the mean over target atoms, divided by
+    ``kappa``.
 
     Args:
         atoms: Predicted atoms, ``[..., M]``.
         target_atoms: Target atoms, ``[..., M2]``. They get no gradient.
-        fractions: Fraction of each predicted atom, ``[M]``, or ``[..., M]`` where they
-            were sampled.
+        fractions: Fraction of each predicted atom, ``[M]``, or ``[..., M]`` if the
+            fractions were sampled.
         kappa: Huber threshold.
-        form: ``qrdqn``: the fraction belongs to the predicted atom. In both released
-            forms it belongs to the target atom: every predicted atom then has the same
-            loss, and the distribution collapses to a point. They need ``M == M2``.
-            ``riskq_released`` weighs a target at or below the atom with ``1 - tau``, as
-            QR-DQN does; ``rmix_released`` weighs a target above the atom so.
+        form: With ``qrdqn`` the fraction belongs to the predicted atom. In both
+            released forms it belongs to the target atom. Every predicted atom then has
+            the same loss, and the distribution collapses to a point. The released forms
+            need ``M == M2``. ``riskq_released`` gives a target at or below the atom the
+            weight ``1 - tau``, as QR-DQN does. ``rmix_released`` gives that weight to a
+            target above the atom.
 
     Returns:
-        ``[...]``.
+        Losses ``[...]``.
 
     Raises:
         ValueError: If ``form`` is unknown.
@@ -102,27 +105,28 @@ def pairwise_quantile_huber_loss(
 def quantile_huber_loss(
     atoms: Tensor, target_atoms: Tensor, fractions: Tensor, kappa: float = 1.0
 ) -> Tensor:
-    """The same loss as :func:`pairwise_quantile_huber_loss` in ``O(M log M)``.
+    """Quantile-Huber loss in ``O(M log M)``, equal to the pairwise one.
 
-    For one predicted atom the loss is piecewise quadratic in its value. With the target
-    atoms sorted, the pieces are ranges of targets, and the sum over a range needs only
-    the number of targets in it, their sum and their sum of squares: three prefix sums,
-    read at three positions found by bisection. No ``M x M2`` tensor is formed.
+    See :func:`pairwise_quantile_huber_loss`. For one predicted atom the loss is
+    piecewise quadratic in its value. If the target atoms are sorted, each piece is a
+    range of targets. The sum over a range needs only the number of targets in it, their
+    sum and their sum of squares. These come from prefix sums at three positions found
+    by bisection. No ``M x M2`` tensor is formed.
 
     Args:
         atoms: Predicted atoms, ``[..., M]``.
         target_atoms: Target atoms, ``[..., M2]``. They get no gradient.
-        fractions: Fraction of each predicted atom, ``[M]``, or ``[..., M]`` where they
-            were sampled.
+        fractions: Fraction of each predicted atom, ``[M]``, or ``[..., M]`` if the
+            fractions were sampled.
         kappa: Huber threshold.
 
     Returns:
-        ``[...]``, in the type of ``atoms``.
+        ``[...]``, in the dtype of ``atoms``.
     """
-    # Sums of squares cancel: float64 keeps the result at float32's own accuracy.
+    # Sums of squares cancel each other; float64 keeps the result accurate to float32.
     theta = atoms.double()
     with torch.no_grad():
-        # searchsorted copies, and warns, where its arguments are not contiguous.
+        # searchsorted copies and warns if its arguments are not contiguous.
         targets = torch.sort(target_atoms.double(), dim=-1).values.contiguous()
         zero = torch.zeros_like(targets[..., :1])
         prefix = torch.cat([zero, targets.cumsum(-1)], -1)  # [..., M2 + 1]
@@ -147,7 +151,7 @@ def quantile_huber_loss(
         total_sq = prefix_sq.gather(-1, stop) - prefix_sq.gather(-1, start)
         return 0.5 * (total_sq - 2.0 * theta * total + count * theta.square())
 
-    # Targets below the atom (T < theta) weigh 1 - tau, those above weigh tau.
+    # Targets below the atom (T < theta) have weight 1 - tau, those above have tau.
     below = linear(first, low, -1) + square(low, mid)
     above = square(mid, high) + linear(high, last, 1)
     tau = fractions.to(theta)
@@ -163,23 +167,23 @@ def dummy_reward_targets(
 ) -> Tensor:
     """Target atoms of agents that have no reward of their own; RMIX Eq. 7.
 
-    ``T_j = c_i + gamma (1 - terminated) theta^-_{i,j}(tau', a*_i)`` with the agent's
-    own utility (its CVaR) ``c_i`` in the place of the reward, which the team has and
-    the agent has not. With the next utilities the dummy reward is the one for which the
-    utility of the target is the utility now: ``c_i - gamma (1 - terminated) c'_i``.
+    ``T_j = c_i + gamma (1 - terminated) theta^-_{i,j}(tau', a*_i)``. Only the team has
+    a reward, so the agent's utility (its CVaR) ``c_i`` takes the place of the reward.
+    If the next utilities are given, the dummy reward is ``c_i - gamma (1 - terminated)
+    c'_i``. The utility of the target then equals the current utility.
 
     Args:
         utilities: ``c_i`` of the actions taken, ``[B, T, N]``.
-        next_atoms: ``[B, T, N, M]``.
+        next_atoms: Atoms of the next greedy actions, ``[B, T, N, M]``.
         discount: ``gamma (1 - terminated)``, ``[B, T, 1]``.
-        next_utilities: ``c'_i`` of those atoms, ``[B, T, N]``; None: the paper's
-            targets.
+        next_utilities: ``c'_i``, utilities of ``next_atoms``, ``[B, T, N]``. None: the
+            paper's targets.
 
     Returns:
-        ``[B, T, N, M]``.
+        Target atoms ``[B, T, N, M]``.
 
     Raises:
-        ValueError: If shapes differ that must not.
+        ValueError: If the shapes do not match.
     """
     check_shapes(agents=(utilities, next_atoms[..., 0]))
     check_shapes(steps=(utilities[..., :1], discount))
@@ -191,17 +195,17 @@ def dummy_reward_targets(
 
 
 def mean_and_shape(values: Tensor, atoms: Tensor) -> Tensor:
-    """The team's atoms from the mixed means and the agents' deviations from their own.
+    """Team atoms: the mixed mean plus the agents' deviations from their means.
 
     ``Z(tau) = f + sum_i (theta_i(tau) - E theta_i)``: the mean-shape decomposition of
-    DFAC (Sun, Lee and Lee, ICML 2021). ``E`` is the mean over the atoms at hand.
+    DFAC (Sun, Lee and Lee, ICML 2021). ``E`` is the mean over the given atoms.
 
     Args:
-        values: ``f``: what a mixer makes of the means ``E theta_i``, ``[..., G]``.
+        values: ``f``, the mixer's output for the means ``E theta_i``, ``[..., G]``.
         atoms: ``theta_i``, at the same fractions for all agents, ``[..., N, M]``.
 
     Returns:
-        ``[..., G, M]``. With ``G = N`` every agent keeps its own deviations.
+        Atoms ``[..., G, M]``. With ``G = N`` every agent keeps its own deviations.
     """
     shape = atoms - atoms.mean(dim=-1, keepdim=True)
     if values.shape[-1] == 1:

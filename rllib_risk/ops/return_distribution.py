@@ -1,12 +1,13 @@
-"""Exact distribution of the return of a joint policy in a game in tables.
+"""Exact distribution of the return of a joint policy in a tabular game.
 
-The policy may depend on the step and on the return so far, on the last joint action
-too, or on the whole history. It is played along every possible outcome, and what is
-reached is kept with its probability. Histories are merged where the policy cannot tell
-them apart.
+The policy may depend on the step and the return so far, also on the last joint action,
+or on the whole history. The policy is played along every possible outcome. Every
+history that is reached is kept with its probability. Histories are merged where the
+policy cannot distinguish them.
 
-Letters: ``n`` places in which the policy acts at a step, ``t`` the step, ``K``
-outcomes.
+A *place* is a set of merged histories in which the policy acts.
+
+Letters: ``n`` places at a step, ``t`` the step, ``K`` outcomes.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import numpy as np
 
 from rllib_risk.ops.robust_mdp import Floats, Integers, TabularMDP, cvar_mean
 
-# Returns that differ by less are one return: sums of rewards in another order.
+# Decimals to which returns are rounded before they are compared: the order in which
+# rewards are added changes the last bits.
 DIGITS = 9
 MAX_PLACES = 50_000
 
 
 class TooManyPlacesError(ValueError):
-    """There are more histories than can be enumerated."""
+    """Raised when there are too many histories to enumerate."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Distribution:
     """A finite distribution of returns.
 
     Attributes:
-        values: Distinct, ascending, float64 ``[n]``.
-        probabilities: float64 ``[n]``; sum to 1.
+        values: Distinct returns in ascending order, float64 ``[n]``.
+        probabilities: Probability of each return, float64 ``[n]``; sum to 1.
     """
 
     values: Floats
@@ -42,11 +44,11 @@ class Distribution:
 
     @classmethod
     def of(cls, values: Floats, probabilities: Floats) -> Distribution:
-        """Merges equal values.
+        """Builds a distribution and merges equal values.
 
         Args:
-            values: In any order, ``[n]``.
-            probabilities: ``[n]``.
+            values: Returns in any order, ``[n]``.
+            probabilities: Probability of each value, ``[n]``.
 
         Returns:
             The distribution.
@@ -60,7 +62,7 @@ class Distribution:
         return float(self.values @ self.probabilities)
 
     def cvar(self, alpha: float) -> float:
-        """The mean of the lowest share ``alpha``; see :func:`cvar_mean`."""
+        """CVaR: the mean of the lowest fraction ``alpha``; see :func:`cvar_mean`."""
         return float(cvar_mean(self.values, self.probabilities, alpha))
 
 
@@ -69,10 +71,10 @@ class Histories:
     """One history for every place in which a policy acts at step ``t``.
 
     Attributes:
-        states: The states passed, the present one last, int64 ``[n, t + 1]``.
+        states: States visited, the current one last, int64 ``[n, t + 1]``.
         actions: Joint actions taken, int64 ``[n, t]``.
-        outcomes: Which outcome followed each, int64 ``[n, t]``.
-        rewards: float64 ``[n, t]``.
+        outcomes: Index of the outcome of each action, int64 ``[n, t]``.
+        rewards: Rewards received, float64 ``[n, t]``.
         returns: Discounted sum of the rewards, float64 ``[n]``.
     """
 
@@ -84,7 +86,7 @@ class Histories:
 
     @property
     def step(self) -> int:
-        """``t``."""
+        """The step ``t``."""
         return int(self.actions.shape[1])
 
     def after(
@@ -96,18 +98,18 @@ class Histories:
         rewards: Floats,
         returns: Floats,
     ) -> Histories:
-        """Some of the histories, each one step longer.
+        """Extends some of the histories by one step.
 
         Args:
-            rows: Which of them go on, ``[m]``.
+            rows: Indices of the histories to extend, ``[m]``.
             actions: Joint action taken in each, ``[m]``.
-            outcomes: Outcome that followed, ``[m]``.
-            next_states: State after it, ``[m]``.
-            rewards: Reward with it, ``[m]``.
-            returns: Return so far after it, ``[m]``.
+            outcomes: Index of the outcome, ``[m]``.
+            next_states: Next state, ``[m]``.
+            rewards: Reward of the step, ``[m]``.
+            returns: Return so far after the step, ``[m]``.
 
         Returns:
-            ``m`` histories.
+            The ``m`` extended histories.
         """
         return Histories(
             np.column_stack([self.states[rows], next_states]),
@@ -118,21 +120,21 @@ class Histories:
         )
 
 
-# What a policy depends on beside the step, the state and the return so far.
+# What a policy depends on in addition to the step, the state and the return so far.
 Memory = Literal["none", "last_action", "history"]
 
-# Chooses a joint action, int64 [n], in every place.
+# A policy: chooses a joint action, int64 [n], in every place.
 Act = Callable[[Histories], Integers]
 
 
 @dataclass(frozen=True)
-class _Level:
-    """What may follow in the places of one step: ``[n, K]`` each.
+class _Layer:
+    """The outcomes of all places of one step, ``[n, K]`` each.
 
     Attributes:
-        children: Place of the next step; -1 where the episode ends.
+        children: Place at the next step; -1 where the episode ends.
         chances: Probability of each outcome.
-        rewards: Reward with it.
+        rewards: Reward of each outcome.
     """
 
     children: Integers
@@ -142,7 +144,7 @@ class _Level:
 
 @dataclass(frozen=True)
 class PlayedPolicy:
-    """A joint policy played along every outcome.
+    """The result of playing a joint policy along every outcome.
 
     Attributes:
         returns: Distribution of the return.
@@ -151,22 +153,22 @@ class PlayedPolicy:
 
     returns: Distribution
     gamma: float
-    _levels: tuple[_Level, ...]
+    _layers: tuple[_Layer, ...]
 
     def nested(self, alpha: float) -> float:
-        """Nested CVaR of the policy: risk taken again at every step.
+        """Nested CVaR of the policy: CVaR is applied at every step.
 
         Args:
             alpha: Risk level in (0, 1].
 
         Returns:
-            The value at the start.
+            The value of the start state.
         """
         values = np.zeros(1)
-        for level in reversed(self._levels):
-            after = np.where(level.children >= 0, values[level.children], 0.0)
-            outcomes = level.rewards + self.gamma * after
-            values = cvar_mean(outcomes, level.chances, alpha)
+        for layer in reversed(self._layers):
+            after = np.where(layer.children >= 0, values[layer.children], 0.0)
+            outcomes = layer.rewards + self.gamma * after
+            values = cvar_mean(outcomes, layer.chances, alpha)
         return float(values[0])
 
 
@@ -183,21 +185,21 @@ def play_out(
 
     Args:
         mdp: The game.
-        act: The policy, deterministic.
+        act: The deterministic policy.
         step_limit: Steps after which an episode ends.
         gamma: Discount of the return.
-        memory: What the policy depends on beside the step, the state and the return so
-            far. With ``history`` only outcomes of one step that have the same next
-            state and reward are merged.
-        max_places: Most places of one step.
+        memory: What the policy depends on in addition to the step, the state and the
+            return so far. With ``history``, outcomes are merged only if they belong to
+            the same history and have the same next state and reward.
+        max_places: Maximum number of places at one step.
 
     Returns:
-        The played policy.
+        The distribution of the return and the tree of outcomes.
 
     Raises:
-        TooManyPlacesError: If there are more places.
+        TooManyPlacesError: If a step has more places than ``max_places``.
     """
-    level = Histories(
+    histories = Histories(
         np.array([[mdp.start]]),
         np.zeros((1, 0), np.int64),
         np.zeros((1, 0), np.int64),
@@ -205,12 +207,12 @@ def play_out(
         np.zeros(1),
     )
     reached = np.ones(1)
-    levels: list[_Level] = []
+    layers: list[_Layer] = []
     ends: list[tuple[Floats, Floats]] = []
     for step in range(step_limit):
-        here, actions = level.states[:, -1], act(level)
+        here, actions = histories.states[:, -1], act(histories)
         chances, rewards = mdp.probabilities[here, actions], mdp.rewards[here, actions]
-        returns = level.returns[:, None] + gamma**step * rewards  # [n, K]
+        returns = histories.returns[:, None] + gamma**step * rewards  # [n, K]
         mass = reached[:, None] * chances
         over = mdp.terminals[here, actions] | (step + 1 == step_limit)
         last = over & (chances > 0)
@@ -223,24 +225,30 @@ def play_out(
         first, place = _merged(np.column_stack(keys))
         children = np.full(chances.shape, -1)
         children[rows, outcomes] = place
-        levels.append(_Level(children, chances, rewards))
+        layers.append(_Layer(children, chances, rewards))
         if len(first) > max_places:
             raise TooManyPlacesError(
-                f"at step {step + 1} there are {len(first)} histories to follow; at"
-                f" most {max_places} can be."
+                f"at step {step + 1} there are {len(first)} histories to follow, more"
+                f" than the maximum of {max_places}."
             )
         if len(first) == 0:
             break
         reached = _sums(place, mass[rows, outcomes], len(first))
         rows, outcomes = rows[first], outcomes[first]
         taken, paid = actions[rows], rewards[rows, outcomes]
-        level = level.after(rows, taken, outcomes, after[first], paid, so_far[first])
+        histories = histories.after(
+            rows, taken, outcomes, after[first], paid, so_far[first]
+        )
     values, masses = (np.concatenate(parts) for parts in zip(*ends, strict=True))
-    return PlayedPolicy(Distribution.of(values, masses), gamma, tuple(levels))
+    return PlayedPolicy(Distribution.of(values, masses), gamma, tuple(layers))
 
 
 def _merged(keys: Floats) -> tuple[Integers, Integers]:
-    """Distinct rows among ``[m, keys]``: a member of each, and the place of each."""
+    """Groups equal rows of ``[m, keys]``.
+
+    Returns:
+        The first row of each group, and the group of each row.
+    """
     if len(keys) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     _, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
@@ -248,7 +256,7 @@ def _merged(keys: Floats) -> tuple[Integers, Integers]:
 
 
 def _sums(places: Integers, masses: Floats, number: int) -> Floats:
-    """Sum of the masses in each of a number of places."""
+    """Sums the masses of each of ``number`` places."""
     sums = np.zeros(number)
     np.add.at(sums, places, masses)
     return sums

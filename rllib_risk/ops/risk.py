@@ -1,18 +1,17 @@
-"""Risk measures of a return distribution that is given by equally likely atoms.
+"""Risk measures of a return distribution of equally likely atoms.
 
-Every measure here but :func:`mean_variance` is a weighted sum of the *sorted* atoms:
-one row of weights per risk level. A level is chosen by picking a row, a gradient
-reaches an atom with the weight it has in that row, and all levels of one distribution
-come from a single matrix product.
+Every measure here except :func:`mean_variance` is a weighted sum of the *sorted* atoms.
+Each risk level has one row of weights, so one matrix product computes all levels of a
+distribution. The gradient of an atom is its weight in the row of the chosen level.
 
-Such a measure is a distortion of probability. There are two views of one distortion:
+Such a measure is a distortion of probability. A distortion has two forms:
 
 * fractions: a map ``beta`` of [0, 1] such that the measure is ``E[Z(beta(tau))]`` with
-  ``tau`` uniform and ``Z`` the quantile function. It serves quantiles at sampled
+  ``tau`` uniform and ``Z`` the quantile function. It is used for quantiles at sampled
   fractions (IQN: Dabney et al., 2018, Section 3): :func:`distort_fractions`.
-* weights: ``Z`` of ``M`` atoms is a step function, atom ``j`` on the fractions
-  ``((j - 1)/M, j/M]``. ``beta(tau)`` lies there for ``tau`` from ``g((j - 1)/M)`` to
-  ``g(j/M)``, where ``g`` is the inverse of ``beta``, so that this atom has the weight
+* weights: ``Z`` of ``M`` atoms is a step function with atom ``j`` on the fractions
+  ``((j - 1)/M, j/M]``. Let ``g`` be the inverse of ``beta``. ``beta(tau)`` lies in that
+  interval for ``tau`` from ``g((j - 1)/M)`` to ``g(j/M)``. So atom ``j`` has the weight
   ``g(j/M) - g((j - 1)/M)``: :func:`distortion_weights`.
 
 Letters: ``M`` atoms, ``K`` risk levels.
@@ -28,14 +27,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# The parameter of each distortion where none is given: what IQN was measured with.
+# Default parameter of each distortion: the value used in IQN's experiments.
 DISTORTION_PARAMETERS = {"wang": -0.75, "cpw": 0.71, "power": -2.0}
 
 
 def as_fraction(level: float | str | Fraction) -> Fraction:
-    """The decimal a user wrote, exactly: ``0.3`` becomes 3/10.
+    """Converts a risk level to the exact fraction of its decimal: ``0.3`` is 3/10.
 
-    Atom counts must come from integers: in float32 ``ceil(0.3 * 100)`` is 31.
+    Atom counts need integer arithmetic: in float32 ``ceil(0.3 * 100)`` is 31.
 
     Args:
         level: A risk level in (0, 1].
@@ -48,7 +47,7 @@ def as_fraction(level: float | str | Fraction) -> Fraction:
     """
     try:
         fraction = level if isinstance(level, Fraction) else Fraction(str(level))
-    except ValueError:  # nan, for one
+    except ValueError:  # such as nan
         raise ValueError(f"A risk level must be in (0, 1], not {level}.") from None
     if not 0 < fraction <= 1:
         raise ValueError(f"A risk level must be in (0, 1], not {level}.")
@@ -56,9 +55,9 @@ def as_fraction(level: float | str | Fraction) -> Fraction:
 
 
 def simple_level(level: float | Fraction) -> Fraction:
-    """The simplest fraction that is meant by a level.
+    """Rounds a risk level to a fraction with a small denominator.
 
-    A schedule yields 0.30000000000000004, which as written keeps 31 atoms of 100.
+    A schedule yields 0.30000000000000004, for which CVaR would keep 31 atoms of 100.
 
     Args:
         level: A risk level in (0, 1].
@@ -83,7 +82,7 @@ def num_kept_atoms(level: float | str | Fraction, num_atoms: int) -> int:
         num_atoms: ``M``.
 
     Returns:
-        The count, in integer arithmetic.
+        The count, computed in integer arithmetic.
     """
     fraction = as_fraction(level)
     return -(-fraction.numerator * num_atoms // fraction.denominator)
@@ -120,10 +119,10 @@ def cvar_weights(
 ) -> Tensor:
     """Weights of the ascending atoms in CVaR at each level.
 
-    RMIX (Qiu et al., NeurIPS 2021), Section 3. ``count`` is the mean of the kept atoms,
-    the only form for which level 1 is the mean. ``eq2_raw`` is the printed Eq. 2, which
-    lacks the factor 1/alpha. ``code_offby1`` divides by one atom too few, as the
-    released code does; where that would divide by zero it keeps the one atom.
+    RMIX (Qiu et al., NeurIPS 2021), Section 3. ``count`` is the mean of the kept atoms;
+    only in this form is level 1 the mean. ``eq2_raw`` is the printed Eq. 2, which lacks
+    the factor 1/alpha. ``code_offby1`` divides by one atom less than it keeps, as the
+    released code does; a single kept atom is divided by 1.
 
     Args:
         levels: ``K`` risk levels in (0, 1].
@@ -137,13 +136,18 @@ def cvar_weights(
         float32 ``[K, M]``.
 
     Raises:
-        ValueError: If ``norm`` or ``mode`` is unknown, or they do not go together.
+        ValueError: If ``norm`` or ``mode`` is unknown, or they cannot be combined.
     """
     norms, modes = ("count", "eq2_raw", "code_offby1"), (*_COUNTS, "exact")
     if norm not in norms or mode not in modes:
-        raise ValueError(f"Unknown CVaR form: norm={norm!r}, mode={mode!r}.")
+        raise ValueError(
+            f"Unknown CVaR form: norm={norm!r}, mode={mode!r}. Use a norm of {norms}"
+            f" and a mode of {modes}."
+        )
     if mode == "exact" and norm != "count":
-        raise ValueError("cvar_mode 'exact' is defined for cvar_norm 'count' only.")
+        raise ValueError(
+            f"cvar_mode 'exact' needs cvar_norm 'count', not {norm!r}: set one of them."
+        )
     weights = torch.zeros(len(levels), num_atoms, dtype=torch.float64)
     for row, level in zip(weights, map(as_fraction, levels), strict=True):
         if mode == "exact":
@@ -166,8 +170,8 @@ def cvar_weights(
 def var_weights(levels: Sequence[float | str | Fraction], num_atoms: int) -> Tensor:
     """Weights of the ascending atoms in the value at risk (VaR) at each level.
 
-    VaR is the quantile at the level, here the lowest atom with at least that much
-    probability at or below it: the ``ceil(alpha M)``-th.
+    VaR is the quantile at the level: the ``ceil(alpha M)``-th lowest atom. It is the
+    lowest atom with a probability of at least ``alpha`` at or below it.
 
     Args:
         levels: ``K`` risk levels in (0, 1].
@@ -186,11 +190,11 @@ def var_weights(levels: Sequence[float | str | Fraction], num_atoms: int) -> Ten
 
 
 def check_distortion(kind: str, parameter: float) -> None:
-    """Refuses a distortion that does not exist.
+    """Raises an error for an unknown distortion or an invalid parameter.
 
     Args:
         kind: ``wang``, ``cpw`` or ``power``.
-        parameter: Its ``eta``.
+        parameter: Parameter ``eta`` of the distortion.
 
     Raises:
         ValueError: If the kind is unknown or the parameter outside its range.
@@ -204,8 +208,8 @@ def check_distortion(kind: str, parameter: float) -> None:
         raise ValueError(f"The parameter of {kind} must be finite, not {parameter}.")
     if kind == "cpw" and not _cpw_is_increasing(parameter):
         raise ValueError(
-            "The parameter of cpw must be at least 0.2795, where its map of fractions"
-            f" begins to be increasing, not {parameter}."
+            f"The parameter of cpw must be at least 0.2795, not {parameter}: below that"
+            " its map of fractions is not increasing."
         )
 
 
@@ -229,7 +233,8 @@ def _cpw(tau: Tensor, eta: float) -> Tensor:
 
 
 def _inverse_cpw(fractions: Tensor, eta: float) -> Tensor:
-    # It has no closed form. 60 halvings leave less than float64 can tell apart.
+    # There is no closed form. After 60 bisections the interval is below the resolution
+    # of float64.
     low, high = torch.zeros_like(fractions), torch.ones_like(fractions)
     for _ in range(60):
         middle = (low + high) / 2
@@ -245,24 +250,25 @@ def _power(tau: Tensor, exponent: float, seeking: bool) -> Tensor:
 def distort_fractions(kind: str, fractions: Tensor, parameter: float) -> Tensor:
     """Maps uniform fractions so that the mean of their quantiles is the measure.
 
-    As IQN (Dabney et al., 2018, Section 3) prints them, with ``eta`` the parameter:
+    The maps are those of IQN (Dabney et al., 2018, Section 3), with parameter ``eta``:
 
-    * ``wang`` (Wang, 2000): ``Phi(Phi^-1(tau) + eta)``; averse below 0, seeking above.
+    * ``wang`` (Wang, 2000): ``Phi(Phi^-1(tau) + eta)``; risk averse for ``eta < 0``,
+      risk seeking for ``eta > 0``.
     * ``cpw``: ``tau^eta / (tau^eta + (1 - tau)^eta)^(1 / eta)``, with 0.71 from Wu and
       Gonzalez (1996); 1 is the mean. In prospect theory (Tversky and Kahneman, 1992)
-      this curve distorts cumulative probability, and below 1 rare losses and gains
-      count more. IQN asks for quantiles along it, which is the inverse: below 1 both
+      this curve distorts cumulative probability: below 1, rare losses and gains count
+      more. IQN maps fractions with it, which is the inverse distortion: below 1 both
       tails count *less*, and above 1 more.
     * ``power``: ``tau^(1 / (1 + |eta|))`` for ``eta >= 0`` (seeking), else ``1 - (1 -
       tau)^(1 / (1 + |eta|))`` (averse).
 
     Args:
         kind: ``wang``, ``cpw`` or ``power``.
-        fractions: Any shape, in [0, 1].
+        fractions: Fractions in [0, 1], any shape.
         parameter: ``eta``.
 
     Returns:
-        The same shape and type. The arithmetic is in float64.
+        Fractions of the same shape and dtype, computed in float64.
 
     Raises:
         ValueError: See :func:`check_distortion`.
@@ -287,7 +293,7 @@ def distortion_weights(kind: str, parameter: float, num_atoms: int) -> Tensor:
         num_atoms: ``M``.
 
     Returns:
-        float32 ``[M]``, not negative, with the sum 1.
+        float32 ``[M]``, not negative; they sum to 1.
 
     Raises:
         ValueError: See :func:`check_distortion`.
@@ -300,7 +306,7 @@ def distortion_weights(kind: str, parameter: float, num_atoms: int) -> Tensor:
         masses = _inverse_cpw(edges, parameter)
     else:
         masses = _power(edges, 1.0 + abs(parameter), parameter >= 0)
-    # The outer edges stay where they are, to the last bit.
+    # The outer edges are exactly 0 and 1; the maps could change their last bits.
     zero, one = edges.new_zeros(1), edges.new_ones(1)
     return torch.cat([zero, masses, one]).diff().float()
 
@@ -308,37 +314,38 @@ def distortion_weights(kind: str, parameter: float, num_atoms: int) -> Tensor:
 def mean_variance(atoms: Tensor, penalty: float) -> Tensor:
     """Mean minus ``penalty`` times variance: Markowitz (1952).
 
-    The variance of the atoms as the whole distribution, over ``M`` and not ``M - 1``.
-    It is quadratic in the atoms, so no row of weights makes it.
+    The atoms are the whole distribution, so the variance divides by ``M``, not
+    ``M - 1``. It is quadratic in the atoms, so it is not a weighted sum of them.
 
     Args:
-        atoms: ``[..., M]`` in any order.
-        penalty: At least 0, per unit of return: halve it where rewards are doubled.
+        atoms: Atoms ``[..., M]`` in any order.
+        penalty: Weight of the variance, at least 0, per unit of return. If rewards are
+            doubled, halve it.
 
     Returns:
-        ``[...]``.
+        Utilities ``[...]``.
 
     Raises:
         ValueError: If the penalty is negative or not finite.
     """
     if not (math.isfinite(penalty) and penalty >= 0):
         raise ValueError(
-            f"The penalty of mean_variance must be a number from 0 on, not {penalty}."
+            f"The penalty of mean_variance must be at least 0, not {penalty}."
         )
     return atoms.mean(dim=-1) - penalty * atoms.var(dim=-1, correction=0)
 
 
 def sort_atoms(atoms: Tensor) -> Tensor:
-    """Sorts the last axis ascending.
+    """Sorts the last axis in ascending order.
 
-    On the CPU NumPy's vectorised sort takes over: it is several times faster than
+    On the CPU it uses NumPy's vectorised sort, which is several times faster than
     ``torch.sort`` and gives the same values and gradients.
 
     Args:
-        atoms: ``[..., M]``.
+        atoms: Atoms ``[..., M]`` in any order.
 
     Returns:
-        ``[..., M]``.
+        Ascending atoms ``[..., M]``.
     """
     if atoms.device.type != "cpu":
         return torch.sort(atoms, dim=-1).values
@@ -358,34 +365,34 @@ def cvar(
     """CVaR of the atoms on the last axis at one level; see :func:`cvar_weights`.
 
     Args:
-        atoms: ``[..., M]`` in any order.
+        atoms: Atoms ``[..., M]`` in any order.
         level: Risk level in (0, 1].
         norm: See :func:`cvar_weights`.
         mode: See :func:`cvar_weights`.
 
     Returns:
-        ``[...]``.
+        CVaRs ``[...]``.
     """
     weights = cvar_weights([level], atoms.shape[-1], norm=norm, mode=mode)
     return sort_atoms(atoms) @ weights[0].to(atoms)
 
 
 def straight_through_level(level_values: Tensor, level_probs: Tensor) -> Tensor:
-    """The value at the most likely level, with a gradient for the level predictor.
+    """Straight-through value at the most likely risk level.
 
-    Forward it is the hard choice. Backward, the atoms behind ``level_values`` get the
-    hard choice's gradient and ``level_probs`` that of the expectation over levels, so
-    that the predictor learns although an argmax stands in between.
+    The forward value is the value at the most likely level. Its gradient flows back to
+    the atoms through ``level_values``. ``level_probs`` gets the gradient of the
+    expectation over levels, so that the level predictor learns despite the argmax.
 
     Args:
         level_values: Values at all levels, ``[..., K]``.
         level_probs: Probability of each level, ``[..., K]``.
 
     Returns:
-        ``[...]``.
+        Values ``[...]``.
     """
     chosen = level_probs.argmax(dim=-1, keepdim=True)
     hard = level_values.gather(-1, chosen).squeeze(-1)
     soft = (level_probs * level_values.detach()).sum(dim=-1)
-    # The bracket is exactly zero, so that the value is the hard choice to the last bit.
+    # The bracket is exactly zero: the forward value is the hard choice to the last bit.
     return hard + (soft - soft.detach())

@@ -1,8 +1,8 @@
-"""Worst cases of the value of what follows, over a set of transition kernels.
+"""Worst-case values over an uncertainty set of transition kernels.
 
-Two sets around the nominal kernel ``P0`` of a history and a joint action, each with its
-own worst kernel in every such pair (rectangular), and each with a fail state of value
-``v_min`` that can be reached from everywhere:
+There are two uncertainty sets around the nominal kernel ``P0`` of a history and a joint
+action. Both are rectangular: every such pair has its own worst kernel. Both have a fail
+state of value ``v_min`` that can be reached from every state:
 
 * contamination, ``(1 - rho) P0 + rho nu`` for any ``nu``;
 * total variation, every ``P`` with ``||P - P0||_1 / 2 <= rho``.
@@ -21,17 +21,17 @@ from rllib_risk.ops.quantile import huber
 
 
 def contaminate(values: Tensor, rho: float, v_min: float) -> Tensor:
-    """The worst mean under contamination, sample by sample.
+    """Worst-case mean under contamination, for each sample.
 
     ``inf E[V] = (1 - rho) E[V] + rho v_min``.
 
     Args:
         values: Samples of ``V`` under the nominal kernel, any shape.
-        rho: Share of the kernel that is replaced, in [0, 1].
-        v_min: The least value there is.
+        rho: Fraction of the kernel that is replaced, in [0, 1].
+        v_min: The lowest possible value.
 
     Returns:
-        As ``values``; the mean over samples is the worst mean.
+        Samples of the shape of ``values``; their mean is the worst-case mean.
     """
     return (1.0 - rho) * values + rho * v_min
 
@@ -39,22 +39,23 @@ def contaminate(values: Tensor, rho: float, v_min: float) -> Tensor:
 def contaminated_rewards(
     rewards: Tensor, gamma: float, rho: float, v_min: float, over: str
 ) -> tuple[Tensor, float]:
-    """The rewards and the discount whose plain targets are contaminated ones.
+    """Rewards and discount that turn plain targets into contaminated targets.
 
-    A contaminated mean is linear in the values, so it needs no more than less of them,
-    and the fail state's share in the reward: ``r + gamma [(1 - rho) V + rho v_min] = (r
-    + gamma rho v_min) + gamma (1 - rho) V``. This holds for lambda-returns as well.
+    A contaminated mean is linear in the values. It therefore equals a plain mean with a
+    smaller discount and with the fail state's part added to the reward: ``r + gamma
+    [(1 - rho) V + rho v_min] = (r + gamma rho v_min) + gamma (1 - rho) V``. This also
+    holds for lambda-returns.
 
     Args:
-        rewards: Any shape.
+        rewards: Rewards, any shape.
         gamma: Discount in [0, 1].
-        rho: Share of the kernel that is replaced, in [0, 1].
-        v_min: The least value there is.
-        over: What the kernel decides: ``next_value``, or ``transition``, the reward
-            with it: ``(1 - rho)(r + gamma V) + rho v_min``.
+        rho: Fraction of the kernel that is replaced, in [0, 1].
+        v_min: The lowest possible value.
+        over: What the kernel decides. ``next_value``: the next value only.
+            ``transition``: the reward as well, ``(1 - rho)(r + gamma V) + rho v_min``.
 
     Returns:
-        Rewards of the same shape, and the discount.
+        The changed rewards, of the same shape, and the changed discount.
 
     Raises:
         ValueError: If ``over`` is unknown.
@@ -69,21 +70,22 @@ def contaminated_rewards(
 
 
 def worst_tv(values: Tensor, dual: Tensor, rho: float, v_min: float) -> Tensor:
-    """The worst mean under total variation, sample by sample, for a dual variable.
+    """Worst-case mean under total variation, for each sample and dual variable.
 
-    ``inf E[V] = sup_eta {(1 - rho) eta - E[(eta - V)+]} + rho v_min``, and the best
-    ``eta`` is the ``(1 - rho)``-quantile of ``V``: the mass ``rho`` of the best
-    outcomes is moved to the fail state. Any other ``eta`` gives less, so an error of
-    the dual variable errs on the safe side.
+    ``inf E[V] = sup_eta {(1 - rho) eta - E[(eta - V)+]} + rho v_min``. The best ``eta``
+    is the ``(1 - rho)``-quantile of ``V``: the probability ``rho`` of the best outcomes
+    is moved to the fail state. Any other ``eta`` gives a lower value, so an error of
+    the dual variable makes the estimate more pessimistic.
 
     Args:
         values: Samples of ``V`` under the nominal kernel, any shape.
-        dual: ``eta`` of the same history and action, as ``values``.
-        rho: Radius in [0, 1].
-        v_min: The least value there is.
+        dual: ``eta`` of the same history and action, of the shape of ``values``.
+        rho: Radius of the set, in [0, 1].
+        v_min: The lowest possible value.
 
     Returns:
-        As ``values``; the mean over samples of one pair is the worst mean.
+        Samples of the shape of ``values``; the mean over the samples of one pair is the
+        worst-case mean.
     """
     shortfall = (dual - values).clamp(min=0.0)
     return (1.0 - rho) * dual - shortfall + rho * v_min
@@ -92,24 +94,25 @@ def worst_tv(values: Tensor, dual: Tensor, rho: float, v_min: float) -> Tensor:
 def dual_losses(
     values: Tensor, dual: Tensor, rho: float, kind: str, kappa: float = 0.0
 ) -> Tensor:
-    """What the dual variable minimizes, sample by sample.
+    """Loss of the dual variable, for each sample.
 
     ``pinball`` is the quantile loss at level ``1 - rho``. It differs from the dual of
     total variation, ``(eta - V)+ - (1 - rho) eta``, by a term without ``eta``.
-    ``squared_released`` is the square of that dual, which the authors' code minimizes:
-    its minimum is no quantile, and for positive values it draws the worst mean to zero
-    (tests/ops/test_robust.py works it out). It is there to repeat their numbers.
+    ``squared_released`` is the square of that dual, which the authors' code minimizes.
+    Its minimum is not a quantile, and for positive values it pulls the worst-case mean
+    to zero (derived in tests/ops/test_robust.py). Use it only to reproduce their
+    numbers.
 
     Args:
-        values: Samples of ``V`` under the nominal kernel, any shape; no gradient.
-        dual: ``eta``, as ``values``.
-        rho: Radius in [0, 1].
+        values: Samples of ``V`` under the nominal kernel, any shape, without gradient.
+        dual: ``eta``, of the shape of ``values``.
+        rho: Radius of the set, in [0, 1].
         kind: ``pinball`` or ``squared_released``.
         kappa: Errors of the quantile loss up to this size count squared, as in
             quantile Huber regression (Dabney et al., 2018); 0 for none.
 
     Returns:
-        As ``values``.
+        Losses of the shape of ``values``.
     """
     level = 1.0 - rho
     if kind == "squared_released":

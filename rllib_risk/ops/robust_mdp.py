@@ -1,19 +1,19 @@
-"""Exact worst cases of a Markov decision process that fits into tables.
+"""Exact robust and nested CVaR values of a tabular Markov decision process.
 
-The known answers that learned robust values are held to. Both uncertainty sets of
-:mod:`rllib_risk.ops.robust` are here for distributions that are known, not sampled:
+Tests compare learned robust values with these exact values. Both uncertainty sets of
+:mod:`rllib_risk.ops.robust` are implemented for known distributions instead of samples:
 
 * contamination: ``inf E[V] = (1 - rho) E[V] + rho v_min``;
-* total variation: the mass ``rho`` of the best outcomes is moved to the fail state,
-  which leaves the integral of the quantile function up to ``1 - rho``, plus
+* total variation: the probability ``rho`` of the best outcomes is moved to the fail
+  state. The result is the integral of the quantile function up to ``1 - rho``, plus
   ``rho v_min``.
 
-Both are worst cases if no outcome is below ``v_min``. With a greater ``v_min`` the fail
-state is an improvement that nature is made to hand out, and the numbers bound nothing.
+Both are worst cases only if no outcome is below ``v_min``. With a higher ``v_min`` the
+fail state is better than some outcomes, and the numbers are not lower bounds.
 
-The nested CVaR, ``V(s) = max_a CVaR_alpha[r + gamma V(s')]``, is a third worst case:
-the probability of an outcome may grow to ``1 / alpha`` times the nominal one at every
-step, and there is no fail state.
+The nested CVaR, ``V(s) = max_a CVaR_alpha[r + gamma V(s')]``, is a third worst case. At
+every step the probability of an outcome may grow to ``1 / alpha`` times the nominal
+one. There is no fail state.
 
 Source: Qu et al., "Distributionally Robust Cooperative Multi-Agent Reinforcement
 Learning via Robust Value Factorization" (ICLR 2026); the tail form of total variation
@@ -36,24 +36,26 @@ Flags = npt.NDArray[np.bool_]
 UNCERTAINTIES = ("contamination", "tv")
 OVER = ("next_value", "transition")
 
-# Value iteration stops at a change of a value below this; a change of c leaves an error
-# of at most gamma c / (1 - gamma).
+# Value iteration stops when no value changes by more than this. After a change of c the
+# error is at most gamma c / (1 - gamma).
 TOLERANCE = 1e-10
 MAX_SWEEPS = 100_000
 
 
 @dataclass(frozen=True)
 class TabularMDP:
-    """A team's decision process: what may follow every state and joint action.
+    """A team's decision process as tables of outcomes for each state and joint action.
 
-    Joint actions are numbered with the last agent's action running fastest.
+    Joint actions are numbered in row-major order: the last agent's action changes
+    fastest.
 
     Attributes:
-        next_states: The state after each outcome, int64 ``[S, A, K]``.
-        probabilities: Of each outcome, float64 ``[S, A, K]``; sums to 1 over ``K``.
-        rewards: Team reward with each outcome, float64 ``[S, A, K]``.
-        terminals: Outcomes that end the episode, bool ``[S, A, K]``.
-        start: Where an episode starts.
+        next_states: Next state of each outcome, int64 ``[S, A, K]``.
+        probabilities: Probability of each outcome, float64 ``[S, A, K]``; sums to 1
+            over ``K``.
+        rewards: Team reward of each outcome, float64 ``[S, A, K]``.
+        terminals: Whether an outcome ends the episode, bool ``[S, A, K]``.
+        start: The state in which an episode starts.
     """
 
     next_states: Integers
@@ -66,7 +68,7 @@ class TabularMDP:
         """Checks that the tables describe a decision process.
 
         Raises:
-            ValueError: If they do not.
+            ValueError: If a table is invalid.
         """
         shape = self.next_states.shape
         tables = (self.probabilities, self.rewards, self.terminals)
@@ -94,20 +96,20 @@ def worst_case_mean(
     v_min: float,
     uncertainty: str,
 ) -> Floats:
-    """The worst mean of a finite distribution over an uncertainty set.
+    """Worst-case mean of a finite distribution over an uncertainty set.
 
     Args:
-        values: Of each outcome, ``[..., K]``.
-        probabilities: Of each outcome under the nominal kernel, ``[..., K]``.
+        values: Value of each outcome, ``[..., K]``.
+        probabilities: Nominal probability of each outcome, ``[..., K]``.
         rho: Size of the set, in [0, 1].
-        v_min: Value of the fail state, which is reachable from everywhere.
+        v_min: Value of the fail state, which every state can reach.
         uncertainty: ``contamination`` or ``tv``.
 
     Returns:
-        ``[...]``.
+        Worst-case means, ``[...]``.
 
     Raises:
-        ValueError: If ``rho`` or ``uncertainty`` is none of these.
+        ValueError: If ``rho`` is out of range or ``uncertainty`` is unknown.
     """
     if not 0.0 <= rho <= 1.0:
         raise ValueError(f"rho must be in [0, 1], not {rho}.")
@@ -120,7 +122,7 @@ def worst_case_mean(
         values = np.take_along_axis(values, order, axis=-1)
         probabilities = np.take_along_axis(probabilities, order, axis=-1)
         below = np.cumsum(probabilities, axis=-1) - probabilities
-        # of each outcome what lies within the lowest 1 - rho of the mass
+        # the part of each outcome that lies within the lowest 1 - rho of the mass
         kept = np.clip(1.0 - rho - below, 0.0, probabilities)
     return np.asarray((kept * values).sum(axis=-1) + rho * v_min)
 
@@ -135,25 +137,25 @@ def robust_q(
     uncertainty: str,
     over: str,
 ) -> Floats:
-    """One application of the robust Bellman operator, before the maximum.
+    """Applies the robust Bellman operator once, without the maximum over actions.
 
     Args:
         mdp: The decision process.
-        values: Of every state, ``[S]``.
+        values: Value of every state, ``[S]``.
         gamma: Discount in [0, 1].
         rho: Size of the set, in [0, 1].
         v_min: Value of the fail state.
         uncertainty: ``contamination`` or ``tv``.
-        over: What the transition decides. ``next_value``: the next value alone,
-            ``Q = E[r] + gamma inf E[V']``; ``transition``: the reward too,
-            ``Q = inf E[r + gamma V']``, where ``v_min`` stands for the whole return
-            from here on. A true end is an outcome with ``V' = 0`` like any other.
+        over: What the transition decides. ``next_value``: the next value only,
+            ``Q = E[r] + gamma inf E[V']``. ``transition``: the reward as well,
+            ``Q = inf E[r + gamma V']``; ``v_min`` is then the whole return from this
+            step on. Termination is an ordinary outcome with ``V' = 0``.
 
     Returns:
-        ``[S, A]``.
+        Action values, ``[S, A]``.
 
     Raises:
-        ValueError: If an argument is none of these.
+        ValueError: If an argument is not one of these values.
     """
     if over not in OVER:
         raise ValueError(f"over must be in {OVER}, not {over}.")
@@ -175,11 +177,11 @@ def robust_value_iteration(
     uncertainty: str = "tv",
     over: str = "next_value",
 ) -> tuple[Floats, Floats]:
-    """The robust optimum; with ``rho`` zero the plain one.
+    """Robust value iteration; with ``rho = 0`` it is plain value iteration.
 
     Args:
         mdp: The decision process.
-        gamma: Discount in [0, 1]; 1 only where every way of playing comes to an end.
+        gamma: Discount in [0, 1]; 1 only if episodes end under every policy.
         rho: Size of the set, in [0, 1].
         v_min: Value of the fail state.
         uncertainty: ``contamination`` or ``tv``.
@@ -189,7 +191,7 @@ def robust_value_iteration(
         Values ``[S]`` and action values ``[S, A]``.
 
     Raises:
-        ValueError: If an argument is none of these, or the values do not settle.
+        ValueError: If an argument is out of range, or the values do not converge.
     """
     if not 0.0 <= gamma <= 1.0:
         raise ValueError(f"gamma must be in [0, 1], not {gamma}.")
@@ -208,26 +210,26 @@ def robust_value_iteration(
         if np.abs(values - before).max() <= TOLERANCE:
             return values, q
     raise ValueError(
-        f"The values did not settle in {MAX_SWEEPS} sweeps: lower gamma ({gamma})."
+        f"The values did not converge in {MAX_SWEEPS} sweeps: lower gamma ({gamma})."
     )
 
 
 def cvar_mean(values: Floats, probabilities: Floats, alpha: float) -> Floats:
-    """CVaR of a finite distribution: the mean of its lowest share ``alpha``.
+    """CVaR of a finite distribution: the mean of its lowest fraction ``alpha``.
 
-    An outcome that lies across the border of the share counts in part. It is the
-    maximum over ``eta`` of ``eta - E[(eta - X)+] / alpha`` (Rockafellar and Uryasev,
-    2000), and the worst mean over all distributions with at most ``1 / alpha`` times
-    the probability of each outcome: total variation with ``rho = 1 - alpha`` and
-    ``v_min = 0``, divided by ``alpha``.
+    An outcome that lies only partly within the fraction counts with that part. CVaR is
+    the maximum over ``eta`` of ``eta - E[(eta - X)+] / alpha`` (Rockafellar and
+    Uryasev, 2000). It is also the worst-case mean over all distributions that give each
+    outcome at most ``1 / alpha`` times its probability: total variation with
+    ``rho = 1 - alpha`` and ``v_min = 0``, divided by ``alpha``.
 
     Args:
-        values: Of each outcome, ``[..., K]``.
-        probabilities: Of each outcome, ``[..., K]``; sum to 1.
-        alpha: The share, in (0, 1]; 1 gives the mean.
+        values: Value of each outcome, ``[..., K]``.
+        probabilities: Probability of each outcome, ``[..., K]``; sum to 1.
+        alpha: Risk level in (0, 1]; 1 gives the mean.
 
     Returns:
-        ``[...]``.
+        CVaRs, ``[...]``.
 
     Raises:
         ValueError: If ``alpha`` is outside (0, 1].
@@ -241,19 +243,19 @@ def cvar_mean(values: Floats, probabilities: Floats, alpha: float) -> Floats:
 def nested_q(
     mdp: TabularMDP, values: Floats, *, alpha: float, gamma: float = 1.0
 ) -> Floats:
-    """One application of the nested CVaR operator, before the maximum.
+    """Applies the nested CVaR operator once, without the maximum over actions.
 
-    ``Q(s, a) = CVaR_alpha[r + gamma V(s')]`` over the pair ``(r, s')``; a true end has
-    ``V(s') = 0``.
+    ``Q(s, a) = CVaR_alpha[r + gamma V(s')]`` over the pair ``(r, s')``, with
+    ``V(s') = 0`` where the episode terminates.
 
     Args:
         mdp: The decision process.
-        values: Of every state, ``[S]``.
+        values: Value of every state, ``[S]``.
         alpha: Risk level in (0, 1]; 1 is the plain operator.
         gamma: Discount in [0, 1].
 
     Returns:
-        ``[S, A]``.
+        Action values ``[S, A]``.
 
     Raises:
         ValueError: If ``alpha`` is outside (0, 1].
@@ -269,22 +271,22 @@ def nested_value_iteration(
     gamma: float = 1.0,
     step_limit: int | None = None,
 ) -> tuple[Floats, Integers]:
-    """The best nested CVaR; with ``alpha`` 1 the best mean.
+    """Value iteration for nested CVaR; with ``alpha = 1`` for the mean.
 
     Args:
         mdp: The decision process.
         alpha: Risk level in (0, 1].
-        gamma: Discount in [0, 1]; 1 without a limit only where every way of playing
-            comes to an end.
-        step_limit: Steps after which an episode ends; None plays on.
+        gamma: Discount in [0, 1]. Without a step limit, 1 is allowed only if episodes
+            end under every policy.
+        step_limit: Steps after which an episode ends; None: no limit.
 
     Returns:
-        Values of every state at the start of an episode, ``[S]``, and the joint action
-        to take, ``[T, S]`` with the step of the episode first. Without a limit ``T``
-        is 1, and the action is the same in every step.
+        Values of every state at the start of an episode, ``[S]``, and the best joint
+        action by step and state, ``[T, S]``. Without a limit ``T`` is 1, and the action
+        is the same at every step.
 
     Raises:
-        ValueError: If an argument is out of its range or the values do not settle.
+        ValueError: If an argument is out of range or the values do not converge.
     """
     if not 0.0 <= gamma <= 1.0:
         raise ValueError(f"gamma must be in [0, 1], not {gamma}.")
@@ -298,7 +300,8 @@ def nested_value_iteration(
             return values, np.stack(choices[-1:])
     if step_limit is None:
         raise ValueError(
-            f"The values did not settle in {MAX_SWEEPS} sweeps: lower gamma ({gamma})."
+            f"The values did not converge in {MAX_SWEEPS} sweeps: lower gamma"
+            f" ({gamma})."
         )
     return values, np.stack(choices[::-1])
 
@@ -306,13 +309,13 @@ def nested_value_iteration(
 def policy_value(
     mdp: TabularMDP, policy: Integers, *, gamma: float, step_limit: int | None = None
 ) -> Floats:
-    """The exact return of a deterministic joint policy, without any worst case.
+    """Exact expected return of a deterministic joint policy under the nominal kernel.
 
     Args:
         mdp: The decision process.
-        policy: The joint action in every state, ``[S]``.
-        gamma: Discount in [0, 1]; below 1 without a limit.
-        step_limit: Steps after which an episode is cut off; None plays on.
+        policy: Joint action in every state, ``[S]``.
+        gamma: Discount in [0, 1]; below 1 if there is no step limit.
+        step_limit: Steps after which an episode is truncated; None: no limit.
 
     Returns:
         The expected return from every state, ``[S]``.
@@ -321,12 +324,15 @@ def policy_value(
         ValueError: If ``gamma`` is 1 without a limit.
     """
     if gamma >= 1.0 and step_limit is None:
-        raise ValueError("gamma 1 needs a step_limit: the return may have no bound.")
+        raise ValueError(
+            "gamma 1 needs a step_limit, because the return may be infinite: set a"
+            " step_limit or a gamma below 1."
+        )
     num_states = mdp.next_states.shape[0]
     rows = np.arange(num_states)
     chances = mdp.probabilities[rows, policy]  # [S, K]
     rewards = (chances * mdp.rewards[rows, policy]).sum(axis=-1)
-    kernel = np.zeros((num_states, num_states))  # of the steps that do not end it
+    kernel = np.zeros((num_states, num_states))  # without the steps that end an episode
     goes_on = np.where(mdp.terminals[rows, policy], 0.0, chances)
     np.add.at(kernel, (rows[:, None], mdp.next_states[rows, policy]), goes_on)
     if step_limit is None:

@@ -1,4 +1,4 @@
-"""Piecewise linear schedules. One unit for all of them: sampled env steps."""
+"""Piecewise linear schedules over sampled env steps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Schedule = float | Sequence[Sequence[float]]
 
 
 def schedule_value(schedule: Schedule, env_steps: int) -> float:
-    """The value of a schedule.
+    """Evaluates a schedule.
 
     Args:
-        schedule: A number, or points ``[[env_steps, value], ...]`` in ascending order,
-            with straight lines between them and constant values outside.
+        schedule: A number, or points ``[[env_steps, value], ...]`` in ascending order.
+            Values are linear between points and constant outside them.
         env_steps: Env steps sampled so far.
 
     Returns:

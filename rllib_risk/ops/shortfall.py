@@ -1,9 +1,9 @@
-"""CVaR of a whole episode's return as an ordinary problem with one more input.
+"""CVaR of an episode's return as a risk-neutral problem with a threshold input.
 
 ``CVaR_alpha(R) = max_b {b + E[min(R - b, 0)] / alpha}`` (Rockafellar and Uryasev,
-2000). For a fixed threshold ``b`` the maximum over policies is an ordinary problem on
-(observation, return so far), whose reward is what a step changes of ``u(x) = min(x - b,
-0)``: Bauerle and Ott, "Markov Decision Processes with Average-Value-at-Risk Criteria"
+2000). For a fixed threshold ``b``, the maximum over policies is a risk-neutral problem
+on (observation, return so far). Its reward is the change of ``u(x) = min(x - b, 0)`` in
+a step: Bauerle and Ott, "Markov Decision Processes with Average-Value-at-Risk Criteria"
 (2011).
 
 Letters: ``B`` episodes, ``T`` steps, ``R`` returns.
@@ -22,17 +22,17 @@ def returns_so_far(
     first: Tensor | None = None,
     earned: Tensor | None = None,
 ) -> Tensor:
-    """``x_t = sum_{k < t} gamma^k r_k`` at every step.
+    """Returns so far, ``x_t = sum_{k < t} gamma^k r_k``, at every step.
 
     Args:
-        rewards: Of consecutive steps, 0 where there is none, ``[B, T]``.
+        rewards: Rewards of consecutive steps, 0 in padding, ``[B, T]``.
         gamma: Discount.
-        first: The step of its episode at which each row begins, int64 ``[B]``; negative
-            where steps stand before the episode. None: 0.
+        first: Step of the episode at which each row begins, int64 ``[B]``. It is
+            negative if the row has padding before the episode. None: 0.
         earned: The return before that step, ``[B]``. None: 0.
 
     Returns:
-        float64 ``[B, T + 1]``; it stays what it is where there are no rewards.
+        float64 ``[B, T + 1]``; it stays constant in padding.
     """
     number = torch.arange(rewards.shape[1], device=rewards.device)
     if first is not None:
@@ -44,16 +44,16 @@ def returns_so_far(
 
 
 def shortfall_rewards(returns: Tensor, thresholds: Tensor) -> Tensor:
-    """What each step changes of ``u(x) = min(x - b, 0)``.
+    """Change of the shortfall utility ``u(x) = min(x - b, 0)`` at each step.
 
-    Their sum over an episode is ``u(R) - u(0)``, whatever ``b`` is.
+    The sum over an episode is ``u(R) - u(0)`` for every ``b``.
 
     Args:
         returns: Returns so far, ``[B, T + 1]``.
-        thresholds: ``b``, ``[B, 1]``.
+        thresholds: Thresholds ``b``, ``[B, 1]``.
 
     Returns:
-        ``[B, T]``.
+        Rewards ``[B, T]``.
     """
     return (returns - thresholds).clamp(max=0.0).diff(dim=-1)
 
@@ -61,18 +61,18 @@ def shortfall_rewards(returns: Tensor, thresholds: Tensor) -> Tensor:
 def threshold_values(
     returns: np.ndarray, thresholds: np.ndarray, alpha: float
 ) -> np.ndarray:
-    """``b + E[min(R_b - b, 0)] / alpha`` of every threshold, from sampled returns.
+    """Estimates ``b + E[min(R_b - b, 0)] / alpha`` for every threshold.
 
-    The greatest of them is CVaR of the policy that is best for it, and none is greater
-    than CVaR of its own returns.
+    Each value is at most the CVaR of its own returns. The highest value is the CVaR of
+    the policy for its threshold, if that policy is optimal.
 
     Args:
-        returns: Of episodes that were played for each threshold, ``[C, R]``.
-        thresholds: ``[C]``.
-        alpha: Level in (0, 1].
+        returns: Returns of the episodes played with each threshold, ``[C, R]``.
+        thresholds: Thresholds ``b``, ``[C]``.
+        alpha: Risk level in (0, 1].
 
     Returns:
-        ``[C]``.
+        Values ``[C]``.
     """
     shortfall = np.minimum(returns - thresholds[:, None], 0.0)
     return np.asarray(thresholds + shortfall.mean(axis=1) / alpha)

@@ -1,11 +1,11 @@
-"""The best static CVaR of the return in a game in tables, by dynamic programming.
+"""The best static CVaR of the return in a tabular game, by dynamic programming.
 
-``CVaR_alpha(R) = max_b { b + E[min(R - b, 0)] / alpha }``, so the best one over joint
+``CVaR_alpha(R) = max_b { b + E[min(R - b, 0)] / alpha }``, so the best CVaR over joint
 policies is ``max_b { b + U(b) / alpha }``, where ``U(b)`` is the best mean of
-``min(R - b, 0)``. For a fixed ``b`` that is an ordinary problem on the state, the step
-and ``y = x - b``, where ``x`` is the return so far; and since ``b`` comes in through
-``y`` alone, one table over ``y`` serves every ``b`` and every level. The best ``b`` is
-a return that can occur.
+``min(R - b, 0)``. For a fixed ``b`` this is a risk-neutral problem on the state, the
+step and ``y = x - b``, where ``x`` is the return so far. It depends on ``b`` only
+through ``y``, so one table over ``y`` serves every ``b`` and every level. The best
+``b`` is one of the possible returns.
 
 Source: Bauerle and Ott (2011), "Markov Decision Processes with Average-Value-at-Risk
 Criteria", for the state with the return so far; Rockafellar and Uryasev (2000) for CVaR
@@ -26,27 +26,29 @@ import numpy as np
 from rllib_risk.ops.return_distribution import DIGITS, Histories
 from rllib_risk.ops.robust_mdp import Floats, Integers, TabularMDP
 
-# Utilities that differ by less count as equal; the mean decides between them then.
+# Utilities that differ by less count as equal; then the mean decides between them.
 TIE = 1e-9
-# Returns so far in the tables lie further apart; sums in another order lie closer.
+# Tolerance for finding a return in a grid: above rounding errors of sums, below the
+# distance of the grid's points.
 _NEAR = 1e-7
-# Most numbers in the table of one step: [S, A, Y].
+# Maximum number of entries in the table of one step, [S, A, Y].
 MAX_CELLS = 50_000_000
 
 
 class TooManyReturnsError(ValueError):
-    """The return so far takes more values than a table can hold."""
+    """Raised when the return so far takes more values than a table can hold."""
 
 
 @dataclass(frozen=True)
 class StaticOptimum:
-    """The best static CVaR at one level, and a policy that has it.
+    """The best static CVaR at one risk level, and a policy that reaches it.
 
     Attributes:
-        alpha: The level.
+        alpha: The risk level.
         value: The best ``CVaR_alpha(R)``.
-        threshold: The ``b`` that it belongs to, the ``alpha``-quantile of the return.
-        mean: The greatest mean return among policies that are best for this ``b``.
+        threshold: The best ``b``, the ``alpha``-quantile of the return.
+        mean: The highest mean return among the policies that are optimal for this
+            ``b``.
     """
 
     alpha: float
@@ -56,7 +58,7 @@ class StaticOptimum:
     _tables: _Tables
 
     def act(self, histories: Histories) -> Integers:
-        """The joint action in every place; see :func:`play_out`."""
+        """Chooses the joint action in every place; see :func:`play_out`."""
         step = histories.step
         y = histories.returns - self.threshold
         grid = self._tables.grids[step]
@@ -68,10 +70,11 @@ class StaticOptimum:
 
 @dataclass(frozen=True)
 class _Tables:
-    """What to do at every step.
+    """Optimal joint actions at every step.
 
     Attributes:
-        row_of: Row of each state in the tables; -1 where it is not reached, ``[S]``.
+        row_of: Row of each state in the tables, ``[S]``; -1 for states that are never
+            reached.
         grids: Ascending values of ``y`` at each step, ``[Y]`` each.
         choices: Joint action at each step, ``[S, Y]`` each.
     """
@@ -84,24 +87,24 @@ class _Tables:
 def static_optima(
     mdp: TabularMDP, alphas: Sequence[float], *, step_limit: int, gamma: float = 1.0
 ) -> list[StaticOptimum]:
-    """The best static CVaR of the return at every level.
+    """Computes the best static CVaR of the return at every risk level.
 
-    Where several thresholds are equally good, the one with the greater mean counts,
-    then the lowest.
+    Among equally good thresholds it takes the one with the higher mean, then the lowest
+    threshold.
 
     Args:
         mdp: The game.
-        alphas: Levels in (0, 1]; 1 gives the best mean.
+        alphas: Risk levels in (0, 1]; 1 gives the best mean.
         step_limit: Steps after which an episode ends.
-        gamma: Discount of the return. Below 1 the return so far takes many values, and
-            only short games fit.
+        gamma: Discount of the return. Below 1 the return so far takes many values, so
+            only short games fit into the tables.
 
     Returns:
         One optimum per level.
 
     Raises:
-        ValueError: If a level is out of its range.
-        TooManyReturnsError: If the table does not fit.
+        ValueError: If a level is outside (0, 1].
+        TooManyReturnsError: If a table would be too large.
     """
     if not all(0.0 < alpha <= 1.0 for alpha in alphas):
         raise ValueError(f"every alpha must be in (0, 1], not {list(alphas)}.")
@@ -110,7 +113,7 @@ def static_optima(
     grids = list(game.grids(-thresholds[::-1], gamma))
     utilities, means, choices = _solve(game, grids, gamma)
     tables = _Tables(game.row_of, grids, choices)
-    # the first grid is -b, ascending: reversed it belongs to the thresholds
+    # the first grid is -b in ascending order, so reverse it to match the thresholds
     best_u, mean = utilities[::-1], means[::-1]
     optima = []
     for alpha in alphas:
@@ -130,17 +133,17 @@ def static_optima(
 
 
 class _Game:
-    """The part of a game that can be reached, laid out for sparse products.
+    """The reachable part of a game, stored for sparse matrix products.
 
     Attributes:
-        row_of: Row of each state; -1 where the team never acts, ``[S]``.
-        num_states: States in which the team acts.
-        num_actions: ``A``.
-        step_limit: ``T``.
-        start: Row of the first state.
-        rewards: Distinct rewards, ascending, ``[M]``.
-        kernel: Sparse ``[rows * A, M * (rows + 1)]``: the probability of each reward
-            with each next state, of which the last stands for the end.
+        row_of: Row of each state, ``[S]``; -1 where the team never acts.
+        num_states: Number of states in which the team acts (``rows`` in shapes).
+        num_actions: Number of joint actions ``A``.
+        step_limit: Number of steps ``T``.
+        start: Row of the start state.
+        rewards: Distinct rewards in ascending order, ``[M]``.
+        kernel: Probability of each reward with each next state, sparse
+            ``[rows * A, M * (rows + 1)]``. The last next state is the episode's end.
     """
 
     def __init__(self, mdp: TabularMDP, step_limit: int) -> None:
@@ -162,7 +165,7 @@ class _Game:
             np.isin(np.arange(len(self.rewards)), kinds[flags])
             for flags in (~ends, ends)
         )
-        # a state in which the team never acts is reached by the last step alone
+        # only the last step reaches a state in which the team never acts
         after = self.row_of[mdp.next_states[states][possible]]
         after = np.where(ends | (after < 0), size, after)
         source, action, _ = np.nonzero(possible)
@@ -171,10 +174,10 @@ class _Game:
         self.kernel: Any = csr_array((chances[possible], (rows, columns)), shape=shape)
 
     def thresholds(self, gamma: float) -> Floats:
-        """All sums of rewards that a whole episode may have, ascending, ``[B]``.
+        """Candidate returns of an episode in ascending order, ``[B]``.
 
-        Some of them may be out of reach, because their rewards cannot follow one
-        another. Those cost time and change nothing.
+        They include sums of rewards that cannot occur in one episode. Such candidates
+        cost time but do not change the result.
         """
         totals = []
         so_far = np.zeros(1)
@@ -186,11 +189,11 @@ class _Game:
         return self._distinct(np.concatenate(totals))
 
     def grids(self, first: Floats, gamma: float) -> Iterator[Floats]:
-        """The values of ``y`` at the start and after every step, ``[Y]`` each.
+        """Yields the values of ``y`` at the start and after every step, ``[Y]`` each.
 
-        After a step they are clipped to what can still matter: with no return left that
-        could bring ``y`` above 0 the utility is linear, and with none that could bring
-        it below 0 the utility is 0.
+        After a step the values are clipped to the range that still matters. Below that
+        range no later rewards can raise ``y`` above 0, so the utility is linear. Above
+        it they cannot bring ``y`` below 0, so the utility is 0.
         """
         grid = first
         yield grid
@@ -205,27 +208,28 @@ class _Game:
             yield grid
 
     def mean_of(self, inside: Floats, at_end: Floats) -> Floats:
-        """The mean over what follows every state and joint action.
+        """Mean over the outcomes of every state and joint action.
 
         Args:
-            inside: A number for each reward and each next state, ``[M, rows, Y]``.
-            at_end: A number for each reward with the end, ``[M, Y]``.
+            inside: Value for each reward and next state, ``[M, rows, Y]``.
+            at_end: Value for each reward that ends the episode, ``[M, Y]``.
 
         Returns:
-            ``[rows, A, Y]``.
+            Means ``[rows, A, Y]``.
         """
         outcomes = np.concatenate([inside, at_end[:, None]], axis=1)
         means = self.kernel @ outcomes.reshape(-1, outcomes.shape[-1])
         return np.asarray(means.reshape(self.num_states, self.num_actions, -1))
 
     def _plus(self, values: Floats, discount: float) -> Floats:
-        """Every value with every reward added, ``[Y, M]``."""
+        """Adds every reward to every value, ``[Y, M]``."""
         most = MAX_CELLS // (self.num_states * self.num_actions)
         if values.size > most or values.size * len(self.rewards) > MAX_CELLS:
             raise TooManyReturnsError(
                 f"the return so far takes at least {values.size} values, and there are"
                 f" {self.num_states} states, {self.num_actions} joint actions and"
-                f" {len(self.rewards)} rewards: too many for exact tables."
+                f" {len(self.rewards)} rewards: too many for exact tables. Use fewer"
+                " steps or a gamma of 1."
             )
         return np.asarray(values[:, None] + discount * self.rewards)
 
@@ -235,7 +239,7 @@ class _Game:
 
 
 def _acted_in(mdp: TabularMDP, step_limit: int) -> Integers:
-    """The states in which the team can have to act, ascending."""
+    """Reachable states in which the team acts, in ascending order."""
     leads = (mdp.probabilities > 0) & ~mdp.terminals
     seen = np.zeros(mdp.next_states.shape[0], bool)
     fresh = np.array([mdp.start])
@@ -251,16 +255,16 @@ def _acted_in(mdp: TabularMDP, step_limit: int) -> Integers:
 def _solve(
     game: _Game, grids: Sequence[Floats], gamma: float
 ) -> tuple[Floats, Floats, list[Integers]]:
-    """Backward induction over the steps.
+    """Solves the game by backward induction over the steps.
 
     Args:
         game: The game.
-        grids: Of ``y``, from the start to the end of the last step.
+        grids: Values of ``y``, from the start to the end of the last step.
         gamma: Discount.
 
     Returns:
-        The best mean utility and the greatest mean return that goes with it at the
-        start, ``[Y]`` each; and what to do at every step, ``[rows, Y]`` each.
+        The best mean utility at the start, ``[Y]``; the highest mean return with that
+        utility, ``[Y]``; and the joint actions at every step, ``[rows, Y]`` each.
     """
     utility = np.tile(np.minimum(grids[-1], 0.0), (game.num_states, 1))
     mean = np.zeros_like(utility)

@@ -3,8 +3,8 @@
 Within one evaluation: mean, quantiles and CVaR of the returns of its episodes. Over
 runs: interquartile mean (IQM) and percentile bootstrap intervals, as proposed by
 Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical
-Precipice" (their library rliable computes the same numbers). SciPy does the work, and
-is imported when it is needed: training needs none of it.
+Precipice" (their library rliable computes the same numbers). SciPy is imported inside
+the functions, because training does not need it.
 
 Letters in shapes: ``E`` episodes, ``R`` runs (seeds), ``P`` points of a curve.
 """
@@ -26,21 +26,21 @@ FloatArray = NDArray[np.float64]
 def return_statistics(
     returns: ArrayLike, successes: ArrayLike | None, lengths: ArrayLike
 ) -> dict[str, float]:
-    """Describes the episodes of one evaluation.
+    """Computes summary statistics of the episodes of one evaluation.
 
     Quartiles are interpolated linearly between order statistics (NumPy's default).
 
     Args:
         returns: Undiscounted team return of each episode, ``[E]``, in reward units.
-        successes: Whether each episode was a success, ``[E]``; None where the
-            environment does not say.
+        successes: Whether each episode was a success, ``[E]``; None if the environment
+            does not report it.
         lengths: Length of each episode, ``[E]``, in environment steps.
 
     Returns:
         ``episodes``, ``return_mean``, ``return_median``, ``return_min``,
         ``return_max``, ``return_q25``, ``return_q75``, ``return_cvar_10`` (mean of the
-        ``ceil(E / 10)`` lowest returns: the 4 lowest of 32), ``success_rate`` (NaN
-        where ``successes`` is None) and ``episode_len_mean``.
+        ``ceil(E / 10)`` lowest returns: the 4 lowest of 32), ``success_rate`` (NaN if
+        ``successes`` is None) and ``episode_len_mean``.
 
     Raises:
         ValueError: If there is no episode, a return is NaN or infinite, or the lengths
@@ -72,7 +72,7 @@ def return_statistics(
 
 
 def cvar_of_returns(returns: ArrayLike, level: float) -> float:
-    """Conditional value at risk of a sample: the mean of its lowest share ``level``.
+    """Conditional value at risk of a sample: the mean of its lowest fraction ``level``.
 
     The share is rounded up to whole episodes, ``ceil(level * E)``. The level counts as
     the decimal number it is written as: in floating point 0.1 * 30 exceeds 3, and the
@@ -121,7 +121,7 @@ def cvar_ci(
 
 
 def _num_lowest(number: int, level: float) -> int:
-    """How many of the episodes the lowest share ``level`` is, rounded up."""
+    """Number of episodes in the lowest fraction ``level``, rounded up."""
     if not 0.0 < level <= 1.0:
         raise ValueError(f"the CVaR level must be in (0, 1], got {level}")
     return math.ceil(Fraction(str(float(level))) * number)
@@ -130,14 +130,15 @@ def _num_lowest(number: int, level: float) -> int:
 def iqm(scores: ArrayLike, axis: int | None = None) -> Any:
     """Interquartile mean: the mean without the lowest and the highest quarter.
 
-    Drops ``floor(n / 4)`` scores on each side. Up to three scores it is the plain mean.
+    Drops ``floor(n / 4)`` scores on each side. With at most three scores it is the
+    plain mean.
 
     Args:
         scores: Scores of any shape.
-        axis: The axis to reduce; None takes all scores together.
+        axis: The axis to reduce; None: all axes.
 
     Returns:
-        A float, or an array of the shape that is left after the reduction.
+        A float, or an array without the reduced axis.
 
     Raises:
         ValueError: If there is no score, or one is NaN or infinite.
@@ -158,16 +159,16 @@ def bootstrap_ci(
 ) -> tuple[Any, Any]:
     """Percentile bootstrap interval of a statistic, resampling whole runs.
 
-    One run is drawn as a whole for all its points, so that neighbouring points of a
-    curve stay as dependent as they are. With a single run the interval has width zero:
-    it says nothing about other seeds.
+    A run is resampled with all its points, which keeps the dependence between
+    neighbouring points of a curve. With a single run the interval has width zero and
+    gives no information about other seeds.
 
     Args:
         scores: One score per run ``[R]``, or one curve per run ``[R, P]``.
         statistic: ``statistic(array, axis=k)`` reduces axis ``k``: :func:`iqm`,
             ``numpy.mean``, ``numpy.median``.
         reps: Number of resamples.
-        level: Share of the bootstrap distribution inside the interval, in (0, 1).
+        level: Confidence level of the interval, in (0, 1).
         seed: Seed of the resampling: the same scores give the same interval.
 
     Returns:
@@ -182,7 +183,7 @@ def bootstrap_ci(
         raise ValueError(f"scores must be [runs] or [runs, points], got {values.shape}")
     if reps < 1 or not 0.0 < level < 1.0:
         raise ValueError(f"need reps >= 1 and 0 < level < 1, got {reps} and {level}")
-    if len(values) == 1:  # SciPy refuses what has no spread
+    if len(values) == 1:  # SciPy's bootstrap raises for a single observation
         low = high = statistic(values, axis=0)
     else:
         from scipy.stats import bootstrap
@@ -191,7 +192,7 @@ def bootstrap_ci(
             (values,),
             statistic,
             n_resamples=reps,
-            # Blocks of resamples keep the resampled curves below about 64 MB.
+            # Batches of resamples keep the resampled curves below about 64 MB.
             batch=max(1, 8_000_000 // values.size),
             vectorized=True,
             axis=0,
@@ -232,18 +233,19 @@ def aggregate_curves(
     level: float = 0.95,
     seed: int = 0,
 ) -> AggregatedCurve:
-    """Brings the curves of several runs onto one grid and summarises them.
+    """Interpolates the curves of several runs on one grid and summarises them.
 
-    A run counts with values interpolated linearly between its evaluations, and with its
-    last value after the last one: a run that ended early because it was solved does not
-    drop out of the mean. The grid is even, from where every run has a value to where
-    the longest run ends, with as many points as the run with the most evaluations has.
+    Between evaluations the values are interpolated linearly. After its last evaluation
+    a run keeps its last value, so a run that stopped early because it was solved stays
+    in the mean. The grid is evenly spaced. It starts where every run has a value, ends
+    where the longest run ends, and has as many points as the run with the most
+    evaluations.
 
     Args:
-        xs: For each run the increasing x values, ``[points of the run]``.
-        ys: For each run the values there, of the same length.
+        xs: Increasing x values of each run, ``[points of the run]``.
+        ys: Values of each run at these x values, of the same length.
         statistic: See :func:`bootstrap_ci`.
-        max_points: Largest size of the grid.
+        max_points: Maximum number of grid points.
         reps: See :func:`bootstrap_ci`.
         level: See :func:`bootstrap_ci`.
         seed: See :func:`bootstrap_ci`.
@@ -263,7 +265,7 @@ def aggregate_curves(
             raise ValueError(f"run {index}: x must increase from point to point")
     start, end = max(x[0] for x in run_xs), max(x[-1] for x in run_xs)
     num_points = min(max_points, max(x.size for x in run_xs))
-    # Two runs of one evaluation each, at different x, still need both ends.
+    # Two runs with one evaluation each at different x still need two grid points.
     grid = np.linspace(start, end, max(num_points, 2) if end > start else 1)
     # np.interp keeps the last value beyond the last x.
     curves = np.stack(
@@ -275,7 +277,7 @@ def aggregate_curves(
 
 
 def _finite(values: ArrayLike, name: str, ndim: int | None = None) -> FloatArray:
-    """``values`` as float64, refused where empty, not finite or of another rank."""
+    """Converts to float64 and checks that the array is finite, not empty, of a rank."""
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
         raise ValueError(f"{name} must not be empty")

@@ -1,4 +1,4 @@
-"""Bellman targets over episodes or parts of them, and the masks that go with them.
+"""Bellman targets over episodes or sequences, and masked operations.
 
 Letters: ``B`` episodes, ``T`` steps, ``G`` the mixer's outputs (1, or ``N`` agents).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# The utility of an action that is not available, before any maximum in learning.
+# Replaces the utility of an unavailable action before a maximum is taken in learning.
 UNAVAILABLE_UTILITY = -9_999_999.0
 
 
@@ -24,29 +24,30 @@ def lambda_returns(
 ) -> Tensor:
     """TD(lambda) targets; with ``td_lambda`` zero the one-step targets.
 
-    ``G_t = r_t + gamma (1 - terminated_t) [(1 - lambda) V_{t+1} + lambda G_{t+1}]``,
-    and at the last real step ``V_{t+1}`` stands alone: a true end is worth its reward,
-    a cut by the time limit still has the value of the state that it was cut in.
+    ``G_t = r_t + gamma (1 - terminated_t) [(1 - lambda) V_{t+1} + lambda G_{t+1}]``. At
+    the last real step the bracket is ``V_{t+1}``: a truncated episode bootstraps from
+    its last state. At a termination the target is the reward alone.
 
     Args:
-        rewards: ``[B, T, 1]``.
-        next_values: Value of the following state, ``[B, T, G]``.
-        terminateds: 1 where the episode truly ended, ``[B, T, 1]``.
+        rewards: Rewards, ``[B, T, 1]``.
+        next_values: Values of the next states, ``[B, T, G]``.
+        terminateds: 1 where the episode terminated (not truncated), ``[B, T, 1]``.
         mask: 1 on real steps, ``[B, T, 1]``.
         gamma: Discount in [0, 1].
-        td_lambda: Mixing parameter in [0, 1].
-        trace: 1 where the action taken counts as the target policy's own, ``[B, T, 1]``
-            or ``[B, T, G]``. Where it is 0, what came after that action does not enter
-            the targets before it (Watkins' Q(lambda)). None lets all of it in (Peng's).
+        td_lambda: ``lambda`` in [0, 1].
+        trace: 1 where the action taken counts as an action of the target policy,
+            ``[B, T, 1]`` or ``[B, T, G]``. A 0 cuts the trace: rewards after that
+            action do not enter earlier targets (Watkins' Q(lambda)). None: no cuts
+            (Peng's Q(lambda)).
 
     Returns:
-        ``[B, T, G]``. Padded steps hold their (meaningless) one-step value.
+        Targets ``[B, T, G]``. Padded steps hold their (meaningless) one-step value.
     """
     discount = gamma * (1.0 - terminateds)
     if td_lambda == 0.0:
         return rewards + discount * next_values
     weight = td_lambda if trace is None else td_lambda * trace[:, 1:]
-    # All that does not depend on the step after is computed for all steps at once.
+    # Terms that do not depend on the following step, for all steps at once.
     own = ((1.0 - weight) * next_values[:, :-1]).unbind(1)
     goes_on = (mask[:, 1:] > 0).unbind(1)
     weights = None if trace is None else weight.unbind(1)
@@ -54,8 +55,8 @@ def lambda_returns(
     returns = [paid[-1] + discounts[-1] * values[-1]]
     for t in range(len(own) - 1, -1, -1):
         blended = own[t] + (td_lambda if weights is None else weights[t]) * returns[-1]
-        # Where the next step is padding, this one is the last: bootstrap fully. A
-        # weight of zero would not do, if the padding is not finite.
+        # If the next step is padding, this step is the last: bootstrap fully. A
+        # weight of zero is not enough, because padding may hold NaN or infinity.
         blended = torch.where(goes_on[t], blended, values[t])
         returns.append(paid[t] + discounts[t] * blended)
     return torch.stack(returns[::-1], dim=1)
@@ -73,39 +74,39 @@ def tree_backup_targets(
     backup_lambda: float,
     steps: int,
 ) -> Tensor:
-    """Tree-backup targets from episodes of another policy; Wang et al., 2021 (DOP).
+    """Tree-backup targets for off-policy episodes; Wang et al., 2021 (DOP).
 
     ``y_t = Q_t + sum_{l < n} (gamma lambda)^l [prod_{j=1..l} pi(u_{t+j})] delta_{t+l}``
-    with ``delta_t = r_t + gamma (1 - terminated_t) E_pi Q_{t+1} - Q_t``: what the
-    policy would not have done itself counts the less, the less likely it is. With one
-    step, or lambda zero, it is ``r_t + gamma E_pi Q_{t+1}``.
+    with ``delta_t = r_t + gamma (1 - terminated_t) E_pi Q_{t+1} - Q_t``. The less
+    likely the policy is to take the logged actions, the less the later errors count.
+    With one step, or lambda zero, the target is ``r_t + gamma E_pi Q_{t+1}``.
 
     Args:
-        rewards: ``[B, T, 1]``.
-        values: Value of what was done, ``[B, T, 1]``.
-        next_expected: Expected value of the following state under the policy,
+        rewards: Rewards, ``[B, T, 1]``.
+        values: Values of the joint actions taken, ``[B, T, 1]``.
+        next_expected: Expected values of the next states under the policy,
             ``[B, T, 1]``.
-        probabilities: The policy's probability of the joint action that was done,
+        probabilities: The policy's probabilities of the joint actions taken,
             ``[B, T, 1]``.
-        terminateds: 1 where the episode truly ended, ``[B, T, 1]``.
+        terminateds: 1 where the episode terminated (not truncated), ``[B, T, 1]``.
         mask: 1 on real steps, ``[B, T, 1]``.
         gamma: Discount in [0, 1].
         backup_lambda: ``lambda`` in [0, 1].
-        steps: ``n``, at least 1.
+        steps: ``n``, number of steps, at least 1.
 
     Returns:
-        ``[B, T, 1]``. Padded steps hold their value.
+        Targets ``[B, T, 1]``. Padded steps hold their value.
     """
     real = mask > 0
     errors = rewards + gamma * (1.0 - terminateds) * next_expected - values
-    # Cut out rather than multiplied by zero: padding may hold anything.
+    # A product with zero is not enough: padding may hold NaN or infinity.
     errors = torch.where(real, errors, torch.zeros_like(errors))
     decay = gamma * backup_lambda * probabilities
     decay = torch.where(real, decay, torch.zeros_like(decay))
     targets = values + errors
     trace = torch.ones_like(errors)
     for ahead in range(1, min(steps, errors.shape[1])):
-        # [B, T - ahead, 1]: from t, what stands at t + ahead
+        # [B, T - ahead, 1]: entry t takes the factor and the error of step t + ahead
         trace = trace[:, : errors.shape[1] - ahead] * decay[:, ahead:]
         targets[:, : errors.shape[1] - ahead] += trace * errors[:, ahead:]
     return targets
@@ -114,12 +115,12 @@ def tree_backup_targets(
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of ``values`` over the steps where ``mask`` is 1, and over the last axis.
 
-    Padding is cut out rather than multiplied by zero: whatever stands there, even NaN,
-    leaves value and gradient alone.
+    Padding is selected out, not multiplied by zero, so even NaN in padding does not
+    change the mean or its gradient.
 
     Args:
-        values: ``[B, T, G]``.
-        mask: ``[B, T, 1]``.
+        values: Values ``[B, T, G]``.
+        mask: 1 on real steps, ``[B, T, 1]``.
 
     Returns:
         A scalar.
@@ -130,14 +131,14 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def mask_utilities(utilities: Tensor, action_mask: Tensor) -> Tensor:
-    """Replaces the utility of unavailable actions by a very low number.
+    """Replaces the utilities of unavailable actions by a very low number.
 
     Args:
-        utilities: ``[..., A]``.
-        action_mask: Nonzero where the action is available, ``[..., A]``.
+        utilities: Utilities ``[..., A]``.
+        action_mask: Nonzero where an action is available, ``[..., A]``.
 
     Returns:
-        ``[..., A]``.
+        Masked utilities ``[..., A]``.
     """
     return torch.where(
         action_mask.bool(), utilities, utilities.new_tensor(UNAVAILABLE_UTILITY)

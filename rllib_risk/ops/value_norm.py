@@ -1,9 +1,9 @@
-"""Running mean and standard deviation of the returns that a critic is fitted to.
+"""Running mean and standard deviation of a critic's targets (value normalisation).
 
 Source: the appendix on value normalisation of Yu et al., "The Surprising Effectiveness
-of PPO in Cooperative Multi-Agent Games" (NeurIPS 2022), and their code. Moments are
-three numbers: the running mean, the running mean of squares, and the weight that the
-two have gathered, by which they are divided (as Adam corrects its own).
+of PPO in Cooperative Multi-Agent Games" (NeurIPS 2022), and their code. The moments are
+three numbers: the running mean, the running mean of squares, and their total weight.
+Both means are divided by that weight, as in Adam's bias correction.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ from torch import Tensor
 
 from rllib_risk.ops.targets import masked_mean
 
-# Least weight and least variance, as in their code.
-_LEAST_WEIGHT = 1e-5
-_LEAST_VARIANCE = 1e-2
+# Minimum weight and minimum variance, as in their code.
+_MIN_WEIGHT = 1e-5
+_MIN_VARIANCE = 1e-2
 
 
 def update_moments(
     moments: Tensor, values: Tensor, mask: Tensor, decay: float
 ) -> Tensor:
-    """The moments after one more batch.
+    """Updates the moments with one batch.
 
-    ``m <- d m + (1 - d) mean(x)``, the same of the squares, ``w <- d w + (1 - d)``.
+    ``m <- d m + (1 - d) mean(x)``, likewise for the squares, and
+    ``w <- d w + (1 - d)``.
 
     Args:
-        moments: ``[3]``; zeros before the first batch.
+        moments: Moments before the batch, ``[3]``; zeros before the first batch.
         values: ``x``, ``[B, T, G]``.
         mask: 1 on real steps, ``[B, T, 1]``.
         decay: ``d`` in [0, 1).
 
     Returns:
-        ``[3]``.
+        Moments after the batch, ``[3]``.
     """
     values = values.to(moments.dtype)
     batch = torch.stack(
@@ -49,10 +50,10 @@ def mean_and_deviation(moments: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation; the variance is at least 0.01.
 
     Args:
-        moments: ``[3]``; those of no batch give 0 and 0.1.
+        moments: Moments ``[3]``. Before the first batch they give 0 and 0.1.
 
     Returns:
         Two scalars.
     """
-    mean, square = moments[:2] / moments[2].clamp_min(_LEAST_WEIGHT)
-    return mean, (square - mean**2).clamp_min(_LEAST_VARIANCE).sqrt()
+    mean, square = moments[:2] / moments[2].clamp_min(_MIN_WEIGHT)
+    return mean, (square - mean**2).clamp_min(_MIN_VARIANCE).sqrt()

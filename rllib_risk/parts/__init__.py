@@ -1,1 +1,1 @@
-"""The parts of a composition: one kind a folder, each chosen by a key."""
+"""The parts of a composition. A configuration key chooses each part."""

@@ -1,10 +1,10 @@
-"""Acting: one step at a time for several environments, with the memory that it needs.
+"""Actors choose actions step by step for several environments and keep hidden states.
 
-An actor acts with the network's weights as they are when it is made. Where they change
-during a round, `refresh` takes them over.
+An actor may copy the network's weights when it is created. Call `refresh` after the
+weights change.
 
 Letters: ``E`` environments, ``N`` agents, ``A`` actions, ``D`` observation size, ``M``
-atoms, ``C`` size of the memory.
+atoms, ``C`` size of the hidden state.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ from rllib_risk.parts.window_actor import WindowActor
 
 
 class Actor(Protocol):
-    """What the sampler asks for."""
+    """Interface of actors, as the sampler uses it."""
 
     @property
     def atoms(self) -> np.ndarray:
-        """Return atoms of the last step, in no order, float32 ``[E, N, A, M]``."""
+        """Unsorted return atoms of the last step, float32 ``[E, N, A, M]``."""
 
     @property
     def memory(self) -> np.ndarray:
-        """What the past and the last step left to act on, float32 ``[E, N, C]``.
+        """Hidden state after the last step, float32 ``[E, N, C]``.
 
-        ``C`` is 0 for a team without memory.
+        ``C`` is 0 for a feed-forward team.
         """
 
     def act(
         self, obs: np.ndarray, action_mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """One step.
+        """Computes the utilities of one step.
 
         Args:
-            obs: float32 ``[E, N, D]``.
-            action_mask: uint8 ``[E, N, A]``, nonzero where available.
+            obs: Observations, float32 ``[E, N, D]``.
+            action_mask: Nonzero where an action is available, uint8 ``[E, N, A]``.
 
         Returns:
             Utilities of all actions, ``-inf`` where unavailable, float32 ``[E, N, A]``;
-            and the index of the risk level that each agent acts at, int64 ``[E, N]``,
-            or None where no level is predicted.
+            and the index of each agent's risk level, int64 ``[E, N]``, or None if no
+            level is predicted.
         """
 
     def remember(self, actions: np.ndarray) -> None:
-        """Tells which actions were taken in the end, int64 ``[E, N]``."""
+        """Stores the actions that were taken, int64 ``[E, N]``."""
 
     def reset(self, slots: np.ndarray) -> None:
-        """Forgets everything about the environments ``slots``: new episodes begin."""
+        """Clears the hidden states of the environments ``slots`` for new episodes."""
 
     def refresh(self) -> None:
-        """Takes over weights of the network that have changed; memories remain."""
+        """Copies the network's current weights; hidden states stay."""
 
 
 def make_actor(
@@ -66,13 +66,13 @@ def make_actor(
     *,
     padded: bool = False,
 ) -> Actor:
-    """The actor that is fast where the network is.
+    """Creates the actor that is fastest on the network's device.
 
     Args:
         network: The network.
         num_envs: ``E``.
-        window: Steps to act on; None: all of the episode so far.
-        padded: Whether zeros fill the window at the beginning of an episode.
+        window: Number of last steps to act on. None: the whole episode so far.
+        padded: Whether zeros fill the window at the start of an episode.
 
     Returns:
         An actor at the start of ``E`` episodes.
@@ -106,7 +106,7 @@ class TorchActor:
     @property
     def memory(self) -> np.ndarray:
         """See :attr:`Actor.memory`."""
-        # Of the carry, the encoder's state and that of the history encoder.
+        # The carry holds the hidden states of encoder and history encoder at 1 and 2.
         states = [part.cpu().numpy() for part in self._carry[1:3]]
         return kept_memory(self._network, *states)
 
@@ -138,4 +138,4 @@ class TorchActor:
             part[rows] = 0.0
 
     def refresh(self) -> None:
-        """See :meth:`Actor.refresh`; every step asks the network itself."""
+        """See :meth:`Actor.refresh`. Every step reads the network, so nothing to do."""

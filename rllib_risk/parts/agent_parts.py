@@ -1,6 +1,7 @@
-"""Makes the encoders and heads that a configuration names.
+"""Creates the encoders and heads that a configuration names.
 
-Letters: ``A`` actions, ``H`` number of features, ``M`` atoms, ``C`` size of the state.
+Letters: ``A`` actions, ``H`` number of features, ``M`` atoms, ``C`` size of the hidden
+state.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from rllib_risk.parts.base import Choice
 
 
 def make_encoder(choice: Choice, sizes: TeamSizes, input_size: int) -> Encoder:
-    """A new encoder.
+    """Creates an encoder.
 
     Args:
         choice: The encoder and its options.
-        sizes: What the environment fixes.
+        sizes: Sizes of the team and its observations.
         input_size: Size of an agent's input.
 
     Returns:
         The encoder.
 
     Raises:
-        ValueError: If an encoder of the user's own does not take the arguments or give
-            the shapes that it must.
+        ValueError: If a custom encoder does not take the arguments, or returns wrong
+            shapes.
     """
     encoder: Encoder = choice.make(sizes=sizes, input_size=input_size)
     if not choice.is_own:
@@ -51,7 +52,7 @@ def make_encoder(choice: Choice, sizes: TeamSizes, input_size: int) -> Encoder:
 def make_head(
     choice: Choice, feature_size: int, num_actions: int, num_atoms: int
 ) -> UtilityHead:
-    """A new head.
+    """Creates a head.
 
     Args:
         choice: The head and its options.
@@ -63,8 +64,8 @@ def make_head(
         The head.
 
     Raises:
-        ValueError: If a head of the user's own does not take the arguments or give the
-            shape that it must.
+        ValueError: If a custom head does not take the arguments, or returns a wrong
+            shape.
     """
     head: UtilityHead = choice.make(
         feature_size=feature_size, num_actions=num_actions, num_atoms=num_atoms

@@ -1,4 +1,4 @@
-"""A team's agents: from their inputs to features, parallel over time.
+"""A team's agents, which encode inputs to features in parallel over time.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``I`` input size, ``H`` number of
 features, ``M`` atoms, ``K`` risk levels.
@@ -29,32 +29,33 @@ from rllib_risk.parts.unroll import Unroll
 
 @dataclass(frozen=True)
 class NetworkOptions(TeamOptions):
-    """The same, where utilities come from return atoms."""
+    """Keys of value-based teams that belong to no part."""
 
     num_atoms: int = option(
         1,
-        "Return atoms M per action; 1 is a plain action value.",
+        "Number M of return atoms per action; 1: a plain action value.",
         low=1,
         high=MOST_WIDTH,
         fixed=True,
     )
     sort_atoms: bool = option(
         False,
-        "Sort each agent's atoms before loss quantile mixes them. Without it, atoms"
-        " that cross can make the agents' own best actions differ from the team's.",
+        "Whether to sort each agent's atoms before loss quantile mixes them. Unsorted"
+        " atoms can cross, and then the agents' greedy actions may not be the team's"
+        " best joint action.",
     )
 
 
 class TeamAgents(nn.Module):
-    """Agents that share a network (or do not), up to the features of their inputs.
+    """The agents' networks, with or without parameter sharing.
 
     Attributes:
-        sizes: What the environment fixes.
+        sizes: Sizes of the team and its observations.
         options: The keys that belong to no part.
-        inputs: Makes the agents' inputs over episodes; see
+        inputs: Builds the agents' inputs for episodes; see
             :meth:`~rllib_risk.parts.inputs.AgentInputs.forward`.
-        level: Where the risk measure's level comes from.
-        agents: One network, or one for each agent.
+        level: Source of the risk measure's level.
+        agents: One shared network, or one network per agent.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class TeamAgents(nn.Module):
         """Initializes the agents.
 
         Args:
-            sizes: What the environment fixes.
+            sizes: Sizes of the team and its observations.
             options: The keys that belong to no part.
             chosen: The parts, by the key of their slot.
         """
@@ -73,7 +74,7 @@ class TeamAgents(nn.Module):
         self.inputs = AgentInputs(sizes, options)
         self.level: RiskLevel = chosen["risk_mode"].make()
         copies = 1 if options.parameter_sharing else sizes.num_agents
-        # A ModuleList; the type says what is in it.
+        # A ModuleList; the cast gives the type of its elements.
         self.agents = cast(
             "Sequence[AgentNetwork]",
             nn.ModuleList(self._make_agent(chosen) for _ in range(copies)),
@@ -97,27 +98,27 @@ class TeamAgents(nn.Module):
 
     @property
     def input_size(self) -> int:
-        """``I``."""
+        """Input size of an agent, ``I``."""
         return self.inputs.size
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return self.inputs.ids.device
 
     @property
     def num_atoms(self) -> int:
-        """``M``."""
+        """Number of atoms, ``M``."""
         return self.options.num_atoms
 
     @property
     def samples(self) -> bool:
-        """Whether atoms are quantiles at fractions that are drawn."""
+        """Whether atoms are quantiles at sampled fractions."""
         return self.agents[0].head.samples
 
     @property
     def acting_atoms(self) -> int:
-        """How many atoms acting looks at: ``M``, or a sampling head's own number."""
+        """Number of atoms in acting: ``M``, or the sampling head's own number."""
         return self.agents[0].head.acting_atoms
 
     @property
@@ -128,15 +129,15 @@ class TeamAgents(nn.Module):
     def unroll(
         self, inputs: Tensor, generator: torch.Generator | None = None
     ) -> Unroll:
-        """Runs the encoders over whole episodes, from a zero state.
+        """Runs the encoders over whole episodes, from a zero hidden state.
 
         Args:
-            inputs: ``[B, T, N, I]``.
-            generator: Source of the fractions of sampled quantiles, on the CPU; without
-                one they are the midpoints that acting uses.
+            inputs: Inputs of the agents, ``[B, T, N, I]``.
+            generator: CPU generator of the fractions of sampled quantiles. None: use
+                the midpoints, as in acting.
 
         Returns:
-            What all values of every step are computed from.
+            The encoded episodes.
         """
         features, logits = self.encode(inputs)
         fractions = None
@@ -151,22 +152,22 @@ class TeamAgents(nn.Module):
         return Unroll(features, logits, fractions, joint, self.mixed_obs(inputs))
 
     def encode_jointly(self, inputs: Tensor, features: Tensor) -> Tensor | None:
-        """What a joint critic reads, :attr:`Unroll.joint`; agents alone have none."""
+        """Returns :attr:`Unroll.joint`; None here, because there is no joint critic."""
         return None
 
     def mixed_obs(self, inputs: Tensor) -> Tensor | None:
-        """What a mixer reads of the observations; agents alone have no mixer."""
+        """Returns :attr:`Unroll.obs`; None here, because there is no mixer."""
         return None
 
     def encode(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Runs the encoders over whole episodes, from a zero state.
+        """Runs the encoders over whole episodes, from a zero hidden state.
 
         Args:
-            inputs: ``[B, T, N, I]``.
+            inputs: Inputs of the agents, ``[B, T, N, I]``.
 
         Returns:
-            Features ``[B, T, N, H]`` and, where a level is predicted, level logits
-            ``[B, T, N, K]``.
+            Features ``[B, T, N, H]``, and level logits ``[B, T, N, K]`` or None if no
+            level is predicted.
         """
         if not self.level.predicted:
 
@@ -175,7 +176,7 @@ class TeamAgents(nn.Module):
 
             return self._per_agent(encode, inputs)[0], None
 
-        # The history branch reads the input of the step before, and the first twice.
+        # The history encoder reads the previous input, and the first input twice.
         past = inputs
         if self.level.history_lag:
             past = torch.cat([inputs[:, :1], inputs[:, :-1]], dim=1)
@@ -211,7 +212,7 @@ class TeamAgents(nn.Module):
             out = function(self.agents[0], *rows)
             return tuple(o.unflatten(0, size).transpose(1, 2) for o in out)
         per_agent = [
-            # A linear layer over a slice with gaps takes a slower way.
+            # A linear layer is slower on a slice that is not contiguous.
             function(agent, *(t[:, :, i].contiguous() for t in tensors))
             for i, agent in enumerate(self.agents)
         ]

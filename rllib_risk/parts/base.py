@@ -1,8 +1,8 @@
-"""How a configuration chooses the parts of a composition.
+"""Slots and compositions: how a configuration chooses parts.
 
-A *slot* is a key such as ``td_weighting``. Its value names a *part*: one of the
-package's, or one of the user's own as ``pkg.module:Class``. A part owns its keys (its
-``Options``), says what it refuses, and computes.
+A *slot* is a key such as ``td_weighting``. Its value names a *part*: a built-in part,
+or a custom part as ``pkg.module:Class``. A part declares its keys (its ``Options``),
+checks them, and computes.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from rllib_risk.config.schema import Field
 
 __all__ = ["Choice", "Composition", "NoOptions", "Part", "Slot"]
 
-# How messages name a class that declares no options and so inherits those of its base.
+# Name in messages of a custom class that inherits the options of its base class.
 _OWN = "your own class without Options"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The part that a configuration has in a slot.
+    """The part that a configuration chooses for a slot.
 
     Attributes:
         key: The slot's key.
-        name: The part's name, or its import path.
-        part: Its class.
-        options: Its options in this configuration.
+        name: The part's name or import path.
+        part: The part's class.
+        options: The part's options in this configuration.
     """
 
     key: str
@@ -43,21 +43,21 @@ class Choice:
 
     @property
     def is_own(self) -> bool:
-        """Whether the part is one of the user's own."""
+        """Whether the part is a custom part of the user."""
         return ":" in self.name
 
     def make(self, **arguments: Any) -> Any:
-        """An instance of the part.
+        """Creates an instance of the part.
 
         Args:
-            **arguments: What parts of this slot take first, in this order; the names
-                are for the message.
+            **arguments: The slot's positional arguments, in this order. The names are
+                used only in the error message.
 
         Returns:
             The part.
 
         Raises:
-            ValueError: If a part of the user's own does not take these arguments.
+            ValueError: If a custom part does not take these arguments.
         """
         given, keywords = arguments.values(), self.part.keywords(self.options)
         if self.is_own:
@@ -74,15 +74,15 @@ class Choice:
     def check_shape(
         self, result: Any, *shapes: tuple[int, ...], of: str = "forward"
     ) -> None:
-        """Refuses a part of the user's own that gives a shape that would broadcast.
+        """Checks the shape of a custom part's result; a wrong one could broadcast.
 
         Args:
-            result: What it made of zeros.
-            *shapes: What it may have.
-            of: The method that made it.
+            result: Result of the part for an input of zeros.
+            *shapes: Allowed shapes.
+            of: Name of the method that returned the result.
 
         Raises:
-            ValueError: If it has none of these shapes.
+            ValueError: If the result has none of these shapes.
         """
         if tuple(getattr(result, "shape", ())) not in shapes:
             allowed = " or ".join(str(list(shape)) for shape in shapes)
@@ -96,15 +96,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in a composition.
+    """A slot of a composition, which takes one part.
 
     Attributes:
         key: The configuration key that chooses the part.
-        doc: What the key does.
-        base: Class of all parts that fit, as ``pkg.module:Class``.
-        builtin: Name -> class of the package's own parts, as ``pkg.module:Class``.
-        default: Name of the part that is used where the user chooses none.
-        fixed: True if a run cannot go on with another part.
+        doc: Description of the key.
+        base: Base class of all parts of the slot, as ``pkg.module:Class``.
+        builtin: Name -> class of the built-in parts, as ``pkg.module:Class``.
+        default: Name of the default part.
+        fixed: Whether a run cannot continue with another part.
     """
 
     key: str
@@ -127,16 +127,16 @@ class Slot:
         )
 
     def part(self, name: str) -> type[Any]:
-        """The class of a part.
+        """Imports the class of a part.
 
         Args:
-            name: A name of :attr:`builtin`, or an import path.
+            name: A name in :attr:`builtin`, or an import path.
 
         Returns:
             The class.
 
         Raises:
-            ValueError: If there is no such part, with the reason.
+            ValueError: If there is no such part; the message says why.
         """
         path = self.builtin.get(name)
         if path is None:
@@ -144,16 +144,16 @@ class Slot:
         return _load(path)
 
     def choose(self, values: Mapping[str, Any]) -> Choice:
-        """The part that a configuration names, with its options.
+        """Returns the part that a configuration names, with its options.
 
         Args:
-            values: Keys and values of a configuration; defaults count for the rest.
+            values: Keys and values of a configuration. Missing keys have defaults.
 
         Returns:
             The choice.
 
         Raises:
-            ValueError: If there is no such part, with the reason.
+            ValueError: If there is no such part; the message says why.
         """
         name = values.get(self.key, self.default)
         part = self.part(name)
@@ -161,30 +161,33 @@ class Slot:
 
     @cached_property
     def _known(self) -> dict[str, type[Any]]:
-        """The package's own parts, and what one of the user's own begins with."""
+        """The built-in parts and the base class of custom parts, by name."""
         parts = {name: self.part(name) for name in self.builtin}
         return {**parts, _OWN: _load(self.base)}
 
     @cached_property
     def keys(self) -> dict[str, Field]:
-        """The keys of the package's own parts of this slot."""
+        """The keys of the built-in parts of this slot."""
         fields: dict[str, Field] = {}
         for part in self._known.values():
             for key, field in fields_of(part.Options).items():
-                # Parts that share a key inherit it, so that it is stated once.
+                # Parts that share a key inherit it, so that it is declared once.
                 if fields.setdefault(key, field) != field:
-                    raise TypeError(f"{self.key}: {key} is declared in two ways.")
+                    raise TypeError(
+                        f"{self.key}: the parts declare {key} in two ways. Declare it"
+                        " once and inherit it."
+                    )
         return fields
 
     def owners(self, key: str) -> tuple[str, ...]:
-        """Names of the parts that a key belongs to.
+        """Returns the names of the parts that a key belongs to.
 
         Args:
-            key: One of :attr:`keys`.
+            key: A key in :attr:`keys`.
         """
         known = self._known.items()
         owners = tuple(n for n, part in known if key in fields_of(part.Options))
-        # The base class may share its options with a part of the package.
+        # The base class may share its options with a built-in part.
         return tuple(n for n in owners if n != _OWN) or owners
 
 
@@ -195,25 +198,25 @@ def _load(path: str) -> type[Any]:
 
 
 class Composition:
-    """The slots of a kind of algorithm, and what a configuration makes of them."""
+    """The slots of a family of algorithms."""
 
     def __init__(self, slots: Iterable[Slot], common: Iterable[str] = ()) -> None:
         """Initializes the composition.
 
         Args:
-            slots: Its slots.
-            common: Parts that are always there, as ``pkg.module:Class``.
+            slots: The slots.
+            common: Parts of every composition, as ``pkg.module:Class``.
         """
         self.slots = {slot.key: slot for slot in slots}
         self._common = tuple(common)
 
     @cached_property
     def common(self) -> tuple[type[Part], ...]:
-        """The classes of the parts that are always there."""
+        """Classes of the parts of every composition."""
         return tuple(_load(path) for path in self._common)
 
     def fields(self) -> dict[str, Field]:
-        """The slots' keys, and those of all parts of the package's own."""
+        """Returns the keys of the slots and of all built-in parts."""
         return dict(self._fields)
 
     @cached_property
@@ -226,23 +229,26 @@ class Composition:
         for group in groups:
             for key, field in group.items():
                 if fields.setdefault(key, field) != field:
-                    raise TypeError(f"{key} is declared in two ways.")
+                    raise TypeError(
+                        f"The parts declare {key} in two ways. Declare it once and"
+                        " inherit it."
+                    )
         return fields
 
     def choose(self, values: Mapping[str, Any]) -> dict[str, Choice]:
-        """The part in each slot; see :meth:`Slot.choose`.
+        """Returns the part in each slot; see :meth:`Slot.choose`.
 
         Args:
-            values: Keys and values of a configuration; defaults count for the rest.
+            values: Keys and values of a configuration. Missing keys have defaults.
         """
         return {key: slot.choose(values) for key, slot in self.slots.items()}
 
     def make(self, slot: str, values: Mapping[str, Any], **arguments: Any) -> Any:
-        """An instance of the part in one slot.
+        """Creates an instance of the part in one slot.
 
         Args:
             slot: The slot's key.
-            values: Keys and values of a configuration; defaults count for the rest.
+            values: Keys and values of a configuration. Missing keys have defaults.
             **arguments: See :meth:`Choice.make`.
         """
         return self.slots[slot].choose(values).make(**arguments)
@@ -250,19 +256,19 @@ class Composition:
     def own_fields(
         self, values: Mapping[str, Iterable[str]], others: Mapping[str, Field | None]
     ) -> dict[str, Field]:
-        """The keys of parts of the user's own.
+        """Returns the keys of custom parts.
 
         Args:
             values: Names of parts, by the key of their slot.
-            others: Keys beside those of this composition; None where one is not
-                declared by this package.
+            others: Keys that do not belong to this composition. The value is None if
+                this package does not declare the key.
 
         Returns:
-            Key -> declaration, without keys that the package declares itself.
+            Key -> declaration, without the keys that the package declares itself.
 
         Raises:
-            ValueError: If such a part cannot be imported, its options are none, or one
-                has the name of another key.
+            ValueError: If a custom part cannot be imported, its ``Options`` are
+                invalid, or an option has the name of another key.
         """
         known: dict[str, Field | None] = {**others, **self._fields}
         mine = set(known)
@@ -278,15 +284,15 @@ class Composition:
                 for key, field in declared.items():
                     if known.setdefault(key, field) != field:
                         raise ValueError(
-                            f"{slot.key}: {name!r} declares {key!r}, which is the name"
-                            " of another key already. Give the option another name, or"
-                            " inherit the Options that have it."
+                            f"{slot.key}: {name!r} declares {key!r}, but another key"
+                            " already has this name. Give the option another name, or"
+                            " inherit the Options that declare it."
                         )
                 fields |= declared
         return {key: field for key, field in fields.items() if key not in mine}
 
     def chosen(self, config: Any) -> dict[str, type[Part]]:
-        """The class of the part in each slot.
+        """Returns the class of the part in each slot.
 
         Args:
             config: A configuration with the slots' keys as attributes.
@@ -294,7 +300,7 @@ class Composition:
         return {k: slot.part(getattr(config, k)) for k, slot in self.slots.items()}
 
     def refusals(self, config: Any) -> Iterator[str]:
-        """Why the chosen parts do not go together.
+        """Yields the reasons why the chosen parts cannot be combined.
 
         Args:
             config: A configuration with all keys as attributes.
@@ -306,13 +312,13 @@ class Composition:
             yield from part.refusals(config)
 
     def unused(self, config: Any) -> dict[str, str]:
-        """Keys of parts that are not in use.
+        """Returns the keys of parts that the configuration does not use.
 
         Args:
             config: A configuration with the slots' keys as attributes.
 
         Returns:
-            Key -> which part it belongs to, and what is there instead.
+            Key -> text that names the parts it belongs to and the parts in use.
         """
         chosen = self.chosen(config)
         parts = (*chosen.values(), *self.common)

@@ -1,4 +1,4 @@
-"""A training batch: from arrays to tensors on a device.
+"""A training batch as tensors on a device.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state size,
 ``D`` observation size.
@@ -20,23 +20,23 @@ from rllib_risk.parts.unroll import pick_steps
 
 @dataclass
 class Batch:
-    """A training batch as tensors.
+    """A training batch as tensors. A row is an episode or a sequence of its steps.
 
     Attributes:
-        obs: ``[B, T+1, N, D]``.
-        state: ``[B, T+1, S]``.
-        action_mask: ``[B, T+1, N, A]``.
-        actions: int64 ``[B, T, N]``.
-        rewards: ``[B, T, 1]``.
-        terminateds: ``[B, T, 1]``.
-        mask: ``[B, T, 1]``.
-        previous: The actions before the first observation, int64 ``[B, N]``; -1 where
-            an episode begins; None: all rows are whole episodes.
-        first: The step of its episode at which each row begins, int64 ``[B]``; None:
-            as above.
-        learned: The steps of each row that are learned from, and the one after, int64
-            ``[B, L+1]`` with ``T`` beyond the end; those before them fill a memory.
-            None: all.
+        obs: Observations, ``[B, T+1, N, D]``.
+        state: Global states, ``[B, T+1, S]``.
+        action_mask: Nonzero where an action is available, ``[B, T+1, N, A]``.
+        actions: Actions taken, int64 ``[B, T, N]``.
+        rewards: Rewards, ``[B, T, 1]``.
+        terminateds: 1 where the episode terminated, ``[B, T, 1]``.
+        mask: 1 on steps that the loss uses, ``[B, T, 1]``.
+        previous: Actions before the first observation, int64 ``[B, N]``; -1 where an
+            episode begins. None: all rows are whole episodes.
+        first: Step of its episode at which each row begins, int64 ``[B]``. None: all
+            rows are whole episodes.
+        learned: Indices of the steps that the loss uses and of the step after them,
+            int64 ``[B, L+1]``; ``T`` beyond the end. The steps before them are burn-in
+            for the hidden state. None: the loss uses all steps.
     """
 
     obs: Tensor
@@ -55,8 +55,8 @@ class Batch:
         """Moves a collated batch to a device.
 
         Args:
-            samples: From :func:`rllib_risk.data.episodes.collate`.
-            device: Where the networks are.
+            samples: Arrays from :func:`rllib_risk.data.episodes.collate`.
+            device: Device of the networks.
 
         Returns:
             The batch.
@@ -80,9 +80,9 @@ class Batch:
         )
 
     def stretch(self) -> Batch:
-        """The steps that are learned from, without those that only fill a memory.
+        """Returns the batch without its burn-in steps.
 
-        They are all that a loss reads once both networks have gone through the rows.
+        After both networks have encoded the rows, the loss needs only these steps.
         """
         if self.learned is None:
             return self
@@ -100,13 +100,13 @@ class Batch:
 
 
 def learned_steps(mask: np.ndarray) -> np.ndarray | None:
-    """Which steps a batch's rows are learned from.
+    """Returns the indices of the steps of each row that the loss uses.
 
     Args:
-        mask: 1 for these steps, which follow one another, ``[B, T]``.
+        mask: 1 on these steps, which are consecutive, ``[B, T]``.
 
     Returns:
-        See :attr:`Batch.learned`; None if every row begins with such a step.
+        See :attr:`Batch.learned`. None if no row has burn-in steps.
     """
     begins = mask.argmax(axis=1)
     if not begins.any():

@@ -1,4 +1,4 @@
-"""How far a policy departs from the data that it learns from."""
+"""Statistics of how far a policy departs from its dataset."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from rllib_risk.parts.view import View
 
 @torch.no_grad()
 def log_departure(view: View) -> None:
-    """Logs the values of the data's actions and of the best ones, and how often both
-    are the same.
+    """Logs how far the greedy actions depart from the actions in the dataset.
 
-    Values are means of each agent's atoms; of a policy's logits (losses ``bc`` and
-    ``icq``) they are logits.
+    It logs the values of both actions and how often they agree. Values are the means of
+    each agent's atoms. With losses ``bc`` and ``icq`` they are logits of the policy.
 
     Args:
         view: The batch.

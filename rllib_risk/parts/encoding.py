@@ -1,4 +1,4 @@
-"""How both networks go over a batch: the keys, and what follows from them."""
+"""The encoding part: how the online and the target network encode a batch."""
 
 from __future__ import annotations
 
@@ -17,57 +17,63 @@ from rllib_risk.parts.team import TeamNetwork
 
 @dataclass(frozen=True)
 class PaddingOptions:
-    """What stands before an episode, where the replay and acting look there."""
+    """The key for padding before the first step of an episode."""
 
     window_padding: Literal["none", "zeros"] = option(
         "none",
-        "What stands before an episode's first step, in burn_in and in acting_window:"
-        " nothing, so that windows are shorter there (none), or zero observations and"
-        " action 0 (zeros; DrIGM's code).",
+        "Padding before an episode's first step, in burn_in and in acting_window."
+        " none: no padding, so windows are shorter there. zeros: zero observations and"
+        " action 0, as in DrIGM's code.",
     )
 
 
 class Encoding(Part):
-    """How the networks go through a batch; in every composition."""
+    """How the networks encode a batch. It is a part of every composition."""
 
     @dataclass(frozen=True)
     class Options(PaddingOptions):
         acting_window: int | None = option(
             None,
-            "Act on this number of last steps alone, with a memory that begins at 0;"
-            " null: on the whole episode so far.",
+            "Number of last steps to act on, from a zero hidden state; null: the whole"
+            " episode so far.",
             low=1,
             unit="steps",
         )
         target_window: Literal["carried", "shifted"] = option(
             "carried",
-            "Step at which the memory behind the next value begins: the first of the"
-            " sequence, as for the present value (carried), or one later, so that both"
-            " look through the same number of steps (shifted; DrIGM's code).",
+            "Step at which the hidden state of the next value starts from zero."
+            " carried: the first step of the sequence, as for the current value."
+            " shifted: one step later, so that both values see the same number of"
+            " steps, as in DrIGM's code.",
         )
-        double_q: bool = option(True, "Online network picks the next action.")
+        double_q: bool = option(
+            True,
+            "Whether the online network chooses the next greedy action (double"
+            " Q-learning); false: the target network.",
+        )
 
     options: Options
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        stretches = config.sequence_length is not None
+        sequences = config.sequence_length is not None
         if config.acting_window is not None and not config.recurrent:
             yield (
-                "acting_window: cuts a memory; set recurrent: true, or acting_window:"
-                " null."
+                "acting_window: limits a hidden state, and a feed-forward network has"
+                " none. Set recurrent: true, or acting_window: null."
             )
         shifted = config.target_window != "carried"
-        if shifted and not (stretches and config.recurrent):
+        if shifted and not (sequences and config.recurrent):
             yield (
-                "target_window: 'shifted' moves the first step of a sequence's memory;"
-                " set sequence_length and recurrent: true, or target_window: carried."
+                "target_window: 'shifted' moves the step at which a sequence's hidden"
+                " state starts. Set sequence_length and recurrent: true, or"
+                " target_window: carried."
             )
-        windows = stretches and config.acting_window is not None
+        windows = sequences and config.acting_window is not None
         if config.window_padding != "none" and not windows:
             yield (
-                "window_padding: 'zeros' fills windows in training and in acting; set"
+                "window_padding: 'zeros' pads windows in training and in acting. Set"
                 " sequence_length and acting_window, or window_padding: none."
             )
 
@@ -86,11 +92,11 @@ class Encoding(Part):
             network: The online network.
             target_network: The target network.
             batch: The batch.
-            burn_in: Steps in front that fill a memory.
-            generator: Source of the fractions of sampled quantiles.
+            burn_in: Number of burn-in steps at the start of each row.
+            generator: Generator of the fractions of sampled quantiles.
 
         Returns:
-            What the losses share.
+            The encoded batch, which all losses share.
         """
         shifted = self.options.target_window == "shifted"
         return encode(

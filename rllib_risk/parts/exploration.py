@@ -1,4 +1,4 @@
-"""Exploration over several environments at once, with unavailable actions left out.
+"""Explorers choose available actions for several environments at once.
 
 Letters: ``E`` environments, ``N`` agents, ``A`` actions.
 """
@@ -15,23 +15,23 @@ from torch import Tensor
 from rllib_risk.config.options import option
 from rllib_risk.parts.base import Part
 
-# A zeta(2) draw has no mean: without a cap one draw could outlast every episode.
+# A zeta(2) distribution has no mean: an uncapped draw could be longer than any episode.
 MAX_REPEATS = 1000
 
 
 class Explorer(Part):
-    """How actions are chosen while sampling; one object for each env runner.
+    """Chooses actions while sampling; each env runner has one explorer.
 
-    An explorer of your own defines :meth:`explore`, and :meth:`reset` if something
-    lasts between steps.
+    A custom explorer defines :meth:`explore`. It also defines :meth:`reset` if it keeps
+    a state between steps.
     """
 
     @dataclass(frozen=True)
     class Options:
         epsilon_ladder: float = option(
             0.0,
-            "Spread of epsilon over environments as in Ape-X: the first has epsilon,"
-            " the last epsilon ** (1 + ladder); 0: all the same.",
+            "Spread of epsilon over environments, as in Ape-X: the first environment"
+            " has epsilon, the last epsilon ** (1 + ladder). 0: all have epsilon.",
             low=0.0,
         )
 
@@ -49,10 +49,10 @@ class Explorer(Part):
         self.shape = (num_envs, num_agents)
 
     def reset(self, slots: np.ndarray) -> None:
-        """Forgets what lasts between steps, where new episodes begin.
+        """Clears the state between steps for environments with new episodes.
 
         Args:
-            slots: Indices of environments.
+            slots: Indices of these environments.
         """
 
     def explore(
@@ -65,28 +65,29 @@ class Explorer(Part):
         """Chooses actions.
 
         Args:
-            utilities: What the network says of every action, ``-inf`` where it is not
+            utilities: Utilities of all actions, ``-inf`` where an action is not
                 available, ``[E, N, A]``.
-            action_mask: ``[E, N, A]``.
-            epsilon: ``[E]``.
-            rng: Source of all randomness.
+            action_mask: Nonzero where an action is available, ``[E, N, A]``.
+            epsilon: Exploration rate of each environment, ``[E]``.
+            rng: Generator of all random numbers.
 
         Returns:
-            int64 ``[E, N]``, available ones only.
+            Available actions, int64 ``[E, N]``.
         """
         raise NotImplementedError(f"{type(self).__name__} must define explore().")
 
 
 class EpsilonGreedy(Explorer):
-    """With probability epsilon an available action at random, else the greedy one.
+    """Epsilon-greedy: a random available action with probability epsilon.
 
-    Each agent decides for itself at each step (PyMARL).
+    Otherwise the agent takes its greedy action. Every agent draws separately at every
+    step, as in PyMARL.
     """
 
     def __init__(self, num_envs: int, num_agents: int, options: Any = None) -> None:
         """Initializes the explorer; see :class:`Explorer`."""
         super().__init__(num_envs, num_agents, options)
-        self.coins = self.shape  # one for each agent
+        self.coins = self.shape  # one draw per agent
 
     def explore(
         self,
@@ -102,32 +103,33 @@ class EpsilonGreedy(Explorer):
 
 
 class TeamEpsilonGreedy(EpsilonGreedy):
-    """Epsilon-greedy with one coin for the whole team at each step.
+    """Epsilon-greedy with one draw per step for the whole team.
 
-    Either all agents act at random, each with a draw of its own, or all greedily: so
-    the authors of DrIGM (robust value factorization). The whole team's greedy action is
-    then seen with probability ``1 - epsilon``, whatever the number of agents.
+    Either all agents take random actions, drawn separately, or all act greedily, as in
+    the code of DrIGM (robust value factorization). The greedy joint action then has a
+    probability of at least ``1 - epsilon`` for any number of agents.
     """
 
     def __init__(self, num_envs: int, num_agents: int, options: Any = None) -> None:
         """Initializes the explorer; see :class:`Explorer`."""
         super().__init__(num_envs, num_agents, options)
-        self.coins = (num_envs, 1)
+        self.coins = (num_envs, 1)  # one draw per team
 
 
 class EpsilonZGreedy(EpsilonGreedy):
-    """Epsilon-z-greedy: an exploring agent keeps to its random action for a while.
+    """Epsilon-z-greedy: an exploring agent repeats its random action for several steps.
 
     Dabney, Ostrovski and Barreto, "Temporally-extended epsilon-greedy exploration"
-    (ICLR 2021). The number of steps is drawn from a zeta distribution. An action that
-    becomes unavailable ends its stretch.
+    (ICLR 2021). The number of steps is drawn from a zeta distribution. The repetition
+    ends early if the action becomes unavailable.
     """
 
     @dataclass(frozen=True)
     class Options(Explorer.Options):
         epsilon_z_exponent: float = option(
             2.0,
-            "Exponent of the zeta distribution of repeats in epsilon_z_greedy.",
+            "Exponent of the zeta distribution of the number of repetitions in"
+            " epsilon_z_greedy.",
             low=1.0,
             low_open=True,
         )
@@ -169,7 +171,7 @@ class EpsilonZGreedy(EpsilonGreedy):
 
 
 class PolicySampler(Explorer):
-    """Draws every agent's action from a stochastic policy; utilities are its logits."""
+    """Samples every agent's action from the policy whose logits are the utilities."""
 
     def explore(
         self,
@@ -180,8 +182,8 @@ class PolicySampler(Explorer):
     ) -> np.ndarray:
         """See :meth:`Explorer.explore`."""
         weights = _softmax_weights(utilities, action_mask, epsilon)
-        # Of independent exponential clocks, the one of rate p rings first with
-        # probability proportional to p.
+        # Exponential race: the first of independent exponential times with rates p is
+        # that of action a with probability proportional to p(a).
         clocks = rng.standard_exponential(weights.shape)
         rings = np.full(weights.shape, np.inf)
         np.divide(clocks, weights, out=rings, where=weights > 0.0)
@@ -191,7 +193,7 @@ class PolicySampler(Explorer):
 def _softmax_weights(
     logits: np.ndarray, action_mask: np.ndarray, epsilon: np.ndarray
 ) -> np.ndarray:
-    """:func:`action_probabilities` in NumPy, before they are normalised."""
+    """Computes :func:`action_probabilities` in NumPy, without normalising them."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     softmax = shifted / shifted.sum(axis=-1, keepdims=True)
     share = epsilon[:, None, None]
@@ -199,19 +201,19 @@ def _softmax_weights(
 
 
 def action_probabilities(logits: Tensor, action_mask: Tensor, epsilon: float) -> Tensor:
-    """The policy of actor-critic teams, in acting and in learning; PyMARL.
+    """Computes the policy of actor-critic teams, in acting and in learning (PyMARL).
 
-    ``pi = (1 - epsilon) softmax(logits) + epsilon / A``, then zero for unavailable
-    actions, and normalised. The softmax is over available actions only: PyMARL's is
-    over all of them, so that there an action that cannot be taken moves the others.
+    ``pi = (1 - epsilon) softmax(logits) + epsilon / A``. Unavailable actions are then
+    set to zero, and the result is normalised. The softmax is over available actions
+    only. In PyMARL it is over all actions, so unavailable actions affect the others.
 
     Args:
-        logits: ``[..., A]``.
-        action_mask: Nonzero where the action is available, ``[..., A]``.
-        epsilon: Least share of chance.
+        logits: Logits ``[..., A]``.
+        action_mask: Nonzero where an action is available, ``[..., A]``.
+        epsilon: Weight of the uniform distribution.
 
     Returns:
-        ``[..., A]``.
+        Probabilities ``[..., A]``.
     """
     available = action_mask.bool()
     softmax = logits.masked_fill(~available, -torch.inf).softmax(dim=-1)
@@ -221,29 +223,30 @@ def action_probabilities(logits: Tensor, action_mask: Tensor, epsilon: float) ->
 
 
 def random_available(action_mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One available action for every agent, all of them as likely.
+    """Draws an available action for every agent, uniformly.
 
     Args:
-        action_mask: ``[E, N, A]``.
-        rng: Source of the randomness.
+        action_mask: Nonzero where an action is available, ``[E, N, A]``.
+        rng: Random generator.
 
     Returns:
-        int64 ``[E, N]``.
+        Actions, int64 ``[E, N]``.
     """
-    # The largest of independent uniform numbers is uniform over the available actions.
+    # The position of the largest of independent uniform numbers is itself uniform.
     noise = rng.random(action_mask.shape)
     return np.where(action_mask, noise, -1.0).argmax(axis=-1)
 
 
 def ladder(epsilon: float, exponent: float, num_envs: int) -> np.ndarray:
-    """A different epsilon for each environment, from ``epsilon`` downwards.
+    """Computes a different epsilon for each environment, from ``epsilon`` downwards.
 
     Ape-X (Horgan et al., 2018), Section 4: ``epsilon ** (1 + i * exponent / (E - 1))``.
 
     Args:
-        epsilon: Of the first environment.
-        exponent: 0 gives all environments the same epsilon; 7 in the paper.
-        num_envs: ``E``, over all runners.
+        epsilon: Epsilon of the first environment.
+        exponent: Spread of epsilon. 0 gives all environments the same epsilon; the
+            paper uses 7.
+        num_envs: ``E``, number of environments of all runners.
 
     Returns:
         float64 ``[E]``.

@@ -14,21 +14,24 @@ from rllib_risk.parts.view import View
 
 @dataclass(frozen=True)
 class GridOptions:
-    """Which fractions fixed atoms have."""
+    """The key for the quantile fractions of fixed atoms."""
 
     qr_fractions: Literal["midpoint", "right_edge"] = option(
-        "midpoint", "Quantile fractions (2m-1)/(2M), or m/M."
+        "midpoint",
+        "Quantile fractions of fixed atoms: (2m-1)/(2M) (midpoint) or m/M"
+        " (right_edge).",
     )
 
 
 @dataclass(frozen=True)
 class FractionOptions(GridOptions):
-    """The same of a tail."""
+    """Keys for the quantile fractions of fixed atoms, or of a lower tail."""
 
     tail_level: float = option(
         1.0,
-        "Share of the return's lower tail whose quantiles the atoms of loss quantile"
-        " are (MA-CQR's xi); their mean is then CVaR at this level, step by step.",
+        "Fraction of the return distribution's lower tail that the atoms of loss"
+        " quantile cover (MA-CQR's xi). At every step the mean of the atoms is then"
+        " CVaR at this level. 1: the whole distribution.",
         low=0.0,
         low_open=True,
         high=1.0,
@@ -38,16 +41,16 @@ class FractionOptions(GridOptions):
 def fractions_of(
     view: View, atoms: Tensor, kind: str, tail_level: float = 1.0
 ) -> Tensor:
-    """Fractions of the atoms of the actions taken.
+    """Returns the quantile fractions of the atoms of the actions taken.
 
     Args:
         view: The batch.
-        atoms: These atoms, ``[B, T, ., M]``.
-        kind: ``midpoint`` or ``right_edge``, of fixed atoms.
-        tail_level: Share of the lower tail that fixed atoms describe.
+        atoms: Atoms of the actions taken, ``[B, T, ., M]``.
+        kind: Fractions of fixed atoms, ``midpoint`` or ``right_edge``.
+        tail_level: Fraction of the lower tail that fixed atoms cover.
 
     Returns:
-        Sampled ones ``[B, T, N, M]``, or fixed ones ``[M]``.
+        Sampled fractions ``[B, T, N, M]``, or fixed fractions ``[M]``.
     """
     if view.online.fractions is not None:
         return view.online.fractions

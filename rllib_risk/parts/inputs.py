@@ -1,4 +1,4 @@
-"""What agents read: their observation, their last action and their id.
+"""Agents' inputs: their observation, their last action and their id.
 
 Letters: ``B`` episodes, ``E`` environments, ``T`` steps, ``N`` agents, ``A`` actions,
 ``D`` observation size, ``I`` input size.
@@ -19,25 +19,29 @@ from rllib_risk.data.sizes import TeamSizes
 class TeamOptions:
     """Keys of every team's acting network that belong to no part."""
 
-    parameter_sharing: bool = option(True, "One network for all agents.", fixed=True)
-    obs_last_action: bool = option(
-        True, "Agents read their own last action.", fixed=True
+    parameter_sharing: bool = option(
+        True, "Whether all agents share one network.", fixed=True
     )
-    agent_ids: bool = option(True, "Agents read their own id.", fixed=True)
+    obs_last_action: bool = option(
+        True, "Whether an agent's input includes its last action.", fixed=True
+    )
+    agent_ids: bool = option(
+        True, "Whether an agent's input includes its id.", fixed=True
+    )
 
 
 class AgentInputs(nn.Module):
-    """Joins what an agent reads to one row of numbers.
+    """Concatenates observation, last action and id of an agent to its input.
 
-    The agent's input is its observation, its last action (one-hot, zeros at the start)
-    and its own id (one-hot), as in PyMARL; the last two are derived here, never stored.
-    ``obs_last_action: false`` and ``agent_ids: false`` leave them out; without ids,
-    agents that share a network act alike wherever they have seen and done the same.
+    The last action (one-hot, zeros at the start) and the id (one-hot) are added as in
+    PyMARL. Both are computed here and never stored. ``obs_last_action: false`` and
+    ``agent_ids: false`` leave them out. Without ids, agents that share a network act in
+    the same way after the same observations and actions.
 
     Attributes:
         size: ``I``.
-        shown: Numbers of an input that show the last action: ``A``, or 0.
-        agent_ids: Whether its last ``N`` numbers are the agent's id.
+        shown: Size of the last action in an input: ``A``, or 0.
+        agent_ids: Whether the last ``N`` numbers of an input are the agent's id.
         shared: Whether one network reads the inputs of all agents.
         ids: One-hot ids, ``[N, N]``.
     """
@@ -48,8 +52,8 @@ class AgentInputs(nn.Module):
         """Initializes the inputs.
 
         Args:
-            sizes: What the environment fixes.
-            options: What agents read, and whether they share a network.
+            sizes: Sizes of the team and its observations.
+            options: Keys for the contents of inputs and for parameter sharing.
         """
         super().__init__()
         n = sizes.num_agents
@@ -62,20 +66,19 @@ class AgentInputs(nn.Module):
     def forward(
         self, obs: Tensor, actions: Tensor, previous: Tensor | None = None
     ) -> Tensor:
-        """The inputs over episodes.
+        """Builds the inputs for episodes or sequences.
 
         Args:
-            obs: ``[B, T, N, D]``.
-            actions: The actions between the observations, int64 ``[B, T - 1, N]``.
-            previous: Those before the first observation, int64 ``[B, N]``, -1 where
-                there was none; not given: nowhere was one.
+            obs: Observations, ``[B, T, N, D]``.
+            actions: Actions between the observations, int64 ``[B, T - 1, N]``.
+            previous: Actions before the first observation, int64 ``[B, N]``; -1 where
+                an episode starts. None: -1 everywhere.
 
         Returns:
-            ``[B, T, N, I]``.
+            Inputs ``[B, T, N, I]``.
         """
         b, t, n, obs_size = obs.shape
-        # In the order of memory in which the encoders go through them, so that nothing
-        # has to be copied there.
+        # This memory layout is the one that the encoders read, which avoids a copy.
         if self.shared:
             inputs = obs.new_zeros(b, n, t, self.size).transpose(1, 2)
         else:
@@ -85,7 +88,7 @@ class AgentInputs(nn.Module):
             if previous is None:
                 previous = torch.full_like(actions[:, 0], -1)
             last = torch.cat([previous.unsqueeze(1), actions], dim=1).unsqueeze(-1)
-            # PyTorch's one_hot makes 64-bit integers, most of the time of all this.
+            # F.one_hot would create 64-bit integers and take most of the time here.
             one_hot = inputs[..., obs_size : obs_size + self.shown]
             one_hot.scatter_(-1, last.clamp(min=0), (last >= 0).to(obs.dtype))
         if self.agent_ids:
@@ -93,14 +96,14 @@ class AgentInputs(nn.Module):
         return inputs
 
     def one_step(self, obs: Tensor, last_action: Tensor) -> Tensor:
-        """The inputs at one step of acting.
+        """Builds the inputs for one acting step.
 
         Args:
-            obs: ``[E, N, D]``.
-            last_action: One-hot, zeros at the start, ``[E, N, A]``.
+            obs: Observations, ``[E, N, D]``.
+            last_action: One-hot last actions, zeros at the start, ``[E, N, A]``.
 
         Returns:
-            ``[E, N, I]``.
+            Inputs ``[E, N, I]``.
         """
         parts = [obs]
         if self.shown:

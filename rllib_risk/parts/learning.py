@@ -1,4 +1,4 @@
-"""The learning side of a composition: its parts, and what they make of a batch."""
+"""The learning parts of a composition, and the loss that they compute."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from rllib_risk.parts.weights.base import TDWeighting
 
 @dataclass(frozen=True)
 class Learning:
-    """The parts that learning from a batch is made of.
+    """The parts that compute the loss of a batch.
 
     Attributes:
-        loss: What the networks minimize.
-        target: What their values should be.
-        weighting: Which errors count less.
-        gate: Quantile regression beside the loss, or none.
-        encoding: How the networks go through a batch.
-        penalty: The conservative penalty, or none.
-        copies: When the target network follows.
+        loss: The loss that the networks minimize.
+        target: The Bellman target of the values.
+        weighting: The weights of TD errors.
+        gate: RMIX's additional quantile regression, and when it starts.
+        encoding: How the networks encode a batch.
+        penalty: The conservative penalty.
+        copies: When the target network is updated.
     """
 
     loss: Loss
@@ -48,10 +48,10 @@ class Learning:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Learning:
-        """The parts that a configuration chooses.
+        """Creates the parts that a configuration chooses.
 
         Args:
-            values: Its keys and values; others are at their defaults.
+            values: Keys and values of the configuration. Missing keys have defaults.
         """
         make = VALUE_PARTS.make
         return cls(
@@ -66,28 +66,28 @@ class Learning:
 
     @property
     def dual_learner(self) -> DualTarget | Penalty:
-        """The part that may learn something beside the networks; see `make_dual`."""
+        """The part that may train an auxiliary module; see `make_dual`."""
         return self.target if isinstance(self.target, DualTarget) else self.penalty
 
     def make_dual(self, network: TeamNetwork) -> nn.Module | None:
-        """Makes what is learned beside the networks.
+        """Creates the auxiliary module, such as a dual variable, if a part needs one.
 
         Args:
             network: The online network.
 
         Returns:
-            A module with new parameters; None: nothing is.
+            A module with new parameters, or None if no part needs one.
 
         Raises:
-            ValueError: If target and penalty both need something.
+            ValueError: If target and penalty both need an auxiliary module.
         """
         of_penalty, target = self.penalty.make_dual(network), self.target
         if not isinstance(target, DualTarget):
             return of_penalty
         if of_penalty is not None:
             raise ValueError(
-                "target and penalty: both learn something beside the networks, and"
-                " there is place for one; choose another target."
+                "target and penalty: both train an auxiliary module, but only one is"
+                " possible. Choose another target or another penalty."
             )
         return target.make_dual(network.sizes, network.count_values())
 
@@ -101,15 +101,15 @@ class Learning:
         generator: torch.Generator | None = None,
         **more: Any,
     ) -> View:
-        """A batch as these parts see it.
+        """Creates the view of a batch that these parts read.
 
         Args:
             network: The online network.
             target_network: The target network.
             batch: The batch.
-            burn_in: Steps in front that fill a memory.
-            generator: Source of the fractions of sampled quantiles.
-            **more: Other fields of :class:`View`, among them ``gamma`` and
+            burn_in: Number of burn-in steps at the start of each row.
+            generator: Generator of the fractions of sampled quantiles.
+            **more: Other fields of :class:`View`, including ``gamma`` and
                 ``reward_scale``.
 
         Returns:
@@ -122,7 +122,7 @@ class Learning:
         return View(network, target_network, encoded, batch.stretch(), *parts, **more)
 
     def team_loss(self, view: View) -> Tensor:
-        """What one update minimizes, RMIX's quantile regression apart.
+        """Computes the loss of one update, without RMIX's quantile regression.
 
         Args:
             view: The batch.
@@ -135,7 +135,7 @@ class Learning:
             log_departure(view)
         if not self.loss.uses_targets:
             return self.loss.loss(view)
-        # First, since it needs all atoms, and the loss takes its own out of them.
+        # The penalty comes first: it needs all atoms, and the loss reuses them.
         penalty = self.penalty.of(view)
         of_critic = None if view.network.joint_critic is None else critic_loss(view)
         loss = self.loss.loss(view)
@@ -145,6 +145,7 @@ class Learning:
             loss = loss + of_critic
         if penalty is None:
             return loss
-        # So that the weight means the same for numbers as for however many atoms: half
-        # the squared error, and half the mean of the atoms' losses (theirs is a sum).
+        # The penalty's weight should mean the same for values and for any number of
+        # atoms. So the loss becomes half the squared error, or half the mean over atoms
+        # (the loss of atoms is their sum).
         return loss / (2 * self.loss.terms(view)) + penalty

@@ -1,8 +1,8 @@
-"""An actor with NumPy for everything but the linear layers.
+"""An actor that uses NumPy for everything except the linear layers.
 
 Letters: ``E`` environments, ``N`` agents, ``A`` actions, ``D`` observation size, ``R``
-rows (environments times agents), ``I`` input size, ``C`` size of the state that lasts
-between steps, ``M`` atoms, ``K`` risk levels.
+rows (environments times agents), ``I`` input size, ``C`` size of the hidden state,
+``M`` atoms, ``K`` risk levels.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from rllib_risk.parts.team import TeamNetwork
 
 
 class NumpyActor:
-    """Acts as :class:`.acting.TorchActor`, with NumPy but for the linear layers.
+    """Acts like :class:`.acting.TorchActor`, but with NumPy except in linear layers.
 
-    A step of acting is some fifty operations on a few rows, and most calls into PyTorch
-    cost several times the arithmetic: with one environment this actor needs 0.4 of
-    ``TorchActor``'s time, with 32 environments 0.65. The linear layers work on the
-    very memory of the network's parameters.
+    An acting step is about fifty operations on a few rows, and most calls into PyTorch
+    cost several times the arithmetic. This actor needs 0.4 of ``TorchActor``'s time
+    with one environment, and 0.65 with 32 environments. The linear layers share the
+    memory of the network's parameters.
 
     Attributes:
-        atoms: Of all actions in the last step, in no order, float32 ``[E, N, A, M]``.
+        atoms: Unsorted atoms of all actions in the last step, float32 ``[E, N, A, M]``.
     """
 
     def __init__(self, network: TeamNetwork, num_envs: int) -> None:
@@ -46,11 +46,12 @@ class NumpyActor:
         self._inputs = np.zeros((num_envs, n, network.input_size), np.float32)
         if network.inputs.agent_ids:
             self._inputs[:, :, ids_from:] = np.eye(n)
-        # Views, [E, N, D] and [E, N, A], or [E, N, 0] if it is not shown.
+        # Views: observations [E, N, D], and last actions [E, N, A], or [E, N, 0] if
+        # inputs do not contain them.
         self._obs = self._inputs[:, :, :obs_size]
         self._last_action = self._inputs[:, :, obs_size:ids_from]
         self._one_hot = np.eye(sizes.num_actions, shown, dtype=np.float32)
-        # The history branch reads the input of the step before, and the first twice.
+        # The history encoder reads the previous input, and the first input twice.
         self._lagged = network.level.history_lag == 1
         self._past = self._inputs.copy() if self._lagged else self._inputs
         self._fresh = list(range(num_envs))
@@ -100,10 +101,10 @@ class NumpyActor:
         self._fresh += slots.tolist()
 
     def refresh(self) -> None:
-        """See :meth:`Actor.refresh`; some layers are made from several parameters."""
+        """See :meth:`Actor.refresh`. Some layers are products of several parameters."""
         network, fractions = self._network, None
         if network.samples:
-            # Midpoints instead of random fractions: the same greedy action each time.
+            # Midpoints instead of random fractions make greedy actions deterministic.
             fractions = network.risk.distort(quantile_fractions(network.acting_atoms))
         with torch.no_grad():
             self._agents = [
@@ -119,7 +120,7 @@ class NumpyActor:
         )
 
     def _rows(self) -> list[tuple[np.ndarray, ...]]:
-        """What each agent network reads and writes, views ``[R, .]``."""
+        """Views ``[R, .]`` of the arrays that each agent network reads and writes."""
         arrays = self._inputs, self._state, self._past, self._history
         if len(self._network.agents) == 1:
             return [tuple(array.reshape(-1, array.shape[-1]) for array in arrays)]
@@ -127,7 +128,7 @@ class NumpyActor:
         return [tuple(array[:, agent] for array in arrays) for agent in each]
 
     def _joined(self, parts: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-        """The results of the agent networks, ``[R, ...]`` each, as ``[E, N, ...]``."""
+        """Joins the agent networks' results, ``[R, ...]`` each, to ``[E, N, ...]``."""
         joined = parts[0] if len(parts) == 1 else np.stack(parts, axis=1)
         return joined.reshape(shape)
 
@@ -135,15 +136,15 @@ class NumpyActor:
 def kept_memory(
     network: TeamNetwork, state: np.ndarray, *more: np.ndarray
 ) -> np.ndarray:
-    """The states of a network that its later actions depend on.
+    """Copies the hidden states that later actions depend on.
 
     Args:
         network: The network.
-        state: Of the encoder, ``[E, N, C]``.
-        *more: Of the history encoder, ``[E, N, C]``, where there is one.
+        state: Hidden state of the encoder, ``[E, N, C]``.
+        *more: Hidden state of the history encoder, ``[E, N, C]``, if there is one.
 
     Returns:
-        A copy, ``[E, N, .]``. The state of an encoder without memory is no part of it.
+        A copy, ``[E, N, .]``. It omits the state of a feed-forward encoder.
     """
     kept = [state] if network.agents[0].encoder.has_memory else [state[..., :0]]
     if network.level.predicted:
@@ -152,7 +153,7 @@ def kept_memory(
 
 
 class _Agent:
-    """One step of an :class:`AgentNetwork` in arrays; states are changed in place."""
+    """The acting step of an :class:`AgentNetwork`; changes hidden states in place."""
 
     def __init__(
         self,
@@ -168,10 +169,10 @@ class _Agent:
         Args:
             agent: The network.
             fractions: See :meth:`UtilityHead.one_step`.
-            inputs: Its inputs, ``[R, I]``.
-            state: Its state, ``[R, C]``.
-            past: The inputs of its history encoder, ``[R, I]``.
-            history: The state of that, ``[R, C]``.
+            inputs: Inputs of the network, ``[R, I]``.
+            state: Hidden state of the encoder, ``[R, C]``.
+            past: Inputs of the history encoder, ``[R, I]``.
+            history: Hidden state of the history encoder, ``[R, C]``.
         """
         self._inputs, self._state = inputs, state
         self._past, self._history = past, history
@@ -182,13 +183,13 @@ class _Agent:
         self._atoms = step_of(agent.head, UtilityHead, NUMPY, fractions)
 
     def step(self) -> np.ndarray:
-        """Atoms ``[R, A, M]``."""
+        """Advances the hidden state and returns atoms ``[R, A, M]``."""
         state, encoder = self._state, self._encoder
         state[:] = self._encode(self._inputs, state)
         return self._atoms(encoder.readout(encoder.features_of(state), NUMPY))
 
     def level_logits(self) -> np.ndarray:
-        """Logits ``[R, K]``, after :meth:`step`."""
+        """Returns level logits ``[R, K]``; call it after :meth:`step`."""
         history = self._history
         history[:] = self._encode_history(self._past, history)
         return self._levels(self._state, history)

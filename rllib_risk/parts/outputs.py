@@ -1,6 +1,6 @@
-"""The outputs of the online and the target network for one batch.
+"""Outputs of the online and the target network for one batch.
 
-Both see an episode from its first step to the observation after its last.
+Both networks encode a row from its first step to the observation after its last step.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions.
 """
@@ -17,21 +17,21 @@ from torch import Tensor
 from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.unroll import Unroll
 
-# Steps of an episode: those at which something was done, and those that followed.
+# Slices of the T+1 steps: the steps with an action, and the next steps.
 TAKEN, FOLLOWING = slice(None, -1), slice(1, None)
 
 
 @dataclass
 class Pass:
-    """The outputs of the online and the target network for one batch.
+    """Outputs of the online and the target network for one batch.
 
     Attributes:
         network: The online network.
         target_network: The target network.
-        double_q: Whether the online network picks the greedy actions.
-        encode_online: Gives :attr:`online`.
-        look: Gives any of the ``T+1`` steps, encoded by one of the networks.
-        action_mask: Of these steps, ``[B, T+1, N, A]``.
+        double_q: Whether the online network chooses the greedy actions.
+        encode_online: Computes :attr:`online`.
+        look: Returns a slice of the ``T+1`` steps, encoded by one of the networks.
+        action_mask: Nonzero where an action is available, ``[B, T+1, N, A]``.
     """
 
     network: TeamNetwork
@@ -43,35 +43,32 @@ class Pass:
 
     @functools.cached_property
     def online(self) -> Unroll:
-        """The ``T`` steps with an action, encoded by the online network.
-
-        Steps that only fill a memory are left out.
-        """
+        """The ``T`` steps with an action, without burn-in, from the online network."""
         return self.encode_online()
 
     @functools.cached_property
     def target(self) -> Unroll:
-        """The same steps as :attr:`online`, encoded by the target network."""
+        """The steps of :attr:`online`, encoded by the target network."""
         return self.look(self.target_network, TAKEN)
 
     @functools.cached_property
     def following(self) -> Unroll:
-        """What followed each of these steps, encoded by the target network."""
+        """The next step of each of these steps, encoded by the target network."""
         return self.look(self.target_network, FOLLOWING)
 
     @functools.cached_property
     def greedy(self) -> Tensor:
-        """The actions of the target's maximum at each step, int64 ``[B, T, N]``."""
-        first = self._choose(slice(1))
+        """Greedy actions at each step, int64 ``[B, T, N]``."""
+        first = self._greedy_at(slice(1))
         return torch.cat([first, self.greedy_following[:, :-1]], dim=1)
 
     @functools.cached_property
     def greedy_following(self) -> Tensor:
-        """The same where each step led to, int64 ``[B, T, N]``."""
-        return self._choose(FOLLOWING)
+        """Greedy actions at the next step of each step, int64 ``[B, T, N]``."""
+        return self._greedy_at(FOLLOWING)
 
     @torch.no_grad()
-    def _choose(self, steps: slice) -> Tensor:
+    def _greedy_at(self, steps: slice) -> Tensor:
         chooser = self.network if self.double_q else self.target_network
         if steps == FOLLOWING and not self.double_q:
             unroll = self.following

@@ -1,4 +1,4 @@
-"""Runs both networks over a batch, parallel over time.
+"""Encodes a batch with the online and the target network, in parallel over time.
 
 Letters: ``B`` rows, ``T`` steps, ``N`` agents.
 """
@@ -25,24 +25,24 @@ def encode(
     window: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Pass:
-    """Runs both networks over a batch.
+    """Encodes a batch with the online and the target network.
 
-    With a ``window`` of ``W`` steps the memory behind the next values begins one step
-    later than the row, so that the present and the next value of a row of ``W`` steps
-    look through ``W`` steps each. A row that begins with its episode, and so has fewer
-    steps before the first learned one, stays as it is: its next window is one longer.
+    With a ``window`` of ``W`` steps, the hidden state of the next values starts one
+    step later than the row. The current and the next value of a row of ``W`` steps then
+    both see ``W`` steps. A row at the start of its episode has fewer burn-in steps. Its
+    hidden state starts with the row, so its next value sees one step more.
 
     Args:
-        network: The online network; the target network too, where nothing of the online
-            one is asked.
+        network: The online network. It may be the target network, if no output of the
+            online network is needed.
         target_network: The target network; it gets no gradient.
         batch: The batch.
-        double_q: Whether the online network picks the greedy actions.
-        window: See above; None: the memory behind the next values begins with the row.
-        generator: Source of the fractions of sampled quantiles.
+        double_q: Whether the online network chooses the greedy actions.
+        window: ``W``. None: the hidden state of the next values starts with the row.
+        generator: Generator of the fractions of sampled quantiles.
 
     Returns:
-        What the losses share.
+        The encoded batch, which all losses share.
     """
     if window is not None:
         return _encode_windows(
@@ -50,16 +50,17 @@ def encode(
         )
     inputs = network.inputs(batch.obs, batch.actions, batch.previous)
     learned = batch.learned
-    # Where every step stands for itself, most losses ask the target for one end only.
-    apart = network.is_memoryless and learned is None
+    # Without a hidden state, encode for the target network only the requested steps:
+    # most losses need only the next ones.
+    separable = network.is_memoryless and learned is None
 
     def run(which: TeamNetwork, steps: slice) -> Unroll:
-        """Some steps, without those that only fill a memory."""
+        """Encodes some steps and drops the burn-in steps."""
         return which.unroll(inputs[:, steps], generator).pick(
             None if learned is None else learned[:, steps]
         )
 
-    # The online network's last step is asked for only where it chooses there.
+    # The online network's last step is needed only if it chooses the next actions.
     whole = double_q or network is target_network
     online = run(network, slice(None) if whole else TAKEN)
     taken = online.at(TAKEN) if whole else online
@@ -67,7 +68,7 @@ def encode(
     target_at: Callable[[slice], Unroll]
     if network is target_network:
         target_at = online.at
-    elif apart:
+    elif separable:
         target_at = torch.no_grad()(functools.partial(run, target_network))
     else:
         with torch.no_grad():
@@ -88,7 +89,7 @@ def _encode_windows(
     window: int,
     generator: torch.Generator | None,
 ) -> Pass:
-    """:func:`encode` with a window; each view is made when it is asked for."""
+    """:func:`encode` with a window. Each encoding is computed when first needed."""
     inputs = network.inputs(batch.obs, batch.actions, batch.previous)
     rows = torch.arange(inputs.shape[1], device=inputs.device)
     learned = rows.expand(len(inputs), -1) if batch.learned is None else batch.learned
@@ -101,7 +102,7 @@ def _encode_windows(
     @functools.cache
     @torch.no_grad()
     def following(which: TeamNetwork) -> Unroll:
-        full = (learned[:, :1] == window - 1).long()  # [B, 1]; these begin one later
+        full = (learned[:, :1] == window - 1).long()  # [B, 1]; 1: start one step later
         later = inputs[:, 1:] if full.all() else pick_steps(inputs, rows + full)
         return which.unroll(later, generator).pick(learned[:, FOLLOWING] - full)
 

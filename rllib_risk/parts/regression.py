@@ -1,4 +1,4 @@
-"""RMIX's quantile regression, a second loss of the same networks, and its gates."""
+"""RMIX's quantile regression, a second loss of the networks, and when it starts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from rllib_risk.parts.view import View
 
 
 class Gate(Part):
-    """When a quantile regression beside the loss may start; this one: never.
+    """Decides when RMIX's quantile regression starts; this base class: never.
 
     Attributes:
-        regresses: Whether there is a quantile regression at all.
-        needs_success: Whether it waits for a success rate of evaluations.
+        regresses: Whether there is a quantile regression.
+        needs_success: Whether the gate needs the success rate of evaluations.
     """
 
     regresses: ClassVar[bool] = False
@@ -34,8 +34,8 @@ class Gate(Part):
         """Whether the regression may start.
 
         Args:
-            env_steps: Env steps so far.
-            success_rate: Of the last evaluation; None: unknown.
+            env_steps: Env steps sampled so far.
+            success_rate: Success rate of the last evaluation; None if unknown.
         """
         return False
 
@@ -43,32 +43,42 @@ class Gate(Part):
 class QuantileRegression(Gate):
     """RMIX's quantile regression of the agents' atoms; Algorithm 1, Eq. 7 and 8.
 
-    A gate of your own defines :meth:`is_open`.
+    A custom gate defines :meth:`is_open`.
     """
 
     @dataclass(frozen=True)
     class Options(GridOptions, HuberOptions):
-        qr_interval: int = option(1000, "Least distance between QR steps.", low=1)
+        qr_interval: int = option(
+            1000,
+            "Minimum interval between updates of the quantile regression, in"
+            " qr_interval_unit.",
+            low=1,
+        )
         qr_interval_unit: Literal["env_steps", "train_steps"] = option(
             "env_steps", "Unit of qr_interval."
         )
         qr_lr: float = option(
             5e-5,
-            "Learning rate of the QR loss (Adam).",
+            "Adam learning rate of the quantile regression.",
             low=0.0,
             low_open=True,
             high=MOST_RATE,
         )
         qr_eps: float = option(
-            3.125e-4, "Epsilon of the QR loss's Adam.", low=0.0, low_open=True
+            3.125e-4,
+            "Adam epsilon of the quantile regression.",
+            low=0.0,
+            low_open=True,
         )
         qr_target: Literal["cvar_dummy", "implied_reward"] = option(
             "cvar_dummy",
-            "Dummy reward of the QR target: the paper's CVaR, or the reward that CVaR"
-            " implies, for which both losses agree.",
+            "Dummy reward in the targets of the quantile regression: the paper's CVaR"
+            " (cvar_dummy), or the reward that CVaR implies, with which both losses"
+            " agree (implied_reward).",
         )
         qr_replaces_td: bool = option(
-            False, "Whether a QR step takes the place of the TD step."
+            False,
+            "Whether an update of the quantile regression replaces the TD update.",
         )
 
     options: Any
@@ -79,38 +89,38 @@ class QuantileRegression(Gate):
         """See :meth:`Part.refusals`."""
         if config.num_atoms == 1:
             yield (
-                f"num_atoms: must be above 1 for qr_gate: {config.qr_gate}, or set"
-                " qr_gate: never."
+                f"num_atoms: must be above 1 for qr_gate: {config.qr_gate}. Set"
+                " num_atoms to 2 or more, or qr_gate: never."
             )
         if VALUE_PARTS.slots["loss"].part(config.loss).fits_atoms:
             yield (
-                f"qr_gate: loss {config.loss!r} is a quantile regression already; set"
+                f"qr_gate: loss {config.loss!r} is already a quantile regression. Set"
                 " qr_gate: never."
             )
         forms = config.qr_loss, config.qr_fractions
         if config.quantiles == "sampled" and forms != ("qrdqn", "midpoint"):
             yield (
-                "quantiles: 'sampled' draws the fractions; leave qr_loss: qrdqn and"
+                "quantiles: 'sampled' draws its own fractions. Leave qr_loss: qrdqn and"
                 " qr_fractions: midpoint."
             )
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """An Adam of its own, since the released RMIX gives the regression its own.
+        """Creates the regression's separate Adam, as in the released RMIX code.
 
         Args:
-            parameters: The online network's.
+            parameters: Parameters of the online network.
         """
         return torch.optim.Adam(parameters, self.options.qr_lr, eps=self.options.qr_eps)
 
     @torch.no_grad()
     def targets(self, view: View) -> Tensor:
-        """Target atoms of each agent; see :func:`dummy_reward_targets`.
+        """Computes target atoms of each agent; see :func:`dummy_reward_targets`.
 
         Args:
             view: The batch.
 
         Returns:
-            ``[B, T, N, M]``; zero in the padding.
+            Target atoms ``[B, T, N, M]``; zero in padding.
         """
         target, following, greedy = (
             view.target_network,
@@ -126,11 +136,11 @@ class QuantileRegression(Gate):
         return torch.where(view.mask.unsqueeze(-1) > 0, targets, 0.0)
 
     def loss(self, view: View, targets: Tensor | None = None) -> Tensor:
-        """The regression of the chosen actions' atoms, mean over steps and agents.
+        """Computes the mean regression loss of the atoms of the actions taken.
 
         Args:
             view: The batch.
-            targets: Target atoms; None: those of :meth:`targets`.
+            targets: Target atoms. None: use :meth:`targets`.
 
         Returns:
             A scalar.
@@ -144,12 +154,15 @@ class QuantileRegression(Gate):
 
 
 class StepGate(QuantileRegression):
-    """Starts after a number of env steps."""
+    """Starts the regression after a number of env steps."""
 
     @dataclass(frozen=True)
     class Options(QuantileRegression.Options):
         qr_start_step: int = option(
-            100_000, "Env steps that must be exceeded.", low=0, unit="env steps"
+            100_000,
+            "Env steps after which the quantile regression starts.",
+            low=0,
+            unit="env steps",
         )
 
     def is_open(self, env_steps: int, success_rate: float | None) -> bool:
@@ -158,12 +171,15 @@ class StepGate(QuantileRegression):
 
 
 class SuccessGate(QuantileRegression):
-    """Starts once evaluations succeed often enough."""
+    """Starts the regression when the success rate of evaluations is high enough."""
 
     @dataclass(frozen=True)
     class Options(QuantileRegression.Options):
         qr_gate_threshold: float = option(
-            0.35, "Success rate that must be exceeded.", low=0.0, high=1.0
+            0.35,
+            "Evaluation success rate above which the quantile regression starts.",
+            low=0.0,
+            high=1.0,
         )
 
     needs_success: ClassVar[bool] = True
@@ -173,7 +189,10 @@ class SuccessGate(QuantileRegression):
         """See :meth:`Part.refusals`."""
         yield from super().refusals(config)
         if not config.evaluation_interval:
-            yield "qr_gate: 'winrate' needs evaluation_interval above 0."
+            yield (
+                "qr_gate: 'winrate' needs the success rate of evaluations. Set"
+                " evaluation_interval above 0, or another qr_gate."
+            )
 
     def is_open(self, env_steps: int, success_rate: float | None) -> bool:
         """See :meth:`Gate.is_open`."""

@@ -1,4 +1,4 @@
-"""Where learners draw their batches from."""
+"""The replay part, from which learners draw batches."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from rllib_risk.parts.view import View
 
 
 class Replay(EpisodeReplay, Part):
-    """Whole episodes or stretches of some, each episode or step as likely as another.
+    """Uniform replay of whole episodes or of sequences.
 
-    A replay of your own overrides :meth:`draw`, and :meth:`learned` if it matters what
-    the learner found out. It draws places with :meth:`next_rng`, so that a run repeats,
-    and gives what stands there: ``collate(self.at(places))`` or :meth:`stretches`. What
-    it remembers beside the episodes belongs into :meth:`state_arrays` and
-    :meth:`load_arrays`, which a checkpoint holds.
+    A custom replay overrides :meth:`draw`. It also overrides :meth:`learned` if it uses
+    results of the learner, such as TD errors. It draws indices with :meth:`next_rng`,
+    so that runs are reproducible. It returns ``collate(self.at(indices))`` or
+    :meth:`stretches`. State in addition to the episodes belongs into
+    :meth:`state_arrays` and :meth:`load_arrays`, which checkpoints store.
     """
 
     @dataclass(frozen=True)
     class Options(PaddingOptions, StoreOptions):
         sequence_length: int | None = option(
             None,
-            "Learn from stretches of this length, drawn from all steps held; null:"
-            " from whole episodes. batch_size_episodes is then their number.",
+            "Length of the sequences that batches contain, drawn uniformly from all"
+            " stored steps; null: batches contain whole episodes. batch_size_episodes"
+            " is then the number of sequences.",
             low=1,
             unit="steps",
         )
         burn_in: int = option(
             0,
-            "Steps before a stretch that fill the memory, from zeros, and are not"
-            " learned from.",
+            "Number of steps before a sequence that compute its hidden state from"
+            " zeros. The loss does not use them.",
             low=0,
             unit="steps",
         )
@@ -48,7 +49,7 @@ class Replay(EpisodeReplay, Part):
         """Initializes an empty replay.
 
         Args:
-            seed: Of the draws.
+            seed: Seed of the draws.
             options: See :class:`~rllib_risk.parts.base.Part`.
         """
         Part.__init__(self, options)
@@ -64,26 +65,29 @@ class Replay(EpisodeReplay, Part):
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
         if config.burn_in > 0 and config.sequence_length is None:
-            yield "burn_in: comes before a stretch of an episode; set sequence_length."
+            yield "burn_in: needs sequences of steps. Set sequence_length."
         if config.burn_in > 0 and not config.recurrent:
-            yield "burn_in: fills a memory; set recurrent: true, or burn_in: 0."
+            yield (
+                "burn_in: computes a hidden state, and a feed-forward network has none."
+                " Set recurrent: true, or burn_in: 0."
+            )
         if config.dataset is not None and ":" in config.replay:
             yield (
-                f"replay: {config.replay!r} keeps what is sampled, and a dataset is"
-                " drawn from as it is; leave out replay, or dataset."
+                f"replay: {config.replay!r} stores sampled episodes, but with a dataset"
+                " batches come from the dataset. Leave out replay, or dataset."
             )
 
     def learned(self, samples: SampleBatch, view: View) -> None:
-        """What the learner found out about a batch, before its step.
+        """Receives the learner's results for a batch, before the gradient step.
 
         Args:
-            samples: From :meth:`draw`; it may hold more than a learner reads.
-            view: The same batch, with :attr:`View.errors` and all else.
+            samples: Batch from :meth:`draw`; it may contain more than the learner uses.
+            view: View of the same batch, with :attr:`View.errors` and more.
         """
 
 
 def stretch_of(keys: Any) -> Stretch | None:
-    """What a replay with these keys draws; None: whole episodes.
+    """Returns the settings of sequences, or None if the replay draws whole episodes.
 
     Args:
         keys: :class:`Replay.Options`, or a configuration.

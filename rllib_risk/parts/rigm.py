@@ -1,8 +1,9 @@
-"""Whether the agents' own best actions are the team's best for a risk measure.
+"""Checks RIGM: whether the agents' best actions form the best joint action.
 
-The property is called RIGM in RiskQ (Shen et al., NeurIPS 2023). Which form of mixing
-keeps which measure is in docs/risk.md, with a counterexample for every pair that does
-not; ``tests/parts/test_rigm.py`` checks the table by enumeration.
+The property RIGM for a risk measure is defined in RiskQ (Shen et al., NeurIPS 2023).
+The table in docs/risk.md shows which form of mixing has it for which measure, with a
+counterexample for every other pair. ``tests/parts/test_rigm.py`` checks the table by
+enumeration.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 
 from rllib_risk.parts.slots import VALUE_PARTS
 
-# Distortions of probability: comonotone additive and positively homogeneous.
+# Distortions of probability are comonotone additive and positively homogeneous.
 DISTORTIONS = ("var", "cvar", "wang", "cpw", "power")
-# The form of mixing -> the measures of the team's return that it keeps.
+# Form of mixing -> risk measures for which it has the property RIGM.
 KEPT: dict[str, tuple[str, ...]] = {
     "sum": ("mean", *DISTORTIONS),
     "weighted": ("mean", *DISTORTIONS),
@@ -26,21 +27,21 @@ _NAMES = {
     "sum": "a sum",
     "weighted": "a weighted sum",
     "mean_and_shape": "mean and shape",
-    "per_quantile": "every quantile by itself",
+    "per_quantile": "every quantile separately",
 }
-# The parameter at which a measure is the mean.
+# Parameter for which a measure is the mean.
 _NEUTRAL = {"wang": 0.0, "cpw": 1.0, "power": 0.0, "mean_variance": 0.0}
 
 
 def remarks(config: Any) -> Iterator[str]:
-    """What a user should know about mixer and risk measure before a run.
+    """Yields a warning if mixer and risk measure do not have the property RIGM.
 
     Args:
         config: A configuration with all keys as attributes.
 
     Yields:
-        At most one line. Nothing is said about mixers and measures of the user's own
-        whose form is unknown, nor where the loss fits no distribution of the team's.
+        At most one line. There is no warning for custom mixers and measures of unknown
+        form, or if the loss fits no distribution of the team's return.
     """
     form = VALUE_PARTS.slots["mixer"].part(config.mixer).form
     fits = VALUE_PARTS.slots["loss"].part(config.loss).fits_atoms
@@ -51,25 +52,25 @@ def remarks(config: Any) -> Iterator[str]:
     if measure not in KEPT[form]:
         yield (
             f"mixer {config.mixer!r} ({_NAMES[form]}) does not keep risk_measure"
-            f" {measure!r}: the agents' own best actions need not be the best joint"
+            f" {measure!r}: the agents' own best actions may not be the best joint"
             f" action for the {measure} of the team's return. {see}"
         )
     elif measure != "mean" and config.risk_mode == "dynamic":
         yield (
-            f"risk_mode: 'dynamic' gives each agent its own level of {measure}, so"
-            f" the agents' best actions are the best for no one {measure} of the"
-            f" team's return. {see}"
+            f"risk_mode: 'dynamic' gives each agent its own level of {measure}. The"
+            f" agents' best actions are then not the best joint action for a {measure}"
+            f" of the team's return at one level. {see}"
         )
     elif measure != "mean" and not config.sort_atoms:
         yield (
             f"mixer {config.mixer!r} keeps risk_measure {measure!r} only if each"
-            " agent's atoms ascend, and atoms that are learned may cross; set"
-            f" sort_atoms: true. {see}"
+            " agent's atoms ascend, but learned atoms may cross. Set sort_atoms: true."
+            f" {see}"
         )
 
 
 def _measure(config: Any) -> str:
-    """The risk measure; ``mean`` where its level or parameter makes it the mean."""
+    """Risk measure; ``mean`` if its level or parameter makes it equal to the mean."""
     name: str = config.risk_measure
     if name == "cvar" and config.risk_mode == "static" and config.alpha == 1.0:
         return "mean"

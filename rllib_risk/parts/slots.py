@@ -1,4 +1,4 @@
-"""The slots of this package's algorithms, and its own parts for each."""
+"""The slots of this package's algorithms, with their built-in parts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ _NETWORKS, _PARTS = "rllib_risk.networks", "rllib_risk.parts"
 
 _ENCODER = Slot(
     "encoder",
-    "From an agent's inputs to its features: standard (PyMARL's), or your own as"
-    " pkg.module:Class.",
+    "Network that maps an agent's inputs to features: standard (PyMARL's), or your own"
+    " as pkg.module:Class.",
     base=f"{_NETWORKS}.encoders:Encoder",
     builtin={"standard": f"{_NETWORKS}.encoders:StandardEncoder"},
     default="standard",
@@ -17,11 +17,10 @@ _ENCODER = Slot(
 
 _OBJECTIVE = Slot(
     "objective",
-    "What the team maximizes, and so which risk it controls: the mean return (mean);"
-    " at each step a risk measure of the learned return to go (markov); CVaR taken"
-    " again at every step (nested); CVaR of the whole episode's return (static); what"
-    " risk_measure, loss and target amount to (composed); or your own as"
-    " pkg.module:Class.",
+    "What the team maximizes, and which risk it controls: the mean return (mean); a"
+    " risk measure of the learned return to go at each step (markov); CVaR applied at"
+    " every step (nested); CVaR of the whole episode's return (static); the result of"
+    " risk_measure, loss and target (composed); or your own as pkg.module:Class.",
     base=f"{_PARTS}.objectives.base:Objective",
     builtin={
         "composed": f"{_PARTS}.objectives.base:Composed",
@@ -33,7 +32,7 @@ _OBJECTIVE = Slot(
     default="composed",
 )
 
-# What every team has.
+# Slots of all teams.
 TEAM_PARTS = Composition([_OBJECTIVE, _ENCODER])
 
 NETWORK_PARTS = Composition(
@@ -42,9 +41,9 @@ NETWORK_PARTS = Composition(
         _ENCODER,
         Slot(
             "quantiles",
-            "What the atoms are: outputs of their own at fixed fractions (QR-DQN), or"
-            " one function of the fraction, drawn for every update (IQN); or a"
-            " head of your own as pkg.module:Class.",
+            "Head of the return atoms: one output per atom at fixed fractions (fixed,"
+            " QR-DQN), a function of fractions that are sampled for every update"
+            " (sampled, IQN), or your own as pkg.module:Class.",
             base=f"{_NETWORKS}.heads:UtilityHead",
             builtin={
                 "fixed": f"{_NETWORKS}.heads:LinearHead",
@@ -54,8 +53,8 @@ NETWORK_PARTS = Composition(
         ),
         Slot(
             "risk_measure",
-            "From an action's atoms to its utility: mean, cvar, var, wang, cpw, power,"
-            " mean_variance, or your own as pkg.module:Class.",
+            "Risk measure that maps an action's atoms to its utility: mean, cvar, var,"
+            " wang, cpw, power, mean_variance, or your own as pkg.module:Class.",
             base=f"{_PARTS}.risk.base:RiskMeasure",
             builtin={
                 "mean": f"{_PARTS}.risk.mean:Mean",
@@ -70,8 +69,8 @@ NETWORK_PARTS = Composition(
         ),
         Slot(
             "risk_mode",
-            "Level of cvar and var: alpha, or predicted per agent and step; or your own"
-            " as pkg.module:Class.",
+            "Risk level of cvar and var: alpha (static), predicted per agent and step"
+            " (dynamic), or your own as pkg.module:Class.",
             base=f"{_PARTS}.risk.levels:RiskLevel",
             builtin={
                 "static": f"{_PARTS}.risk.levels:StaticLevel",
@@ -81,8 +80,8 @@ NETWORK_PARTS = Composition(
         ),
         Slot(
             "mixer",
-            "From the agents' utilities to the team's value: none, vdn, qmix, qplex,"
-            " riskq, qmix_quantiles, or your own as pkg.module:Class.",
+            "Mixer that maps the agents' utilities to the team's value: none, vdn,"
+            " qmix, qplex, riskq, qmix_quantiles, or your own as pkg.module:Class.",
             base=f"{_PARTS}.mixers.base:Mixer",
             builtin={
                 "none": f"{_PARTS}.mixers.additive:NoMixer",
@@ -96,10 +95,10 @@ NETWORK_PARTS = Composition(
         ),
         Slot(
             "joint_critic",
-            "A value of the joint action beside the mixed one, from which targets"
-            " come: QTRAN's (of the agents' features), WQMIX's (with agents of its own)"
-            " or that of loss icq (linear in values of agents that see the state), or"
-            " your own as pkg.module:Class.",
+            "Unrestricted value of the joint action, from which targets come: none;"
+            " QTRAN's, from the agents' features (qtran); WQMIX's, with separate agent"
+            " networks (wqmix); that of loss icq, linear in values of agents that read"
+            " the state (icq); or your own as pkg.module:Class.",
             base=f"{_PARTS}.critics.base:JointCritic",
             builtin={
                 "none": f"{_PARTS}.critics.base:NoCritic",
@@ -117,11 +116,11 @@ VALUE_PARTS = Composition(
         *NETWORK_PARTS.slots.values(),
         Slot(
             "loss",
-            "How utilities and mixer learn: squared TD error, quantile regression on"
-            " the team's reward (independent agents, or mixed), QTRAN's consistency"
-            " with the critic; behaviour cloning (bc): the likelihood of a dataset's"
-            " actions, whatever they earned; the same with more weight on better ones"
-            " (icq); or your own as pkg.module:Class.",
+            "Loss of utilities and mixer: squared TD error (td); quantile regression of"
+            " the team's or the independent agents' returns (quantile); QTRAN's"
+            " consistency with the critic (qtran); behaviour cloning of a dataset's"
+            " actions (bc); behaviour cloning weighted by advantages (icq); or your own"
+            " as pkg.module:Class.",
             base=f"{_PARTS}.losses.base:Loss",
             builtin={
                 "td": f"{_PARTS}.losses.td:TDLoss",
@@ -135,11 +134,12 @@ VALUE_PARTS = Composition(
         ),
         Slot(
             "td_weighting",
-            "Which errors weigh td_weighting_alpha instead of 1: ow, those of values"
-            " above their target (OW-QMIX; hysteresis of independent agents); cw, those"
-            " of joint actions that are not the critic's best either (CW-QMIX);"
-            " likelihood, as ow, but no less than the likelihood of the target"
-            " (LH-IQN); or your own as pkg.module:Class.",
+            "Which TD errors have weight td_weighting_alpha instead of 1. none: no"
+            " error. ow: errors of values above their target (OW-QMIX; hysteresis of"
+            " independent agents). cw: errors of joint actions that are neither the"
+            " critic's best nor have a target above its value (CW-QMIX). likelihood: as"
+            " ow, but at least the likelihood of the target (LH-IQN). Or your own as"
+            " pkg.module:Class.",
             base=f"{_PARTS}.weights.base:TDWeighting",
             builtin={
                 "none": f"{_PARTS}.weights.base:Even",
@@ -152,10 +152,10 @@ VALUE_PARTS = Composition(
         ),
         Slot(
             "target",
-            "Bellman target: the mean over what was sampled; the worst mean over a set"
-            " of transition kernels around it (contamination or total variation); CVaR"
-            " of one step's outcomes (cvar, which objective: nested sets); or your own"
-            " as pkg.module:Class.",
+            "Bellman target: the mean over sampled transitions (plain); the worst-case"
+            " mean over a set of transition kernels (contamination, or tv for total"
+            " variation); CVaR of one step's outcomes (cvar, set by objective: nested);"
+            " or your own as pkg.module:Class.",
             base=f"{_PARTS}.targets.base:Target",
             builtin={
                 "plain": f"{_PARTS}.targets.plain:Plain",
@@ -167,10 +167,11 @@ VALUE_PARTS = Composition(
         ),
         Slot(
             "penalty",
-            "Which values the conservative penalty pulls down: each agent's own"
-            " (per_agent), those of random joint actions (sampled_joint, QMIX+CQL), or"
-            " those where one agent departs from the data (counterfactual, CFCQL); or"
-            " your own as pkg.module:Class. It counts with conservative_weight.",
+            "Which values the conservative penalty lowers: each agent's own"
+            " (per_agent), those of random joint actions (sampled_joint, QMIX+CQL),"
+            " those of joint actions in which one agent departs from the data"
+            " (counterfactual, CFCQL), or your own as pkg.module:Class. It is used if"
+            " conservative_weight is set.",
             base=f"{_PARTS}.penalties.base:Penalty",
             builtin={
                 "per_agent": f"{_PARTS}.penalties.per_agent:PerAgent",
@@ -182,9 +183,9 @@ VALUE_PARTS = Composition(
         ),
         Slot(
             "qr_gate",
-            "When RMIX's quantile-regression loss may start: once the evaluation"
-            " success rate is above a threshold, after a number of env steps, or never;"
-            " or your own as pkg.module:Class.",
+            "When RMIX's quantile regression starts: when the evaluation success rate"
+            " is above qr_gate_threshold (winrate), after qr_start_step env steps"
+            " (step), never, or your own as pkg.module:Class.",
             base=f"{_PARTS}.regression:Gate",
             builtin={
                 "winrate": f"{_PARTS}.regression:SuccessGate",
@@ -195,17 +196,18 @@ VALUE_PARTS = Composition(
         ),
         Slot(
             "replay",
-            "What batches are drawn from: all episodes held, each as likely as another;"
-            " or your own as pkg.module:Class.",
+            "Replay from which batches are drawn: uniformly from all stored episodes"
+            " (uniform), or your own as pkg.module:Class.",
             base=f"{_PARTS}.replay:Replay",
             builtin={"uniform": f"{_PARTS}.replay:Replay"},
             default="uniform",
         ),
         Slot(
             "exploration",
-            "How actions are chosen while sampling: epsilon_z_greedy repeats a random"
-            " action for a random number of steps; team_epsilon_greedy lets all agents"
-            " explore at once or none; or your own as pkg.module:Class.",
+            "How actions are chosen while sampling: epsilon_greedy; epsilon_z_greedy,"
+            " which repeats a random action for a random number of steps;"
+            " team_epsilon_greedy, where either all agents explore at a step or none;"
+            " or your own as pkg.module:Class.",
             base=f"{_PARTS}.exploration:Explorer",
             builtin={
                 "epsilon_greedy": f"{_PARTS}.exploration:EpsilonGreedy",

@@ -1,6 +1,6 @@
-"""A team's network one step at a time: what acting asks of it.
+"""A team's network in acting, one step at a time.
 
-What lasts between steps is one list of tensors, the *carry*.
+The state between steps is a list of tensors, the *carry*.
 
 Letters: ``E`` environments, ``W`` steps of a window, ``N`` agents, ``A`` actions, ``D``
 observation size, ``I`` input size.
@@ -18,20 +18,22 @@ from rllib_risk.parts.utilities import TeamUtilities
 
 
 class ActingTeam(TeamUtilities):
-    """The agents and the risk measure, as they act."""
+    """Agents and risk measure with methods for acting."""
 
     def initial_carry(self, num_envs: int) -> list[Tensor]:
-        """What lasts between steps, at the start of an episode: all zeros.
+        """Creates the carry at the start of an episode, which is all zeros.
 
-        The last action (one-hot) and the encoder's state; with a predicted level also
-        the history encoder's state, the input of the step before, and a flag that is 0
-        at the first step. States have :attr:`Encoder.state_size` numbers.
+        It holds the last action (one-hot) and the encoder's hidden state. With a
+        predicted level it also holds the history encoder's hidden state, the previous
+        input, and a flag that is 0 at the first step. Hidden states have
+        :attr:`Encoder.state_size` numbers.
 
         Args:
             num_envs: ``E``.
 
         Returns:
-            Tensors ``[E, ...]``; to begin a new episode, zero an environment's rows.
+            Tensors ``[E, ...]``. To start a new episode, set an environment's rows to
+            zero.
         """
         n, state_size = self.sizes.num_agents, self.agents[0].encoder.state_size
         shapes: list[tuple[int, ...]] = [(n, self.sizes.num_actions), (n, state_size)]
@@ -41,15 +43,15 @@ class ActingTeam(TeamUtilities):
         return [torch.zeros(num_envs, *shape, device=device) for shape in shapes]
 
     def advance(self, obs: Tensor, carry: list[Tensor]) -> tuple[Unroll, list[Tensor]]:
-        """Encodes one step of acting.
+        """Encodes one acting step.
 
         Args:
-            obs: ``[E, N, D]``.
-            carry: From :meth:`initial_carry` or the step before.
+            obs: Observations, ``[E, N, D]``.
+            carry: Carry from :meth:`initial_carry` or the previous step.
 
         Returns:
-            The step, as ``T = 1`` steps of ``E`` episodes, and the next carry. The
-            caller writes the actions it took into the carry with :meth:`remember`.
+            The encoded step, as ``E`` episodes of ``T = 1`` steps, and the next carry.
+            The caller writes the actions taken into the carry with :meth:`remember`.
         """
         last_action, memory = carry[:2]
         inputs = self.inputs.one_step(obs, last_action)
@@ -84,8 +86,8 @@ class ActingTeam(TeamUtilities):
         """Writes the actions taken into the carry.
 
         Args:
-            carry: From :meth:`step`; changed in place.
-            actions: int64 ``[E, N]``.
+            carry: Carry from :meth:`step`; changed in place.
+            actions: Actions taken, int64 ``[E, N]``.
         """
         carry[0] = F.one_hot(actions, self.sizes.num_actions).to(carry[0].dtype)
 
@@ -93,28 +95,29 @@ class ActingTeam(TeamUtilities):
     def step(
         self, obs: Tensor, action_mask: Tensor, carry: list[Tensor]
     ) -> tuple[Decision, list[Tensor]]:
-        """One step of acting.
+        """Computes the utilities of one acting step.
 
         Args:
-            obs: ``[E, N, D]``.
-            action_mask: ``[E, N, A]``.
-            carry: From :meth:`initial_carry` or the step before.
+            obs: Observations, ``[E, N, D]``.
+            action_mask: Nonzero where an action is available, ``[E, N, A]``.
+            carry: Carry from :meth:`initial_carry` or the previous step.
 
         Returns:
             The decision, with unavailable actions at ``-inf``, and the next carry. The
-            caller writes the actions it took into the carry with :meth:`remember`.
+            caller writes the actions taken into the carry with :meth:`remember`.
         """
         unroll, carry = self.advance(obs, carry)
         return self._decide(unroll, action_mask), carry
 
     @torch.no_grad()
     def decide(self, inputs: Tensor, steps: Tensor, action_mask: Tensor) -> Decision:
-        """Decides at one step of each of several windows, each from a zero memory.
+        """Computes the utilities at one step of each window, from zero hidden states.
 
         Args:
-            inputs: ``[E, W, N, I]``; what comes after the step does not matter.
-            steps: Number of the step in its window, int64 ``[E]``.
-            action_mask: ``[E, N, A]``.
+            inputs: Inputs of the windows, ``[E, W, N, I]``. Inputs after the step are
+                ignored.
+            steps: Index of the step in each window, int64 ``[E]``.
+            action_mask: Nonzero where an action is available, ``[E, N, A]``.
 
         Returns:
             The decision, with unavailable actions at ``-inf``.
@@ -123,7 +126,7 @@ class ActingTeam(TeamUtilities):
         return self._decide(unroll, action_mask)
 
     def _decide(self, unroll: Unroll, action_mask: Tensor) -> Decision:
-        """The decision at the one step of an unroll, greedy in the risk level."""
+        """Decides at the single step of an unroll, with the most likely risk level."""
         if self.samples:
             unroll.fractions = self._acting_fractions(unroll.features)
         utilities, atoms = self._utilities_and_atoms(unroll)
@@ -133,6 +136,6 @@ class ActingTeam(TeamUtilities):
         return Decision(utilities, level_index, atoms.squeeze(1))
 
     def _acting_fractions(self, features: Tensor) -> Tensor:
-        """Evenly spread fractions for acting, ``[E, 1, N, .]``."""
+        """Midpoint fractions for acting, ``[E, 1, N, .]``."""
         m = self.acting_atoms
         return quantile_fractions(m).to(features).expand(*features.shape[:3], m)

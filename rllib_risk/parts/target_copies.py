@@ -1,4 +1,4 @@
-"""When and how far the target network follows the online network."""
+"""Updates of the target network from the online network."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from rllib_risk.parts.slots import VALUE_PARTS
 
 
 class TargetCopies(Part):
-    """Hard copies after a number of episodes, or a small step in every update."""
+    """Hard copies after a number of episodes, or a Polyak average in every update."""
 
     @dataclass(frozen=True)
     class Options:
         target_update_interval_episodes: int = option(
-            200, "Episodes between hard target copies.", low=1, unit="episodes"
+            200,
+            "Number of episodes between hard copies to the target network.",
+            low=1,
+            unit="episodes",
         )
         target_update_tau: float | None = option(
             None,
-            "Polyak rate per update; null: hard copies.",
+            "Polyak rate of the target network per update; null: hard copies.",
             low=0.0,
             low_open=True,
             high=1.0,
@@ -36,18 +39,18 @@ class TargetCopies(Part):
         offline = config.dataset is not None
         if offline and loss.uses_targets and config.target_update_tau is None:
             yield (
-                "target_update_interval_episodes: counts episodes that are sampled, and"
-                " with a dataset none are; set target_update_tau."
+                "target_update_interval_episodes: counts sampled episodes, and with a"
+                " dataset no episodes are sampled. Set target_update_tau."
             )
 
     def rate(self, episodes: int) -> float | None:
-        """How far the target network moves after an update.
+        """Returns the Polyak rate of the target network after an update.
 
         Args:
             episodes: Episodes since the last hard copy.
 
         Returns:
-            A Polyak rate; 1: a hard copy; None: it stays.
+            The Polyak rate. 1: a hard copy. None: no change.
         """
         if self.options.target_update_tau is not None:
             return self.options.target_update_tau

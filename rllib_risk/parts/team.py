@@ -1,11 +1,12 @@
-"""The whole team as one network: agents, risk measure, mixer and joint critic.
+"""The team's network: agents, risk measure, mixer and joint critic.
 
-It is built in layers, each in a module of its own: what agents read (``inputs``), their
-features over time (``agents``), atoms and utilities of their actions (``utilities``),
-acting step by step (``stepping``), and here the values of the team.
+The network has several layers, each in its own module: the agents' inputs (``inputs``),
+their features over time (``agents``), atoms and utilities of their actions
+(``utilities``), acting step by step (``stepping``), and the team's values (this
+module).
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state size,
-``M`` atoms, ``G`` values that are learned (1, or ``N``).
+``M`` atoms, ``G`` learned values (1, or ``N``).
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ from rllib_risk.parts.unroll import Unroll
 
 
 def network_keys(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a configuration says of a team's network.
+    """Selects the keys of a configuration that :class:`TeamNetwork` reads.
 
     Args:
-        values: Keys and values; those of algorithms without return atoms are fewer.
+        values: Keys and values of the configuration. Algorithms without return atoms
+            have fewer keys.
 
     Returns:
-        The keys that :class:`TeamNetwork` reads and that are there.
+        The present keys that :class:`TeamNetwork` reads, with their values.
     """
     parts = [choice.part.Options for choice in NETWORK_PARTS.choose(values).values()]
     keys = {key for options in (NetworkOptions, *parts) for key in fields_of(options)}
@@ -47,12 +49,12 @@ def network_keys(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class TeamNetwork(ActingTeam):
-    """The acting team, a mixer, and perhaps a joint critic.
+    """The acting team with a mixer and an optional joint critic.
 
     Attributes:
-        objective: What the team maximizes; it may add to what networks see.
+        objective: The team's objective, which may add inputs to the networks.
         mixer: The mixer.
-        joint_critic: An unrestricted value of the joint action, or None.
+        joint_critic: The joint critic, or None.
     """
 
     def __init__(
@@ -61,14 +63,14 @@ class TeamNetwork(ActingTeam):
         """Initializes the network.
 
         Args:
-            sizes: What the environment fixes.
+            sizes: Sizes of the team and its observations.
             keys: The configuration: the names of the parts in
-                :data:`~rllib_risk.parts.slots.NETWORK_PARTS`, and keys that belong to
-                them or to :class:`~rllib_risk.parts.agents.NetworkOptions`. Other keys
-                are not read, and defaults count for those that are missing.
+                :data:`~rllib_risk.parts.slots.NETWORK_PARTS`, and the keys of these
+                parts and of :class:`~rllib_risk.parts.agents.NetworkOptions`. Other
+                keys are ignored, and missing keys have defaults.
 
         Raises:
-            ValueError: If a part cannot be made, with the reason.
+            ValueError: If a part cannot be created; the message says why.
         """
         chosen = NETWORK_PARTS.choose(keys)
         objective: Objective = chosen["objective"].make()
@@ -87,11 +89,11 @@ class TeamNetwork(ActingTeam):
 
     @property
     def is_memoryless(self) -> bool:
-        """Whether a step's values depend on nothing but its own inputs."""
+        """Whether the values of a step depend only on the inputs of that step."""
         return self.joint_critic is None and not (self.samples or self.remembers)
 
     def encode_jointly(self, inputs: Tensor, features: Tensor) -> Tensor | None:
-        """See TeamAgents."""
+        """Returns the joint critic's encoding; see :attr:`Unroll.joint`."""
         return (
             None
             if self.joint_critic is None
@@ -99,22 +101,22 @@ class TeamNetwork(ActingTeam):
         )
 
     def mixed_obs(self, inputs: Tensor) -> Tensor | None:
-        """See TeamAgents."""
+        """Returns the observations for the mixer; see :attr:`Unroll.obs`."""
         return inputs[..., : self.sizes.obs_size] if self.mixer.needs_obs else None
 
     def values_of(
         self, unroll: Unroll, actions: Tensor, state: Tensor, action_mask: Tensor
     ) -> Tensor:
-        """What the mixer makes of one joint action per step, with gradients.
+        """Computes the mixed value of one joint action per step, with gradients.
 
         Args:
             unroll: Encoded episodes.
-            actions: int64 ``[B, T, N]``.
-            state: ``[B, T, S]``.
-            action_mask: ``[B, T, N, A]``.
+            actions: Joint actions, int64 ``[B, T, N]``.
+            state: Global states, ``[B, T, S]``.
+            action_mask: Nonzero where an action is available, ``[B, T, N, A]``.
 
         Returns:
-            ``[B, T, G]``: one value of the team, or one per agent.
+            Values ``[B, T, G]``: one per team, or one per agent.
         """
         greedy = self._greedy_utilities(unroll, action_mask)
         utilities = self.utilities_of(unroll, actions)
@@ -125,16 +127,16 @@ class TeamNetwork(ActingTeam):
     def values_of_each(
         self, unroll: Unroll, actions: Tensor, state: Tensor, action_mask: Tensor
     ) -> Tensor:
-        """What the mixer makes of several joint actions per step, with gradients.
+        """Computes the mixed values of several joint actions per step, with gradients.
 
         Args:
             unroll: Encoded episodes.
-            actions: int64 ``[B, T, K, N]``.
-            state: ``[B, T, S]``.
-            action_mask: ``[B, T, N, A]``.
+            actions: ``K`` joint actions per step, int64 ``[B, T, K, N]``.
+            state: Global states, ``[B, T, S]``.
+            action_mask: Nonzero where an action is available, ``[B, T, N, A]``.
 
         Returns:
-            ``[B, T, K, G]``.
+            Values ``[B, T, K, G]``.
         """
         number = actions.shape[2]
         every = (
@@ -144,16 +146,16 @@ class TeamNetwork(ActingTeam):
         if self.mixer.broadcasts:
             return self.mixer(MixerInputs(utilities, state.unsqueeze(2), actions))
 
-        def for_each(rows: Tensor | None) -> Tensor | None:
+        def repeat(rows: Tensor | None) -> Tensor | None:
             return None if rows is None else rows.repeat_interleave(number, dim=1)
 
         mixed = self.mixer(
             MixerInputs(
                 utilities.flatten(1, 2),  # [B, T * K, N]
-                cast("Tensor", for_each(state)),
+                cast("Tensor", repeat(state)),
                 actions.flatten(1, 2),
-                for_each(self._greedy_utilities(unroll, action_mask)),
-                obs=for_each(unroll.obs),
+                repeat(self._greedy_utilities(unroll, action_mask)),
+                obs=repeat(unroll.obs),
             )
         )
         return mixed.unflatten(1, (-1, number))
@@ -166,18 +168,18 @@ class TeamNetwork(ActingTeam):
     def team_atoms_of(
         self, unroll: Unroll, actions: Tensor, state: Tensor, action_mask: Tensor
     ) -> Tensor:
-        """What the mixer makes of the atoms of one joint action, with gradients.
+        """Computes the mixed atoms of one joint action per step, with gradients.
 
         Args:
             unroll: Encoded episodes.
-            actions: int64 ``[B, T, N]``.
-            state: ``[B, T, S]``.
-            action_mask: ``[B, T, N, A]``.
+            actions: Joint actions, int64 ``[B, T, N]``.
+            state: Global states, ``[B, T, S]``.
+            action_mask: Nonzero where an action is available, ``[B, T, N, A]``.
 
         Returns:
-            ``[B, T, G, M]``: the distribution of the team's return, or of each agent's.
+            Atoms ``[B, T, G, M]`` of the return of the team, or of each agent.
         """
-        # First, since it keeps the atoms of all actions if the mixer needs them.
+        # This comes first: it may store the atoms of all actions for reuse below.
         greedy = self._greedy_means(unroll, action_mask)
         atoms = self.atoms_of(unroll, actions)
         if self.options.sort_atoms:
@@ -188,19 +190,19 @@ class TeamNetwork(ActingTeam):
         )
 
     def _greedy_means(self, unroll: Unroll, action_mask: Tensor) -> Tensor | None:
-        """Highest mean of each agent's atoms, ``[B, T, N]``, if the mixer needs it."""
+        """Highest mean of each agent's atoms, ``[B, T, N]``, or None if not needed."""
         if not self.mixer.needs_greedy:
             return None
         means = self.atoms(unroll).detach().mean(dim=-1)
         return mask_utilities(means, action_mask).amax(dim=-1)
 
     def count_values(self) -> int:
-        """How many values are learned, ``G``: 1, or ``N`` for independent agents."""
+        """Number of learned values ``G``: 1, or ``N`` for independent agents."""
         if self._num_values is None:
-            self._num_values = self._ask_mixer()
+            self._num_values = self._mixer_outputs()
         return self._num_values
 
-    def _ask_mixer(self) -> int:
+    def _mixer_outputs(self) -> int:
         ones = torch.ones(1, 1, self.sizes.num_agents, device=self.device)
         state = ones.new_ones(1, 1, self.sizes.state_size)
         obs = ones.new_ones(*ones.shape, self.sizes.obs_size)
@@ -209,15 +211,15 @@ class TeamNetwork(ActingTeam):
             return self.mixer(team).shape[-1]
 
     def joint_values_of(self, unroll: Unroll, actions: Tensor, state: Tensor) -> Tensor:
-        """What the joint critic says of one joint action per step, with gradients.
+        """Computes the joint critic's value of one joint action per step.
 
         Args:
             unroll: Encoded episodes.
-            actions: int64 ``[B, T, N]``.
-            state: ``[B, T, S]``.
+            actions: Joint actions, int64 ``[B, T, N]``.
+            state: Global states, ``[B, T, S]``.
 
         Returns:
-            ``[B, T, 1]``.
+            Values ``[B, T, 1]``, with gradients.
         """
         critic = cast("JointCritic", self.joint_critic)
         return critic(unroll.joint, actions, state)

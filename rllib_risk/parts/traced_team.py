@@ -1,13 +1,12 @@
-"""A team's acting networks as lists of operations, for export.
+"""Traces a team's acting networks into lists of operations, for export.
 
-A network's inputs are what an agent sees and remembers: ``obs``, ``action_mask``,
-``last_action`` (-1 where there is none), ``agent`` (its number, where agents read their
-id), ``memory`` (where there is one) and ``return_so_far`` (with objective ``static``).
-Its outputs are ``action`` (the greedy one), ``next_memory``, ``utilities`` and
-``risk_level``.
+A traced network has the inputs ``obs``, ``action_mask``, ``last_action`` (-1 at the
+start), ``agent`` (its index, if agents read their id), ``memory`` (the hidden state, if
+there is one) and ``return_so_far`` (with objective ``static``). Its outputs are
+``action`` (the greedy action), ``next_memory``, ``utilities`` and ``risk_level``.
 
 Letters: ``R`` rows, ``W`` steps of a window, ``N`` agents, ``A`` actions, ``D``
-observation size, ``I`` input size, ``C`` size of the memory.
+observation size, ``I`` input size, ``C`` size of the hidden state.
 """
 
 from __future__ import annotations
@@ -32,13 +31,15 @@ from rllib_risk.parts.team import TeamNetwork
 
 @dataclass(frozen=True)
 class TracedTeam:
-    """What acting needs of a team's network.
+    """The traced acting networks of a team.
 
     Attributes:
-        networks: One for all agents, or one for each; see :class:`.graph.Graph`.
-        tensors: Their constants by name.
-        memory: Of each agent when an episode begins, float32 ``[N, C]``.
-        first_action: What counts as the last action when an episode begins.
+        networks: One graph for all agents, or one per agent; see
+            :class:`.graph.Graph`.
+        tensors: Constants of the graphs by name.
+        memory: Hidden state of each agent at the start of an episode, float32
+            ``[N, C]``.
+        first_action: Value of ``last_action`` at the start of an episode.
     """
 
     networks: list[dict[str, Any]]
@@ -51,19 +52,19 @@ class TracedTeam:
 def trace_team(
     network: TeamNetwork, window: int | None = None, *, padded: bool = False
 ) -> TracedTeam:
-    """Writes down how a team acts greedily.
+    """Traces how a team acts greedily.
 
     Args:
         network: The team's network, on the CPU.
-        window: Steps to act on; None: the whole episode so far.
-        padded: Whether zeros fill the window at the beginning of an episode.
+        window: Number of last steps to act on. None: the whole episode so far.
+        padded: Whether zeros fill the window at the start of an episode.
 
     Returns:
-        The networks.
+        The traced networks.
 
     Raises:
-        UntraceableError: If a part of the user's own states its step in another way
-            than with the operations of :mod:`rllib_risk.networks.arrays`.
+        UntraceableError: If the acting step of a custom part uses other operations than
+            those of :mod:`rllib_risk.networks.arrays`.
     """
     tensors = Tensors()
     steps = [_AgentStep(network, agent, window) for agent in network.agents]
@@ -80,7 +81,7 @@ def trace_team(
     first_action = -1
     if padded and window is not None:
         first_action = 0
-        _see_padding(
+        _apply_padding(
             memory, [Graph(t, tensors.arrays) for t in traced], network, window
         )
     return TracedTeam(traced, tensors.arrays, memory, first_action)
@@ -88,16 +89,16 @@ def trace_team(
 
 def _advice(reason: str) -> str:
     return (
-        f"This team cannot be exported: {reason}. A part of your own is exported if its"
-        " one_step(xp) uses nothing but the operations of xp, arithmetic, slices,"
-        " reshape, swapaxes, sum(axis) and mean(axis); see docs/composition.md."
+        f"This team cannot be exported: {reason}. The one_step(xp) of a custom part"
+        " may use only the operations of xp, arithmetic, slices, reshape, swapaxes,"
+        " sum(axis) and mean(axis). See docs/composition.md."
     )
 
 
-def _see_padding(
+def _apply_padding(
     memory: np.ndarray, graphs: list[Graph], network: TeamNetwork, window: int
 ) -> None:
-    """Shows every agent the zeros before an episode; its memory changes in place."""
+    """Runs every agent on the zeros before an episode; changes ``memory`` in place."""
     agents = np.arange(len(memory))
     given = {
         "obs": np.zeros((len(memory), _env_obs_size(network)), np.float32),
@@ -113,16 +114,17 @@ def _see_padding(
 
 
 def _env_obs_size(network: TeamNetwork) -> int:
-    """``D`` of the environment, without the return so far."""
+    """Size of the environment's observation, without the return so far."""
     return network.sizes.obs_size - isinstance(network.objective, Static)
 
 
 class _AgentStep:
-    """One step of an agent network, from its inputs to its outputs.
+    """One acting step of an agent network, from its inputs to its outputs.
 
-    With a window there are ``W`` memories, the oldest first. A step updates all of them
-    and acts on the oldest one, which is then dropped, and an empty one is added. So the
-    one that acts has seen the last ``W`` steps, or the whole episode so far.
+    With a window there are ``W`` hidden states, the oldest first. A step updates all of
+    them and acts on the oldest one. The oldest one is then removed, and a zero one is
+    added. So the hidden state that acts has seen the last ``W`` steps, or the whole
+    episode if it is shorter.
     """
 
     def __init__(
@@ -133,17 +135,18 @@ class _AgentStep:
         state = encoder.state_size if encoder.has_memory else 0
         history = encoder.state_size if level.predicted and encoder.has_memory else 0
         lagged = level.predicted and level.history_lag == 1
-        # State, history's state, input of the step before, and 1 after the first step.
+        # Sizes of: hidden state, history's hidden state, previous input, and a flag
+        # that is 1 after the first step.
         self.parts = [state, history, *([network.input_size, 1] if lagged else [])]
         self.lagged = lagged
         size = sum(self.parts)
-        # Without a memory the last step is all that counts.
+        # Without a hidden state, the output depends only on the last step.
         self.window = window if size and window is not None else 1
         self.keeps = window is None
         self.memory_size = size * self.window
 
     def trace(self, tensors: Tensors) -> dict[str, Any]:
-        """The network; see :class:`.graph.Graph`."""
+        """Traces the network; see :class:`.graph.Graph`."""
         tracer = Tracer(tensors)
         inputs = self._inputs(tracer)
         mask = tracer.input("action_mask", bool, self.network.sizes.num_actions)
@@ -164,21 +167,21 @@ class _AgentStep:
         }
 
     def _inputs(self, tracer: Tracer) -> Traced:
-        """What the encoder reads, ``[R, I]``; see :class:`.inputs.AgentInputs`."""
+        """Builds the encoder's inputs, ``[R, I]``; see :class:`.inputs.AgentInputs`."""
         network = self.network
         sizes, objective = network.sizes, network.objective
         parts = [tracer.input("obs", np.float32, _env_obs_size(network))]
         if isinstance(objective, Static):
             if objective.threshold is None:
                 raise UntraceableError(
-                    "no threshold was chosen yet (objective: static); evaluate first"
+                    "objective 'static' has no threshold yet; evaluate the run first"
                 )
             returns = tracer.input("return_so_far", np.float64)
             shown = objective.shown(returns - objective.threshold)
             parts.append(tracer.record("single", shown)[:, None])
         last_action = tracer.input("last_action", np.int64)
         if network.inputs.shown:
-            # The last row, which -1 takes, stands for no action.
+            # Index -1 selects the last row, which is zero: no action.
             one_hot = np.eye(sizes.num_actions + 1, sizes.num_actions, dtype=np.float32)
             parts.append(Traced(tracer, one_hot)[last_action])
         agent = tracer.input("agent", np.int64)
@@ -190,7 +193,12 @@ class _AgentStep:
     def _encoded(
         self, tracer: Tracer, inputs: Traced
     ) -> tuple[Traced, Traced | None, Traced]:
-        """The encoder's state ``[R, .]``, level logits or None, the next memory."""
+        """Encodes one step of all windows.
+
+        Returns:
+            The encoder's hidden state ``[R, .]``, level logits or None, and the next
+            ``memory``.
+        """
         memory = tracer.input("memory", np.float32, self.memory_size)
         size, each = sum(self.parts), self.window
         rows = memory
@@ -215,7 +223,12 @@ class _AgentStep:
     def _step(
         self, tracer: Tracer, inputs: Traced, memory: Traced
     ) -> tuple[Traced, Traced | None, Traced | None]:
-        """State, level logits and next memory, of rows that each have one memory."""
+        """Encodes one step of rows with one hidden state each.
+
+        Returns:
+            The encoder's hidden state, level logits or None, and the next ``memory`` or
+            None.
+        """
         step = self.agent.one_step(tracer)
         remembers = self.agent.encoder.has_memory
         parts: list[Any] = []
@@ -242,7 +255,7 @@ class _AgentStep:
     def _utilities(
         self, tracer: Tracer, state: Traced, logits: Traced | None
     ) -> tuple[Traced, Traced | None]:
-        """Utilities ``[R, A]`` and the index of the risk level ``[R]``, or None."""
+        """Computes utilities ``[R, A]`` and risk level indices ``[R]`` or None."""
         network, agent, fractions = self.network, self.agent, None
         if network.samples:
             midpoints = quantile_fractions(network.acting_atoms)

@@ -1,4 +1,4 @@
-"""Tries the learning parts of the user's own on zeros, before a run starts.
+"""Tries custom learning parts on a batch of zeros, before a run starts.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``G`` outputs of the
 mixer (1, or ``N``).
@@ -29,21 +29,20 @@ from rllib_risk.parts.view import View
 from rllib_risk.parts.weights.base import TDWeighting
 
 _B, _T = 2, 3
-# Slots of what learns from a batch, and not of the network.
+# Slots of the parts that learn from a batch, without the parts of the network.
 _LEARNING = ("loss", "target", "td_weighting", "penalty", "qr_gate")
 
 
 def try_own_parts(network: TeamNetwork, values: Mapping[str, Any]) -> None:
-    """Makes one update's losses with the user's own parts; does nothing without any.
+    """Computes the losses of one update with the custom parts, if there are any.
 
     Args:
         network: A network of this configuration. It gets gradients.
         values: The configuration's keys and values.
 
     Raises:
-        ValueError: If a part fails, returns something else than it must, or the loss
-            leaves a key of the configuration without effect. The message begins with
-            the part's key.
+        ValueError: If a part fails or returns a wrong result, or a key has no effect
+            with a custom loss. The message begins with the part's key.
     """
     chosen = VALUE_PARTS.choose(values)
     own = {key: choice for key, choice in chosen.items() if choice.is_own}
@@ -54,7 +53,7 @@ def try_own_parts(network: TeamNetwork, values: Mapping[str, Any]) -> None:
 
 
 class _Trial:
-    """One update of the networks on a batch of zeros."""
+    """A trial update of the networks on a batch of zeros."""
 
     def __init__(
         self, network: TeamNetwork, values: Mapping[str, Any], own: dict[str, Choice]
@@ -80,7 +79,7 @@ class _Trial:
         )
 
     def run(self) -> None:
-        """Tries the parts in the order in which a loss asks for them."""
+        """Tries the parts in the order in which a loss uses them."""
         shape = (_B, _T, self.num_values)
         if target := self.own.get("target"):
             self._try_target(target, shape)
@@ -114,39 +113,39 @@ class _Trial:
         choice.check_shape(found, (_B, _T, 1), (_B, _T, n), of="penalties")
         if self.dual is not None and self.learning.dual_learner is penalty:
             loss = call_own(choice, "dual_loss", penalty.dual_loss, self.view())
-            check_scalar(choice, "dual_loss", loss, self.dual, "what make_dual made")
+            check_scalar(choice, "dual_loss", loss, self.dual, "make_dual's module")
 
     def _try_loss(self, choice: Choice) -> None:
-        loss, unasked = self.learning.loss, {"td_weighting", "target"}
-        # A part may begin with something late in the run.
+        loss, unused = self.learning.loss, {"td_weighting", "target"}
+        # A loss may use a part only late in a run, so try the first and the last step.
         for env_steps in (0, MOST_WHOLE):
             view = self.view(env_steps)
             view.weighting = weighting = _Recorded(self.learning.weighting)
             result = call_own(choice, "loss", loss.loss, view)
             check_scalar(choice, "loss", result, self.network, "the online network")
-            unasked -= {"td_weighting"} if weighting.asked else set()
-            unasked -= {"target"} if "targets" in vars(view) else set()
-            if not unasked:
+            unused -= {"td_weighting"} if weighting.called else set()
+            unused -= {"target"} if "targets" in vars(view) else set()
+            if not unused:
                 break
         if loss.uses_targets and self.network.joint_critic is not None:
-            unasked -= {"target"}
-        for message in self._without_effect(choice, unasked):
+            unused -= {"target"}
+        for message in self._without_effect(choice, unused):
             raise ValueError(message)
 
-    def _without_effect(self, choice: Choice, unasked: set[str]) -> Iterator[str]:
+    def _without_effect(self, choice: Choice, unused: set[str]) -> Iterator[str]:
         reasons: dict[str, str] = {}
         if not self.learning.loss.uses_targets:
             reasons = dict.fromkeys(
                 ("joint_critic", "conservative_weight"), "has uses_targets = False"
             )
-        if "target" in unasked:
+        if "target" in unused:
             keys = (
                 "target",
                 *fields_of(VALUE_PARTS.slots["target"].part("plain").Options),
             )
-            why = "asks for neither view.targets nor view.errors"
+            why = "uses neither view.targets nor view.errors"
             reasons |= dict.fromkeys(keys, why)
-        if "td_weighting" in unasked:
+        if "td_weighting" in unused:
             reasons["td_weighting"] = "does not call view.weigh()"
         fields = VALUE_PARTS.fields()
         for key, why in reasons.items():
@@ -154,8 +153,8 @@ class _Trial:
             if value != default:
                 unset = "null" if default is None else default
                 yield (
-                    f"{key}: {value!r} has no effect, since loss {choice.name!r} {why}."
-                    f" Change the loss, or set {key}: {unset}."
+                    f"{key}: {value!r} has no effect, because loss {choice.name!r}"
+                    f" {why}. Change the loss, or set {key}: {unset}."
                 )
 
     def _try_gate(self, choice: Choice) -> None:
@@ -177,14 +176,14 @@ class _Trial:
 
 
 class _Recorded(TDWeighting):
-    """A weighting that remembers whether it was asked."""
+    """A TD weighting that records whether it was called."""
 
     def __init__(self, weighting: TDWeighting) -> None:
         super().__init__()
-        self.weighting, self.asked = weighting, False
+        self.weighting, self.called = weighting, False
 
     def weights(self, errors: Tensor, view: View) -> Tensor | None:
-        self.asked = True
+        self.called = True
         return self.weighting.weights(errors, view)
 
 
@@ -220,6 +219,6 @@ def _try_explorer(choice: Choice, sizes: TeamSizes) -> None:
         kind = np.asarray(actions).dtype
         if not np.issubdtype(kind, np.integer):
             raise ValueError(
-                f"exploration: explore of {choice.name!r} must return whole numbers,"
-                f" the actions, and it returned {kind}."
+                f"exploration: explore of {choice.name!r} must return whole numbers"
+                f" (the actions), and it returned {kind}."
             )

@@ -1,4 +1,4 @@
-"""Calls parts of the user's own, and says whose fault it is where that fails."""
+"""Calls methods of custom parts and names the part in errors."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ _TRIED = "when it is tried on zeros"
 def call_own(
     choice: Choice, method: str, call: Callable[..., Any], *args: Any, **named: Any
 ) -> Any:
-    """Calls a method of a part of the user's own.
+    """Calls a method of a custom part.
 
     Args:
         choice: The part.
         method: Name of the method, for the message.
         call: The method.
-        *args: Its arguments.
-        **named: Its arguments by name.
+        *args: Positional arguments of the method.
+        **named: Keyword arguments of the method.
 
     Returns:
-        What it returns.
+        The method's result.
 
     Raises:
-        ValueError: If it fails, with the part, the cause and the line.
+        ValueError: If the method fails. The message names the part, the cause and the
+            line.
     """
     try:
         return call(*args, **named)
-    except Exception as error:  # a part of the user's own may fail in any way
+    except Exception as error:  # a custom part may raise anything
         if method == "__init__" and isinstance(error, ValueError):
-            raise  # says what the class is called with
+            raise  # its message already shows the arguments
         cause = str(error).partition("\n")[0] or "no message"
         raise ValueError(
             f"{choice.key}: {method} of {choice.name!r} fails {_TRIED}:"
-            f" {type(error).__name__}: {cause}{_place(error, choice)}"
+            f" {type(error).__name__}: {cause}{_location(error, choice)}"
         ) from error
 
 
-def _place(error: Exception, choice: Choice) -> str:
-    """The last line of the part's own file that led to an error."""
+def _location(error: Exception, choice: Choice) -> str:
+    """File and last line of the part's file in the traceback of an error."""
     file = inspect.getfile(choice.part)
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == file]
@@ -55,17 +56,17 @@ def _place(error: Exception, choice: Choice) -> str:
 def check_scalar(
     choice: Choice, method: str, result: Any, module: nn.Module, owner: str
 ) -> None:
-    """Goes backward through a loss; refuses what an update could not use.
+    """Checks that a loss is a scalar with gradients, and computes the gradients.
 
     Args:
-        choice: The part that made it.
-        method: The method that made it.
-        result: What the method returned.
-        module: What must get gradients.
-        owner: What the message calls it.
+        choice: The part that returned the loss.
+        method: Name of the method that returned it.
+        result: The method's result.
+        module: The module that must get gradients.
+        owner: Name of that module in the message.
 
     Raises:
-        ValueError: If it is no scalar tensor with gradients of the module.
+        ValueError: If the result is not a scalar tensor with gradients of the module.
     """
     found = ""
     if not isinstance(result, Tensor):

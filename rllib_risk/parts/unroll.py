@@ -1,4 +1,4 @@
-"""What the values of whole episodes, or of one step of acting, are computed from.
+"""Encoded episodes, from which values are computed, and decisions of one acting step.
 
 Letters: ``B`` episodes, ``E`` environments, ``T`` steps, ``N`` agents, ``A`` actions,
 ``H`` number of features, ``M`` atoms, ``K`` risk levels.
@@ -15,18 +15,17 @@ from torch import Tensor
 
 @dataclass
 class Unroll:
-    """Whole episodes through the encoders.
+    """Outputs of the encoders for whole episodes.
 
     Attributes:
-        features: ``[B, T, N, H]``.
-        level_logits: ``[B, T, N, K]``, or None where no level is predicted.
-        fractions: Uniform quantile fractions ``[B, T, N, M]``; ascending ones
-            ``[B, T, 1, M]`` where all agents share them; None where atoms have fixed
-            ones.
-        joint: What the joint critic reads, ``[B, T, N, F]``, or None without one.
-        obs: What the mixer reads of the observations, ``[B, T, N, D]``, or None.
-        all_atoms: Atoms of all actions ``[B, T, N, A, M]``, once they were asked for
-            with gradients, if there are any.
+        features: Features ``[B, T, N, H]``.
+        level_logits: Level logits ``[B, T, N, K]``; None if no level is predicted.
+        fractions: Sampled uniform fractions ``[B, T, N, M]``, or ascending fractions
+            ``[B, T, 1, M]`` if all agents share them. None if the fractions are fixed.
+        joint: Encoding for the joint critic, ``[B, T, N, F]``; None without a critic.
+        obs: Observations for the mixer, ``[B, T, N, D]``; None if it needs none.
+        all_atoms: Atoms of all actions, ``[B, T, N, A, M]``; None until they are
+            computed with the gradients that the features need.
     """
 
     features: Tensor
@@ -37,16 +36,16 @@ class Unroll:
     all_atoms: Tensor | None = None
 
     def at(self, steps: slice) -> Unroll:
-        """The same for some of the steps."""
-        return self._of_each(lambda tensor: tensor[:, steps])
+        """Selects a slice of the steps."""
+        return self._map(lambda tensor: tensor[:, steps])
 
     def pick(self, steps: Tensor | None) -> Unroll:
-        """The same for steps of each row's own; see :func:`pick_steps`."""
+        """Selects different steps of each row; see :func:`pick_steps`."""
         if steps is None:
             return self
-        return self._of_each(lambda tensor: pick_steps(tensor, steps))
+        return self._map(lambda tensor: pick_steps(tensor, steps))
 
-    def _of_each(self, part: Callable[[Tensor], Tensor]) -> Unroll:
+    def _map(self, part: Callable[[Tensor], Tensor]) -> Unroll:
         others = (self.level_logits, self.fractions, self.joint, self.obs)
         return Unroll(
             part(self.features), *(None if t is None else part(t) for t in others)
@@ -54,15 +53,15 @@ class Unroll:
 
 
 def pick_steps(tensor: Tensor, steps: Tensor | None) -> Tensor:
-    """Steps of each row's own.
+    """Selects different steps of each row.
 
     Args:
-        tensor: ``[B, T, ...]``.
-        steps: Their numbers, int64 ``[B, L]``; beyond the end is the last one. None:
-            all steps.
+        tensor: Rows of steps, ``[B, T, ...]``.
+        steps: Indices of the steps, int64 ``[B, L]``. An index beyond the end selects
+            the last step. None: all steps.
 
     Returns:
-        ``[B, L, ...]``.
+        Selected steps, ``[B, L, ...]``.
     """
     if steps is None:
         return tensor
@@ -75,12 +74,12 @@ def pick_steps(tensor: Tensor, steps: Tensor | None) -> Tensor:
 
 @dataclass
 class Decision:
-    """What the network says about one step of acting.
+    """Outputs of the network for one acting step.
 
     Attributes:
         utilities: Risk-adjusted utilities, ``[E, N, A]``.
         level_index: Index into the risk measure's levels, ``[E, N]``, or None.
-        atoms: Return atoms of all actions, in no order, ``[E, N, A, M]``.
+        atoms: Unsorted return atoms of all actions, ``[E, N, A, M]``.
     """
 
     utilities: Tensor

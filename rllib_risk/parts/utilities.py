@@ -1,4 +1,4 @@
-"""What a team's agents think of their actions: atoms and risk-adjusted utilities.
+"""Return atoms and risk-adjusted utilities of the agents' actions.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``M`` atoms.
 """
@@ -19,7 +19,7 @@ from rllib_risk.parts.unroll import Unroll
 
 
 class TeamUtilities(TeamAgents):
-    """The agents and a risk measure: from features to utilities of actions.
+    """Agents and a risk measure, which compute utilities of actions from features.
 
     Attributes:
         risk: The risk measure.
@@ -37,17 +37,17 @@ class TeamUtilities(TeamAgents):
         super().__init__(sizes, options, chosen)
         self.risk = make_risk(chosen["risk_measure"], self.num_atoms, self.level)
         if self.samples:
-            self.risk.distort(torch.zeros(1))  # refuses a measure without a map
+            self.risk.distort(torch.zeros(1))  # raises if the measure has no map
 
     def utilities_of(self, unroll: Unroll, actions: Tensor) -> Tensor:
-        """Risk-adjusted utilities of one action per agent, with gradients.
+        """Computes risk-adjusted utilities of one action per agent, with gradients.
 
         Args:
             unroll: Encoded episodes.
-            actions: int64 ``[B, T, N]``.
+            actions: Actions, int64 ``[B, T, N]``.
 
         Returns:
-            ``[B, T, N]``.
+            Utilities ``[B, T, N]``.
         """
         if unroll.fractions is None:
             return self.risk(self.atoms_of(unroll, actions), unroll.level_logits)
@@ -56,14 +56,14 @@ class TeamUtilities(TeamAgents):
 
     @torch.no_grad()
     def utilities(self, unroll: Unroll, action_mask: Tensor) -> Tensor:
-        """Risk-adjusted utilities of all actions, without gradients.
+        """Computes risk-adjusted utilities of all actions, without gradients.
 
         Args:
             unroll: Encoded episodes.
-            action_mask: ``[B, T, N, A]``.
+            action_mask: Nonzero where an action is available, ``[B, T, N, A]``.
 
         Returns:
-            ``[B, T, N, A]``, very low where an action is not available.
+            Utilities ``[B, T, N, A]``, very low where an action is not available.
         """
         return mask_utilities(self._utilities(unroll), action_mask)
 
@@ -76,31 +76,31 @@ class TeamUtilities(TeamAgents):
             return self.risk.of_all_actions(atoms, unroll.level_logits), atoms
         distorted = self.risk.distort(unroll.fractions)
         if distorted is unroll.fractions:
-            atoms = self.atoms(unroll)  # and keeps them, where nothing learns from them
+            atoms = self.atoms(unroll)  # may store them for reuse
         else:
             atoms = self._atoms(unroll, distorted)
         return self.risk.of_samples(atoms), atoms
 
     def greedy_actions(self, unroll: Unroll, action_mask: Tensor) -> Tensor:
-        """The available action of highest utility, per agent and step.
+        """Returns the greedy action of each agent at each step.
 
         Args:
             unroll: Encoded episodes.
-            action_mask: ``[B, T, N, A]``.
+            action_mask: Nonzero where an action is available, ``[B, T, N, A]``.
 
         Returns:
-            int64 ``[B, T, N]``.
+            Actions, int64 ``[B, T, N]``.
         """
         return self.utilities(unroll, action_mask).argmax(dim=-1)
 
     def utilities_of_all(self, unroll: Unroll) -> Tensor:
-        """Risk-adjusted utilities of all actions, with gradients.
+        """Computes risk-adjusted utilities of all actions, with gradients.
 
         Args:
             unroll: Encoded episodes.
 
         Returns:
-            ``[B, T, N, A]``.
+            Utilities ``[B, T, N, A]``.
         """
         if unroll.fractions is not None:
             distorted = self.risk.distort(unroll.fractions)
@@ -112,20 +112,20 @@ class TeamUtilities(TeamAgents):
         return self.risk(atoms, logits)
 
     def action_probabilities(self, unroll: Unroll, action_mask: Tensor) -> Tensor:
-        """The policy whose logits the utilities are, with gradients.
+        """Computes the policy with the utilities as logits, with gradients.
 
         Args:
             unroll: Encoded episodes.
-            action_mask: ``[B, T, N, A]``.
+            action_mask: Nonzero where an action is available, ``[B, T, N, A]``.
 
         Returns:
-            ``[B, T, N, A]``, 0 where an action is not available.
+            Probabilities ``[B, T, N, A]``, 0 where an action is not available.
         """
         logits = self.utilities_of_all(unroll)
         return torch.where(action_mask > 0, logits, -torch.inf).softmax(dim=-1)
 
     def atoms(self, unroll: Unroll) -> Tensor:
-        """Return atoms of all actions, ``[B, T, N, A, M]``."""
+        """Computes return atoms of all actions, ``[B, T, N, A, M]``."""
         if unroll.all_atoms is not None:
             return unroll.all_atoms
         atoms = self._atoms(unroll, unroll.fractions)
@@ -134,14 +134,14 @@ class TeamUtilities(TeamAgents):
         return atoms
 
     def atoms_of(self, unroll: Unroll, actions: Tensor) -> Tensor:
-        """Return atoms of one action per agent.
+        """Computes return atoms of one action per agent.
 
         Args:
             unroll: Encoded episodes.
-            actions: int64 ``[B, T, N]``.
+            actions: Actions, int64 ``[B, T, N]``.
 
         Returns:
-            ``[B, T, N, M]``.
+            Atoms ``[B, T, N, M]``.
         """
         if unroll.all_atoms is not None:
             index = actions[..., None, None].expand(*actions.shape, 1, self.num_atoms)
@@ -170,7 +170,7 @@ class TeamUtilities(TeamAgents):
         )[0]
 
     def _given(self, fractions: Tensor | None) -> tuple[Tensor, ...]:
-        """The fractions as the agents' networks take them."""
+        """Fractions as optional argument of the agents' networks."""
         if fractions is None:
             return ()
         if len(self.agents) == 1:

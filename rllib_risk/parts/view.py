@@ -1,4 +1,4 @@
-"""One batch as the parts of a composition see it: what they may ask for, by name.
+"""The view of a batch: all quantities that the parts of a composition may use.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state size,
 ``M`` atoms, ``G`` outputs of the mixer (1, or ``N``).
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 
 @dataclass
 class View:
-    """What a loss, a target, a TD weighting or a replay may ask of one update.
+    """Quantities of one update for losses, targets, TD weightings and replays.
 
-    Everything is computed when it is first asked for, and once. What comes from the
-    target network has no gradient.
+    Each quantity is computed once, when it is first used. Outputs of the target network
+    have no gradient.
 
     Attributes:
         network: The online network.
         target_network: The target network.
         encoded: Both networks' encodings of the batch.
-        batch: The steps that are learned from, in the environment's units.
+        batch: The batch without burn-in steps, in the environment's units.
         target: The target of this composition.
-        weighting: Its TD weighting.
+        weighting: The TD weighting of this composition.
         gamma: Discount.
-        reward_scale: Factor on rewards; :attr:`rewards`, :attr:`targets` and everything
-            that a network says are scaled by it.
-        env_steps: Env steps so far, on which schedules depend.
-        wants_stats: Whether what is logged is read; of most updates it is not.
+        reward_scale: Factor on rewards. :attr:`rewards`, :attr:`targets` and all values
+            of the networks have this scale.
+        env_steps: Env steps sampled so far, for schedules.
+        wants_stats: Whether to compute logging statistics. Most updates skip them.
         of_dataset: Whether the batch comes from a dataset.
-        dual: What the target or the penalty learns beside the networks, or None.
-        draws: Source of random numbers, on the CPU, seeded for this update.
-        logged: What was logged so far.
+        dual: Auxiliary module of the target or the penalty, or None.
+        draws: Random generator on the CPU, seeded for this update.
+        logged: Statistics logged so far.
     """
 
     network: TeamNetwork
@@ -67,11 +67,11 @@ class View:
     )
     logged: dict[str, Tensor] = field(default_factory=dict)
 
-    # What was seen and done.
+    # Contents of the batch.
 
     @property
     def mask(self) -> Tensor:
-        """1 at real steps, 0 in the padding, ``[B, T, 1]``."""
+        """1 on real steps, 0 in padding, ``[B, T, 1]``."""
         return self.batch.mask
 
     @property
@@ -81,12 +81,12 @@ class View:
 
     @property
     def state(self) -> Tensor:
-        """The states in which they were taken, ``[B, T, S]``."""
+        """The global states in which they were taken, ``[B, T, S]``."""
         return self.batch.state[:, :-1]
 
     @property
     def next_state(self) -> Tensor:
-        """The states that followed, ``[B, T, S]``."""
+        """The next global states, ``[B, T, S]``."""
         return self.batch.state[:, 1:]
 
     @property
@@ -96,12 +96,12 @@ class View:
 
     @property
     def next_action_mask(self) -> Tensor:
-        """Nonzero where one is available in what followed, ``[B, T, N, A]``."""
+        """Nonzero where an action is available at the next step, ``[B, T, N, A]``."""
         return self.batch.action_mask[:, 1:]
 
     @property
     def terminateds(self) -> Tensor:
-        """1 where the episode truly ended, ``[B, T, 1]``."""
+        """1 where the episode terminated (not truncated), ``[B, T, 1]``."""
         return self.batch.terminateds
 
     @cached_property
@@ -111,52 +111,52 @@ class View:
 
     @cached_property
     def discount(self) -> Tensor:
-        """``gamma``, and 0 where the episode truly ended, ``[B, T, 1]``."""
+        """``gamma``, or 0 where the episode terminated, ``[B, T, 1]``."""
         return self.gamma * (1.0 - self.terminateds)
 
-    # What the networks say.
+    # Outputs of the networks.
 
     @property
     def online(self) -> Unroll:
-        """The steps, encoded by the online network; with gradient."""
+        """The steps encoded by the online network, with gradients."""
         return self.encoded.online
 
     @property
     def greedy(self) -> Tensor:
-        """The actions of the target's maximum at each step, int64 ``[B, T, N]``."""
+        """Greedy actions at each step, int64 ``[B, T, N]``."""
         return self.encoded.greedy
 
     @property
     def next_greedy(self) -> Tensor:
-        """The same where each step led to, int64 ``[B, T, N]``."""
+        """Greedy actions at the next step of each step, int64 ``[B, T, N]``."""
         return self.encoded.greedy_following
 
     @cached_property
     def values(self) -> Tensor:
-        """The mixed value of the actions taken; with gradient, ``[B, T, G]``."""
+        """Mixed values of the actions taken, with gradients, ``[B, T, G]``."""
         return self.values_of(self.actions)
 
     def values_of(self, actions: Tensor) -> Tensor:
-        """The mixed value of any joint action; with gradient.
+        """Computes the mixed values of given joint actions, with gradients.
 
         Args:
-            actions: int64 ``[B, T, N]``.
+            actions: Joint actions, int64 ``[B, T, N]``.
 
         Returns:
-            ``[B, T, G]``.
+            Values ``[B, T, G]``.
         """
         return self.network.values_of(
             self.online, actions, self.state, self.action_mask
         )
 
     def values_of_each(self, actions: Tensor) -> Tensor:
-        """The mixed values of several joint actions per step; with gradient.
+        """Computes the mixed values of several joint actions per step, with gradients.
 
         Args:
-            actions: int64 ``[B, T, K, N]``.
+            actions: ``K`` joint actions per step, int64 ``[B, T, K, N]``.
 
         Returns:
-            ``[B, T, K, G]``.
+            Values ``[B, T, K, G]``.
         """
         return self.network.values_of_each(
             self.online, actions, self.state, self.action_mask
@@ -164,18 +164,18 @@ class View:
 
     @cached_property
     def joint_values(self) -> Tensor:
-        """The joint critic's value of the actions taken; with gradient, ``[B, T, 1]``.
+        """Values of the actions taken, from the joint critic, ``[B, T, 1]``.
 
-        There must be a joint critic.
+        They have gradients. The composition must have a joint critic.
         """
         return self.network.joint_values_of(self.online, self.actions, self.state)
 
     @cached_property
     @torch.no_grad()
     def next_values(self) -> Tensor:
-        """The target network's value of what followed each step, ``[B, T, G]``.
+        """The target network's values of the next steps, ``[B, T, G]``.
 
-        It comes from the joint critic, where there is one.
+        They come from the joint critic, if there is one.
         """
         target, unroll = self.target_network, self.encoded.following
         if target.joint_critic is not None:
@@ -187,21 +187,21 @@ class View:
     @cached_property
     @torch.no_grad()
     def targets(self) -> Tensor:
-        """What the mixed values should be, ``[B, T, G]``; zero in the padding."""
+        """Targets of the mixed values, ``[B, T, G]``; zero in padding."""
         targets = self.target.targets(self)
-        # An error that is not finite would make NaN of a gradient that is masked later.
+        # A non-finite error in padding would give a NaN gradient, even if masked later.
         return torch.where(self.mask > 0, targets, 0.0)
 
     @cached_property
     def errors(self) -> Tensor:
-        """TD errors, targets minus values; with gradient, ``[B, T, G]``."""
+        """TD errors, targets minus values, with gradients, ``[B, T, G]``."""
         return self.targets - self.values
 
-    # The same as distributions, where the mixer can mix them.
+    # Distributions, for losses that fit them.
 
     @cached_property
     def atoms(self) -> Tensor:
-        """Atoms of the values of the actions taken; with gradient, ``[B, T, G, M]``."""
+        """Mixed atoms of the actions taken, with gradients, ``[B, T, G, M]``."""
         return self.network.team_atoms_of(
             self.online, self.actions, self.state, self.action_mask
         )
@@ -209,7 +209,7 @@ class View:
     @cached_property
     @torch.no_grad()
     def target_atoms(self) -> Tensor:
-        """What the atoms should be, ``[B, T, G, M]``; zero in the padding."""
+        """Targets of the mixed atoms, ``[B, T, G, M]``; zero in padding."""
         next_atoms = self.target_network.team_atoms_of(
             self.encoded.following,
             self.next_greedy,
@@ -219,25 +219,25 @@ class View:
         targets = self.target.target_atoms(self, next_atoms)
         return torch.where(self.mask.unsqueeze(-1) > 0, targets, 0.0)
 
-    # What a part does with it.
+    # Helpers for parts.
 
     def weigh(self, losses: Tensor, errors: Tensor) -> Tensor:
         """Multiplies losses by the weights of the composition's TD weighting.
 
         Args:
-            losses: ``[B, T, G]``.
+            losses: Losses ``[B, T, G]``.
             errors: Targets minus values, without gradient, ``[B, T, G]``.
 
         Returns:
-            ``[B, T, G]``.
+            Weighted losses ``[B, T, G]``.
         """
         return self.weighting.weigh(losses, errors, self)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over real steps, and over agents or outputs.
+        """Computes the mean over real steps and over the last axis.
 
         Args:
-            values: ``[B, T, .]``.
+            values: Values ``[B, T, .]``.
 
         Returns:
             A scalar.
@@ -245,7 +245,7 @@ class View:
         return masked_mean(values, self.mask)
 
     def now(self, schedule: Schedule) -> float:
-        """The present value of a key that may be a schedule.
+        """Returns the current value of a key that may be a schedule.
 
         Args:
             schedule: A number, or points ``[[env_steps, value], ...]``.
@@ -256,7 +256,7 @@ class View:
         """Logs a number under ``learner`` in the results.
 
         Args:
-            name: Its name there.
+            name: Name in the results.
             value: A scalar.
         """
         self.logged[name] = value.detach()

@@ -1,4 +1,4 @@
-"""An actor that looks at the last steps alone.
+"""An actor that acts only on the last steps.
 
 Letters: ``E`` environments, ``W`` steps of a window, ``N`` agents, ``D`` observation
 size.
@@ -16,10 +16,10 @@ from rllib_risk.parts.unroll import Decision
 
 
 class WindowActor:
-    """Encodes the last ``window`` steps, from a zero memory, before every action.
+    """Recomputes the hidden state from the last ``window`` steps before every action.
 
-    A network that learned from windows, with a memory that begins at zero, has never
-    seen what that memory becomes in a longer episode. On any device.
+    A network that learned from windows with a zero initial hidden state has never seen
+    hidden states of longer episodes. This actor avoids them. It runs on any device.
     """
 
     def __init__(
@@ -30,20 +30,20 @@ class WindowActor:
         Args:
             network: The network.
             num_envs: ``E``.
-            window: ``W``, steps to act on, the present one included.
-            padded: Whether steps with zero observations and action 0 stand before the
-                first one of an episode. If not, the window is shorter there.
+            window: ``W``, number of last steps to act on, with the current one.
+            padded: Whether steps with zero observations and action 0 fill the window at
+                the start of an episode. If not, the window is shorter there.
         """
         n, obs_size = network.sizes.num_agents, network.sizes.obs_size
         self._network = network
         self._device = network.device
         self._window = window
-        # A new episode has seen nothing, or as many zeros as a window has.
+        # A new window is empty, or full of zeros if it is padded.
         self._first_length, self._no_action = (window, 0) if padded else (0, -1)
         self._length = np.zeros(num_envs, np.int64)  # of each environment's window
-        # Windows begin at the left; after their end stands what does not matter.
+        # Windows are left-aligned; entries after their end are ignored.
         self._obs = np.zeros((num_envs, window, n, obs_size), np.float32)
-        # The actions before each observation, and those before the next one.
+        # The actions before each observation, and the actions before the next one.
         self._before = np.zeros((num_envs, window, n), np.int64)
         self._last = np.zeros((num_envs, n), np.int64)
         self._decision: Decision | None = None
@@ -56,7 +56,7 @@ class WindowActor:
 
     @property
     def memory(self) -> np.ndarray:
-        """See :attr:`Actor.memory`: the observations of the window."""
+        """Observations of the window, in place of :attr:`Actor.memory`."""
         windows = self._obs.transpose(0, 2, 1, 3)  # [E, N, W, D]
         return windows.reshape(*windows.shape[:2], -1)
 
@@ -94,4 +94,4 @@ class WindowActor:
         self._before[slots] = self._last[slots] = self._no_action
 
     def refresh(self) -> None:
-        """See :meth:`Actor.refresh`; every step asks the network itself."""
+        """See :meth:`Actor.refresh`. Every step reads the network, so nothing to do."""

@@ -65,7 +65,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "OWQMIX",
             "macn",
             "loss: quantile\n    num_atoms: 4",
-            "joint_critic: 'wqmix' is a number that teaches numbers",
+            "joint_critic: 'wqmix' gives scalar values",
         ),
         ("QMIX", "macn", "mixer: qmx", "Did you mean 'qmix'"),
         (

@@ -281,7 +281,7 @@ def test_it_learns_and_both_actors_agree(slot, own):
 
 
 def test_the_log_says_once_what_numpy_cannot_do(own, caplog):
-    arrays._say_slow.cache_clear()
+    arrays._log_slow_step.cache_clear()
     networks = {slot: make_policy(own(slot)).network for slot in CASES}
     with caplog.at_level(logging.INFO, "rllib_risk"):
         for _ in range(2):

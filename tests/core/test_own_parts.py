@@ -320,7 +320,7 @@ def test_an_option_with_the_name_of_another_key_is_refused(key, monkeypatch):
     options = dataclasses.make_dataclass("Options", declared, frozen=True)
     monkeypatch.setattr(Named, "Options", options)
     config = IndependentQConfig()
-    message = f"td_weighting: '{__name__}:Named' declares '{key}', which is the name of"
+    message = f"td_weighting: '{__name__}:Named' declares '{key}', but another key"
     with pytest.raises(ConfigError, match=message):
         config.training(td_weighting=f"{__name__}:Named")
 

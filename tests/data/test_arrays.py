@@ -73,13 +73,13 @@ NOT_ALLOWED[2, 0, 2] = 0
         ({"actions": [[0, 1], [1, 70_000], [0, 0]]}, "actions[1, 1] is 70000"),
         ({"actions": [0, 1, 2]}, "actions has shape (3,); it must have 2 axes"),
         ({"actions": [["a", "b"]] * 3}, "actions must hold numbers: they are of type"),
-        ({"obs": np.full((4, 2, 1), np.nan)}, "obs[0, 0, 0] is nan, no finite number"),
+        ({"obs": np.full((4, 2, 1), np.nan)}, "obs[0, 0, 0] is nan, not a finite"),
         (
             {"obs": np.full((4, 2, 1), 1e300)},
-            "obs[0, 0, 0] is 1e+300, no finite number",
+            "obs[0, 0, 0] is 1e+300, not a finite",
         ),
         ({"obs": OBS[:2]}, "obs has 2 rows, actions 3 and rewards 3"),
-        ({"obs": OBS[:, :1]}, "obs is of 1 agents, and actions of 2"),
+        ({"obs": OBS[:, :1]}, "obs has 1 agents, and actions has 2"),
         ({"obs": [[1, 2], [3]]}, "obs must hold numbers"),
         ({"rewards": [1, 2]}, "obs has 4 rows, actions 3 and rewards 2"),
         ({"rewards": [1, 2, np.inf]}, "rewards[2] is inf"),
@@ -103,7 +103,7 @@ NOT_ALLOWED[2, 0, 2] = 0
         ({"terminated": "no"}, "terminated must be True or False, not 'no'"),
         (
             {"obs": OBS[:1], "actions": [[0, 1]], "rewards": [1.0]},
-            "an episode of one step that was cut off needs the observation after it",
+            "a truncated episode of one step needs the observation after that step",
         ),
     ],
 )
@@ -147,7 +147,7 @@ class Changed:
         (Changed(terminated="no"), "terminated must be True or False, not 'no'"),
         (
             lambda: {"obs": OBS},
-            "must be an Episode, not dict; rllib_risk.offline.make_",
+            "must be an Episode, not dict; create one from arrays with",
         ),
     ],
 )
@@ -160,7 +160,7 @@ def test_episodes_that_cannot_be_are_not_written(tmp_path, make, message):
 @pytest.mark.parametrize(
     ("agents", "message"),
     [
-        (["a"], "agents names 1, and the episodes are of 2"),
+        (["a"], "agents has 1 names, but the episodes have 2"),
         (["a", "a"], "agents: must be different names"),
         ("ab", "agents must be a list of names, not 'ab'"),
     ],

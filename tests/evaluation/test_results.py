@@ -104,7 +104,7 @@ def test_a_trial_without_the_metric_is_left_out_with_a_warning(tmp_path, caplog)
         (group,) = read_groups([tmp_path])
     assert [run.seed for run in group.runs] == [0]
     assert "t1 has no evaluation/return_mean" in caplog.text
-    assert "t2 holds no result yet" in caplog.text
+    assert "t2 contains no result yet" in caplog.text
 
 
 def test_an_unknown_metric_names_the_nearest_and_the_available(tmp_path):
@@ -114,7 +114,7 @@ def test_an_unknown_metric_names_the_nearest_and_the_available(tmp_path):
     text = str(caught.value)
     assert "Did you mean 'evaluation/return_mean'?" in text
     assert "num_env_steps_sampled_lifetime, time_total_s" in text
-    with pytest.raises(ResultsError, match="no result has the metric 'steps'"):
+    with pytest.raises(ResultsError, match="No result has the metric 'steps'"):
         read_groups([tmp_path], x="steps")
 
 

@@ -202,7 +202,7 @@ def test_many_cells_are_left_to_the_files():
     print_shift(shown, Console(file=stream, width=100))
     assert "Over all cells" in stream.getvalue()
     assert "by cell" not in stream.getvalue()
-    assert "No cell is the nominal one." in stream.getvalue()
+    assert "There is no nominal cell." in stream.getvalue()
     summary = next(x for x in stream.getvalue().splitlines() if x.startswith("x "))
     # no nominal cell; mean of 0 .. 49; worst 0; mean of 0 .. 9
     assert summary.split()[:5] == ["x", "–", "24.5", "0", "4.5"]

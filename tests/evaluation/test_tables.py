@@ -115,6 +115,8 @@ def test_the_files_of_a_comparison(comparison):
 def test_no_table_where_everything_failed(comparison):
     labels = {f"RMIX_seed_{seed}": "RMIX" for seed in range(5)}
     write_plan(comparison, Plan(labels, tuple(labels)))
-    with pytest.raises(ResultsError, match=r"no trial has evaluation/return_mean"):
+    with pytest.raises(
+        ResultsError, match=r"No trial has the metric evaluation/return_mean"
+    ):
         write_comparison(comparison, Console(file=io.StringIO()))
     assert not (comparison / "table.md").exists()

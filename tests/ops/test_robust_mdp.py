@@ -346,7 +346,7 @@ def test_misuse_says_so(monkeypatch):
     with pytest.raises(ValueError, match="gamma must be in"):
         robust_value_iteration(mdp, gamma=1.1)
     monkeypatch.setattr("rllib_risk.ops.robust_mdp.MAX_SWEEPS", 100)
-    with pytest.raises(ValueError, match="did not settle in 100 sweeps"):
+    with pytest.raises(ValueError, match="did not converge in 100 sweeps"):
         robust_value_iteration(random_mdp(0, 1, 1, low=0.5), gamma=1.0)
 
 

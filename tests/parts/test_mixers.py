@@ -476,5 +476,7 @@ def test_weights_of_the_weighted_mixer_by_loop(unit_size):
 
 
 def test_a_state_that_is_too_small_for_its_units_is_refused():
-    with pytest.raises(ValueError, match=r"riskq_unit_size: 2 .* 3 agents.* 4; lower"):
+    with pytest.raises(
+        ValueError, match=r"riskq_unit_size: 2 .* 3 agents.* 4 numbers.*Lower"
+    ):
         make("riskq", 3, 4, riskq_unit_size=2)

@@ -29,7 +29,7 @@ def configured(run, **keys):
 # One line each: algorithm, keys, how the refusal begins, what it tells to set.
 REFUSED = [
     ("QMIX", {"objective": "nested", "td_lambda": 0.6}, "td_lambda: ", "td_lambda: 0"),
-    ("RobustVDN", {"objective": "nested"}, "objective: 'nested' is", "leave target"),
+    ("RobustVDN", {"objective": "nested"}, "objective: 'nested' sets", "Leave target"),
     ("MACQR", {"objective": "nested"}, "target: a robust", "loss: td"),
     ("QMIX", {"objective": "nested", "loss": "bc"}, "objective: ", "loss: td"),
     ("COMA", {"objective": "nested"}, "objective: 'nested' is for", "mean or static"),
@@ -45,8 +45,13 @@ REFUSED = [
         "",
     ),
     ("QMIX", {"objective": "static", "loss": "bc"}, "objective: ", "loss: td"),
-    ("QMIX", {"objective": "mean", "alpha": 0.5}, "alpha: is the static", ""),
-    ("QMIX", {"objective": "mean", "target": "cvar"}, "target: 'cvar' is", "leave"),
+    ("QMIX", {"objective": "mean", "alpha": 0.5}, "alpha: has no effect", ""),
+    (
+        "QMIX",
+        {"objective": "mean", "target": "cvar"},
+        "target: 'cvar' belongs",
+        "Leave",
+    ),
     ("RobustVDN", {"objective": "static", "v_min": -1.0}, "v_min: ", "v_min: 0"),
     (
         "QMIX",
@@ -102,7 +107,7 @@ def test_each_run_says_which_risk_it_controls(run, keys, text):
 
 def test_cloning_controls_nothing():
     config = config_class("QMIX")().training(loss="bc")
-    assert config.risk().startswith("none; the dataset's actions")
+    assert config.risk().startswith("none; the policy imitates the dataset")
 
 
 # CVaR as a maximum: outcomes and chances, level, eta -> value of eta. The greatest is

@@ -170,7 +170,7 @@ def test_one_thing_is_learned_beside_the_networks():
     learning = learning_parts(**keys_of("qmix_cql") | robust).learning
     assert learning.dual_learner is learning.target
     assert learning.make_dual(online) is not None
-    with pytest.raises(ValueError, match="both learn something beside"):
+    with pytest.raises(ValueError, match="both train an auxiliary module"):
         learning_parts(**keys_of("cfcql") | robust).learning.make_dual(online)
 
 

@@ -269,7 +269,7 @@ def test_what_else_is_said_before_a_run():
     neutral = {"risk_measure": "wang", "risk_parameter": 0.0}
     assert remarks_of(mixer="qmix", **atoms, **neutral) == []
     (line,) = remarks_of(mixer="vdn", **atoms | {"sort_atoms": False}, **careful)
-    assert "set sort_atoms: true" in line
+    assert "Set sort_atoms: true" in line
     predicted = {"risk_mode": "dynamic", "risk_grad": "frozen", "risk_measure": "cvar"}
     (line,) = remarks_of(mixer="riskq", **atoms, **predicted)
     assert "its own level" in line

@@ -353,8 +353,11 @@ REFUSED = [
     (TV | {"dual_bounds": [0]}, r"dual_bounds.*\[low, high\]"),
     (TV | {"dual_bounds": [0, "a"]}, r"dual_bounds.*\[low, high\]"),
     ({"burn_in": 3}, r"burn_in.*sequence_length"),
-    ({"sequence_length": 3, "burn_in": 3, "recurrent": False}, r"burn_in.*memory"),
-    ({"acting_window": 3, "recurrent": False}, r"acting_window.*memory"),
+    (
+        {"sequence_length": 3, "burn_in": 3, "recurrent": False},
+        r"burn_in.*hidden state",
+    ),
+    ({"acting_window": 3, "recurrent": False}, r"acting_window.*hidden state"),
     ({"target_window": "shifted"}, r"target_window.*sequence_length"),
     ({"window_padding": "zeros", "acting_window": 3}, r"window_padding.*sequence_leng"),
     (

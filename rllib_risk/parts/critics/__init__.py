@@ -1,4 +1,4 @@
-"""Joint critics. To write one of your own, subclass :class:`JointCritic`."""
+"""Joint critics. Custom critics are subclasses of :class:`JointCritic`."""
 
 from rllib_risk.parts.critics.base import JointCritic
 from rllib_risk.parts.critics.qtran import QtranCritic

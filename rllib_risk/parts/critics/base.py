@@ -1,8 +1,8 @@
-"""What a joint critic is: an unrestricted value of the joint action.
+"""Base class of joint critics: unrestricted values of the joint action.
 
-A monotone or additive team value cannot fit every payoff. QTRAN and WQMIX therefore
-learn a second value without that restriction, take their targets from it, and fit the
-restricted one to it.
+A monotonic or additive team value cannot fit every payoff. QTRAN and WQMIX therefore
+learn a second value without that restriction. They take their targets from it, and fit
+the restricted value to it.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``I`` input size,
 ``H`` number of features, ``S`` state size.
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class JointCritic(Part, nn.Module):
-    """Value of the joint action, not restricted to what agents can maximize alone.
+    """Unrestricted value of the joint action.
 
     Attributes:
-        needs_state: Whether an environment without a state must be refused.
+        needs_state: Whether the critic needs a global state.
     """
 
     needs_state = False
@@ -43,64 +43,64 @@ class JointCritic(Part, nn.Module):
         """Initializes the critic.
 
         Args:
-            sizes: What the environment fixes.
+            sizes: Sizes of the team and its observations.
             feature_size: ``H``.
-            make_encoder: A new encoder of the agents' inputs, as theirs are.
+            make_encoder: Creates an encoder of the agents' inputs, of the agents' kind.
             options: See :class:`~rllib_risk.parts.base.Part`.
         """
         super().__init__(options)
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
-        """See Part."""
+        """See :meth:`Part.refusals`."""
         name = f"joint_critic: {config.joint_critic!r}"
         if config.mixer == "none":
             yield (
-                f"{name} teaches one value of the team, and mixer 'none' has one per"
-                " agent; choose another mixer."
+                f"{name} trains one value of the team, but mixer 'none' has one value"
+                " per agent. Choose another mixer."
             )
         if not config.double_q:
             yield (
-                f"{name} is evaluated at the online network's greedy actions; set"
+                f"{name} is evaluated at the online network's greedy actions. Set"
                 " double_q: true."
             )
 
     def encode(self, inputs: Tensor, features: Tensor) -> Tensor:
-        """What the critic reads of whole episodes, for any joint actions.
+        """Encodes whole episodes, independently of the joint action.
 
         Args:
             inputs: The agents' inputs, ``[B, T, N, I]``.
-            features: The agents' own features of them, ``[B, T, N, H]``.
+            features: The agents' features of these inputs, ``[B, T, N, H]``.
 
         Returns:
-            ``[B, T, N, F]``, of any size ``F``.
+            Encodings ``[B, T, N, F]``, of any size ``F``.
         """
         raise NotImplementedError
 
     def forward(self, encoded: Tensor, actions: Tensor, state: Tensor) -> Tensor:
-        """The value of a joint action at every step.
+        """Computes the value of a joint action at every step.
 
         Args:
-            encoded: From :meth:`encode`, ``[B, T, N, F]``.
-            actions: int64 ``[B, T, N]``.
-            state: ``[B, T, S]``.
+            encoded: Result of :meth:`encode`, ``[B, T, N, F]``.
+            actions: Joint actions, int64 ``[B, T, N]``.
+            state: Global states, ``[B, T, S]``.
 
         Returns:
-            ``[B, T, 1]``.
+            Values ``[B, T, 1]``.
         """
         raise NotImplementedError
 
     def next_values(self, view: View) -> Tensor:
-        """What targets take for the value of what followed each step.
+        """Computes the next values that targets bootstrap from.
 
-        Asked of the target network's critic, without gradients. By default its value of
-        the greedy joint action there.
+        It is called for the target network's critic, without gradients. By default it
+        returns the critic's value of the next greedy joint action.
 
         Args:
             view: The batch.
 
         Returns:
-            ``[B, T, 1]``.
+            Next values ``[B, T, 1]``.
         """
         return view.target_network.joint_values_of(
             view.encoded.following, view.next_greedy, view.next_state
@@ -108,11 +108,11 @@ class JointCritic(Part, nn.Module):
 
 
 class NoCritic(JointCritic):
-    """None: targets come from the mixed value."""
+    """No joint critic: targets come from the mixed value."""
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
-        """See Part."""
+        """See :meth:`Part.refusals`."""
         yield from ()
 
 
@@ -123,21 +123,21 @@ def make_joint_critic(
     feature_size: int,
     make_encoder: Callable[[], Encoder],
 ) -> JointCritic | None:
-    """The joint critic that a configuration names.
+    """Creates the joint critic that a configuration names.
 
     Args:
         choice: The critic and its options.
-        sizes: What the environment fixes.
+        sizes: Sizes of the team and its observations.
         input_size: ``I``.
         feature_size: ``H``.
-        make_encoder: A new encoder of the agents' inputs.
+        make_encoder: Creates an encoder of the agents' inputs.
 
     Returns:
         The critic, or None.
 
     Raises:
-        ValueError: If it needs a state that is not there, or a critic of the user's own
-            does not take the arguments or give the shape that it must.
+        ValueError: If the critic needs a global state and there is none, or a custom
+            critic does not take the arguments or returns a wrong shape.
     """
     if choice.part is NoCritic:
         return None

@@ -1,4 +1,4 @@
-"""The critic of implicit constraint Q-learning.
+"""The critic of implicit constraint Q-learning (ICQ).
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``I`` input size,
 ``H`` number of features, ``S`` state size, ``D`` observation size.
@@ -26,26 +26,28 @@ if TYPE_CHECKING:
 
 
 class IcqCritic(JointCritic):
-    """MAICQ's critic (Yang et al., 2021): it is asked of actions in the data alone.
+    """MAICQ's critic (Yang et al., 2021), evaluated only at actions in the data.
 
-    ``Q_tot(s, u) = sum_i k_i(s) Q_i(s, o_i, u_i)``, ``k_i >= 0``, ``sum_i k_i = 1``, a
-    network for all agents. What follows a step is worth ``w Q_tot(s', u')`` of the next
-    action ``u'`` in the data, with the batch's weight ``w`` of high values
-    (:func:`~rllib_risk.ops.implicit.batch_weights`). A row's last step has no next
-    action: if the episode did not end there, the policy's expectation stands instead.
+    ``Q_tot(s, u) = sum_i k_i(s) Q_i(s, o_i, u_i)``, ``k_i >= 0``, ``sum_i k_i = 1``.
+    All agents share one network. The next value of a step is ``w Q_tot(s', u')`` with
+    the next action ``u'`` in the data. The weight ``w`` is higher for high values in
+    the batch (:func:`~rllib_risk.ops.implicit.batch_weights`). The last step of a row
+    has no next action. If the episode did not terminate there, the next value is the
+    expectation under the policy.
     """
 
     needs_state = True
 
-    # Of the critic's layers, as in the released code.
+    # Width of the critic's layers, as in the released code.
     WIDTH = 256
 
     @dataclass(frozen=True)
     class Options:
         icq_value_temperature: float = option(
             1000.0,
-            "How little targets prefer high values among a batch (beta of MAICQ's"
-            " critic), in units of scaled rewards.",
+            "Temperature of the weights of next values in a batch (beta of MAICQ's"
+            " critic), in units of scaled rewards. A lower temperature prefers high"
+            " values more.",
             low=0.0,
             low_open=True,
         )
@@ -65,17 +67,17 @@ class IcqCritic(JointCritic):
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
-        """See Part."""
+        """See :meth:`Part.refusals`."""
         if config.loss != "icq":
             yield (
-                "joint_critic: 'icq' teaches the policy of loss 'icq'; set loss: icq,"
+                "joint_critic: 'icq' trains the policy of loss 'icq'. Set loss: icq,"
                 " or another joint_critic."
             )
         if config.sequence_length == 1:
             yield (
                 "sequence_length: joint_critic 'icq' learns from the next action in the"
-                " data, which a single step does not have; set 2 or more, or null for"
-                " whole episodes."
+                " data, which a sequence of one step does not have. Set 2 or more, or"
+                " null for whole episodes."
             )
 
     def encode(self, inputs: Tensor, features: Tensor) -> Tensor:
@@ -83,17 +85,17 @@ class IcqCritic(JointCritic):
         return inputs[..., : self.values.sizes.obs_size]
 
     def of_all_actions(self, encoded: Tensor, state: Tensor) -> Tensor:
-        """Values of every action of each agent.
+        """Computes the values of every action of each agent.
 
         Args:
-            encoded: From :meth:`encode`, ``[B, T, N, D]``.
-            state: ``[B, T, S]``.
+            encoded: Result of :meth:`encode`, ``[B, T, N, D]``.
+            state: Global states, ``[B, T, S]``.
 
         Returns:
-            ``[B, T, N, A]``.
+            Action values ``[B, T, N, A]``.
         """
-        none = torch.empty(0, device=state.device)  # actions are no input
-        return self.values(self.values.inputs(encoded, state, none))
+        no_actions = torch.empty(0, device=state.device)  # they are not an input
+        return self.values(self.values.inputs(encoded, state, no_actions))
 
     def forward(self, encoded: Tensor, actions: Tensor, state: Tensor) -> Tensor:
         """Returns ``Q_tot``, ``[B, T, 1]``."""
@@ -102,7 +104,7 @@ class IcqCritic(JointCritic):
         return self.values.mix(taken, state)
 
     def next_values(self, view: View) -> Tensor:
-        """See :meth:`JointCritic.next_values`; ``[B, T, 1]``."""
+        """See :meth:`JointCritic.next_values`."""
         network: TeamNetwork = view.target_network
         following, state = view.encoded.following, view.next_state
         encoded = cast("Tensor", following.joint)

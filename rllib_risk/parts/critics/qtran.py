@@ -20,16 +20,17 @@ from rllib_risk.parts.critics.base import JointCritic
 
 
 class QtranCritic(JointCritic):
-    """QTRAN-base (Son et al., 2019), with PyMARL's small networks.
+    """QTRAN-base critic (Son et al., 2019), with PyMARL's small networks.
 
     Every agent's features and action pass through one shared network and are summed:
-    ``Q_jt = f(s, sum_i e(h_i, u_i))``. The value ``V(s)`` that makes up for what agents
-    cannot see depends on the state alone, as in PyMARL; in the paper on the features.
+    ``Q_jt = f(s, sum_i e(h_i, u_i))``. The value ``V(s)`` corrects for partial
+    observability. It depends only on the state, as in PyMARL; in the paper it depends
+    on the features.
     """
 
     needs_state = True
 
-    # Of the networks that read the state.
+    # Width of the networks that read the state.
     WIDTH = 64
 
     def __init__(
@@ -48,7 +49,7 @@ class QtranCritic(JointCritic):
         self.value = mlp(state_size, self.WIDTH, self.WIDTH, 1)
 
     def encode(self, inputs: Tensor, features: Tensor) -> Tensor:
-        """Returns the agents' own features: this critic's loss trains them too."""
+        """Returns the agents' features, so the critic's loss trains them too."""
         return features
 
     def forward(self, encoded: Tensor, actions: Tensor, state: Tensor) -> Tensor:
@@ -58,12 +59,12 @@ class QtranCritic(JointCritic):
         return self.joint(torch.cat([state, embedded.sum(dim=-2)], dim=-1))
 
     def state_value(self, state: Tensor) -> Tensor:
-        """``V(s)`` of the losses that tie the utilities to ``Q_jt``.
+        """Computes ``V(s)`` of the losses that tie the utilities to ``Q_jt``.
 
         Args:
-            state: ``[B, T, S]``.
+            state: Global states, ``[B, T, S]``.
 
         Returns:
-            ``[B, T, 1]``.
+            Values ``[B, T, 1]``.
         """
         return self.value(state)

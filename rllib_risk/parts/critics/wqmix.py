@@ -19,17 +19,17 @@ from rllib_risk.parts.critics.base import JointCritic
 
 
 class WqmixCritic(JointCritic):
-    """``Qhat*`` of weighted QMIX (Rashid et al., 2020).
+    """Unrestricted critic ``Qhat*`` of weighted QMIX (Rashid et al., 2020).
 
-    Central agents of their own give one number per action; those of the actions taken
-    go with the state through a feed-forward network, plus ``V(s)``. One central agent
-    serves all, even where their acting networks are not shared: it tells them apart by
-    their ids, and not at all where inputs have none.
+    A separate central agent network gives one number per action. The numbers of the
+    actions taken and the state pass through a feed-forward network, and ``V(s)`` is
+    added. All agents share one central network, even if they do not share acting
+    networks. It distinguishes agents by the ids in their inputs, if there are any.
     """
 
     needs_state = True
 
-    # Of the networks that read the state.
+    # Width of the networks that read the state.
     WIDTH = 256
 
     def __init__(
@@ -48,7 +48,7 @@ class WqmixCritic(JointCritic):
         self.value = mlp(sizes.state_size, self.WIDTH, 1)
 
     def encode(self, inputs: Tensor, features: Tensor) -> Tensor:
-        """Returns the central agents' features; ``features`` are not read."""
+        """Returns the features of the central agent network; ignores ``features``."""
         rows = inputs.transpose(1, 2).flatten(0, 1)  # [B * N, T, I]
         central = self.encoder(rows, None)[0]
         size = (inputs.shape[0], inputs.shape[2])

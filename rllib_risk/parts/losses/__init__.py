@@ -1,1 +1,1 @@
-"""Losses: how utilities and mixer learn."""
+"""Losses of the agents' utilities and the mixer."""

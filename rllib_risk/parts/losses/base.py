@@ -1,4 +1,4 @@
-"""What a loss is."""
+"""Base class of losses."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from rllib_risk.parts.view import View
 
 
 class Loss(Part):
-    """What one update of the networks minimizes.
+    """The loss that one update of the networks minimizes.
 
-    A loss of your own defines :meth:`loss`. A joint critic's own loss and the
-    conservative penalty are added to it, where there are any.
+    A custom loss defines :meth:`loss`. The loss of a joint critic and the conservative
+    penalty are added to it, if the composition has them.
 
     Attributes:
-        fits_atoms: Whether it fits distributions (:attr:`View.atoms`), not values.
-        uses_targets: Whether it looks at rewards and at what follows. If not, there is
-            no target network to move, and nothing is added to it.
-        mixes: Whether it fits what the mixer makes of the agents' utilities. If not,
-            these are logits of a policy.
+        fits_atoms: Whether the loss fits distributions (:attr:`View.atoms`) instead of
+            values.
+        uses_targets: Whether the loss uses rewards and next values. If not, the target
+            network is not updated, and no other loss is added.
+        mixes: Whether the loss fits the mixed utilities. If not, the utilities are
+            logits of a policy.
     """
 
     fits_atoms: ClassVar[bool] = False
@@ -30,7 +31,7 @@ class Loss(Part):
     mixes: ClassVar[bool] = True
 
     def loss(self, view: View) -> Tensor:
-        """The loss; what is to be logged, it gives to :meth:`View.log`.
+        """Computes the loss. Use :meth:`View.log` to log statistics.
 
         Args:
             view: The batch.
@@ -42,10 +43,10 @@ class Loss(Part):
 
     @torch.no_grad()
     def log_errors(self, view: View) -> None:
-        """Logs the TD errors, values and targets that :meth:`loss` has asked for.
+        """Logs the TD errors, values and targets that :meth:`loss` computed.
 
-        Called after :meth:`loss`, where it uses targets and statistics are wanted. What
-        the loss has logged under one of these names stays.
+        It is called after :meth:`loss` if the loss uses targets and statistics are
+        wanted. It does not overwrite values that the loss has logged.
 
         Args:
             view: The batch.
@@ -67,8 +68,9 @@ class Loss(Part):
                 view.log(name, view.mean(number))
 
     def terms(self, view: View) -> int:
-        """How many squared errors it adds up for one value; half their mean goes with
-        a conservative penalty.
+        """Number of errors that the loss sums for one value.
+
+        With a conservative penalty, half the mean of these errors is minimized.
 
         Args:
             view: The batch.

@@ -13,7 +13,10 @@ from rllib_risk.parts.view import View
 
 
 class Cloning(Loss):
-    """Minus the log-likelihood of the data under the softmax of the utilities."""
+    """Behaviour cloning: negative log-likelihood of the dataset's actions.
+
+    The policy is the softmax of the utilities.
+    """
 
     uses_targets: ClassVar[bool] = False
     mixes: ClassVar[bool] = False
@@ -22,21 +25,22 @@ class Cloning(Loss):
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
         if config.dataset is None:
-            yield "loss: 'bc' imitates the actions of a dataset; set dataset."
+            yield "loss: 'bc' imitates the actions of a dataset. Set dataset."
         if config.mixer != "none" or config.num_atoms > 1:
             yield (
-                "loss: 'bc' learns which actions were taken, and neither a team's value"
-                " nor returns; set mixer: none and num_atoms: 1."
+                "loss: 'bc' learns actions, not a team's value or returns. Set mixer:"
+                " none and num_atoms: 1."
             )
         if config.conservative_weight is not None:
             yield (
-                "conservative_weight: loss 'bc' is that penalty alone; leave it out."
+                "conservative_weight: loss 'bc' consists of this penalty only. Leave"
+                " conservative_weight out."
             )
         errors = config.target, config.td_weighting, config.td_lambda
         if errors != ("plain", "none", 0.0):
             yield (
-                "target, td_weighting, td_lambda: are about TD errors, and loss 'bc'"
-                " has none; leave them out."
+                "target, td_weighting, td_lambda: apply to TD errors, and loss 'bc' has"
+                " none. Leave them out."
             )
 
     def loss(self, view: View) -> Tensor:

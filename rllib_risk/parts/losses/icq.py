@@ -1,4 +1,4 @@
-"""Implicit constraint Q-learning: cloning, weighted by what actions are worth."""
+"""Implicit constraint Q-learning: behaviour cloning weighted by advantages."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from rllib_risk.parts.view import View
 
 
 class ImplicitConstraint(Loss):
-    """The policy of MAICQ (Yang et al., 2021, "Believe What You See").
+    """The policy loss of MAICQ (Yang et al., 2021, "Believe What You See").
 
-    ``-mean k_i(s) w_i log pi_i(u_i)``: the log-likelihood of the data's actions under
-    the softmax of the utilities, with the critic's weight ``k_i`` of the agent and the
-    batch's weight ``w_i`` of high advantages ``A_i = Q_i(u_i) - sum_a pi_i(a) Q_i(a)``
-    (:func:`~rllib_risk.ops.implicit.batch_weights`). The critic's squared TD error is
-    added. The weights have no gradient.
+    ``-mean k_i(s) w_i log pi_i(u_i)`` is the weighted negative log-likelihood of the
+    dataset's actions under the softmax of the utilities. ``k_i`` is the critic's weight
+    of the agent. ``w_i`` is higher for high advantages ``A_i = Q_i(u_i) - sum_a pi_i(a)
+    Q_i(a)`` in the batch (:func:`~rllib_risk.ops.implicit.batch_weights`). The critic's
+    squared TD error is added. The weights have no gradient.
     """
 
     @dataclass(frozen=True)
     class Options:
         icq_policy_temperature: float = option(
             0.1,
-            "How little the policy prefers actions of high advantage among a batch"
-            " (beta of MAICQ's actor), in units of scaled rewards.",
+            "Temperature of the weights of advantages in a batch (beta of MAICQ's"
+            " actor), in units of scaled rewards. A lower temperature prefers actions"
+            " of high advantage more.",
             low=0.0,
             low_open=True,
         )
@@ -44,23 +45,23 @@ class ImplicitConstraint(Loss):
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
         if config.dataset is None:
-            yield "loss: 'icq' weighs the actions of a dataset; set dataset."
+            yield "loss: 'icq' weights the actions of a dataset. Set dataset."
         if config.mixer != "none" or config.num_atoms > 1:
             yield (
-                "loss: 'icq' learns a policy, whose utilities are logits, and its"
-                " critic has the values; set mixer: none and num_atoms: 1."
+                "loss: 'icq' learns a policy: the utilities are logits, and the critic"
+                " has the values. Set mixer: none and num_atoms: 1."
             )
         if config.joint_critic != "icq":
-            yield "joint_critic: loss 'icq' has its own; set joint_critic: icq."
+            yield "joint_critic: loss 'icq' needs critic 'icq'. Set joint_critic: icq."
         if config.conservative_weight is not None:
             yield (
-                "conservative_weight: loss 'icq' asks for no value of an action that"
-                " the data do not have; leave it out."
+                "conservative_weight: loss 'icq' only uses values of actions in the"
+                " data, so it needs no penalty. Leave conservative_weight out."
             )
         if (config.target, config.td_weighting) != ("plain", "none"):
             yield (
-                "target, td_weighting: loss 'icq' has the plain target, and weights of"
-                " its own; leave them out."
+                "target, td_weighting: loss 'icq' uses the plain target and its own"
+                " weights. Leave them out."
             )
 
     def loss(self, view: View) -> Tensor:
@@ -86,7 +87,7 @@ class ImplicitConstraint(Loss):
 
     @torch.no_grad()
     def log_errors(self, view: View) -> None:
-        """See :meth:`Loss.log_errors`; those of the critic."""
+        """Logs the errors of the critic; see :meth:`Loss.log_errors`."""
         errors = view.targets - view.joint_values
         view.log("td_error_abs", view.mean(errors.abs()))
         view.log("q_taken_mean", view.mean(view.joint_values))

@@ -17,9 +17,9 @@ from rllib_risk.parts.view import View
 
 
 class QtranLoss(Loss):
-    """QTRAN-base's constraints, which tie the mixed value to the joint critic.
+    """QTRAN-base's constraint losses, which tie the mixed value to the joint critic.
 
-    Son et al., "QTRAN" (ICML 2019), Eq. 4a and 4b; :mod:`rllib_risk.ops.qtran`.
+    Son et al., "QTRAN" (ICML 2019), Eq. 4a and 4b; see :mod:`rllib_risk.ops.qtran`.
     """
 
     @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class QtranLoss(Loss):
         """See :meth:`Part.refusals`."""
         if config.joint_critic != "qtran":
             yield (
-                f"loss: {config.loss!r} needs joint_critic: qtran, whose state value it"
-                " uses."
+                f"loss: {config.loss!r} uses the state value of the QTRAN critic. Set"
+                " joint_critic: qtran."
             )
         if config.td_weighting != "none":
             yield (
-                "td_weighting: weighs errors of the mixed value; loss"
+                "td_weighting: weights TD errors of the mixed value, and loss"
                 f" {config.loss!r} has none. Set td_weighting: none."
             )
 
@@ -65,5 +65,5 @@ class QtranLoss(Loss):
         return loss
 
     def log_errors(self, view: View) -> None:
-        """See :meth:`Loss.log_errors`; the mixed value has no TD error here."""
+        """See :meth:`Loss.log_errors`. The mixed value has no TD error in QTRAN."""
         view.log("q_taken_mean", view.mean(view.values))

@@ -21,7 +21,7 @@ from rllib_risk.parts.losses.base import Loss
 from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.view import View
 
-# Up to this number of atoms the pairwise loss is faster than the sorted one.
+# Up to this number of atoms, the pairwise loss is faster than the sorted one.
 _FEW_ATOMS = 8
 
 
@@ -34,24 +34,25 @@ class HuberOptions:
     )
     qr_loss: Literal["qrdqn", "rmix_released", "riskq_released", "official"] = option(
         "qrdqn",
-        "QR-DQN's loss, or that of RMIX's or RiskQ's released code, under which atoms"
-        " collapse. official: the older name of rmix_released.",
+        "Form of the quantile loss: QR-DQN's, or that of RMIX's or RiskQ's released"
+        " code, which collapses all atoms to one value. official: older name of"
+        " rmix_released.",
     )
 
 
 def regress(
     atoms: Tensor, targets: Tensor, fractions: Tensor, options: HuberOptions
 ) -> Tensor:
-    """The quantile-Huber loss that the options choose.
+    """Computes the quantile-Huber loss that the options choose.
 
     Args:
         atoms: Predicted atoms, ``[..., M]``.
         targets: Target atoms, ``[..., M]``.
-        fractions: Of the predicted atoms, ``[M]`` or ``[..., M]``.
-        options: Form and threshold.
+        fractions: Fractions of the predicted atoms, ``[M]`` or ``[..., M]``.
+        options: Form and Huber threshold.
 
     Returns:
-        ``[...]``.
+        Losses ``[...]``.
     """
     form: LossForm
     form = "rmix_released" if options.qr_loss == "official" else options.qr_loss
@@ -63,14 +64,15 @@ def regress(
 
 
 class QuantileLoss(Loss):
-    """Quantile regression of the team's returns, or of independent agents'.
+    """Quantile regression of the returns of a team or of independent agents.
 
-    ``T_j = r + gamma (1 - terminated) Z^-(s', a*; tau'_j)`` against ``Z(s, a; tau_m)``,
-    where the mixer makes ``Z`` of the agents' atoms of the same fraction: DDN, DMIX and
-    DPLEX (Sun, Lee and Lee, 2021), RiskQ (Shen et al., 2023), the centralised form of
-    MA-CQR (Eldeeb et al., 2024). Without a mixer each agent has its own ``Z``: QR-DQN
-    (Dabney et al., 2018a) for fixed fractions, IQN (2018b) for sampled ones, LH-IQN
-    (Lyu and Amato, 2020) with the weights of hysteresis and likelihood.
+    It regresses ``Z(s, a; tau_m)`` on ``T_j = r + gamma (1 - terminated) Z^-(s', a*;
+    tau'_j)``. The mixer computes ``Z`` from the agents' atoms of the same fraction:
+    DDN, DMIX and DPLEX (Sun, Lee and Lee, 2021), RiskQ (Shen et al., 2023), and the
+    centralised form of MA-CQR (Eldeeb et al., 2024). Without a mixer each agent has its
+    own ``Z``: QR-DQN (Dabney et al., 2018a) for fixed fractions, IQN (2018b) for
+    sampled fractions, and LH-IQN (Lyu and Amato, 2020) with hysteretic and likelihood
+    weights.
     """
 
     @dataclass(frozen=True)
@@ -86,46 +88,46 @@ class QuantileLoss(Loss):
         sampled = config.quantiles == "sampled"
         if config.joint_critic != "none":
             yield (
-                f"joint_critic: {config.joint_critic!r} is a number that teaches"
-                f" numbers, and loss {config.loss!r} fits distributions; set"
-                " joint_critic: none, or loss: td."
+                f"joint_critic: {config.joint_critic!r} gives scalar values, but loss"
+                f" {config.loss!r} fits distributions. Set joint_critic: none, or loss:"
+                " td."
             )
         if config.num_atoms == 1 and not sampled:
             yield f"num_atoms: must be above 1 for loss: {config.loss}."
         mixed = VALUE_PARTS.slots["mixer"].part(config.mixer).form != "none"
         if sampled and mixed and not config.shared_fractions:
             yield (
-                "quantiles: 'sampled' draws fractions for each agent, and mixed atoms"
-                " belong to the same ones; set shared_fractions: true, or quantiles:"
-                " fixed, or mixer: none."
+                "quantiles: 'sampled' draws fractions for each agent, but a mixer"
+                " combines atoms of the same fraction. Set shared_fractions: true, or"
+                " quantiles: fixed, or mixer: none."
             )
         if config.td_lambda != 0.0 and config.quantiles != "fixed":
             yield (
-                "td_lambda: lambda-returns of a distribution are taken quantile by"
-                " quantile, at the same fractions in all steps; set quantiles: fixed,"
-                " or td_lambda: 0."
+                "td_lambda: lambda-returns of a distribution are computed per quantile"
+                " and need the same fractions at all steps. Set quantiles: fixed, or"
+                " td_lambda: 0."
             )
         if config.risk_mode == "dynamic" and config.risk_grad != "frozen":
             yield (
                 "risk_mode: the level predictor learns from the TD error, and loss"
-                f" {config.loss!r} has none; set risk_mode: static, or risk_grad:"
+                f" {config.loss!r} has none. Set risk_mode: static, or risk_grad:"
                 " frozen."
             )
         if sampled and (config.qr_loss, config.qr_fractions) != ("qrdqn", "midpoint"):
             yield (
-                "quantiles: 'sampled' draws the fractions; leave qr_loss: qrdqn and"
+                "quantiles: 'sampled' draws its own fractions. Leave qr_loss: qrdqn and"
                 " qr_fractions: midpoint."
             )
         if config.tail_level != 1.0 and sampled:
-            yield "tail_level: is about fixed atoms; set quantiles: fixed."
+            yield "tail_level: applies to fixed atoms only. Set quantiles: fixed."
         if config.tail_level != 1.0 and config.risk_measure != "mean":
             yield (
-                "tail_level: the mean of a tail's atoms is its CVaR already; set"
+                "tail_level: the mean of the tail's atoms is already CVaR. Set"
                 " risk_measure: mean."
             )
 
     def terms(self, view: View) -> int:
-        """See :meth:`Loss.terms`: one for each atom."""
+        """See :meth:`Loss.terms`: one error per atom."""
         return view.atoms.shape[-1]
 
     def loss(self, view: View) -> Tensor:
@@ -144,7 +146,7 @@ class QuantileLoss(Loss):
                 lowest = atoms.sort(dim=-1).values
                 lowest = lowest[..., : math.ceil(atoms.shape[-1] / 10)]
                 view.log("cvar_estimate", view.mean(lowest.mean(dim=-1)))
-                # At 0 there is no distribution: all atoms are the same number.
+                # 0 means that the distribution has collapsed to one value.
                 spread = atoms.amax(dim=-1) - atoms.amin(dim=-1)
                 view.log("head_spread", view.mean(spread))
         return loss

@@ -1,4 +1,4 @@
-"""The squared TD error, of values and of a joint critic."""
+"""Squared TD errors of mixed values and of a joint critic."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TDLoss(Loss):
 
 
 def critic_loss(view: View) -> Tensor:
-    """The same of the joint critic; there must be one.
+    """Mean squared TD error of the joint critic, which must exist.
 
     Args:
         view: The batch.

@@ -1,4 +1,4 @@
-"""Mixers. To write one of your own, subclass :class:`Mixer`."""
+"""Mixers. Custom mixers are subclasses of :class:`Mixer`."""
 
 from rllib_risk.parts.mixers.additive import NoMixer, SumMixer
 from rllib_risk.parts.mixers.base import Mixer, MixerInputs

@@ -14,17 +14,17 @@ from rllib_risk.parts.mixers.base import Form, Mixer, MixerInputs
 
 
 class NoMixer(Mixer):
-    """Independent learners (Tan, 1993): every agent has the team's reward to itself."""
+    """Independent learners (Tan, 1993): every agent learns from the team's reward."""
 
     Options = NoOptions
     form: ClassVar[Form] = "none"
 
     def forward(self, team: MixerInputs) -> Tensor:
-        """Returns the utilities as they are, ``[B, T, N]``."""
+        """Returns the utilities unchanged, ``[B, T, N]``."""
         return team.utilities
 
     def mix_atoms(self, team: MixerInputs) -> Tensor:
-        """Returns the atoms as they are, ``[B, T, N, M]``."""
+        """Returns the atoms unchanged, ``[B, T, N, M]``."""
         return cast("Tensor", team.atoms)
 
 
@@ -40,8 +40,8 @@ class SumMixer(Mixer):
         return team.utilities.sum(dim=-1, keepdim=True)
 
     def mix_atoms(self, team: MixerInputs) -> Tensor:
-        """Returns sums of equal fractions, ``[B, T, 1, M]``.
+        """Returns sums of atoms of the same fraction, ``[B, T, 1, M]``.
 
-        That is the sum's distribution if the agents' worst cases come together.
+        This is the distribution of the sum if the agents' returns are comonotone.
         """
         return cast("Tensor", team.atoms).sum(dim=-2, keepdim=True)

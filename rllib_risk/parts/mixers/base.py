@@ -1,4 +1,4 @@
-"""What a mixer is: from the agents' utilities to the team's value.
+"""Base class of mixers, which map the agents' utilities to the team's value.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``S`` state size, ``M`` atoms, ``G``
 values of the team (1, or ``N``).
@@ -17,25 +17,25 @@ from rllib_risk.data.sizes import NeedsStateError, TeamSizes
 from rllib_risk.ops.quantile import mean_and_shape
 from rllib_risk.parts.base import Choice, Part
 
-# How atoms of agents become atoms of the team; see docs/risk.md.
+# How a mixer combines the agents' atoms to atoms of the team; see docs/risk.md.
 Form = Literal["none", "sum", "weighted", "mean_and_shape", "per_quantile", "own"]
 
 
 @dataclass
 class MixerInputs:
-    """What a mixer may look at.
+    """The inputs of a mixer.
 
     Attributes:
-        utilities: Risk-adjusted utilities of one action each, ``[B, T, N]``; gradients
-            run through them.
-        state: ``[B, T, S]``.
-        actions: Those actions, int64 ``[B, T, N]``.
+        utilities: Risk-adjusted utility of one action per agent, with gradients,
+            ``[B, T, N]``.
+        state: Global states, ``[B, T, S]``.
+        actions: The actions of these utilities, int64 ``[B, T, N]``.
         greedy_utilities: Highest utility of each agent among its available actions,
-            without gradient, ``[B, T, N]``; None unless the mixer needs it.
-        atoms: Return atoms of those actions, at the same fractions for all agents,
+            without gradient, ``[B, T, N]``. None unless the mixer needs it.
+        atoms: Return atoms of the actions, at the same fractions for all agents,
             ``[B, T, N, M]``; only for :meth:`Mixer.mix_atoms`. ``utilities`` are then
-            their means, and ``greedy_utilities`` the highest means.
-        obs: The agents' observations, ``[B, T, N, D]``; None unless the mixer needs
+            the means of the atoms, and ``greedy_utilities`` the highest means.
+        obs: The agents' observations, ``[B, T, N, D]``. None unless the mixer needs
             them.
     """
 
@@ -49,24 +49,24 @@ class MixerInputs:
 
 @dataclass(frozen=True)
 class OwnOptions:
-    """What a class without Options of its own takes."""
+    """Options of a custom mixer that declares none."""
 
     mixer_kwargs: dict = option(
-        {}, "Arguments of a mixer of your own that declares no Options.", fixed=True
+        {}, "Arguments of a custom mixer that declares no Options.", fixed=True
     )
 
 
 class Mixer(Part, nn.Module):
-    """From ``N`` utilities to the team's value.
+    """Maps ``N`` utilities to the team's value.
 
     Attributes:
-        needs_state: Whether an environment without a state must be refused.
-        needs_greedy: Whether ``greedy_utilities`` must be there.
-        needs_obs: Whether ``obs`` must be there.
+        needs_state: Whether the mixer needs a global state.
+        needs_greedy: Whether the mixer needs ``greedy_utilities``.
+        needs_obs: Whether the mixer needs ``obs``.
         broadcasts: Whether :meth:`forward` also takes utilities ``[B, T, K, N]`` of
-            several joint actions with one state ``[B, T, 1, S]``, which is faster than
-            a state for each of them. Other inputs are None then.
-        form: How :meth:`mix_atoms` mixes distributions; set by the class.
+            several joint actions with one state ``[B, T, 1, S]``. This is faster than
+            one state per joint action. The optional inputs are then None.
+        form: How :meth:`mix_atoms` mixes distributions.
     """
 
     Options: ClassVar[type] = OwnOptions
@@ -81,63 +81,62 @@ class Mixer(Part, nn.Module):
         """Initializes the mixer.
 
         Args:
-            sizes: What the environment fixes.
+            sizes: Sizes of the team and its observations.
             options: See :class:`~rllib_risk.parts.base.Part`.
         """
         super().__init__(options)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """A class that mixes distributions in a way of its own says in which form."""
+        """Sets :attr:`form` to ``own`` if a subclass defines only :meth:`mix_atoms`."""
         super().__init_subclass__(**kwargs)
         if "mix_atoms" in vars(cls) and "form" not in vars(cls):
             cls.form = "own"
 
     @classmethod
     def keywords(cls, options: Any) -> dict[str, Any]:
-        """See Part; a class without Options of its own gets ``mixer_kwargs``."""
+        """See :meth:`Part.keywords`. A class without Options gets ``mixer_kwargs``."""
         if cls.Options is OwnOptions:
             return dict(options.mixer_kwargs)
         return {"options": options}
 
     def forward(self, team: MixerInputs) -> Tensor:
-        """Mixes.
+        """Mixes utilities.
 
         Args:
-            team: Utilities and what they are utilities of.
+            team: The inputs.
 
         Returns:
-            ``[B, T, 1]``, or ``[B, T, N]`` where agents learn independently.
+            Values ``[B, T, 1]``, or ``[B, T, N]`` if agents learn independently.
         """
         raise NotImplementedError
 
     def mix_atoms(self, team: MixerInputs) -> Tensor:
-        """Mixes distributions; only for a loss that fits the team's distribution.
+        """Mixes distributions, for losses that fit the team's distribution.
 
-        Unless a class defines it: :func:`mean_and_shape`, with :meth:`forward` of the
-        means.
+        By default it is :func:`mean_and_shape` with :meth:`forward` of the means.
 
         Args:
-            team: Atoms and what they are atoms of.
+            team: The inputs, with atoms.
 
         Returns:
-            ``[B, T, G, M]``, ``G`` as in :meth:`forward`.
+            Atoms ``[B, T, G, M]``, with ``G`` as in :meth:`forward`.
         """
         return mean_and_shape(self(team), cast("Tensor", team.atoms))
 
 
 def make_mixer(choice: Choice, sizes: TeamSizes) -> Mixer:
-    """The mixer that a configuration names.
+    """Creates the mixer that a configuration names.
 
     Args:
         choice: The mixer and its options.
-        sizes: What the environment fixes.
+        sizes: Sizes of the team and its observations.
 
     Returns:
         The mixer.
 
     Raises:
-        ValueError: If it needs a state that is not there, or a mixer of the user's own
-            does not take the arguments or give the shape that it must.
+        ValueError: If the mixer needs a global state and there is none, or a custom
+            mixer does not take the arguments or returns a wrong shape.
     """
     if choice.part.needs_state and sizes.state_size == 0:
         raise NeedsStateError("mixer", choice.name)
@@ -149,7 +148,7 @@ def make_mixer(choice: Choice, sizes: TeamSizes) -> Mixer:
 
 @torch.no_grad()
 def _try(choice: Choice, mixer: Mixer, sizes: TeamSizes) -> None:
-    """Mixes zeros with a mixer of the user's own: a wrong shape would broadcast."""
+    """Checks the shapes of a custom mixer on zeros; a wrong one could broadcast."""
     n, atoms = sizes.num_agents, torch.zeros(2, 3, sizes.num_agents, 4)
     state, zeros = torch.zeros(2, 3, sizes.state_size), atoms[..., 0]
     obs = torch.zeros(2, 3, n, sizes.obs_size)

@@ -21,38 +21,43 @@ from rllib_risk.parts.mixers.base import Mixer, MixerInputs
 class DuplexMixer(Mixer):
     """QPLEX (Wang et al., 2021): a duplex dueling mixer.
 
-    With ``Qhat_i = w_i Q_i + b_i`` of the action taken, ``Vhat_i`` the same of the best
-    one and ``Ahat_i = Qhat_i - Vhat_i <= 0``,
+    Let ``Qhat_i = w_i Q_i + b_i`` of the action taken, ``Vhat_i`` the same of the best
+    action, and ``Ahat_i = Qhat_i - Vhat_i <= 0``. Then
 
         ``Q_tot = sum_i Qhat_i + sum_i (lambda_i - 1) Ahat_i
         = sum_i Vhat_i + sum_i lambda_i Ahat_i``.
 
     ``w_i > 0`` and ``b_i`` depend on the state, ``lambda_i > 0`` on the state and the
-    joint action. All agents' best actions together are therefore the best joint action,
-    and every value function with this property can be written so. As in the authors'
-    code ``Ahat_i`` is detached in the first form's second sum (utilities learn through
-    ``w_i`` alone), and the state stands for the joint history of the paper.
+    joint action. So the agents' best actions form the best joint action, and every
+    value function with this property has this form. As in the authors' code,
+    ``Ahat_i`` is detached in the second sum of the first form, so utilities get
+    gradients only through ``w_i``. Also as in their code, the state replaces the
+    paper's joint history.
     """
 
     needs_state = True
     needs_greedy = True
 
     WIDTH = 64
-    # Keeps weights above zero where the network itself gives zero.
+    # Keeps weights above zero if the network's output is zero.
     FLOOR = 1e-10
 
     @dataclass(frozen=True)
     class Options:
         qplex_heads: int = option(
             4,
-            "Heads of qplex's importance weights.",
+            "Number of heads of mixer qplex's importance weights.",
             low=1,
             high=MOST_WIDTH,
             fixed=True,
         )
         # 1 in the authors' StarCraft runs, 3 in their matrix games.
         qplex_lambda_layers: int = option(
-            1, "Layers of the networks behind those weights.", low=1, high=3, fixed=True
+            1,
+            "Number of layers of mixer qplex's importance networks.",
+            low=1,
+            high=3,
+            fixed=True,
         )
 
     options: Options
@@ -78,7 +83,9 @@ class DuplexMixer(Mixer):
             ValueError: If the greedy utilities are missing.
         """
         if team.greedy_utilities is None:
-            raise ValueError("QPLEX's mixer needs the greedy utilities.")
+            raise ValueError(
+                "QPLEX's mixer needs the greedy utilities: pass greedy_utilities."
+            )
         weights = self.weights(team.state).abs() + self.FLOOR
         chosen = weights * team.utilities + self.biases(team.state)
         # The bias is the same in Qhat and Vhat.
@@ -88,14 +95,14 @@ class DuplexMixer(Mixer):
         return mixed.sum(dim=-1, keepdim=True)
 
     def importance(self, state: Tensor, actions: Tensor) -> Tensor:
-        """The factors ``lambda`` of the advantages.
+        """Computes the importance weights ``lambda`` of the advantages.
 
         Args:
-            state: ``[B, T, S]``.
-            actions: int64 ``[B, T, N]``.
+            state: Global states, ``[B, T, S]``.
+            actions: Joint actions, int64 ``[B, T, N]``.
 
         Returns:
-            Positive numbers, ``[B, T, N]``.
+            Positive weights, ``[B, T, N]``.
         """
         joint = F.one_hot(actions, self.num_actions).flatten(-2).to(state.dtype)
         both = torch.cat([state, joint], dim=-1)  # [B, T, S + N * A]

@@ -21,9 +21,9 @@ from rllib_risk.parts.mixers.base import Form, Mixer, MixerInputs
 class MonotonicMixer(Mixer):
     """QMIX (Rashid et al., 2018): a mixing network with non-negative weights.
 
-    ``Q_tot = ELU(q W1(s) + b1(s)) w2(s) + v(s)``, with ``W1`` and ``w2`` the absolute
-    values of hypernetworks of the state, ``b1`` linear, ``v`` of two layers. Only the
-    weights are made non-negative, never the biases.
+    ``Q_tot = ELU(q W1(s) + b1(s)) w2(s) + v(s)``. ``W1`` and ``w2`` are the absolute
+    values of hypernetworks of the state, ``b1`` is linear, and ``v`` has two layers.
+    Only the weights are non-negative; the biases are unrestricted.
     """
 
     needs_state = True
@@ -32,22 +32,26 @@ class MonotonicMixer(Mixer):
     @dataclass(frozen=True)
     class Options:
         mixing_embed_dim: int = option(
-            32, "Width of the monotonic mixer.", low=1, high=MOST_WIDTH, fixed=True
+            32,
+            "Number of units of mixer qmix's hidden layer.",
+            low=1,
+            high=MOST_WIDTH,
+            fixed=True,
         )
         hypernet_embed_dim: int = option(
             64,
-            "Width of qmix's hypernetworks, if they have two layers.",
+            "Number of units of qmix's hypernetworks, if they have two layers.",
             low=1,
             high=MOST_WIDTH,
             fixed=True,
         )
         hypernet_layers: int = option(
-            2, "Layers of qmix's hypernetworks.", low=1, high=2, fixed=True
+            2, "Number of layers of qmix's hypernetworks.", low=1, high=2, fixed=True
         )
         hypernet_gain: float | None = option(
             None,
-            "Gain of Xavier's uniform initialization of qmix's layers, with biases of"
-            " zero; null: PyTorch's initialization. A small gain helps with states of"
+            "Gain of Xavier uniform initialization of qmix's layers, with zero biases;"
+            " null: PyTorch's initialization. A small gain helps if states contain"
             " large numbers, such as temperatures.",
             low=0.0,
             low_open=True,
@@ -88,17 +92,17 @@ class MonotonicMixer(Mixer):
 
 
 class MonotonicQuantileMixer(MonotonicMixer):
-    """QMIX's network, for every quantile alike.
+    """QMIX's network, applied to every quantile.
 
     ``Z(tau) = f(s, theta_1(tau), ..., theta_N(tau))`` with the ``f`` of
-    :class:`MonotonicMixer`. Monotone functions commute with quantiles, so the team's
-    VaR is ``f`` of the agents' VaRs; no other measure is kept.
+    :class:`MonotonicMixer`. Monotonic functions commute with quantiles, so the team's
+    VaR is ``f`` of the agents' VaRs. This holds for no other risk measure.
     """
 
     form: ClassVar[Form] = "per_quantile"
 
     def mix_atoms(self, team: MixerInputs) -> Tensor:
-        """See :meth:`Mixer.mix_atoms`; one pass, with a row for every quantile."""
+        """See :meth:`Mixer.mix_atoms`. One pass mixes all quantiles."""
         atoms = cast("Tensor", team.atoms).transpose(-1, -2)  # [B, T, M, N]
         state = team.state.unsqueeze(-2)  # [B, T, 1, S]
         w1 = self.hyper_w1(state).abs()

@@ -1,7 +1,7 @@
-"""RiskQ's mixer: a weighted sum, whose weights come from attention.
+"""RiskQ's mixer: a weighted sum with attention weights.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``S`` state size, ``D`` observation
-size, ``U`` size of what describes one agent, ``M`` atoms, ``H`` heads.
+size, ``U`` size of an agent's description, ``M`` atoms, ``H`` heads.
 """
 
 from __future__ import annotations
@@ -20,33 +20,38 @@ from rllib_risk.parts.mixers.base import Form, Mixer, MixerInputs
 
 
 class WeightedMixer(Mixer):
-    """RiskQ (Shen et al., NeurIPS 2023): a sum with weights of the state.
+    """RiskQ (Shen et al., NeurIPS 2023): a sum with state-dependent weights.
 
     ``Z(tau) = sum_i k_i(s) theta_i(tau) + c(s)`` with
 
         ``k_i = sum_h |w_h(s)| softmax_i(query_h(s) . key_h(u_i) / sqrt(d)) >= 0``.
 
-    Every distortion of probability (CVaR, VaR, Wang, ...) adds up over comonotone
-    sums and is positively homogeneous, so the best joint action for such a measure is
-    every agent's own. ``u_i`` describes agent ``i``: its observation, or its part of
-    the state, as in the authors' code.
+    Every distortion of probability (CVaR, VaR, Wang, ...) is comonotone additive and
+    positively homogeneous. For such a measure the agents' best actions therefore form
+    the best joint action. ``u_i`` describes agent ``i``: its observation, or its part
+    of the state, as in the authors' code.
     """
 
     needs_state = True
     form: ClassVar[Form] = "weighted"
 
-    # Widths of the authors' networks: query, its hidden layer, w's, and c's.
+    # Widths in the authors' code: query and key, and the hidden layers of query, w, c.
     KEY, QUERY, HEAD, OFFSET = 16, 32, 32, 16
 
     @dataclass(frozen=True)
     class Options:
         riskq_heads: int = option(
-            1, "Attention heads of mixer riskq.", low=1, high=MOST_WIDTH, fixed=True
+            1,
+            "Number of attention heads of mixer riskq.",
+            low=1,
+            high=MOST_WIDTH,
+            fixed=True,
         )
         riskq_unit_size: int | None = option(
             None,
-            "What describes agent i to mixer riskq: this many numbers of the state, the"
-            " i-th group from its beginning (SMAC's layout); null: its observation.",
+            "Size U of an agent's part of the state: mixer riskq reads numbers i U to"
+            " (i + 1) U - 1 of the state for agent i (SMAC's layout); null: it reads"
+            " the agent's observation.",
             low=1,
             high=MOST_WIDTH,
             fixed=True,
@@ -67,8 +72,8 @@ class WeightedMixer(Mixer):
         if unit_size is not None and unit_size * self.num_agents > state_size:
             raise ValueError(
                 f"riskq_unit_size: {unit_size} numbers for each of {self.num_agents}"
-                f" agents are more than the state's {state_size}; lower it, or set"
-                " riskq_unit_size: null to use the observations."
+                f" agents are more than the {state_size} numbers of the state. Lower"
+                " riskq_unit_size, or set it to null to use the observations."
             )
         size = sizes.obs_size if unit_size is None else unit_size
         self.queries = nn.ModuleList(
@@ -84,19 +89,19 @@ class WeightedMixer(Mixer):
         return weighted.sum(dim=-1, keepdim=True) + self.offset(team.state)
 
     def mix_atoms(self, team: MixerInputs) -> Tensor:
-        """Returns weighted sums of equal fractions, ``[B, T, 1, M]``."""
+        """Returns weighted sums of atoms of the same fraction, ``[B, T, 1, M]``."""
         weights = self.weights(team).unsqueeze(-2)  # [B, T, 1, N]
         mixed = weights @ cast("Tensor", team.atoms)
         return mixed + self.offset(team.state).unsqueeze(-1)
 
     def weights(self, team: MixerInputs) -> Tensor:
-        """The weights ``k``.
+        """Computes the weights ``k``.
 
         Args:
-            team: State, and observations where they describe the agents.
+            team: State, and observations if they describe the agents.
 
         Returns:
-            Not negative, ``[B, T, N]``.
+            Non-negative weights, ``[B, T, N]``.
         """
         state, units = team.state, self._units(team)
         shares = []

@@ -1,1 +1,1 @@
-"""Objectives: what a team maximizes, and so which risk it controls."""
+"""Objectives: what a team maximizes, and which risk it controls."""

@@ -1,4 +1,7 @@
-"""What an objective is, and the four that stand in a table of ``docs/risk.md``."""
+"""Base class of objectives, and the objectives composed, mean, markov and nested.
+
+``docs/risk.md`` compares the objectives.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ from rllib_risk.parts.slots import VALUE_PARTS
 
 @dataclass(frozen=True)
 class LevelOptions:
-    """The level of everything that has one level for the whole team."""
+    """The key of the team's static risk level."""
 
     alpha: float | list = option(
         1.0,
-        "Level: of objective nested and static, and of cvar and var with risk_mode:"
-        " static. A number, or (but for objective: static) points [[env_steps, value],"
-        " ...]; 1 is the mean.",
+        "Risk level of objectives nested and static, and of risk measures cvar and var"
+        " with risk_mode: static. A number, or (except with objective: static) points"
+        " [[env_steps, value], ...]. 1: the mean.",
         low=0.0,
         low_open=True,
         high=1.0,
@@ -35,15 +38,16 @@ class LevelOptions:
 
 
 class Objective(Part):
-    """What a team maximizes.
+    """The objective that a team maximizes.
 
     Attributes:
-        has_level: Whether ``alpha`` is its level.
-        sees_return: Whether agents, mixer and critics see the return so far. It is then
-            a :class:`~rllib_risk.parts.objectives.static.Static`.
-        of_values: Whether it is for algorithms that learn values by a Bellman target.
-        implies: Keys that it sets, each with the value that it replaces: the value that
-            means "no choice".
+        has_level: Whether ``alpha`` is the objective's risk level.
+        sees_return: Whether agents, mixer and critics read the return so far. The
+            objective is then a :class:`~rllib_risk.parts.objectives.static.Static`.
+        of_values: Whether the objective needs an algorithm that learns values from
+            Bellman targets.
+        implies: Keys that the objective sets: key -> (the value that means "no choice"
+            and is replaced, the new value).
     """
 
     has_level: ClassVar[bool] = False
@@ -53,7 +57,7 @@ class Objective(Part):
 
     @classmethod
     def risk(cls, config: Any) -> str:
-        """Which risk a team controls, in one line for users.
+        """Describes in one line which risk a team controls, for users.
 
         Args:
             config: The configuration, with all its keys as attributes.
@@ -61,26 +65,26 @@ class Objective(Part):
         raise NotImplementedError(f"{cls.__name__} must define risk().")
 
     def sizes(self, sizes: TeamSizes) -> TeamSizes:
-        """What networks see, where that differs from what the environment shows.
+        """Returns the input sizes of the networks.
 
         Args:
-            sizes: What the environment fixes.
+            sizes: Sizes of the team and the environment's observations.
         """
         return sizes
 
     def gamma(self, gamma: float) -> float:
-        """The learner's discount.
+        """Returns the learner's discount.
 
         Args:
-            gamma: The configuration's.
+            gamma: Discount in the configuration.
         """
         return gamma
 
 
 class Composed(Objective):
-    """What ``risk_measure``, ``loss`` and ``target`` amount to; the default.
+    """The objective that results from ``risk_measure``, ``loss`` and ``target``.
 
-    Nothing is added to a composition or checked.
+    It is the default. It changes nothing in a composition and checks nothing.
     """
 
     @classmethod
@@ -89,7 +93,7 @@ class Composed(Objective):
         if not is_value_based(config):
             return f"none; {Mean.risk(config)}"
         if config.loss == "bc":
-            return "none; the dataset's actions are imitated, whatever they earned"
+            return "none; the policy imitates the dataset's actions and ignores rewards"
         if config.target == "cvar":
             return Nested.risk(config)
         if measure_at(config) is None:
@@ -97,13 +101,13 @@ class Composed(Objective):
         if fits_distributions(config):
             return Markov.risk(config)
         return (
-            f"none; {Mean.risk(config)}: {measure_at(config)} is a readout of"
-            f" atoms that loss: {config.loss} fits to mean returns"
+            f"none; {Mean.risk(config)}: {measure_at(config)} is computed from atoms"
+            f" that loss: {config.loss} fits to mean returns"
         )
 
 
 class Mean(Objective):
-    """``E[R]``, the mean of the episode's return."""
+    """The mean of the episode's return, ``E[R]``."""
 
     @classmethod
     def risk(cls, config: Any) -> str:
@@ -120,8 +124,8 @@ class Mean(Objective):
 class Markov(Objective):
     """Every step is greedy for a risk measure of the learned return to go.
 
-    No measure of the episode's return is maximized: Lim and Malik, "Distributional
-    Reinforcement Learning for Risk-Sensitive Policies" (NeurIPS 2022).
+    This does not maximize a risk measure of the episode's return: Lim and Malik,
+    "Distributional Reinforcement Learning for Risk-Sensitive Policies" (NeurIPS 2022).
     """
 
     of_values: ClassVar[bool] = True
@@ -131,7 +135,7 @@ class Markov(Objective):
         """See :meth:`Objective.risk`."""
         return (
             f"markov; every step is greedy for {measure_at(config)} of the learned"
-            " return to go, which is no measure of the whole episode's return"
+            " return to go, which is not a risk measure of the episode's return"
         )
 
     @classmethod
@@ -139,21 +143,21 @@ class Markov(Objective):
         """See :meth:`Part.refusals`."""
         if not fits_distributions(config):
             yield (
-                "objective: 'markov' is greedy for a measure of the distribution of"
-                f" returns, and loss {config.loss!r} fits no distribution to the team's"
-                " returns; set loss: quantile."
+                "objective: 'markov' is greedy for a risk measure of the return"
+                f" distribution, and loss {config.loss!r} fits no distribution of the"
+                " team's returns. Set loss: quantile."
             )
         if measure_at(config) is None:
             yield (
-                "objective: 'markov' needs a risk measure, and here the greedy action"
-                f" is the best mean (risk_measure: {config.risk_measure}, alpha:"
-                f" {config.alpha}); set risk_measure: cvar and alpha below 1, or"
+                "objective: 'markov' needs a risk measure, but here the greedy action"
+                f" has the best mean (risk_measure: {config.risk_measure}, alpha:"
+                f" {config.alpha}). Set risk_measure: cvar and alpha below 1, or"
                 " objective: mean."
             )
 
 
 class Nested(Objective):
-    """CVaR of one step's outcome, taken again at every step.
+    """Nested CVaR: CVaR of one step's outcome, applied at every step.
 
     ``Q(s, a) = CVaR_alpha[r + gamma max_a' Q(s', a')]`` over reward and next state
     jointly; see :class:`~rllib_risk.parts.targets.cvar.NestedCvar`.
@@ -167,80 +171,80 @@ class Nested(Objective):
     @classmethod
     def risk(cls, config: Any) -> str:
         """See :meth:`Objective.risk`."""
-        return f"nested; CVaR at level {config.alpha} of a step, taken at every step"
+        return f"nested; CVaR at level {config.alpha} of a step, applied at every step"
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
         if config.target not in ("plain", "cvar"):
             yield (
-                "objective: 'nested' is a target of its own (cvar), and target:"
-                f" {config.target!r} is another one; leave target out. Nested CVaR is"
-                " robust to every kernel whose density is at most 1/alpha times the"
-                " sampled one."
+                "objective: 'nested' sets target: cvar, but the configuration has"
+                f" target: {config.target!r}. Leave target out. Nested CVaR is robust"
+                " to every kernel whose density is at most 1/alpha times the sampled"
+                " one."
             )
         if config.td_lambda != 0.0:
             yield (
-                "td_lambda: objective 'nested' takes the risk of one step at a time;"
-                " set td_lambda: 0."
+                "td_lambda: objective 'nested' applies CVaR to one step at a time. Set"
+                " td_lambda: 0."
             )
         yield from refuse_imitation(config)
         yield from refuse_double_level(config)
 
 
 def refuse_imitation(config: Any) -> Iterator[str]:
-    """Refuses a loss that reads no rewards.
+    """Yields an error if the loss does not use rewards.
 
     Args:
         config: The configuration.
 
     Yields:
-        The reason.
+        The message.
     """
     if not is_value_based(config):
         return
     if not VALUE_PARTS.slots["loss"].part(config.loss).uses_targets:
         yield (
-            f"objective: {config.objective!r} is about rewards, and loss"
-            f" {config.loss!r} reads none; leave objective out, or set loss: td."
+            f"objective: {config.objective!r} depends on rewards, but loss"
+            f" {config.loss!r} does not use them. Leave objective out, or set loss: td."
         )
 
 
 def refuse_double_level(config: Any) -> Iterator[str]:
-    """Refuses ``alpha`` as the level of two things.
+    """Yields an error if objective and risk measure would both use ``alpha``.
 
     Args:
         config: The configuration.
 
     Yields:
-        The reason.
+        The message.
     """
     if is_value_based(config) and uses_alpha(config):
         yield (
-            f"risk_measure: {config.risk_measure!r} would read alpha too, which is the"
-            f" level of objective: {config.objective}; set risk_measure: mean."
+            f"risk_measure: {config.risk_measure!r} would also use alpha, which is the"
+            f" risk level of objective: {config.objective}. Set risk_measure: mean."
         )
 
 
 def refuse_second_risk(config: Any) -> Iterator[str]:
-    """Refuses parts that control another risk than the objective does.
+    """Yields an error for each part that controls another risk than the objective.
 
     Args:
         config: The configuration.
 
     Yields:
-        The reasons.
+        The messages.
     """
     if not is_value_based(config):
         return
     if config.target == "cvar":
         yield (
-            f"target: 'cvar' is that of objective: nested, not of {config.objective};"
-            " leave target out."
+            "target: 'cvar' belongs to objective: nested, not to objective:"
+            f" {config.objective}. Leave target out."
         )
     if fits_distributions(config) and measure_at(config) is not None:
         yield (
-            f"risk_measure: with loss {config.loss!r} agents that are greedy for"
-            f" {measure_at(config)} follow objective: markov, not"
-            f" {config.objective}; set risk_measure: mean."
+            f"risk_measure: with loss {config.loss!r}, agents that are greedy for"
+            f" {measure_at(config)} follow objective: markov, not objective:"
+            f" {config.objective}. Set risk_measure: mean."
         )

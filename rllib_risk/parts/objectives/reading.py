@@ -1,4 +1,4 @@
-"""What the keys of a configuration say about risk."""
+"""Functions that read which risk a configuration controls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fits_distributions(config: Any) -> bool:
     """Whether the loss fits distributions of returns to the rewards.
 
     Args:
-        config: Of a value-based algorithm.
+        config: Configuration of a value-based algorithm.
     """
     return bool(VALUE_PARTS.slots["loss"].part(config.loss).fits_atoms)
 
@@ -29,17 +29,17 @@ def uses_alpha(config: Any) -> bool:
     """Whether ``alpha`` is the level of the risk measure.
 
     Args:
-        config: Of a value-based algorithm.
+        config: Configuration of a value-based algorithm.
     """
     measure = VALUE_PARTS.slots["risk_measure"].part(config.risk_measure)
     return bool(measure.uses_level) and config.risk_mode == "static"
 
 
 def measure_at(config: Any) -> str | None:
-    """The risk measure and its level in words; None: it is the mean.
+    """Describes the risk measure and its level in words; None if it is the mean.
 
     Args:
-        config: Of a value-based algorithm.
+        config: Configuration of a value-based algorithm.
     """
     if config.risk_measure == "mean":
         return None
@@ -52,7 +52,7 @@ def measure_at(config: Any) -> str | None:
 
 
 def robustly(config: Any) -> str:
-    """How the mean is one of a worst case, in words; empty if it is not.
+    """Describes a robust target in words; empty if the target is not robust.
 
     Args:
         config: The configuration.

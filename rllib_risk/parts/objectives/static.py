@@ -1,4 +1,4 @@
-"""Static CVaR: the return so far as an input, its shortfall as reward.
+"""Static CVaR: the return so far is an input, and its shortfall gives the reward.
 
 Letters: ``B`` episodes, ``E`` environments, ``T`` steps, ``N`` agents, ``D``
 observation size, ``S`` state size.
@@ -30,26 +30,25 @@ from rllib_risk.parts.objectives.base import (
 )
 from rllib_risk.parts.objectives.reading import is_value_based, robustly
 
-# What the input changes by across the range of thresholds. Networks tell thresholds
-# apart late where a step's reward changes it by little (docs/risk.md).
+# Range of the input over all thresholds. If a step's reward changes the input only a
+# little, networks take long to distinguish thresholds (docs/risk.md).
 _INPUT_RANGE = 4.0
 
 
 class Static(Objective, nn.Module):
-    """``CVaR_alpha(R)`` of the whole episode's return.
+    """Static CVaR: ``CVaR_alpha(R)`` of the whole episode's return.
 
     Bauerle and Ott (2011); see :mod:`rllib_risk.ops.shortfall`. Agents, mixer and
-    critics see ``(x_t - b) / scale`` beside observation and state, with ``x_t`` the
-    return so far and ``scale`` a quarter of the range of thresholds. All thresholds
-    ``b`` are learned at once: each episode is played for one that is drawn from the
-    range of returns, and may be learned from for another one, since neither what
-    happens nor what it earns depends on ``b``. An evaluation chooses the threshold
-    that is best for ``alpha``.
+    critics read ``(x_t - b) / scale`` in addition to observation and state. ``x_t`` is
+    the return so far and ``scale`` a quarter of the range of thresholds. All thresholds
+    ``b`` are learned at once. Each episode is played with a threshold drawn from the
+    range of returns. The learner may use another threshold for the same episode,
+    because neither transitions nor rewards depend on ``b``. An evaluation chooses the
+    threshold that is best for ``alpha``.
 
     Attributes:
-        known: The least and the greatest return so far, and the chosen threshold;
-            float32 ``[3]``, NaN where there is none yet. A buffer, so that it goes with
-            the weights to env runners.
+        known: Lowest return, highest return and chosen threshold, float32 ``[3]``; NaN
+            until known. It is a buffer, so it is sent to env runners with the weights.
     """
 
     known: Tensor
@@ -58,18 +57,19 @@ class Static(Objective, nn.Module):
     class Options(LevelOptions):
         threshold_range: list | None = option(
             None,
-            "Range [low, high] that thresholds b are drawn and chosen from, in units of"
-            " return; null: from the least to the greatest return seen.",
+            "Range [low, high] of the thresholds b of objective static, in units of"
+            " return; null: from the lowest to the highest return seen.",
             fixed=True,
         )
         threshold_candidates: int = option(
             15,
-            "Thresholds that an evaluation compares, evenly spread over the range.",
+            "Number of thresholds that an evaluation compares, evenly spaced over the"
+            " range.",
             low=2,
         )
         threshold_episodes: int = option(
             32,
-            "Episodes that it plays for each of them.",
+            "Number of episodes that an evaluation plays with each threshold.",
             low=1,
             unit="episodes",
         )
@@ -100,8 +100,9 @@ class Static(Objective, nn.Module):
         """See :meth:`Part.refusals`."""
         if isinstance(config.alpha, list):
             yield (
-                "alpha: objective 'static' learns for all levels at once, and alpha"
-                " only says which one evaluations are for; set a number."
+                "alpha: objective 'static' learns all risk levels at once, and alpha is"
+                " only the level of evaluations, so it cannot be a schedule. Set a"
+                " number."
             )
         limits = config.threshold_range
         if limits is not None and not _is_interval(limits):
@@ -114,15 +115,15 @@ class Static(Objective, nn.Module):
         yield from refuse_double_level(config)
         if is_value_based(config) and robustly(config) and config.v_min != 0.0:
             yield (
-                "v_min: with objective 'static' values are shortfalls of the return,"
-                " and what a fail state is worth depends on the return so far; set"
-                " v_min: 0 (nothing more is earned there)."
+                "v_min: with objective 'static', values are shortfalls of the return,"
+                " so the value of a fail state depends on the return so far. Set"
+                " v_min: 0 (no more reward after the fail state)."
             )
 
-    # What networks and learner see.
+    # Inputs of the networks and the learner.
 
     def sizes(self, sizes: TeamSizes) -> TeamSizes:
-        """See :meth:`Objective.sizes`: one more input, in a state if there is one."""
+        """See :meth:`Objective.sizes`. Adds one input to observation and state."""
         return dataclasses.replace(
             sizes,
             obs_size=sizes.obs_size + 1,
@@ -130,7 +131,7 @@ class Static(Objective, nn.Module):
         )
 
     def gamma(self, gamma: float) -> float:
-        """See :meth:`Objective.gamma`: shortfalls of a return are added up."""
+        """See :meth:`Objective.gamma`. Shortfall rewards are not discounted."""
         return 1.0
 
     def transform(
@@ -140,18 +141,18 @@ class Static(Objective, nn.Module):
         gamma: float,
         uniform: Tensor | None,
     ) -> Batch:
-        """A batch of the environment's rewards as the learner sees it.
+        """Adds the return so far to a batch and replaces its rewards by shortfalls.
 
         Args:
-            batch: From the replay.
-            samples: The same, as it was collated.
+            batch: The batch from the replay.
+            samples: The collated arrays of the batch.
             gamma: Discount of the return.
-            uniform: Numbers in [0, 1), from which new thresholds are made, ``[B]``.
-                None: the thresholds that the episodes were played for.
+            uniform: Numbers in [0, 1) that give new thresholds, ``[B]``. None: use the
+                thresholds with which the episodes were played.
 
         Returns:
-            The batch with the return so far beside observations and states, and what
-            every step changes of the shortfall as its reward. A time limit is an end.
+            The batch with the return so far in observations and states. The reward of a
+            step is its change of the shortfall. A time limit counts as a termination.
         """
         played = columns.THRESHOLDS, columns.EARNED
         chosen, earned = (
@@ -179,10 +180,10 @@ class Static(Objective, nn.Module):
         )
 
     def shown(self, distance: Any) -> Any:
-        """The input for a distance ``x_t - b`` of the return so far from a threshold.
+        """Scales the distance ``x_t - b`` of return and threshold to the input.
 
         Args:
-            distance: An array or tensor.
+            distance: The distance, an array or tensor.
         """
         low, high = self.limits
         return distance * (_INPUT_RANGE / (high - low) if high > low else 1.0)
@@ -191,7 +192,7 @@ class Static(Objective, nn.Module):
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The range of thresholds; before the first return it is the point 0."""
+        """Range of thresholds; (0, 0) before the first return."""
         if self.options.threshold_range is not None:
             low, high = self.options.threshold_range
             return float(low), float(high)
@@ -200,12 +201,12 @@ class Static(Objective, nn.Module):
 
     @property
     def threshold(self) -> float | None:
-        """The chosen threshold; None: none was chosen yet."""
+        """The chosen threshold; None before the first evaluation."""
         chosen = self.known[2].item()
         return None if math.isnan(chosen) else chosen
 
     def choose(self, threshold: float) -> None:
-        """Keeps the threshold that greedy episodes are played for.
+        """Sets the threshold of greedy episodes.
 
         Args:
             threshold: ``b``.
@@ -213,10 +214,10 @@ class Static(Objective, nn.Module):
         self.known[2] = threshold
 
     def observe(self, returns: Iterable[float]) -> None:
-        """Widens the range of thresholds by returns of episodes.
+        """Extends the range of thresholds to new returns of episodes.
 
         Args:
-            returns: Discounted as the configuration says.
+            returns: Returns, with the configuration's discount.
         """
         seen = torch.tensor(list(returns), dtype=torch.float32)
         if len(seen):
@@ -226,34 +227,34 @@ class Static(Objective, nn.Module):
             self.known[1] = greatest if math.isnan(high) else max(high, greatest)
 
     def candidates(self) -> np.ndarray:
-        """The thresholds that an evaluation compares, float64 ``[C]``."""
+        """Returns the thresholds that an evaluation compares, float64 ``[C]``."""
         return np.linspace(*self.limits, self.options.threshold_candidates)
 
     def draw(self, uniform: Any) -> Any:
-        """Thresholds of episodes, evenly over the range.
+        """Draws thresholds of episodes uniformly from the range.
 
         Args:
-            uniform: Numbers in [0, 1), an array or tensor.
+            uniform: Random numbers in [0, 1), an array or tensor.
         """
         low, high = self.limits
         return low + (high - low) * uniform
 
     def state(self) -> list[float | None]:
-        """:attr:`known` as JSON can hold it."""
+        """Returns :attr:`known` for JSON, with None for NaN."""
         return [None if math.isnan(n) else n for n in self.known.tolist()]
 
     def load(self, state: list[float | None]) -> None:
-        """Takes back what :meth:`state` gave.
+        """Restores the result of :meth:`state`.
 
         Args:
-            state: From a checkpoint.
+            state: State from a checkpoint.
         """
         numbers = [math.nan if number is None else number for number in state]
         self.known.copy_(torch.tensor(numbers))
 
 
 class ReturnWatch:
-    """The return so far of running episodes, as agents see it while they act."""
+    """Tracks the return so far of running episodes and adds it to observations."""
 
     def __init__(
         self,
@@ -262,22 +263,23 @@ class ReturnWatch:
         num_envs: int,
         thresholds: np.ndarray | None = None,
     ) -> None:
-        """Initializes it at the beginning of as many episodes.
+        """Initializes the tracker at the start of ``E`` episodes.
 
         Args:
             objective: The objective.
             gamma: Discount of the return.
             num_envs: ``E``.
-            thresholds: Of the episodes, by their index. None: the chosen one for all.
+            thresholds: Thresholds of the episodes, by their index. None: the chosen
+                threshold for all episodes.
 
         Raises:
-            ValueError: If none was chosen.
+            ValueError: If no threshold was chosen.
         """
         if thresholds is None and objective.threshold is None:
             raise ValueError(
-                "objective: no threshold was chosen yet, since this run was never"
-                " evaluated. Evaluate it first: evaluate_episodes() of the algorithm,"
-                " or a training with evaluation_interval above 0."
+                "objective: no threshold was chosen yet, because this run was never"
+                " evaluated. Evaluate it first: call evaluate_episodes() of the"
+                " algorithm, or train with evaluation_interval above 0."
             )
         self._objective = objective
         self._gamma = gamma
@@ -287,11 +289,11 @@ class ReturnWatch:
         self._thresholds = np.full(num_envs, objective.threshold or 0.0)
 
     def begin(self, slots: np.ndarray, episodes: np.ndarray) -> None:
-        """New episodes begin.
+        """Starts new episodes.
 
         Args:
-            slots: In these environments.
-            episodes: Their indices.
+            slots: Indices of their environments.
+            episodes: Indices of the episodes.
         """
         self._returns[slots] = 0.0
         self._weights[slots] = 1.0
@@ -299,22 +301,22 @@ class ReturnWatch:
             self._thresholds[slots] = self._of_episode[episodes]
 
     def earn(self, rewards: np.ndarray) -> None:
-        """A step was made; rewards of environments that do not play are not read.
+        """Adds the rewards of one step. Idle environments may have any reward.
 
         Args:
-            rewards: ``[E]``.
+            rewards: Team rewards, ``[E]``.
         """
         self._returns += self._weights * rewards
         self._weights *= self._gamma
 
     def beside(self, obs: np.ndarray) -> np.ndarray:
-        """Observations with the return so far.
+        """Appends the return so far to observations.
 
         Args:
-            obs: float32 ``[E, N, D]``.
+            obs: Observations, float32 ``[E, N, D]``.
 
         Returns:
-            float32 ``[E, N, D + 1]``.
+            Extended observations, float32 ``[E, N, D + 1]``.
         """
         shown = self._objective.shown(self._returns - self._thresholds)
         beside = np.broadcast_to(shown[:, None, None], (*obs.shape[:2], 1))

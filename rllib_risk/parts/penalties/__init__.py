@@ -1,1 +1,1 @@
-"""Conservative penalties: of actions that a dataset does not have."""
+"""Conservative penalties on the values of actions outside the dataset."""

@@ -1,4 +1,4 @@
-"""What a conservative penalty is."""
+"""Base class of conservative penalties."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ from rllib_risk.parts.view import View
 
 
 class Penalty(Part):
-    """What pulls the values of actions down that a dataset does not have.
+    """A penalty that lowers the values of actions outside the dataset.
 
-    A penalty of your own defines :meth:`penalties`. One that needs a model of who acted
-    in the data also defines :meth:`make_dual` and :meth:`dual_loss`.
+    A custom penalty defines :meth:`penalties`. A penalty that needs a model of the
+    behaviour policy also defines :meth:`make_dual` and :meth:`dual_loss`.
 
     Attributes:
-        beside_lr: Learning rate of what :meth:`make_dual` makes (Adam).
-        beside_block: Its updates in a row, then as many of the values.
+        beside_lr: Adam learning rate of the auxiliary module of :meth:`make_dual`.
+        beside_block: Number of consecutive updates of the auxiliary module. The same
+            number of updates of the values follows.
     """
 
     @dataclass(frozen=True)
     class Options:
         conservative_weight: float | None = option(
             None,
-            "Weight of the conservative penalty (CQL) of actions that the data do not"
-            " have, beside half the TD error, or half its mean over atoms. 0: that half"
-            " alone. null: no penalty, and the TD error in full, summed over atoms.",
+            "Weight of the conservative penalty (CQL) on actions outside the data. It"
+            " is added to half the squared TD error, or to half the mean over the"
+            " atoms' losses. 0: only that half. null: no penalty, and the full loss,"
+            " summed over atoms.",
             low=0.0,
         )
 
@@ -41,29 +43,29 @@ class Penalty(Part):
     beside_block: ClassVar[int] = 1
 
     def penalties(self, view: View) -> Tensor:
-        """The penalty of every step, without its weight.
+        """Computes the penalty of every step, without its weight.
 
         Args:
             view: The batch.
 
         Returns:
-            ``[B, T, .]``, with gradients of the online network.
+            Penalties ``[B, T, .]``, with gradients of the online network.
         """
         raise NotImplementedError(f"{type(self).__name__} must define penalties().")
 
     def make_dual(self, network: TeamNetwork) -> nn.Module | None:
-        """Makes what is learned beside the networks; :attr:`View.dual` is it.
+        """Creates the penalty's auxiliary module, which is then :attr:`View.dual`.
 
         Args:
             network: The online network.
 
         Returns:
-            A module; None: nothing is.
+            A module, or None if the penalty needs none.
         """
         return None
 
     def dual_loss(self, view: View) -> Tensor:
-        """What that module minimizes, in one step before every update.
+        """Computes the loss of the auxiliary module.
 
         Args:
             view: The batch.
@@ -74,13 +76,13 @@ class Penalty(Part):
         raise NotImplementedError(f"{type(self).__name__} must define dual_loss().")
 
     def of(self, view: View) -> Tensor | None:
-        """The penalty with its weight.
+        """Computes the weighted mean penalty.
 
         Args:
             view: The batch.
 
         Returns:
-            A scalar, 0 where the weight is 0; None: there is no penalty.
+            A scalar, 0 if the weight is 0; None if there is no penalty.
         """
         weight = self.options.conservative_weight
         if weight is None:
@@ -100,24 +102,24 @@ class Penalty(Part):
 
 
 def refuse_without_values(config: Any, name: str) -> Iterator[str]:
-    """Refuses a penalty of the team's value where there is none.
+    """Yields errors if a penalty on the team's value has no weight or no such value.
 
     Args:
         config: A configuration.
-        name: The penalty's.
+        name: Name of the penalty.
 
     Yields:
         Messages for users.
     """
     if config.conservative_weight is None:
-        yield f"penalty: {name!r} needs a weight; set conservative_weight."
+        yield f"penalty: {name!r} needs a weight. Set conservative_weight."
     if config.mixer == "none":
         yield (
-            f"penalty: {name!r} is of the team's value, and mixer 'none' has one value"
-            " per agent; choose another mixer, or penalty: per_agent."
+            f"penalty: {name!r} applies to the team's value, but mixer 'none' has one"
+            " value per agent. Choose another mixer, or penalty: per_agent."
         )
     if config.num_atoms > 1:
         yield (
-            f"penalty: {name!r} is of a value, and not of a distribution; set"
+            f"penalty: {name!r} applies to a value, not to a distribution. Set"
             " num_atoms: 1, or penalty: per_agent."
         )

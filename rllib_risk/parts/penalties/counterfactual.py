@@ -1,4 +1,4 @@
-"""The counterfactual conservative penalty: one agent at a time departs from the data.
+"""The counterfactual conservative penalty (CFCQL), one agent's deviation at a time.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions.
 """
@@ -28,21 +28,21 @@ from rllib_risk.parts.view import View
 
 
 class Counterfactual(Penalty):
-    """CFCQL's penalty (Shao et al., 2023): ``sum_i w_i`` of each agent's own departure.
+    """CFCQL's penalty (Shao et al., 2023): ``sum_i w_i`` of single-agent deviations.
 
-    Agent ``i`` does something else while the others do what the data say. Agents that
-    depart further from the data's policy weigh more. That policy is learned beside the
-    values by behaviour cloning, with agents like the acting ones; in the released code
-    it is learned first.
+    Agent ``i`` takes another action while the others take the actions in the data.
+    Agents further from the behaviour policy have larger weights. That policy is learned
+    together with the values by behaviour cloning, with networks like the agents'. In
+    the released code it is learned before the values.
     """
 
     @dataclass(frozen=True)
     class Options(Penalty.Options):
         divergence_temperature: float | None = option(
             5.0,
-            "How much more agents weigh that depart further from the data (CFCQL's"
-            " softmax of divergences). null: all weigh the same, and no model of the"
-            " data's policy is learned.",
+            "Temperature of the agents' weights (CFCQL's softmax of divergences): a"
+            " higher value gives more weight to agents further from the behaviour"
+            " policy. null: equal weights, and no behaviour policy is learned.",
             low=0.0,
         )
 
@@ -55,15 +55,15 @@ class Counterfactual(Penalty):
         target = VALUE_PARTS.slots["target"].part(config.target)
         if issubclass(target, DualTarget) and config.divergence_temperature is not None:
             yield (
-                f"target: {config.target!r} learns a dual variable beside the networks,"
-                " and penalty 'counterfactual' a model of the data's policy; set"
-                " divergence_temperature: null, or another target."
+                f"target: {config.target!r} trains a dual variable, and penalty"
+                " 'counterfactual' trains a behaviour policy, but only one of them is"
+                " possible. Set divergence_temperature: null, or another target."
             )
 
     def make_dual(self, network: TeamNetwork) -> nn.Module | None:
-        """A copy of the agents, whose utilities are to be logits of the data's actions.
+        """Creates the behaviour policy: a copy of the agents with utilities as logits.
 
-        It begins with their parameters.
+        It starts from the agents' parameters.
         """
         if self.options.divergence_temperature is None:
             return None
@@ -72,7 +72,7 @@ class Counterfactual(Penalty):
         return model
 
     def dual_loss(self, view: View) -> Tensor:
-        """Minus the log-likelihood of the data's actions; see :meth:`Penalty`."""
+        """Computes the negative log-likelihood of the actions in the data."""
         logits = self._logits(view)
         losses = conservative_penalty(logits, view.actions, view.action_mask)
         loss = view.mean(losses)
@@ -80,7 +80,7 @@ class Counterfactual(Penalty):
         return loss
 
     def _logits(self, view: View) -> Tensor:
-        """Of the data's policy, ``[B, T, N, A]``."""
+        """Logits of the behaviour policy, ``[B, T, N, A]``."""
         model, batch = cast("TeamNetwork", view.dual), view.batch
         inputs = model.inputs(batch.obs, batch.actions, batch.previous)
         return model.atoms(model.unroll(inputs[:, :-1])).mean(dim=-1)
@@ -109,14 +109,14 @@ class Counterfactual(Penalty):
 
 
 def one_departs(joint: Tensor, num_actions: int) -> Tensor:
-    """All joint actions in which one agent may do something else.
+    """Lists the joint actions in which at most one agent deviates.
 
     Args:
-        joint: int64 ``[B, T, N]``.
+        joint: Joint actions, int64 ``[B, T, N]``.
         num_actions: ``A``.
 
     Returns:
-        int64 ``[B, T, N * A, N]``: agent by agent, action by action.
+        Joint actions, int64 ``[B, T, N * A, N]``, ordered by agent, then by action.
     """
     agents = joint.shape[-1]
     actions = torch.arange(num_actions, device=joint.device)

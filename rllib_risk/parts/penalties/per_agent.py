@@ -1,4 +1,4 @@
-"""The conservative penalty of each agent's own values."""
+"""The conservative penalty on each agent's own values."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from rllib_risk.parts.view import View
 
 
 class PerAgent(Penalty):
-    """CQL (Kumar et al., 2020) of each agent's own values, never of joint actions.
+    """CQL (Kumar et al., 2020) on each agent's own values, not on joint actions.
 
-    The sum over the agents of a team with one value, as MA-CQR decomposes it (Eldeeb et
-    al., 2024); the mean over independent agents, as their losses are: IQL+CQL of
-    Formanek et al. (2024).
+    For a team with one value it is the sum over agents, as in MA-CQR (Eldeeb et al.,
+    2024). For independent agents it is the mean over agents, like their losses: IQL+CQL
+    of Formanek et al. (2024).
     """
 
     @dataclass(frozen=True)
     class Options(Penalty.Options):
         conservative_on: Literal["quantiles", "mean"] = option(
             "quantiles",
-            "Penalty of every atom, and their mean (MA-CQR), or of the mean of the"
-            " atoms.",
+            "What the penalty applies to: every atom, with the mean over atoms"
+            " (quantiles, MA-CQR), or the mean of the atoms (mean).",
         )
 
     options: Options
@@ -35,11 +35,11 @@ class PerAgent(Penalty):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        alone = config.conservative_weight is None or config.num_atoms == 1
-        if config.conservative_on != "quantiles" and alone:
+        unused = config.conservative_weight is None or config.num_atoms == 1
+        if config.conservative_on != "quantiles" and unused:
             yield (
-                "conservative_on: says where the penalty of several atoms is taken; set"
-                " conservative_weight and num_atoms above 1."
+                "conservative_on: applies only to a penalty with several atoms. Set"
+                " conservative_weight, and num_atoms above 1."
             )
 
     def penalties(self, view: View) -> Tensor:
@@ -48,14 +48,14 @@ class PerAgent(Penalty):
 
 
 def penalties_of(view: View, on: str = "quantiles") -> Tensor:
-    """The conservative penalty of every step.
+    """Computes the conservative penalty of every step.
 
     Args:
         view: The batch.
         on: ``quantiles`` or ``mean``.
 
     Returns:
-        ``[B, T, G]``.
+        Penalties ``[B, T, G]``.
     """
     atoms = view.network.atoms(view.online)  # [B, T, N, A, M]
     values = atoms if on == "quantiles" else atoms.mean(dim=-1)

@@ -1,4 +1,4 @@
-"""The conservative penalty of sampled joint actions."""
+"""The conservative penalty on sampled joint actions."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from rllib_risk.ops.conservative import sampled_penalty
 from rllib_risk.parts.penalties.base import Penalty, refuse_without_values
 from rllib_risk.parts.view import View
 
-# Rotation of one row: the golden ratio's fraction, which spreads points most evenly.
-_TURN = 0.6180339887498949
+# Rotation per row. The fractional part of the golden ratio spreads points most evenly.
+_ROTATION = 0.6180339887498949
 
 
 class SampledJoint(Penalty):
-    """CQL of the mixed value, with random joint actions for all: QMIX+CQL.
+    """CQL on the mixed value, with random joint actions: QMIX+CQL.
 
-    Formanek et al. (2024), "Dispelling the Mirage of Progress in Offline MARL", after
-    their code. Joint actions are drawn for every update, evenly among those that are
-    available; in their code others are nearly as likely.
+    Formanek et al. (2024), "Dispelling the Mirage of Progress in Offline MARL", as in
+    their code. Joint actions are drawn for every update, uniformly from the available
+    actions. In their code, unavailable actions are nearly as likely.
     """
 
     @dataclass(frozen=True)
     class Options(Penalty.Options):
         conservative_samples: int = option(
             20,
-            "Random joint actions whose values the penalty pulls down, per env step.",
+            "Number of random joint actions per env step in the penalty.",
             low=1,
             high=10_000,
         )
@@ -47,7 +47,7 @@ class SampledJoint(Penalty):
         drawn = random_actions(
             view.action_mask, self.options.conservative_samples, view.draws
         )
-        # First the action taken, so that all values come out of one pass.
+        # The action taken is row 0, so one pass computes all values.
         joints = torch.cat([view.actions.unsqueeze(2), drawn], dim=2)
         values = view.values_of_each(joints).squeeze(-1)  # [B, T, 1 + K]
         return sampled_penalty(values[..., 1:], values[..., 0]).unsqueeze(-1)
@@ -56,23 +56,23 @@ class SampledJoint(Penalty):
 def random_actions(
     action_mask: Tensor, number: int, generator: torch.Generator
 ) -> Tensor:
-    """Joint actions, each agent's drawn evenly from those available to it.
+    """Draws joint actions uniformly from the actions available to each agent.
 
-    One set of uniform numbers is drawn, and rotated from row to row (Cranley and
-    Patterson, 1976): what a step gets does not depend on the steps around it.
+    One set of uniform numbers is drawn and rotated from row to row (Cranley and
+    Patterson, 1976). The actions of a step therefore do not depend on other steps.
 
     Args:
         action_mask: Nonzero where an action is available, ``[B, T, N, A]``.
-        number: ``K``.
-        generator: Source of the draws, on the CPU.
+        number: Number of joint actions ``K``.
+        generator: Random generator on the CPU.
 
     Returns:
-        int64 ``[B, T, K, N]``.
+        Joint actions, int64 ``[B, T, K, N]``.
     """
     episodes, steps, agents, actions = action_mask.shape
     noise = torch.rand((number, agents, actions), generator=generator)
-    turns = (torch.arange(episodes).double() * _TURN).frac().float()
-    noise = (noise + turns[:, None, None, None]).frac()  # [B, K, N, A]
+    rotations = (torch.arange(episodes).double() * _ROTATION).frac().float()
+    noise = (noise + rotations[:, None, None, None]).frac()  # [B, K, N, A]
     noise = noise.unsqueeze(1).expand(-1, steps, -1, -1, -1).to(action_mask.device)
     legal = (action_mask > 0).unsqueeze(2)
     return torch.where(legal, noise, -1.0).argmax(dim=-1)

@@ -1,6 +1,6 @@
-"""Risk measures, and where their level comes from.
+"""Risk measures and the sources of their risk level.
 
-To write a measure of your own, subclass :class:`RiskMeasure`.
+Custom measures are subclasses of :class:`RiskMeasure`.
 """
 
 from rllib_risk.parts.risk.base import RiskMeasure

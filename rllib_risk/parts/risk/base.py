@@ -1,4 +1,4 @@
-"""Risk measures as parts of the network: from return atoms to one utility per action.
+"""Risk measures as network parts, which map return atoms to one utility per action.
 
 Letters: ``A`` actions, ``M`` atoms (or sampled quantiles), ``K`` risk levels.
 """
@@ -22,26 +22,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OwnOptions:
-    """What a class without Options of its own takes."""
+    """Options of a custom risk measure that declares none."""
 
     risk_kwargs: dict = option(
         {},
-        "Arguments of a risk measure of your own that declares no Options.",
+        "Arguments of a custom risk measure that declares no Options.",
         fixed=True,
     )
 
 
 class RiskMeasure(Part, nn.Module):
-    """What a risk measure must do. To write one of your own, override :meth:`forward`.
+    """Base class of risk measures. A custom measure overrides :meth:`forward`.
 
-    For sampled quantiles override :meth:`distort` too, and :meth:`of_samples` where the
-    measure is not the mean of the quantiles at distorted fractions.
+    For sampled quantiles it also overrides :meth:`distort`. It overrides
+    :meth:`of_samples` if the measure is not the mean of the quantiles at distorted
+    fractions.
 
     Attributes:
         num_atoms: ``M``.
         levels: The risk levels that can be reported, as floats.
-        uses_level: Whether the measure has a risk level. Its class is then called with
-            a :class:`~rllib_risk.parts.risk.levels.RiskLevel` after the atoms.
+        uses_level: Whether the measure has a risk level. If so, ``__init__`` gets a
+            :class:`~rllib_risk.parts.risk.levels.RiskLevel` after ``num_atoms``.
     """
 
     Options: ClassVar[type] = OwnOptions
@@ -61,43 +62,44 @@ class RiskMeasure(Part, nn.Module):
 
     @classmethod
     def keywords(cls, options: Any) -> dict[str, Any]:
-        """See Part; a class without Options of its own gets ``risk_kwargs``."""
+        """See :meth:`Part.keywords`. A class without Options gets ``risk_kwargs``."""
         if cls.Options is OwnOptions:
             return dict(options.risk_kwargs)
         return {"options": options}
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
-        """See Part."""
+        """See :meth:`Part.refusals`."""
         if config.num_atoms == 1:
             yield (
-                f"risk_measure: {config.risk_measure!r} of a single atom is that atom;"
-                " set num_atoms above 1."
+                f"risk_measure: {config.risk_measure!r} of a single atom is that atom."
+                " Set num_atoms above 1."
             )
 
     def forward(self, atoms: Tensor, level_logits: Tensor | None = None) -> Tensor:
-        """Utility of the action whose atoms are given, with gradients.
+        """Computes the utility of actions from their atoms, with gradients.
 
         Args:
-            atoms: Equally likely, in any order, ``[..., M]``.
-            level_logits: Logits of the predicted risk level, ``[..., K]``; None where
-                none is predicted.
+            atoms: Equally likely atoms in any order, ``[..., M]``.
+            level_logits: Logits of the predicted risk level, ``[..., K]``. None if no
+                level is predicted.
 
         Returns:
-            ``[...]``.
+            Utilities ``[...]``.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward().")
 
     def one_step(self, xp: Namespace, sampled: bool = False) -> Step:
-        """Utilities in acting; see :mod:`rllib_risk.networks.arrays`.
+        """Builds the acting step; see :mod:`rllib_risk.networks.arrays`.
 
         Args:
-            xp: Operations on tensors, or on arrays.
-            sampled: Whether atoms are quantiles at fractions that :meth:`distort` gave.
+            xp: Array namespace, :data:`.arrays.TORCH` or :data:`.arrays.NUMPY`.
+            sampled: Whether atoms are quantiles at fractions from :meth:`distort`.
 
         Returns:
-            From atoms ``[..., A, M]``, level logits ``[..., K]`` and the index of the
-            greatest of them ``[...]``, or None twice, to utilities ``[..., A]``.
+            A function from atoms ``[..., A, M]``, level logits ``[..., K]`` and the
+            index of the largest logit ``[...]`` to utilities ``[..., A]``. Logits and
+            index are both None if no level is predicted.
         """
         if sampled and type(self).of_samples is RiskMeasure.of_samples:
             return lambda atoms, logits, index: xp.mean(atoms)
@@ -115,14 +117,14 @@ class RiskMeasure(Part, nn.Module):
     def of_all_actions(
         self, atoms: Tensor, level_logits: Tensor | None = None
     ) -> Tensor:
-        """Utilities of all actions, without gradients: for acting and for the argmax.
+        """Computes utilities of all actions without gradients, to choose actions.
 
         Args:
-            atoms: ``[..., A, M]``.
-            level_logits: The same for all actions, ``[..., K]``, or None.
+            atoms: Atoms ``[..., A, M]``.
+            level_logits: Level logits, shared by all actions, ``[..., K]``, or None.
 
         Returns:
-            ``[..., A]``.
+            Utilities ``[..., A]``.
         """
         if level_logits is not None:
             shape = (*atoms.shape[:-1], level_logits.shape[-1])
@@ -130,38 +132,39 @@ class RiskMeasure(Part, nn.Module):
         return self(atoms, level_logits)
 
     def distort(self, fractions: Tensor) -> Tensor:
-        """Where to ask for quantiles, given fractions drawn uniformly from [0, 1].
+        """Maps uniform fractions to the fractions at which quantiles are computed.
 
         Args:
-            fractions: Any shape.
+            fractions: Fractions drawn uniformly from [0, 1], any shape.
 
         Returns:
-            The same shape.
+            Distorted fractions of the same shape.
 
         Raises:
             ValueError: If the measure has no map of fractions.
         """
         raise ValueError(
             f"The risk measure {type(self).__name__} has no map of fractions (no"
-            " distort()), so it cannot be used with sampled quantiles."
+            " distort()), so it cannot be used with sampled quantiles. Define distort()"
+            " or set quantiles: fixed."
         )
 
     def of_samples(self, atoms: Tensor) -> Tensor:
-        """Utility from quantiles at fractions that :meth:`distort` gave.
+        """Computes utilities from quantiles at fractions from :meth:`distort`.
 
         Args:
-            atoms: ``[..., M]``.
+            atoms: Quantiles ``[..., M]``.
 
         Returns:
-            ``[...]``.
+            Utilities ``[...]``.
         """
         return atoms.mean(dim=-1)
 
     def set_level(self, alpha: float) -> None:
-        """Moves a static risk level; nothing happens where the measure has none.
+        """Sets a static risk level. A measure without a level ignores it.
 
         Args:
-            alpha: The level, in (0, 1].
+            alpha: The risk level, in (0, 1].
         """
 
 
@@ -171,24 +174,25 @@ class ParameterOptions:
 
     risk_parameter: float | None = option(
         None,
-        "Parameter of wang, cpw, power and mean_variance; null: -0.75, 0.71, -2, 0.1.",
+        "Parameter of risk measures wang, cpw, power and mean_variance; null: -0.75,"
+        " 0.71, -2 and 0.1.",
     )
 
 
 def make_risk(choice: Choice, num_atoms: int, level: RiskLevel) -> RiskMeasure:
-    """The risk measure that a configuration names.
+    """Creates the risk measure that a configuration names.
 
     Args:
         choice: The measure and its options.
         num_atoms: ``M``.
-        level: Where the level of a measure that has one comes from.
+        level: Source of the risk level, for measures that have one.
 
     Returns:
         The measure.
 
     Raises:
-        ValueError: If one of its options is out of range, or a measure of the user's
-            own does not take the arguments or give the shape that it must.
+        ValueError: If an option is out of range, or a custom measure does not take the
+            arguments or returns a wrong shape.
     """
     arguments: dict[str, Any] = {"num_atoms": num_atoms}
     if choice.part.uses_level:

@@ -20,11 +20,11 @@ from rllib_risk.parts.risk.sorted_atoms import SortedAtoms
 
 
 class Distorted(SortedAtoms):
-    """A distortion: :func:`rllib_risk.ops.risk.distort_fractions`.
+    """A distortion of probability; see :func:`rllib_risk.ops.risk.distort_fractions`.
 
     Attributes:
         kind: ``wang``, ``cpw`` or ``power``.
-        parameter: Its ``eta``.
+        parameter: Parameter ``eta`` of the distortion.
     """
 
     Options = ParameterOptions
@@ -48,18 +48,18 @@ class Distorted(SortedAtoms):
 
 
 class Wang(Distorted):
-    """Wang (2000): ``Phi(Phi^-1(tau) + eta)``."""
+    """The distortion of Wang (2000): ``Phi(Phi^-1(tau) + eta)``."""
 
     kind = "wang"
 
 
 class Cpw(Distorted):
-    """Cumulative probability weighting of prospect theory (1992)."""
+    """Cumulative probability weighting (CPW) of prospect theory (1992)."""
 
     kind = "cpw"
 
 
 class Power(Distorted):
-    """The power formula of IQN."""
+    """The power distortion of IQN."""
 
     kind = "power"

@@ -21,7 +21,7 @@ from rllib_risk.parts.risk.sorted_atoms import SortedAtoms
 
 
 class LevelMeasure(SortedAtoms):
-    """A weighted sum of the sorted atoms, at a given level or at the predicted one."""
+    """A weighted sum of the sorted atoms, at a static or a predicted risk level."""
 
     uses_level = True
 
@@ -32,7 +32,7 @@ class LevelMeasure(SortedAtoms):
 
         Args:
             num_atoms: ``M``.
-            level: Where the level comes from; None: it is 1.
+            level: Source of the risk level. None: level 1.
             options: See :class:`~rllib_risk.parts.base.Part`.
 
         Raises:
@@ -48,23 +48,23 @@ class LevelMeasure(SortedAtoms):
 
     @classmethod
     def rows(cls, levels: Sequence[Fraction], num_atoms: int, options: Any) -> Tensor:
-        """The weights of the sorted atoms at some levels.
+        """Computes the weights of the sorted atoms at each level.
 
         Args:
-            levels: ``K`` levels.
+            levels: ``K`` risk levels.
             num_atoms: ``M``.
             options: The measure's options.
 
         Returns:
-            ``[K, M]``.
+            Weights ``[K, M]``.
         """
         raise NotImplementedError(f"{cls.__name__} must define rows().")
 
     @torch.no_grad()
     def set_level(self, alpha: float) -> None:
-        """See :meth:`~.base.RiskMeasure.set_level`; predicted levels stay.
+        """See :meth:`~.base.RiskMeasure.set_level`. Predicted levels do not change.
 
-        The weights change in place, under everyone who holds them.
+        The weights change in place, so actors that hold them also use the new level.
         """
         level = simple_level(alpha)
         if self._predicted or self.levels == (float(level),):
@@ -73,30 +73,32 @@ class LevelMeasure(SortedAtoms):
         self.levels = (float(level),)
 
     def distort(self, fractions: Tensor) -> Tensor:
-        """See :meth:`~.base.RiskMeasure.distort`; :meth:`at_level` of a given level.
+        """See :meth:`~.base.RiskMeasure.distort`. Uses the static risk level.
 
         Args:
-            fractions: Any shape.
+            fractions: Fractions in [0, 1], any shape.
 
         Returns:
-            The same shape.
+            Distorted fractions of the same shape.
 
         Raises:
             ValueError: If the level is predicted.
         """
         if self._predicted:
-            raise ValueError("Sampled quantiles need a static risk level.")
+            raise ValueError(
+                "Sampled quantiles need a static risk level: set risk_mode: static."
+            )
         return self.at_level(fractions, self.levels[0])
 
     def at_level(self, fractions: Tensor, level: float) -> Tensor:
-        """:meth:`distort` at a level.
+        """Distorts fractions for a given risk level; see :meth:`distort`.
 
         Args:
-            fractions: Any shape.
-            level: In (0, 1].
+            fractions: Fractions in [0, 1], any shape.
+            level: Risk level in (0, 1].
 
         Returns:
-            The same shape.
+            Distorted fractions of the same shape.
         """
         raise NotImplementedError(f"{type(self).__name__} must define at_level().")
 
@@ -108,27 +110,28 @@ class Cvar(LevelMeasure):
     class Options:
         cvar_norm: Literal["count", "eq2_raw", "code_offby1"] = option(
             "count",
-            "Divisor of the kept atoms: their number, or the paper's printed form, or"
-            " the released code's.",
+            "Divisor of the sum of the kept atoms in CVaR: their number (count), M as"
+            " printed in the paper's Eq. 2 (eq2_raw), or the released code's divisor"
+            " (code_offby1).",
         )
         cvar_mode: Literal["ceil", "ceil_float32", "exact"] = option(
             "ceil",
-            "Number of kept atoms: ceil(alpha M), the same as the released code's"
-            " float32 arithmetic counts it (31 of 100 at 0.3), or exact: the last one"
-            " in part.",
+            "Number of kept atoms in CVaR: ceil(alpha M) (ceil), the same in the"
+            " released code's float32 arithmetic, which keeps 31 of 100 at alpha 0.3"
+            " (ceil_float32), or exactly alpha M with a fractional last atom (exact).",
         )
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
-        """See Part."""
+        """See :meth:`Part.refusals`."""
         yield from super().refusals(config)
         forms = config.cvar_mode, config.cvar_norm
         if config.cvar_mode == "exact" and config.cvar_norm != "count":
-            yield "cvar_mode: 'exact' goes with cvar_norm 'count' only."
+            yield "cvar_mode: 'exact' needs cvar_norm 'count'. Set cvar_norm: count."
         if forms != ("ceil", "count") and config.quantiles == "sampled":
             yield (
-                "cvar_norm, cvar_mode: are forms of cvar of fixed atoms; leave them at"
-                " count and ceil."
+                "cvar_norm, cvar_mode: apply to fixed atoms only. Leave them at count"
+                " and ceil, or set quantiles: fixed."
             )
 
     @classmethod
@@ -144,21 +147,23 @@ class Cvar(LevelMeasure):
             ValueError: If the measure is not normalised.
         """
         if self.options.cvar_norm != "count":
-            raise ValueError("Sampled quantiles need cvar_norm 'count'.")
+            raise ValueError(
+                "Sampled quantiles need cvar_norm 'count': set cvar_norm: count."
+            )
         return level * fractions
 
 
 class Var(LevelMeasure):
-    """The quantile at the level."""
+    """Value at risk (VaR): the quantile at the risk level."""
 
     Options = NoOptions
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
-        """See Part."""
+        """See :meth:`Part.refusals`."""
         yield from super().refusals(config)
         if config.risk_mode == "static" and config.alpha == 1.0:
-            yield "alpha: at level 1 var is the best atom of all; set alpha below 1."
+            yield "alpha: at level 1, var is the highest atom. Set alpha below 1."
 
     @classmethod
     def rows(cls, levels: Sequence[Fraction], num_atoms: int, options: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where the risk level comes from: it is given, or predicted per agent and step.
+"""Sources of the risk level: static, or predicted per agent and step.
 
 Letters: ``A`` actions, ``M`` atoms, ``K`` risk levels.
 """
@@ -21,13 +21,14 @@ from rllib_risk.parts.slots import NETWORK_PARTS
 
 
 class RiskLevel(Part):
-    """Where the level of a risk measure comes from.
+    """Base class of sources of the risk level.
 
     Attributes:
-        levels: The levels there are, in (0, 1].
-        predicted: Whether one of them is predicted per agent and step.
-        straight_through: Whether the predictor learns from the measure.
-        history_lag: Steps by which the inputs of the predictor's history lag.
+        levels: The possible risk levels, in (0, 1].
+        predicted: Whether a level is predicted per agent and step.
+        straight_through: Whether the level predictor gets gradients through the risk
+            measure.
+        history_lag: Number of steps by which the inputs of the history encoder lag.
     """
 
     levels: tuple[float | Fraction, ...] = (1.0,)
@@ -36,7 +37,7 @@ class RiskLevel(Part):
     history_lag: int = 0
 
     def at(self, env_steps: int) -> float | None:
-        """The level after some env steps; None: it does not move.
+        """Returns the level after some env steps; None if it is not scheduled.
 
         Args:
             env_steps: Env steps sampled so far.
@@ -46,24 +47,24 @@ class RiskLevel(Part):
     def make_predictor(
         self, history: Encoder, num_outputs: int, num_agents: int
     ) -> RiskLevelPredictor:
-        """What predicts the level; only where it is predicted.
+        """Creates the level predictor; only for predicted levels.
 
         Args:
-            history: A new encoder.
-            num_outputs: ``A * M``.
-            num_agents: How many agents there are.
+            history: A new encoder, for the history.
+            num_outputs: ``A * M``, number of outputs of the head.
+            num_agents: Number of agents.
         """
-        raise NotImplementedError(f"{type(self).__name__} predicts nothing.")
+        raise NotImplementedError(f"{type(self).__name__} predicts no risk level.")
 
 
 class StaticLevel(RiskLevel):
-    """One level for all, which may follow a schedule over env steps."""
+    """One risk level for the whole team, constant or scheduled over env steps."""
 
     Options = LevelOptions
     options: LevelOptions
 
     def __init__(self, options: LevelOptions | None = None) -> None:
-        """Initializes the level: the first one of a schedule."""
+        """Initializes the level with the first value of the schedule."""
         super().__init__(options)
         alpha = self.options.alpha
         self.levels = (alpha[0][1] if isinstance(alpha, list) else alpha,)
@@ -74,22 +75,25 @@ class StaticLevel(RiskLevel):
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
-        """See Part."""
+        """See :meth:`Part.refusals`."""
         objective = NETWORK_PARTS.slots["objective"].part(config.objective)
         of_target = getattr(config, "target", None) == "cvar"
         if config.alpha == 1.0 or objective.has_level or of_target:
             return
         if not _measure(config).uses_level:
             yield (
-                "alpha: is the static level of cvar and var, and the level of"
-                " objective: nested and static; it has no effect with risk_measure:"
-                f" {config.risk_measure} and objective: {config.objective}."
+                "alpha: has no effect with risk_measure:"
+                f" {config.risk_measure} and objective: {config.objective}. It is the"
+                " risk level of cvar and var, and of objectives nested and static. Set"
+                " one of these, or leave alpha out."
             )
 
 
 class PredictedLevel(RiskLevel):
-    """The level that :class:`~rllib_risk.networks.level_predictor.RiskLevelPredictor`
-    gives: RMIX (Qiu et al., NeurIPS 2021), Section 4.1."""
+    """A risk level predicted per agent and step: RMIX (Qiu et al., NeurIPS 2021), 4.1.
+
+    See :class:`~rllib_risk.networks.level_predictor.RiskLevelPredictor`.
+    """
 
     predicted = True
 
@@ -97,42 +101,47 @@ class PredictedLevel(RiskLevel):
     class Options:
         risk_levels: int = option(
             10,
-            "Levels K to predict from: 1/K, 2/K, ..., 1.",
+            "Number K of predicted risk levels: 1/K, 2/K, ..., 1.",
             low=1,
             high=MOST_WIDTH,
             fixed=True,
         )
         risk_grad: Literal["straight_through", "frozen"] = option(
             "straight_through",
-            "How the level predictor learns; frozen is what the released code does.",
+            "Gradient of the level predictor: a straight-through estimate"
+            " (straight_through), or none, as in the released code (frozen).",
         )
         risk_embed_dim: int | None = option(
             None,
-            "Size of the predictor's embedding; null: agents.",
+            "Size of the level predictor's embedding; null: number of agents.",
             low=1,
             high=MOST_WIDTH,
             fixed=True,
         )
         risk_logit_scale: float | None = option(
             None,
-            "Factor on the predictor's logits; null: 1/sqrt(hidden_size).",
+            "Factor on the level predictor's logits; null: 1/sqrt(hidden_size).",
             low=0.0,
             low_open=True,
         )
         risk_tie_femb: bool = option(
-            False, "One embedding for both sides of the predictor.", fixed=True
+            False,
+            "Whether both sides of the level predictor share one embedding.",
+            fixed=True,
         )
         risk_history_lag: int = option(
             1,
-            "Steps by which the predictor's history lags.",
+            "Number of steps by which the level predictor's history lags.",
             low=0,
             high=1,
             unit="steps",
         )
-        risk_history_trains: bool = option(True, "Whether the history encoder learns.")
+        risk_history_trains: bool = option(
+            True, "Whether gradients train the level predictor's history encoder."
+        )
         risk_lr: float | None = option(
             None,
-            "Learning rate of the risk level predictor; null: lr.",
+            "Learning rate of the level predictor; null: lr.",
             low=0.0,
             low_open=True,
             high=MOST_RATE,
@@ -150,16 +159,16 @@ class PredictedLevel(RiskLevel):
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
-        """See Part."""
+        """See :meth:`Part.refusals`."""
         if not _measure(config).uses_level:
             yield (
                 "risk_mode: 'dynamic' predicts the level of cvar or var, and"
-                f" {config.risk_measure!r} has none; set risk_measure: cvar, or"
+                f" {config.risk_measure!r} has none. Set risk_measure: cvar, or"
                 " risk_mode: static."
             )
         if config.quantiles != "fixed":
             yield (
-                "risk_mode: 'dynamic' compares fixed atoms; set quantiles: fixed, or"
+                "risk_mode: 'dynamic' needs fixed atoms. Set quantiles: fixed, or"
                 " risk_mode: static."
             )
 

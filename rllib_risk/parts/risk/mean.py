@@ -1,4 +1,4 @@
-"""The mean of the atoms, and the mean less a multiple of the variance.
+"""The mean of the atoms, and the mean minus a multiple of the variance.
 
 Letters: ``M`` atoms.
 """
@@ -24,7 +24,7 @@ class Mean(RiskMeasure):
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
-        """See Part; a single atom has a mean."""
+        """See :meth:`Part.refusals`. The mean also works with a single atom."""
         yield from ()
 
     def forward(self, atoms: Tensor, level_logits: Tensor | None = None) -> Tensor:
@@ -35,7 +35,7 @@ class Mean(RiskMeasure):
         """See :meth:`RiskMeasure.one_step`."""
 
         def mean(atoms: Rows, logits: Rows | None, index: Rows | None) -> Rows:
-            # Of one atom NumPy's mean takes longer than a layer of the network.
+            # For one atom, NumPy's mean takes longer than a layer of the network.
             return atoms[..., 0] if atoms.shape[-1] == 1 else atoms.mean(-1)
 
         return mean
@@ -46,10 +46,10 @@ class Mean(RiskMeasure):
 
 
 class MeanVariance(RiskMeasure):
-    """Mean minus a multiple of the variance, as in ``rllib_risk.ops.risk``."""
+    """Mean minus a multiple of the variance; see :func:`.ops.risk.mean_variance`."""
 
     Options = ParameterOptions
-    # Per unit of return, so that no number suits every environment.
+    # Its unit is 1 / return, so no default suits every environment.
     DEFAULT_PENALTY = 0.1
 
     def __init__(self, num_atoms: int, options: ParameterOptions | None = None) -> None:
@@ -61,7 +61,7 @@ class MeanVariance(RiskMeasure):
         super().__init__(num_atoms, options)
         given = self.options.risk_parameter
         self.penalty = self.DEFAULT_PENALTY if given is None else given
-        mean_variance(torch.zeros(1), self.penalty)  # refuses it now and not later
+        mean_variance(torch.zeros(1), self.penalty)  # raises if it is negative
 
     def forward(self, atoms: Tensor, level_logits: Tensor | None = None) -> Tensor:
         """See :meth:`RiskMeasure.forward`."""

@@ -1,4 +1,4 @@
-"""What most risk measures are: a weighted sum of the sorted atoms.
+"""Base class of risk measures that are weighted sums of the sorted atoms.
 
 Letters: ``A`` actions, ``M`` atoms, ``K`` risk levels.
 """
@@ -19,8 +19,8 @@ class SortedAtoms(RiskMeasure):
     """A weighted sum of the ascending atoms, with one row of weights per level.
 
     Attributes:
-        weights: ``[K, M]``.
-        straight_through: Whether the predictor of the level gets a gradient.
+        weights: Weights of the ascending atoms, ``[K, M]``.
+        straight_through: Whether the level predictor gets a gradient.
     """
 
     weights: Tensor
@@ -30,11 +30,11 @@ class SortedAtoms(RiskMeasure):
         """Initializes the measure.
 
         Args:
-            weights: ``[K, M]``.
+            weights: Weights of the ascending atoms, ``[K, M]``.
             options: See :class:`~rllib_risk.parts.base.Part`.
         """
         super().__init__(weights.shape[-1], options)
-        # A constant, not a parameter: it does not belong in a checkpoint.
+        # A constant, so it is not stored in checkpoints.
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, atoms: Tensor, level_logits: Tensor | None = None) -> Tensor:

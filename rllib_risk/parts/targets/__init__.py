@@ -1,1 +1,1 @@
-"""Bellman targets: what the values should be."""
+"""Bellman targets of the values."""

@@ -1,4 +1,4 @@
-"""What a target is, and what targets share."""
+"""Base classes and shared functions of Bellman targets."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from rllib_risk.parts.view import View
 
 
 class Target(Part):
-    """What the mixed values (and a joint critic's) should be.
+    """Target of the mixed values and of the joint critic.
 
-    A target of your own defines :meth:`targets`. One that learns something beside the
-    networks is a :class:`DualTarget`.
+    A custom target defines :meth:`targets`. A target with a dual variable is a
+    :class:`DualTarget`.
     """
 
     def targets(self, view: View) -> Tensor:
-        """The targets; called without gradients.
+        """Computes the targets; called without gradients.
 
         Args:
             view: The batch.
 
         Returns:
-            ``[B, T, G]``. What stands in the padding is cut out afterwards.
+            Targets ``[B, T, G]``. Values in padding are ignored.
         """
         raise NotImplementedError(f"{type(self).__name__} must define targets().")
 
     def target_atoms(self, view: View, next_atoms: Tensor) -> Tensor:
-        """The same for a loss that fits distributions.
+        """Computes target atoms, for a loss that fits distributions.
 
-        By default ``T_j = r + gamma (1 - terminated) Z^-(tau', a*; tau'_j)``, and
-        TD(lambda) of it where the target has :class:`LambdaOptions`.
+        By default ``T_j = r + gamma (1 - terminated) Z^-(tau', a*; tau'_j)``. If the
+        target has :class:`LambdaOptions`, it is the TD(lambda) target of that.
 
         Args:
             view: The batch.
-            next_atoms: The target network's atoms of what followed, ``[B, T, G, M]``.
+            next_atoms: The target network's atoms of the next step, ``[B, T, G, M]``.
 
         Returns:
-            ``[B, T, G, M]``. What stands in the padding is cut out afterwards.
+            Target atoms ``[B, T, G, M]``. Values in padding are ignored.
         """
         o = self.options
         if isinstance(o, LambdaOptions):
@@ -56,13 +56,13 @@ class Target(Part):
 
 
 class DualTarget(Target):
-    """A target that needs a variable which is learned beside the networks."""
+    """A target with a dual variable, which is trained with a separate loss."""
 
     @dataclass(frozen=True)
     class Options:
         dual_lr: float | list = option(
             1e-3,
-            "Learning rate of the dual variable (Adam); a number, or points"
+            "Adam learning rate of the dual variable; a number, or points"
             " [[env_steps, value], ...].",
             low=0.0,
             low_open=True,
@@ -70,7 +70,8 @@ class DualTarget(Target):
         )
         dual_block: int = option(
             4,
-            "Dual updates in a row, then as many of the values, each on its own batch.",
+            "Number of consecutive updates of the dual variable. The same number of"
+            " updates of the values follows, each on its own batch.",
             low=1,
             unit="updates",
         )
@@ -88,19 +89,19 @@ class DualTarget(Target):
         return self.options.dual_block
 
     def make_dual(self, sizes: TeamSizes, num_values: int) -> nn.Module | None:
-        """Makes the variable; :attr:`View.dual` is what this returns.
+        """Creates the dual variable, which is then :attr:`View.dual`.
 
         Args:
-            sizes: What the environment fixes.
+            sizes: Sizes of the team and its observations.
             num_values: ``G``.
 
         Returns:
-            A module; None: nothing is to be learned.
+            A module, or None if no dual variable is needed.
         """
         raise NotImplementedError(f"{type(self).__name__} must define make_dual().")
 
     def dual_loss(self, view: View) -> Tensor:
-        """What the variable minimizes.
+        """Computes the loss of the dual variable.
 
         Args:
             view: The batch.
@@ -113,18 +114,19 @@ class DualTarget(Target):
 
 @dataclass(frozen=True)
 class LambdaOptions:
-    """Keys of targets that may look more than one step ahead."""
+    """Keys of targets with TD(lambda)."""
 
     td_lambda: float | list = option(
         0.0,
-        "TD(lambda) of the targets; a number, or points [[env_steps, value], ...].",
+        "Lambda of the TD(lambda) targets. A number, or points [[env_steps, value],"
+        " ...]. 0: one-step targets.",
         low=0.0,
         high=1.0,
     )
     td_lambda_cut: Literal["none", "watkins"] = option(
         "none",
-        "Where a lambda-return stops: nowhere (Peng), or at the first action that is"
-        " not greedy (Watkins).",
+        "Where a lambda-return is cut: nowhere (none, Peng), or at the first action"
+        " that is not greedy (watkins).",
     )
 
 
@@ -134,38 +136,39 @@ class RobustOptions:
 
     rho: float = option(
         0.0,
-        "Size of that set: share of the kernel that is replaced, or its radius in total"
-        " variation; 0: the plain target.",
+        "Size of the uncertainty set of a robust target: fraction of the kernel that is"
+        " replaced (contamination), or radius in total variation (tv). 0: the plain"
+        " target.",
         low=0.0,
         high=1.0,
         fixed=True,
     )
     v_min: float = option(
         0.0,
-        "Return from the fail state that the worst kernel may lead to, in units of"
-        " unscaled rewards.",
+        "Return from the fail state of a robust target, in units of unscaled rewards.",
     )
     robust_over: Literal["next_value", "transition"] = option(
         "next_value",
-        "What the transition decides: the next value (the reward follows from state and"
-        " action), or the reward too.",
+        "What the uncertain transition of a robust target decides: only the next value"
+        " (next_value; state and action determine the reward), or the reward as well"
+        " (transition).",
     )
 
 
 def lambda_targets(
     view: View, rewards: Tensor, gamma: float, td_lambda: float, cut: str
 ) -> Tensor:
-    """TD(lambda) targets of the next values.
+    """Computes TD(lambda) targets from the next values.
 
     Args:
         view: The batch.
-        rewards: ``[B, T, 1]``.
+        rewards: Rewards, ``[B, T, 1]``.
         gamma: Discount.
-        td_lambda: Lambda now.
+        td_lambda: Current value of lambda.
         cut: ``none`` or ``watkins``.
 
     Returns:
-        ``[B, T, G]``.
+        Targets ``[B, T, G]``.
     """
     trace = None
     if cut == "watkins" and td_lambda != 0.0:
@@ -182,25 +185,25 @@ def lambda_targets(
 
 
 def lambda_atoms(view: View, next_atoms: Tensor, td_lambda: float, cut: str) -> Tensor:
-    """TD(lambda) targets of a distribution, quantile by quantile (RiskQ's code).
+    """Computes TD(lambda) targets for each quantile, as in RiskQ's code.
 
-    Every quantile has a lambda-return of its own, of the quantiles of the same fraction
-    in the steps that follow.
+    Every quantile has its own lambda-return, from the quantiles of the same fraction at
+    later steps.
 
     Args:
         view: The batch.
-        next_atoms: ``[B, T, G, M]``, at the same fractions in all steps.
-        td_lambda: Lambda now.
+        next_atoms: Next atoms at the same fractions at all steps, ``[B, T, G, M]``.
+        td_lambda: Current value of lambda.
         cut: ``none`` or ``watkins``.
 
     Returns:
-        ``[B, T, G, M]``.
+        Target atoms ``[B, T, G, M]``.
     """
     groups, atoms = next_atoms.shape[-2:]
     trace = None
     if cut == "watkins" and td_lambda != 0.0:
         trace = _trace(view, next_atoms[..., 0])
-        # One group's trace holds for all of its atoms as it is.
+        # The trace of a single group broadcasts over its atoms.
         trace = trace.repeat_interleave(atoms, dim=-1) if groups > 1 else trace
     returns = lambda_returns(
         view.rewards,
@@ -215,22 +218,22 @@ def lambda_atoms(view: View, next_atoms: Tensor, td_lambda: float, cut: str) -> 
 
 
 def _trace(view: View, values: Tensor) -> Tensor:
-    """1 where Watkins' Q(lambda) goes on, ``[B, T, G]`` as ``values``."""
+    """Trace of Watkins' Q(lambda): 1 where the action is greedy, ``[B, T, G]``."""
     trace = (view.actions == view.greedy).to(values)
     return trace.prod(dim=-1, keepdim=True) if values.shape[-1] == 1 else trace
 
 
 def refuse_atoms(config: Any) -> Iterator[str]:
-    """Refuses a robust target where whole distributions are fitted.
+    """Yields an error if a robust target is used with a loss that fits distributions.
 
     Args:
         config: The configuration.
 
     Yields:
-        The reason.
+        The message.
     """
     if VALUE_PARTS.slots["loss"].part(config.loss).fits_atoms:
         yield (
-            f"target: a robust target is a worst mean, and loss {config.loss!r} fits a"
-            " whole distribution; set loss: td."
+            f"target: a robust target is a worst-case mean, but loss {config.loss!r}"
+            " fits a whole distribution. Set loss: td."
         )

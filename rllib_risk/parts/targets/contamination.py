@@ -20,10 +20,10 @@ from rllib_risk.parts.view import View
 
 
 class Contamination(Target):
-    """The worst mean where a share ``rho`` of the kernel is replaced by any other.
+    """Worst-case mean if a fraction ``rho`` of the kernel is replaced arbitrarily.
 
-    ``r + gamma [(1 - rho) V' + rho v_min]``; Qu et al. (ICLR 2026). A true end is an
-    outcome like any other, of value 0.
+    ``r + gamma [(1 - rho) V' + rho v_min]``; Qu et al. (ICLR 2026). Termination is an
+    ordinary outcome of value 0.
     """
 
     @dataclass(frozen=True)

@@ -19,13 +19,14 @@ from rllib_risk.parts.view import View
 
 
 class NestedCvar(DualTarget):
-    """CVaR of reward and next value jointly; objective ``nested``.
+    """CVaR of reward and next value jointly, for objective ``nested``.
 
     ``CVaR_alpha(X) = max_eta {eta - E[(eta - X)+] / alpha}`` of ``X = r + gamma V'``
-    (Rockafellar and Uryasev, 2000), with the dual variable ``eta(s, u)``, the
-    ``alpha``-quantile of ``X``. It is the worst mean over all kernels whose density is
-    at most ``1/alpha`` times the nominal one. A true end is an outcome like any other,
-    of value 0. At level 1 it is the mean, and there is nothing to learn.
+    (Rockafellar and Uryasev, 2000). The dual variable ``eta(s, u)`` is the
+    ``alpha``-quantile of ``X``. This CVaR is the worst-case mean over all kernels whose
+    density is at most ``1/alpha`` times the nominal one. Termination is an ordinary
+    outcome of value 0. At level 1 the target is the mean, and there is no dual
+    variable.
     """
 
     @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class NestedCvar(DualTarget):
         kappa = self.options.dual_kappa
         loss = view.mean(dual_losses(outcomes, eta, 1.0 - alpha, "pinball", kappa))
         with torch.no_grad():
-            # Near alpha, where the dual variable is the quantile that it should be.
+            # Coverage near alpha: the dual variable is close to the alpha-quantile.
             below = (outcomes <= eta).to(eta)
             view.log("dual_loss", loss)
             view.log("dual_mean", view.mean(eta))
@@ -78,5 +79,5 @@ class NestedCvar(DualTarget):
 
 
 def _outcomes(view: View) -> Tensor:
-    """What a step leads to, ``[B, T, G]``: its reward and the next value."""
+    """Reward plus discounted next value of each step, ``[B, T, G]``."""
     return view.rewards + view.discount * view.next_values

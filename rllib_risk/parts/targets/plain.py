@@ -9,7 +9,7 @@ from rllib_risk.parts.view import View
 
 
 class Plain(Target):
-    """``r + gamma V^-(s', u*)``, and TD(lambda) of it.
+    """The target ``r + gamma V^-(s', u*)``, with TD(lambda).
 
     RMIX Eq. 5 and 6, and QMIX Eq. 6 for plain values.
     """

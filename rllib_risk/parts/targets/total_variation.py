@@ -24,25 +24,26 @@ from rllib_risk.parts.view import View
 
 
 class TotalVariation(DualTarget):
-    """The worst mean over all kernels within ``rho`` in total variation.
+    """Worst-case mean over all kernels within ``rho`` in total variation.
 
     ``r + gamma [(1 - rho) eta - (eta - V')+ + rho v_min]`` with the dual variable
-    ``eta(s, u)``; Qu et al. (ICLR 2026). A true end is an outcome like any other, of
-    value 0. A set of radius 0 holds the nominal kernel alone, and a dual variable could
-    only be wrong about it: there is none.
+    ``eta(s, u)``; Qu et al. (ICLR 2026). Termination is an ordinary outcome of value 0.
+    A set of radius 0 contains only the nominal kernel. A dual variable could then only
+    add errors, so there is none.
     """
 
     @dataclass(frozen=True)
     class Options(DualTarget.Options, RobustOptions):
         dual_loss: Literal["pinball", "squared_released"] = option(
             "pinball",
-            "Loss of tv's dual variable: quantile regression, or its square as in the"
-            " authors' code, whose minimum is no quantile.",
+            "Loss of target tv's dual variable: quantile regression (pinball), or the"
+            " squared dual of the authors' code, whose minimum is not a quantile"
+            " (squared_released).",
         )
         dual_bounds: list | None = option(
             None,
-            "Least and greatest dual variable [low, high], in units of unscaled"
-            " rewards; null: unbounded.",
+            "Bounds [low, high] of target tv's dual variable, in units of unscaled"
+            " rewards; null: no bounds.",
         )
 
     options: Options
@@ -77,7 +78,7 @@ class TotalVariation(DualTarget):
         return view.rewards + view.gamma * worst
 
     def _outcomes(self, view: View) -> Tensor:
-        """What the transition decides: the next value, or the reward with it."""
+        """Uncertain outcomes: the next value, or reward plus discounted next value."""
         values = (1.0 - view.terminateds) * view.next_values
         if self.options.robust_over == "transition":
             return view.rewards + view.gamma * values
@@ -91,7 +92,7 @@ class TotalVariation(DualTarget):
         eta = cast("nn.Module", view.dual)(view.state, view.actions)
         loss = view.mean(dual_losses(outcomes, eta, o.rho, o.dual_loss))
         with torch.no_grad():
-            # Near 1 - rho, where the dual variable is the quantile that it should be.
+            # Coverage near 1 - rho: the dual variable is close to that quantile.
             below = (outcomes <= eta).to(eta)
             view.log("dual_loss", loss)
             view.log("dual_mean", view.mean(eta))

@@ -1,1 +1,1 @@
-"""TD weightings: which errors count less."""
+"""TD weightings, which reduce the weight of some TD errors."""

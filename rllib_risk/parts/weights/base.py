@@ -1,4 +1,4 @@
-"""What a TD weighting is."""
+"""Base classes of TD weightings."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from rllib_risk.parts.view import View
 
 
 class TDWeighting(Part):
-    """Which errors weigh less than others.
+    """Weights of TD errors.
 
-    A weighting of your own defines :meth:`weights`.
+    A custom weighting defines :meth:`weights`.
     """
 
     def weights(self, errors: Tensor, view: View) -> Tensor | None:
-        """The weight of each error.
+        """Computes the weight of each error.
 
         Args:
-            errors: Target minus value, without gradient, ``[B, T, G]``; where the loss
-                fits distributions the difference of their means.
+            errors: Target minus value, without gradient, ``[B, T, G]``. If the loss
+                fits distributions, the difference of their means.
             view: The batch.
 
         Returns:
-            ``[B, T, G]``; None: all errors weigh the same.
+            Weights ``[B, T, G]``. None: all errors have weight 1.
         """
         raise NotImplementedError(f"{type(self).__name__} must define weights().")
 
     def weigh(self, losses: Tensor, errors: Tensor, view: View) -> Tensor:
-        """Multiplies losses by their errors' weights.
+        """Multiplies losses by the weights of their errors.
 
         Args:
-            losses: ``[B, T, G]``.
+            losses: Losses ``[B, T, G]``.
             errors: See :meth:`weights`.
             view: The batch.
 
         Returns:
-            ``[B, T, G]``.
+            Weighted losses ``[B, T, G]``.
         """
         weights = self.weights(errors, view)
         if weights is None:
@@ -51,20 +51,21 @@ class TDWeighting(Part):
 
 
 class Even(TDWeighting):
-    """All errors weigh the same."""
+    """All TD errors have weight 1."""
 
     def weights(self, errors: Tensor, view: View) -> None:
         """See :meth:`TDWeighting.weights`."""
 
 
 class LesserWeight(TDWeighting):
-    """What the weightings share that have a lesser weight."""
+    """Base class of weightings that give some errors a smaller weight."""
 
     @dataclass(frozen=True)
     class Options:
         td_weighting_alpha: float | list = option(
             0.1,
-            "The lesser weight; a number, or points [[env_steps, value], ...].",
+            "Weight of the TD errors that td_weighting selects; other errors have"
+            " weight 1. A number, or points [[env_steps, value], ...].",
             low=0.0,
             high=1.0,
         )
@@ -72,5 +73,5 @@ class LesserWeight(TDWeighting):
     options: Any
 
     def lesser(self, view: View) -> float:
-        """The lesser weight now."""
+        """Returns the current value of the smaller weight."""
         return view.now(self.options.td_weighting_alpha)

@@ -1,4 +1,4 @@
-"""CW-QMIX's weights, which ask a joint critic what is best."""
+"""CW-QMIX's weights, which depend on the joint critic's best joint action."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from rllib_risk.parts.weights.base import LesserWeight
 
 
 class CentrallyWeighted(LesserWeight):
-    """What is neither the critic's best joint action nor above it weighs less.
+    """CW-QMIX's weights: Rashid et al., "Weighted QMIX" (NeurIPS 2020), Eq. 9.
 
-    CW-QMIX: Rashid et al., "Weighted QMIX" (NeurIPS 2020), Eq. 9, as released.
+    As in the released code, an error has the smaller weight if the joint action is not
+    the critic's best and the target is not above the critic's best value.
     """
 
     @classmethod
@@ -24,8 +25,8 @@ class CentrallyWeighted(LesserWeight):
         """See :meth:`Part.refusals`."""
         if config.joint_critic == "none":
             yield (
-                f"td_weighting: {config.td_weighting!r} asks which joint action the"
-                " critic thinks best; set joint_critic: wqmix."
+                f"td_weighting: {config.td_weighting!r} needs the best joint action of"
+                " a joint critic. Set joint_critic: wqmix."
             )
 
     @torch.no_grad()

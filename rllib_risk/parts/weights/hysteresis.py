@@ -1,4 +1,4 @@
-"""Weights that depend on the error's sign: OW-QMIX, hysteresis, and LH-IQN's."""
+"""Weights that depend on the error's sign: OW-QMIX, hysteresis and LH-IQN."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rllib_risk.parts.weights.base import LesserWeight
 
 
 class Optimistic(LesserWeight):
-    """Values above their target weigh less.
+    """Gives errors of values above their target the smaller weight.
 
-    OW-QMIX (Rashid et al., 2020, Eq. 8) of a team's value; hysteresis (Matignon et al.,
-    2007) of independent agents.
+    It is OW-QMIX (Rashid et al., 2020, Eq. 8) for a team's value, and hysteresis
+    (Matignon et al., 2007) for independent agents.
     """
 
     def weights(self, errors: Tensor, view: View) -> Tensor:
@@ -28,7 +28,7 @@ class Optimistic(LesserWeight):
 
 
 class Likelihood(LesserWeight):
-    """As :class:`Optimistic`, but no less than the likelihood of the target.
+    """As :class:`Optimistic`, but the weight is at least the target's likelihood.
 
     Lyu and Amato, "Likelihood Quantile Networks" (AAMAS 2020).
     """
@@ -44,8 +44,8 @@ class Likelihood(LesserWeight):
         """See :meth:`Part.refusals`."""
         if not VALUE_PARTS.slots["loss"].part(config.loss).fits_atoms:
             yield (
-                f"td_weighting: {config.td_weighting!r} compares return distributions;"
-                " set loss: quantile."
+                f"td_weighting: {config.td_weighting!r} compares return distributions."
+                " Set loss: quantile."
             )
 
     def weights(self, errors: Tensor, view: View) -> Tensor:
