@@ -16,6 +16,9 @@ from rllib_risk.env_wrappers.gymnasium_teams.joint import JointSpaces
 from rllib_risk.env_wrappers.gymnasium_teams.making import make_by_factory, make_by_id
 from rllib_risk.env_wrappers.parallel_env import in_short
 
+# What envs call their own time limit.
+_LIMIT_ATTRIBUTES = ("episode_limit", "max_cycles")
+
 
 class JointGymnasiumEnv(ParallelEnv):
     """A Gymnasium env whose `step` takes one action of each agent.
@@ -34,12 +37,18 @@ class JointGymnasiumEnv(ParallelEnv):
         "render_modes": ["rgb_array"],
     }
 
-    def __init__(self, env: gymnasium.Env, render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        render_mode: str | None = None,
+        episode_limit: int | None = None,
+    ) -> None:
         """Reads the spaces of an env.
 
         Args:
             env: The env; it is closed with this one.
             render_mode: The mode that it was made with.
+            episode_limit: The limit that it was made with; None: as it declares.
 
         Raises:
             EnvConfigError: If it has not one space for each agent.
@@ -49,7 +58,7 @@ class JointGymnasiumEnv(ParallelEnv):
         self._joint = JointSpaces(env)
         self.possible_agents = list(self._joint.agents)
         self.agents: list[str] = []
-        self.episode_limit = _time_limit(env)
+        self.episode_limit = _time_limit(env, episode_limit)
         self._steps = 0
 
     def observation_space(self, agent: str) -> spaces.Space:
@@ -183,10 +192,9 @@ class GymnasiumTeam(JointGymnasiumEnv):
         if not isinstance(id if factory is None else factory, str):
             raise EnvConfigError("env_config.id and factory must be texts")
         make, name = (make_by_id, id) if factory is None else (make_by_factory, factory)
-        env = make(
-            str(name), arguments_of(kwargs), render_mode, limit_of(episode_limit)
-        )
-        super().__init__(env, render_mode)
+        limit = limit_of(episode_limit)
+        env = make(str(name), arguments_of(kwargs), render_mode, limit)
+        super().__init__(env, render_mode, limit)
 
 
 def arguments_of(kwargs: Any) -> dict[str, Any]:
@@ -223,15 +231,9 @@ def limit_of(episode_limit: Any) -> int | None:
     return positive("env_config.episode_limit", episode_limit)
 
 
-def _time_limit(env: gymnasium.Env) -> int | None:
-    """The limit of Gymnasium's wrapper, or what the env itself declares."""
-    limits = [env.spec.max_episode_steps if env.spec else None]
-    wrapped = env
-    while isinstance(wrapped, gymnasium.Wrapper):
-        if isinstance(wrapped, gymnasium.wrappers.TimeLimit):
-            limits.append(wrapped._max_episode_steps)
-        wrapped = wrapped.env
-    for key in ("episode_limit", "max_cycles"):
-        limits.append(getattr(env.unwrapped, key, None))
+def _time_limit(env: gymnasium.Env, given: int | None) -> int | None:
+    """The least of the limits that are known: given, registered, or an attribute."""
+    limits = [given, env.spec.max_episode_steps if env.spec else None]
+    limits += [getattr(env.unwrapped, key, None) for key in _LIMIT_ATTRIBUTES]
     found = [n for n in limits if isinstance(n, int) and n is not True and n > 0]
     return min(found, default=None)
