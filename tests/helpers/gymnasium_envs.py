@@ -101,3 +101,4 @@ def not_an_env() -> str:
 gymnasium.register(
     "Meeting-v0", "gymnasium_envs:Meeting", max_episode_steps=12, kwargs={"length": 7}
 )
+gymnasium.register("Gone-v0", "no_such_module:Gone")

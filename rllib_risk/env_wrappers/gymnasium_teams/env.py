@@ -125,17 +125,21 @@ class JointGymnasiumEnv(ParallelEnv):
         self._steps += 1
         obs, rewards, terminated, truncated, info = result
         infos = joint.split_info(info)
-        ends = [
+        over, cut = (
             {agent: bool(flag) for agent, flag in joint.spread(name, flags).items()}
             for name, flags in (("terminated", terminated), ("truncated", truncated))
+        )
+        self._judge_ends(over, cut, infos)
+        self.agents = [
+            agent
+            for agent in played
+            if not (over.get(agent, False) or cut.get(agent, False))
         ]
-        self._judge_ends(*ends, infos)
-        left = [a for a in played if not any(flags.get(a, False) for flags in ends)]
-        self.agents = left
         by_agent = (
             joint.split("observations", obs),
             joint.spread("rewards", rewards),
-            *ends,
+            over,
+            cut,
             infos,
         )
         return tuple({a: v[a] for a in played if a in v} for v in by_agent)  # type: ignore[return-value]

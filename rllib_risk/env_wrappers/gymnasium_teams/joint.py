@@ -42,7 +42,7 @@ class JointSpaces:
         if isinstance(observed, spaces.Tuple) and isinstance(played, spaces.Tuple):
             names = [f"agent_{i}" for i in range(len(observed.spaces))]
             fits = 0 < len(names) == len(played.spaces)
-            parts = [observed.spaces, played.spaces]
+            parts = [list(observed.spaces), list(played.spaces)]
         elif isinstance(observed, spaces.Dict) and isinstance(played, spaces.Dict):
             names = [*observed.spaces]
             fits = bool(names) and set(names) == set(played.spaces)

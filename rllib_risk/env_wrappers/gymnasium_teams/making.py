@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
@@ -47,17 +47,14 @@ def make_by_id(
             hint = f" If a package registers it, name its module: 'module:{name}'"
         text = str(error).rstrip(".")
         raise EnvConfigError(f"env_config.id: {text}.{hint}") from error
-    creator = spec.entry_point
-    if isinstance(creator, str):
-        creator = load_env_creator(creator)
-    if creator is not None:
-        check_arguments(creator, kwargs, "env_config.kwargs")
+    check_arguments(_creator(spec), kwargs, "env_config.kwargs")
     spec.kwargs = {**spec.kwargs, **kwargs}
     if episode_limit is not None:
         spec.max_episode_steps = episode_limit
-    given = {} if render_mode is None else {"render_mode": render_mode}
+    if render_mode is not None:
+        spec.kwargs["render_mode"] = render_mode
     # Gymnasium's checks know one agent alone and warn of lists.
-    return gymnasium.make(spec, disable_env_checker=True, **given)
+    return gymnasium.make(spec, disable_env_checker=True)
 
 
 def make_by_factory(
@@ -93,3 +90,21 @@ def make_by_factory(
     if episode_limit is not None:
         return gymnasium.wrappers.TimeLimit(env, episode_limit)
     return env
+
+
+def _creator(spec: EnvSpec) -> Callable[..., Any]:
+    """What makes a registered env."""
+    if not isinstance(spec.entry_point, str):
+        if spec.entry_point is None:
+            raise EnvConfigError(
+                f"env_config.id: {spec.id} is registered without an entry point, so it"
+                " is for vectorised envs alone"
+            )
+        return spec.entry_point
+    try:
+        return load_env_creator(spec.entry_point)
+    except (ImportError, AttributeError) as error:
+        raise EnvConfigError(
+            f"env_config.id: {spec.id} is registered with {spec.entry_point!r}, which"
+            f" cannot be imported: {error}"
+        ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -198,5 +199,6 @@ def numbers_of_copy(info: Mapping[str, Any], slot: int) -> dict[str, float]:
 
 def _import_vmas() -> Any:
     """VMAS, without the notice on stderr that its dependency gym prints."""
-    with contextlib.redirect_stderr(None), contextlib.redirect_stdout(None):
+    unread = io.StringIO()
+    with contextlib.redirect_stderr(unread), contextlib.redirect_stdout(unread):
         return importlib.import_module("vmas")

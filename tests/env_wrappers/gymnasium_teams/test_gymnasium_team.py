@@ -118,6 +118,7 @@ HERE = "gymnasium_envs"
         ({}, "needs env_config.id, such as"),
         ({"id": f"{HERE}:Meeting-v0", "factory": f"{HERE}:Meeting"}, "Give one"),
         ({"id": 3}, "must be texts"),
+        ({"id": f"{HERE}:Gone-v0"}, "registered with 'no_such_module:Gone', which can"),
         ({"id": "Meetin-v0"}, "Environment `Meetin` doesn't exist.*name its module"),
         ({"id": "no_such_module:A-v0"}, "cannot import module 'no_such_module'"),
         ({"id": f"{HERE}:Meeting-v0", "kwargs": {"lenth": 3}}, "did you mean 'length'"),
