@@ -137,10 +137,12 @@ class VmasCore:
             seen, rewards, terminated, truncated, infos = self._env.step(
                 [column.unsqueeze(-1) for column in columns]
             )
+        # Some scenarios, such as wheel, return columns [E, 1].
+        paid = torch.stack([reward.reshape(-1) for reward in rewards], 1)
         return self._joined(seen), VmasStep(
-            torch.stack(rewards, 1).numpy().astype(np.float32, copy=False),
-            terminated.numpy(),
-            truncated.numpy(),
+            paid.numpy().astype(np.float32, copy=False),
+            terminated.numpy().reshape(-1),
+            truncated.numpy().reshape(-1),
             infos,
         )
 

@@ -24,6 +24,7 @@ CASES = [
     ("balance", {"n_agents": 2}, True),
     ("transport", {"n_agents": 3}, False),
     ("navigation", {"n_agents": 2}, False),
+    ("wheel", {"n_agents": 2}, False),  # its rewards are columns
 ]
 
 
@@ -88,7 +89,7 @@ def test_the_batch_is_vmas_itself(scenario, kwargs, may_end):
             [torch.from_numpy(column)[:, None] for column in actions.T.copy()]
         )
         result = batch.step(actions, np.ones(4, bool))
-        mean = torch.stack(rewards, 1).double().mean(1).numpy()
+        mean = torch.stack(rewards, 1).reshape(4, -1).double().mean(1).numpy()
         np.testing.assert_allclose(result.rewards, mean, rtol=1e-6)
         np.testing.assert_array_equal(result.terminateds, done.numpy())
         np.testing.assert_array_equal(result.truncateds, (cut & ~done).numpy())
