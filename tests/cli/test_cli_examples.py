@@ -87,7 +87,7 @@ def test_every_example_is_correct_and_explained(
     else:
         specs = parse_document(document, catalog)
     for spec in specs:
-        need_extra(spec.env, spec.config.get("env_config", {}).get("factory"))
+        need_extra(spec.env, spec.config.get("env_config"))
         preflight(replace(spec, config={"seed": 0} | spec.config))
         assert spec.stop
     assert file.read_text().startswith("#")

@@ -117,7 +117,7 @@ def test_yaml_loads_and_could_start(
     else:
         specs = parse_document(document, catalog)
     for spec in specs:
-        need_extra(spec.env, spec.config.get("env_config", {}).get("factory"))
+        need_extra(spec.env, spec.config.get("env_config"))
         preflight(spec)
         if spec.scheduler is not None:
             spec.scheduler.build(default_metric(spec.algorithm), "max")

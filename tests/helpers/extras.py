@@ -1,5 +1,8 @@
 """Packages of extras that tests need. The development tools bring all of them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
 # By name of an env, which is that of the extra: the package's module.
@@ -11,15 +14,18 @@ PACKAGES = {
 }
 
 
-def need_extra(env: object, factory: object = None) -> None:
+def need_extra(env: object, env_config: Mapping[str, Any] | None = None) -> None:
     """Skips a test whose env needs a package that is not installed.
 
     Args:
         env: Name of the env; others than those of the table need nothing.
-        factory: Of env `pettingzoo`: the import path.
+        env_config: Of `pettingzoo` and `gymnasium`, whose factory or id may be of one
+            of the packages.
     """
     package = PACKAGES.get(str(env))
-    if str(factory).startswith("mpe2."):
-        package = "mpe2"
+    for key in ("factory", "id"):
+        module = str((env_config or {}).get(key)).partition(":")[0].partition(".")[0]
+        if module in PACKAGES.values():
+            package = module
     if package is not None:
         pytest.importorskip(package, reason=f"needs the package {package}")
