@@ -17,7 +17,7 @@ import ray
 import rllib_risk
 from rllib_risk.core.checkpoint import CheckpointError
 from rllib_risk.core.config import TeamConfig
-from rllib_risk.env_wrappers.registry import PETTINGZOO
+from rllib_risk.env_wrappers.registry import GYMNASIUM, PETTINGZOO
 from rllib_risk.parts.slots import VALUE_PARTS
 
 # RLlib's keys that a run depends on; ours are all recorded.
@@ -112,7 +112,8 @@ def named_code(values: Mapping[str, Any]) -> Iterator[str]:
         values: Keys and values.
 
     Yields:
-        Factories of environments, and parts of a network of the user's own.
+        Factories of environments, modules that register them, and parts of a network
+        of the user's own.
     """
     evaluation = values.get("evaluation_config") or {}
     for part in (values, evaluation):
@@ -120,13 +121,15 @@ def named_code(values: Mapping[str, Any]) -> Iterator[str]:
             named = part.get(key)
             if isinstance(named, str) and ":" in named:
                 yield named
-        if part.get("env", values.get("env")) != PETTINGZOO:
+        if part.get("env", values.get("env")) not in (GYMNASIUM, PETTINGZOO):
             continue
         variants = part.get("env_variants") or ()
         for env_config in (part.get("env_config") or {}, *variants):
-            factory = env_config.get("factory")
-            if factory is not None:
-                yield str(factory)
+            for key in ("factory", "id"):
+                named = env_config.get(key)
+                # A plain id is looked up among what is imported already.
+                if named is not None and (key == "factory" or ":" in str(named)):
+                    yield str(named)
 
 
 def _find_class(record: Mapping[str, Any]) -> type[TeamConfig]:

@@ -1,7 +1,11 @@
-"""Checks of the arguments of envs, and of the actions that they are given."""
+"""Checks of the arguments and packages of envs, and of the actions they are given."""
 
 from __future__ import annotations
 
+import difflib
+import importlib.util
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,4 +43,69 @@ def check_legal(agent: Any, action: int, legal: np.ndarray) -> None:
         raise IllegalActionError(
             f"agent '{agent}': action {action} is not legal, only"
             f" {np.flatnonzero(legal).tolist()} are"
+        )
+
+
+def check_arguments(
+    factory: Callable[..., Any],
+    kwargs: Mapping[str, Any],
+    where: str,
+    also_known: Iterable[str] = (),
+) -> None:
+    """Refuses arguments that a factory does not take.
+
+    Args:
+        factory: A function or a class.
+        kwargs: Keyword arguments for it.
+        where: Where they are written, such as `env_config`.
+        also_known: Further names for the suggestion of an error.
+
+    Raises:
+        EnvConfigError: If there is no such argument.
+    """
+    named = argument_names(factory)
+    if named is None:
+        return
+    for key in kwargs:
+        if key not in named:
+            raise EnvConfigError(
+                f"unknown key {where}.{key}{suggestion(key, (*named, *also_known))}"
+            )
+
+
+def argument_names(factory: Callable[..., Any]) -> list[str] | None:
+    """The names of a factory's keyword arguments; None if any name may be given."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except ValueError:
+        return None  # a built-in callable without a signature
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY]
+
+
+def suggestion(word: str, known: Iterable[Any]) -> str:
+    """Text ": did you mean ...?", else a list of what there is."""
+    words = [str(other) for other in known]
+    close = difflib.get_close_matches(str(word), words, n=1)
+    if close:
+        return f": did you mean '{close[0]}'?"
+    return f": known are {', '.join(words)}"
+
+
+def check_package(env: str, module: str, extra: str) -> None:
+    """Refuses an env whose package is missing, without importing it.
+
+    Args:
+        env: Name of the env.
+        module: What would be imported.
+        extra: Extra of this package that brings it.
+
+    Raises:
+        EnvConfigError: If there is no such module; the text has the command to run.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise EnvConfigError(
+            f"env '{env}' needs the package {module}, which is not installed. Run\n"
+            f"  pip install 'rllib-risk[{extra}]'"
         )

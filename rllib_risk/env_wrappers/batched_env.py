@@ -1,9 +1,9 @@
 """Several team envs stepped by one call.
 
 `BatchedTeamEnv` is what the sampler sees. An env with a vectorised twin offers its own
-(`macn`, `car_following`, `hvac`, `uav` and `smax` have one); every other env is looped
-over by `LoopedTeamEnvs`, which also replaces an env that crashed, a bounded number of
-times.
+(`macn`, `car_following`, `hvac`, `uav`, `smax` and `vmas` have one); every other env is
+looped over by `LoopedTeamEnvs`, which also replaces an env that crashed, a bounded
+number of times.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ class BatchedTeamEnv(ABC):
         state: Global states, float32 [E, S].
         action_mask: Legal actions, uint8 [E, N, A].
         order: Slots in the order in which episodes are best given to them, int64 [E].
+        pads_observations: Whether some agents observe fewer than D numbers.
     """
+
+    pads_observations: bool = False
 
     def __init__(self, num_envs: int, spec: TeamSpec) -> None:
         """Allocates the arrays.

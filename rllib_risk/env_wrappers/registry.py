@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,11 @@ from pettingzoo import ParallelEnv
 
 from rllib_risk.config.imports import import_path
 from rllib_risk.env_wrappers.action_masks import ACTION_MASK
+from rllib_risk.env_wrappers.arguments import (
+    argument_names,
+    check_arguments,
+    suggestion,
+)
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.failures import close_env
 from rllib_risk.env_wrappers.observation_noise import NoisyTeamEnvs, check_std
@@ -33,11 +37,13 @@ ADAPTER_DEFAULTS: dict[str, Any] = {
     "action_mask_key": ACTION_MASK,
     "obs_noise_std": 0.0,
 }
-# What a vectorised twin understands itself. Noise is added around it; if any other
-# adapter key differs from its default, the envs are looped over.
+# What every vectorised twin understands itself; the attribute `batched_keys` of an env
+# has more. Noise is added around it; if any other adapter key differs from its default,
+# the envs are looped over.
 _TWIN_KEYS = ("time_limit_is_terminal", "state")
 
 PETTINGZOO = "pettingzoo"
+GYMNASIUM = "gymnasium"
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,31 @@ ENVS: dict[str, EnvEntry] = {
             "Small Markov games with a known robust optimum, or one of your own.",
         ),
         EnvEntry(
+            "lbf",
+            f"{_HERE}.gymnasium_teams:LBF",
+            "Level-based foraging: agents load food together; the extra [lbf].",
+        ),
+        EnvEntry(
+            "rware",
+            f"{_HERE}.gymnasium_teams:RWARE",
+            "Robots of a warehouse that bring shelves to a goal; the extra [rware].",
+        ),
+        EnvEntry(
+            "mpe",
+            f"{_HERE}.mpe:MPE",
+            "Cooperative tasks of the particle envs of MPE2; the extra [mpe].",
+        ),
+        EnvEntry(
+            "vmas",
+            f"{_HERE}.vmas:VMAS",
+            "Physical tasks of VMAS, all copies in one call; the extra [vmas].",
+        ),
+        EnvEntry(
+            GYMNASIUM,
+            f"{_HERE}.gymnasium_teams:GymnasiumTeam",
+            "Any Gymnasium env with a space for each agent: id or factory, kwargs.",
+        ),
+        EnvEntry(
             PETTINGZOO,
             "",
             "Any PettingZoo ParallelEnv: factory: 'pkg.module:parallel_env', kwargs.",
@@ -187,7 +218,8 @@ def make_batched(
     """
     factory, kwargs, adapter = resolve(name, env_config)
     twin = getattr(factory, "batched", None)
-    twin_adapter = {key: adapter.pop(key) for key in _TWIN_KEYS if key in adapter}
+    known = (*_TWIN_KEYS, *getattr(factory, "batched_keys", ()))
+    twin_adapter = {key: adapter.pop(key) for key in known if key in adapter}
     noise_std = adapter.pop("obs_noise_std", 0.0)
     noisy = check_std(noise_std).any()
     if twin is not None and all(
@@ -196,7 +228,11 @@ def make_batched(
         envs = Watchdog(env_title(name, env_config), timeout_s).build(
             0, lambda: twin(num_envs, **kwargs, **twin_adapter)
         )
-        return NoisyTeamEnvs(envs, noise_std) if noisy else envs
+        if not noisy:
+            return envs
+        if not envs.pads_observations:
+            return NoisyTeamEnvs(envs, noise_std)
+        envs.close()  # noise must leave padding alone, and the loop knows what that is
     return LoopedTeamEnvs(
         partial(make_team_env, name, dict(env_config or {})),
         num_envs,
@@ -207,9 +243,10 @@ def make_batched(
 
 
 def env_title(name: str, env_config: Mapping[str, Any] | None) -> str:
-    """The name of an env in messages; with the factory, if it is the user's own."""
-    factory = (env_config or {}).get("factory")
-    return f"{name} ({factory})" if name == PETTINGZOO and factory else name
+    """The name of an env in messages; with the factory or id, if the user names one."""
+    config = env_config or {}
+    named = config.get("factory") or (name == GYMNASIUM and config.get("id"))
+    return f"{name} ({named})" if name in (PETTINGZOO, GYMNASIUM) and named else name
 
 
 def register_envs() -> None:
@@ -230,24 +267,27 @@ def resolve(
         env_config: As in `make_team_env`.
 
     Returns:
-        The factory, its keyword arguments, and the adapter keys that were given.
+        The factory, its keyword arguments, and the adapter keys that were given or
+        that the env has defaults of its own for.
 
     Raises:
         EnvConfigError: If the name or a key is unknown or the factory is missing.
     """
     if name not in ENVS:
-        raise EnvConfigError(f"unknown env '{name}'{_suggest(name, ENVS)}")
+        raise EnvConfigError(f"unknown env '{name}'{suggestion(name, ENVS)}")
     rest = dict(env_config or {})
     adapter = {key: rest.pop(key) for key in ADAPTER_DEFAULTS if key in rest}
     if name != PETTINGZOO:
         factory = import_factory(ENVS[name].factory)
-        _check_kwargs(factory, rest, "env_config", tuple(ADAPTER_DEFAULTS))
-        return factory, rest, adapter
+        check_arguments(factory, rest, "env_config", tuple(ADAPTER_DEFAULTS))
+        own_defaults = getattr(factory, "adapter_defaults", None)
+        defaults = {} if own_defaults is None else own_defaults(**rest)
+        return factory, rest, {**defaults, **adapter}
     for key in rest:
         if key not in ("factory", "kwargs"):
             known = ("factory", "kwargs", *ADAPTER_DEFAULTS)
             raise EnvConfigError(
-                f"unknown key env_config.{key}{_suggest(key, known)} (arguments of "
+                f"unknown key env_config.{key}{suggestion(key, known)} (arguments of "
                 "the env itself go into env_config.kwargs)"
             )
     if not isinstance(rest.get("factory"), str):
@@ -260,7 +300,7 @@ def resolve(
     if not isinstance(kwargs, Mapping):
         raise EnvConfigError("env_config.kwargs must be a mapping of argument names")
     factory = import_factory(rest["factory"])
-    _check_kwargs(factory, kwargs, "env_config.kwargs", ())
+    check_arguments(factory, kwargs, "env_config.kwargs", ())
     return factory, dict(kwargs), adapter
 
 
@@ -289,7 +329,7 @@ def takes_render_mode(factory: Callable[..., Any]) -> bool:
     Returns:
         True also for a factory that takes any keyword argument.
     """
-    named = _argument_names(factory)
+    named = argument_names(factory)
     return named is None or "render_mode" in named
 
 
@@ -335,40 +375,3 @@ def build_parallel_env(
             f"the factory returned {type(env).__name__}, not a PettingZoo ParallelEnv"
         )
     return env
-
-
-def _check_kwargs(
-    factory: Callable[..., Any],
-    kwargs: Mapping[str, Any],
-    where: str,
-    also_known: tuple[str, ...],
-) -> None:
-    """Raises on arguments that the factory does not take."""
-    named = _argument_names(factory)
-    if named is None:
-        return
-    for key in kwargs:
-        if key not in named:
-            raise EnvConfigError(
-                f"unknown key {where}.{key}{_suggest(key, (*named, *also_known))}"
-            )
-
-
-def _argument_names(factory: Callable[..., Any]) -> list[str] | None:
-    """The names of a factory's keyword arguments; None if any name may be given."""
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except ValueError:
-        return None  # a built-in callable without a signature
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return [p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY]
-
-
-def _suggest(word: str, known: Any, *, listed: bool = True) -> str:
-    """Text ": did you mean ...?", else a list of what there is."""
-    words = [str(other) for other in known]
-    close = difflib.get_close_matches(str(word), words, n=1)
-    if close:
-        return f": did you mean '{close[0]}'?"
-    return f": known are {', '.join(words)}" if listed else ""

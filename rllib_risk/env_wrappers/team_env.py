@@ -56,18 +56,15 @@ from rllib_risk.env_wrappers.spaces import (
     declared_names,
     describe_agent,
 )
+from rllib_risk.env_wrappers.team_reward import (
+    TEAM_REWARDS,
+    check_choice,
+    team_reward,
+)
 
 __all__ = ["BatchedStep", "BatchedTeamEnv", "LoopedTeamEnvs", "TeamEnv", "TeamSpec"]
 
-TEAM_REWARDS = ("shared", "sum", "mean")
 STATE_SOURCES = ("auto", "env", "concat_obs", "none")
-
-# Rewards that differ by less than this count as one shared reward: an env may compute
-# the same number along two roundings.
-_SHARED_REWARD_TOLERANCE = 1e-6
-
-# NaN compares false with it, and larger rewards are infinite as float32.
-_LARGEST = float(np.finfo(np.float32).max)
 
 # Share of a declared bound that an observation may lie beyond it: rounding to float32.
 _BOUND_MARGIN = 1e-5
@@ -155,8 +152,8 @@ class TeamEnv(gymnasium.Env):
         Raises:
             EnvConfigError: If the env cannot be used as a team with these options.
         """
-        _check_choice("team_reward", team_reward, TEAM_REWARDS)
-        _check_choice("state", state, STATE_SOURCES)
+        check_choice("team_reward", team_reward, TEAM_REWARDS)
+        check_choice("state", state, STATE_SOURCES)
         if not isinstance(time_limit_is_terminal, bool):
             raise EnvConfigError(
                 "env_config.time_limit_is_terminal must be true or false, not "
@@ -364,21 +361,7 @@ class TeamEnv(gymnasium.Env):
 
     def _reward(self, played: list[Any], rewards: dict[Any, Any]) -> float:
         """The team's scalar reward of one step."""
-        values = read_rewards(rewards, played)
-        if not all(abs(value) <= _LARGEST for value in values):
-            raise NonFiniteError(
-                f"the rewards are not finite: {_of_agents(played, values)}"
-            )
-        if self._team_reward == "sum":
-            return sum(values)
-        if self._team_reward == "mean":
-            return sum(values) / len(values)
-        if max(values) - min(values) > _SHARED_REWARD_TOLERANCE:
-            raise EnvConfigError(
-                f"the agents' rewards differ ({_of_agents(played, values)}) but "
-                "team_reward is 'shared': set env_config.team_reward to sum or mean"
-            )
-        return values[0]
+        return team_reward(self._team_reward, played, read_rewards(rewards, played))
 
     def _observe(
         self,
@@ -485,15 +468,3 @@ class TeamEnv(gymnasium.Env):
         if not np.isfinite(state).all():
             raise NonFiniteError("the state holds NaN or inf")
         return state
-
-
-def _check_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise EnvConfigError(
-            f"env_config.{key} must be one of {', '.join(choices)}, not {value!r}"
-        )
-
-
-def _of_agents(agents: list[Any], values: list[float]) -> str:
-    """Text "a: 1.0, b: 2.0" for an error message."""
-    return ", ".join(f"{a}: {v:g}" for a, v in zip(agents, values, strict=False))

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from extras import need_extra
 
 from rllib_risk.cli.catalog import RLlibCatalog
 from rllib_risk.cli.main import run
@@ -86,6 +87,7 @@ def test_every_example_is_correct_and_explained(
     else:
         specs = parse_document(document, catalog)
     for spec in specs:
+        need_extra(spec.env, spec.config.get("env_config"))
         preflight(replace(spec, config={"seed": 0} | spec.config))
         assert spec.stop
     assert file.read_text().startswith("#")

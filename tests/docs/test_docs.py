@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import typer
 from command import run_python
+from extras import need_extra
 
 from rllib_risk.algorithms import ALGORITHMS, config_class
 from rllib_risk.cli.catalog import RLlibCatalog, default_metric
@@ -116,6 +117,7 @@ def test_yaml_loads_and_could_start(
     else:
         specs = parse_document(document, catalog)
     for spec in specs:
+        need_extra(spec.env, spec.config.get("env_config"))
         preflight(spec)
         if spec.scheduler is not None:
             spec.scheduler.build(default_metric(spec.algorithm), "max")

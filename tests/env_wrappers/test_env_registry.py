@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from extras import need_extra
 from scripted_envs import RandomDeathEnv, ScriptedEnv
 
 from rllib_risk.env_wrappers import (
@@ -54,6 +55,11 @@ def test_the_names():
         "smac",
         "smax",
         "tabular",
+        "lbf",
+        "rware",
+        "mpe",
+        "vmas",
+        "gymnasium",
         "pettingzoo",
     }
     for name, entry in ENVS.items():
@@ -61,11 +67,12 @@ def test_the_names():
 
 
 # `smac` needs StarCraft II: tests/env_wrappers/starcraft/test_smac.py has a double.
-SELF_CONTAINED = sorted(set(ENVS) - {"pettingzoo", "smac"})
+SELF_CONTAINED = sorted(set(ENVS) - {"pettingzoo", "gymnasium", "smac"})
 
 
 @pytest.mark.parametrize("name", SELF_CONTAINED)
 def test_every_env_by_name(name):
+    need_extra(name)
     env = make_team_env(name)
     assert isinstance(env, TeamEnv)
     batched = make_batched(name, None, 2)

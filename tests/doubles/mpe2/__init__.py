@@ -1,1 +1,0 @@
-"""A double of MPE2: the sizes of its `simple_spread`, without its physics."""
