@@ -23,11 +23,14 @@ class Loss(Part):
             no target network to move, and nothing is added to it.
         mixes: Whether it fits what the mixer makes of the agents' utilities. If not,
             these are logits of a policy.
+        splits: Whether it is a mean over learned steps to which each episode (or
+            sequence) contributes by itself. If not, `num_learners` is refused.
     """
 
     fits_atoms: ClassVar[bool] = False
     uses_targets: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
+    splits: ClassVar[bool] = True
 
     def loss(self, view: View) -> Tensor:
         """The loss; what is to be logged, it gives to :meth:`View.log`.
