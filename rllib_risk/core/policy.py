@@ -246,8 +246,9 @@ class TeamPolicy(SamplerPolicy):
         Returns:
             See :func:`.gradient_step`.
         """
-        clip = self.config["grad_clip"]
-        return gradient_step(optimizer, loss, parameters, clip, self.share)
+        return gradient_step(
+            optimizer, loss, parameters, self.config["grad_clip"], self.share
+        )
 
 
 @torch.no_grad()
