@@ -63,7 +63,7 @@ coverage: $(INSTALLED_DEV) ## Set up, then measure which lines `make test` runs.
 
 .PHONY: bench
 bench: $(INSTALLED_DEV) ## Set up, then run the benchmarks, without replay_memory.py (11 GB) and soak.py.
-	for script in benchmarks/{sampling,decision,update,distributions,offline,runner_scaling,hvac,smax,watchdog}.py; do \
+	for script in benchmarks/{sampling,decision,update,learners,scaling,distributions,offline,runner_scaling,hvac,smax,watchdog}.py; do \
 		echo "== $$script"; $(BIN)/python "$$script"; done
 
 .PHONY: clean

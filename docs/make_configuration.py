@@ -238,6 +238,16 @@ RLLIB_KEYS: dict[str, str] = {
     "num_envs_per_env_runner": "Environments that one runner steps together.",
     "num_cpus_per_env_runner": "CPUs that Ray reserves for a runner.",
     "num_gpus": "GPUs for learning; 0 learns on the CPU.",
+    "num_learners": (
+        "Processes that share each batch, the trial's own included; 0 and 1: it learns"
+        " alone. See [scaling](scaling.md)."
+    ),
+    "num_gpus_per_learner": (
+        "GPUs of each learner but the trial's own process; must equal `num_gpus`."
+    ),
+    "num_cpus_per_learner": (
+        "CPUs that Ray reserves for each of them; auto: 1, or 0 beside a GPU."
+    ),
     "min_sample_timesteps_per_iteration": "Env steps of one iteration, at least.",
     "evaluation_interval": "Iterations between evaluations; null: none.",
     "evaluation_duration": "Greedy episodes of an evaluation, exactly this number.",

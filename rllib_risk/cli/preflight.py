@@ -235,8 +235,10 @@ def fit_to_machine(
         if isinstance(gpus, int | float) and gpus > 0 and not there.get("GPU"):
             without_gpu.append(spec.name)
             # The API stack stays the one that num_gpus chose.
-            fixed = _stack_switches(spec)
-            spec = replace(spec, config={**spec.config, **fixed, "num_gpus": 0})
+            fixed: dict[str, Any] = dict(_stack_switches(spec))
+            for key in ("num_gpus", "num_gpus_per_learner"):
+                fixed |= {key: 0} if key in spec.config else {}
+            spec = replace(spec, config={**spec.config, **fixed})
         _check_fits(spec, there)
         fitting.append(spec)
     if without_gpu:
@@ -250,7 +252,7 @@ def _check_fits(spec: ExperimentSpec, there: Mapping[str, float]) -> None:
         if asked > found:
             text = f"{spec.name}: a trial asks for {asked:g} {kind}s, and Ray has"
             text += f" {found:g} here. Ask for less"
-            text += " (num_env_runners)" if kind == "CPU" else ""
+            text += " (num_env_runners, num_learners)" if kind == "CPU" else ""
             if found:
                 text += f", or share them with --ray-num-{kind.lower()}s {asked:g}"
             raise spec.located(f"{text}.")

@@ -20,6 +20,7 @@ from rllib_risk.core.checkpointing import CheckpointingAlgorithm
 from rllib_risk.core.config import ALGORITHM_OF, TeamConfig
 from rllib_risk.core.envs import TeamSpaces, start_env, team_spaces_of
 from rllib_risk.core.evaluation import EvaluatingAlgorithm
+from rllib_risk.core.learning import LearningAlgorithm
 from rllib_risk.core.lost_runners import RunnerReplacingAlgorithm
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.progress import Progress, ProgressWriter
@@ -43,7 +44,10 @@ NOTICES = "env_notices"
 
 
 class TeamAlgorithm(
-    EvaluatingAlgorithm, CheckpointingAlgorithm, RunnerReplacingAlgorithm
+    EvaluatingAlgorithm,
+    CheckpointingAlgorithm,
+    RunnerReplacingAlgorithm,
+    LearningAlgorithm,
 ):
     """Sample a round of whole episodes, learn, report, evaluate.
 
@@ -150,8 +154,10 @@ class TeamAlgorithm(
         # What it does, and env steps of that which no counter holds yet.
         self._doing, self._uncounted = "starting", 0
         remote = config.num_env_runners or config.evaluation_num_env_runners
+        remote = remote or config.num_learners > 1
         with ray_internals.starting_no_ray(not remote):
             super().setup(config)
+        self.set_up_learners()
         # RLlib's own worker has a policy, and is no runner of ours.
         objective = cast("TeamPolicy", self.get_policy()).network.objective
         if isinstance(objective, Static):
@@ -340,6 +346,7 @@ class TeamAlgorithm(
         first = self.iteration == 0
         if first:
             self._check_replay_memory()
+        self.begin_learners()  # they start while the first round is played
         start = time.monotonic()
         steps_before = self.env_steps
         results = super().step()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from rllib_risk.core.callbacks import check_callbacks, resolve_callbacks
 from rllib_risk.core.composed_config import OWN_PARTS, ComposedConfig
 from rllib_risk.core.config_values import check_schedule, same_value
 from rllib_risk.core.envs import start_env, variants_of
+from rllib_risk.core.learner_config import check_learners
 from rllib_risk.core.rllib_settings import (
     FOREIGN,
     HONOURED,
@@ -234,6 +235,7 @@ class TeamConfig(ComposedConfig):
             "seed": int,
             "num_envs_per_env_runner": int,
             "num_env_runners": int,
+            "num_learners": int,
             "evaluation_duration": int,
             "evaluation_num_env_runners": int,
             "min_sample_timesteps_per_iteration": int,
@@ -256,6 +258,7 @@ class TeamConfig(ComposedConfig):
         self._check_variants()
         self._check_runner()
         self._check_parts()
+        check_learners(self)
 
     def _check_sampling(self) -> None:
         if self.learning_starts_episodes < self._least_episodes():
@@ -314,6 +317,10 @@ class TeamConfig(ComposedConfig):
                 f"env_variants: {number} variants share the environments evenly; set"
                 f" num_envs_per_env_runner ({envs}) to a multiple of {number}."
             )
+
+    def split_refusals(self) -> Iterator[str]:
+        """Why a batch cannot be split among learners, as messages for users."""
+        yield from ()
 
     def _least_episodes(self) -> int:
         """How many episodes there must be for one update."""

@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rllib_risk.data.splitting import RowShare
 from rllib_risk.ops.schedule import schedule_value
+from rllib_risk.ops.targets import masked_mean
 
 # Where a parameter group keeps what its learning rate follows.
 _SCHEDULE = "schedule"
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of several learners contributes to an update.
+
+    Attributes:
+        rows: The rows of the batch that it has.
+        add_up: Adds up tensors over all learners, in place. It returns True in the
+            learner that makes the step, and only there the tensors hold the sums.
+        copy: Gives tensors the values that they have in that learner.
+    """
+
+    rows: RowShare
+    add_up: Callable[[Sequence[Tensor]], bool]
+    copy: Callable[[Sequence[Tensor]], None]
+
+    def mean(self, values: Tensor, mask: Tensor) -> Tensor:
+        """:func:`masked_mean` over the rows of all learners, known to each of them.
+
+        Args:
+            values: Of this learner's rows, without gradient, ``[b, T, G]``.
+            mask: ``[b, T, 1]``.
+
+        Returns:
+            A scalar.
+        """
+        mean = masked_mean(values, mask) * self.rows.weight
+        self.add_up([mean])
+        self.copy([mean])
+        return mean
 
 
 def make_optimizer(
@@ -68,23 +102,36 @@ def gradient_step(
     loss: Tensor,
     parameters: Sequence[Sequence[Tensor]],
     clip: float | None,
+    share: Share | None = None,
 ) -> float:
     """One gradient step.
+
+    Every loss is a mean over the learned steps of a batch. So is the sum over learners
+    of ``weight`` times the mean over their own rows, and its gradient is the sum of
+    theirs. It is clipped after that sum, once, as one learner's gradient is.
 
     Args:
         optimizer: The optimizer.
         loss: A scalar.
         parameters: Groups of parameters. Each is clipped on its own.
         clip: Largest L2 norm of a group's gradient; None: no limit.
+        share: What this learner contributes; None: it is the only one.
 
     Returns:
-        The L2 norm of the gradient of all groups together, before clipping.
+        The L2 norm of the gradient of all groups together, before clipping. NaN in a
+        learner that contributes its gradient and makes no step.
 
     Raises:
         FloatingPointError: If the gradient is not finite.
     """
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    if share is None:
+        loss.backward()
+    else:
+        (loss * share.rows.weight).backward()
+        gradients = [p.grad for group in parameters for p in group]
+        if not share.add_up([g for g in gradients if g is not None]):
+            return math.nan
     limit = float("inf") if clip is None else clip
     norms = [
         torch.nn.utils.clip_grad_norm_(group, limit).item() for group in parameters

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rllib_risk.core import ray_internals
 from rllib_risk.core.gradient import (
+    Share,
     follow_schedules,
     gradient_step,
     make_optimizer,
@@ -22,6 +23,7 @@ from rllib_risk.core.sampler_acting import SamplerPolicy
 from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.parts.acting import Actor, make_actor
 from rllib_risk.parts.batch import Batch
+from rllib_risk.parts.draws import RowGenerator, rand_rows
 from rllib_risk.parts.exploration import Explorer
 from rllib_risk.parts.objectives.static import ReturnWatch, Static
 from rllib_risk.parts.team import TeamNetwork, network_keys
@@ -44,6 +46,8 @@ class TeamPolicy(SamplerPolicy):
         update_index: How many updates were made before; all randomness of an update
             follows from it and the seed, so that a resumed run repeats.
         wants_stats: Whether an update need say more than its gradient's norm.
+        share: What this process contributes to the present update, where several
+            learners share it; None: it is the only one.
     """
 
     stochastic: ClassVar[bool] = False
@@ -72,6 +76,7 @@ class TeamPolicy(SamplerPolicy):
         self.network: TeamNetwork = self.model.network
         self.update_index = 0
         self.wants_stats = True
+        self.share: Share | None = None
 
     def make_model(self) -> TeamModel:
         """Builds the model from the configuration; see TorchPolicyV2."""
@@ -195,7 +200,7 @@ class TeamPolicy(SamplerPolicy):
         thresholds = None
         if self.relabels:
             generator = self.generator(_THRESHOLD_STREAM)
-            thresholds = torch.rand(len(batch.obs), generator=generator)
+            thresholds = rand_rows((len(batch.obs),), generator)
         return objective.transform(batch, samples, self.config["gamma"], thresholds)
 
     @property
@@ -210,11 +215,16 @@ class TeamPolicy(SamplerPolicy):
             stream: Tells several sources of one update apart.
 
         Returns:
-            A generator on the CPU, so that any device draws the same.
+            A generator on the CPU, so that any device draws the same. Where several
+            learners share the update, it knows which rows are this one's.
         """
         words = (self.config.get("seed") or 0, self.update_index, stream)
         seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
-        return torch.Generator().manual_seed(seed >> 1)
+        generator = torch.Generator()
+        if self.share is not None:
+            generator = RowGenerator()
+            generator.share = self.share.rows
+        return generator.manual_seed(seed >> 1)
 
     def modules(self) -> dict[str, nn.Module]:
         """Everything that a checkpoint must hold, by name."""
@@ -236,7 +246,9 @@ class TeamPolicy(SamplerPolicy):
         Returns:
             See :func:`.gradient_step`.
         """
-        return gradient_step(optimizer, loss, parameters, self.config["grad_clip"])
+        return gradient_step(
+            optimizer, loss, parameters, self.config["grad_clip"], self.share
+        )
 
 
 @torch.no_grad()

@@ -81,6 +81,14 @@ def log_once(key: str) -> bool:
     return first_time(key)
 
 
+def node_address() -> str:
+    """The address of this machine in the Ray cluster."""
+    import ray
+
+    # Exported by ray.util, and not documented.
+    return ray.util.get_node_ip_address()
+
+
 def tell_driver(text: str) -> None:
     """Prints a line where the Ray driver runs; does nothing without Ray.
 

@@ -37,6 +37,10 @@ HONOURED: frozenset[str] = frozenset(
         "extra_python_environs_for_driver",
         "extra_python_environs_for_worker",
         # Learning
+        "num_learners",
+        "num_cpus_per_learner",
+        "num_gpus_per_learner",
+        "custom_resources_per_learner",
         "gamma",
         "lr",
         "grad_clip",
@@ -89,7 +93,7 @@ _EVALUATION = "an evaluation is exactly evaluation_duration greedy episodes"
 _EXPLORATION = (
     "use exploration, initial_epsilon, final_epsilon and epsilon_anneal_env_steps"
 )
-_LEARNER = "learning runs in the trial's own process; use num_gpus"
+_LEARNER = "a policy and its learners are PyTorch's; use num_learners and num_gpus"
 _NETWORK = "use hidden_size, recurrent, rnn_cell and parameter_sharing"
 _NORMALISE = "normalise in the environment"
 _OLD = "it is a name of an older Ray"
@@ -161,10 +165,6 @@ REFUSED: dict[str, str] = {
     "_learner_class": _LEARNER,
     "add_default_connectors_to_learner_pipeline": _LEARNER,
     "learner_config_dict": _LEARNER,
-    "num_learners": _LEARNER,
-    "num_gpus_per_learner": _LEARNER,
-    "num_cpus_per_learner": _LEARNER,
-    "custom_resources_per_learner": _LEARNER,
     "num_aggregator_actors_per_learner": _LEARNER,
     "max_requests_in_flight_per_aggregator_actor": _LEARNER,
     "max_requests_in_flight_per_learner": _LEARNER,

@@ -101,15 +101,16 @@ class ValueAlgorithm(TeamAlgorithm):
         size = config.batch_size_episodes
         if policy.dual is not None and updates % policy.dual_block == 0:
             for index in range(policy.dual_block):
-                stats |= policy.learn_dual_on_batch(self.replay.draw(size), index)
+                batch = self.replay.draw(size)
+                stats |= self.learn_on("learn_dual_on_batch", batch, index)
         batch = self.replay.draw(size)
         stats |= self.before_learning(batch)
         gate = policy.learning.gate
         quantiles = self._quantile_step_is_due(gate)
         if not (quantiles and gate.options.qr_replaces_td):
-            stats |= policy.learn_on_batch(batch)
+            stats |= self.learn_on("learn_on_batch", batch)
         if quantiles:
-            stats |= policy.learn_quantiles_on_batch(batch)
+            stats |= self.learn_on("learn_quantiles_on_batch", batch)
             self.counters[_NUM_QR_UPDATES] += 1
         self._move_target(policy)
         return stats, int(batch["mask"].sum())

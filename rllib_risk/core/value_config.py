@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +23,7 @@ from rllib_risk.env_wrappers.team_env import TeamEnv, team_spaces
 from rllib_risk.parts import rigm
 from rllib_risk.parts.agents import NetworkOptions
 from rllib_risk.parts.base import Composition
+from rllib_risk.parts.replay import Replay
 from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.targets.base import DualTarget
 from rllib_risk.parts.team import TeamNetwork, network_keys
@@ -324,6 +325,22 @@ class ValueConfig(TeamConfig):
                 f"{key}: with {getattr(self, key):,} learning the network takes"
                 f" {spelled(needed)}, and this machine has {spelled(room)} of memory."
                 " Lower it."
+            )
+
+    def split_refusals(self) -> Iterator[str]:
+        """See TeamConfig."""
+        if not self.composition.slots["loss"].part(self.loss).splits:
+            yield (
+                f"num_learners: loss {self.loss!r} weighs each episode by all others of"
+                " the batch, so that a part of a batch has another gradient. Set"
+                " num_learners: 0, or another loss."
+            )
+        replay = self.composition.slots["replay"].part(self.replay)
+        if replay.learned is not Replay.learned:
+            yield (
+                f"num_learners: replay {self.replay!r} looks at the whole batch within"
+                " an update (its method learned), and each learner has a part of it."
+                " Set num_learners: 0, or another replay."
             )
 
     def _least_episodes(self) -> int:

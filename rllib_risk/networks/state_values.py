@@ -6,11 +6,14 @@ Letters: ``B`` episodes, ``R`` rows of an episode, ``I`` input size, ``G`` value
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.encoders import StandardEncoder
+from rllib_risk.ops.targets import masked_mean
 from rllib_risk.ops.value_norm import mean_and_deviation, update_moments
 
 
@@ -87,15 +90,22 @@ class ValueNormalizer(nn.Module):
         self.moments = nn.Parameter(zeros, requires_grad=False)
 
     @torch.no_grad()
-    def update(self, returns: Tensor, mask: Tensor, decay: float) -> None:
+    def update(
+        self,
+        returns: Tensor,
+        mask: Tensor,
+        decay: float,
+        mean: Callable[[Tensor, Tensor], Tensor] = masked_mean,
+    ) -> None:
         """Updates the moments with one batch of returns.
 
         Args:
             returns: Returns, ``[B, T, G]``.
             mask: 1 on real steps, ``[B, T, 1]``.
             decay: Decay of the running moments in [0, 1).
+            mean: See :func:`update_moments`.
         """
-        self.moments.copy_(update_moments(self.moments, returns, mask, decay))
+        self.moments.copy_(update_moments(self.moments, returns, mask, decay, mean))
 
     def statistics(self) -> tuple[float, float]:
         """Running mean and standard deviation of the returns."""

@@ -6,6 +6,8 @@ agents).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -52,7 +54,12 @@ def generalized_advantages(
     return torch.where(mask > 0, advantages, torch.zeros_like(advantages))
 
 
-def standardized(values: Tensor, mask: Tensor, epsilon: float = 1e-5) -> Tensor:
+def standardized(
+    values: Tensor,
+    mask: Tensor,
+    epsilon: float = 1e-5,
+    mean: Callable[[Tensor, Tensor], Tensor] = masked_mean,
+) -> Tensor:
     """Standardises values to mean 0 and standard deviation 1 over real steps.
 
     ``(x - mean) / (std + epsilon)`` with the population standard deviation, as in the
@@ -62,12 +69,13 @@ def standardized(values: Tensor, mask: Tensor, epsilon: float = 1e-5) -> Tensor:
         values: Values to standardise, ``[B, T, G]``.
         mask: 1 on real steps, ``[B, T, 1]``.
         epsilon: Added to the standard deviation, which is 0 if all values are equal.
+        mean: Mean over real steps. With several learners, the mean over all of them.
 
     Returns:
         ``[B, T, G]``; 0 in padding.
     """
-    centred = values - masked_mean(values, mask)
-    deviation = masked_mean(centred.square(), mask).sqrt()
+    centred = values - mean(values, mask)
+    deviation = mean(centred.square(), mask).sqrt()
     scaled = centred / (deviation + epsilon)
     return torch.where(mask > 0, scaled, torch.zeros_like(scaled))
 

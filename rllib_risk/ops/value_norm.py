@@ -8,6 +8,8 @@ Both means are divided by that weight, as in Adam's bias correction.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,11 @@ _MIN_VARIANCE = 1e-2
 
 
 def update_moments(
-    moments: Tensor, values: Tensor, mask: Tensor, decay: float
+    moments: Tensor,
+    values: Tensor,
+    mask: Tensor,
+    decay: float,
+    mean: Callable[[Tensor, Tensor], Tensor] = masked_mean,
 ) -> Tensor:
     """Updates the moments with one batch.
 
@@ -31,6 +37,7 @@ def update_moments(
         values: ``x``, ``[B, T, G]``.
         mask: 1 on real steps, ``[B, T, 1]``.
         decay: ``d`` in [0, 1).
+        mean: The mean over real steps; another one if these are a part of the batch.
 
     Returns:
         Moments after the batch, ``[3]``.
@@ -38,8 +45,8 @@ def update_moments(
     values = values.to(moments.dtype)
     batch = torch.stack(
         [
-            masked_mean(values, mask),
-            masked_mean(values.square(), mask),
+            mean(values, mask),
+            mean(values.square(), mask),
             torch.ones_like(moments[0]),
         ]
     )

@@ -22,6 +22,7 @@ from rllib_risk.networks.level_predictor import RiskLevelPredictor
 from rllib_risk.ops.quantile import quantile_fractions
 from rllib_risk.parts.agent_parts import make_encoder, make_head
 from rllib_risk.parts.base import Choice
+from rllib_risk.parts.draws import rand_steps
 from rllib_risk.parts.inputs import AgentInputs, TeamOptions
 from rllib_risk.parts.risk.levels import RiskLevel
 from rllib_risk.parts.unroll import Unroll
@@ -144,7 +145,7 @@ class TeamAgents(nn.Module):
         if self.samples:
             fractions = self._midpoints(features)
             if generator is not None:
-                drawn = torch.rand(fractions.shape, generator=generator)
+                drawn = rand_steps(fractions.shape, generator)
                 if self.agents[0].head.shares_fractions:
                     drawn = drawn.sort(dim=-1).values
                 fractions = drawn.to(features)

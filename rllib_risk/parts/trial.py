@@ -25,6 +25,7 @@ from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.targets.base import DualTarget
 from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.trial_calls import call_own, check_scalar
+from rllib_risk.parts.trial_split import check_splits
 from rllib_risk.parts.view import View
 from rllib_risk.parts.weights.base import TDWeighting
 
@@ -50,6 +51,12 @@ def try_own_parts(network: TeamNetwork, values: Mapping[str, Any]) -> None:
         _try_explorer(own["exploration"], network.sizes)
     if own.keys() & set(_LEARNING):
         _Trial(network, values, own).run()
+    # What explores and what stores does not compute a gradient.
+    learning = {k: v for k, v in own.items() if k not in ("exploration", "replay")}
+    if learning and values.get("num_learners", 0) > 1:
+        check_splits(
+            network.sizes, learning, _Trial(network, values, learning).gradient
+        )
 
 
 class _Trial:
@@ -77,6 +84,29 @@ class _Trial:
             env_steps=env_steps,
             dual=self.dual,
         )
+
+    def gradient(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Gradient of all losses of a batch, as one vector."""
+        view = self.learning.view(
+            self.network,
+            self.following,
+            batch,
+            generator=generator,
+            gamma=self.values["gamma"],
+            reward_scale=self.values["reward_scale"],
+            dual=self.dual,
+            draws=generator,
+        )
+        loss, learned = self.learning.team_loss(view), [*self.network.parameters()]
+        if isinstance(self.learning.gate, QuantileRegression):
+            loss = loss + self.learning.gate.loss(view)
+        if self.dual is not None:
+            loss = loss + self.learning.dual_learner.dual_loss(view)
+            learned += self.dual.parameters()
+        found = torch.autograd.grad(
+            loss, learned, allow_unused=True, materialize_grads=True
+        )
+        return torch.cat([gradient.flatten() for gradient in found])
 
     def run(self) -> None:
         """Tries the parts in the order in which a loss uses them."""

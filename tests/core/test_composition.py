@@ -11,6 +11,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from loss_cases import composition, random_episode, value_based
+from side_by_side import gradient_error
 
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
@@ -430,6 +431,18 @@ def test_every_algorithm_learns_with_its_own_defaults(name):
     assert all(np.isfinite(value) for value in stats.values())
     for key, parameter in policy.network.named_parameters():
         assert parameter.grad.any(), key
+
+
+@pytest.mark.parametrize("row", ROWS, ids="-".join)
+def test_the_gradients_of_two_learners_add_up_for_every_accepted_pair(row):
+    policy = make_policy(keys_of(row) | {"grad_clip": None})
+    assert gradient_error(policy, make_batch()) < 1e-6
+
+
+@pytest.mark.parametrize("name", value_based())
+def test_the_gradients_of_three_learners_add_up_for_every_algorithm(name):
+    policy = make_policy({"grad_clip": None}, config_class(name))
+    assert gradient_error(policy, make_batch(), learners=3) < 1e-6
 
 
 def test_agents_own_values_may_pass_through_a_mixer_of_ones_own():

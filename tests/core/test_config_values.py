@@ -189,7 +189,7 @@ DIFFERENT: dict[str, Any] = {
     "framework": "tf2",
     "grad_clip_by": "value",
     "model": {"fcnet_hiddens": [32]},
-    "num_learners": 1,
+    "num_aggregator_actors_per_learner": 1,
     "observation_filter": "MeanStdFilter",
     "policies": {"one", "two"},
     "enable_rl_module_and_learner": True,

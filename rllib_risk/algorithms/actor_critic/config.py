@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from rllib_risk.config.options import fields_of
@@ -137,6 +138,14 @@ class ActorCriticConfig(TeamConfig):
             low, high = getattr(self, small), getattr(self, large)
             if low > high:
                 raise ConfigError(f"{small} ({low}) must be at most {large} ({high}).")
+
+    def split_refusals(self) -> Iterator[str]:
+        """See TeamConfig."""
+        yield (
+            f"num_learners: {self._owner()} fits its critic with a gradient step for"
+            " each step of an episode. Learners would wait for one another longer than"
+            " such a step takes. Set num_learners: 0."
+        )
 
     def check_env(self, env: TeamEnv) -> None:
         """Checks that the critic finds what it needs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
@@ -12,6 +12,7 @@ from rllib_risk.algorithms.actor_critic.ppo_policy import PPOTeamPolicy
 from rllib_risk.core.algorithm import NUM_EPISODES, TeamAlgorithm
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.data.episodes import collate
 from rllib_risk.data.replay import EpisodeReplay
 
 # Under this name `_last` has the number of episodes at the last update.
@@ -47,8 +48,7 @@ class PPOTeamAlgorithm(TeamAlgorithm):
         return self.counters[NUM_EPISODES] - self._last.get(_LEARNED, 0)
 
     def _learn(self) -> tuple[dict[str, float], int]:
-        policy: Any = self.team_policy
         episodes = self.replay.newest(self._num_new())
         logged = self.before_learning(episodes)
-        stats = policy.learn(episodes)
+        stats = self.learn_on("learn_on_batch", collate(episodes))
         return stats | logged, sum(len(episode) for episode in episodes)

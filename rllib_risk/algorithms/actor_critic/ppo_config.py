@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from rllib_risk.algorithms.actor_critic.config import (
@@ -148,6 +148,10 @@ class PPOTeamConfig(ActorCriticConfig):
                 " out."
             )
         super()._check_combinations()
+
+    def split_refusals(self) -> Iterator[str]:
+        """See TeamConfig; advantages and returns are normalised over all learners."""
+        yield from ()
 
     def _check_sampling(self) -> None:
         for key in _UNUSED:

@@ -6,6 +6,7 @@ Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``I`` input s
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -209,7 +210,7 @@ class PPOTeamPolicy(StochasticPolicy):
             "td_error_abs": masked_mean(advantages.abs(), batch.mask).item(),
         }
         if c["normalize_advantages"]:
-            advantages = standardized(advantages, batch.mask)
+            advantages = standardized(advantages, batch.mask, mean=self._mean)
         advantages = advantages.expand_as(log_probabilities)
         return (
             Experience(
@@ -219,27 +220,78 @@ class PPOTeamPolicy(StochasticPolicy):
         )
 
     def learn(self, episodes: Sequence[Episode]) -> dict[str, float]:
-        """One update: several epochs over episodes of the present policy.
+        """See :meth:`learn_on_batch`.
 
         Args:
             episodes: At least ``minibatches_per_epoch``.
+        """
+        return self.learn_on_batch(collate(episodes))
+
+    def learn_on_batch(self, postprocessed_batch: SampleBatch) -> dict[str, float]:
+        """One update: several epochs over episodes of the present policy.
+
+        Args:
+            postprocessed_batch: From :func:`rllib_risk.data.episodes.collate`.
 
         Returns:
             What to log; means over the gradient steps.
         """
         c = self.config
-        experience, logged = self.experience(self.tensors(collate(episodes)))
+        batch = self.tensors(postprocessed_batch)
+        experience, logged = self.experience(batch)
+        number = len(batch.mask) if self.share is None else self.share.rows.num_rows
         generator = self.generator(_ORDER_STREAM)
         collected: dict[str, list[float]] = defaultdict(list)
         for _ in range(c["epochs_per_update"]):
-            order = torch.randperm(len(episodes), generator=generator)
+            order = torch.randperm(number, generator=generator)
             for rows in order.tensor_split(c["minibatches_per_epoch"]):
-                part = experience.of(rows.to(self.device))
-                for key, value in self.learn_minibatch(part).items():
+                for key, value in self._learn_rows(experience, rows).items():
                     collected[key].append(value)
         means = {key: sum(of) / len(of) for key, of in collected.items()}
         mean, deviation = self.value_norm.statistics()
         return logged | means | {"return_norm_mean": mean, "return_norm_std": deviation}
+
+    def _learn_rows(self, experience: Experience, rows: Tensor) -> dict[str, float]:
+        """:meth:`learn_minibatch`, of which this process may have a part, or nothing.
+
+        Args:
+            experience: Of the batch, or of the rows that this process has.
+            rows: Numbers of the minibatch's episodes in the batch.
+        """
+        share = self.share
+        if share is None:
+            return self.learn_minibatch(experience.of(rows.to(self.device)))
+        own, weight = share.rows.among(rows.numpy())
+        part = experience.of(torch.from_numpy(own).to(self.device))
+        rows_of_part = dataclasses.replace(share.rows, weight=weight)
+        self.share = dataclasses.replace(share, rows=rows_of_part)
+        try:
+            logged = self.learn_minibatch(part)
+        finally:
+            self.share = share
+        # Learners' means are weighted by their part of the batch afterwards, where a
+        # gradient's norm is the first learner's alone.
+        scale = weight / share.rows.weight
+        return {
+            key: number if key.endswith("grad_norm") else number * scale
+            for key, number in logged.items()
+        }
+
+    def _mean(self, values: Tensor, mask: Tensor) -> Tensor:
+        """The mean over real steps of the batch, of which this may be a part."""
+        mean = masked_mean if self.share is None else self.share.mean
+        return mean(values, mask)
+
+    def _step_and_share(
+        self,
+        optimizer: torch.optim.Optimizer,
+        loss: Tensor,
+        parameters: Sequence[Tensor],
+    ) -> float:
+        norm = self._step(optimizer, loss, parameters)
+        if self.share is not None:
+            self.share.copy(parameters)
+        return norm
 
     def learn_minibatch(self, experience: Experience) -> dict[str, float]:
         """One gradient step of the actor, then one of the critic.
@@ -253,11 +305,14 @@ class PPOTeamPolicy(StochasticPolicy):
         loss, stats = self.actor_loss(experience)
         parameters = list(self.network.parameters())
         logged = {
-            "actor_grad_norm": self._step(self.optimizers[0], loss, parameters),
+            "actor_grad_norm": self._step_and_share(
+                self.optimizers[0], loss, parameters
+            ),
         }
         loss = self.critic_loss(experience)
         parameters = list(self.critic.parameters())
-        logged["critic_grad_norm"] = self._step(self.optimizers[1], loss, parameters)
+        norm = self._step_and_share(self.optimizers[1], loss, parameters)
+        logged["critic_grad_norm"] = norm
         logged["critic_loss"] = loss.item()
         return logged | {key: value.item() for key, value in stats.items()}
 
@@ -299,7 +354,7 @@ class PPOTeamPolicy(StochasticPolicy):
         c, mask = self.config, experience.batch.mask
         targets = experience.returns
         if c["normalize_values"]:
-            self.value_norm.update(targets, mask, c["value_norm_decay"])
+            self.value_norm.update(targets, mask, c["value_norm_decay"], self._mean)
             targets = self.value_norm.normalize(targets)
         losses = clipped_value_losses(
             self.critic(experience.critic_inputs)[:, :-1],

@@ -24,11 +24,14 @@ class Loss(Part):
             network is not updated, and no other loss is added.
         mixes: Whether the loss fits the mixed utilities. If not, the utilities are
             logits of a policy.
+        splits: Whether the loss is a mean over learned steps to which each episode (or
+            sequence) contributes separately. If not, ``num_learners`` is refused.
     """
 
     fits_atoms: ClassVar[bool] = False
     uses_targets: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
+    splits: ClassVar[bool] = True
 
     def loss(self, view: View) -> Tensor:
         """Computes the loss. Use :meth:`View.log` to log statistics.

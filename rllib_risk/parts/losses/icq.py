@@ -40,6 +40,7 @@ class ImplicitConstraint(Loss):
 
     options: Options
     mixes: ClassVar[bool] = False
+    splits: ClassVar[bool] = False  # each episode's weight depends on the others
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:

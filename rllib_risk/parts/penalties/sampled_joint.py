@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rllib_risk.config.options import option
 from rllib_risk.ops.conservative import sampled_penalty
+from rllib_risk.parts.draws import row_numbers
 from rllib_risk.parts.penalties.base import Penalty, refuse_without_values
 from rllib_risk.parts.view import View
 
@@ -71,7 +72,7 @@ def random_actions(
     """
     episodes, steps, agents, actions = action_mask.shape
     noise = torch.rand((number, agents, actions), generator=generator)
-    rotations = (torch.arange(episodes).double() * _ROTATION).frac().float()
+    rotations = (row_numbers(episodes, generator).double() * _ROTATION).frac().float()
     noise = (noise + rotations[:, None, None, None]).frac()  # [B, K, N, A]
     noise = noise.unsqueeze(1).expand(-1, steps, -1, -1, -1).to(action_mask.device)
     legal = (action_mask > 0).unsqueeze(2)

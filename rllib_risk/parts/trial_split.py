@@ -1,0 +1,94 @@
+"""Tries whether parts of the user's own work where several learners share a batch.
+
+Letters: ``B`` episodes, ``T`` steps, ``N`` agents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.data.splitting import RowShare
+from rllib_risk.parts.base import Choice
+from rllib_risk.parts.batch import Batch
+from rllib_risk.parts.draws import RowGenerator
+
+# Learned steps of the episodes of the batch, and the rows of two learners. Shares of
+# episodes (1/4) and of steps (4/10) differ, so that a mean over episodes is noticed.
+_LENGTHS = np.array([4, 2, 3, 1])
+_ROWS = np.array([0]), np.array([1, 2, 3])
+# Rounding makes a difference of 1e-6; a mean over episodes one of some per cent.
+_MOST = 1e-3
+
+
+def check_splits(
+    sizes: TeamSizes,
+    own: Mapping[str, Choice],
+    gradient: Callable[[Batch, torch.Generator], Tensor],
+) -> None:
+    """Compares the gradient of a batch with the sum of those of its parts.
+
+    Args:
+        sizes: What the environment fixes.
+        own: The parts of the user's own, by key.
+        gradient: Gradient of the losses of a batch, with a source of random numbers.
+
+    Raises:
+        ValueError: If they differ, or a part fails.
+    """
+    names = ", ".join(f"{key} {choice.name!r}" for key, choice in own.items())
+    batch = _random_batch(sizes)
+    try:
+        whole = gradient(batch, torch.Generator().manual_seed(0))
+        parts = sum(_of_rows(batch, rows, gradient) for rows in _ROWS)
+    except Exception as error:  # a part of the user's own may fail in any way
+        cause = str(error).partition("\n")[0] or "no message"
+        raise ValueError(
+            f"num_learners: {names} fails when it is tried on part of a batch:"
+            f" {type(error).__name__}: {cause}"
+        ) from error
+    difference = (parts - whole).norm() / whole.norm().clamp_min(1e-30)
+    if difference > _MOST:
+        raise ValueError(
+            f"num_learners: with {names} the gradients of parts of a batch do not add"
+            f" up to that of the batch (difference {100 * difference.item():.2g} %)."
+            " Each episode must count by itself, and a loss must be a mean over learned"
+            " steps (View.mean). Set num_learners: 0, or change the part."
+        )
+
+
+def _of_rows(
+    batch: Batch,
+    rows: np.ndarray,
+    gradient: Callable[[Batch, torch.Generator], Tensor],
+) -> Tensor:
+    weight = float(_LENGTHS[rows].sum() / _LENGTHS.sum())
+    generator = RowGenerator()
+    generator.share = RowShare(rows, len(_LENGTHS), 0, weight, _LENGTHS)
+    generator.manual_seed(0)
+    tensors = {key: t[rows] for key, t in vars(batch).items() if t is not None}
+    return weight * gradient(Batch(**tensors), generator)
+
+
+def _random_batch(sizes: TeamSizes) -> Batch:
+    rng = np.random.default_rng(0)
+    b, t, n = len(_LENGTHS), int(_LENGTHS.max()), sizes.num_agents
+
+    def normal(*shape: int) -> Tensor:
+        return torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
+
+    mask = torch.arange(t) < torch.from_numpy(_LENGTHS)[:, None]  # [B, T]
+    actions = rng.integers(sizes.num_actions, size=(b, t, n))
+    return Batch(
+        obs=normal(b, t + 1, n, sizes.obs_size),
+        state=normal(b, t + 1, sizes.state_size),
+        action_mask=torch.ones(b, t + 1, n, sizes.num_actions),
+        actions=torch.from_numpy(actions),
+        rewards=normal(b, t, 1),
+        terminateds=torch.zeros(b, t, 1),
+        mask=mask.unsqueeze(-1).float(),
+    )
