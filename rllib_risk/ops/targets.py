@@ -5,6 +5,8 @@ Letters: ``B`` episodes, ``T`` steps, ``G`` the mixer's outputs (1, or ``N`` age
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -46,15 +48,20 @@ def lambda_returns(
     discount = gamma * (1.0 - terminateds)
     if td_lambda == 0.0:
         return rewards + discount * next_values
-    weight = td_lambda if trace is None else td_lambda * trace[:, 1:]
     # Terms that do not depend on the following step, for all steps at once.
-    own = ((1.0 - weight) * next_values[:, :-1]).unbind(1)
+    weights: Sequence[float | Tensor]
+    if trace is None:
+        weights = [td_lambda] * (rewards.shape[1] - 1)
+        own = ((1.0 - td_lambda) * next_values[:, :-1]).unbind(1)
+    else:
+        weight = td_lambda * trace[:, 1:]
+        weights = weight.unbind(1)
+        own = ((1.0 - weight) * next_values[:, :-1]).unbind(1)
     goes_on = (mask[:, 1:] > 0).unbind(1)
-    weights = None if trace is None else weight.unbind(1)
     values, paid, discounts = (x.unbind(1) for x in (next_values, rewards, discount))
     returns = [paid[-1] + discounts[-1] * values[-1]]
     for t in range(len(own) - 1, -1, -1):
-        blended = own[t] + (td_lambda if weights is None else weights[t]) * returns[-1]
+        blended = own[t] + weights[t] * returns[-1]
         # If the next step is padding, this step is the last: bootstrap fully. A
         # weight of zero is not enough, because padding may hold NaN or infinity.
         blended = torch.where(goes_on[t], blended, values[t])
