@@ -458,7 +458,7 @@ def test_unknown_version(double):
         ({"smac_args": [1]}, "smac_args must be a mapping"),
         ({"smac_args": {"reward_wim": 1}}, "smac_args.*reward_wim"),
         ({"smac_args": {"map_name": "8m"}}, "set env_config.map_name instead"),
-        ({"smac_args": {"continuing_episode": True}}, "set by this env"),
+        ({"smac_args": {"continuing_episode": True}}, "this env sets it"),
     ],
 )
 def test_wrong_arguments(double, kwargs, text):
