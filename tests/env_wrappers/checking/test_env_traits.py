@@ -61,7 +61,7 @@ REFUSED = [
     ),
     ("MaskLost", {}, r"the action_mask of agent 'p0' is None"),
     ("AgentsNone", {}, r"agents must be a list after reset\(\) and step\(\), not None"),
-    ("MaskAlone", {}, r"holds nothing but 'action_mask'"),
+    ("MaskAlone", {}, r"holds only 'action_mask'"),
     ("InfoMaskOfTens", {}, r"action_mask of agent 'p0' holds 10: a mask holds 1 for"),
     (
         "Plain",
