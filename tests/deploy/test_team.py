@@ -66,7 +66,7 @@ def test_what_was_carried_out_is_remembered(tmp_path):
         team.remember(np.zeros(3, np.int64))  # a safety layer chose action 0
         actor.remember(np.zeros((1, 3), np.int64))
     assert changed > 0
-    with pytest.raises(InputError, match=r"\[0, 0, 2\] are no actions of the team"):
+    with pytest.raises(InputError, match=r"\[0, 0, 2\] are not actions of the team"):
         team.remember([0, 0, 2])  # agent c has two
 
 
@@ -121,7 +121,7 @@ def test_further_inputs_are_refused_where_they_mean_nothing(tmp_path):
     team, agent = Team.load(tmp_path), Agent(tmp_path, "c")
     with pytest.raises(InputError, match="rng: QMIX learned values"):
         team.act(OBS, MASK, rng=np.random.default_rng(0))
-    with pytest.raises(InputError, match="return_so_far: this team does not see it"):
+    with pytest.raises(InputError, match="return_so_far: this team does not use it"):
         team.act(OBS, MASK, return_so_far=1.0)
     with pytest.raises(InputError, match=r"agent 'c' must have shape \[3\]"):
         agent.act(OBS[0], [1, 1])
