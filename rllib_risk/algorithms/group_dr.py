@@ -113,8 +113,8 @@ class GroupDRConfig(ValueConfig):
         super()._check_combinations()
         if len(self.env_variants) < 2:
             raise ConfigError(
-                "env_variants: GroupDR needs several groups, of which it takes the"
-                " worst. List at least two, such as [{city: tucson}, {city: tampa}]."
+                "env_variants: GroupDR needs several groups to choose the worst one."
+                " List at least two, such as [{city: tucson}, {city: tampa}]."
             )
         if self.objective not in ("composed", "mean"):
             raise ConfigError(

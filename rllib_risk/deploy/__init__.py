@@ -1,4 +1,4 @@
-"""Acting with an exported team: NumPy alone, without Ray, RLlib and PyTorch.
+"""Acting with an exported team; it needs only NumPy, not Ray, RLlib or PyTorch.
 
 ``rllib export CHECKPOINT --out FOLDER`` writes the artefact. Then::
 

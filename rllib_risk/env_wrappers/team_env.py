@@ -442,8 +442,8 @@ class TeamEnv(gymnasium.Env):
             tell(
                 f"bounds {name} {agent}",
                 f"agent '{agent}' of {name} observes {team_obs[i, at]:g}, outside the "
-                f"declared bounds [{low:g}, {high:g}]. Training goes on; widen low and "
-                "high of its observation space.",
+                f"declared bounds [{low:g}, {high:g}]. Training continues. Widen low "
+                "and high of its observation space.",
             )
             self._low[i], self._high[i] = -np.inf, np.inf
 

@@ -33,7 +33,7 @@ class HvacScenario:
 
     Attributes:
         city: A name from the table of cities, the path of an EnergyPlus weather file
-            (.epw), or a list of these, of which every episode draws one.
+            (.epw), or a list of these; every episode draws one.
         day_range: First day and the day after the last, within [0, 365].
         day_split: Days of the range to play: "all"; "train", without every fifth day;
             or "test", only every fifth day (the days d with d % 5 == 4).
