@@ -1,4 +1,4 @@
-"""The algorithms by name. Importing this module imports none of them."""
+"""The algorithms by name. They are imported on first access."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def algorithm_class(name: str) -> type[TeamAlgorithm]:
 
 
 def register_algorithms() -> None:
-    """Registers all algorithms with Ray Tune; calling it twice does no harm."""
+    """Registers all algorithms with Ray Tune; it may be called more than once."""
     from ray.tune import register_trainable
 
     for name in ALGORITHMS:

@@ -1,15 +1,15 @@
 """COMA: Foerster et al., "Counterfactual Multi-Agent Policy Gradients", AAAI 2018.
 
-Idea: a centralised critic gives every agent the value of each of its actions while the
-others' stay as they are; an action is reinforced by how much better it was than what
-the agent's own policy would have got in its place.
+Idea: a centralised critic gives every agent the value of each of its actions, with the
+actions of the others fixed. The advantage of an action is its value minus the expected
+value under the agent's own policy.
 
 Equations: ``A_i = Q_i(u_i) - sum_a pi_i(a) Q_i(a)``, with ``Q_i`` of the state and the
 others' actions; ``L_actor = -mean A_i log pi_i(u_i)``; the critic learns from
 TD(lambda) targets of a target critic.
 
-Hyper-parameters are those of PyMARL. The state is needed. Where this differs from
-PyMARL is listed in ``docs/algorithms/coma.md``.
+Hyper-parameters are those of PyMARL. The environment must have a global state.
+``docs/algorithms/coma.md`` lists the differences from PyMARL.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 Factorisation for Deep Multi-Agent Reinforcement Learning", NeurIPS 2020; central
 weighting.
 
-Idea: as OW-QMIX (:mod:`rllib_risk.algorithms.ow_qmix`), but what counts in full is
-the greedy joint action, and any whose target is above what the central value says of
-it.
+Idea: as OW-QMIX (:mod:`rllib_risk.algorithms.ow_qmix`), with other weights. The greedy
+joint action has full weight. So does every joint action whose target is above the
+central value of the greedy joint action.
 
-Equations: targets and losses as there; ``w = 1`` where ``u = u*`` or ``y >
+Equations: targets and losses as in OW-QMIX; ``w = 1`` where ``u = u*`` or ``y >
 Qhat*^-(s, u*)``, else ``alpha``.
 
 ``alpha`` (``td_weighting_alpha``) is 0.1, the value in the released configuration.

@@ -1,15 +1,16 @@
 """DMIX: Sun, Lee and Lee, "DFAC Framework: Factorizing the Value Function via Quantile
 Mixture for Multi-Agent Distributional Q-Learning", ICML 2021.
 
-Idea: mean and shape. QMIX mixes the means of the agents' distributions, and the
-deviations from these means add up to the shape of the team's distribution.
+Idea: split distributions into mean and shape. QMIX mixes the means of the agents'
+distributions. The sum of their deviations from the means is the shape of the team's
+distribution.
 
 Equations: ``Z(tau) = f(s, E theta_1, ..., E theta_N) + sum_i (theta_i(tau) - E
-theta_i)`` with QMIX's ``f``; targets and loss as for
-:mod:`rllib_risk.algorithms.ddn`, which has the agents and the shared defaults.
+theta_i)`` with QMIX's ``f``; agents, targets and loss as in
+:mod:`rllib_risk.algorithms.ddn`.
 
-The joint argmax of the mean is each agent's own argmax of its mean. That of a risk
-measure is not: see docs/risk.md.
+The joint argmax of the mean is each agent's own argmax of its mean. This does not hold
+for a risk measure: see docs/risk.md.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """DOP: Wang et al., "DOP: Off-Policy Multi-Agent Decomposed Policy Gradients", ICLR
 2021; the version with stochastic policies.
 
-Idea: the critic is linear in the agents' values, so that each agent's policy gradient
-needs its own value alone, and the expectation that an off-policy target needs can be
-computed instead of sampled.
+Idea: the critic is linear in the agents' values. So each agent's policy gradient needs
+only its own value, and the expectation in an off-policy target can be computed instead
+of sampled.
 
 Equations: ``Q_tot = sum_i k_i(s) Q_i``; on-policy targets are TD(lambda), off-policy
 ones tree backups of five steps; ``L_actor = -mean k_i A_i log pi_i(u_i)`` with
 ``A_i = Q_i(u_i) - sum_a pi_i(a) Q_i(a)``.
 
-Hyper-parameters are those of the released code. The state is needed. Where this differs
-is listed in ``docs/algorithms/dop.md``.
+Hyper-parameters are those of the released code. The environment must have a global
+state. ``docs/algorithms/dop.md`` lists the differences.
 """
 
 from __future__ import annotations

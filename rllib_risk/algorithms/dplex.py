@@ -1,15 +1,16 @@
 """DPLEX: Sun, Lee, See and Lee, "A Unified Framework for Factorizing Distributional
 Value Functions for Multi-Agent Reinforcement Learning", JMLR 24 (2023).
 
-Idea: mean and shape, as DMIX, with QPLEX in the place of QMIX: any function of the
-means whose joint argmax is each agent's own argmax can be written so.
+Idea: split distributions into mean and shape, as in DMIX, but mix the means with QPLEX
+instead of QMIX. QPLEX can represent any function of the means whose joint argmax is
+each agent's own argmax.
 
 Equations: ``Z(tau) = f(s, u, E theta_1, ..., E theta_N) + sum_i (theta_i(tau) - E
 theta_i)`` with QPLEX's ``f``, whose advantages are those of the means; targets and loss
-as for :mod:`rllib_risk.algorithms.ddn`.
+as in :mod:`rllib_risk.algorithms.ddn`.
 
-The authors' ``w_i`` is attention over units; here it is the network of the state that
-:mod:`rllib_risk.algorithms.qplex` has. See ``docs/algorithms/dplex.md``.
+The authors compute ``w_i`` by attention over units. Here a network computes it from the
+state, as in :mod:`rllib_risk.algorithms.qplex`. See ``docs/algorithms/dplex.md``.
 """
 
 from __future__ import annotations

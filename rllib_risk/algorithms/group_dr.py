@@ -2,22 +2,23 @@
 Reinforcement Learning via Robust Value Factorization", ICLR 2026, after Liu et al.
 (2025).
 
-Idea: environments come in groups (``env_variants``). The worst group is not looked for
-in the transitions, but in the reward alone: a network predicts what every group would
-pay for a step, and the team is trained on the least of these.
+Idea: environments form groups (``env_variants``). The worst group is chosen by the
+reward, not by the transitions: a network predicts the reward of a step in every group,
+and the team is trained on the smallest prediction.
 
 Three phases:
 
 1. behaviour: a team is trained on the real rewards of all groups (domain
    randomisation);
-2. estimator: it plays with one coin of ``behaviour_epsilon`` for the whole team, and
-   ``f(s, u, t)``, with one output per group, is fitted to the rewards: ``L = (f_g(s, u,
-   t) - r)^2`` for an episode of group ``g``;
-3. training: everything but ``f`` starts again, on transitions of all groups, with ``r =
-   min_g f_g(s, u, t)``.
+2. estimator: this team plays; with probability ``behaviour_epsilon`` per step, the
+   whole team takes random actions. ``f(s, u, t)``, with one output per group, is fitted
+   to the rewards: ``L = (f_g(s, u, t) - r)^2`` for an episode of group ``g``;
+3. training: everything except ``f`` starts from scratch, on transitions of all groups,
+   with ``r = min_g f_g(s, u, t)``.
 
-One clock and one list of groups serve all phases, which is not so in the released code:
-see ``docs/algorithms/group_dr.md``. The preset ``paper`` holds its protocol.
+All phases share one count of env steps and one list of groups. In the released code
+they do not: see ``docs/algorithms/group_dr.md``. The preset ``paper`` has the protocol
+of the released code.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ from rllib_risk.ops.schedule import schedule_value
 GROUP_DR_FIELDS: dict[str, Field] = {
     "behaviour_env_steps": Field(
         100_000,
-        "Length of the first phase, which trains the team that plays in the second.",
+        "Length of the first phase, which trains the behaviour policy of the second.",
         int,
         low=1,
         unit="env steps",
     ),
     "behaviour_epsilon": Field(
         0.5,
-        "Epsilon of the second phase, one coin for the whole team.",
+        "Probability per step of the second phase that the whole team explores.",
         float,
         low=0.0,
         high=1.0,
@@ -66,13 +67,17 @@ GROUP_DR_FIELDS: dict[str, Field] = {
     ),
     "estimator_updates": Field(
         8,
-        "Steps of the reward estimator in the place of one update of the values.",
+        "Gradient steps of the reward estimator per update in the second phase.",
         int,
         low=1,
         unit="updates",
     ),
     "estimator_batch_size_steps": Field(
-        256, "Env steps that each of them learns from.", int, low=1, unit="env steps"
+        256,
+        "Env steps in the batch of one gradient step of the reward estimator.",
+        int,
+        low=1,
+        unit="env steps",
     ),
     "estimator_lr": Field(
         5e-4,
@@ -90,7 +95,7 @@ class GroupDRConfig(ValueConfig):
 
     declared: ClassVar[dict[str, Field]] = VALUE_FIELDS | GROUP_DR_FIELDS
     overrides: ClassVar[dict[str, Any]] = {"mixer": "vdn"}
-    # An episode has 287 steps there: the second phase has 1000 of them.
+    # Their episodes have 287 steps, so the second phase has 1000 episodes.
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
             **PAPER,
@@ -108,19 +113,18 @@ class GroupDRConfig(ValueConfig):
         super()._check_combinations()
         if len(self.env_variants) < 2:
             raise ConfigError(
-                "env_variants: GroupDR takes the worst of several groups; list at least"
-                " two, such as [{city: tucson}, {city: tampa}]."
+                "env_variants: GroupDR needs several groups to choose the worst one."
+                " List at least two, such as [{city: tucson}, {city: tampa}]."
             )
         if self.objective not in ("composed", "mean"):
             raise ConfigError(
-                f"objective: {self.objective!r} needs the rewards that were earned, and"
-                " GroupDR learns from the mean rewards that it predicts; set objective:"
-                " mean."
+                f"objective: {self.objective!r} needs the real rewards, but GroupDR"
+                " learns from predicted mean rewards. Set objective: mean."
             )
         if self.qr_gate != "never":
             raise ConfigError(
-                "qr_gate: its clock does not start again with GroupDR's last phase; set"
-                " qr_gate: never."
+                f"qr_gate: {self.qr_gate!r} does not start again in GroupDR's last"
+                " phase. Set qr_gate: never."
             )
 
     def check_env(self, env: TeamEnv) -> None:
@@ -131,8 +135,8 @@ class GroupDRConfig(ValueConfig):
             raise ConfigError(
                 f"run: GroupDR's reward estimator needs a global state, and env"
                 f" {self.env!r} has none. Give the environment a state() method, or set"
-                " env_config: {state: concat_obs} to use the agents' observations side"
-                " by side."
+                " env_config: {state: concat_obs} to use the agents' observations,"
+                " concatenated."
             )
 
 
@@ -145,14 +149,14 @@ class GroupDR(ValueAlgorithm):
 
     @property
     def phase(self) -> str:
-        """The phase that the learner is in; it changes where a round begins."""
+        """The learner's phase; it changes only at the beginning of a round."""
         begun = [phase for phase in (ESTIMATOR, TRAINING) if phase in self._last]
         return begun[-1] if begun else BEHAVIOUR
 
     def training_step(self) -> dict[str, Any]:
         """One round; see TeamAlgorithm."""
-        # The policy's clock may pass the end of a phase within a round, whose updates
-        # still belong to the phase in which it was played.
+        # The policy's count of env steps may pass the end of a phase within a round.
+        # The updates of that round still belong to the phase in which it was played.
         policy: GroupDRPolicy = self.team_policy
         if policy.phase != self.phase:
             self._begin(policy)
@@ -165,7 +169,7 @@ class GroupDR(ValueAlgorithm):
         elif not policy.estimator_has_learned:
             raise ConfigError(
                 f"estimator_env_steps ({self.config.estimator_env_steps}): the phase"
-                " was over before the reward estimator's first update. Raise it, or"
+                " ended before the first update of the reward estimator. Raise it, or"
                 " lower learning_starts_episodes"
                 f" ({self.config.learning_starts_episodes}) or the number of episodes"
                 " in a round (num_envs_per_env_runner, episodes_per_round)."
@@ -176,7 +180,7 @@ class GroupDR(ValueAlgorithm):
         self._last[policy.phase] = self.env_steps
         self.replay.clear()
         self._updates_owed = 0.0
-        # What the estimator reached stays in sight.
+        # Results still show the estimator's last statistics.
         self._learner_stats = {
             key: value
             for key, value in self._learner_stats.items()

@@ -1,6 +1,6 @@
-"""The policy of GroupDR: a reward estimator, and a clock that knows the phases.
+"""The policy of GroupDR, with a reward estimator and three phases.
 
-Letters: ``B`` episodes or stretches of some, ``T`` steps, ``G`` groups.
+Letters: ``B`` episodes or sequences, ``T`` steps, ``G`` groups.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from rllib_risk.parts.view import View
 
 BEHAVIOUR, ESTIMATOR, TRAINING = "behaviour", "estimator", "training"
 
-# Tells the seed of the second networks from all other uses of the run's seed.
+# Separates the seed of the last phase's networks from other uses of the run's seed.
 _RESTART_STREAM = 3
-# The place of the estimator's optimizer.
+# Index of the estimator's optimizer.
 _ESTIMATOR = 1
 
 
 class GroupDRPolicy(ValuePolicy):
-    """Learns values as ever, but in the last phase from the worst predicted reward.
+    """A value policy that learns from the worst predicted reward in the last phase.
 
-    The phase is a function of the env steps alone, so that remote runners, which hear
-    of nothing else, explore as the learner's phase wants it.
+    The phase depends only on the env steps. Remote runners get only the env steps, so
+    they explore according to the learner's phase.
 
     Attributes:
         estimator: Predicts the (scaled) reward in every group.
@@ -63,8 +63,8 @@ class GroupDRPolicy(ValuePolicy):
         sizes = team_sizes(observation_space, action_space)
         estimator = RewardModel(sizes, len(self.config["env_variants"]))
         self.estimator = estimator.to(self.device)
-        # Not in optimizer(): RLlib looks its parameters up in the acting model. Before
-        # the dual variable's, which is the last one.
+        # Not in optimizer(): RLlib searches the acting model for the parameters. The
+        # optimizer of the dual variable must stay the last one.
         adam = torch.optim.Adam(self._estimated(), self.config["estimator_lr"])
         self.optimizers.insert(_ESTIMATOR, adam)
 
@@ -78,9 +78,9 @@ class GroupDRPolicy(ValuePolicy):
     # Phases
 
     def on_global_var_update(self, global_vars: Mapping[str, Any]) -> None:
-        """Takes the env steps so far, from which the phase follows; see RLlib.
+        """Sets the phase from the env steps; see RLlib.
 
-        The last phase is a training from scratch: its schedules start again.
+        The last phase trains from scratch, so its schedules start again.
         """
         env_steps = int(global_vars["timestep"])
         estimator_start = self.config["behaviour_env_steps"]
@@ -96,7 +96,7 @@ class GroupDRPolicy(ValuePolicy):
         super().on_global_var_update(own)
 
     def make_explorer(self, num_envs: int) -> Explorer:
-        """See TeamPolicy; while the estimator learns, one coin for the team."""
+        """See TeamPolicy; in the estimator phase, the whole team explores at once."""
         if self.phase == ESTIMATOR:
             return TeamEpsilonGreedy(num_envs, self.network.sizes.num_agents)
         return super().make_explorer(num_envs)
@@ -108,16 +108,16 @@ class GroupDRPolicy(ValuePolicy):
         return super().epsilon_at(env_steps - self._phase_start)
 
     def epsilons_at(self, env_steps: int, num_envs: int) -> np.ndarray:
-        """See TeamPolicy; while the estimator learns, the same everywhere."""
+        """See TeamPolicy; in the estimator phase, equal in all environments."""
         if self.phase == ESTIMATOR:
             return np.full(num_envs, self.epsilon_at(env_steps))
         return super().epsilons_at(env_steps, num_envs)
 
     def start_afresh(self) -> None:
-        """Gives networks and optimizers the state of a run that begins.
+        """Resets networks and optimizers to the state at the beginning of a run.
 
-        All randomness follows from the seed, so that a resumed run does the same. The
-        estimator stays as it is.
+        The seed decides all randomness, so that a resumed run does the same. The
+        estimator does not change.
         """
         words = (self.config.get("seed") or 0, _RESTART_STREAM)
         seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
@@ -136,11 +136,11 @@ class GroupDRPolicy(ValuePolicy):
 
     @property
     def estimator_has_learned(self) -> bool:
-        """Whether the estimator has made a step."""
+        """Whether the estimator has made a gradient step."""
         return bool(self.optimizers[_ESTIMATOR].state)
 
     def tensors(self, samples: Mapping[str, Any]) -> Batch:
-        """See TeamPolicy; in the last phase with the worst predicted rewards."""
+        """See TeamPolicy; in the last phase, with the worst predicted rewards."""
         batch = super().tensors(samples)
         if self.phase != TRAINING:
             return batch
@@ -148,14 +148,14 @@ class GroupDRPolicy(ValuePolicy):
 
     @torch.no_grad()
     def worst_rewards(self, batch: Batch) -> Tensor:
-        """The least of the rewards that the estimator predicts for the groups.
+        """The smallest of the rewards that the estimator predicts for the groups.
 
         Args:
-            batch: A batch with or without real rewards, which do not count.
+            batch: A batch; its real rewards are not used.
 
         Returns:
-            In the units of the environment's rewards, ``[B, T, 1]``; zero where nothing
-            is learned from.
+            Rewards in the units of the environment, ``[B, T, 1]``; zero where the mask
+            is 0.
         """
         worst = self._predict(batch).amin(dim=-1, keepdim=True)
         return worst / self.config["reward_scale"] * batch.mask
@@ -177,16 +177,16 @@ class GroupDRPolicy(ValuePolicy):
     def learn_rewards_on_batch(
         self, samples: SampleBatch, groups: Sequence[int]
     ) -> dict[str, float]:
-        """One step of the estimator, on the head of each row's own group.
+        """One gradient step of the estimator, on the output of each row's own group.
 
         Args:
-            samples: From :func:`rllib_risk.data.episodes.collate`.
+            samples: A batch from :func:`rllib_risk.data.episodes.collate`.
             groups: The group of every row, ``[B]``.
 
         Returns:
             The mean squared error of scaled rewards, over all steps and per group.
         """
-        # The real rewards, in whatever phase the clock already is.
+        # Uses the real rewards, even if the env steps are already in the last phase.
         batch = super().tensors(samples)
         own_group = torch.tensor(groups, device=self.device)  # [B]
         predicted = self._predict(batch)  # [B, T, G]

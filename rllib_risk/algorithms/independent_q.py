@@ -5,7 +5,7 @@ Idea: every agent learns from the team's reward as if it were alone.
 
 Equations: ``y_i = r + gamma Q_i^-(tau_i', a*_i)``; the loss averages over agents.
 
-RLlib's name ``IQL`` means Implicit Q-Learning, hence the long name.
+The class is not named IQL, because in RLlib ``IQL`` is Implicit Q-Learning.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """IPPO: de Witt et al., "Is Independent Learning All You Need in the StarCraft
 Multi-Agent Challenge?", 2020; the version of Yu et al., NeurIPS 2022.
 
-Idea: MAPPO, with a critic that sees the agent's own input alone. No state is needed.
+Idea: MAPPO with a critic that sees only the agent's own input. No state is needed.
 
 Equations: those of ``mappo.py``, with one value for every agent.
 
-Hyper-parameters are those of MAPPO's released code. Where this differs is listed in
-``docs/algorithms/ippo.md``.
+Hyper-parameters are those of MAPPO's released code. ``docs/algorithms/ippo.md`` lists
+the differences.
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
 """MA-CQR: Eldeeb, Sifaou, Simeone, Shehab and Alves, "Conservative and Risk-Aware
 Offline Multi-Agent Reinforcement Learning", IEEE TCCN 2024 (arXiv 2402.08421).
 
-Idea: from a log of what a team did, learn quantiles of its return; pull the values of
-actions that the log does not have down; and, if wanted, keep to the lower tail.
+Idea: learn quantiles of a team's return from a log, lower the values of actions that
+the log does not contain, and optionally use only the lower tail.
 
 Equations: ``q_j(s, u) = sum_i theta_ij(s, u_i)``, one sum per quantile (centralised,
-``mixer: vdn``) or each agent on its own (independent, ``mixer: none``); targets ``T_k =
-r + gamma q^-_k(s', u*)`` with ``u*_i`` the best mean over quantiles of the target
-network; loss ``1/(2 N^2) sum_jk rho_tau_j(T_k - q_j)`` at ``tau_j = xi (2j - 1)/(2N)``,
-plus ``alpha`` times, summed over agents, the mean over quantiles of ``log sum_b exp
-theta_ij(s, b) - theta_ij(s, u_i)``.
+``mixer: vdn``), or each agent on its own (independent, ``mixer: none``). Targets are
+``T_k = r + gamma q^-_k(s', u*)``, where ``u*_i`` has the best mean over quantiles of
+the target network. The loss is ``1/(2 N^2) sum_jk rho_tau_j(T_k - q_j)`` at ``tau_j =
+xi (2j - 1)/(2N)``. It also has the conservative penalty: ``alpha`` times the sum over
+agents of the mean over quantiles of ``log sum_b exp theta_ij(s, b) - theta_ij(s,
+u_i)``.
 
-A family with three switches, a preset for each of its members:
+Three switches define a family of algorithms, with one preset each:
 
 ========================  =======  =====  ==========================================
 preset                    mixer    atoms  conservative_weight
@@ -22,11 +23,11 @@ preset                    mixer    atoms  conservative_weight
 ``ma_ciqr``, ``ma_ccqr``  none, vdn  8    1
 ========================  =======  =====  ==========================================
 
-``ma_ciqr_cvar`` and ``ma_ccqr_cvar`` have ``tail_level`` (xi) 0.15; ``ma_dqn_sum`` and
-``ma_qr_dqn_sum`` are the centralised forms of the first two; ``bc`` is behaviour
-cloning. ``ma_ccqr`` is the default. Hyper-parameters are one set for all of them: the
-released code's differ from member to member, which confounds what they compare
-(``docs/algorithms/ma_cqr.md``, which lists what else is not repeated).
+``ma_ciqr_cvar`` and ``ma_ccqr_cvar`` have ``tail_level`` (xi) 0.15. ``ma_dqn_sum`` and
+``ma_qr_dqn_sum`` are the centralised forms of the first two. ``bc`` is behaviour
+cloning. ``ma_ccqr`` is the default. All presets share one set of hyper-parameters. In
+the released code they differ between the members, which confounds comparisons.
+``docs/algorithms/ma_cqr.md`` lists all differences.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from typing import Any, ClassVar
 from rllib_risk.core.value_algorithm import ValueAlgorithm
 from rllib_risk.core.value_config import ValueConfig
 
-# Weight 0 and not null: all members' losses have the same scale.
+# Weight 0, not null, so that the losses of all members have the same scale.
 _SCALAR: dict[str, Any] = {"num_atoms": 1, "loss": "td", "conservative_weight": 0.0}
 _QUANTILES: dict[str, Any] = {
     "num_atoms": 8,

@@ -10,8 +10,8 @@ Equations: ``A`` by generalised advantage estimation, ``x_i = pi_i / pi_i_old``,
 ``L_critic = mean max(l(y - V), l(y - V_old - clip(V - V_old, -c, c)))`` with the
 Huber loss ``l`` and normalised returns ``y``.
 
-Hyper-parameters are those of the released code. Where this differs is listed in
-``docs/algorithms/mappo.md``.
+Hyper-parameters are those of the released code. ``docs/algorithms/mappo.md`` lists the
+differences.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Offline baselines: what a result of offline learning of teams is compared with.
+"""Offline baselines: reference algorithms for offline learning of teams.
 
-Idea: five learners from a log that reviewers ask for, each a composition of parts, with
-one set of network, optimizer and batch keys for all of them.
+Idea: five algorithms that learn from a log and that reviewers ask for. Each is a
+composition of parts. All share one set of network, optimizer and batch keys.
 
 ==================  ============================  =====================================
 preset              source                        parts
@@ -17,9 +17,10 @@ preset              source                        parts
                     return
 ==================  ============================  =====================================
 
-Equations: ``docs/algorithms/offline_baselines.md``, with every difference from the
-papers and from their released code. ``qmix_cql`` is the default. Network, optimizer and
-batches are those of OG-MARL (Formanek et al.), whose code has the first three.
+Equations: see ``docs/algorithms/offline_baselines.md``, which also lists every
+difference from the papers and their released code. ``qmix_cql`` is the default.
+Network, optimizer and batches are those of OG-MARL (Formanek et al.), whose code
+contains the first three.
 """
 
 from __future__ import annotations

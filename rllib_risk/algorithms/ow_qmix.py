@@ -2,10 +2,9 @@
 Factorisation for Deep Multi-Agent Reinforcement Learning", NeurIPS 2020; optimistic
 weighting.
 
-Idea: QMIX cannot fit every payoff, so let it fit those joint actions best that
-matter: a value below its target may be that of the best joint action and counts in
-full, one above its target counts less. Targets come from a value without
-restriction.
+Idea: QMIX cannot fit every payoff, so it should fit the important joint actions best. A
+value below its target may belong to the best joint action and has full weight. A value
+above its target has less weight. Targets come from an unrestricted value.
 
 Equations: ``y = r + gamma Qhat*^-(s', u*)`` with QMIX's greedy ``u*``; ``L = w
 (Q_tot - y)^2 + (Qhat* - y)^2``, ``w = 1`` where ``Q_tot < y``, else ``alpha``.

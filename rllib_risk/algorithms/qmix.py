@@ -1,8 +1,8 @@
 """QMIX: Rashid et al., "QMIX: Monotonic Value Function Factorisation for Deep
 Multi-Agent Reinforcement Learning", ICML 2018.
 
-Idea: the team's value is a monotonic function of the agents' values, whose weights come
-from the global state; the joint argmax is then each agent's own argmax.
+Idea: the team's value is a monotonic function of the agents' values. A network computes
+its weights from the global state. The joint argmax is then each agent's own argmax.
 
 Equations: ``Q_tot = ELU(q W1(s) + b1(s)) w2(s) + v(s)``, ``W1, w2 >= 0``;
 ``y = r + gamma Q_tot^-(s', {Q_i^-(tau', a*_i)})`` with the online network's ``a*``.

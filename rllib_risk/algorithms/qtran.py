@@ -1,8 +1,8 @@
 """QTRAN: Son et al., "QTRAN: Learning to Factorize with Transformation for Cooperative
 Multi-Agent Reinforcement Learning", ICML 2019; the variant QTRAN-base.
 
-Idea: learn the value of the joint action without any restriction, and let two
-constraints make the sum of the agents' values have the same best joint action.
+Idea: learn the value of the joint action without any restriction. Two constraints make
+sure that the sum of the agents' values has the same best joint action.
 
 Equations: ``Q_jt`` by TD with ``y = r + gamma Q_jt^-(s', u*)``, ``u*`` each agent's
 greedy action; with ``D(u) = sum_i Q_i(u_i) - Q_jt(u) + V(s)``, ``Q_jt`` held fixed,
@@ -10,8 +10,8 @@ greedy action; with ``D(u) = sum_i Q_i(u_i) - Q_jt(u) + V(s)``, ``Q_jt`` held fi
 * ``L_opt = D(u*)^2``;
 * ``L_nopt = min(D(u), 0)^2`` for the action taken.
 
-The weights 1 and 0.1 of the two, the small networks, and ``V`` of the state alone
-(in the paper of the agents' features) are PyMARL's.
+Three things are PyMARL's: the weights 1 and 0.1 of the two losses, the small networks,
+and ``V``, which reads only the state (in the paper it reads the agents' features).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""RDN, the Risk Decomposition Network: RMIX with a plain sum for a mixer.
+"""RDN, the Risk Decomposition Network: RMIX with a plain sum as its mixer.
 
 Qiu et al., NeurIPS 2021, appendix. Agents, level predictor, CVaR and losses are those
-of :mod:`rllib_risk.algorithms.rmix`; ``C_tot = sum_i C_i`` has no parameters and reads
-no state. With a static level of 1 and no quantile regression it is VDN with heads that
-average ``M`` outputs.
+of :mod:`rllib_risk.algorithms.rmix`. ``C_tot = sum_i C_i`` has no parameters and does
+not read the state. With a static risk level of 1 and no quantile regression, RDN is VDN
+with heads that average ``M`` outputs.
 
-The paper names the set-up of VDN, the released code uses Adam; so does this, and
-``optimizer: rmsprop`` makes the comparison with VDN like for like.
+The paper names the set-up of VDN, but the released code uses Adam, as does this class.
+For a comparison with VDN under the same optimizer, set ``optimizer: rmsprop``.
 """
 
 from __future__ import annotations

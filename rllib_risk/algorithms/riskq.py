@@ -1,19 +1,19 @@
 """RiskQ: Shen, Ma, Li, Liu, Fu, Mei, Liu and Wang, "RiskQ: Risk-Sensitive Multi-Agent
 Reinforcement Learning Value Factorization", NeurIPS 2023.
 
-Idea: the team's quantile function is a sum of the agents' with weights of the state.
-Distortions of probability (CVaR, VaR, Wang) add up over such sums, so each agent's own
-best action for the risk measure is the team's.
+Idea: the team's quantile function is a weighted sum of the agents' quantile functions;
+the weights depend on the state. Distortion risk measures (CVaR, VaR, Wang) are additive
+over such sums, so the agents' own best actions form the team's best joint action.
 
 Equations: ``Z(tau) = sum_i k_i(s) theta_i(tau) + c(s)``, ``k_i`` from attention; target
-atoms ``T_j = r + gamma (1 - terminated) Z^-(s', a*; tau_j)``, and TD(lambda) of it
-quantile by quantile; ``a*_i`` the best of the risk measure in the online network;
-quantile-Huber loss. Atoms are sorted per agent before they are mixed.
+atoms ``T_j = r + gamma (1 - terminated) Z^-(s', a*; tau_j)``, with TD(lambda) for each
+quantile; ``a*_i`` has the best risk measure in the online network; quantile-Huber loss.
+Atoms are sorted per agent before they are mixed.
 
-``risk_parameter: -0.75`` is the authors' Wang 0.75, in the sign of this package.
-``preset: riskq_official`` brings back their loss, whose fraction belongs to the target
-atom, so that all atoms collapse to one point. The differences are listed in
-``docs/algorithms/riskq.md``.
+``risk_parameter: -0.75`` is the authors' Wang 0.75; this package uses the opposite
+sign. ``preset: riskq_official`` has the authors' loss. It uses the fraction of the
+target atom, so all atoms collapse to one point. ``docs/algorithms/riskq.md`` lists the
+differences.
 """
 
 from __future__ import annotations

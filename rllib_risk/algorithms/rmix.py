@@ -1,9 +1,9 @@
 """RMIX: Qiu et al., "RMIX: Learning Risk-Sensitive Policies for Cooperative
 Reinforcement Learning Agents", NeurIPS 2021.
 
-Idea: every agent learns a return distribution and acts on its CVaR, not on its mean, at
-a risk level that a predictor chooses per agent and step; the CVaR values are mixed
-monotonically into the team's value, so that the joint argmax is each agent's own.
+Idea: every agent learns a return distribution and acts on its CVaR instead of its mean.
+A level predictor chooses the risk level per agent and step. A monotonic mixer turns the
+CVaR values into the team's value, so that the joint argmax is each agent's own.
 
 Equations (``M`` atoms, ``K`` levels, numbers of the paper):
 
@@ -12,8 +12,8 @@ Equations (``M`` atoms, ``K`` levels, numbers of the paper):
 * Eq. 5, 6: ``y = r + gamma C_tot^-(s', {C_i^-(tau', a*_i)})``, squared error.
 * Eq. 7, 8: quantile regression with dummy reward ``C_i``.
 
-Where this differs from the paper or from the released code, and the key that brings the
-other reading back, is listed in ``docs/algorithms/rmix.md``.
+``docs/algorithms/rmix.md`` lists the differences from the paper and from the released
+code, each with the key that restores the other version.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RISK_DEFAULTS: dict[str, Any] = {
     "qr_gate": "winrate",
 }
 
-# The released repository's choices, for the sake of comparison.
+# Settings of the released repository, for comparison.
 OFFICIAL: dict[str, Any] = {
     "cvar_norm": "code_offby1",
     "cvar_mode": "ceil_float32",
@@ -46,7 +46,7 @@ OFFICIAL: dict[str, Any] = {
     "mixing_embed_dim": 48,
 }
 
-# Atoms that are distributions of the team's returns; the level is alpha.
+# Fits the atoms to distributions of the team's returns; the risk level is `alpha`.
 TEAM_RETURNS: dict[str, Any] = {
     "loss": "quantile",
     "sort_atoms": True,
@@ -58,9 +58,9 @@ TEAM_RETURNS: dict[str, Any] = {
 class RMIXConfig(ValueConfig):
     """Configuration of RMIX.
 
-    ``preset: rmix`` is the paper with its slips mended (the default), ``preset:
-    rmix_official`` is the released code, and ``preset: rmix_returns`` fits the atoms to
-    the team's returns instead.
+    ``preset: rmix`` (the default) is the paper with its errors corrected. ``preset:
+    rmix_official`` is the released code. ``preset: rmix_returns`` fits the atoms to the
+    team's returns instead.
     """
 
     overrides: ClassVar[dict[str, Any]] = {**RISK_DEFAULTS, "mixer": "qmix"}

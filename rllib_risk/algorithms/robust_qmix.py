@@ -5,9 +5,10 @@ ICLR 2026.
 Idea and targets: see :mod:`rllib_risk.algorithms.robust_vdn`. A monotonic mixer is an
 admissible factorisation too (their Theorem 2).
 
-The preset ``paper`` has Adam, which the authors' code runs whatever its configuration
-file says, and the authors' networks. Their mixer has linear hypernetworks that begin
-small: states are raw temperatures, and with PyTorch's initialization values diverge.
+The preset ``paper`` has the authors' networks and Adam, which their code always uses,
+regardless of its configuration file. Their mixer has linear hypernetworks with small
+initial weights. The states are raw temperatures, so values diverge with PyTorch's
+initialization.
 """
 
 from __future__ import annotations

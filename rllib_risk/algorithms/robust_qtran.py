@@ -6,9 +6,10 @@ Idea and targets: see :mod:`rllib_risk.algorithms.robust_vdn`. The critic ``Q_jt
 learns the robust value; QTRAN's constraints make the sum of the agents' values agree
 with it where they act greedily.
 
-The three losses weigh 1 each, as the authors have it. The critic is this package's
-QTRAN's, which reads state, features and actions of all agents; theirs has no state, and
-a state value that also reads the features. Greedy actions are the online network's.
+The three losses have weight 1 each, as in the authors' code. The critic is that of this
+package's QTRAN, which reads the state, and features and actions of all agents. The
+authors' critic does not read the state, and their state value also reads the features.
+Greedy actions come from the online network.
 """
 
 from __future__ import annotations

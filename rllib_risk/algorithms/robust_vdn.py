@@ -1,9 +1,9 @@
 """Robust VDN: Qu et al., "Distributionally Robust Cooperative Multi-Agent Reinforcement
 Learning via Robust Value Factorization", ICLR 2026.
 
-Idea: each agent's greedy action is part of a joint action that is best under the worst
-transition kernel around the nominal one, if a factorised value is trained on a robust
-target. No adversary is played.
+Idea: train a factorised value on a robust target. The agents' greedy actions then form
+the best joint action under the worst transition kernel around the nominal one. Training
+needs no adversary.
 
 Equations: ``Q_tot = sum_i Q_i`` and ``y = r + gamma w``, with ``V'`` the target
 network's value at its own greedy actions, and
@@ -12,9 +12,9 @@ network's value at its own greedy actions, and
 * total variation: ``w = (1 - rho) eta - (eta - V')+ + rho v_min``, ``eta(s, u)`` the
   ``(1 - rho)``-quantile of ``V'``.
 
-The preset ``paper`` holds the authors' networks, replay and exploration. Elsewhere the
-defaults are PyMARL's. What differs from the released code is in
-``docs/algorithms/robust_vdn.md`` and ``docs/robust.md``.
+The preset ``paper`` has the authors' networks, replay and exploration. All other
+defaults are PyMARL's. ``docs/algorithms/robust_vdn.md`` and ``docs/robust.md`` list the
+differences from the released code.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from typing import Any, ClassVar
 from rllib_risk.core.value_algorithm import ValueAlgorithm
 from rllib_risk.core.value_config import ValueConfig
 
-# What all robust algorithms have in common.
+# Settings that all robust algorithms share.
 ROBUST: dict[str, Any] = {"target": "tv", "rho": 0.2, "double_q": False}
 
-# The authors' protocol, beside the optimizer, which differs among their algorithms. An
-# episode has 287 steps there: 35 episodes are their 10 000 transitions, 87 their 25 000
-# steps.
+# The authors' protocol without the optimizer, which differs between their algorithms.
+# Their episodes have 287 steps: 35 episodes are their 10 000 transitions, and 87
+# episodes their 25 000 steps.
 PAPER: dict[str, Any] = {
     "gamma": 0.997,
     "rnn_cell": "lstm",

@@ -1,4 +1,4 @@
-"""Acting with an exported team: NumPy alone, without Ray, RLlib and PyTorch.
+"""Acting with an exported team; it needs only NumPy, not Ray, RLlib or PyTorch.
 
 ``rllib export CHECKPOINT --out FOLDER`` writes the artefact. Then::
 
@@ -7,9 +7,9 @@
     team = Team.load("FOLDER")
     actions = team.act(observations)
 
-:class:`Team` decides for all agents, in one or several environments at once;
-:class:`Agent` decides for one agent on a machine of its own. The tutorial is
-``docs/deploy.md``.
+:class:`Team` chooses the actions of all agents, in one or several environments.
+:class:`Agent` chooses the actions of one agent, for example on its own machine. The
+tutorial is ``docs/deploy.md``.
 """
 
 from rllib_risk.deploy.acting import Agent, Team

@@ -1,6 +1,6 @@
 """Acting with an exported team, or with one agent of it.
 
-Letters: ``E`` environments, ``N`` agents, ``R`` rows (``E * N``, or ``E`` of one
+Letters: ``E`` environments, ``N`` agents, ``R`` rows (``E * N`` of a team, 1 of an
 agent), ``A`` actions, ``D`` observation size, ``C`` size of the memory.
 """
 
@@ -18,19 +18,19 @@ from rllib_risk.deploy.errors import InputError
 
 
 class _Rows:
-    """Rows of agents, each with its memory: what a team and an agent have in common."""
+    """Rows of agents, each with its memory; the common part of Team and Agent."""
 
     def __init__(self, artefact: Artefact, agents: np.ndarray) -> None:
         """Initializes the memories.
 
         Args:
             artefact: The exported team.
-            agents: Number of each row's agent, int64 ``[R]``.
+            agents: Index of each row's agent, int64 ``[R]``.
         """
         self._artefact = artefact
         self._agents = agents
         one = len(artefact.networks) == 1
-        # Which rows each network decides for.
+        # Pairs of a network and the rows for which it chooses actions.
         self._parts: list[tuple[Any, Any]] = [
             (artefact.network_of(agent), slice(None) if one else agents == agent)
             for agent in (agents[:1].tolist() if one else np.unique(agents).tolist())
@@ -41,14 +41,14 @@ class _Rows:
         self.levels = np.zeros(len(agents), np.float32)
 
     def reset(self, rows: Any) -> None:
-        """New episodes begin in some rows."""
+        """Resets the memories of some rows, for new episodes."""
         self.memory[rows] = self._artefact.memory[self._agents[rows]]
         self.last_action[rows] = self._artefact.first_action
 
     def decide(
         self, obs: np.ndarray, mask: np.ndarray, returns: np.ndarray | None
     ) -> np.ndarray:
-        """Greedy actions, int64 ``[R]``; the memories go on."""
+        """Chooses greedy actions, int64 ``[R]``, and updates the memories."""
         given = self._artefact.inputs(self._agents, self.memory, self.last_action)
         given |= {"obs": obs, "action_mask": mask}
         if returns is not None:
@@ -70,13 +70,13 @@ class _Rows:
         return actions
 
     def sample(self, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Actions drawn from the policy whose logits were computed last, ``[R]``."""
+        """Draws actions ``[R]`` from the policy of the last logits."""
         logits, share = self.utilities, self._artefact.policy["epsilon"]
         shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
         softmax = shifted / shifted.sum(axis=-1, keepdims=True)
         weights = ((1.0 - share) * softmax + share / logits.shape[-1]) * mask
-        # Of independent exponential clocks, the one of rate p rings first with
-        # probability proportional to p.
+        # Among independent exponential times with rates p, the one of rate p is the
+        # smallest with probability proportional to p.
         rings = np.full(weights.shape, np.inf)
         clocks = rng.standard_exponential(weights.shape)
         np.divide(clocks, weights, out=rings, where=weights > 0.0)
@@ -89,7 +89,7 @@ class _Rows:
         returns: np.ndarray | None,
         rng: np.random.Generator | None,
     ) -> np.ndarray:
-        """Decides, and remembers what was decided; int64 ``[R]``."""
+        """Chooses actions and stores them as the last actions; int64 ``[R]``."""
         actions = self.decide(obs, mask, returns)
         if rng is not None:
             actions = self.sample(mask, rng)
@@ -97,27 +97,28 @@ class _Rows:
         return actions
 
     def returns_of(self, given: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-        """The return so far, float64 of a shape, where the team sees it."""
+        """Checks the return so far; float64, or None if the team does not use it."""
         if not self._artefact.contract.needs_return:
             if given is not None:
                 raise InputError(
-                    "return_so_far: this team does not see it; leave it out."
+                    "return_so_far: this team does not use it. Leave it out."
                 )
             return None
         if given is None:
             raise InputError(
-                "return_so_far is missing: this team learned with objective: static and"
-                " sees what the episode has earned. Give 0.0 at its beginning."
+                "return_so_far is missing: this team learned with objective: static, so"
+                " its actions depend on it. Give the sum of the episode's rewards up to"
+                " this step, discounted as in training; 0.0 at the beginning."
             )
         rows = rows_of(given, shape, "the episode", "return_so_far")
         return rows.astype(np.float64)
 
     def check_sampling(self, rng: np.random.Generator | None) -> None:
-        """Refuses to sample from a team that has no probabilities."""
+        """Raises if actions cannot be sampled because the team learned values."""
         if rng is not None and not self._artefact.stochastic:
             raise InputError(
-                f"rng: {self._artefact.policy['algorithm']} learned values and no"
-                " probabilities of actions; leave rng out to take the greedy action."
+                f"rng: {self._artefact.policy['algorithm']} learned values, not"
+                " probabilities of actions. Leave rng out to get the greedy actions."
             )
 
 
@@ -125,7 +126,7 @@ class Team:
     """All agents of an exported team, in one or several environments at once.
 
     Attributes:
-        artefact: What was loaded.
+        artefact: The exported team.
         agents: Names of the agents, in the order of all arrays.
     """
 
@@ -142,12 +143,12 @@ class Team:
 
     @classmethod
     def load(cls, folder: Path | str, num_envs: int | None = None) -> Team:
-        """Reads an exported team; no code is run.
+        """Reads an exported team; no code of the artefact is run.
 
         Args:
-            folder: That ``rllib export`` wrote.
-            num_envs: Environments ``E`` to act in at once: all arrays then begin with
-                this axis. None: one environment, without that axis.
+            folder: The folder that ``rllib export`` wrote.
+            num_envs: Number of environments ``E`` to act in at once; all arrays then
+                begin with this axis. None: one environment, without this axis.
 
         Returns:
             The team at the beginning of an episode.
@@ -165,26 +166,27 @@ class Team:
         return_so_far: Any = None,
         rng: np.random.Generator | None = None,
     ) -> Any:
-        """Decides one step, and remembers it until :meth:`reset`.
+        """Chooses the actions of one step, and updates the memory.
 
         Args:
-            obs: ``[N, D]``, or ``[E, N, D]``; shorter observations are padded with
-                zeros. For one environment also a dict of each agent's own flat
-                observation by name, as PettingZoo gives it.
+            obs: Observations, ``[N, D]`` or ``[E, N, D]``; shorter observations are
+                padded with zeros. For one environment also a dict of each agent's own
+                flat observation by name, as in PettingZoo.
             action_mask: 1 where an action is available, ``[N, A]`` or ``[E, N, A]``, or
-                a dict as above. It may be left out where the environment of the
-                training has no masks.
-            return_so_far: What the episode has earned, discounted as in training: a
-                number, or ``[E]``. For teams of ``objective: static`` alone.
+                a dict as above. Optional if the training environment has no masks.
+            return_so_far: Sum of the episode's rewards up to this step, discounted as
+                in training: a number, or ``[E]``. Only for teams of ``objective:
+                static``.
             rng: Draws the actions of a stochastic policy (COMA, DOP, MAPPO, IPPO).
                 None: the greedy actions.
 
         Returns:
-            int64 ``[N]`` or ``[E, N]``; a dict of numbers if ``obs`` is a dict.
+            Actions, int64 ``[N]`` or ``[E, N]``; a dict of numbers if ``obs`` is a
+            dict.
 
         Raises:
-            InputError: If an input is missing or has another shape, or there is no
-                action that an agent may take. Nothing is remembered then.
+            InputError: If an input is missing or has another shape, or an agent has no
+                available action. The memory does not change then.
         """
         named = isinstance(obs, Mapping)
         if named:
@@ -207,49 +209,52 @@ class Team:
         return actions.reshape(*self._lead, n)
 
     def remember(self, actions: Any) -> None:
-        """Says which actions were carried out, where those of :meth:`act` were not.
+        """Stores the executed actions, if they differ from those of :meth:`act`.
 
         Args:
-            actions: ``[N]`` or ``[E, N]``.
+            actions: The executed actions, ``[N]`` or ``[E, N]``.
 
         Raises:
-            InputError: If there is another number of them, or no such action.
+            InputError: If the shape is wrong or an action does not exist.
         """
         given = rows_of(actions, self._own.shape[:-1], "the team", "actions")
         if (
             given.dtype.kind not in "iu"
             or not ((given >= 0) & (given < self._own.sum(axis=-1))).all()
         ):
-            raise InputError(f"actions: {given.tolist()} are no actions of the team.")
+            raise InputError(
+                f"actions: {given.tolist()} are not actions of the team. Give one"
+                " integer per agent, at least 0 and below its num_actions."
+            )
         self._rows.last_action = given.reshape(-1).astype(np.int64)
 
     def reset(self, envs: Any = None) -> None:
-        """A new episode begins: everything about the one before is forgotten.
+        """Starts a new episode: resets the memory.
 
         Args:
-            envs: Indices of environments, where there are several; None: all of them.
+            envs: Indices of environments, if there are several; None: all of them.
         """
         rows = np.arange(self._own[..., 0].size).reshape(-1, len(self.agents))
         self._rows.reset(rows.ravel() if envs is None else rows[envs].ravel())
 
     @property
     def utilities(self) -> np.ndarray:
-        """Of all actions in the last step, ``-inf`` where unavailable.
+        """Utilities of all actions in the last step, ``-inf`` where unavailable.
 
-        float32 ``[N, A]`` or ``[E, N, A]``. Logits, if the policy is stochastic.
+        float32 ``[N, A]`` or ``[E, N, A]``; logits if the policy is stochastic.
         """
         return self._rows.utilities.reshape(self._own.shape)
 
     @property
     def risk_levels(self) -> np.ndarray:
-        """That each agent acted at in the last step, ``[N]`` or ``[E, N]``."""
+        """Risk levels of the agents in the last step, ``[N]`` or ``[E, N]``."""
         return self._rows.levels.reshape(self._own.shape[:-1])
 
     def agent(self, name: str) -> Agent:
-        """One agent, with a memory of its own.
+        """Creates one agent, with its own memory.
 
         Args:
-            name: Of the agent.
+            name: Name of the agent.
 
         Raises:
             InputError: If there is no such agent.
@@ -257,10 +262,13 @@ class Team:
         return Agent(self.artefact, name)
 
     def _arrays(self, obs: Mapping[str, Any], mask: Any) -> tuple[Any, Any]:
-        """Observations and masks by name of the agent, padded to arrays."""
+        """Pads observations and masks, given by name of the agent, to arrays."""
         contract = self.artefact.contract
         if self._lead:
-            raise InputError("obs: a dict is for one environment; give an array.")
+            raise InputError(
+                "obs: a dict is for one environment, but the team acts in several."
+                " Give an array."
+            )
         parts = padded(obs, self.agents, "obs")
         rows = np.zeros((len(parts), contract.obs_size), np.float32)
         for row, agent, part in zip(rows, contract.agents, parts, strict=True):
@@ -269,7 +277,7 @@ class Team:
         if mask is None:
             return rows, None
         if not isinstance(mask, Mapping):
-            raise InputError("action_mask: give a dict, as obs is one.")
+            raise InputError("action_mask: obs is a dict, so give a dict here too.")
         allowed = np.zeros(self._own.shape, bool)
         parts = padded(mask, self.agents, "action_mask")
         for row, agent, part in zip(allowed, contract.agents, parts, strict=True):
@@ -279,21 +287,21 @@ class Team:
 
 
 class Agent:
-    """One agent of an exported team, on a machine of its own.
+    """One agent of an exported team, for example on its own machine.
 
-    It acts on what it has seen and done itself, as in training, so that agents on
+    It acts on its own observations and actions only, as in training. So agents on
     several machines act as the team does.
 
     Attributes:
-        contract: What it sees and does.
+        contract: Its observation and actions.
     """
 
     def __init__(self, artefact: Artefact | Path | str, name: str) -> None:
         """Initializes the agent at the beginning of an episode.
 
         Args:
-            artefact: The folder that ``rllib export`` wrote.
-            name: Of the agent.
+            artefact: The exported team, or the folder that ``rllib export`` wrote.
+            name: Name of the agent.
 
         Raises:
             ArtefactError: If the folder is missing, damaged, or of a later version.
@@ -317,7 +325,7 @@ class Agent:
         return_so_far: float | None = None,
         rng: np.random.Generator | None = None,
     ) -> int:
-        """Decides one step, and remembers it until :meth:`reset`.
+        """Chooses the action of one step, and updates the memory.
 
         Args:
             obs: The agent's own flat observation, ``[obs_size]``.
@@ -346,13 +354,13 @@ class Agent:
         return int(self._rows.act(row, available, returns, rng)[0])
 
     def remember(self, action: int) -> None:
-        """Says which action was carried out, where that of :meth:`act` was not.
+        """Stores the executed action, if it differs from that of :meth:`act`.
 
         Args:
-            action: Its number.
+            action: Number of the executed action.
 
         Raises:
-            InputError: If there is no such action.
+            InputError: If the action does not exist.
         """
         if not 0 <= action < self.contract.num_actions:
             raise InputError(
@@ -362,5 +370,5 @@ class Agent:
         self._rows.last_action = np.array([action], np.int64)
 
     def reset(self) -> None:
-        """A new episode begins: everything about the one before is forgotten."""
+        """Starts a new episode: resets the memory."""
         self._rows.reset(slice(None))

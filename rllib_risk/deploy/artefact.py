@@ -1,4 +1,4 @@
-"""An artefact in memory: what the team expects, and its networks."""
+"""An artefact in memory: the contract of the team, and its networks."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from rllib_risk.deploy.graph import Decide, Graph
 
 @dataclass(frozen=True)
 class Artefact:
-    """What an exported team is.
+    """An exported team.
 
     Attributes:
-        folder: Where it was read from.
+        folder: The folder that it was read from.
         policy: The contents of ``policy.json``.
-        contract: What the team expects.
-        networks: One for all agents, or one for each.
-        memory: Of each agent when an episode begins, float32 ``[N, C]``.
-        first_action: What counts as the last action when an episode begins; -1: none.
+        contract: The inputs that the team takes and the actions that it returns.
+        networks: One network for all agents, or one for each.
+        memory: Memory of each agent when an episode begins, float32 ``[N, C]``.
+        first_action: Last action that the network reads when an episode begins; -1:
+            none.
     """
 
     folder: Path
@@ -37,10 +38,10 @@ class Artefact:
 
     @classmethod
     def load(cls, folder: Path | str) -> Artefact:
-        """Reads an artefact; no code is run.
+        """Reads an artefact; no code of it is run.
 
         Args:
-            folder: That ``rllib export`` wrote.
+            folder: The folder that ``rllib export`` wrote.
 
         Raises:
             ArtefactError: If it is missing, damaged, or of a later version.
@@ -60,8 +61,9 @@ class Artefact:
             artefact.probe()
         except (LookupError, TypeError, ValueError, OSError) as error:
             raise ArtefactError(
-                f"{folder} has other contents than this version reads"
-                f" ({type(error).__name__}: {error})."
+                f"{folder} has contents that this version cannot read"
+                f" ({type(error).__name__}: {error}). Export the team again, or install"
+                " the version that wrote it."
             ) from error
         return artefact
 
@@ -74,27 +76,27 @@ class Artefact:
         """The network of an agent.
 
         Args:
-            agent: Its number.
+            agent: Index of the agent.
         """
         return self.networks[agent if len(self.networks) > 1 else 0]
 
     def inputs(
         self, agents: np.ndarray, memory: np.ndarray, last_action: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Those inputs of networks that do not come from outside.
+        """The inputs of networks that the user does not give.
 
         Args:
-            agents: Number of each row's agent, int64 ``[R]``.
-            memory: ``[R, C]``.
-            last_action: int64 ``[R]``, -1 for none.
+            agents: Index of each row's agent, int64 ``[R]``.
+            memory: Memory of each row, ``[R, C]``.
+            last_action: Last action of each row, int64 ``[R]``; -1: none.
         """
         return {"agent": agents, "memory": memory, "last_action": last_action}
 
     def probe(self) -> None:
-        """Decides once for every agent, so that what does not fit is found now.
+        """Runs the network of every agent once, to find wrong shapes when loading.
 
         Raises:
-            ArtefactError: If a network gives other shapes than the contract says.
+            ArtefactError: If the outputs of a network do not fit the contract.
         """
         contract = self.contract
         for agent in range(len(contract.agents)):
@@ -106,9 +108,16 @@ class Artefact:
             out = self.network_of(agent)(given)
             shapes = {name: out[name].shape for name in ("action", "utilities")}
             if shapes != {"action": (1,), "utilities": (1, contract.num_actions)}:
-                raise ArtefactError(f"{self.folder}: a network gives {shapes}.")
+                raise ArtefactError(
+                    f"{self.folder}: the network of agent {agent} returns shapes"
+                    f" {shapes}, which do not fit the contract. Export the team again."
+                )
             if out["next_memory"].shape != (1, self.memory.shape[1]):
-                raise ArtefactError(f"{self.folder}: a network has another memory.")
+                raise ArtefactError(
+                    f"{self.folder}: the network of agent {agent} returns a memory of"
+                    f" shape {out['next_memory'].shape}, not"
+                    f" {(1, self.memory.shape[1])}. Export the team again."
+                )
 
 
 def _networks(

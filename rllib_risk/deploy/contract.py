@@ -1,4 +1,4 @@
-"""What a team expects of those who ask it: sizes, names, masks, and checks of them.
+"""The contract of an exported team, and checks of its inputs.
 
 Letters: ``L`` leading axes (none, or ``E`` environments), ``N`` agents, ``A`` actions,
 ``D`` observation size.
@@ -17,16 +17,17 @@ from rllib_risk.deploy.errors import InputError
 
 @dataclass(frozen=True)
 class AgentContract:
-    """What one agent sees and does.
+    """Observation and actions of one agent.
 
     Attributes:
-        name: Of the agent.
-        obs_size: Numbers of its flat observation.
-        num_actions: Its actions are ``0 .. num_actions - 1``.
-        observation_names: One for each number, where the environment gives them.
-        observation_low: Declared bounds; None where there is none.
-        observation_high: The same.
-        action_names: One for each action, where the environment gives them.
+        name: Name of the agent.
+        obs_size: Length of its flat observation.
+        num_actions: Number of its actions, which are ``0 .. num_actions - 1``.
+        observation_names: Names of the numbers of the observation, if the environment
+            has them.
+        observation_low: Declared lower bounds; None for a number without one.
+        observation_high: Declared upper bounds; None for a number without one.
+        action_names: Names of the actions, if the environment has them.
     """
 
     name: str
@@ -40,14 +41,15 @@ class AgentContract:
 
 @dataclass(frozen=True)
 class Contract:
-    """What a team expects.
+    """The inputs that a team takes and the actions that it returns.
 
     Attributes:
-        agents: In the order of all arrays.
-        obs_size: ``D``, of the longest observation; shorter ones are padded with zeros.
-        num_actions: ``A``, of the agent with the most actions.
-        needs_mask: Whether the environment masks actions, so that a mask must be given.
-        needs_return: Whether the return so far must be given (``objective: static``).
+        agents: The agents, in the order of all arrays.
+        obs_size: Length ``D`` of the longest observation; shorter ones are padded with
+            zeros.
+        num_actions: Number ``A`` of actions of the agent with the most actions.
+        needs_mask: Whether the environment masks actions, so that a mask is required.
+        needs_return: Whether the return so far is required (``objective: static``).
     """
 
     agents: tuple[AgentContract, ...]
@@ -58,10 +60,10 @@ class Contract:
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Contract:
-        """Reads the contract.
+        """Reads the contract from its JSON form.
 
         Args:
-            record: ``contract`` of ``policy.json``.
+            record: The entry ``contract`` of ``policy.json``.
         """
         agents = tuple(AgentContract(**agent) for agent in record["agents"])
         return cls(**{**record, "agents": agents})
@@ -72,19 +74,19 @@ class Contract:
         return tuple(agent.name for agent in self.agents)
 
     def own_actions(self) -> np.ndarray:
-        """Which actions an agent has at all, bool ``[N, A]``."""
+        """Whether an agent has an action at all, bool ``[N, A]``."""
         counts = np.array([agent.num_actions for agent in self.agents])
         return np.arange(self.num_actions) < counts[:, None]
 
 
 def rows_of(given: Any, shape: tuple[int, ...], whose: str, what: str) -> np.ndarray:
-    """An array of exactly one shape; nothing is broadcast.
+    """Converts an input to an array and checks its shape; nothing is broadcast.
 
     Args:
         given: An array, or lists of numbers.
-        shape: That it must have.
-        whose: What it belongs to, for the message.
-        what: Its name, for the message.
+        shape: The required shape.
+        whose: The owner of the input, for the message.
+        what: Name of the input, for the message.
 
     Returns:
         The array.
@@ -97,7 +99,9 @@ def rows_of(given: Any, shape: tuple[int, ...], whose: str, what: str) -> np.nda
     except ValueError:  # lists of different lengths
         rows = np.empty(0, object)
     if rows.shape != shape or rows.dtype.kind not in "fiub":
-        found = f"shape {list(rows.shape)}" if rows.dtype.kind in "fiub" else "no array"
+        found = f"shape {list(rows.shape)}"
+        if rows.dtype.kind not in "fiub":
+            found = "something that is not an array of numbers"
         raise InputError(
             f"{what} of {whose} must have shape {list(shape)}, found {found}."
         )
@@ -105,12 +109,12 @@ def rows_of(given: Any, shape: tuple[int, ...], whose: str, what: str) -> np.nda
 
 
 def observations(given: Any, shape: tuple[int, ...], whose: str) -> np.ndarray:
-    """Finite observations of a shape, float32.
+    """Checks observations and converts them to float32.
 
     Args:
         given: The observations.
-        shape: That they must have.
-        whose: What they belong to, for the message.
+        shape: The required shape.
+        whose: Their owner, for the message.
 
     Raises:
         InputError: If they have another shape, or hold NaN or infinity.
@@ -118,18 +122,20 @@ def observations(given: Any, shape: tuple[int, ...], whose: str) -> np.ndarray:
     rows = rows_of(given, shape, whose, "obs").astype(np.float32, copy=False)
     if not np.isfinite(rows).all():
         at = np.argwhere(~np.isfinite(rows))[0].tolist()
-        raise InputError(f"obs of {whose} holds {rows[tuple(at)]} at {at}.")
+        raise InputError(
+            f"obs of {whose} holds {rows[tuple(at)]} at {at}. Give finite numbers."
+        )
     return rows
 
 
 def masks(given: Any, own: np.ndarray, needed: bool, whose: str) -> np.ndarray:
-    """Which actions are available.
+    """Checks an action mask.
 
     Args:
-        given: 1 or True where an action is available, ``[*, A]``; None: all of them.
-        own: Which actions there are at all, bool ``[*, A]``.
-        needed: Whether there must be a mask.
-        whose: What it belongs to, for the message.
+        given: 1 or True where an action is available, ``[*, A]``; None: all actions.
+        own: Whether an action exists at all, bool ``[*, A]``.
+        needed: Whether a mask is required.
+        whose: Owner of the mask, for the message.
 
     Returns:
         bool ``[*, A]``.
@@ -141,15 +147,15 @@ def masks(given: Any, own: np.ndarray, needed: bool, whose: str) -> np.ndarray:
     if given is None:
         if needed:
             raise InputError(
-                f"action_mask of {whose} is missing: the environment of the training"
-                f" masks actions. Give an array of shape {list(own.shape)}, 1 where an"
-                " action is available."
+                f"action_mask of {whose} is missing, but the training environment masks"
+                f" actions. Give an array of shape {list(own.shape)}, 1 where an action"
+                " is available."
             )
         return own
     rows = rows_of(given, own.shape, whose, "action_mask")
     mask = rows.astype(bool)
     if not (mask == rows).all():
-        raise InputError(f"action_mask of {whose} must hold 0 and 1 alone.")
+        raise InputError(f"action_mask of {whose} must hold only 0 and 1.")
     if (mask & ~own).any():
         at = np.argwhere(mask & ~own)[0].tolist()
         raise InputError(
@@ -165,9 +171,9 @@ def padded(given: Mapping[str, Any], names: Sequence[str], what: str) -> list[An
     """The entries of a mapping in the order of the agents.
 
     Args:
-        given: By name of the agent.
-        names: Of all agents.
-        what: Its name, for the message.
+        given: Entries by name of the agent.
+        names: Names of all agents.
+        what: Name of the mapping, for the message.
 
     Returns:
         One entry for each agent.
@@ -180,8 +186,7 @@ def padded(given: Mapping[str, Any], names: Sequence[str], what: str) -> list[An
         missing = odd[0] in names
         raise InputError(
             f"{what} {'lacks' if missing else 'has the unknown'} agent {odd[0]!r}: the"
-            f" team has {len(names)} agents, {', '.join(names)}. An agent that is no"
-            " longer alive has an observation of zeros, and a mask that allows action 0"
-            " alone."
+            f" team has {len(names)} agents, {', '.join(names)}. For a dead agent, give"
+            " an observation of zeros and a mask that allows only action 0."
         )
     return [given[name] for name in names]

@@ -1,8 +1,9 @@
-"""The files of an artefact: read without running code, every byte under a checksum.
+"""Reads and writes the files of an artefact; every byte is covered by a checksum.
 
-``policy.json`` says what the team is and lists the operations of its networks,
-``policy.safetensors`` holds their numbers, and ``manifest.json`` the SHA-256 of every
-other file. Artefacts in the form of ONNX hold ``.onnx`` files in place of the numbers.
+``policy.json`` describes the team and lists the operations of its networks.
+``policy.safetensors`` holds the weights. ``manifest.json`` holds the SHA-256 of every
+other file. An artefact in ONNX format has ``.onnx`` files in place of the weights.
+Reading runs no code of the artefact.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ MANIFEST = "manifest.json"
 POLICY = "policy.json"
 TENSORS = "policy.safetensors"
 
-# The types that networks have, by their names in the safetensors format.
+# The dtypes of networks, by their names in the safetensors format.
 _DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "BOOL": "|b1"}
 _LENGTH_BYTES = 8
 
 
 def as_json(value: Any) -> str:
-    """The one form in which this package writes JSON."""
+    """JSON text in the only form that this package writes."""
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def write_manifest(folder: Path, names: list[str]) -> None:
-    """Vouches for files.
+    """Writes the manifest, with checksums of the files.
 
     Args:
-        folder: Of the artefact.
-        names: Its files.
+        folder: Folder of the artefact.
+        names: Names of its other files.
     """
     (folder / MANIFEST).write_text(_manifest(folder, sorted(names)))
 
@@ -50,42 +51,47 @@ def _manifest(folder: Path, names: list[str]) -> str:
 
 
 def read_policy(folder: Path | str) -> tuple[Path, dict[str, Any]]:
-    """Checks that an artefact is whole, and reads what it says of itself.
+    """Checks that an artefact is undamaged, and reads ``policy.json``.
 
     Args:
-        folder: Of the artefact.
+        folder: Folder of the artefact.
 
     Returns:
         The folder, and the contents of ``policy.json``.
 
     Raises:
-        ArtefactError: If the folder is missing or no artefact, a file in it was cut
-            short or changed, or its format is of a later version.
+        ArtefactError: If the folder is missing or not an artefact, a file in it is cut
+            short or changed, or the artefact has a later format.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ArtefactError(f"There is no folder {folder}.")
+        raise ArtefactError(f"There is no folder {folder}. Give an exported folder.")
     path = folder / MANIFEST
     if not path.is_file() or not (folder / POLICY).is_file():
         raise ArtefactError(
-            f"{folder} is no exported team: it needs {MANIFEST} and {POLICY}. Write one"
-            " with: rllib export CHECKPOINT --out FOLDER"
+            f"{folder} is not an exported team: {MANIFEST} or {POLICY} is missing."
+            " Write one with: rllib export CHECKPOINT --out FOLDER"
         )
     manifest = read_json(path)
     if manifest.get("format") != FORMAT_VERSION:
         raise ArtefactError(
-            f"{path} says format {manifest.get('format')!r}; this version reads format"
-            f" {FORMAT_VERSION}. Install a later version of rllib_risk."
+            f"{path} has format {manifest.get('format')!r}, but this version reads"
+            f" format {FORMAT_VERSION}. Install a later version of rllib_risk."
         )
     names = manifest.get("sha256")
     if not isinstance(names, dict) or POLICY not in names:
-        raise ArtefactError(f"{path} does not list {POLICY}: it was changed.")
+        raise ArtefactError(
+            f"{path} does not list {POLICY}: it was changed. Export the team again."
+        )
     for name in names:
         if name in (MANIFEST, "") or Path(name).name != name:
-            raise ArtefactError(f"{path} lists {name!r}, which is no file beside it.")
+            raise ArtefactError(
+                f"{path} lists {name!r}, which is not a file in its folder: it was"
+                " changed. Export the team again."
+            )
         if not (folder / name).is_file():
             raise ArtefactError(f"{folder / name} is missing. Export the team again.")
-    # The manifest follows from the files, to the last byte.
+    # The files determine every byte of the manifest.
     whole = _manifest(folder, sorted(names))
     if path.read_bytes() != whole.encode():
         right = json.loads(whole)["sha256"]
@@ -98,16 +104,16 @@ def read_policy(folder: Path | str) -> tuple[Path, dict[str, Any]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+    """Reads a JSON object from a file.
 
     Args:
-        path: Its file.
+        path: The file.
 
     Returns:
         The object.
 
     Raises:
-        ArtefactError: If it is none.
+        ArtefactError: If the file cannot be read or does not hold a JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -119,7 +125,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Reads a safetensors file: a length, a JSON header of that length, and bytes.
+    """Reads a safetensors file: a length, a JSON header of that length, and the data.
 
     Args:
         path: The file.
@@ -128,7 +134,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         Read-only arrays by name.
 
     Raises:
-        ArtefactError: If the file is damaged or holds other types than networks have.
+        ArtefactError: If the file is damaged or holds dtypes that networks do not have.
     """
     content = path.read_bytes()
     length = int.from_bytes(content[:_LENGTH_BYTES], "little")
@@ -139,8 +145,8 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         return {name: _tensor(content, start, entry) for name, entry in header.items()}
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ArtefactError(
-            f"{path} is no safetensors file that this version reads"
-            f" ({type(error).__name__}: {error})."
+            f"{path} is not a safetensors file that this version can read"
+            f" ({type(error).__name__}: {error}). Export the team again."
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""A network as a list of operations, read from JSON and carried out with NumPy.
+"""A network as a list of operations, read from JSON and run with NumPy.
 
-Loading runs no code: a node names an operation of :data:`.operations.OPERATIONS` and
-the values that it reads.
+Loading runs no code of the artefact: a node names an operation of
+:data:`.operations.OPERATIONS` and the values that it reads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from rllib_risk.deploy.errors import ArtefactError
 from rllib_risk.deploy.operations import OPERATIONS
 
-# A graph, or a session of onnxruntime: from inputs by name to outputs by name.
+# A Graph or an OnnxSession: a function from inputs by name to outputs by name.
 Decide = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
@@ -33,8 +33,8 @@ class Graph:
 
         Args:
             record: ``inputs``, a list of names; ``nodes``, lists ``[operation, [names
-                of what it reads], {its settings}]``, whose values are called ``v0``,
-                ``v1`` and so on; and ``outputs``, names of values by output.
+                of the values that it reads], {its settings}]``, whose results are named
+                ``v0``, ``v1`` and so on; and ``outputs``, names of values by output.
             tensors: Constants by name.
 
         Raises:
@@ -53,9 +53,9 @@ class Graph:
             function = OPERATIONS.get(operation)
             if function is None or not set(read) <= places.keys():
                 raise ArtefactError(
-                    f"Node {k} of the network is {operation!r} of {', '.join(read)}:"
-                    " this version has no such operation or value. Load the artefact"
-                    " with the version that wrote it, or a later one."
+                    f"Node {k} of the network is {operation!r} of {', '.join(read)},"
+                    " but this version does not know the operation or a value. Load the"
+                    " artefact with the version that wrote it, or a later one."
                 )
             if settings:
                 function = partial(function, **settings)
@@ -64,7 +64,7 @@ class Graph:
         self._outputs = {name: places[v] for name, v in record["outputs"].items()}
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Carries out the operations.
+        """Runs the operations.
 
         Args:
             inputs: One array for each of :attr:`inputs`.

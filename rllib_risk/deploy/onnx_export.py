@@ -1,25 +1,22 @@
-"""An exported network as an ONNX graph, translated operation by operation.
+"""Translates an exported network to ONNX, operation by operation.
 
-Inputs and outputs have the names and types of the network's own; their first axis is
-dynamic. Needs the package ``onnx`` (``pip install "rllib-risk[onnx]"``).
+Inputs and outputs keep their names and types; their first axis is dynamic. This module
+needs the package ``onnx`` (``pip install "rllib-risk[onnx]"``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-# The lowest version whose reductions all read their axes as an input.
+# The lowest version in which all reductions take their axes as an input.
 OPSET = 18
-# The lowest version of the file format that opset 18 needs; older readers take it.
+# The lowest version of the file format for opset 18, so that older readers accept it.
 _IR_VERSION = 8
-
-# One operation to ONNX nodes; see _Writer.
-_Translate = Callable[..., str]
 
 _SAME = {
     "add": "Add",
@@ -44,10 +41,10 @@ def to_onnx(
     """Translates a network.
 
     Args:
-        record: See :class:`rllib_risk.deploy.graph.Graph`.
-        tensors: Its constants, and those of others.
+        record: The network; see :class:`rllib_risk.deploy.graph.Graph`.
+        tensors: Its constants by name; there may be others.
         sizes: Length of the second axis of ``obs``, ``action_mask`` and ``memory``.
-        name: Of the graph.
+        name: Name of the graph.
 
     Returns:
         The model, checked by ``onnx``.
@@ -60,7 +57,7 @@ def to_onnx(
         ranks[f"v{k}"] = _rank(operation, given, settings)
         writer.translate(operation, read, settings, f"v{k}", given)
     for output, value in record["outputs"].items():
-        writer.node("Identity", [value], output)  # which may be an input
+        writer.node("Identity", [value], output)  # an output may be an input
     graph = helper.make_graph(
         writer.nodes,
         name,
@@ -105,7 +102,7 @@ def _value(name: str, kind: int, width: int | None) -> onnx.ValueInfoProto:
 
 
 def _rank(operation: str, ranks: list[int], settings: Mapping[str, Any]) -> int:
-    """How many axes the result of an operation has."""
+    """Number of axes of the result of an operation."""
     if operation == "reshape":
         return len(settings["shape"])
     if operation in ("pick", "mean", "total", "argmax"):
@@ -124,7 +121,7 @@ class _Writer:
 
     Attributes:
         nodes: ONNX nodes.
-        constants: ONNX tensors that are in use.
+        constants: ONNX tensors that the nodes read.
     """
 
     def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
@@ -134,14 +131,14 @@ class _Writer:
         self._known: set[str] = set()
 
     def node(self, kind: str, read: list[str], out: str, **attributes: Any) -> None:
-        """Adds a node, and the constants that it reads."""
+        """Adds a node and the constants that it reads."""
         for name in read:
             if name in self._tensors:
                 self._keep(name, self._tensors[name])
         self.nodes.append(helper.make_node(kind, read, [out], **attributes))
 
     def constant(self, values: Any) -> str:
-        """A constant of the translation: an axis, a shape."""
+        """Adds a constant of the translation, such as an axis or a shape."""
         array = np.asarray(values)
         name = f"c_{array.dtype}_{'x'.join(map(str, array.shape))}_{array.tolist()}"
         self._keep(name, array)
@@ -160,7 +157,7 @@ class _Writer:
         out: str,
         ranks: list[int],
     ) -> None:
-        """Adds what an operation is in ONNX."""
+        """Adds the ONNX nodes of an operation."""
         if operation in _SAME:
             self.node(_SAME[operation], read, out)
         else:
@@ -213,7 +210,7 @@ class _Writer:
         self.node("Gather", read, out, axis=0)
 
     def _sort(self, read: list[str], out: str, ranks: list[int]) -> None:
-        # As many as there are: the last number of the shape.
+        # TopK with k equal to the length of the last axis sorts all values.
         self.node("Shape", read, f"{out}_size", start=-1)
         self.nodes.append(
             helper.make_node(

@@ -1,4 +1,4 @@
-"""An ONNX network carried out by onnxruntime."""
+"""Runs an ONNX network with onnxruntime."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class OnnxSession:
         """Opens the file.
 
         Args:
-            path: Of the network.
+            path: Path of the ``.onnx`` file.
 
         Raises:
             ArtefactError: If onnxruntime is not installed or cannot read the file.
@@ -28,22 +28,22 @@ class OnnxSession:
             import onnxruntime
         except ImportError as error:
             raise ArtefactError(
-                f"{path} needs onnxruntime, which is not installed: pip install"
+                f"{path} needs onnxruntime, which is not installed. Run pip install"
                 " onnxruntime, or export with --format safetensors."
             ) from error
         options = onnxruntime.SessionOptions()
-        # The matrices are so small that a second thread brings nothing.
+        # The matrices are too small for a second thread to help.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime's own, without a common class
+        except Exception as error:  # onnxruntime's errors have no common base class
             raise ArtefactError(f"{path} cannot be opened: {error}") from error
         self._inputs = [entry.name for entry in self._session.get_inputs()]
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """See :class:`.graph.Graph`."""
+        """Runs the network; see :class:`.graph.Graph`."""
         given = {name: inputs[name] for name in self._inputs}
         found = self._session.run(OUTPUTS, given)
         return dict(zip(OUTPUTS, found, strict=True))

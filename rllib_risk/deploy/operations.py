@@ -1,9 +1,9 @@
 """The operations that an exported network is made of, in NumPy.
 
-One table for three readers: tracing a network (:mod:`rllib_risk.networks.tracing`)
-evaluates them as it writes them down, the runtime (:mod:`.graph`) carries them out, and
-:mod:`.onnx_export` translates them one by one. The first axis of every value that
-depends on an input is rows (one for each agent and environment). Axes count from 0.
+Three modules use the table. :mod:`rllib_risk.networks.tracing` evaluates the operations
+and records them, :mod:`.graph` runs them, and :mod:`.onnx_export` translates them one
+by one. The first axis of every value that depends on an input is rows, one for each
+agent and environment. Axes are counted from 0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Array = Any  # np.ndarray, or a NumPy number
 
 
 def linear(rows: Array, weight: Array, bias: Array) -> Array:
-    """``[..., I]`` to ``[..., O]``, by a weight ``[O, I]`` and a bias ``[O]``."""
+    """An affine map ``[..., I]`` to ``[..., O]``: weight ``[O, I]``, bias ``[O]``."""
     return rows @ weight.T + bias
 
 
@@ -27,12 +27,12 @@ def relu(rows: Array) -> Array:
 
 
 def sigmoid(rows: Array) -> Array:
-    """``(1 + tanh(x / 2)) / 2``, which cannot overflow."""
+    """The sigmoid as ``(1 + tanh(x / 2)) / 2``, which cannot overflow."""
     return (np.tanh(rows * np.float32(0.5)) + np.float32(1.0)) * np.float32(0.5)
 
 
 def concat(*parts: Array) -> Array:
-    """Side by side along the last axis."""
+    """Concatenation along the last axis."""
     return np.concatenate(parts, axis=-1)
 
 
@@ -42,22 +42,22 @@ def cut(rows: Array, axis: int, start: int, stop: int) -> Array:
 
 
 def pick(rows: Array, axis: int, at: int) -> Array:
-    """One position of an axis, which goes away."""
+    """One position of an axis; the result does not have this axis."""
     return rows[(slice(None),) * axis + (at,)]
 
 
 def expand(rows: Array, axis: int) -> Array:
-    """A new axis of length 1."""
+    """Inserts an axis of length 1."""
     return np.expand_dims(rows, axis)
 
 
 def reshape(rows: Array, shape: Sequence[int]) -> Array:
-    """Another shape; its first number may be -1, which means all that is left."""
+    """Changes the shape; its first number may be -1, which is computed as in NumPy."""
     return rows.reshape(shape)
 
 
 def swap(rows: Array, first: int, second: int) -> Array:
-    """Two axes change places."""
+    """Swaps two axes."""
     return rows.swapaxes(first, second)
 
 
@@ -67,12 +67,12 @@ def take(table: Array, index: Array) -> Array:
 
 
 def where(condition: Array, then: Array, otherwise: Array) -> Array:
-    """One or the other, element by element."""
+    """Selects from two arrays, element by element."""
     return np.where(condition, then, otherwise)
 
 
 def sort(rows: Array) -> Array:
-    """Ascending along the last axis."""
+    """Sorts in ascending order along the last axis."""
     return np.sort(rows, axis=-1)
 
 
@@ -87,17 +87,17 @@ def total(rows: Array, axis: int) -> Array:
 
 
 def argmax(rows: Array) -> Array:
-    """Position of the first greatest number of the last axis, int64."""
+    """Position of the first maximum along the last axis, int64."""
     return rows.argmax(-1)
 
 
 def fill(like: Array, value: float) -> Array:
-    """A number for each row, float32 ``[R]``."""
+    """The same number for each row, float32 ``[R]``."""
     return np.full(len(like), value, np.float32)
 
 
 def single(rows: Array) -> Array:
-    """Float32."""
+    """Converts to float32."""
     return rows.astype(np.float32)
 
 

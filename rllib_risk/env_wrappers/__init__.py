@@ -1,7 +1,7 @@
 """Team envs: PettingZoo games, the adapter to one joint agent, and their registry.
 
-Names are imported when they are first asked for: the physics of a building, for
-example, need neither Gymnasium nor PettingZoo.
+Names are imported on first access, because some modules, such as the physics of a
+building, need neither Gymnasium nor PettingZoo.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Which entry of an observation or an info is an agent's action mask.
+"""Finds and checks the agents' action masks in observations and infos.
 
-An entry counts by its name, `action_mask` or what `action_mask_key` says, and by its
-size, one number per action. Entries under other names that look like masks are found
-here too, for a warning.
+An entry is a mask if its name is `action_mask` (or the value of `action_mask_key`); it
+must then have one number per action. This module also finds entries under other names
+that look like masks, and warns of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rllib_risk.env_wrappers.notices import tell
 
 ACTION_MASK = "action_mask"
 
-# Names under which simulators give masks: avail_actions, legal_moves, mask, ...
+# Names that simulators use for masks: avail_actions, legal_moves, mask, ...
 _MASK_NAME = re.compile(r"mask|avail|legal|valid|allowed|possible_actions", re.I)
 
 
@@ -27,13 +27,13 @@ def check_mask_key(key: Any) -> str:
     """Checks `env_config.action_mask_key`.
 
     Args:
-        key: Its value.
+        key: Value of the key.
 
     Returns:
-        The key.
+        The value.
 
     Raises:
-        EnvConfigError: If it is no name.
+        EnvConfigError: If it is not a name.
     """
     if not isinstance(key, str) or not key:
         raise EnvConfigError(
@@ -46,7 +46,7 @@ def check_mask_key(key: Any) -> str:
 def without_mask(
     agent: str, space: spaces.Space, key: str, num_actions: int
 ) -> spaces.Dict | None:
-    """Takes the action mask out of an observation space.
+    """Removes the action mask from an observation space.
 
     Args:
         agent: Name of the agent, for error texts.
@@ -69,24 +69,24 @@ def without_mask(
         raise EnvConfigError(
             f"agent '{agent}' has {num_actions} actions, but entry '{key}' of its"
             f" observation space is {space.spaces[key]}: a mask needs one number per"
-            " action, 1 for a legal one. If the entry is no mask, give it another name"
+            " action, 1 for a legal one. If the entry is not a mask, rename it"
         )
     rest = {name: part for name, part in space.spaces.items() if name != key}
     if not rest:
         raise EnvConfigError(
-            f"the observation space of agent '{agent}' holds nothing but '{key}': add"
-            " an entry with what the agent observes"
+            f"the observation space of agent '{agent}' holds only '{key}': add an entry"
+            " with what the agent observes"
         )
     return spaces.Dict(rest)
 
 
 def legal_actions(agent: str, key: str, mask: Any, num_actions: int) -> np.ndarray:
-    """The legal actions that a mask allows.
+    """Checks a mask and returns which actions are legal.
 
     Args:
         agent: Name of the agent, for error texts.
         key: Name of the mask's entry, for error texts.
-        mask: What the env gave.
+        mask: The mask from the env.
         num_actions: Number of the agent's actions, A.
 
     Returns:
@@ -111,12 +111,13 @@ def legal_actions(agent: str, key: str, mask: Any, num_actions: int) -> np.ndarr
 
 
 class MaskSearch:
-    """Finds out where an env's action masks are.
+    """Searches for an env's action masks.
 
     Attributes:
         key: Name of the mask's entry.
-        source: "observation", "info" or "none"; the first that any agent has.
-        mask_like: Entries that look like masks under another name, and are not used.
+        source: Place of the masks: "observation" if any agent has one there, else
+            "info", else "none".
+        mask_like: Names of other entries that look like masks; they are not used.
     """
 
     def __init__(self, key: str, unmasked: Mapping[Any, int], in_obs: bool) -> None:
@@ -124,9 +125,9 @@ class MaskSearch:
 
         Args:
             key: Name of the mask's entry.
-            unmasked: Number of actions by agent, of those whose observation space holds
-                no mask.
-            in_obs: Whether any observation space holds one.
+            unmasked: Number of actions of each agent whose observation space holds no
+                mask.
+            in_obs: Whether any observation space holds a mask.
         """
         self.key = key
         self.source = "observation" if in_obs else "none"
@@ -134,7 +135,7 @@ class MaskSearch:
         self._unmasked = dict(unmasked)
 
     def look_at(self, *sources: Any) -> None:
-        """Notes what looks like a mask under another name, and logs it once.
+        """Records entries that look like masks under another name; warns once.
 
         Args:
             sources: Observation spaces, observations or infos, by agent.
@@ -149,7 +150,7 @@ class MaskSearch:
             tell(f"masks {self.mask_like}", _mask_like_message(self.mask_like))
 
     def look_at_reset(self, obs: Any, infos: Any) -> None:
-        """Looks at what the first reset returned; further calls do nothing.
+        """Searches the results of the first reset; later calls do nothing.
 
         Args:
             obs: The observations by agent.
@@ -169,15 +170,15 @@ class MaskSearch:
             }
             raise EnvConfigError(
                 f"env_config.action_mask_key is {self.key}, but no agent's observation"
-                " or info has an entry of that name after reset(). Entries there:"
-                f" {', '.join(sorted(names)) or 'none'}"
+                " or info has an entry of that name after reset(). Set it to one of the"
+                f" entries there: {', '.join(sorted(names)) or 'none'}"
             )
         self.look_at(obs, infos)
         self._unmasked = {}
 
 
 def _of(source: Any, agent: Any) -> Mapping[Any, Any]:
-    """One agent's named entries; empty for what has none."""
+    """The named entries of one agent; empty if there are none."""
     entries = source.get(agent) if isinstance(source, Mapping) else None
     if isinstance(entries, spaces.Dict):
         return entries.spaces
@@ -196,13 +197,13 @@ def _mask_like_entries(entries: Mapping[Any, Any], num_actions: int) -> list[str
 
 
 def _mask_like_message(names: Sequence[str]) -> str:
-    """Says what to do about entries that look like masks."""
+    """The warning about entries that look like masks."""
     quoted = " and ".join(f"'{name}'" for name in names)
     return (
         f"{quoted} in the env's observation or info looks like an action mask, but is"
         " not used as one, so illegal actions may be played: set"
-        f" env_config.action_mask_key to {names[0]}. If it is no mask, rename the"
-        " entry to silence this"
+        f" env_config.action_mask_key to {names[0]}. If it is not a mask, rename the"
+        " entry to avoid this warning"
     )
 
 
@@ -212,7 +213,7 @@ def _like_mask(value: Any, num_actions: int) -> bool:
         return int(np.prod(value.shape)) == num_actions
     if isinstance(value, spaces.Box):
         flags = bool((value.low == 0).all() and (value.high == 1).all())
-        # A Box of floats between 0 and 1 may hold anything; its values will tell.
+        # A Box of floats in [0, 1] may hold anything, so only its values can show it.
         whole = np.issubdtype(value.dtype, np.integer) or value.dtype == np.bool_
         return flags and whole and int(np.prod(value.shape)) == num_actions
     if isinstance(value, spaces.MultiDiscrete):

@@ -1,4 +1,4 @@
-"""Checks of the arguments and packages of envs, and of the actions they are given."""
+"""Checks of the arguments, packages and actions of envs."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def check_legal(agent: Any, action: int, legal: np.ndarray) -> None:
     """Raises an IllegalActionError if a mask [A] forbids the action of an agent."""
     if not (0 <= action < legal.size and legal[action]):
         raise IllegalActionError(
-            f"agent '{agent}': action {action} is not legal, only"
-            f" {np.flatnonzero(legal).tolist()} are"
+            f"agent '{agent}': action {action} is not legal. Legal actions:"
+            f" {np.flatnonzero(legal).tolist()}"
         )
 
 

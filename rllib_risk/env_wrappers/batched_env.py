@@ -1,8 +1,8 @@
-"""Several team envs stepped by one call.
+"""Several team envs that one call steps.
 
-`BatchedTeamEnv` is what the sampler sees. An env with a vectorised twin offers its own
-(`macn`, `car_following`, `hvac`, `uav`, `smax` and `vmas` have one); every other env is
-looped over by `LoopedTeamEnvs`, which also replaces an env that crashed, a bounded
+`BatchedTeamEnv` is the interface for the sampler. The envs `macn`, `car_following`,
+`hvac`, `uav`, `smax` and `vmas` have vectorised twins with this interface. For every other env,
+`LoopedTeamEnvs` loops over single envs. It also replaces an env that crashed, a limited
 number of times.
 """
 
@@ -33,21 +33,21 @@ T = TypeVar("T")
 
 
 def slots_where(flags: np.ndarray) -> list[int]:
-    """The slots with a flag, bool [E]; a third of what `np.flatnonzero` costs."""
+    """The slots in which a flag of bool [E] is set; faster than `np.flatnonzero`."""
     return flags.nonzero()[0].tolist()
 
 
 @dataclass
 class BatchedStep:
-    """What one call of `BatchedTeamEnv.step` returns besides the arrays.
+    """The result of `BatchedTeamEnv.step`, besides the refreshed arrays.
 
     Attributes:
         rewards: Team rewards, float32 [E]; 0 where inactive or crashed.
-        terminateds: Episodes that reached a true end, bool [E].
-        truncateds: Episodes that were cut off, bool [E].
+        terminateds: Whether an episode has terminated, bool [E].
+        truncateds: Whether an episode was cut off, bool [E].
         infos: One dict per env, empty until its episode ends.
-        crashed: Slot -> error text. The episode in that slot is lost: throw it away
-            and call `reset` on the slot. Its arrays hold the values before the step.
+        crashed: Error texts by slot. The episode in such a slot is lost: drop it and
+            call `reset` for the slot. Its arrays hold the values before the step.
     """
 
     rewards: np.ndarray
@@ -58,7 +58,7 @@ class BatchedStep:
 
     @classmethod
     def nothing(cls, num_envs: int) -> Self:
-        """A step in which nothing happened yet, for E envs."""
+        """A step of E envs with zero rewards, no ends and empty infos."""
         return cls(
             rewards=np.zeros(num_envs, np.float32),
             terminateds=np.zeros(num_envs, bool),
@@ -70,15 +70,15 @@ class BatchedStep:
 class BatchedTeamEnv(ABC):
     """E team envs behind one call; slots are the indices 0 .. E - 1.
 
-    The arrays are owned by the env and refreshed in place: copy what must be kept.
+    The env owns the arrays and refreshes them in place: copy what must be kept.
 
     Attributes:
-        num_envs: E.
+        num_envs: Number of envs, E.
         spec: Sizes of the team.
         obs: Observations, float32 [E, N, D].
         state: Global states, float32 [E, S].
         action_mask: Legal actions, uint8 [E, N, A].
-        order: Slots in the order in which episodes are best given to them, int64 [E].
+        order: Slots in the order in which they should get episodes, int64 [E].
         pads_observations: Whether some agents observe fewer than D numbers.
     """
 
@@ -88,7 +88,7 @@ class BatchedTeamEnv(ABC):
         """Allocates the arrays.
 
         Args:
-            num_envs: E, at least 1.
+            num_envs: Number of envs E, at least 1.
             spec: Sizes of the team.
 
         Raises:
@@ -119,7 +119,7 @@ class BatchedTeamEnv(ABC):
 
         Args:
             actions: Legal action numbers, int64 [E, N]; ignored where inactive.
-            active: Slots to step, bool [E]; the others are left alone.
+            active: Slots to step, bool [E]; the others do not change.
 
         Returns:
             Rewards, end flags, infos and crashed slots.
@@ -128,21 +128,22 @@ class BatchedTeamEnv(ABC):
     def expect(self, seeds: np.ndarray) -> None:  # noqa: B027 - none need prepare
         """Tells the seeds of the next episodes, before the first of them begins.
 
-        For an env that begins many episodes as fast as one. It changes no episode, and
-        `reset` may come with other seeds: a lost episode is played with a new one.
+        An env that can begin many episodes as fast as one may prepare them. The call
+        changes no episode. `reset` may also get other seeds: a lost episode is played
+        again with a new seed.
 
         Args:
-            seeds: In the order in which `reset` will ask for them, integers [R].
+            seeds: Seeds in the order in which `reset` will get them, integers [R].
         """
 
     def close(self) -> None:  # noqa: B027 - nothing to close is a fine default
-        """Frees what the envs hold."""
+        """Frees the resources of the envs."""
 
 
 def state_size_of(
     source: str, time_limit_is_terminal: bool, own: int, joint_obs: int
 ) -> int:
-    """Checks the adapter's keys that a vectorised twin takes itself.
+    """Checks the adapter's keys that a vectorised twin implements itself.
 
     Args:
         source: "auto" or "env", "concat_obs", "none"; `state` of `TeamEnv`.
@@ -151,7 +152,7 @@ def state_size_of(
         joint_obs: Size of all observations together.
 
     Returns:
-        Size of the state that is asked for.
+        Size of the state from that source.
 
     Raises:
         EnvConfigError: If one of the keys is wrong.
@@ -167,10 +168,10 @@ def state_size_of(
 class LoopedTeamEnvs(BatchedTeamEnv):
     """Steps E separate `TeamEnv`s in a loop and replaces those that crash.
 
-    A step that raises (or returns NaN or inf) ends up in `BatchedStep.crashed`, and
-    the env is closed and built again at the next reset of its slot. A failing reset is
-    tried again. `failures` has the rules for an env that fails too often. A wrong
-    configuration or an illegal action is never retried.
+    A step that raises (or returns NaN or infinity) is reported in
+    `BatchedStep.crashed`. The env is then closed, and built again at the next reset of
+    its slot. A reset that fails is retried. `failures` has the rules for an env that
+    fails too often. A wrong configuration or an illegal action is never retried.
     """
 
     def __init__(
@@ -186,12 +187,12 @@ class LoopedTeamEnvs(BatchedTeamEnv):
 
         Args:
             make: Builds one env.
-            num_envs: E, at least 1.
-            max_restarts: Failures of one slot in a row that are one too many, at
-                least 1.
+            num_envs: Number of envs E, at least 1.
+            max_restarts: Number of failures of one slot in a row that stops the run,
+                at least 1.
             env_name: Name of the env in error texts.
-            timeout_s: How long a call of an env may take; None: for ever. Longer is a
-                crash of that env.
+            timeout_s: Time limit of a call of an env in seconds; None: no limit. A
+                call that takes longer counts as a crash.
 
         Raises:
             EnvConfigError: If a number is out of range or the env cannot be used.
@@ -200,7 +201,7 @@ class LoopedTeamEnvs(BatchedTeamEnv):
         self._make = make
         self._failures = EnvFailures(env_name, num_envs, max_restarts)
         self._watchdog = Watchdog(env_name, timeout_s)
-        self._steps = [0] * num_envs  # of the running episodes
+        self._steps = [0] * num_envs  # steps of the running episodes
         self._envs: list[TeamEnv | None] = [None] * num_envs
         try:
             for slot in range(num_envs):
@@ -260,7 +261,7 @@ class LoopedTeamEnvs(BatchedTeamEnv):
             self._drop(slot)
 
     def env(self, slot: int) -> TeamEnv:
-        """The env of a slot, built if there is none."""
+        """The env of a slot; it is built if it does not exist."""
         env = self._envs[slot]
         if env is None:
             env = self._watchdog.build(slot, self._make)
@@ -270,7 +271,7 @@ class LoopedTeamEnvs(BatchedTeamEnv):
     def _start(
         self, slot: int, seeds: Iterator[int]
     ) -> tuple[dict[str, np.ndarray], dict]:
-        """Resets the env of a slot, building it first if there is none."""
+        """Resets the env of a slot; it is built first if it does not exist."""
         return self.env(slot).reset(seed=next(seeds))
 
     def _retry(self, slot: int, call: Callable[[], T], *, step: int | None = None) -> T:
@@ -280,7 +281,7 @@ class LoopedTeamEnvs(BatchedTeamEnv):
         """Closes and forgets the env of a slot."""
         env, self._envs[slot] = self._envs[slot], None
         if env is not None:
-            env.close()  # which raises nothing: see Watchdog.build
+            env.close()  # does not raise; see Watchdog.build
         self._watchdog.end(slot)
 
     def _write(self, slot: int, obs: dict[str, np.ndarray]) -> None:

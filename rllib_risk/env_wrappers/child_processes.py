@@ -1,6 +1,6 @@
-"""The processes that this one has started, as Linux lists them under /proc.
+"""Finds and ends the processes that this process has started.
 
-Elsewhere none are found.
+It reads /proc, as Linux has it. On other systems it finds no processes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Process(NamedTuple):
-    """A process; another one with the same number has started at another time.
+    """A process, identified by its number and its start time.
+
+    The system reuses numbers, so the number alone does not identify a process.
 
     Attributes:
-        pid: Its number.
-        started: When it started, in ticks of the clock since the machine did.
+        pid: Number of the process.
+        started: Start time, in clock ticks since the machine started.
     """
 
     pid: int
@@ -33,17 +35,18 @@ class Process(NamedTuple):
 
 
 def started_since(moment: float) -> list[Process]:
-    """Direct children of this process that it has started since a moment.
+    """Direct children that this process has started since a moment.
 
     Args:
-        moment: As ``time.monotonic()`` tells it.
+        moment: A time of ``time.monotonic()``.
 
     Returns:
-        Those that still run, without the guards of other ones.
+        The children that still run, except the shells of ``ProcessGuard``.
     """
     if not _has_children():
         return []
-    # In this order: a pause between the two makes it earlier, and nothing is missed.
+    # In this order, a pause between the two calls makes `since` earlier, so that no
+    # process is missed.
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     since = int((now - (time.monotonic() - moment)) * _TICKS_PER_S)
     found = [_process(pid) for pid in _children(os.getpid())]
@@ -57,10 +60,10 @@ def started_since(moment: float) -> list[Process]:
 
 
 def end_processes(processes: Iterable[Process]) -> None:
-    """Ends processes and all that they have started: SIGTERM, then SIGKILL.
+    """Ends processes and all their descendants: SIGTERM, then SIGKILL.
 
     Args:
-        processes: Some may be gone.
+        processes: The processes; some may have ended already.
     """
     left = {one for p in processes if _process(p.pid) == p for one in _stopped(p)}
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -75,15 +78,16 @@ def end_processes(processes: Iterable[Process]) -> None:
 
 
 def _still_runs(process: Process) -> bool:
-    # In this order: one that has just ended is waited for too and leaves no zombie.
+    # In this order, waitpid() also collects a process that has just ended, which would
+    # otherwise stay a zombie.
     runs = _process(process.pid) == process
-    with contextlib.suppress(OSError):  # it is no child of this process
+    with contextlib.suppress(OSError):  # it is not a child of this process
         os.waitpid(process.pid, os.WNOHANG)
     return runs
 
 
 def _has_children() -> bool:
-    """Whether this process has any child at all; takes a microsecond."""
+    """Whether this process has any children; takes a microsecond."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -92,7 +96,7 @@ def _has_children() -> bool:
 
 
 def _children(pid: int) -> list[int]:
-    """The children of a process, by all of its threads."""
+    """The children of a process, of all its threads."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:  # it has ended
@@ -106,10 +110,10 @@ def _children(pid: int) -> list[int]:
 
 
 def _stopped(process: Process) -> list[Process]:
-    """Stops a process and all that it has started, so that it starts no more of them.
+    """Stops a process and its descendants, so that they start no new processes.
 
     Returns:
-        All of them.
+        The process and its descendants.
     """
     _send(process, signal.SIGSTOP)
     children = [_process(pid) for pid in _children(process.pid)]
@@ -127,6 +131,6 @@ def _process(pid: int) -> Process | None:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # The name, in brackets, may hold anything.
+    # The name in brackets may contain spaces and brackets.
     fields = text.rpartition(")")[2].split()
     return None if fields[0] == "Z" else Process(pid, int(fields[19]))

@@ -1,7 +1,6 @@
-"""The loop that plays whole episodes; training, evaluation and checks all use it.
+"""The loop that plays whole episodes, for training, evaluation and checks.
 
-Who plays is a `Player`. What is kept of the episodes is up to an
-`EpisodeObserver`.
+A `Player` chooses the actions. An `EpisodeObserver` records the episodes.
 
 Letters: `E` environments, `N` agents, `A` actions, `D` observation size.
 """
@@ -22,119 +21,118 @@ from rllib_risk.env_wrappers.batched_env import (
 from rllib_risk.env_wrappers.errors import EnvContractError, NonFiniteError
 from rllib_risk.env_wrappers.team_env import TeamEnv
 
-# Environment seeds of evaluations lie in a range of their own, above training's.
+# Environment seeds of training lie below this number; those of evaluations start at it.
 SEED_RANGE = 2**30
-# How a crash text begins when the environment gave NaN or infinity.
+# Start of a crash text if the environment gave NaN or infinity.
 _NON_FINITE = NonFiniteError.__name__
 
 
 class Player(Protocol):
-    """Who plays several environments at once."""
+    """Chooses the actions in several environments at once."""
 
     def act(
         self, obs: np.ndarray, action_mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | float]:
-        """One step.
+        """Chooses the actions of one step.
 
         Args:
-            obs: float32 `[E, N, D]`.
-            action_mask: uint8 `[E, N, A]`, nonzero where available.
+            obs: Observations, float32 `[E, N, D]`.
+            action_mask: Nonzero where an action is available, uint8 `[E, N, A]`.
 
         Returns:
-            Actions int64 `[E, N]` and the risk levels that they were chosen at, one
-            per agent `[E, N]` or the same for all.
+            Actions, int64 `[E, N]`, and the risk levels at which they were chosen: one
+            per agent `[E, N]`, or one number for all.
         """
 
     def begin(self, slots: np.ndarray, episodes: np.ndarray) -> None:
-        """Episodes begin, the first ones too; by default it does not matter which.
+        """Called when episodes begin, including the first ones; by default a no-op.
 
         Args:
-            slots: In these environments.
-            episodes: Their indices in their queues.
+            slots: Environments of the episodes.
+            episodes: Indices of the episodes in their queues.
         """
         return
 
     def earn(self, rewards: np.ndarray) -> None:
-        """The environments have stepped; by default rewards do not matter.
+        """Called after every step; by default a no-op.
 
         Args:
-            rewards: float32 `[E]`; of environments that do not play, anything.
+            rewards: Rewards, float32 `[E]`; arbitrary in inactive environments.
         """
         return
 
     def reset(self, slots: np.ndarray, steps_done: int) -> None:
-        """New episodes begin, after the first one of every environment.
+        """Called when new episodes begin, except the first one of each environment.
 
         Args:
-            slots: In these environments.
-            steps_done: Env steps of the episodes that have ended so far.
+            slots: Environments of the episodes.
+            steps_done: Env steps of the episodes that have ended.
         """
 
 
 class EpisodeObserver:
-    """What the loop tells about its episodes; by default nothing is kept.
+    """Callbacks of the loop, for recording episodes; by default all are no-ops.
 
     Every method gets the loop, whose attributes describe the running episodes.
     """
 
     def created(self, loop: EpisodeLoop, slots: np.ndarray) -> None:
-        """New episodes are about to begin.
+        """Called before new episodes begin.
 
         Args:
             loop: The loop.
-            slots: Their environments.
+            slots: Environments of the episodes.
         """
 
     def started(self, loop: EpisodeLoop, slots: np.ndarray) -> None:
-        """New episodes have begun; the environments hold their first observations.
+        """Called when new episodes have begun; their first observations are ready.
 
         Args:
             loop: The loop.
-            slots: Their environments.
+            slots: Environments of the episodes.
         """
 
     def acted(
         self, loop: EpisodeLoop, actions: np.ndarray, levels: np.ndarray | float
     ) -> None:
-        """Actions were chosen, and the environments have not stepped yet.
+        """Called when actions are chosen, before the environments step.
 
         Args:
-            loop: The loop; `loop.envs` holds what the agents observed.
-            actions: int64 `[E, N]`.
-            levels: The risk levels that they were chosen at; see `Player.act`.
+            loop: The loop; `loop.envs` holds the agents' observations.
+            actions: Actions, int64 `[E, N]`.
+            levels: Risk levels at which they were chosen; see `Player.act`.
         """
 
     def stepped(
         self, loop: EpisodeLoop, actions: np.ndarray, step: BatchedStep
     ) -> None:
-        """The active environments have stepped.
+        """Called when the active environments have stepped.
 
         Args:
             loop: The loop; `loop.time` does not count this step yet.
-            actions: int64 `[E, N]`.
-            step: What the environments returned. Episodes in `step.crashed` are lost.
+            actions: Actions, int64 `[E, N]`.
+            step: Result of the step. Episodes in `step.crashed` are lost.
         """
 
     def ended(self, loop: EpisodeLoop, slot: int, step: BatchedStep) -> None:
-        """An episode has ended; a lost one does not.
+        """Called when an episode has ended; not called for a lost episode.
 
         Args:
             loop: The loop; `loop.playing[slot]` is the index of the episode.
-            slot: Its environment.
-            step: What the last step returned.
+            slot: Environment of the episode.
+            step: Result of the last step.
         """
 
 
 @dataclass(frozen=True)
 class EpisodeLimits:
-    """When playing must stop with an error.
+    """Limits at which the loop stops with an error.
 
     Attributes:
         env_name: Name of the environment in messages.
-        max_steps: Steps after which an episode counts as one that never ends; None:
-            there is no limit.
+        max_steps: Largest number of steps of an episode; None: no limit.
         skip_nonfinite: Whether an episode with NaN or infinity is lost and played
-            again. False: it is an error.
+            again; False: it is an error.
     """
 
     env_name: str = ""
@@ -150,13 +148,13 @@ class EpisodeLoop:
         seeds: Environment seeds of the episodes of a queue, `[R]`.
         queue_of: Queue of each environment, int64 `[E]`. Every queue has one episode
             per seed.
-        playing: Index of the episode that each environment plays, int64 `[E]`; -1
-            where there was none.
-        active: Which environments have an episode to play, bool `[E]`.
+        playing: Index of the present or last episode of each environment, int64 `[E]`;
+            -1 before the first one.
+        active: Whether each environment has an episode to play, bool `[E]`.
         time: Steps of the running episodes, int64 `[E]`.
-        longest: The largest of them.
+        longest: Largest number in `time`.
         steps_done: Env steps of the episodes that have ended.
-        crashes: How many episodes were lost and played again with another seed.
+        crashes: Number of episodes that were lost and played again with another seed.
     """
 
     def __init__(
@@ -169,16 +167,16 @@ class EpisodeLoop:
         observer: EpisodeObserver,
         queue_of: np.ndarray | None = None,
     ) -> None:
-        """Initializes the loop; `play` plays.
+        """Initializes the loop; `play` starts it.
 
         Args:
-            envs: Where; what they were doing before is forgotten.
-            player: Who, at the beginning of as many episodes as there are environments.
-            seeds: Of the episodes of each queue, integers `[R]`.
+            envs: The environments; they are reset.
+            player: Chooses the actions; it must be at the beginning of its episodes.
+            seeds: Seeds of the episodes of each queue, integers `[R]`.
             rng: Draws the seeds of episodes that are played again after a crash.
-            limits: When to stop with an error.
-            observer: Who keeps what of the episodes.
-            queue_of: Queue of each environment, `[E]`. Default: one for all.
+            limits: Limits at which the loop stops with an error.
+            observer: Records the episodes.
+            queue_of: Queue of each environment, `[E]`. Default: one queue for all.
         """
         self.envs = envs
         self.seeds = seeds
@@ -226,11 +224,11 @@ class EpisodeLoop:
                 return
 
     def stop(self) -> None:
-        """Makes this step the last one; running episodes remain unfinished."""
+        """Ends the loop after this step; running episodes remain unfinished."""
         self._stopped = True
 
     def _take(self, slot: int) -> bool:
-        """Gives an environment the next episode of its queue, if there is one left."""
+        """Gives an environment the next episode of its queue, if one is left."""
         queue = self.queue_of[slot]
         left = self._next[queue] < len(self.seeds)
         self.active[slot] = left
@@ -258,7 +256,7 @@ class EpisodeLoop:
                 again.append(slot)
                 seeds.append(self.seeds[self.playing[slot]])
         for slot in sorted(step.crashed):
-            # Same episode, another seed: the old one may crash each time.
+            # The same episode with another seed: the old seed may crash every time.
             self.crashes += 1
             self.time[slot] = 0
             again.append(slot)
@@ -287,22 +285,22 @@ class EpisodeLoop:
             if text.startswith(_NON_FINITE):
                 raise NonFiniteError(
                     f"env '{self._limits.env_name}': {text}. Fix the environment, or"
-                    " set on_nonfinite: skip_episode to lose such episodes."
+                    " set on_nonfinite: skip_episode to drop such episodes."
                 )
 
 
 class OneTeamEnv(BatchedTeamEnv):
-    """One `TeamEnv` as a batch of one, without protection from crashes.
+    """One `TeamEnv` as a batch of one; exceptions of the env are raised.
 
     Attributes:
-        last: What its last `reset` or `step` returned.
+        last: Result of the env's last `reset` or `step`.
     """
 
     def __init__(self, env: TeamEnv) -> None:
         """Initializes the batch.
 
         Args:
-            env: The environment; the caller closes it.
+            env: The environment; the caller must close it.
         """
         super().__init__(1, env.spec_team)
         self._env = env
@@ -332,11 +330,11 @@ class OneTeamEnv(BatchedTeamEnv):
 
 
 def retry_seed(seed: int, rng: np.random.Generator) -> int:
-    """Another environment seed for an episode that was lost.
+    """Draws another environment seed for an episode that was lost.
 
     Args:
-        seed: The one that it had, of training or of an evaluation.
-        rng: Draws the new one.
+        seed: The seed of the lost episode, of training or of an evaluation.
+        rng: Draws the new seed.
 
     Returns:
         A seed in the same range.
@@ -346,7 +344,7 @@ def retry_seed(seed: int, rng: np.random.Generator) -> int:
 
 
 def numbers_of(info: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers and flags in what an environment reports at the end."""
+    """The numbers and flags of an environment's info, as floats."""
     return {
         key: float(value)
         for key, value in info.items()

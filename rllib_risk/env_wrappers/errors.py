@@ -1,19 +1,19 @@
 """Errors that environments and their adapters raise.
 
-Two kinds matter to a caller: what the user must change in the configuration
-(`EnvConfigError`) and what went wrong while the env ran (the others). The first is
-never retried; see `LoopedTeamEnvs` for how the second is.
+A caller distinguishes two kinds. `EnvConfigError` means that the user must change the
+configuration; it is never retried. The other errors occur while the env runs; see
+`failures` for how they are retried.
 """
 
 from __future__ import annotations
 
 
 class EnvConfigError(ValueError):
-    """The env or its `env_config` cannot be used as written; the text names the fix."""
+    """The env or its `env_config` cannot be used; the text names the fix."""
 
 
 class EnvContractError(RuntimeError):
-    """A running env broke its own contract (no legal action, wrong size, ...)."""
+    """A running env broke a rule of the adapter (no legal action, wrong size, ...)."""
 
 
 class NonFiniteError(EnvContractError):
@@ -21,19 +21,19 @@ class NonFiniteError(EnvContractError):
 
 
 class EnvFailedError(RuntimeError):
-    """An env failed too often and was given up."""
+    """An env failed too often, so the run stops using it."""
 
     def __init__(
         self, env_name: str, attempts: int, cause: str, of_last: int = 0
     ) -> None:
-        """Keeps the facts a reader of the log needs.
+        """Stores the facts for the error text.
 
         Args:
             env_name: Name of the env, as in the user's configuration.
             attempts: Failures in a row, or lost episodes among the last `of_last`.
             cause: Type, text and place of the last failure; see `failures.describe`.
-            of_last: Number of recent episodes that were looked at; 0: the failures
-                came in a row.
+            of_last: Number of recent episodes among which `attempts` were lost; 0: the
+                failures came in a row.
         """
         super().__init__(env_name, attempts, cause, of_last)
         self.env_name = env_name
@@ -49,8 +49,8 @@ class EnvFailedError(RuntimeError):
         else:
             count = f"failed {self.attempts} times in a row"
             advice = (
-                "Fix the environment, or raise max_env_restarts if it fails only now "
-                "and then."
+                "Fix the environment, or raise max_env_restarts if it fails only "
+                "sometimes."
             )
         return (
             f"env '{self.env_name}' {count} and was given up; last cause: "
@@ -62,12 +62,12 @@ class EnvTimeoutError(RuntimeError):
     """A call of an env took longer than `env_timeout_s`."""
 
     def __init__(self, env_name: str, call: str, seconds: float) -> None:
-        """Keeps what a reader of the log needs.
+        """Stores the facts for the error text.
 
         Args:
             env_name: Name of the env, as in the user's configuration.
             call: Name of the function that was called.
-            seconds: How long it was waited for.
+            seconds: Time limit of the call in seconds.
         """
         super().__init__(env_name, call, seconds)
         self.env_name = env_name
@@ -76,7 +76,7 @@ class EnvTimeoutError(RuntimeError):
 
     def __str__(self) -> str:
         """One line: env, call, seconds."""
-        # The time that close() gets is no key.
+        # The user cannot set the time limit of close().
         key = "" if self.call == "close" else " (env_timeout_s)"
         return (
             f"env '{self.env_name}': {self.call}() did not return within"

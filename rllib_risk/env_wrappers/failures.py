@@ -1,7 +1,7 @@
-"""How often an env may fail, and what is said about it.
+"""Counts the failures of an env, describes them, and stops a run after too many.
 
-One rule for all envs, looped or vectorised, local or remote. An episode that ends with
-an exception is lost. So is one that holds NaN or infinity. An env is given up in two
+The rules are the same for all envs, looped or vectorised, local or remote. An episode
+that ends with an exception, or holds NaN or infinity, is lost. The run stops in two
 cases: one copy fails `max_env_restarts` times in a row, or more than `MAX_LOST_SHARE`
 of the recent episodes of all copies are lost.
 """
@@ -32,20 +32,22 @@ from rllib_risk.env_wrappers.notices import tell
 
 T = TypeVar("T")
 
-# Seconds to wait before attempt k + 1 after k failures: a simulator that is just
-# starting, or a port that is still taken, needs a moment.
+# After k failures, wait k times this many seconds: a simulator may still be starting,
+# or a port may still be in use.
 BACKOFF_S = 0.1
 
-# What an env may raise by itself. SystemExit must not end this process in silence.
+# Exceptions that count as a failure of the env. SystemExit is one of them, so that it
+# does not end this process without a message.
 CRASHES = (Exception, SystemExit)
 
-# The user's or the caller's mistake: a new env would fail in the same way.
+# Mistakes of the user or the caller: a new env would fail in the same way.
 NOT_RETRIED = (EnvConfigError, EnvFailedError, IllegalActionError)
 
-# Share of lost episodes among the last `RECENT_EPISODES` that is one too many.
+# Largest share of lost episodes among the last `RECENT_EPISODES`.
 MAX_LOST_SHARE = 0.75
 RECENT_EPISODES = 100
-# With many copies, one fault of a shared simulator loses an episode of each at once.
+# One fault of a shared simulator loses an episode of every copy at once, so many copies
+# need a longer history.
 _RECENT_PER_COPY = 4
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
@@ -55,7 +57,7 @@ _LIBRARIES = tuple(
 
 
 class EnvFailures:
-    """Counts the failures of the copies of one env and gives the env up in time."""
+    """Counts the failures of the copies of one env, and raises after too many."""
 
     def __init__(self, env_name: str, num_envs: int, max_restarts: int) -> None:
         """Starts without failures.
@@ -63,8 +65,8 @@ class EnvFailures:
         Args:
             env_name: Name of the env in texts.
             num_envs: Number of copies.
-            max_restarts: Failures of one copy in a row that are one too many, at
-                least 1.
+            max_restarts: Number of failures of one copy in a row that stops the run,
+                at least 1.
 
         Raises:
             EnvConfigError: If a number is out of range.
@@ -80,21 +82,21 @@ class EnvFailures:
         self._lost: deque[bool] = deque(maxlen=recent)
 
     def completed(self, slot: int) -> None:
-        """Notes that a copy has played an episode to its end."""
+        """Records that a copy has played an episode to its end."""
         self._in_a_row[slot] = 0
         self._lost.append(False)
 
     def failed(
         self, slots: Sequence[int], error: BaseException, step: int | None
     ) -> str:
-        """Counts a failure and logs its cause if that is new.
+        """Counts a failure, and logs its cause if that is new.
 
-        NaN and infinity in a step do not count as failures in a row: `on_nonfinite`
-        says whether they stop the run.
+        NaN and infinity in a step do not count as failures in a row: the key
+        `on_nonfinite` decides whether they stop the run.
 
         Args:
             slots: The copies that failed.
-            error: What was raised.
+            error: The exception.
             step: Step of the episode; 0: reset; None: while the env was built.
 
         Returns:
@@ -102,7 +104,7 @@ class EnvFailures:
 
         Raises:
             EnvFailedError: If the env failed too often.
-            SystemExit: If a signal has ended the process while the env ran.
+            SystemExit: If a signal asked this process to end while the env ran.
         """
         raise_if_signalled(error)
         cause = describe(error, moment(step))
@@ -135,13 +137,13 @@ class EnvFailures:
         """Calls `call` until it works or the env has failed too often.
 
         Args:
-            slots: The copies that it is for.
+            slots: The copies that `call` builds or resets.
             call: Builds or resets the env.
             drop: Closes the env after a failure.
             step: See `failed`.
 
         Returns:
-            What `call` returned.
+            The result of `call`.
 
         Raises:
             EnvFailedError: If the env failed too often.
@@ -160,27 +162,28 @@ class EnvFailures:
 
 
 def seeds_to_try(seed: Any) -> Iterator[Any]:
-    """Seeds for the attempts of one reset: each twice, since most faults pass.
+    """Seeds for the attempts of one reset; each seed is tried twice.
 
-    After that it may be the seed that the env cannot start with. The others lie in the
-    same range: training and evaluations have one each, of a power of two seeds.
+    Most faults are gone at the second attempt. If not, the seed itself may be the
+    cause, so another one follows. All seeds lie in the range of the first one: training
+    and evaluations have ranges of their own, whose sizes are powers of two.
 
     Args:
-        seed: The first one, an integer or an array of integers.
+        seed: The first seed, an integer or an array of integers.
 
     Yields:
-        As many as are asked for.
+        An endless sequence of seeds.
     """
     for attempt in itertools.count():
         yield seed ^ (attempt // 2)
 
 
 def close_env(env: Any, close: Callable[[], None] | None = None) -> None:
-    """Closes an env; an error in its close() is logged once and stops nothing.
+    """Closes an env; an error in its close() is logged once and not raised.
 
     Args:
-        env: Anything with a close().
-        close: What to call instead of it.
+        env: An object with a method close().
+        close: A function to call instead of env.close().
     """
     try:
         (close or env.close)()
@@ -196,13 +199,13 @@ def close_env(env: Any, close: Callable[[], None] | None = None) -> None:
 
 
 def raise_if_signalled(error: BaseException) -> None:
-    """Raises again what a signal handler has raised while an env ran.
+    """Raises an exception again if a signal handler raised it while an env ran.
 
-    Simulators call `sys.exit`, and that is a crash. So does Ray's handler of SIGTERM,
-    in whatever code runs at that moment, and that must end the process.
+    A simulator that calls `sys.exit` has crashed. But Ray's handler of SIGTERM also
+    calls `sys.exit`, in any code that runs at that moment; that must end the process.
 
     Args:
-        error: What was caught.
+        error: The exception that was caught.
     """
     handlers = map(signal.getsignal, (signal.SIGTERM, signal.SIGINT))
     codes = [getattr(handler, "__code__", None) for handler in handlers]
@@ -212,18 +215,18 @@ def raise_if_signalled(error: BaseException) -> None:
 
 
 def describe(error: BaseException, when: str) -> str:
-    """Says in one line what an env raised, when and where.
+    """Describes an exception of an env in one line: what, when and where.
 
     Args:
         error: The exception.
-        when: What was being done; see `moment`.
+        when: When it was raised; see `moment`.
 
     Returns:
         Such as "OSError: no answer (step 3 of the episode; sim.py, line 9, in step)".
     """
     text = " ".join(str(error).split())
     name = type(error).__name__
-    # The adapter's own texts say what is wrong; a line of the adapter says nothing.
+    # An error of the adapter names the cause, so its place in our code is left out.
     ours = isinstance(error, EnvContractError)
     ours |= isinstance(error, EnvTimeoutError) and error.__cause__ is None
     place = "" if ours else f"; {raised_at(error)}"
@@ -244,10 +247,11 @@ def raised_at(error: BaseException) -> str:
         error: The exception.
 
     Returns:
-        File, line and function. The innermost frame of the user's own files; without
-        one, the innermost frame.
+        File, line and function of the innermost frame in the user's own files; if there
+        is none, of the innermost frame.
     """
-    # A call that took too long was interrupted where the env's code hung.
+    # The cause of a timeout is the interrupt, which was raised where the env's code
+    # hung.
     hung = isinstance(error, EnvTimeoutError) and error.__cause__
     frames = traceback.extract_tb((hung or error).__traceback__)
     if not frames:

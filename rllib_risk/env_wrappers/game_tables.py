@@ -1,8 +1,9 @@
-"""Games whose rules are tables: which envs have them, and copies with given outcomes.
+"""Games whose rules are tables: their tables, and copies with given outcomes.
 
-An env class offers its tables through two static methods, both with the arguments of
-the class: `joint_mdp(**env_config) -> TabularMDP` and `joint_views(**env_config)`, what
-every agent observes in every state, float32 [S, N, D].
+An env class offers its tables in two static methods, which take the arguments of the
+class. `joint_mdp(**env_config) -> TabularMDP` gives the rules.
+`joint_views(**env_config)` gives the agents' observations in every state, float32
+[S, N, D].
 
 Letters: `S` states, `E` copies, `N` agents, `A` actions, `D` observation size, `K`
 outcomes, `T` steps.
@@ -23,18 +24,19 @@ from rllib_risk.env_wrappers.observation_noise import check_std
 from rllib_risk.env_wrappers.registry import ENVS, make_team_env, resolve
 from rllib_risk.ops.robust_mdp import TabularMDP
 
-# Keys of the adapter that leave the tables as they are.
+# Keys of the adapter that do not change the tables.
 _HARMLESS = ("time_limit_is_terminal", "state", "action_mask_key", "obs_noise_std")
 
 
 @dataclass(frozen=True)
 class GameTables:
-    """A game that is known exactly.
+    """A game with exactly known rules.
 
     Attributes:
-        mdp: Its rules over joint actions, the last agent's action running fastest.
-        views: What the agents observe in every state, float32 [S, N, D].
-        num_actions: Actions of each agent.
+        mdp: Rules over joint actions, numbered in C order: the last agent's action
+            changes fastest.
+        views: Observations of the agents in every state, float32 [S, N, D].
+        num_actions: Number of actions of each agent.
         spec: Sizes of the team.
         step_limit: Steps after which an episode ends.
     """
@@ -46,11 +48,11 @@ class GameTables:
     step_limit: int
 
     def joint(self, actions: np.ndarray) -> np.ndarray:
-        """Numbers of joint actions, int64 [E], from those of the agents, [E, N]."""
+        """Numbers of joint actions, int64 [E], from the agents' actions [E, N]."""
         return np.ravel_multi_index(tuple(actions.T), self.num_actions).astype(np.int64)
 
     def is_same_game(self, other: GameTables) -> bool:
-        """Whether both have the same rules, whatever the agents observe."""
+        """Whether both have the same rules; the observations may differ."""
         mine, theirs = self.mdp, other.mdp
         pairs = (
             (mine.next_states, theirs.next_states),
@@ -65,7 +67,7 @@ class GameTables:
 
 
 def envs_with_tables() -> list[str]:
-    """The names of the envs of this package that can be known exactly."""
+    """The names of this package's envs that offer tables."""
     return [
         name
         for name, entry in ENVS.items()
@@ -96,7 +98,9 @@ def tables_of(name: str, env_config: Mapping[str, Any] | None = None) -> GameTab
         raise EnvConfigError("tables hold no observation noise: set obs_noise_std to 0")
     for key in adapter:
         if key not in _HARMLESS:
-            raise EnvConfigError(f"tables do not know {key}: remove it from env_config")
+            raise EnvConfigError(
+                f"env_config.{key} cannot be used with tables of an env: remove it"
+            )
     env = make_team_env(name, env_config)
     try:
         game = env.parallel_env
@@ -121,9 +125,9 @@ def tables_of(name: str, env_config: Mapping[str, Any] | None = None) -> GameTab
 
 
 class ForcedEnvs(BatchedTeamEnv):
-    """E copies of a game in tables, in which chance does what it is told.
+    """E copies of a game from tables, with given random outcomes.
 
-    There is no global state: policies act without it.
+    There is no global state, since policies act without it.
     """
 
     def __init__(self, tables: GameTables, outcomes: np.ndarray) -> None:
@@ -131,8 +135,8 @@ class ForcedEnvs(BatchedTeamEnv):
 
         Args:
             tables: The game.
-            outcomes: Which outcome follows each step of each copy, int64 [E, T]. After
-                these steps the first outcome follows.
+            outcomes: Outcome of each step of each copy, int64 [E, T]. Steps after the
+                first T have outcome 0.
         """
         super().__init__(len(outcomes), tables.spec)
         self._tables = tables
@@ -144,7 +148,7 @@ class ForcedEnvs(BatchedTeamEnv):
         self.obs[:] = tables.views[self._states]
 
     def reset(self, slots: np.ndarray, seeds: np.ndarray) -> None:
-        """Starts an episode again in some copies; see the base class."""
+        """Starts a new episode in some copies; see the base class."""
         self._states[slots] = self._tables.mdp.start
         self._steps[slots] = 0
         self.obs[slots] = self._tables.views[self._states[slots]]

@@ -1,4 +1,4 @@
-"""A vectorised env under the rules of `failures`."""
+"""A wrapper that applies the rules of `failures` to a vectorised env."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ def guarded(
     max_restarts: int,
     env_name: str,
 ) -> BatchedTeamEnv:
-    """Builds a vectorised env that may fail.
+    """Builds a vectorised env that is replaced when it fails.
 
     Args:
-        make: Builds it.
-        num_envs: E.
+        make: Builds the env.
+        num_envs: Number of copies E.
         max_restarts: See `EnvFailures`.
         env_name: Name of the env in texts.
 
     Returns:
-        The env behind a guard. A loop over single envs needs none.
+        The env in a `GuardedTwin`. A `LoopedTeamEnvs` is returned as it is, since it
+        already replaces envs that fail.
 
     Raises:
         EnvConfigError: If the env cannot be used.
@@ -55,11 +56,11 @@ def guarded(
 class GuardedTwin(BatchedTeamEnv):
     """A vectorised env that is replaced when it raises.
 
-    An exception in `step` costs the running episodes of all slots, since they share one
-    object. NaN or infinity costs the episode of its slot.
+    After an exception in `step`, the running episodes of all slots are lost, since they
+    share one object. NaN or infinity loses only the episode of its slot.
 
     Attributes:
-        twin: The env itself.
+        twin: The vectorised env.
     """
 
     def __init__(
@@ -68,22 +69,22 @@ class GuardedTwin(BatchedTeamEnv):
         twin: BatchedTeamEnv,
         failures: EnvFailures,
     ) -> None:
-        """Takes over a vectorised env.
+        """Wraps a vectorised env.
 
         Args:
-            make: Builds another one.
-            twin: The first one; closed with this object.
-            failures: Counts for it.
+            make: Builds a new vectorised env.
+            twin: The first vectorised env; `close` closes it.
+            failures: Counts the failures.
         """
         super().__init__(twin.num_envs, twin.spec)
         self.twin = twin
-        # Refreshed in place by the twin that owns them; see _refresh.
+        # The first twin owns these arrays and refreshes them in place; see _refresh.
         self.obs, self.state = twin.obs, twin.state
         self.action_mask, self.order = twin.action_mask, twin.order
         self._make = make
         self._failures = failures
         self._broken = False
-        self._begun = np.zeros(self.num_envs, bool)  # slots that may be stepped
+        self._begun = np.zeros(self.num_envs, bool)  # slots with a running episode
         self._steps = np.zeros(self.num_envs, np.int64)
 
     def expect(self, seeds: np.ndarray) -> None:
@@ -124,7 +125,8 @@ class GuardedTwin(BatchedTeamEnv):
             step.crashed = dict.fromkeys(slots_where(active), cause)
             return step
         self._refresh()
-        # A failed reset of other slots replaced the twin under these.
+        # A failed reset of other slots has replaced the twin, so these episodes are
+        # lost.
         for slot in slots_where(active & ~playing):
             step.crashed[slot] = "lost with another episode of the vectorised env"
         self._lose_nonfinite(step, playing)
@@ -147,22 +149,22 @@ class GuardedTwin(BatchedTeamEnv):
         return self._failures.failed(slots, error, int(self._steps[slots].max()))
 
     def _drop(self) -> None:
-        """Closes the twin; the next reset builds another one."""
+        """Closes the twin; the next reset builds a new one."""
         self._begun[:] = False
         if not self._broken:
             self._broken = True
             close_env(self.twin)
 
     def _refresh(self) -> None:
-        """Copies the arrays of a twin that is not the first one."""
+        """Copies the arrays of the present twin, unless it is the first one."""
         if self.twin.obs is not self.obs:
             self.obs[:] = self.twin.obs
             self.state[:] = self.twin.state
             self.action_mask[:] = self.twin.action_mask
 
     def _lose_nonfinite(self, step: BatchedStep, playing: np.ndarray) -> None:
-        """Turns slots with NaN or infinity into crashed ones."""
-        # One sum per array tells whether anything is NaN or infinite anywhere.
+        """Marks slots with NaN or infinity as crashed."""
+        # The sums are finite only if all numbers are finite.
         if np.isfinite(self.obs.sum() + self.state.sum() + step.rewards.sum()):
             return
         for slot in slots_where(playing):

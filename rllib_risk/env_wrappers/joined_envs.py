@@ -1,8 +1,8 @@
-"""Several variants of an env, stepped as one batch.
+"""Several variants of an env as one batch.
 
 Training over variants (domain randomisation) and evaluation over a grid of shifted envs
-both want one forward pass of the network for all of them: the batches of the variants
-are put end to end.
+need one forward pass of the network for all variants. So this module concatenates the
+batches of the variants.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from rllib_risk.env_wrappers.errors import EnvConfigError
 
 
 class JoinedTeamEnvs(BatchedTeamEnv):
-    """Batched envs of one team shape behind one call, their slots end to end.
+    """Batched envs of one team shape as one batched env; slots are concatenated.
 
-    A part may keep views of its own arrays, so these are left where they are and copied
-    into the joined ones: next to a step of the part that costs little.
+    A part may hold views of its own arrays, so they are not replaced. They are copied
+    into the joined arrays, which takes little time compared with a step.
 
     Attributes:
-        parts: The batched envs; they are closed with this one.
+        parts: The batched envs; `close` closes them too.
         part_of: Index of the part that each slot belongs to, int64 [E].
     """
 
@@ -37,20 +37,21 @@ class JoinedTeamEnvs(BatchedTeamEnv):
         """Checks that the parts fit together.
 
         Args:
-            parts: At least one; their slots follow each other in this order.
+            parts: At least one batched env; their slots follow each other in this
+                order.
 
         Raises:
-            EnvConfigError: If there is no part, or two have teams of different sizes.
+            EnvConfigError: If there are no parts, or two have teams of different sizes.
         """
         if not parts:
-            raise EnvConfigError("at least one env is needed")
+            raise EnvConfigError("there are no envs to join: give at least one")
         first = parts[0].spec
         for index, part in enumerate(parts):
             difference = spec_difference(first, part.spec)
             if difference:
                 raise EnvConfigError(
-                    f"variant {index} does not fit variant 0: {difference}. All "
-                    "variants need the same agents, actions and sizes"
+                    f"variant {index} does not fit variant 0: {difference}. Give all "
+                    "variants the same agents, actions and sizes"
                 )
         sizes = [part.num_envs for part in parts]
         limits = [part.spec.episode_limit for part in parts]
@@ -67,7 +68,8 @@ class JoinedTeamEnvs(BatchedTeamEnv):
         )
         self.parts = tuple(parts)
         self.part_of = np.repeat(np.arange(len(parts)), sizes)
-        # The first slot of every part, then the second: a few episodes see all parts.
+        # First the first slot of every part, then the second slots, and so on: even a
+        # few episodes then cover all parts.
         place = np.concatenate([np.arange(size) for size in sizes])
         self.order = np.lexsort((self.part_of, place))
         ends = np.cumsum(sizes).tolist()
@@ -90,7 +92,7 @@ class JoinedTeamEnvs(BatchedTeamEnv):
     def step(self, actions: np.ndarray, active: np.ndarray) -> BatchedStep:
         """Plays one joint action in every active slot; see the base class.
 
-        The info that ends an episode gets `variant`, the index of the part, as a float.
+        The last info of an episode gets `variant`, the index of the part, as a float.
         """
         result = BatchedStep(
             rewards=np.zeros(self.num_envs, np.float32),
@@ -128,16 +130,16 @@ class JoinedTeamEnvs(BatchedTeamEnv):
 
 
 def join_envs(makers: Iterable[Callable[[], BatchedTeamEnv]]) -> JoinedTeamEnvs:
-    """Builds the parts and joins them; if one fails, those before it are closed.
+    """Builds the parts and joins them; if one fails, the parts built before are closed.
 
     Args:
-        makers: Each makes one part.
+        makers: Functions that build one part each.
 
     Returns:
         The joined envs.
 
     Raises:
-        EnvConfigError: If the parts have teams of different sizes, or there is none.
+        EnvConfigError: If there are no parts, or two have teams of different sizes.
     """
     with contextlib.ExitStack() as built:
         parts = []
@@ -146,19 +148,20 @@ def join_envs(makers: Iterable[Callable[[], BatchedTeamEnv]]) -> JoinedTeamEnvs:
             built.callback(part.close)
             parts.append(part)
         joined = JoinedTeamEnvs(parts)
-        built.pop_all()  # nothing failed: they are the caller's now
+        built.pop_all()  # nothing failed, so the parts must stay open
     return joined
 
 
 def spec_difference(expected: TeamSpec, found: TeamSpec) -> str:
-    """Says in which sizes two teams differ.
+    """Describes the differences between the sizes of two teams.
 
     Args:
-        expected: One team.
-        found: The other one.
+        expected: Sizes of the expected team.
+        found: Sizes of the other team.
 
     Returns:
-        Such as "2 agents instead of 3, obs_size 9 instead of 36"; empty if none.
+        Such as "2 agents instead of 3, obs_size 9 instead of 36"; empty if all sizes
+        are equal.
     """
     pairs = [
         (f"{size} {getattr(found, size)}", getattr(expected, size))

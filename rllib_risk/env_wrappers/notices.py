@@ -1,6 +1,6 @@
-"""What a user should read once about a running env: why it crashed, what looks odd.
+"""Warnings about a running env, such as the cause of a crash; each is logged once.
 
-Each notice is logged once per process. A runner also hands its new notices to the
+Each notice is logged once per process. A runner also passes its new notices to the
 algorithm, because the log of a remote process is hidden by default.
 """
 
@@ -21,9 +21,9 @@ def tell(key: str, text: str, error: BaseException | None = None) -> None:
     """Logs a notice, unless one with the same key was logged before.
 
     Args:
-        key: What makes two notices the same.
-        text: One line.
-        error: The exception behind it; its traceback is logged at level INFO.
+        key: Notices with equal keys count as the same.
+        text: The notice, one line.
+        error: The exception that caused it; its traceback is logged at level INFO.
     """
     if _captured is not None:
         _captured.setdefault(key, text)
@@ -38,7 +38,7 @@ def tell(key: str, text: str, error: BaseException | None = None) -> None:
 
 @contextlib.contextmanager
 def captured() -> Iterator[dict[str, str]]:
-    """Collects the notices of a block, also those told before, and logs none.
+    """Collects the notices of a block, even those told before, and does not log them.
 
     Yields:
         The notices by key; empty at first.
@@ -52,13 +52,13 @@ def captured() -> Iterator[dict[str, str]]:
 
 
 def take_new() -> dict[str, str]:
-    """The notices, by key, since the last call."""
+    """Returns the notices since the last call, by key."""
     new = dict(_new)
     _new.clear()
     return new
 
 
 def forget() -> None:
-    """Starts again: every notice is new. For a new run in the same process."""
+    """Forgets which notices were logged, for a new run in the same process."""
     _told.clear()
     _new.clear()

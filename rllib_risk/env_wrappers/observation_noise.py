@@ -1,9 +1,9 @@
-"""Gaussian noise on what the agents observe: a sensor that is worse than in training.
+"""Gaussian noise on the agents' observations, such as that of a worse sensor.
 
-State, masks and the env itself are left as they are. `TeamEnv` and the wrapper around a
-vectorised env draw the same numbers from the same seed.
+State, masks and the env itself do not change. `TeamEnv` and the wrapper of a vectorised
+env draw the same numbers from the same seed.
 
-Letters: E slots, k of them, N agents, A actions, D observation size.
+Letters: E slots, k of these slots, N agents, A actions, D observation size.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 from rllib_risk.env_wrappers.batched_env import BatchedStep, BatchedTeamEnv
 from rllib_risk.env_wrappers.errors import EnvConfigError
 
-# Second word of the seeds: the env itself draws from the plain seed of the episode, and
-# its noise must not be the same numbers.
+# Second word of the seeds. The env itself uses the plain seed of the episode, and the
+# noise must not repeat its numbers.
 _STREAM = 1
-# Steps drawn at once, so that a batch of envs costs a call per slot only now and then.
+# Steps that are drawn at once, so that most steps need no call per slot.
 _BLOCK = 16
 
 
@@ -36,31 +36,32 @@ class ObservationNoise:
         """Prepares the generators.
 
         Args:
-            std: Standard deviation, in units of the observation; at least 0. A list
-                has one for each of the D numbers.
-            num_envs: E.
-            num_agents: N.
-            obs_size: D.
+            std: Standard deviation, in units of the observation; at least 0. A list has
+                one for each of the D numbers.
+            num_envs: Number of slots, E.
+            num_agents: Number of agents, N.
+            obs_size: Observation size, D.
 
         Raises:
-            EnvConfigError: If std holds anything but finite numbers of at least 0, or
-                not D of them.
+            EnvConfigError: If a number in std is not finite or is below 0, or if a list
+                does not hold D numbers.
         """
         self._std = check_std(std)
         if self._std.ndim and self._std.size != obs_size:
             raise EnvConfigError(
                 f"env_config.obs_noise_std lists {self._std.size} numbers, but an"
-                f" agent observes {obs_size}"
+                f" agent observes {obs_size}: give one for each of them, or one"
+                " number for all"
             )
         self._rngs = [np.random.default_rng() for _ in range(num_envs)]
         self._drawn = np.zeros((num_envs, _BLOCK, num_agents, obs_size), np.float32)
-        self._used = np.full(num_envs, _BLOCK)  # rows of the block that are used up
+        self._used = np.full(num_envs, _BLOCK)  # used rows of the block
 
     def reset(self, slots: np.ndarray, seeds: np.ndarray) -> None:
         """Begins the noise of new episodes.
 
         Args:
-            slots: Integers [k].
+            slots: Slots of the episodes, integers [k].
             seeds: Seeds of the episodes, integers [k] of at least 0.
         """
         for slot, seed in zip(slots.tolist(), seeds.tolist(), strict=True):
@@ -70,13 +71,13 @@ class ObservationNoise:
     def apply(
         self, slots: np.ndarray, obs: np.ndarray, action_mask: np.ndarray
     ) -> np.ndarray:
-        """Draws the next noise of some episodes.
+        """Draws the next noise of some episodes and adds it.
 
-        The zero row of a dead agent stays zero. It is told by its zeros together with
-        a mask that leaves action 0 alone.
+        The zero row of a dead agent stays zero. An agent counts as dead if its row is
+        zero and its mask allows only action 0.
 
         Args:
-            slots: Integers [k].
+            slots: Slots of the episodes, integers [k].
             obs: Observations without noise, float32 [k, N, D].
             action_mask: uint8 [k, N, A].
 
@@ -96,24 +97,25 @@ class ObservationNoise:
 
 
 class NoisyTeamEnvs(BatchedTeamEnv):
-    """Any batched env with noise on its observations.
+    """A wrapper that adds noise to the observations of a batched env.
 
-    All agents must observe D numbers: padding is not known here and would get noise.
+    All agents must observe D numbers. This class does not know which numbers are
+    padding, so padding would get noise.
     """
 
     def __init__(self, envs: BatchedTeamEnv, std: float | Sequence[float]) -> None:
         """Wraps a batched env.
 
         Args:
-            envs: The env without noise; it is closed with this one.
+            envs: The env without noise; `close` closes it too.
             std: See `ObservationNoise`.
 
         Raises:
-            EnvConfigError: As in `ObservationNoise`.
+            EnvConfigError: If std is wrong; see `ObservationNoise`.
         """
         super().__init__(envs.num_envs, envs.spec)
         self._envs = envs
-        # Refreshed in place by the env that owns them.
+        # The wrapped env owns these arrays and refreshes them in place.
         self.state = envs.state
         self.action_mask = envs.action_mask
         self.order = envs.order
@@ -154,19 +156,20 @@ def check_std(std: Any) -> np.ndarray:
     """Checks the adapter's key `obs_noise_std`.
 
     Args:
-        std: Its value.
+        std: Value of the key.
 
     Returns:
         The value, float32 [] or [D].
 
     Raises:
-        EnvConfigError: If it is no finite number of at least 0, nor a list of such.
+        EnvConfigError: Unless the value is a finite number of at least 0, or a list of
+            such numbers.
     """
     values = std if isinstance(std, list | tuple | np.ndarray) else [std]
     if not len(values) or not all(_is_std(value) for value in values):
         raise EnvConfigError(
-            "env_config.obs_noise_std must be a number of at least 0, or a list of"
-            f" such, one for each number that an agent observes, not {std!r}"
+            "env_config.obs_noise_std must be a number of at least 0, or a list with"
+            f" one such number for each number that an agent observes, not {std!r}"
         )
     return np.array(std, np.float32)
 

@@ -1,4 +1,4 @@
-"""What the adapter reads off a `ParallelEnv`, and the rules for what it returns."""
+"""Reads a `ParallelEnv` for the adapter, and checks what it returns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rllib_risk.env_wrappers.errors import EnvConfigError, EnvContractError
 
 _RESET_RETURNS = ("observations", "infos")
 _STEP_RETURNS = ("observations", "rewards", "terminations", "truncations", "infos")
-# Characters of a value in an error text.
+# Largest number of characters of a value in an error text.
 _LONGEST = 60
 
 
@@ -23,19 +23,19 @@ def agent_ids(env: ParallelEnv) -> list[Any]:
     """The env's own agent ids, in the order of `possible_agents`.
 
     Args:
-        env: What a factory returned.
+        env: The env that a factory returned.
 
     Returns:
         All agents that can appear.
 
     Raises:
-        EnvConfigError: If this is no PettingZoo ParallelEnv.
+        EnvConfigError: If this is not a PettingZoo ParallelEnv.
     """
     for method in ("reset", "step", "observation_space", "action_space"):
         if not callable(getattr(env, method, None)):
             raise EnvConfigError(
-                f"{type(env).__name__} has no {method}(): a PettingZoo ParallelEnv is "
-                "needed (for an AEC env use pettingzoo.utils.aec_to_parallel)"
+                f"{type(env).__name__} has no {method}(): use a PettingZoo ParallelEnv "
+                "(convert an AEC env with pettingzoo.utils.aec_to_parallel)"
             )
     if hasattr(env, "agent_iter"):
         raise EnvConfigError(
@@ -52,7 +52,7 @@ def agent_ids(env: ParallelEnv) -> list[Any]:
 
 
 def check_reset_arguments(env: ParallelEnv) -> None:
-    """Refuses an env whose reset() takes no `seed` or no `options`.
+    """Raises if reset() of an env does not take `seed` and `options`.
 
     Args:
         env: The env.
@@ -62,7 +62,7 @@ def check_reset_arguments(env: ParallelEnv) -> None:
     """
     try:
         inspect.signature(env.reset).bind(seed=None, options=None)
-    except ValueError:  # a built-in function tells no signature
+    except ValueError:  # a built-in function has no signature
         return
     except TypeError as error:
         raise EnvConfigError(
@@ -73,10 +73,10 @@ def check_reset_arguments(env: ParallelEnv) -> None:
 
 
 def read_reset(result: Any, ids: set[Any]) -> tuple[Any, Any]:
-    """Checks the form of what reset() returned.
+    """Checks the form of the result of reset().
 
     Args:
-        result: What it returned.
+        result: The result.
         ids: All agents that can appear.
 
     Returns:
@@ -90,10 +90,10 @@ def read_reset(result: Any, ids: set[Any]) -> tuple[Any, Any]:
 
 
 def read_step(result: Any, ids: set[Any]) -> tuple[Any, Any, Any, Any, Any]:
-    """Checks the form of what step() returned.
+    """Checks the form of the result of step().
 
     Args:
-        result: What it returned.
+        result: The result.
         ids: All agents that can appear.
 
     Returns:
@@ -119,14 +119,14 @@ def read_rewards(rewards: Mapping[Any, Any], played: Sequence[Any]) -> list[floa
     """The rewards of the agents that acted.
 
     Args:
-        rewards: What the env returned.
+        rewards: Rewards by agent, from the env.
         played: The agents that acted.
 
     Returns:
         One number per agent that acted.
 
     Raises:
-        EnvContractError: If one is missing or no number.
+        EnvContractError: If a reward is missing or is not a number.
     """
     values = []
     for agent in played:
@@ -152,7 +152,7 @@ def env_state(env: ParallelEnv) -> Any:
         env: The env, after a reset.
 
     Returns:
-        What state() returned.
+        The result of state().
 
     Raises:
         EnvConfigError: If the env has no working state().
@@ -161,14 +161,14 @@ def env_state(env: ParallelEnv) -> Any:
         return env.state()
     except (NotImplementedError, AttributeError) as error:
         raise EnvConfigError(
-            f"env_config.state asks for the env's own state, but state() of "
+            f"env_config.state requires the env's own state, but state() of "
             f"{type(env.unwrapped).__name__} does not work ({error}): implement "
             "state(), or set env_config.state to concat_obs or none"
         ) from error
 
 
 def state_source(env: ParallelEnv, state: str) -> tuple[str, int]:
-    """Decides where the state comes from.
+    """Decides the source of the state.
 
     Args:
         env: The env.
@@ -179,7 +179,7 @@ def state_source(env: ParallelEnv, state: str) -> tuple[str, int]:
         is not the source).
 
     Raises:
-        EnvConfigError: If the env's own state is asked for and there is none.
+        EnvConfigError: If `state` is "env" and the env has no working state().
     """
     if state in ("concat_obs", "none"):
         return state, 0
@@ -189,7 +189,7 @@ def state_source(env: ParallelEnv, state: str) -> tuple[str, int]:
     space = getattr(env, "state_space", None)
     if isinstance(space, spaces.Space):
         return "env", int(spaces.flatdim(space))
-    # Only a state seen once tells its size; an env may need a reset before it has one.
+    # Without a state_space, the size is known only from a state, which needs a reset.
     try:
         env.reset(seed=0)
         return "env", int(np.asarray(env_state(env)).size)
@@ -200,7 +200,7 @@ def state_source(env: ParallelEnv, state: str) -> tuple[str, int]:
 
 
 def episode_limit(env: ParallelEnv) -> int | None:
-    """The env's declared time limit in steps, or None."""
+    """The time limit that the env declares, in steps, or None."""
     for owner in (env, env.unwrapped):
         for key in ("episode_limit", "max_cycles"):
             limit = getattr(owner, key, None)
@@ -210,7 +210,7 @@ def episode_limit(env: ParallelEnv) -> int | None:
 
 
 def merge_infos(infos: dict[Any, Any], played: list[Any]) -> dict[str, Any]:
-    """The numbers and flags of all agents' infos as one info for the team."""
+    """Merges the numbers and flags of all agents' infos into one info of the team."""
     columns: dict[str, list[Any]] = {}
     for source in [*played, "common"]:  # PettingZoo allows an extra key "common"
         for key, value in (infos.get(source) or {}).items():
@@ -238,7 +238,7 @@ def _unpacked(
             f"{method}() must return ({', '.join(names)}), but returned {got}"
         )
     for name, values in zip(names, result, strict=True):
-        # Most are plain dicts, and looking up an abstract class takes longer.
+        # `dict` first: most values are dicts, and a check for Mapping takes longer.
         if not isinstance(values, (dict, Mapping)):
             raise EnvContractError(
                 f"{method}() must return a dict of agents as {name}, not "
@@ -276,7 +276,7 @@ def _flag(agent: Any, name: str, value: Any) -> bool:
 
 
 def numeric(value: Any) -> np.ndarray | None:
-    """`value` as an array of numbers; None if it holds anything else."""
+    """`value` as an array of numbers; None if it holds something else."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):
@@ -285,7 +285,7 @@ def numeric(value: Any) -> np.ndarray | None:
 
 
 def in_short(value: Any) -> str:
-    """A value in an error text, cut to one short line."""
+    """A value as one short line, for error texts."""
     text = " ".join(repr(value).split())
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     return text if value is None else f"{text} ({type(value).__name__})"

@@ -1,7 +1,7 @@
-"""Ends a child process when this process is gone, however it went.
+"""Ends a child process when this process ends, even by SIGKILL.
 
-Ray ends actors with SIGKILL, and `close` is not called, and a simulator that was
-started by a library goes on for ever.
+Ray ends actors with SIGKILL, so `close` is not called. A simulator that a library has
+started would then run for ever.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import subprocess
 from typing import ClassVar
 
-# Reads until the other end of the pipe closes, which the system does for the dead.
+# `read` returns when the pipe closes; the system closes it when this process ends.
 _WATCH = 'read _; kill -TERM "$1"; sleep 5; kill -KILL "$1"'
 
 
 class ProcessGuard:
-    """Watches one process on behalf of this one.
+    """A shell that ends one process when this process ends.
 
     Attributes:
-        pid: The process that is watched.
-        watched: All processes that this one has watched.
-        shells: The processes that watch them.
+        pid: The watched process.
+        watched: All processes that this process watches.
+        shells: The shells that watch them.
     """
 
     watched: ClassVar[set[int]] = set()
@@ -29,10 +29,10 @@ class ProcessGuard:
         """Starts watching.
 
         Args:
-            pid: A process of this user.
+            pid: Number of a process of the same user.
         """
         self.pid = pid
-        # A session of its own: Ctrl-C in the terminal is not for the guard.
+        # In its own session, so that Ctrl-C in the terminal does not end the guard.
         self._shell = subprocess.Popen(
             ["sh", "-c", _WATCH, "sh", str(pid)],
             stdin=subprocess.PIPE,
@@ -44,7 +44,7 @@ class ProcessGuard:
         self.shells.add(self._shell.pid)
 
     def release(self) -> None:
-        """Stops watching; the process is left alone. May be called twice."""
+        """Stops watching; the process continues. May be called twice."""
         self._shell.kill()
         self._shell.wait()
         self.watched.discard(self.pid)

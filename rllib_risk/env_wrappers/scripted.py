@@ -1,8 +1,8 @@
-"""Scripted policies, the reference lines beside every learned one.
+"""Scripted policies, as references for learned ones.
 
-An env class offers its own through a static method
-`reference_policies(**env_config) -> dict[str, ScriptedPolicy]`; uniformly random play
-exists for every env.
+An env class offers its own policies in a static method
+`reference_policies(**env_config) -> dict[str, ScriptedPolicy]`. Every env also has
+uniformly random play.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ScriptedPolicy(Protocol):
     def act(
         self, obs: np.ndarray, action_mask: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """One joint action per copy.
+        """Chooses one joint action per copy.
 
         Args:
             obs: Observations as the team env gives them, float32 [E, N, D].
@@ -35,25 +35,25 @@ class ScriptedPolicy(Protocol):
 
 
 class RandomPolicy:
-    """Every legal action with the same probability, every agent for itself."""
+    """Uniformly random legal actions, independent between agents."""
 
     def act(
         self, obs: np.ndarray, action_mask: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
         """Draws the actions; see `ScriptedPolicy.act`."""
         if action_mask.all():
-            # Counting legal actions costs ten times the step of a vectorised env.
+            # Counting legal actions takes ten times a step of a vectorised env.
             return rng.integers(action_mask.shape[-1], size=action_mask.shape[:-1])
         legal_so_far = (action_mask != 0).cumsum(-1, dtype=np.int32)  # [E, N, A]
         rank = rng.integers(legal_so_far[..., -1])  # [E, N], counted from 0
-        # the first action up to which more than `rank` actions are legal
+        # the legal action that has `rank` legal actions before it
         return (legal_so_far > rank[..., None]).argmax(-1)
 
 
 def reference_policies(
     name: str, env_config: Mapping[str, Any] | None = None
 ) -> dict[str, ScriptedPolicy]:
-    """The reference lines of an env.
+    """The reference policies of an env.
 
     Args:
         name: A key of `registry.ENVS`.
@@ -61,7 +61,7 @@ def reference_policies(
             `registry.make_team_env`.
 
     Returns:
-        Policies by name: "random" first, then those that the env itself offers.
+        Policies by name: "random" first, then those of the env itself.
 
     Raises:
         EnvConfigError: If the name, a key or a value is wrong.

@@ -1,7 +1,7 @@
-"""Turn one agent's Gymnasium spaces into what a team needs: a vector and an integer.
+"""Converts one agent's Gymnasium spaces to vectors and action numbers.
 
-`ObsEncoder` flattens an observation to float32 [size]; `ActionDecoder` maps an action
-number to the action the env expects.
+`ObsEncoder` flattens an observation to float32 [size]. `ActionDecoder` maps an action
+number to the action of the env.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from rllib_risk.env_wrappers.action_masks import ACTION_MASK, without_mask
 from rllib_risk.env_wrappers.errors import EnvConfigError, EnvContractError
 from rllib_risk.env_wrappers.parallel_env import in_short, numeric
 
-# A Box grid is a product over dimensions: a guard against typing 100 bins for a
-# five-dimensional action and waiting for 10^10 network outputs.
+# A Box grid is a product over dimensions. The limit refuses mistakes such as 100 bins
+# for a five-dimensional action, which would need 10^10 network outputs.
 MAX_BOX_ACTIONS = 4096
 
 
 class ObsEncoder:
     """Flattens the observations of one agent.
 
-    Box observations are flattened, Discrete and MultiDiscrete ones become one-hot,
-    and an action mask in a Dict is taken apart from the rest.
+    Box observations are flattened. Discrete and MultiDiscrete ones become one-hot. An
+    action mask in a Dict is separated from the rest.
 
     Attributes:
         size: Length of the flat observation.
@@ -48,12 +48,12 @@ class ObsEncoder:
             mask_key: Entry of a Dict observation that is the action mask.
 
         Raises:
-            EnvConfigError: If the space has no fixed flat size, or its mask has not one
-                number per action.
+            EnvConfigError: If the space has no fixed flat size, or the mask does not
+                have one number per action.
         """
         self._agent = agent
         self._mask_key = mask_key
-        self._only_key: str | None = None  # the one entry beside the mask
+        self._only_key: str | None = None  # the only entry besides the mask
         rest = without_mask(agent, space, mask_key, num_actions)
         self.has_mask = rest is not None
         if rest is not None:
@@ -62,7 +62,7 @@ class ObsEncoder:
                 self._only_key, space = next(iter(rest.items()))
         try:
             flattenable = space.is_np_flattenable
-        except NotImplementedError:  # a space class of the user's own
+        except NotImplementedError:  # a user's own class of space
             flattenable = False
         if not flattenable:
             raise EnvConfigError(
@@ -79,7 +79,7 @@ class ObsEncoder:
         """Flattens one observation.
 
         Args:
-            obs: What the env returned for this agent.
+            obs: The observation of this agent, from the env.
 
         Returns:
             The observation, float32 [size], and its action mask or None.
@@ -102,7 +102,7 @@ class ObsEncoder:
         return flat.low.astype(np.float32), flat.high.astype(np.float32)
 
     def _split(self, obs: Any) -> tuple[Any, Any]:
-        """An observation without its mask, and the mask."""
+        """Splits an observation into the rest and the mask."""
         mask_key, only_key = self._mask_key, self._only_key
         for name in (mask_key, mask_key if only_key is None else only_key):
             if not isinstance(obs, Mapping) or name not in obs:
@@ -115,14 +115,14 @@ class ObsEncoder:
         return (obs if only_key is None else obs[only_key]), obs[mask_key]
 
     def _flat_box(self, obs: Any) -> np.ndarray:
-        """Any numeric dtype will do, so there is no check against the space's."""
+        """Flattens a Box observation; the dtype may differ from the space's."""
         array = numeric(obs)
         if array is None:
             raise EnvContractError(
                 f"the observation of agent '{self._agent}' must hold numbers, not "
                 f"{in_short(obs)}"
             )
-        # Axes of length 1 change nothing about the order of the numbers.
+        # Axes of length 1 do not change the order of the numbers.
         if array.shape != self._space.shape and (
             np.squeeze(array).shape != self._squeezed
         ):
@@ -136,7 +136,7 @@ class ObsEncoder:
         try:
             flat = np.asarray(spaces.flatten(self._space, obs), dtype=np.float32)
             return flat.reshape(self.size)
-        except Exception as error:  # Gymnasium raises all kinds
+        except Exception as error:  # Gymnasium raises errors of many types
             raise EnvContractError(
                 f"the observation of agent '{self._agent}' does not fit its space "
                 f"{self._space} ({type(error).__name__}: {error})"
@@ -144,12 +144,12 @@ class ObsEncoder:
 
 
 class ActionDecoder:
-    """Maps the action numbers 0 .. num_actions - 1 of one agent to its own actions.
+    """Maps the action numbers 0 .. num_actions - 1 of one agent to the env's actions.
 
     Attributes:
         num_actions: Number of discrete actions.
-        grid: For a Box space the action of every number, [num_actions, *space.shape];
-            the last dimension runs fastest. None for a Discrete space.
+        grid: For a Box space, the action of every number, [num_actions, *space.shape],
+            in C order: the last dimension changes fastest. None for a Discrete space.
     """
 
     def __init__(
@@ -160,7 +160,8 @@ class ActionDecoder:
         Args:
             agent: Name of the agent, for error texts.
             space: Its action space, Discrete or bounded Box.
-            box_bins: Evenly spaced values per Box dimension, both bounds included.
+            box_bins: Number of evenly spaced values per Box dimension, including both
+                bounds.
 
         Raises:
             EnvConfigError: If the actions cannot be numbered.
@@ -181,7 +182,7 @@ class ActionDecoder:
             )
 
     def __call__(self, action: int) -> Any:
-        """The env's own action behind action number `action`."""
+        """The env's action for an action number."""
         if self.grid is None:
             return self._start + action
         return self.grid[action].copy()
@@ -191,8 +192,8 @@ def _box_grid(agent: str, space: spaces.Box, box_bins: int | None) -> np.ndarray
     """All points of the product grid over a Box, [bins ** dimensions, *space.shape]."""
     if not space.is_bounded("both"):
         raise EnvConfigError(
-            f"agent '{agent}' has the unbounded action space {space}: give the Box "
-            "finite low and high bounds so that it can be divided into bins"
+            f"agent '{agent}' has the unbounded action space {space}, which cannot be "
+            "divided into bins: give the Box finite low and high bounds"
         )
     if box_bins is None:
         raise EnvConfigError(
@@ -208,9 +209,10 @@ def _box_grid(agent: str, space: spaces.Box, box_bins: int | None) -> np.ndarray
     if num_actions > MAX_BOX_ACTIONS:
         raise EnvConfigError(
             f"agent '{agent}': box_bins {box_bins} over {dims} dimensions gives "
-            f"{num_actions} actions, more than {MAX_BOX_ACTIONS}: lower box_bins"
+            f"{num_actions} actions, but at most {MAX_BOX_ACTIONS} are allowed: lower "
+            "box_bins"
         )
-    # linspace over float64: an integer Box must not round its step first
+    # in float64, so that linspace does not round the steps of an integer Box
     low = space.low.astype(np.float64).reshape(-1)
     high = space.high.astype(np.float64).reshape(-1)
     values = np.linspace(low, high, box_bins)  # [bins, dims]
@@ -226,12 +228,12 @@ def _box_grid(agent: str, space: spaces.Box, box_bins: int | None) -> np.ndarray
 def describe_agent(
     name: str, encoder: ObsEncoder, decoder: ActionDecoder
 ) -> dict[str, Any]:
-    """What an agent sees and does, for those who act without its env.
+    """Describes an agent's observations and actions, for use without its env.
 
     Args:
-        name: Of the agent.
-        encoder: Of its observations.
-        decoder: Of its actions.
+        name: Name of the agent.
+        encoder: Encoder of its observations.
+        decoder: Decoder of its actions.
 
     Returns:
         ``name``, ``obs_size``, ``num_actions``, and the declared bounds
@@ -251,12 +253,12 @@ def declared_names(env: Any, agent: Any) -> dict[str, list[str]]:
     """The names that an env gives to an agent's numbers and actions.
 
     Args:
-        env: Its attributes ``observation_names`` and ``action_names`` are lists, or
-            dicts of lists by agent.
+        env: An env; its optional attributes ``observation_names`` and ``action_names``
+            are lists, or dicts of lists by agent.
         agent: The agent.
 
     Returns:
-        Those that there are.
+        ``observation_names`` and ``action_names``, without missing ones.
     """
     found = {}
     for key in ("observation_names", "action_names"):

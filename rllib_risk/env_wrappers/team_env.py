@@ -1,8 +1,9 @@
-"""One adapter from any PettingZoo `ParallelEnv` to the team contract.
+"""The adapter from any PettingZoo `ParallelEnv` to one team.
 
-A cooperative team is one RLlib agent: its observation holds every agent's observation,
-the global state and the action masks, its action is the joint action, its reward is a
-scalar. `TeamEnv` is that view of one env; `LoopedTeamEnvs` steps several of them.
+RLlib sees a cooperative team as one agent. Its observation holds every agent's
+observation, the global state and the action masks. Its action is the joint action, and
+its reward is a scalar. `TeamEnv` is the adapter of one env; `LoopedTeamEnvs` steps
+several.
 """
 
 from __future__ import annotations
@@ -66,25 +67,25 @@ __all__ = ["BatchedStep", "BatchedTeamEnv", "LoopedTeamEnvs", "TeamEnv", "TeamSp
 
 STATE_SOURCES = ("auto", "env", "concat_obs", "none")
 
-# Share of a declared bound that an observation may lie beyond it: rounding to float32.
+# Relative tolerance of declared bounds, for rounding to float32.
 _BOUND_MARGIN = 1e-5
 
-_SLOT = np.zeros(1, np.int64)  # the one episode of a TeamEnv, for its noise
+_SLOT = np.zeros(1, np.int64)  # index of the only episode of a TeamEnv, for its noise
 
 
 def team_spaces(
     num_agents: int, num_actions: int, obs_size: int, state_size: int
 ) -> tuple[spaces.Dict, spaces.MultiDiscrete]:
-    """The spaces of a team of these sizes, which are all that they say.
+    """The observation and action spaces of a team of these sizes.
 
     Args:
-        num_agents: N.
-        num_actions: A.
-        obs_size: D.
-        state_size: S.
+        num_agents: Number of agents, N.
+        num_actions: Number of actions, A.
+        obs_size: Observation size, D.
+        state_size: State size, S.
 
     Returns:
-        That of observations, with the state and the action mask, and that of actions.
+        The space of observations, with state and action mask, and that of actions.
     """
     observation = spaces.Dict(
         {
@@ -99,25 +100,26 @@ def team_spaces(
 class TeamEnv(gymnasium.Env):
     """A PettingZoo parallel env seen as one env with a joint action.
 
-    Observations are padded with zeros to D and actions to A; the mask forbids padded
-    actions. An agent that is dead (finished, or gone from `agents`) stays: zero
-    observation, only action 0 legal, and its action is not passed on. One that finished
-    is dead for the rest of the episode, also if it is in `agents` still.
+    Observations are padded with zeros to D, and actions to A; the mask forbids padded
+    actions. A dead agent (finished, or gone from `agents`) keeps its row: its
+    observation is zero, only action 0 is legal, and the env does not get its action. An
+    agent that has finished is dead for the rest of the episode, even if it is still in
+    `agents`.
 
     The episode ends when no agent is left. It is *terminated* if every agent that was
-    alive in the last step terminated, and *truncated* otherwise. In the row that ends
-    the episode the agents keep the last observation the env gave them; only in a
-    truncated episode is an agent that terminated by itself shown as dead, because a
-    learner bootstraps from that row.
+    alive in the last step terminated, and *truncated* otherwise. In the last row, the
+    agents have the last observation from the env. There is one exception: in a
+    truncated episode, an agent that terminated is shown as dead, because a learner
+    bootstraps from this row.
 
-    `info` is empty until the episode ends; then it holds every number and flag of the
-    agents' infos (equal values as they are, else all() of flags and the mean of
+    `info` is empty until the episode ends. Then it holds every number and flag of the
+    agents' infos (equal values as they are; otherwise all() of flags and the mean of
     numbers), and `episode_limit=True` if the env truncated the episode.
 
     Attributes:
-        spec_team: The sizes; `spec` is taken by Gymnasium.
+        spec_team: The sizes of the team; Gymnasium uses the name `spec` itself.
         parallel_env: The wrapped env.
-        masks: Where its action masks come from, and what looks like one.
+        masks: The source of the action masks, and other entries that look like masks.
     """
 
     def __init__(
@@ -131,23 +133,23 @@ class TeamEnv(gymnasium.Env):
         action_mask_key: str = ACTION_MASK,
         obs_noise_std: float | Sequence[float] = 0.0,
     ) -> None:
-        """Reads the sizes off the env.
+        """Reads the sizes from the env.
 
         Args:
-            parallel_env: The env to wrap; it is closed with this one.
-            team_reward: "shared" (all agents get the same number, checked each step),
-                or the "sum" or "mean" over the agents alive in the step.
-            time_limit_is_terminal: Report a truncated episode as terminated (the
-                StarCraft tradition), so that a learner does not bootstrap from it.
-            state: Where the global state comes from: "env" is env.state(),
-                "concat_obs" joins all observations, "none" gives S = 0, and "auto" is
-                "env" if the env has a state() and "none" otherwise.
-            box_bins: Values per dimension that a Box action is divided into.
+            parallel_env: The env to wrap; `close` closes it too.
+            team_reward: "shared" (all agents get the same number, checked in each
+                step), or the "sum" or "mean" over the agents alive in the step.
+            time_limit_is_terminal: Whether to report a truncated episode as terminated
+                (as is usual for StarCraft), so that a learner does not bootstrap.
+            state: Source of the global state: "env" is env.state(); "concat_obs" joins
+                all observations; "none" gives S = 0; "auto" is "env" if the env has a
+                state() and "none" otherwise.
+            box_bins: Number of values per dimension of a Box action.
             action_mask_key: Name of the entry with an agent's action mask, in its
                 observation (a Dict) or else in its info; 0 or 1 per action.
-            obs_noise_std: Standard deviation of Gaussian noise on every number that
-                an agent observes, or a list with one for each of them; the state and
-                the env itself are not disturbed.
+            obs_noise_std: Standard deviation of Gaussian noise on every number that an
+                agent observes, or a list with one for each number; the state and the
+                env itself have no noise.
 
         Raises:
             EnvConfigError: If the env cannot be used as a team with these options.
@@ -190,7 +192,7 @@ class TeamEnv(gymnasium.Env):
             self._noise = ObservationNoise(obs_noise_std, 1, len(names), obs_size)
 
     def describe_agents(self) -> list[dict[str, Any]]:
-        """What each agent sees and does; see :func:`.spaces.describe_agent`."""
+        """Describes every agent; see :func:`.spaces.describe_agent`."""
         parts = zip(self.spec_team.agents, self._encoders, self._decoders, strict=True)
         described = [describe_agent(*part) for part in parts]
         for entry, agent in zip(described, self._ids, strict=True):
@@ -198,7 +200,7 @@ class TeamEnv(gymnasium.Env):
         return described
 
     def _read_spaces(self, names: tuple[str, ...], box_bins: int | None) -> None:
-        """How the agents' actions and observations are read, and where masks are."""
+        """Builds the agents' encoders and decoders, and the search for masks."""
         self._decoders = [
             ActionDecoder(name, self.parallel_env.action_space(agent), box_bins)
             for name, agent in zip(names, self._ids, strict=True)
@@ -225,7 +227,7 @@ class TeamEnv(gymnasium.Env):
         )
 
     def _observation_bounds(self, obs_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds of the observations with a margin for rounding; none for padding."""
+        """Bounds of the observations, with a tolerance; infinite for padding."""
         low = np.full((len(self._ids), obs_size), -np.inf, np.float32)
         high = -low
         for i, encoder in enumerate(self._encoders):
@@ -240,15 +242,15 @@ class TeamEnv(gymnasium.Env):
         """Starts an episode.
 
         Args:
-            seed: Seed of the episode; None goes on with the env's own random state.
-            options: Passed on to the env.
+            seed: Seed of the episode; None: the env's random state continues.
+            options: Options for the env's reset().
 
         Returns:
             The team observation and an empty info.
 
         Raises:
             EnvConfigError: If possible_agents have changed.
-            EnvContractError: If the env returns something its spaces do not allow.
+            EnvContractError: If the env returns something that its spaces do not allow.
         """
         result = self.parallel_env.reset(seed=seed, options=options)
         self._check_possible_agents()
@@ -277,7 +279,7 @@ class TeamEnv(gymnasium.Env):
         Raises:
             IllegalActionError: If a living agent's action is masked.
             EnvConfigError: If the agents' rewards differ under team_reward "shared".
-            EnvContractError: If the env returns something its spaces do not allow.
+            EnvContractError: If the env returns something that its spaces do not allow.
         """
         if not self._alive:
             raise IllegalActionError("the episode has ended: call reset() first")
@@ -313,7 +315,7 @@ class TeamEnv(gymnasium.Env):
         return team_obs, reward, terminated, truncated, info
 
     def render(self) -> Any:
-        """What the env's own render() returns."""
+        """The result of the env's own render()."""
         return self.parallel_env.render()
 
     def close(self) -> None:
@@ -321,7 +323,7 @@ class TeamEnv(gymnasium.Env):
         close_env(self.parallel_env)
 
     def _check_possible_agents(self) -> None:
-        """Refuses agents that come or go between episodes."""
+        """Raises if possible_agents changed between episodes."""
         now = list(getattr(self.parallel_env, "possible_agents", self._ids))
         if now != self._ids and set(now) != self._id_set:
             raise EnvConfigError(
@@ -334,7 +336,7 @@ class TeamEnv(gymnasium.Env):
         return type(self.parallel_env.unwrapped).__name__
 
     def _living(self) -> list[Any]:
-        """The agents the env says are in the episode, in our order."""
+        """The env's `agents`, in the order of possible_agents."""
         living = getattr(self.parallel_env, "agents", None)
         if not isinstance(living, Iterable):
             raise EnvContractError(
@@ -374,13 +376,13 @@ class TeamEnv(gymnasium.Env):
         """Builds the team observation.
 
         Args:
-            obs: Observations as the env gave them.
-            infos: Infos as the env gave them.
-            shown: Agents to show; the others are dead.
-            ended: Whether this row ends the episode, where no action will be chosen.
+            obs: Observations from the env.
+            infos: Infos from the env.
+            shown: Agents to show; the others are shown as dead.
+            ended: Whether this is the last row of the episode, which has no action.
 
         Returns:
-            Fresh arrays obs [N, D], state [S], action_mask [N, A].
+            New arrays obs [N, D], state [S], action_mask [N, A].
         """
         spec = self.spec_team
         team_obs = np.zeros((spec.num_agents, spec.obs_size), np.float32)
@@ -406,7 +408,7 @@ class TeamEnv(gymnasium.Env):
         if self._noise is not None:
             team_obs = self._noise.apply(_SLOT, team_obs[None], mask[None])[0]
             for row, encoder in zip(team_obs, self._encoders, strict=True):
-                row[encoder.size :] = 0.0  # padding stays padding
+                row[encoder.size :] = 0.0  # no noise in padding
         self._mask = mask.copy()
         return {"obs": team_obs, "state": state, "action_mask": mask}
 
@@ -423,8 +425,8 @@ class TeamEnv(gymnasium.Env):
             tell(
                 f"bounds {name} {agent}",
                 f"agent '{agent}' of {name} observes {team_obs[i, at]:g}, outside the "
-                f"declared bounds [{low:g}, {high:g}]. Training goes on; widen low and "
-                "high of its observation space.",
+                f"declared bounds [{low:g}, {high:g}]. Training continues. Widen low "
+                "and high of its observation space.",
             )
             self._low[i], self._high[i] = -np.inf, np.inf
 
@@ -440,7 +442,7 @@ class TeamEnv(gymnasium.Env):
         legal = legal_actions(agent, key, agent_mask, num_actions)
         if legal.any():
             row[:num_actions] = legal
-        elif ended:  # a finished game has no moves; no action will be chosen here
+        elif ended:  # the last row needs no legal action
             row[0] = 1
         else:
             raise EnvContractError(

@@ -1,16 +1,17 @@
-"""Ends a call of an environment that takes too long, and what the call has started.
+"""Ends a call of an environment that takes too long, and the processes it started.
 
-A simulator can hang: a socket that gets no answer, a deadlock, an endless loop. Nothing
-in Python ends such a call by itself. Here a thread, one for each process, looks at the
-running calls. If one is overdue it
+A simulator can hang: a socket gets no answer, a deadlock, an endless loop. Python does
+not end such a call by itself. Here a thread, one per process, looks at the running
+calls. If a call is overdue, the thread
 
-1. ends the processes that this environment has started, so that sockets return,
-2. raises an exception in the thread of the call. In the main thread a signal does that
-   and interrupts system calls too. Ray's actors run their methods there.
-3. ends this process with exit code :data:`EXIT_STUCK` and a message, if the call still
-   has not come back some seconds later: it is in C code that cannot be interrupted.
+1. ends the processes that this environment has started, so that sockets return;
+2. raises an exception in the thread of the call. In the main thread, where Ray's actors
+   run their methods, a signal does this and also interrupts system calls;
+3. ends this process with exit code :data:`EXIT_STUCK` and a message, if the call has
+   still not returned some seconds later. It is then in C code that cannot be
+   interrupted.
 
-The signal is SIGURG, which nothing uses: an environment may use SIGALRM itself.
+The signal is SIGURG, because an environment may use SIGALRM itself.
 """
 
 from __future__ import annotations
@@ -40,16 +41,16 @@ from rllib_risk.env_wrappers.process_guard import ProcessGuard
 
 # The exit code of a process that was ended because a call could not be interrupted.
 EXIT_STUCK = 75
-# How long an overdue call may take to come back, before its process is ended.
+# Time that an overdue call has to return before its process is ended.
 GRACE_S = 5.0
-# close() frees what there is; the end of a run must not wait for it.
+# Time limit of close(), so that the end of a run does not wait for it.
 CLOSE_S = 10.0
-# The same after a call that was overdue.
+# Time limit of close() after an overdue call.
 _CLOSE_OVERDUE_S = 2.0
 # Longest time between two looks at the running calls, and between two interrupts.
 _TICK_S = 1.0
-# Looking for new processes takes some 100 microseconds. After a call that works it is
-# worth it only if the call took so long: to start a process takes 500 microseconds.
+# Looking for new processes takes about 100 microseconds, and starting a process takes
+# 500. After a successful call, look only if the call took at least this time.
 _LOOK_AFTER_S = {"build": 0.0, "reset": 0.0002}
 _LOOK_AFTER_STEP_S = 0.02
 
@@ -66,57 +67,57 @@ class _Function(NamedTuple):
     look_after_s: float
 
 
-# A call that has not returned: function, thread, start. A plain tuple, since one is
-# made in every step.
+# A call that has not returned: function, thread, start. A plain tuple for speed: every
+# step makes one.
 _Call = tuple[_Function, int, float]
 
 
 class _Overdue(BaseException):
-    """Raised in an overdue call; not an Exception, which the call might catch."""
+    """Raised in an overdue call. It is not an Exception, which the call might catch."""
 
 
 class Watchdog:
-    """Watches the calls of some environments, which are made one after the other.
+    """Watches the calls of some environments; only one call runs at a time.
 
     Attributes:
-        env_name: As error texts name the environments.
-        timeout_s: How long a call may take; None: for ever.
+        env_name: Name of the environments in error texts.
+        timeout_s: Time limit of a call in seconds; None: no limit.
     """
 
     def __init__(self, env_name: str, timeout_s: float | None) -> None:
         """Starts to watch.
 
         Args:
-            env_name: As error texts name the environments.
-            timeout_s: How long a call may take; None: for ever.
+            env_name: Name of the environments in error texts.
+            timeout_s: Time limit of a call in seconds; None: no limit.
         """
         self.env_name = env_name
         self.timeout_s = timeout_s
         self._running: _Call | None = None
         self._overdue: _Call | None = None
         self._interrupted_at = 0.0
-        # How long the running call has been seen, and when it was seen last. Time in
-        # which this process was stopped does not count.
+        # The call that runs, and its running time. Time in which this process was
+        # stopped does not count.
         self._seen: _Call | None = None
         self._age = 0.0
-        # When each environment was built, and what it has started since.
+        # When each environment was built, and the processes that it has started since.
         self._built: dict[int, float] = {}
         self._processes: dict[int, dict[int, Process]] = {}
         self._guards: dict[int, ProcessGuard] = {}
         _watcher.add(self)
 
     def build(self, slot: int, make: Callable[[], T]) -> T:
-        """Builds an environment whose calls are all watched.
+        """Builds an environment, and watches all its calls.
 
         Args:
-            slot: A number for it; what it starts is ended by that number.
-            make: Builds it.
+            slot: Number of the environment; :meth:`end` takes it.
+            make: Builds the environment.
 
         Returns:
-            The environment. Its ``close`` raises nothing and is logged if it fails.
+            The environment. Errors of its ``close`` are logged, not raised.
 
         Raises:
-            EnvTimeoutError: If it takes too long.
+            EnvTimeoutError: If it takes longer than ``timeout_s``.
         """
         self._built[slot] = time.monotonic()
         env = self.call(slot, "build", make)
@@ -129,17 +130,17 @@ class Watchdog:
         return env
 
     def call(self, slot: int, name: str, function: Any, *args: Any, **kw: Any) -> Any:
-        """Calls a function of an environment.
+        """Calls a function of an environment, and watches the call.
 
         Args:
             slot: Number of the environment.
-            name: Of the function.
+            name: Name of the function.
             function: The function.
             *args: Its arguments.
             **kw: Its keyword arguments.
 
         Returns:
-            What it returns.
+            The result of the function.
 
         Raises:
             EnvTimeoutError: If it takes longer than ``timeout_s``.
@@ -149,27 +150,27 @@ class Watchdog:
     def bounded(
         self, name: str, limit_s: float, function: Callable[..., T], *args: Any
     ) -> T:
-        """Calls a function that matters little, and for a shorter time.
+        """Calls an optional function with its own time limit.
 
         Args:
             name: What the function does, for error texts.
-            limit_s: How long it may take. The process ends only if the function cannot
-                be interrupted for ``timeout_s`` more.
+            limit_s: Time limit in seconds. The process ends only if the function cannot
+                be interrupted for another ``timeout_s`` seconds.
             function: The function.
             *args: Its arguments.
 
         Returns:
-            What it returns.
+            The result of the function.
 
         Raises:
-            EnvTimeoutError: If it takes longer.
+            EnvTimeoutError: If it takes longer than ``limit_s``.
         """
         patience = self.timeout_s or math.inf
         whole = _Function(0, name, limit_s, patience, math.inf)
         return self._call(whole, function, *args)
 
     def end(self, slot: int) -> None:
-        """Ends all processes that an environment has started and not ended.
+        """Ends all processes that an environment has started and that still run.
 
         Args:
             slot: Number of the environment.
@@ -203,7 +204,7 @@ class Watchdog:
                 raise self._error(call) from error
             raise
         if self._overdue is call:
-            # It came back at the last moment, and its processes are gone.
+            # The call returned, but its processes have already been ended.
             self._look_for_processes(what.slot, self._built.get(what.slot, start))
             raise self._error(call)
         if time.monotonic() - start >= what.look_after_s:
@@ -211,7 +212,7 @@ class Watchdog:
         return result
 
     def _close(self, slot: int, env: Any, close: Callable[[], None]) -> None:
-        """Closes an environment; whatever happens is logged."""
+        """Closes an environment; errors are logged, not raised."""
         late = self._overdue is not None and self._overdue[0].slot == slot
         what = self._function(slot, "close")
         if self.timeout_s is not None:
@@ -228,7 +229,7 @@ class Watchdog:
         return EnvTimeoutError(self.env_name, what.name, what.limit_s)
 
     def _look_for_processes(self, slot: int, since: float) -> None:
-        """Remembers the processes that an environment has started."""
+        """Records the processes that an environment has started."""
         found = started_since(since)
         if not found:
             return
@@ -241,13 +242,13 @@ class Watchdog:
             if process.pid not in ProcessGuard.watched:
                 self._guards[process.pid] = ProcessGuard(process.pid)
 
-    # What the watcher's thread does
+    # The watcher's thread calls the following methods.
 
     def look(self, seconds: float) -> None:
-        """Looks whether the running call is overdue.
+        """Interrupts the running call if it is overdue.
 
         Args:
-            seconds: Since the last look.
+            seconds: Time since the last look.
         """
         call = self._running
         if call is not self._seen:
@@ -272,13 +273,13 @@ class Watchdog:
             _interrupt(self, call, thread)
 
     def is_in(self, call: _Call) -> bool:
-        """Whether this is the call that runs."""
+        """Whether this is the running call."""
         return self._running is call
 
     def _give_up(self, call: _Call) -> None:
-        """Ends this process, whose call cannot be interrupted."""
+        """Ends this process, because its call cannot be interrupted."""
         text = (
-            f"{self._error(call)}. It could not be interrupted (it is in C code), so"
+            f"{self._error(call)}. The call cannot be interrupted (it is in C code), so"
             f" process {os.getpid()} ends with exit code {EXIT_STUCK}."
         )
         with contextlib.suppress(OSError, ValueError):
@@ -292,7 +293,7 @@ class Watchdog:
         os._exit(EXIT_STUCK)
 
 
-# Called with the message before this process ends.
+# Functions that are called with the message before this process ends.
 on_give_up: list[Callable[[str], None]] = []
 
 
@@ -305,11 +306,11 @@ class _Watcher:
         self._thread: threading.Thread | None = None
 
     def add(self, dog: Watchdog) -> None:
-        """Watches the calls of one more."""
+        """Adds a watchdog, and starts the thread if it does not run."""
         _install_handler()
         with self._lock:
             self._dogs.add(dog)
-            # A forked process has the object, but not the thread.
+            # A forked process has this object, but not its thread.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._run, name="env-watchdog", daemon=True
@@ -317,7 +318,7 @@ class _Watcher:
                 self._thread.start()
 
     def dogs(self) -> list[Watchdog]:
-        """Those that are in use."""
+        """The watchdogs in use."""
         with self._lock:
             return list(self._dogs)
 
@@ -326,7 +327,7 @@ class _Watcher:
         while True:
             time.sleep(tick)
             now = time.monotonic()
-            # After a longer time this process was stopped, by Ctrl-Z for example.
+            # A longer time means that this process was stopped, for example by Ctrl-Z.
             seconds, last = min(now - last, 2 * tick), now
             dogs = self.dogs()
             for dog in dogs:
@@ -338,13 +339,13 @@ class _Watcher:
 
 _watcher = _Watcher()
 
-# What SIGURG is for: the call that is to end.
+# The call that the next SIGURG must interrupt.
 _target: tuple[Watchdog, _Call] | None = None
 _previous_handler: Any = None
 
 
 def _install_handler() -> None:
-    """Makes SIGURG interrupt the main thread, unless it is done or cannot be done."""
+    """Installs the handler of SIGURG; only the main thread can do this."""
     global _previous_handler
     if threading.current_thread() is not threading.main_thread():
         return
@@ -381,6 +382,6 @@ def _forget_interrupt(thread: int) -> None:
 
 
 def _raise_in_thread(thread: int, exception: type[BaseException] | None) -> None:
-    # Has no effect before the thread runs Python code again.
+    # The exception is raised only when the thread runs Python code again.
     what = None if exception is None else ctypes.py_object(exception)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)

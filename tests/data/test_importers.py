@@ -52,12 +52,15 @@ def test_rows_that_do_not_follow_are_other_episodes(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.replace(",", ";"), "has 1 columns, and such an env has 33"),
+        (
+            lambda text: text.replace(",", ";"),
+            "has 1 columns, but this env_config needs 33",
+        ),
         (lambda text: "a,b\n1,2\n", "has 2 columns"),
         (lambda text: text[: len(text) // 2], "cannot be read|columns"),
         (
             lambda text: text.replace(",0.0\n", ",x\n", 1),
-            r"column 32: 'x' is no number",
+            r"column 32: .* not a number at or below line \d+, which has 'x'",
         ),
     ],
 )
@@ -77,13 +80,13 @@ def set_cell(text, line, column, value):
 @pytest.mark.parametrize(
     ("line", "column", "value", "message"),
     [
-        (4, 15, "99.0", "line 4, column 15: 99 is no action; they go from 0 to 54"),
-        (3, 16, "-1.0", "line 3, column 16: -1 is no action"),
-        (3, 16, "1.5", "line 3, column 16: 1.5 is no action"),
-        (5, 17, "nan", "line 5, column 17: nan is no finite number"),
-        (5, 2, "1e300", r"line 5, column 2: 1e\+300 is no finite number"),
-        (2, 3, "", "line 2, column 3: nan is no finite number"),
-        (6, 32, "0.5", "line 6, column 32: 0.5 is no end"),
+        (4, 15, "99.0", "line 4, column 15: 99 is not an action; actions are 0 to 54"),
+        (3, 16, "-1.0", "line 3, column 16: -1 is not an action"),
+        (3, 16, "1.5", "line 3, column 16: 1.5 is not an action"),
+        (5, 17, "nan", "line 5, column 17: nan is not a finite number"),
+        (5, 2, "1e300", r"line 5, column 2: 1e\+300 is not a finite number"),
+        (2, 3, "", "line 2, column 3: nan is not a finite number"),
+        (6, 32, "0.5", "line 6, column 32: 0.5 is not an end"),
     ],
 )
 def test_a_value_that_cannot_be_is_named_by_line_and_column(
@@ -98,7 +101,7 @@ def test_a_value_that_cannot_be_is_named_by_line_and_column(
 
 def test_a_csv_of_other_sizes_names_the_arguments(tmp_path):
     path = csv_of(tmp_path / "data.csv", uav_episodes(1))
-    with pytest.raises(DatasetError, match="33 columns, and such an env has 38"):
+    with pytest.raises(DatasetError, match="33 columns, but this env_config needs 38"):
         import_csv(path, tmp_path / "out", {"num_uavs": 3})
     with pytest.raises(DatasetError, match=r"env_config: .*num_uav"):
         import_csv(path, tmp_path / "out", {"num_uav": 2})

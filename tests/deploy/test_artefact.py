@@ -91,7 +91,7 @@ def test_every_flipped_bit_is_found(name, tmp_path):
 def test_files_that_are_missing_or_cut_short_are_named(tmp_path):
     with pytest.raises(ArtefactError, match=r"There is no folder .*absent"):
         Team.load(tmp_path / "absent")
-    with pytest.raises(ArtefactError, match="is no exported team"):
+    with pytest.raises(ArtefactError, match="is not an exported team"):
         Team.load(tmp_path)
     folder = copy_of_first_format(tmp_path)
     tensors = (folder / TENSORS).read_bytes()
@@ -134,8 +134,8 @@ def test_a_manifest_names_files_beside_it_alone(tmp_path):
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["sha256"]["../secret"] = "0" * 64
     (folder / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(ArtefactError, match=r"'\.\./secret', which is no file beside"):
+    with pytest.raises(ArtefactError, match=r"'\.\./secret', which is not a file in"):
         Team.load(folder)
     (folder / MANIFEST).write_text('{"format": 2, "sha256": {}}')
-    with pytest.raises(ArtefactError, match=r"says format 2; .* Install a later"):
+    with pytest.raises(ArtefactError, match=r"has format 2, .* Install a later"):
         Team.load(folder)

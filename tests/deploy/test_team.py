@@ -66,7 +66,7 @@ def test_what_was_carried_out_is_remembered(tmp_path):
         team.remember(np.zeros(3, np.int64))  # a safety layer chose action 0
         actor.remember(np.zeros((1, 3), np.int64))
     assert changed > 0
-    with pytest.raises(InputError, match=r"\[0, 0, 2\] are no actions of the team"):
+    with pytest.raises(InputError, match=r"\[0, 0, 2\] are not actions of the team"):
         team.remember([0, 0, 2])  # agent c has two
 
 
@@ -91,14 +91,14 @@ OBS, MASK = np.zeros((3, 5), np.float32), np.array([[1, 1, 1, 1]] * 2 + [[1, 1, 
         (OBS[0], MASK, r"obs of the team of 3 agents must have shape \[3, 5\].*\[5\]"),
         (OBS[:1], MASK, r"must have shape \[3, 5\], found shape \[1, 5\]"),
         (np.zeros((4, 5)), MASK, r"must have shape \[3, 5\], found shape \[4, 5\]"),
-        ([[1.0], [1.0, 2.0]], MASK, "found no array"),
-        (np.full((3, 5), "x"), MASK, "found no array"),
+        ([[1.0], [1.0, 2.0]], MASK, "found something that is not an array"),
+        (np.full((3, 5), "x"), MASK, "found something that is not an array"),
         (OBS + np.array([[0], [np.nan], [0]]), MASK, r"holds nan at \[1, 0\]"),
         (OBS, None, "action_mask of the team of 3 agents is missing"),
         (OBS, MASK[0], r"action_mask .* must have shape \[3, 4\], found shape \[4\]"),
         (OBS, MASK * [[1], [0], [1]], r"allows no action, at \[1\]"),
         (OBS, np.ones((3, 4)), r"an action that does not exist, at \[2, 2\]"),
-        (OBS, MASK * 0.5, "must hold 0 and 1 alone"),
+        (OBS, MASK * 0.5, "must hold only 0 and 1"),
         ({"a": OBS[0], "b": OBS[0]}, None, r"obs lacks agent 'c'.*3 agents, a, b, c"),
         (dict.fromkeys("abcd", OBS[0]), None, "obs has the unknown agent 'd'"),
         (dict.fromkeys("abc", OBS[0]), None, r"agent 'c' must have shape \[3\]"),
@@ -121,7 +121,7 @@ def test_further_inputs_are_refused_where_they_mean_nothing(tmp_path):
     team, agent = Team.load(tmp_path), Agent(tmp_path, "c")
     with pytest.raises(InputError, match="rng: QMIX learned values"):
         team.act(OBS, MASK, rng=np.random.default_rng(0))
-    with pytest.raises(InputError, match="return_so_far: this team does not see it"):
+    with pytest.raises(InputError, match="return_so_far: this team does not use it"):
         team.act(OBS, MASK, return_so_far=1.0)
     with pytest.raises(InputError, match=r"agent 'c' must have shape \[3\]"):
         agent.act(OBS[0], [1, 1])

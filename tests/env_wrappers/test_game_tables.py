@@ -73,7 +73,7 @@ def test_what_has_no_tables():
         ("uav", {}, "env 'uav' has no tables of its rules"),
         ("macn", {"reward_noise_std": 1.0}, "set reward_noise_std to 0"),
         ("macn", {"obs_noise_std": 0.1}, "set obs_noise_std to 0"),
-        ("macn", {"team_reward": "sum"}, "tables do not know team_reward"),
+        ("macn", {"team_reward": "sum"}, "team_reward cannot be used with tables"),
     ):
         with pytest.raises(EnvConfigError, match=text):
             tables_of(name, config)

@@ -119,7 +119,7 @@ def test_masks_in_observation_and_info():
     obs, _ = env.reset()
     np.testing.assert_array_equal(obs["obs"], [[4, 5]] * 2)
     np.testing.assert_array_equal(obs["action_mask"], [[0, 1, 1]] * 2)
-    with pytest.raises(IllegalActionError, match=r"only \[1, 2\] are"):
+    with pytest.raises(IllegalActionError, match=r"Legal actions: \[1, 2\]"):
         env.step([0, 1])
 
     env = TeamEnv(ScriptedEnv([{}], masks={"a1": [0, 0, 1]}))

@@ -14,9 +14,9 @@ _NUM_CRITIC_STEPS = "num_critic_steps_lifetime"
 
 
 class ActorCriticAlgorithm(TeamAlgorithm):
-    """Fits the critic, then improves the actor; the target critic follows in jumps.
+    """Fits the critic, then improves the actor; the target critic is a hard copy.
 
-    A subclass says which episodes an update learns from: :meth:`_rollouts`.
+    A subclass chooses the episodes of an update: :meth:`_rollouts`.
     """
 
     config: ActorCriticConfig

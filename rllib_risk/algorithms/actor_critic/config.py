@@ -1,4 +1,4 @@
-"""The configuration of actor-critic algorithms; that of MAPPO and IPPO adds to it."""
+"""The configuration of actor-critic algorithms; `ppo_config` extends it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rllib_risk.parts.targets.base import LambdaOptions
 
 
 def _read_as(doc: str, field: Field) -> Field:
-    """A key that other algorithms have too, and that means something else here."""
+    """A key that other algorithms have too, with another meaning here."""
     return dataclasses.replace(field, doc=doc)
 
 
@@ -36,13 +36,13 @@ ACTOR_CRITIC_FIELDS: dict[str, Field] = TEAM_FIELDS | {
     ),
     "td_lambda": dataclasses.replace(
         fields_of(LambdaOptions)["td_lambda"],
-        doc="TD(lambda) of on-policy targets.",
+        doc="Lambda of the on-policy TD(lambda) targets.",
         type=float,
     ),
     "target_update_interval_critic_steps": Field(
         200,
-        "Gradient steps of the critic between hard target copies; an update takes one"
-        " for each time index of its longest episode.",
+        "Gradient steps of the critic between hard copies to the target network; an"
+        " update makes one step for each time index of its longest episode.",
         int,
         low=1,
         unit="critic steps",
@@ -55,18 +55,19 @@ ACTOR_CRITIC_FIELDS: dict[str, Field] = TEAM_FIELDS | {
         TEAM_FIELDS["updates_per_episode"],
     ),
     "initial_epsilon": _read_as(
-        "Least share of chance in the policy, at the start.",
+        "Share of uniformly random actions in the policy, at the start.",
         TEAM_FIELDS["initial_epsilon"],
     ),
     "final_epsilon": _read_as(
-        "Least share of chance, at the end.", TEAM_FIELDS["final_epsilon"]
+        "Share of uniformly random actions in the policy, at the end.",
+        TEAM_FIELDS["final_epsilon"],
     ),
 }
 
 OFF_POLICY_FIELDS: dict[str, Field] = {
     "mixer_lr": Field(
         1e-4,
-        "Learning rate of the critic's mixing.",
+        "Learning rate of the critic's mixer.",
         float,
         low=0.0,
         low_open=True,
@@ -74,21 +75,21 @@ OFF_POLICY_FIELDS: dict[str, Field] = {
     ),
     "dop_bias": Field(
         False,
-        "Whether the team's value has a term b(s), as in the paper and not in the"
+        "Whether the team's value has a term b(s), as in the paper but not in the"
         " released code.",
         bool,
         fixed=True,
     ),
     "on_policy_episodes": Field(
         32,
-        "Newest episodes, from which the critic's on-policy batch is drawn.",
+        "Number of newest episodes from which the critic's on-policy batch is drawn.",
         int,
         low=1,
         unit="episodes",
     ),
     "off_policy_batch_size_episodes": Field(
         32,
-        "Episodes per update of the critic from the whole replay.",
+        "Off-policy episodes per update of the critic, drawn from the whole replay.",
         int,
         low=1,
         unit="episodes",
@@ -103,7 +104,7 @@ OFF_POLICY_FIELDS: dict[str, Field] = {
 
 
 class ActorCriticConfig(TeamConfig):
-    """What COMA and DOP share."""
+    """Shared configuration of COMA and DOP."""
 
     declared: ClassVar[dict[str, Field]] = ACTOR_CRITIC_FIELDS
     overrides: ClassVar[dict[str, Any]] = {
@@ -118,15 +119,14 @@ class ActorCriticConfig(TeamConfig):
         super()._check_combinations()
         if self.overlap_sampling:
             raise ConfigError(
-                "overlap_sampling: its weights are up to two rounds old, and"
-                f" {self._owner()} learns from episodes of"
-                " the present policy; leave it off."
+                "overlap_sampling: it plays with weights that are up to two rounds old,"
+                f" but {self._owner()} learns from episodes of the present policy;"
+                " leave it off."
             )
         if self.update_interval_env_steps is not None:
             raise ConfigError(
-                "update_interval_env_steps:"
-                f" {self._owner()} learns from the"
-                " episodes of a round after it; set updates_per_episode instead."
+                f"update_interval_env_steps: {self._owner()} makes its updates between"
+                " rounds; set updates_per_episode instead."
             )
         if "on_policy_episodes" not in self.declared:
             return
@@ -148,7 +148,7 @@ class ActorCriticConfig(TeamConfig):
         )
 
     def check_env(self, env: TeamEnv) -> None:
-        """Checks that the critic finds what it needs.
+        """Checks that the environment has a state for the critic.
 
         Args:
             env: The environment.
@@ -158,8 +158,8 @@ class ActorCriticConfig(TeamConfig):
         """
         if env.spec_team.state_size == 0:
             raise ConfigError(
-                f"env: {self.env!r} has no global state, which the critic of"
-                f" {self._owner()} needs. Give the"
-                " environment a state() method, or set env_config: {state: concat_obs}"
-                " to use the agents' observations side by side."
+                f"env: {self.env!r} has no global state, but the critic of"
+                f" {self._owner()} needs one. Give the environment a state() method, or"
+                " set env_config: {state: concat_obs} to use the agents' observations,"
+                " concatenated."
             )

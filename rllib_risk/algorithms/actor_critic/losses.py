@@ -1,10 +1,11 @@
-"""Targets and losses of actor-critic teams: COMA and DOP.
+"""Targets and losses of the actor-critic algorithms COMA and DOP.
 
-A critic's targets are computed for whole episodes at once. It is then fitted to them
-one time index after the other, with a gradient step for each, and the actor follows.
+The critic's targets are computed for whole episodes at once. The critic then makes one
+gradient step for each time index, one after the other. After that, the actor makes its
+step.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``G`` outputs of the
-critic's mixing (1, or ``N``).
+critic's mixer (1, or ``N``).
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from rllib_risk.parts.batch import Batch
 
 @dataclass(frozen=True)
 class CriticTargetConfig:
-    """Switches of the critic's targets; names are those of the keys.
+    """Settings of the critic's targets, named like their keys.
 
     Attributes:
         gamma: Discount.
         reward_scale: Factor on rewards.
-        td_lambda: Of on-policy episodes.
-        tree_backup_lambda: Of off-policy episodes.
-        tree_backup_steps: Of off-policy episodes.
+        td_lambda: Lambda of TD(lambda), for on-policy episodes.
+        tree_backup_lambda: Lambda of tree backup, for off-policy episodes.
+        tree_backup_steps: Steps of tree backup, for off-policy episodes.
     """
 
     gamma: float
@@ -46,26 +47,27 @@ class CriticTargetConfig:
 def with_last_actions(
     batch: Batch, probabilities: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """The actions of every row, the one after the last step included.
+    """The actions of every row, with a drawn action in the row after the last step.
 
-    A target at a time limit needs the value of an action there. None was taken, so it
-    is drawn from the policy (PyMARL chooses one when it samples, to the same effect).
+    The target at a time limit bootstraps from the value of an action in that row. No
+    action was taken there, so it is drawn from the policy. PyMARL chooses this action
+    while it samples, with the same effect.
 
     Args:
         batch: The batch.
         probabilities: The policy, ``[B, T+1, N, A]``.
-        generator: Source of the draws, on the CPU: one number per action of an episode,
-            however much padding there is.
+        generator: Source of the draws, on the CPU. The number of draws does not depend
+            on the padding.
 
     Returns:
-        int64 ``[B, T+1, N]``. Rows further on hold the last row's action.
+        Actions, int64 ``[B, T+1, N]``. Later rows repeat the drawn action.
     """
     episodes, rows, agents, actions = probabilities.shape
     noise = torch.rand(episodes, agents, actions, generator=generator)
     lengths = batch.mask.sum(dim=1).long()  # [B, 1]
     at = torch.arange(episodes, device=lengths.device)
     last = probabilities[at, lengths[:, 0]]  # [B, N, A]
-    # Exponential clocks of rate p: the first to ring is drawn with probability p.
+    # Exponential times with rates p: action a has the smallest with probability p_a.
     clocks = -torch.log1p(-noise.to(last))
     drawn = torch.where(last > 0, clocks / last, torch.inf).argmin(dim=-1)  # [B, N]
     padded = torch.cat([batch.actions, batch.actions[:, -1:]], dim=1)
@@ -74,7 +76,7 @@ def with_last_actions(
 
 
 def taken_values(values: Tensor, actions: Tensor) -> Tensor:
-    """Values (or probabilities) ``[..., N, A]`` of actions ``[..., N]``."""
+    """Selects from values or probabilities ``[..., N, A]`` by actions ``[..., N]``."""
     return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
 
@@ -92,13 +94,13 @@ def critic_targets(
     Args:
         target_critic: The target critic.
         batch: The batch, its on-policy episodes first.
-        actions: From :func:`with_last_actions`.
+        actions: The result of :func:`with_last_actions`.
         probabilities: The present policy, ``[B, T+1, N, A]``.
-        config: Switches.
-        on_policy: How many episodes are on-policy.
+        config: Settings of the targets.
+        on_policy: Number of on-policy episodes.
 
     Returns:
-        ``[B, T, G]``; ``G`` is 1 where there are off-policy episodes.
+        Targets, ``[B, T, G]``; ``G`` is 1 if there are off-policy episodes.
     """
     inputs = target_critic.inputs(batch.obs, batch.state, actions)
     all_values = target_critic(inputs)  # [B, T+1, N, A]
@@ -114,7 +116,8 @@ def critic_targets(
     )
     if on_policy == len(values):
         return targets
-    # Linear in the agents' values, so that the mean of the whole is that of the parts.
+    # The mixer is linear in the agents' values, so the mean of the mixed value is the
+    # mixed value of the means.
     means = (probabilities[off] * all_values[off]).sum(dim=-1)  # [B, T+1, N]
     expected = target_critic.mix(means, batch.state[off])
     chosen = taken_values(probabilities[off, :-1], batch.actions[off])
@@ -135,7 +138,7 @@ def critic_targets(
 def actor_loss(
     probabilities: Tensor, values: Tensor, weights: Tensor, batch: Batch
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The policy gradient with each agent's own expected value for a baseline.
+    """The policy gradient, with each agent's expected value as its baseline.
 
     ``-mean_{t,i} k_i A_i log pi_i(u_i)``, ``A_i = Q_i(u_i) - sum_a pi_i(a) Q_i(a)``;
     COMA Eq. 4 (``k`` = 1), and the stochastic DOP gradient.
@@ -143,11 +146,11 @@ def actor_loss(
     Args:
         probabilities: The policy, with gradients, ``[B, T, N, A]``.
         values: The critic's values, ``[B, T, N, A]``.
-        weights: ``k``, ``[B, T, N]``.
+        weights: Weights ``k`` of the agents, ``[B, T, N]``.
         batch: The batch.
 
     Returns:
-        The loss, and what to log of it.
+        The loss, and statistics to log.
     """
     taken = taken_values(probabilities, batch.actions)  # [B, T, N]
     with torch.no_grad():
@@ -158,8 +161,8 @@ def actor_loss(
             "policy_entropy": masked_mean(entropy, batch.mask),
             "policy_max": masked_mean(probabilities.amax(dim=-1), batch.mask),
         }
-    # Before the logarithm: its gradient at padding would be multiplied by zero, not
-    # cut out.
+    # Replaced before the logarithm: the mask only multiplies the gradient of padding
+    # by 0, which gives NaN if that gradient is not finite.
     real = batch.mask.bool().expand_as(taken)
     likely = torch.where(real, taken, torch.ones_like(taken))
     log_taken = likely.clamp_min(torch.finfo(taken.dtype).tiny).log()

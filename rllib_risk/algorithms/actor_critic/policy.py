@@ -1,4 +1,4 @@
-"""The policy of actor-critic teams: a stochastic actor and a centralised critic."""
+"""Policies of actor-critic teams: a stochastic actor and a centralised critic."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from rllib_risk.ops.targets import masked_mean
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.exploration import Explorer, PolicySampler, action_probabilities
 
-# Stream of the actions after the last step.
+# Random stream of the actions after the last step.
 _LAST_ACTIONS_STREAM = 0
 
 
@@ -40,10 +40,10 @@ class Rollouts:
     """The episodes of one update.
 
     Attributes:
-        on_policy: For the critic, with TD(lambda) targets.
-        off_policy: For the critic, with tree-backup targets.
-        latest: For the actor. None: those of ``on_policy``, with the values that the
-            critic gave them while it learned.
+        on_policy: Episodes for the critic, with TD(lambda) targets.
+        off_policy: Episodes for the critic, with tree-backup targets.
+        latest: Episodes for the actor. None: those of ``on_policy``, with the values
+            that the critic computed while it learned.
     """
 
     on_policy: Sequence[Episode]
@@ -53,12 +53,13 @@ class Rollouts:
 
 @dataclass
 class Sweep:
-    """What the critic said of a batch while it was fitted to it.
+    """The result of fitting the critic to a batch.
 
     Attributes:
-        values: Of all actions, each index before its own step, ``[B, T, N, A]``.
-        steps: Gradient steps.
-        stats: What to log.
+        values: Values of all actions, ``[B, T, N, A]``; those of a time index are
+            computed just before its gradient step.
+        steps: Number of gradient steps.
+        stats: Statistics to log.
     """
 
     values: Tensor
@@ -67,9 +68,10 @@ class Sweep:
 
 
 class StochasticPolicy(TeamPolicy):
-    """A team that samples its actions from a policy: acting, and the actor's optimizer.
+    """A team that samples its actions from a policy.
 
-    A subclass says how actor and critic learn.
+    This class implements acting and the actor's optimizer; a subclass implements
+    learning.
     """
 
     stochastic: ClassVar[bool] = True
@@ -93,7 +95,7 @@ class StochasticPolicy(TeamPolicy):
             batch: The batch.
 
         Returns:
-            ``[B, T+1, N, A]``.
+            Probabilities, ``[B, T+1, N, A]``.
         """
         network = self.network
         unroll = network.unroll(network.inputs(batch.obs, batch.actions))
@@ -103,11 +105,11 @@ class StochasticPolicy(TeamPolicy):
 
 
 class ActorCriticPolicy(StochasticPolicy):
-    """Actor and critic learn by turns. A subclass says what the critic is.
+    """A policy whose critic and actor learn in turns; a subclass makes the critic.
 
     Attributes:
-        critic: The critic; it never leaves the learner.
-        target_critic: The critic that targets come from.
+        critic: The critic; only the learner has it.
+        target_critic: The delayed copy of the critic that computes targets.
         sweeps_backwards: Whether the critic begins with the last time index.
     """
 
@@ -132,12 +134,12 @@ class ActorCriticPolicy(StochasticPolicy):
         self.critic: TeamCritic = self.make_critic().to(self.device)
         self.target_critic: TeamCritic = copy.deepcopy(self.critic)
         self.target_critic.requires_grad_(False)
-        # RLlib knows the model's parameters only, so this one is not made where it
-        # asks for optimizers.
+        # Not in optimizer(), since RLlib searches only the acting model for the
+        # parameters of those optimizers.
         self.optimizers.append(self.make_optimizer(self._critic_groups()))
 
     def make_critic(self) -> TeamCritic:
-        """A critic with fresh parameters."""
+        """Builds a critic with new parameters."""
         raise NotImplementedError
 
     def _critic_groups(self) -> list[dict[str, Any]]:
@@ -159,13 +161,13 @@ class ActorCriticPolicy(StochasticPolicy):
     # Learning
 
     def target_config(self) -> CriticTargetConfig:
-        """The switches of the critic's targets."""
+        """The settings of the critic's targets."""
         c = self.config
         return CriticTargetConfig(
             gamma=self.gamma,
             reward_scale=c["reward_scale"],
             td_lambda=c["td_lambda"],
-            # Of off-policy episodes, which COMA has none of.
+            # COMA has no off-policy episodes, so these two have no effect.
             tree_backup_lambda=0.0,
             tree_backup_steps=1,
         )
@@ -177,7 +179,7 @@ class ActorCriticPolicy(StochasticPolicy):
             rollouts: The episodes.
 
         Returns:
-            What to log, and how many gradient steps the critic took.
+            Statistics to log, and the number of gradient steps of the critic.
         """
         episodes = [*rollouts.on_policy, *rollouts.off_policy]
         batch = self.tensors(collate(episodes))
@@ -201,10 +203,10 @@ class ActorCriticPolicy(StochasticPolicy):
 
         Args:
             batch: The batch, its on-policy episodes first.
-            on_policy: How many they are.
+            on_policy: Number of on-policy episodes.
 
         Returns:
-            ``[B, T, G]``.
+            Targets, ``[B, T, G]``.
         """
         with torch.no_grad():
             probabilities = self.probabilities(batch)
@@ -224,10 +226,10 @@ class ActorCriticPolicy(StochasticPolicy):
 
         Args:
             batch: The batch, its on-policy episodes first.
-            on_policy: How many they are.
+            on_policy: Number of on-policy episodes.
 
         Returns:
-            What came of it.
+            Values, number of steps and statistics.
         """
         targets = self.critic_targets(batch, on_policy)
         inputs = self._inputs(batch, batch.actions)
@@ -237,7 +239,7 @@ class ActorCriticPolicy(StochasticPolicy):
         values = inputs.new_zeros(*batch.actions.shape, batch.action_mask.shape[-1])
         mixed = torch.zeros_like(targets)
         optimizer = self.optimizers[1]
-        # One limit for values and mixing together, as in the released DOP code.
+        # Values and mixer share one gradient limit, as in the released DOP code.
         parameters = list(self.critic.parameters())
         norms = []
         for t in order:
@@ -265,10 +267,10 @@ class ActorCriticPolicy(StochasticPolicy):
 
         Args:
             batch: The batch.
-            values: The critic's, ``[B, T, N, A]``.
+            values: The critic's values, ``[B, T, N, A]``.
 
         Returns:
-            What to log.
+            Statistics to log.
         """
         taken = slice(None, -1)
         probabilities = self.probabilities(batch)[:, taken]
@@ -280,7 +282,7 @@ class ActorCriticPolicy(StochasticPolicy):
         return {key: v.item() for key, v in stats.items()} | {"actor_grad_norm": norm}
 
     def loss(self, model: Any, dist_class: Any, train_batch: SampleBatch) -> Tensor:
-        """The actor's loss with the critic as it is; see TorchPolicyV2."""
+        """The actor's loss with the present critic; see TorchPolicyV2."""
         batch = self.tensors(train_batch)
         with torch.no_grad():
             values = self.critic(self._inputs(batch, batch.actions))

@@ -15,14 +15,15 @@ from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.data.episodes import collate
 from rllib_risk.data.replay import EpisodeReplay
 
-# Under this name `_last` has the number of episodes at the last update.
+# Key of `_last` for the number of episodes at the last update.
 _LEARNED = "learned_episodes"
 
 
 class PPOTeamAlgorithm(TeamAlgorithm):
-    """Learns from the episodes since the last update, and from each of them once.
+    """Learns from the episodes since the last update; no episode is used twice.
 
-    The weights change only in an update, so the present policy has played all of them.
+    The weights change only in an update, so all these episodes come from the present
+    policy.
     """
 
     config: PPOTeamConfig
@@ -36,7 +37,7 @@ class PPOTeamAlgorithm(TeamAlgorithm):
         )
 
     def _make_updates(self, wants_stats: Callable[[], bool]) -> int:
-        self._updates_owed = 0.0  # the number of new episodes counts alone
+        self._updates_owed = 0.0  # only the number of new episodes decides
         if self._num_new() < self.config.batch_size_episodes:
             return 0
         self._update(stats=True)

@@ -18,28 +18,28 @@ from rllib_risk.env_wrappers.team_env import TeamEnv
 
 
 def _read_as(key: str, doc: str) -> Field:
-    """A key that COMA and DOP have too, with another meaning."""
+    """A key that COMA and DOP have too, with another meaning here."""
     return dataclasses.replace(ACTOR_CRITIC_FIELDS[key], doc=doc)
 
 
-_NO_REPLAY = "No effect: batch_size_episodes says when an update is made."
+_NO_REPLAY = "No effect: batch_size_episodes decides when updates are made."
 
-# Keys that MAPPO and IPPO have beside the shared ones, or with another meaning.
+# Keys of MAPPO and IPPO that other algorithms do not have, or with another meaning.
 PPO_FIELDS: dict[str, Field] = {
     "optimizer": ACTOR_CRITIC_FIELDS["optimizer"],
     "critic_lr": ACTOR_CRITIC_FIELDS["critic_lr"],
     "critic_hidden_size": ACTOR_CRITIC_FIELDS["critic_hidden_size"],
     "critic_input": Field(
         "state",
-        "What the critic sees: the state (one value of the team); the state and the"
-        " agent's own input; or the agent's own input alone.",
+        "Input of the critic: the state (one value of the team); the state and the"
+        " agent's own input; or only the agent's own input.",
         str,
         choices=("state", "state_and_agent", "agent"),
         fixed=True,
     ),
     "critic_recurrent": Field(
         None,
-        "Whether the critic has a GRU; null: if the agents have a memory.",
+        "Whether the critic has a GRU; null: only if the agents have a memory.",
         bool,
         optional=True,
         fixed=True,
@@ -49,7 +49,7 @@ PPO_FIELDS: dict[str, Field] = {
     ),
     "clip_param": Field(
         0.2,
-        "Clipping of the probability ratio, and of the change of a value.",
+        "Largest change of the probability ratio, and of a value with clip_values.",
         float,
         low=0.0,
         low_open=True,
@@ -60,7 +60,7 @@ PPO_FIELDS: dict[str, Field] = {
     "huber_delta": Field(
         10.0,
         "Error at which the critic's Huber loss becomes linear, in standard deviations"
-        " of the returns if normalize_values; null: half the squared error.",
+        " of the returns with normalize_values; null: half the squared error.",
         float,
         low=0.0,
         low_open=True,
@@ -74,7 +74,7 @@ PPO_FIELDS: dict[str, Field] = {
     ),
     "value_norm_decay": Field(
         0.99999,
-        "Share of the running mean that one gradient step keeps.",
+        "Share of the old running mean that each gradient step keeps.",
         float,
         low=0.0,
         high=0.999999,
@@ -93,28 +93,28 @@ PPO_FIELDS: dict[str, Field] = {
     ),
     "minibatches_per_epoch": Field(
         1,
-        "Parts of the episodes with a gradient step each.",
+        "Parts of an update's episodes; each has its own gradient step.",
         int,
         low=1,
         high=10_000,
     ),
     "orthogonal_init": Field(
         True,
-        "Whether weights begin orthogonal and biases at 0; false: PyTorch's"
-        " initialisation.",
+        "Whether weights are initialised orthogonally and biases with 0; false:"
+        " PyTorch's initialisation.",
         bool,
     ),
     "policy_gain": Field(
         0.01,
-        "Factor on the first weights of the policy's last layer, with orthogonal_init.",
+        "Factor on the initial weights of the policy's last layer (orthogonal_init).",
         float,
         low=0.0,
         low_open=True,
     ),
     "batch_size_episodes": _read_as(
         "batch_size_episodes",
-        "Episodes per update, all of them played with the present policy; a multiple"
-        " of the episodes of a round.",
+        "Episodes per update, all played with the present policy; a multiple of the"
+        " episodes of a round.",
     ),
     "buffer_size_episodes": _read_as("buffer_size_episodes", _NO_REPLAY),
     "learning_starts_episodes": _read_as("learning_starts_episodes", _NO_REPLAY),
@@ -126,7 +126,7 @@ _UNUSED = ("buffer_size_episodes", "learning_starts_episodes", "updates_per_epis
 
 
 class PPOTeamConfig(ActorCriticConfig):
-    """What MAPPO and IPPO share; the values are those of Yu et al. (2022)."""
+    """Shared configuration of MAPPO and IPPO, with the values of Yu et al. (2022)."""
 
     declared: ClassVar[dict[str, Field]] = TEAM_FIELDS | PPO_FIELDS
     overrides: ClassVar[dict[str, Any]] = {
@@ -144,7 +144,7 @@ class PPOTeamConfig(ActorCriticConfig):
         if self.update_interval_env_steps is not None:
             raise ConfigError(
                 f"update_interval_env_steps: {self._owner()} learns from"
-                " batch_size_episodes whole episodes of the present policy; leave it"
+                " batch_size_episodes whole episodes of the present policy. Leave it"
                 " out."
             )
         super()._check_combinations()
@@ -167,7 +167,7 @@ class PPOTeamConfig(ActorCriticConfig):
                 f"minibatches_per_epoch ({self.minibatches_per_epoch}) must be at most"
                 f" batch_size_episodes ({size})."
             )
-        if self.in_evaluation:  # nothing is learned there
+        if self.in_evaluation:  # evaluation makes no updates
             return
         per_runner = self.episodes_per_round or self.num_envs_per_env_runner
         round_size = per_runner * max(self.num_env_runners, 1)
@@ -176,12 +176,12 @@ class PPOTeamConfig(ActorCriticConfig):
             raise ConfigError(
                 f"batch_size_episodes ({size}) must be a multiple of the {round_size}"
                 " episodes of a round (episodes_per_round, or else"
-                " num_envs_per_env_runner, times runners). Set batch_size_episodes:"
-                f" {multiple}, for example."
+                " num_envs_per_env_runner, times the number of runners). For example,"
+                f" set batch_size_episodes: {multiple}."
             )
 
     def replay_bound(self, specs: Sequence[TeamSpec]) -> ReplayBound:
-        """See TeamConfig; only the episodes of one update are kept.
+        """See TeamConfig; the replay holds only the episodes of one update.
 
         Args:
             specs: Sizes of the environments whose episodes it holds.
@@ -195,14 +195,14 @@ class PPOTeamConfig(ActorCriticConfig):
 
     @property
     def stored_episodes(self) -> int:
-        """Episodes to make room for.
+        """Capacity of the replay in episodes.
 
-        A lost env runner makes a round smaller. The batch is complete one round later
-        then, and larger.
+        If an env runner is lost, a round is smaller. The batch is then complete one
+        round later, and is larger.
         """
         return 2 * self.batch_size_episodes
 
     def check_env(self, env: TeamEnv) -> None:
-        """Checks that the critic finds what it needs; see ActorCriticConfig."""
+        """Checks that the critic's inputs exist; see ActorCriticConfig."""
         if self.critic_input != "agent":
             super().check_env(env)

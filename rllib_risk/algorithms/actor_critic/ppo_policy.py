@@ -1,4 +1,4 @@
-"""The policy of MAPPO and IPPO: clipped updates of an actor and a critic of states.
+"""The policy of MAPPO and IPPO: clipped updates of an actor and a state-value critic.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``I`` input size,
 ``G`` values (1, or ``N``).
@@ -35,21 +35,21 @@ from rllib_risk.ops.policy_gradient import (
 from rllib_risk.ops.targets import masked_mean
 from rllib_risk.parts.batch import Batch
 
-# Stream of the order of episodes.
+# Random stream of the order of episodes.
 _ORDER_STREAM = 0
 
 
 @dataclass
 class Experience:
-    """A batch, and what actor and critic said of it before the update.
+    """A batch with the outputs of actor and critic before the update.
 
     Attributes:
         batch: The batch.
-        critic_inputs: ``[B, T+1, G, I]``.
-        log_probabilities: Of the actions taken, ``[B, T, N]``.
-        values: As the critic gives them, ``[B, T, G]``.
-        advantages: As the actor uses them, ``[B, T, N]``.
-        returns: Not normalised, ``[B, T, G]``.
+        critic_inputs: Inputs of the critic, ``[B, T+1, G, I]``.
+        log_probabilities: Log-probabilities of the actions taken, ``[B, T, N]``.
+        values: Outputs of the critic, ``[B, T, G]``.
+        advantages: Advantages, normalised if ``normalize_advantages``, ``[B, T, N]``.
+        returns: Returns, not normalised, ``[B, T, G]``.
     """
 
     batch: Batch
@@ -60,10 +60,10 @@ class Experience:
     returns: Tensor
 
     def of(self, rows: Tensor) -> Experience:
-        """The same for some episodes.
+        """The experience of some episodes.
 
         Args:
-            rows: Their numbers, int64.
+            rows: Indices of the episodes, int64.
         """
         given = vars(self.batch).items()
         batch = Batch(**{k: v[rows] for k, v in given if v is not None})
@@ -72,10 +72,10 @@ class Experience:
 
 
 class PPOTeamPolicy(StochasticPolicy):
-    """Several epochs over the episodes just played, with clipped losses.
+    """Learns in several epochs over the newest episodes, with clipped losses.
 
     Attributes:
-        critic: The critic; it never leaves the learner.
+        critic: The critic; only the learner has it.
         value_norm: Running mean and standard deviation of the returns.
     """
 
@@ -99,8 +99,8 @@ class PPOTeamPolicy(StochasticPolicy):
         self.value_norm = ValueNormalizer().to(self.device)
         if self.config["orthogonal_init"]:
             self._init_orthogonal()
-        # RLlib knows the model's parameters only, so this one is not made where it
-        # asks for optimizers.
+        # Not in optimizer(), since RLlib searches only the acting model for the
+        # parameters of those optimizers.
         group = {"params": list(self.critic.parameters())}
         self.optimizers.append(
             self.make_optimizer([group | {"lr": self.config["critic_lr"]}])
@@ -146,7 +146,7 @@ class PPOTeamPolicy(StochasticPolicy):
     # Learning
 
     def critic_inputs(self, batch: Batch) -> Tensor:
-        """What the critic sees of every row, ``[B, T+1, G, I]``.
+        """The critic's inputs of every row, ``[B, T+1, G, I]``.
 
         Args:
             batch: The batch.
@@ -160,31 +160,31 @@ class PPOTeamPolicy(StochasticPolicy):
         return torch.cat([states.expand(-1, -1, own.shape[2], -1), own], dim=-1)
 
     def log_probabilities(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The present policy at the real steps, with gradients.
+        """The present policy without the last row, with gradients.
 
         Args:
             batch: The batch.
 
         Returns:
-            Logarithms of the probabilities of the actions taken ``[B, T, N]``, and the
-            whole policy ``[B, T, N, A]``.
+            Log-probabilities of the actions taken, ``[B, T, N]``, and the whole policy,
+            ``[B, T, N, A]``.
         """
         probabilities = self.probabilities(batch)[:, :-1]
         taken = taken_values(probabilities, batch.actions)
-        # Before the logarithm: its gradient at padding would be multiplied by zero,
-        # not cut out.
+        # Replaced before the logarithm: the mask only multiplies the gradient of
+        # padding by 0, which gives NaN if that gradient is not finite.
         taken = torch.where(batch.mask > 0, taken, 1.0)
         return taken.clamp_min(torch.finfo(taken.dtype).tiny).log(), probabilities
 
     @torch.no_grad()
     def experience(self, batch: Batch) -> tuple[Experience, dict[str, float]]:
-        """Advantages and returns of a batch, by actor and critic as they are.
+        """Advantages and returns of a batch under the present actor and critic.
 
         Args:
             batch: The batch.
 
         Returns:
-            The experience, and what to log of it.
+            The experience, and statistics to log.
         """
         c = self.config
         log_probabilities, _ = self.log_probabilities(batch)
@@ -223,7 +223,7 @@ class PPOTeamPolicy(StochasticPolicy):
         """See :meth:`learn_on_batch`.
 
         Args:
-            episodes: At least ``minibatches_per_epoch``.
+            episodes: The episodes, at least ``minibatches_per_epoch`` of them.
         """
         return self.learn_on_batch(collate(episodes))
 
@@ -234,7 +234,7 @@ class PPOTeamPolicy(StochasticPolicy):
             postprocessed_batch: From :func:`rllib_risk.data.episodes.collate`.
 
         Returns:
-            What to log; means over the gradient steps.
+            Statistics to log; means over the gradient steps.
         """
         c = self.config
         batch = self.tensors(postprocessed_batch)
@@ -297,10 +297,10 @@ class PPOTeamPolicy(StochasticPolicy):
         """One gradient step of the actor, then one of the critic.
 
         Args:
-            experience: Some of the episodes of an update.
+            experience: Experience of some episodes of an update.
 
         Returns:
-            What to log.
+            Statistics to log.
         """
         loss, stats = self.actor_loss(experience)
         parameters = list(self.network.parameters())
@@ -317,13 +317,13 @@ class PPOTeamPolicy(StochasticPolicy):
         return logged | {key: value.item() for key, value in stats.items()}
 
     def actor_loss(self, experience: Experience) -> tuple[Tensor, dict[str, Tensor]]:
-        """The clipped surrogate, less the entropy times its weight.
+        """The clipped surrogate minus the weighted entropy.
 
         Args:
-            experience: Some of the episodes of an update.
+            experience: Experience of some episodes of an update.
 
         Returns:
-            A scalar, and what to log of it.
+            The loss, a scalar, and statistics to log.
         """
         c, batch = self.config, experience.batch
         taken, probabilities = self.log_probabilities(batch)
@@ -343,13 +343,13 @@ class PPOTeamPolicy(StochasticPolicy):
         return actor_loss - c["entropy_weight"] * entropy, stats
 
     def critic_loss(self, experience: Experience) -> Tensor:
-        """The critic's loss; the running mean of the returns is updated first.
+        """The critic's loss; it first updates the running mean of the returns.
 
         Args:
-            experience: Some of the episodes of an update.
+            experience: Experience of some episodes of an update.
 
         Returns:
-            A scalar.
+            The loss, a scalar.
         """
         c, mask = self.config, experience.batch.mask
         targets = experience.returns

@@ -1,4 +1,4 @@
-"""Two cars that drive to a target beside one another: RiskQ's car-following game."""
+"""RiskQ's car-following game: two cars drive to a target close to each other."""
 
 from rllib_risk.env_wrappers.car_following.env import CarFollowing
 

@@ -1,4 +1,4 @@
-"""The env `car_following`, many copies in one call."""
+"""The vectorised twin of the env `car_following`: many copies in one call."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class BatchedCarFollowing(BatchedTeamEnv):
         Args:
             num_envs: Number of copies E.
             state: "auto" or "env", "concat_obs", "none"; as in `TeamEnv`.
-            time_limit_is_terminal: As in `TeamEnv`; every end is a true one anyway.
+            time_limit_is_terminal: As in `TeamEnv`; no effect, since all episodes
+                terminate.
             **env_config: Arguments of `CarFollowing`, which checks them.
 
         Raises:
@@ -73,7 +74,7 @@ class BatchedCarFollowing(BatchedTeamEnv):
     def step(self, actions: np.ndarray, active: np.ndarray) -> BatchedStep:
         """Plays one joint action in every active slot; see the base class."""
         before = self._cars
-        # An idle slot has its last row again; what it gives is dropped.
+        # Idle slots may be past the last row; their results are dropped below.
         luck = self._luck[self._slots, np.minimum(self._steps, self._limit - 1)]
         chosen = np.where(active[:, None], actions, 0)
         cars, outcome = self._road.step(before, chosen, luck)

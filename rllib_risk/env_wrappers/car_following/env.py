@@ -1,12 +1,12 @@
-"""Two cars that drive to a target, near one another and not too fast.
+"""Car following: two cars drive to a target, near each other and not too fast.
 
 Source: the car-following game (MACF) of RiskQ: S. Shen et al., "RiskQ: Risk-sensitive
-Multi-Agent Reinforcement Learning Value Factorization" (NeurIPS 2023), as the authors'
-code has it; the constants that follow are its own.
+Multi-Agent Reinforcement Learning Value Factorization" (NeurIPS 2023). The rules and
+constants are those of the authors' code.
 
-Both cars start at position 0 with speed 0 and are to stop at 2.5. A step is 0.1 s, in
-which each car has one of 21 accelerations, -1 + 2 a / 21. Speeds may become negative,
-and do not exceed `top_speed`. After the cars have moved,
+Both cars start at position 0 with speed 0. Their target is position 2.5. A step is
+0.1 s. In it each car has one of 21 accelerations, -1 + 2 a / 21. Speeds may become
+negative; they do not exceed `top_speed`. After the cars have moved,
 
     reward = -1 - |x_0 - 2.5| - |x_1 - 2.5|
              + 5 for each car that comes within 0.01 of the target for the first time
@@ -15,12 +15,12 @@ and do not exceed `top_speed`. After the cars have moved,
              + 10 once both cars have arrived, which ends the episode.
 
 A car that drives at speed v crashes with probability `crash_rate` (v - `speed_limit`);
-the episode goes on. A car that has arrived stays at the target with speed 0 from the
-next step on. The episode also ends after `episode_steps`, which is a true end.
+the episode goes on. From the step after its arrival, a car stays at the target with
+speed 0. The episode also ends after `episode_steps`, by termination.
 
-The largest acceleration is 19 / 21 = 0.905, and not 1, in the authors' code and here.
-Their code draws a random number only for a car that speeds; here one per car and step
-is drawn at reset, so that a seed fixes them.
+The largest acceleration is 19 / 21 = 0.905, not 1, in the authors' code and here. The
+authors' code draws a random number only for a car above the speed limit. Here reset
+draws one number per car and step, so that the seed decides all crashes.
 """
 
 from __future__ import annotations
@@ -56,11 +56,12 @@ class CarFollowing(ParallelEnv):
     v_1), in this order for both cars, with zeros for the other car if it is more than
     `following_range` away; float32 [4]. State: the same without zeros.
 
-    The info of the last step holds `num_crashes`, `num_speeding_steps` (of both cars,
-    also backwards), `num_arrived` (0 to 2) and `is_success` (both have arrived).
+    The info of the last step holds `num_crashes`, `num_speeding_steps` (steps above the
+    speed limit, forwards or backwards, summed over both cars), `num_arrived` (0 to 2)
+    and `is_success` (both have arrived).
 
     Attributes:
-        road: The rules.
+        road: The rules and constants of the game.
         episode_limit: Steps after which an episode ends.
     """
 
@@ -81,14 +82,14 @@ class CarFollowing(ParallelEnv):
 
         Args:
             speed_limit: Speed above which a car may crash, greater than 0.
-            top_speed: Speed that no car exceeds, greater than 0.
+            top_speed: Largest speed of a car, greater than 0.
             crash_rate: Probability of a crash in a step per unit of speed above the
                 limit, at least 0.
             crash_reward: Reward of a crash.
-            following_range: Distance up to which the cars see one another and are
-                paid for being near, at least 0.
-            round_top_speed_time: Whether the time within a step until the top speed is
-                reached is rounded to 0.01 s, as in the authors' code.
+            following_range: Distance up to which the cars see each other and get the
+                reward for being near, at least 0.
+            round_top_speed_time: Whether to round the time until a car reaches the top
+                speed within a step to 0.01 s, as in the authors' code.
             episode_steps: Steps after which an episode ends.
 
         Raises:
@@ -132,11 +133,11 @@ class CarFollowing(ParallelEnv):
         self._steps = 0
 
     def observation_space(self, agent: str) -> spaces.Box:
-        """What one car observes, float32 [4]."""
+        """The space of one car's observations, float32 [4]."""
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> spaces.Discrete:
-        """The accelerations."""
+        """The space of one car's actions: numbers of the accelerations."""
         return self.action_spaces[agent]
 
     def reset(
@@ -145,7 +146,7 @@ class CarFollowing(ParallelEnv):
         """Puts both cars on the start.
 
         Args:
-            seed: Seed of the crashes; None goes on with the present generator.
+            seed: Seed of the crashes; None: the generator continues.
             options: Not used.
 
         Returns:
@@ -209,14 +210,14 @@ class CarFollowing(ParallelEnv):
         return self.road.states(self._cars)[0]
 
     def render(self) -> None:
-        """The game has no picture."""
+        """Returns None; there are no pictures of this game."""
 
     def close(self) -> None:
-        """There is nothing to free."""
+        """Does nothing; the env holds no resources."""
 
     @staticmethod
     def batched(num_envs: int, **env_config: Any) -> BatchedTeamEnv:
-        """`num_envs` copies that step in one call.
+        """The vectorised twin: `num_envs` copies that step in one call.
 
         Args:
             num_envs: Number of copies.
@@ -252,12 +253,12 @@ class Totals:
     """Crashes and speeding of the running episodes of E copies."""
 
     def __init__(self, num_envs: int) -> None:
-        """Begins at zero."""
+        """Starts all counts at zero."""
         self._crashes = np.zeros(num_envs, np.int64)
         self._speeding = np.zeros(num_envs, np.int64)
 
     def clear(self, slots: np.ndarray) -> None:
-        """New episodes begin in some copies."""
+        """Sets the counts of some copies to zero."""
         self._crashes[slots] = self._speeding[slots] = 0
 
     def add(self, outcome: Outcome) -> None:
@@ -266,7 +267,7 @@ class Totals:
         self._speeding += outcome.speeding
 
     def of_episode(self, cars: Cars, slot: int) -> dict[str, Any]:
-        """What the info says at the end of an episode."""
+        """The info at the end of an episode."""
         arrived = int(cars.arrived[slot].sum())
         return {
             "is_success": arrived == NUM_CARS,
@@ -277,5 +278,5 @@ class Totals:
 
 
 def draw_luck(rng: np.random.Generator, episode_steps: int) -> np.ndarray:
-    """What decides about the crashes of an episode, float64 [episode_steps, N]."""
+    """Uniform numbers that decide crashes, float64 [episode_steps, N]."""
     return rng.random((episode_steps, NUM_CARS))

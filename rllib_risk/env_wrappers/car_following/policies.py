@@ -1,10 +1,10 @@
-"""Scripted policies of the env `car_following`: within the speed limit, and flat out.
+"""Scripted policies of the env `car_following`: `safe` and `fast`.
 
-Each car plans for itself. If a constant acceleration brings it to the target after
-some steps, within a tolerance and without exceeding a speed on the way, it takes the
-one that does so first; else it takes the greatest acceleration that leaves it below
-that speed. Both cars see the same at the start and do the same, so they drive side by
-side.
+Each car plans on its own, for a given largest speed. It looks for a constant
+acceleration that brings it to the target (within a tolerance) after some steps and
+never exceeds this speed. It takes the one that arrives first. If there is none, it
+takes the greatest acceleration that keeps it below the speed. Both cars see and do the
+same at the start, so they drive side by side.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _MARGIN = 0.9
 
 
 class PlanningPolicy:
-    """Drives to the target as fast as a speed allows; see the module."""
+    """Drives to the target without exceeding a speed; see the module's docstring."""
 
     def __init__(self, most_speed: float) -> None:
-        """Lays out the plans.
+        """Computes position and speed changes of all plans.
 
         Args:
-            most_speed: Speed that the cars do not exceed.
+            most_speed: Largest speed of the cars.
         """
         self._most_speed = most_speed
         time = STEP_S * np.arange(1, _HORIZON + 1)[:, None]  # [H, 1]
@@ -62,13 +62,13 @@ class PlanningPolicy:
 
 
 def scripted_policies(road: Road) -> dict[str, ScriptedPolicy]:
-    """The reference lines of a game, by name.
+    """The reference policies of a game, by name.
 
     Args:
-        road: Its rules.
+        road: Rules and constants of the game.
 
     Returns:
-        `safe`, which keeps to the speed limit, and `fast`, which only keeps to the top
+        `safe`, which stays within the speed limit, and `fast`, which uses the top
         speed.
     """
     limit = min(road.speed_limit, road.top_speed)

@@ -1,6 +1,6 @@
 """The rules of the car-following game, for E copies at once.
 
-Letters: `E` copies, `N` the two cars.
+Letters: `E` copies, `N` cars (2).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ACCELERATIONS = (1.0 - -1.0) / NUM_ACTIONS * np.arange(NUM_ACTIONS) + -1.0
 
 @dataclass
 class Cars:
-    """Where the cars of E copies are.
+    """Positions, speeds and arrivals of the cars of E copies.
 
     Attributes:
-        positions: float64 [E, N].
-        speeds: float64 [E, N].
-        arrived: Whether a car has been at the target, bool [E, N].
+        positions: Positions, float64 [E, N].
+        speeds: Speeds, float64 [E, N].
+        arrived: Whether a car has reached the target, bool [E, N].
     """
 
     positions: np.ndarray
@@ -43,13 +43,13 @@ class Cars:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step brought.
+    """Rewards and counts of one step.
 
     Attributes:
-        rewards: Of the team, float64 [E].
-        crashes: Cars that crashed, int64 [E].
-        speeding: Cars faster than the speed limit, int64 [E].
-        together: Copies in which both cars have arrived, bool [E].
+        rewards: Team rewards, float64 [E].
+        crashes: Number of cars that crashed, int64 [E].
+        speeding: Number of cars above the speed limit, int64 [E].
+        together: Whether both cars have arrived, bool [E].
     """
 
     rewards: np.ndarray
@@ -75,13 +75,13 @@ class Road:
         """Drives for one step.
 
         Args:
-            cars: Where the cars are.
-            actions: Number of the acceleration of each, int64 [E, N].
-            luck: Uniform in [0, 1); a speeding car below its chance of a crash
-                crashes, [E, N].
+            cars: The cars before the step.
+            actions: Number of the acceleration of each car, int64 [E, N].
+            luck: Uniform numbers in [0, 1), [E, N]. A car crashes if its number is
+                below its probability of a crash.
 
         Returns:
-            Where the cars are now, and what the step brought.
+            The cars after the step, and the outcome of the step.
         """
         positions, speeds = self.drive(
             cars.positions, cars.speeds, ACCELERATIONS[actions]
@@ -109,12 +109,12 @@ class Road:
     def drive(
         self, positions: np.ndarray, speeds: np.ndarray, accelerations: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Constant acceleration for one step, and the top speed once it is reached.
+        """Moves cars for one step: constant acceleration up to the top speed.
 
         Args:
-            positions: [...].
-            speeds: [...].
-            accelerations: [...]; never 0.
+            positions: Positions before the step, [...].
+            speeds: Speeds before the step, [...].
+            accelerations: Accelerations, [...]; never 0.
 
         Returns:
             Positions and speeds after the step.
@@ -130,7 +130,7 @@ class Road:
         return positions + driven + rest, np.where(tops, self.top_speed, after)
 
     def views(self, cars: Cars) -> np.ndarray:
-        """What each car observes, float32 [E, N, 4]; see `CarFollowing`."""
+        """The observations of the cars, float32 [E, N, 4]; see `CarFollowing`."""
         apart = np.abs(cars.positions[:, :1] - cars.positions[:, 1:])[:, :, None]
         hidden = (apart > self.following_range) & ~np.eye(NUM_CARS, dtype=bool)
         shown = np.stack([cars.positions, cars.speeds], axis=-1)[:, None]  # [E,1,N,2]

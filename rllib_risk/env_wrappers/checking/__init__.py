@@ -1,1 +1,1 @@
-"""check-env: plays an environment through the adapter and says what is wrong."""
+"""The check of an environment: plays it through the adapter and reports problems."""

@@ -1,8 +1,7 @@
-"""Tells a user in plain words what is wrong with an env before anything is trained.
+"""Checks an env before training and reports every problem with its fix.
 
-`check_env` builds the env, plays random legal steps through the adapter that training
-uses, and reports what it found, each finding with its fix. It never raises because of
-the env.
+`check_env` builds the env and plays random legal steps through the adapter that
+training uses. Errors of the env become findings; `check_env` does not raise them.
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ from rllib_risk.env_wrappers.registry import (
 )
 from rllib_risk.env_wrappers.team_env import BatchedStep, TeamEnv
 
-# Whichever comes first ends the random play, but never before one whole episode.
+# The first of these limits ends the random play, but not before one whole episode.
 MAX_STEPS = 1000
 MAX_EPISODES = 20
-# An episode this long counts as one that never ends.
+# An episode with this many steps counts as one that never ends.
 MAX_EPISODE_STEPS = 10_000
 
-# The default of `buffer_size_episodes`, and the memory beyond which the report shows it
-# and warns of it.
+# The default of `buffer_size_episodes`, and the sizes of its replay above which the
+# report shows it and warns of it.
 REPLAY_EPISODES = 5000
 REPLAY_SHOWN_BYTES = 10**9
 REPLAY_BYTES = 8 * 10**9
@@ -62,11 +61,11 @@ _MAX_NAMES = 8
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One result of the check.
 
     Attributes:
-        level: "ok", "warn" (works, but look at it) or "error" (cannot be trained).
-        message: What it is and how to mend it.
+        level: "ok", "warn" (works, but may be wrong) or "error" (cannot be trained).
+        message: The problem and its fix.
     """
 
     level: str
@@ -78,8 +77,8 @@ class CheckReport:
     """The result of `check_env`.
 
     Attributes:
-        env: What was checked.
-        findings: What was found, in the order of the checks.
+        env: Name or factory of the env.
+        findings: The findings, in the order of the checks.
         summary: Sizes and measured facts; empty if the env could not be built.
     """
 
@@ -89,7 +88,7 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error; warnings are allowed."""
+        """Whether there are no errors; warnings are allowed."""
         return all(finding.level != "error" for finding in self.findings)
 
     def __str__(self) -> str:
@@ -97,7 +96,7 @@ class CheckReport:
         lines = [f"env: {self.env}"]
         lines += [f"  {key}: {value}" for key, value in self.summary.items()]
         lines += [f"[{item.level}] {item.message}" for item in self.findings]
-        lines.append("usable" if self.ok else "not usable: mend the errors above")
+        lines.append("usable" if self.ok else "not usable: fix the errors above")
         return "\n".join(lines)
 
 
@@ -129,7 +128,7 @@ def check_env(
             build = partial(build_parallel_env, factory, kwargs)
             complete = _Check(build, adapter, report, findings).run()
         for key, text in notices.items():
-            # Of notices about several agents the first will do.
+            # Notices about several agents have one kind, so only the first is added.
             findings.add("warn", text, kind=" ".join(key.split()[:2]))
     if complete:
         findings.add("ok", "random legal play through the team adapter works")
@@ -140,7 +139,7 @@ def check_env(
 def _as_registered(
     name_or_factory: str, env_config: Mapping[str, Any] | None
 ) -> tuple[str, dict[str, Any]]:
-    """Turns a bare factory into env `pettingzoo` with that factory."""
+    """Turns a factory "pkg.module:callable" into env `pettingzoo` with it."""
     config = dict(env_config or {})
     if name_or_factory in ENVS or ":" not in name_or_factory:
         return name_or_factory, config
@@ -152,11 +151,11 @@ class _Episode:
     """One episode of random play.
 
     Attributes:
-        rows: What the adapter returned at the reset and in the first steps.
-        begun: Env steps and seconds of the play before it.
+        rows: Results of the adapter's reset and first steps.
+        begun: Env steps and seconds of play before this episode.
         steps: Steps played.
         total: Sum of the team's rewards.
-        ended: Whether it came to an end.
+        ended: Whether the episode has ended.
     """
 
     rows: list[Any]
@@ -167,7 +166,7 @@ class _Episode:
 
 
 class _Check:
-    """Builds an env and a copy of it, plays both and closes them."""
+    """Builds an env twice, plays both copies and closes them."""
 
     def __init__(
         self,
@@ -182,10 +181,10 @@ class _Check:
         self._findings = findings
 
     def run(self) -> bool:
-        """Runs all checks; what the env raises becomes a finding.
+        """Runs all checks; exceptions of the env become findings.
 
         Returns:
-            Whether nothing stopped them.
+            Whether all checks ran to the end.
         """
         first = self._with_env(self._play)
         if first is None or self._findings.has_errors():
@@ -200,9 +199,9 @@ class _Check:
         if not equal(first.rows, again.rows):
             self._findings.add(
                 "warn",
-                "the same seed gave two different episodes: draw everything random in "
-                "the env from a generator that reset(seed=...) seeds, or runs cannot "
-                "be repeated",
+                "the same seed gave two different episodes, so runs cannot be "
+                "repeated: draw all random numbers of the env from a generator that "
+                "reset(seed=...) seeds",
             )
         return True
 
@@ -212,10 +211,10 @@ class _Check:
         """Builds the env, uses it through the adapter, and closes it.
 
         Args:
-            use: Called with the adapter and what listens beneath it.
+            use: Called with the adapter and the recording of the env.
 
         Returns:
-            What `use` returned; None if anything raised, which is a finding then.
+            The result of `use`; None if the env raised, which becomes a finding.
         """
         findings = self._findings
         try:
@@ -238,11 +237,11 @@ class _Check:
                 getattr(env, "close", lambda: None)()
             except CRASHES as error:
                 text = recording.explain(error)
-                findings.add("warn", f"{text}; training goes on")
+                findings.add("warn", f"{text}; training would ignore this")
         return result
 
     def _play(self, team: TeamEnv, recording: EnvRecording) -> _Episode | None:
-        """Plays random episodes and describes what was seen.
+        """Plays random episodes and fills the summary.
 
         Returns:
             The first episode; None if it did not end.
@@ -263,11 +262,11 @@ class _Check:
         if spec.state_size == 0:
             findings.add(
                 "warn",
-                "env has no state(): mixers such as qmix need one; implement state(), "
-                "or set env_config.state to concat_obs (vdn and independent learners "
-                "need none)",
+                "the env has no state(), but mixers such as qmix need one: implement "
+                "state(), or set env_config.state to concat_obs. vdn and independent "
+                "learners do not need a state",
             )
-        recording.episode = 0  # the adapter may have had to reset the env before
+        recording.episode = 0  # the adapter may have reset the env to read its state
         episodes = _play_randomly(
             team, recording, MAX_EPISODES, MAX_STEPS, MAX_EPISODE_STEPS
         )
@@ -282,18 +281,18 @@ class _Check:
     def _summarise(
         self, team: TeamEnv, episodes: list[_Episode], steps_per_s: float
     ) -> None:
-        """Fills the summary and says what the play as a whole showed."""
+        """Fills the summary and adds findings about the play as a whole."""
         findings, masks = self._findings, team.masks
         self._summary["action_mask"] = {
-            "none": "none, every action is always legal",
+            "none": "none; every action is always legal",
             "observation": f"entry {masks.key} of the observation",
             "info": f"entry {masks.key} of the info",
         }[masks.source]
         if not episodes:
             findings.add(
                 "error",
-                f"no episode ended within {MAX_EPISODE_STEPS} steps of random play: "
-                "training uses whole episodes, so give the env a time limit that "
+                f"no episode ended within {MAX_EPISODE_STEPS} steps of random play, "
+                "but training uses whole episodes: give the env a time limit that "
                 "truncates",
             )
             return
@@ -314,13 +313,13 @@ class _Check:
                 f"the default replay of {REPLAY_EPISODES:,} episodes of {length:g} "
                 f"steps would take {spelled(replay)}: set buffer_size_episodes to "
                 f"{max(1, int(REPLAY_EPISODES * REPLAY_BYTES / replay))} for "
-                f"{spelled(REPLAY_BYTES)}, set compact_replay to true (half of "
-                "it), or observe less",
+                f"{spelled(REPLAY_BYTES)}, set compact_replay to true (half the "
+                "memory), or make the observations smaller",
             )
 
 
 class _RandomPlay(Player, EpisodeObserver):
-    """Plays random legal actions, and notes what the env returned."""
+    """Plays random legal actions and records what the env returned."""
 
     def __init__(
         self, envs: OneTeamEnv, recording: EnvRecording, most: int, most_of_first: int
@@ -341,7 +340,7 @@ class _RandomPlay(Player, EpisodeObserver):
         return np.array([actions]), 1.0
 
     def reset(self, slots: np.ndarray, steps_done: int) -> None:
-        """It has no memory of an episode."""
+        """Does nothing; random play has no memory."""
 
     def created(self, loop: EpisodeLoop, slots: np.ndarray) -> None:
         begun = self._steps, time.perf_counter() - self._recording.seconds
@@ -378,18 +377,18 @@ def _play_randomly(
 
     Args:
         team: The env.
-        recording: What listens beneath it.
-        num_episodes: At most this many episodes.
-        most: At most this many steps.
-        most_of_first: At most this many steps of the first episode, where these are
-            more.
+        recording: The recording of the env.
+        num_episodes: Largest number of episodes.
+        most: Largest number of steps in all episodes.
+        most_of_first: Largest number of steps while the first episode runs; it may be
+            larger than `most`.
 
     Returns:
-        The episodes; the last one may not have ended.
+        The episodes; the last one may be unfinished.
     """
     envs = OneTeamEnv(team)
     play = _RandomPlay(envs, recording, most, most_of_first)
     seeds = _SEED + np.arange(num_episodes)
-    rng = np.random.default_rng(_SEED)  # unused: what the env raises ends the play
+    rng = np.random.default_rng(_SEED)  # not used: an error of the env ends the play
     EpisodeLoop(envs, play, seeds, rng, EpisodeLimits(), play).play()
     return play.episodes

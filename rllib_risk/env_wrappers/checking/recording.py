@@ -1,4 +1,4 @@
-"""Listens to an env while the adapter plays it, and tells whose error an error is."""
+"""Records the calls of an env while the adapter plays it, to explain errors."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _LISTENED = ("reset", "step", "state", "observation_space", "action_space", "clo
 
 
 class EnvRecording:
-    """Hears what passes between an env and its adapter; the env stays the same object.
+    """Records the calls between an adapter and its env; it wraps the env's methods.
 
     Attributes:
         episode: Number of resets so far.
         step: Steps since the last reset.
-        seconds: Time spent in the listener.
+        seconds: Time spent in the listener, in seconds.
     """
 
     def __init__(
         self, env: Any, listener: Callable[[str, tuple[Any, ...], Any], None]
     ) -> None:
-        """Begins to listen.
+        """Wraps the methods of the env.
 
         Args:
             env: A PettingZoo ParallelEnv.
@@ -43,11 +43,11 @@ class EnvRecording:
         for name in _LISTENED:
             method = getattr(env, name, None)
             if callable(method):
-                with contextlib.suppress(AttributeError):  # an env with fixed slots
+                with contextlib.suppress(AttributeError):  # a class with __slots__
                     setattr(env, name, self._heard(name, method))
 
     def _heard(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        """A method of the env that tells the listener what it returned."""
+        """Wraps a method of the env so that the listener gets its results."""
 
         @functools.wraps(method)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -70,10 +70,10 @@ class EnvRecording:
         return call
 
     def explain(self, error: BaseException) -> str:
-        """Says what an error is and whose: the env's, the configuration's or ours.
+        """Explains an error: does the env, the configuration or the adapter cause it?
 
         Args:
-            error: What the adapter raised.
+            error: The exception that the adapter raised.
 
         Returns:
             One line.
@@ -94,7 +94,7 @@ class EnvRecording:
         return f"the adapter itself failed{after}: {describe(error, self._when())}"
 
     def _when(self, name: str = "") -> str:
-        """Where in the play this is."""
+        """The present step and episode, for error texts."""
         if name == "close":
             return "after the last episode"
         if self.step:

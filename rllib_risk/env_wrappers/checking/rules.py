@@ -1,4 +1,4 @@
-"""What `check_env` remarks on that the adapter puts up with.
+"""Rules of `check_env` about what the adapter accepts, but what may be a mistake.
 
 The adapter's own rules are not repeated here: it raises, and `check_env` reports that.
 """
@@ -14,16 +14,16 @@ from gymnasium import spaces
 
 from rllib_risk.env_wrappers.parallel_env import agent_ids, numeric
 
-# Every whole number up to this one is a float32, the next one is not.
+# Up to this number, float32 holds every whole number exactly.
 EXACT_INTEGERS = 2**24
 
-# The least height and width at which an array counts as a picture.
+# An array of at least this height and width may count as a picture.
 _PICTURE_PIXELS = 8
 
 
 @dataclass
 class Findings:
-    """Collects findings, each kind once.
+    """Collects findings, one of each kind.
 
     Attributes:
         items: Pairs of level and message.
@@ -33,13 +33,13 @@ class Findings:
     _kinds: set[str] = field(default_factory=set)
 
     def add(self, level: str, message: str, kind: str | None = None) -> None:
-        """Adds a finding unless one of its kind is there already.
+        """Adds a finding, unless there already is one of its kind.
 
         Args:
             level: "ok", "warn" or "error".
-            message: What it is and how to mend it.
-            kind: What makes two findings the same, for messages that hold numbers or
-                names; the message itself if None.
+            message: The problem and its fix.
+            kind: Key by which findings count as equal, for messages that contain
+                numbers or names; None: the message itself.
         """
         kind = message if kind is None else kind
         if kind not in self._kinds:
@@ -52,7 +52,7 @@ class Findings:
 
 
 class RowRules:
-    """Looks at what an env returns, on its way to the adapter."""
+    """Checks what an env returns to the adapter."""
 
     def __init__(self, env: Any, mask_key: str, findings: Findings) -> None:
         """Prepares the rules.
@@ -60,22 +60,22 @@ class RowRules:
         Args:
             env: A PettingZoo ParallelEnv.
             mask_key: Name of the entry with the action mask.
-            findings: Where the warnings go.
+            findings: Collects the warnings.
         """
         self._env = env
         self._mask_key = mask_key
         self._findings = findings
         self._spaces: dict[Any, spaces.Space] = {}
         self._masked: set[Any] = set()  # agents whose info had a mask
-        self._gone: set[Any] = set()  # agents that ended in this episode
+        self._gone: set[Any] = set()  # agents that have ended in this episode
 
     def on_call(self, name: str, args: tuple[Any, ...], result: Any) -> None:
-        """Looks at the result of one call of the env.
+        """Checks the result of one call of the env.
 
         Args:
             name: Name of the method.
             args: Its positional arguments.
-            result: What it returned; the adapter judges what is malformed.
+            result: Its result; malformed results are left to the adapter.
         """
         if name == "observation_space" and args:
             self._on_space(args[0], result)
@@ -98,11 +98,11 @@ class RowRules:
             self._findings.add(
                 "warn",
                 "observation_space(agent) or action_space(agent) builds a new space "
-                "at every call: return the same object, or seeding it has no effect",
+                "at every call, so seeding it has no effect: return the same object",
             )
 
     def _on_row(self, obs: Mapping[Any, Any], infos: Mapping[Any, Any]) -> None:
-        """Looks at the observations and infos of one reset or step."""
+        """Checks the observations and infos of one reset or step."""
         for agent, value in obs.items():
             if agent not in self._spaces or value is None:
                 continue
@@ -116,8 +116,9 @@ class RowRules:
             elif agent in self._masked:
                 self._findings.add(
                     "warn",
-                    f"the info of living agent '{agent}' has {self._mask_key} in some "
-                    "steps only: where it is missing, every action counts as legal",
+                    f"the info of living agent '{agent}' has {self._mask_key} only in "
+                    "some steps, and without it every action counts as legal: give it "
+                    "in every step",
                     kind="mask in some steps",
                 )
 
@@ -147,8 +148,8 @@ class RowRules:
         if array.dtype != space.dtype:
             self._findings.add(
                 "warn",
-                f"{what} has dtype {array.dtype}, its space {space.dtype}: it is cast "
-                "to float32, nothing need be done",
+                f"{what} has dtype {array.dtype}, but its space has {space.dtype}. It "
+                "is cast to float32, so you need not change anything",
                 kind=f"dtype {key}",
             )
         self._check_size(array, what)
@@ -160,7 +161,7 @@ class RowRules:
             return
         largest = np.abs(array.astype(np.float64)).max()
         if array.dtype.kind == "f" and what.startswith("the observation"):
-            return  # measured values: rounding to 7 digits does no harm
+            return  # a measured value may be rounded to 7 digits
         if np.isfinite(largest) and largest > EXACT_INTEGERS:
             kind = f"large {what.split(' of ')[0]}"
             self._findings.add("warn", _too_large(what, largest), kind)
@@ -171,12 +172,12 @@ class RowRules:
         terminations: Mapping[Any, Any],
         truncations: Mapping[Any, Any],
     ) -> None:
-        """Compares the end flags of one step with the agents that are left."""
+        """Compares the end flags of one step with the env's list of agents."""
         if "__all__" in terminations or "__all__" in truncations:
             self._findings.add(
                 "warn",
-                "the end flags hold '__all__', which belongs to RLlib's MultiAgentEnv "
-                "and is not read: give one flag per agent, as PettingZoo does",
+                "the end flags hold '__all__', which is a key of RLlib's MultiAgentEnv "
+                "and has no effect here: give one flag per agent, as in PettingZoo",
             )
         left = list(getattr(self._env, "agents", None) or [])
         for agent in living:
@@ -193,26 +194,27 @@ class RowRules:
                 self._findings.add(
                     "warn",
                     f"agent '{agent}' vanished from agents without a termination or "
-                    "truncation flag: set one (the adapter treats it as dead until it "
-                    "is back in agents, and as truncated if the episode ends there)",
+                    "truncation flag: set one. Without it, the adapter treats the "
+                    "agent as dead until it is back in agents, and as truncated if "
+                    "the episode ends before",
                     kind="vanished",
                 )
         for agent in left:
             if agent in self._gone:
                 self._findings.add(
                     "warn",
-                    f"agent '{agent}' ended but is still in agents: remove it there "
-                    "(the adapter treats it as dead for the rest of the episode)",
+                    f"agent '{agent}' has ended but is still in agents: remove it from "
+                    "agents. The adapter treats it as dead for the rest of the episode",
                     kind="ended but listed",
                 )
 
 
 def check_observation_spaces(env: Any, findings: Findings) -> None:
-    """Warns of pictures and of whole numbers that float32 rounds.
+    """Warns of pictures, and of whole numbers that float32 rounds.
 
     Args:
         env: A PettingZoo ParallelEnv.
-        findings: Where the warnings go.
+        findings: Collects the warnings.
     """
     for agent in agent_ids(env):
         space = env.observation_space(agent)
@@ -221,7 +223,7 @@ def check_observation_spaces(env: Any, findings: Findings) -> None:
             findings.add(
                 "warn",
                 "observation_space(agent) or action_space(agent) builds a new space "
-                "at every call: return the same object, or seeding it has no effect",
+                "at every call, so seeding it has no effect: return the same object",
             )
         for key, box in _boxes(space):
             what = f"the observation of agent '{agent}'"
@@ -229,16 +231,16 @@ def check_observation_spaces(env: Any, findings: Findings) -> None:
             if _is_picture(box):
                 findings.add(
                     "warn",
-                    f"{what} is a picture {box.shape}: the networks have no "
-                    f"convolutions and get its {int(np.prod(box.shape))} numbers as a "
-                    f"vector, unscaled ({box.low.min():g} to {box.high.max():g}). "
+                    f"{what} is a picture {box.shape}, but the networks have no "
+                    f"convolutions: they get its {int(np.prod(box.shape))} numbers as "
+                    f"a vector, unscaled ({box.low.min():g} to {box.high.max():g}). "
                     "Return features instead, such as the output of an encoder",
                     kind="picture",
                 )
             if np.issubdtype(box.dtype, np.integer):
                 limits = np.iinfo(box.dtype)
                 bounds = {int(box.low.min()), int(box.high.max())}
-                # The bounds of the dtype itself say that there are none.
+                # Bounds equal to those of the dtype mean that none were declared.
                 largest = max(abs(b) for b in bounds - {limits.min, limits.max} | {0})
                 if largest > EXACT_INTEGERS:
                     findings.add(
@@ -250,11 +252,11 @@ def equal(one: Any, two: Any) -> bool:
     """Whether two nested results hold the same numbers.
 
     Args:
-        one: Dicts, lists, tuples, arrays and numbers in each other.
-        two: The other one.
+        one: Nested dicts, lists, tuples, arrays and numbers.
+        two: The other result.
 
     Returns:
-        True if they do.
+        True if they hold the same numbers.
     """
     if isinstance(one, dict):
         return (
@@ -273,9 +275,9 @@ def equal(one: Any, two: Any) -> bool:
 
 def _too_large(what: str, largest: float) -> str:
     return (
-        f"{what} holds numbers up to {largest:.10g}: they become float32, which is"
-        f" exact for whole numbers up to {EXACT_INTEGERS:,} only. Scale them, or split"
-        " an id into parts"
+        f"{what} holds numbers up to {largest:.10g}. They become float32, which holds"
+        f" whole numbers exactly only up to {EXACT_INTEGERS:,}. Scale them, or split an"
+        " id into parts"
     )
 
 
@@ -302,7 +304,7 @@ def _boxes(space: spaces.Space, key: str = "") -> Iterator[tuple[str, spaces.Box
 def _leaves(
     space: spaces.Space, value: Any, key: str = ""
 ) -> Iterator[tuple[str, spaces.Space, Any]]:
-    """The parts of an observation that are no Dict or Tuple, each with its space."""
+    """The parts of an observation that are not Dict or Tuple, with their spaces."""
     if isinstance(space, spaces.Dict) and isinstance(value, Mapping):
         for name, part in space.spaces.items():
             if name in value:

@@ -1,11 +1,11 @@
-"""One-step matrix games: every agent picks a number, the table says what the team gets.
+"""One-step matrix games: a table gives the team reward of every joint action.
 
-The named tables tell value factorisations apart, because the best joint action is
-surrounded by punishments for missing it:
+The named tables distinguish value factorisations: joint actions that miss the best one
+by a single agent have low rewards.
 
 * P3: the non-monotonic game of QTRAN (Son et al., 2019) with 3 actions.
 * P4: the same with 4 actions; no monotonic mixer can solve it even in principle.
-* P3_star: P3 with a good second-best on the diagonal.
+* P3_star: P3 with good second-best joint actions on the diagonal.
 * climb: the climbing game of Claus and Boutilier (1998).
 """
 
@@ -34,10 +34,10 @@ PAYOFFS: dict[str, list[list[float]]] = {
 
 
 class MatrixGame(TeamGame):
-    """One joint action, one payoff, terminated.
+    """A game of one step: one joint action, one payoff, termination.
 
-    Every agent observes the constant [1.0], and so does the state. The info holds
-    `is_success`: the payoff was the largest in the table.
+    Every observation and the state are the constant [1.0]. The info holds `is_success`:
+    the payoff was the largest in the table.
 
     Attributes:
         payoff: The table, float64 [A_0, ..., A_{N-1}].
@@ -50,10 +50,10 @@ class MatrixGame(TeamGame):
 
         Args:
             payoff: P3, P4, P3_star, climb, or nested lists of numbers with one level
-                per agent: payoff[u_0][u_1]... is what the team gets.
+                per agent: payoff[u_0][u_1]... is the team reward.
 
         Raises:
-            EnvConfigError: If the name is unknown or the lists are no table.
+            EnvConfigError: If the name is unknown or the lists are not a table.
         """
         self.payoff = _table(payoff)
         shape = self.payoff.shape
@@ -65,7 +65,7 @@ class MatrixGame(TeamGame):
         return np.ones(1, np.float32)
 
     def _start(self) -> None:
-        """There is nothing to draw."""
+        """Does nothing; the game is deterministic."""
 
     def _play(self, joint: list[int]) -> tuple[float, bool, dict[str, Any]]:
         payoff = float(self.payoff[tuple(joint)])

@@ -1,17 +1,18 @@
 """A team game that only agents with a memory can solve.
 
-At t = 0 every agent sees one of two cues. Then nothing is shown for `delay` steps. Then
-a "go" signal appears and every agent must answer with the action that belongs to the
-cue: reward 1 if all are right, 0 otherwise.
+At t = 0 every agent observes one of two cues. For `delay` steps the observation is
+blank. Then a "go" signal appears, and every agent must answer with the action that
+belongs to the cue: reward 1 if all are right, 0 otherwise.
 
-Known answers. A policy that remembers the cue gets 1. A memoryless one sees the same at
-"go" for both cues, so its distribution over joint answers does not depend on the cue;
-each joint answer is right for at most one of the two equally likely cues, so it gets at
-most 0.5, which always answering the first cue reaches.
+Known answers. A policy that remembers the cue gets 1. At "go", a memoryless policy
+observes the same for both cues, so its distribution over joint answers does not depend
+on the cue. Each joint answer is right for at most one of the two equally likely cues.
+The policy gets therefore at most 0.5; the policy that always answers the first cue
+reaches this.
 
-Agents could carry the cue through their own last action (which is part of the network's
-input) instead of a memory: so only "wait" is legal before "go", and only the answers
-are legal at "go".
+The network's input includes the agent's last action, which could carry the cue in place
+of a memory. Therefore only "wait" is legal before "go", and only the answers are legal
+at "go".
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ WAIT = 0  # action 1 + c answers cue c
 
 
 class MemoryGame(TeamGame):
-    """Remember the cue for `delay` blank steps, then answer it together.
+    """Agents remember a cue for `delay` blank steps, then answer it together.
 
     Observation {"observation": (cue 0, cue 1, go), "action_mask": (wait, answer 0,
     answer 1)}. State: one-hot cue and the elapsed part of the episode. An action that
@@ -40,12 +41,12 @@ class MemoryGame(TeamGame):
     metadata: ClassVar[dict[str, Any]] = {"name": "memory_game", "render_modes": []}
 
     def __init__(self, num_agents: int = 2, delay: int = 3) -> None:
-        """Sets the size of the team and the length of the blank.
+        """Sets the size of the team and the length of the delay.
 
         Args:
             num_agents: Number of agents, at least 1.
-            delay: Steps between the cue and "go" in which nothing is shown, at least
-                0; an episode has delay + 2 steps.
+            delay: Number of blank steps between the cue and "go", at least 0; an
+                episode has delay + 2 steps.
 
         Raises:
             EnvConfigError: If a number is out of range.

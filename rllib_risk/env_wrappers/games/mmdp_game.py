@@ -1,32 +1,32 @@
 """The two-state game on which value factorisation by a sum diverges.
 
-There is one live state. Joint action (0, 0) pays 1 and (1, 1) leads to an absorbing
-state; the two mixed joint actions pay nothing and change nothing. In the absorbing
-state everything pays 0 until the time limit. So the best return is `episode_limit`, 1
-in every step, and its discounted sum is
+The game has a live and an absorbing state. In the live state, joint action (0, 0) pays
+1, and (1, 1) leads to the absorbing state. The two mixed joint actions pay 0 and change
+nothing. In the absorbing state all actions pay 0 until the time limit. So the best
+return is `episode_limit`, 1 in every step, and its discounted sum is
 
     (1 - gamma ** episode_limit) / (1 - gamma),
 
-63.3968 at gamma 0.99 over 100 steps. Uniformly random play earns 1 / 4 in each step
-that it is still alive in, which after t steps it is with probability (3 / 4) ** t: 1 in
-all. One (1, 1) costs everything that is left.
+63.3968 at gamma 0.99 over 100 steps. Uniformly random play is still in the live state
+after t steps with probability (3 / 4) ** t, and earns 1 / 4 per step there: 1 in all. A
+single (1, 1) costs all later rewards.
 
 Why a sum diverges. Let V be the value of the live state, held fixed in the targets, and
-all joint actions equally frequent: the targets are 1 + gamma V, gamma V twice, and 0.
-The sum of utilities that fits them best has its largest value, at (0, 0), at
+let all joint actions be equally frequent. The targets are 1 + gamma V, gamma V twice,
+and 0. The sum of utilities that fits them best has its largest value at (0, 0):
 
-    (3 (1 + gamma V) + 2 gamma V - 0) / 4 = 3 / 4 + 5 / 4 gamma V,
+    (3 (1 + gamma V) + 2 gamma V - 0) / 4 = 3 / 4 + 5 / 4 gamma V.
 
-which is the next V: it grows without bound for gamma > 4 / 5.
+This is the next V, which grows without bound for gamma > 4 / 5.
 
 Sources: Wang et al. (2021), "Towards Understanding Cooperative Multi-Agent Q-Learning
 with Value Factorization", for the analysis; `mmdp_game_1` in the code of QPLEX (Wang et
 al., 2021, "QPLEX: Duplex Dueling Multi-Agent Q-Learning"), for the game. Two things
-differ from that code. Its state is the one-hot vector once per agent, ours is the
-vector once. It reports the time limit as a true end, which here is an option of the
-adapter, `time_limit_is_terminal: true`. By default the limit truncates, the target
-bootstraps from the last row, and the value to be learned is that of playing on for
-ever, 1 / (1 - gamma), which is 100 at gamma 0.99 and not 63.3968.
+differ from that code. Its state repeats the one-hot vector for every agent; ours has it
+once. It terminates at the time limit; here this is an option of the adapter,
+`time_limit_is_terminal: true`. By default the limit truncates, and the target
+bootstraps from the last row. The value to learn is then that of an endless episode,
+1 / (1 - gamma), which is 100 at gamma 0.99 and not 63.3968.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LIVE, ABSORBED = range(2)
 
 
 class MMDPGame(TeamGame):
-    """Two agents, two actions each, `episode_limit` steps, then truncated.
+    """Two agents with two actions each; truncated after `episode_limit` steps.
 
     Both agents observe the state, one-hot over (live, absorbed). The info of the last
     step holds `is_success`: every step paid 1.
@@ -58,7 +58,7 @@ class MMDPGame(TeamGame):
             episode_limit: Steps after which the episode is truncated, at least 1.
 
         Raises:
-            EnvConfigError: If it is no positive integer.
+            EnvConfigError: If it is not a positive integer.
         """
         if (
             isinstance(episode_limit, bool)

@@ -8,12 +8,13 @@ Each agent plays safe (0) or risky (1):
 
 Known answers, with p, low, high, safe for the arguments. The mean of joint risky is
 p low + (1 - p) high. Its CVaR at level a (mean of the worst share a of the outcomes) is
-low for a <= p and (p low + (a - p) high) / a above. That equals `safe` at
+low for a <= p, and (p low + (a - p) high) / a for a > p. It equals `safe` at
 
-    a* = p (high - low) / (high - safe),
+    a* = p (high - low) / (high - safe).
 
-so for a < a* joint safe is best and for a > a* joint risky is. The defaults give
-mean 2.2 against 1.0 and a* = 0.2 * 9 / 3 = 0.6; mismatch, at -1, is never best.
+Joint safe is best for a < a*, and joint risky for a > a*. With the defaults, the mean
+of joint risky is 2.2 against 1.0, and a* = 0.2 * 9 / 3 = 0.6. A mismatch, which pays
+-1, is never best.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ SAFE, RISKY = range(2)
 
 
 class RiskyBandit(TeamGame):
-    """One joint choice between a sure reward and a better mean with a bad tail.
+    """A choice between a sure reward and a better mean with a bad tail.
 
-    Every agent and the state see the constant [1.0]. The outcome of joint risky is
-    drawn at reset, so a seed fixes it. The info holds `joint_safe` and `joint_risky`,
-    the flags of what the team chose; there is no success.
+    Every observation and the state are the constant [1.0]. The outcome of joint risky
+    is drawn at reset, so the seed decides it. The info holds two flags, `joint_safe`
+    and `joint_risky`. The game defines no success.
 
     Attributes:
-        risk_threshold: The level a* below which joint safe has the larger CVaR.
+        risk_threshold: The risk level a* below which joint safe has the larger CVaR.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"name": "risky_bandit", "render_modes": []}
@@ -51,7 +52,7 @@ class RiskyBandit(TeamGame):
         low_probability: float = 0.2,
         mismatch_reward: float = -1.0,
     ) -> None:
-        """Checks that the game has the documented answers.
+        """Checks the rewards and computes `risk_threshold`.
 
         Args:
             safe_reward: Reward of joint safe.
@@ -61,8 +62,8 @@ class RiskyBandit(TeamGame):
             mismatch_reward: Reward if the agents choose differently.
 
         Raises:
-            EnvConfigError: If the numbers are not low < mismatch < safe < the mean of
-                joint risky, without which the game asks no question.
+            EnvConfigError: Unless low < mismatch < safe < the mean of joint risky.
+                Otherwise the best joint action would not depend on the risk level.
         """
         values = (safe_reward, high_reward, low_reward, low_probability)
         for value in (*values, mismatch_reward):
@@ -97,8 +98,8 @@ class RiskyBandit(TeamGame):
             **env_config: Arguments of this class.
 
         Returns:
-            Tables of one state and the two outcomes of joint risky; joint action
-            2 a + b is agent 0 playing a and agent 1 playing b.
+            Tables with one state and the two outcomes of joint risky. Joint action
+            2 a + b is action a of agent 0 and action b of agent 1.
         """
         game = RiskyBandit(**env_config)
         chance = game.low_probability
@@ -115,7 +116,7 @@ class RiskyBandit(TeamGame):
 
     @staticmethod
     def joint_views(**env_config: Any) -> np.ndarray:
-        """What the agents observe in the one state, float32 [1, 2, 1]."""
+        """The observations of the agents in the only state, float32 [1, 2, 1]."""
         return np.ones((1, 2, 1), np.float32)
 
     def state(self) -> np.ndarray:

@@ -5,7 +5,7 @@ and the game goes on.
 
 * Step 1: both 0 is "A": 0 with probability 0.4, 9 with 0.6; both 1 is "B": 3 for sure.
 * Step 2: both 0 is "G": -5 with probability 0.4, 9 with 0.6; both 1 is "M": -2 with
-  0.4, 4 with 0.6. It looks the same whatever step 1 paid.
+  0.4, 4 with 0.6. The observation does not show the reward of step 1.
 
 Known answers, without discount, at risk level 0.5:
 
@@ -17,12 +17,12 @@ Known answers, without discount, at risk level 0.5:
     B, G                                6.40   0.80           0.80
     B, M                                4.60   2.20           2.20
 
-So each objective has an optimum of its own: the mean (A, G), the static CVaR (A, then G
-after 0 and M after 9), which needs the return so far, and the nested CVaR (B, M). A
-team that is greedy for the CVaR of its return to go at every step plays a fourth one,
-(A, M): after M, A has 2.68 and B has 2.20.
+So each objective has its own optimum: (A, G) for the mean, "A, then G after 0 and M
+after 9" for the static CVaR, which needs the return so far, and (B, M) for the nested
+CVaR. A team that maximizes the CVaR of its return to go at every step plays a fourth
+policy, (A, M): if M follows, A has 2.68 and B has 2.20.
 
-Source: none; made for this package, since no published game tells the three apart.
+Source: made for this package, since no published game separates the three.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from rllib_risk.ops.robust_mdp import TabularMDP
 NUM_STEPS = 2
 LOW_PROBABILITY = 0.4
 MISMATCH_REWARD = -5.0
-# PAYOFFS[step][action of both] -> reward with probability 0.4, and with 0.6.
+# PAYOFFS[step][action of both]: rewards with probability 0.4 and 0.6.
 PAYOFFS = (((0.0, 9.0), (3.0, 3.0)), ((-5.0, 9.0), (-2.0, 4.0)))
 NAMES = (("a", "b"), ("g", "m"))
 
 
 class RiskyTwoStep(TeamGame):
-    """Two agents, two actions each, two steps.
+    """A game of two agents with two actions each, and two steps.
 
-    Both agents observe which step it is, one-hot [2], and so does the state; the row
-    after the end shows step 2 again. What chance does in an episode is drawn at reset,
-    so a seed fixes it. The info of the last step holds `played_a`, `played_b`,
-    `played_g`, `played_m` (0 or 1) and `mismatches` (0 to 2); there is no success.
+    Both observations and the state are the step, one-hot [2]; the row after the end
+    shows step 2 again. All outcomes are drawn at reset, so the seed decides them. The
+    info of the last step holds `played_a`, `played_b`, `played_g`, `played_m` (0 or 1)
+    and `mismatches` (0 to 2). The game defines no success.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"name": "risky_two_step", "render_modes": []}
@@ -67,9 +67,9 @@ class RiskyTwoStep(TeamGame):
         """The game as tables over joint actions, for exact values.
 
         Returns:
-            Tables whose states are the two steps and whose two outcomes are the low
-            and the high reward; joint action 2 a + b is agent 0 taking a and agent 1
-            taking b.
+            Tables whose states are the two steps, and whose two outcomes are the low
+            and the high reward. Joint action 2 a + b is action a of agent 0 and action
+            b of agent 1.
         """
         rewards = np.full((NUM_STEPS, 4, 2), MISMATCH_REWARD)
         for step, by_action in enumerate(PAYOFFS):
@@ -88,7 +88,7 @@ class RiskyTwoStep(TeamGame):
 
     @staticmethod
     def joint_views() -> np.ndarray:
-        """What the agents observe in every state, float32 [S, N, D]."""
+        """The observations of the agents in every state, float32 [S, N, D]."""
         return np.eye(NUM_STEPS, dtype=np.float32)[:, None].repeat(2, axis=1)
 
     def state(self) -> np.ndarray:

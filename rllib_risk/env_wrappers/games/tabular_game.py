@@ -1,11 +1,11 @@
 """Small Markov games in tables, whose robust optimum is known.
 
-Two problems come along. In both, two carriers stand at a fork, each with a load. Each
-takes the road (0), which pays 5 for the load at once, or the bridge (1), which pays 7
-one step later, unless it breaks while they are on it, with probability f
-(`failure_probability`, 0.1 as trained): what is on it falls into the river, where
-nothing is paid any more. Nothing pays less than 0, so 0 is the true value of failing
-and `v_min: 0` meets the assumption of robust targets.
+Two problems are built in. In both, two carriers stand at a fork, each with a load. Each
+takes the road (0) or the bridge (1). The road pays 5 for the load at once. The bridge
+pays 7 one step later, unless it breaks while carriers are on it. It breaks with
+probability f (`failure_probability`, 0.1 in training). The carriers on it then fall
+into the river, where all rewards are 0. No reward is below 0, so 0 is the true value of
+failing, and `v_min: 0` meets the assumption of robust targets.
 
 With discount g and rho as the size of the uncertainty set, the values at the fork are
 
@@ -15,28 +15,28 @@ With discount g and rho as the size of the uncertainty set, the values at the fo
     ... total variation         g (1 - rho - f) 14           7.98
 
 where the numbers are for g = 0.95, f = 0.1, rho = 0.3. So the plain optimum is the
-bridge and both robust ones are the road: from rho = 1 - 10 / 11.97 = 0.165 on under
-contamination, from 0.9 - 10 / 13.3 = 0.148 on under total variation. Played without
-discount, the road pays 10 whatever the wear of the bridge, and the bridge 14 (1 - f):
-12.6 as trained, 7 at f = 0.5. The worst kernels of the two sets break the bridge with
-probability f + rho (1 - f) = 0.37 and f + rho = 0.4, where the plain value of the
-bridge is exactly the robust one.
+bridge, and both robust optima are the road. The road is best from rho =
+1 - 10 / 11.97 = 0.165 under contamination, and from 0.9 - 10 / 13.3 = 0.148 under total
+variation. Without a discount, the return of the road is 10 for every f, and that of the
+bridge is 14 (1 - f): 12.6 as trained, 7 at f = 0.5. The worst kernels of the two sets
+break the bridge with probability f + rho (1 - f) = 0.37 and f + rho = 0.4. At these
+probabilities, the plain value of the bridge equals its robust value.
 
-The pay of the bridge comes later for a reason: with v_min 0, contamination is nothing
-but the discount g (1 - rho), and tells two plans apart only if they pay at different
-times.
+The bridge pays later for a reason. With v_min 0, contamination only changes the
+discount to g (1 - rho), so it separates two plans only if they pay at different times.
 
-* shortcut: loads are independent but for the bridge, which holds for both or breaks
-  under both. Going different ways pays 5 at the fork and leaves 7 on the bridge, half
-  of each of the numbers above: all values, plain and robust, are sums of one term per
+* shortcut: the loads are independent, except that the bridge holds for both or breaks
+  under both. Going different ways pays 5 at the fork and then 7 on the bridge, half of
+  each of the numbers above. All values, plain and robust, are sums of one term per
   agent (5 by road; 5.985, 4.1895 or 3.99 by bridge), so every mixer can be exact.
-* convoy: the bridge takes two to cross. A carrier who goes there alone turns back with
-  nothing, and going different ways pays 5 in all. Now the agents have to agree, and
-  the values are neither a sum nor monotonic: a sum or QMIX can find the best joint
-  action, but not all the values; QTRAN, QPLEX and the weighted QMIX can.
+* convoy: only two carriers together can cross the bridge. A carrier who goes there
+  alone turns back with reward 0, so going different ways pays 5 in all. Here the agents
+  must agree, and the values are neither a sum nor monotonic. A sum or QMIX can find the
+  best joint action, but not all values; QTRAN, QPLEX and the weighted QMIX can.
 
-For `over: transition` (the reward is at nature's mercy too) the robust values are 0.7
-of 10 and of 8.379, and for total variation 0.7 * 0.6 * 13.3 = 5.586: the same order.
+With `over: transition` (the worst case also covers the reward), the robust values are
+0.7 of 10 and of 8.379, and for total variation 0.7 * 0.6 * 13.3 = 5.586. Their order is
+the same.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ ROAD_PAYS, BRIDGE_PAYS = 5.0, 7.0
 
 @dataclass(frozen=True)
 class Tables:
-    """A game of N agents.
+    """The rules of a game of N agents.
 
     Attributes:
         transitions: Probability of every next state, float64 [S, A_0 .. A_{N-1}, S].
-        rewards: Team reward of every transition, float64, as `transitions`.
+        rewards: Team reward of every transition, float64, same shape.
         terminal: States that end the episode on arrival, bool [S].
         start: State in which an episode starts.
     """
@@ -78,9 +78,9 @@ class Tables:
 
 
 class TabularGame(TeamGame):
-    """A Markov game from tables, fully observed.
+    """A fully observed Markov game from tables.
 
-    Every agent observes the state, one-hot [S], and so does the mixer. The info is
+    The observation of every agent and the state are the one-hot state [S]. The info is
     empty.
 
     Attributes:
@@ -102,26 +102,26 @@ class TabularGame(TeamGame):
         """Reads the tables.
 
         Args:
-            problem: "shortcut" (if there are no tables either) or "convoy".
-            failure_probability: Of the bridge in these problems, in [0, 1]; 0.1 if
-                None.
-            transitions: Instead of a problem, nested lists with one level for the
-                state, one for the action of each agent, and one for the next state:
-                transitions[s][u_0][u_1]...[s'] is a probability.
-            rewards: With transitions, the same levels; the last may be left
-                out: rewards[s][u_0][u_1]... is what the team gets.
-            terminal_states: With transitions, the states that end the episode.
-            start_state: With transitions, the state in which episodes start.
+            problem: "shortcut" or "convoy"; None: "shortcut", unless tables are given.
+            failure_probability: Probability in [0, 1] that the bridge of these problems
+                breaks; 0.1 if None.
+            transitions: Your own table instead of a problem: nested lists with one
+                level for the state, one for the action of each agent, and one for the
+                next state. transitions[s][u_0][u_1]...[s'] is a probability.
+            rewards: Team rewards for your own table, with the same levels; the last
+                level is optional: rewards[s][u_0][u_1]...
+            terminal_states: States of your own table that end the episode.
+            start_state: State of your own table in which episodes start.
             episode_limit: Steps after which the episode is truncated.
 
         Raises:
-            EnvConfigError: If a name is unknown or the tables are no game.
+            EnvConfigError: If a name is unknown or the tables are not a game.
         """
         if transitions is None and rewards is None:
             if terminal_states or start_state:
                 raise EnvConfigError(
-                    "terminal_states and start_state belong to tables of your own: "
-                    "give transitions and rewards with them"
+                    "terminal_states and start_state need your own tables: give "
+                    "transitions and rewards too"
                 )
             problem = "shortcut" if problem is None else problem
             if failure_probability is None:
@@ -130,8 +130,8 @@ class TabularGame(TeamGame):
         else:
             if problem is not None or failure_probability is not None:
                 raise EnvConfigError(
-                    "give problem and failure_probability, or transitions and "
-                    "rewards, not both"
+                    "a problem and your own tables are given: give either problem and "
+                    "failure_probability, or transitions and rewards"
                 )
             self.tables = _own_tables(
                 transitions, rewards, terminal_states, start_state
@@ -160,8 +160,9 @@ class TabularGame(TeamGame):
             **env_config: Arguments of this class.
 
         Returns:
-            Tables with as many outcomes as states; the last agent's action runs
-            fastest. The time limit is no part of it.
+            Tables with one outcome per next state. Joint actions are numbered in C
+            order: the last agent's action changes fastest. The tables do not contain
+            the time limit.
         """
         tables = TabularGame(**env_config).tables
         num_states = len(tables.transitions)
@@ -178,7 +179,7 @@ class TabularGame(TeamGame):
 
     @staticmethod
     def joint_views(**env_config: Any) -> np.ndarray:
-        """What the agents observe in every state, float32 [S, N, S].
+        """The observations of the agents in every state, float32 [S, N, S].
 
         Args:
             **env_config: Arguments of this class.
@@ -200,8 +201,9 @@ class TabularGame(TeamGame):
 
     def _play(self, joint: list[int]) -> tuple[float, bool, dict[str, Any]]:
         here = (self._state, *joint)
-        # One number per step, in which the river comes after the bridge: a seed whose
-        # bridge breaks has it broken at every greater failure probability too.
+        # One number per step, and RIVER comes after ONE_OVER and BOTH_OVER: if the
+        # bridge breaks with a seed, it also breaks with this seed at every greater
+        # failure probability.
         chances = np.cumsum(self.tables.transitions[here])
         luck = self._rng.random() * chances[-1]
         self._state = int(np.searchsorted(chances, luck, side="right"))
@@ -217,7 +219,7 @@ class TabularGame(TeamGame):
 
 
 def _problem(name: str, failure_probability: float) -> Tables:
-    """The tables of a problem that comes along."""
+    """The tables of a built-in problem."""
     if name not in PROBLEMS:
         raise EnvConfigError(
             f"unknown problem {name!r}: use {', '.join(PROBLEMS)}, or give "
@@ -259,14 +261,14 @@ def _own_tables(
     terminal_states: Sequence[int],
     start_state: int,
 ) -> Tables:
-    """The user's tables, checked."""
+    """Checks the user's tables."""
     chances = _numbers("transitions", transitions)
     shape = chances.shape
     if chances.ndim < 3 or shape[0] != shape[-1]:
         raise EnvConfigError(
             "transitions must have a level for the state, one for the action of each "
-            "agent and one for the next state, the first and the last of one length; "
-            f"the levels have lengths {list(shape)}"
+            "agent and one for the next state, and the first and the last level must "
+            f"have the same length; the levels have lengths {list(shape)}"
         )
     if chances.min() < 0 or not np.allclose(chances.sum(axis=-1), 1.0, rtol=0.0):
         raise EnvConfigError(
@@ -275,8 +277,8 @@ def _own_tables(
     paid = _numbers("rewards", rewards)
     if paid.shape not in (shape, shape[:-1]):
         raise EnvConfigError(
-            f"rewards must have the levels of transitions, {list(shape)}, or all but "
-            f"the last, not {list(paid.shape)}"
+            f"rewards must have the lengths of transitions, {list(shape)}, or these "
+            f"without the last, not {list(paid.shape)}"
         )
     if paid.ndim < chances.ndim:
         paid = _per_transition(paid, chances)
@@ -290,11 +292,11 @@ def _own_tables(
             for x in numbers
         ):
             raise EnvConfigError(
-                f"{key} must be made of states 0 .. {shape[0] - 1}, not {numbers!r}"
+                f"{key} must hold states 0 .. {shape[0] - 1}, not {numbers!r}"
             )
     terminal = np.isin(np.arange(shape[0]), terminal_states)
     if terminal[start_state]:
-        raise EnvConfigError("start_state must not be a terminal state")
+        raise EnvConfigError("start_state must not be one of terminal_states")
     return Tables(chances, paid, terminal, start_state)
 
 
@@ -306,7 +308,7 @@ def _per_transition(rewards: np.ndarray, transitions: np.ndarray) -> np.ndarray:
 def _numbers(key: str, table: Sequence[Any] | None) -> np.ndarray:
     """Nested lists as finite float64."""
     if table is None:
-        raise EnvConfigError(f"tables of your own need {key} too")
+        raise EnvConfigError(f"{key} is missing: your own tables need it too")
     try:
         numbers = np.array(table, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -315,5 +317,7 @@ def _numbers(key: str, table: Sequence[Any] | None) -> np.ndarray:
             f"{error}"
         ) from error
     if numbers.size == 0 or not np.isfinite(numbers).all():
-        raise EnvConfigError(f"{key} must hold at least one number, and finite ones")
+        raise EnvConfigError(
+            f"{key} must hold at least one number, and only finite numbers"
+        )
     return numbers

@@ -1,4 +1,4 @@
-"""What the small games share: agents that move at once and are paid as one team."""
+"""The base class of the small games: simultaneous moves and one team reward."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pettingzoo import ParallelEnv
 class TeamGame(ParallelEnv):
     """A parallel env whose agents all get the same reward and end together.
 
-    A game says how an episode starts (`_start`), what a joint action does (`_play`) and
-    what is seen (`_views`, `state`); the bookkeeping of PettingZoo is done here.
+    A subclass defines how an episode starts (`_start`), what a joint action does
+    (`_play`) and the observations (`_views`, `state`). This class implements the rest
+    of PettingZoo's interface.
 
     Attributes:
         episode_limit: Length of every episode in steps.
@@ -31,13 +32,14 @@ class TeamGame(ParallelEnv):
         state_size: int,
         episode_limit: int,
     ) -> None:
-        """Lays out the spaces.
+        """Builds the spaces.
 
         Args:
             num_agents: Number of agents N; they are called agent_0, agent_1, ...
-            num_actions: Actions of every agent, one number or one per agent.
+            num_actions: Number of actions: one for all agents, or a list with one per
+                agent.
             obs_space: Observation space of every agent.
-            state_size: Length of the state, whose values lie in [0, 1].
+            state_size: Length of the state; its values lie in [0, 1].
             episode_limit: Length of an episode in steps.
         """
         self.possible_agents = [f"agent_{i}" for i in range(num_agents)]
@@ -54,11 +56,11 @@ class TeamGame(ParallelEnv):
         self._rng = np.random.default_rng()
 
     def observation_space(self, agent: str) -> spaces.Space:
-        """What one agent observes."""
+        """The space of one agent's observations."""
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> spaces.Discrete:
-        """What one agent can do."""
+        """The space of one agent's actions."""
         return self.action_spaces[agent]
 
     def reset(
@@ -67,8 +69,7 @@ class TeamGame(ParallelEnv):
         """Starts an episode.
 
         Args:
-            seed: Seed of everything drawn from now on; None goes on with the present
-                generator.
+            seed: Seed of all later draws; None: the generator continues.
             options: Not used.
 
         Returns:
@@ -122,10 +123,10 @@ class TeamGame(ParallelEnv):
         )
 
     def render(self) -> None:
-        """These games have no picture."""
+        """Returns None; there are no pictures of these games."""
 
     def close(self) -> None:
-        """There is nothing to free."""
+        """Does nothing; the env holds no resources."""
 
     def _for_all(self, value: Any) -> dict[str, Any]:
         return {
@@ -135,14 +136,14 @@ class TeamGame(ParallelEnv):
 
     @abstractmethod
     def _start(self) -> None:
-        """Draws what an episode needs, from `self._rng`."""
+        """Makes all draws of an episode, from `self._rng`."""
 
     @abstractmethod
     def _play(self, joint: list[int]) -> tuple[float, bool, dict[str, Any]]:
         """Plays the joint action; returns reward, terminated and info."""
 
     def _is_out_of_time(self) -> bool:
-        """Returns whether a time limit cuts the episode after the step just played."""
+        """Whether a time limit cuts the episode off after the last step."""
         return False
 
     @abstractmethod

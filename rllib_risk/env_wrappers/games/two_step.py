@@ -1,9 +1,9 @@
 """The two-step game of QMIX (Rashid et al., 2018, section 5).
 
-In state 1 the action of agent 0 alone picks the second state: action 0 leads to 2A,
-action 1 to 2B. There 2A pays 7 whatever the agents do, and 2B pays [[0, 1], [1, 8]].
-The best return is 8; an additive mixer cannot represent 2B, underrates it and settles
-for 7.
+In state 1, only the action of agent 0 decides the second state: action 0 leads to 2A,
+action 1 to 2B. 2A pays 7 for every joint action, and 2B pays [[0, 1], [1, 8]]. The best
+return is 8. An additive mixer cannot represent 2B: it underestimates 2B and plays for
+7.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ BEST_RETURN = 8.0
 
 
 class TwoStepGame(TeamGame):
-    """Two agents, two actions each, two steps.
+    """A game of two agents with two actions each, and two steps.
 
     Both agents observe the state, one-hot over (1, 2A, 2B). The row after the end shows
-    the second state again. The info of the last step holds `is_success`: return 8.
+    the second state again. The info of the last step holds `is_success`: the return is
+    8.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"name": "two_step", "render_modes": []}

@@ -1,6 +1,7 @@
 """Heating and cooling of a building.
 
-The env is imported when it is first asked for, since its physics need NumPy alone.
+`HVAC` is imported on first access: other modules of this package need only NumPy, not
+Gymnasium and PettingZoo.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The env `hvac`, many copies in one call.
+"""The vectorised twin of the env `hvac`: many copies in one call.
 
-The same numbers as `HVAC` through `TeamEnv`: one matrix product moves all buildings,
-and one table holds the weather of all cities.
+It gives the same numbers as `HVAC` through `TeamEnv`. One matrix product steps all
+buildings, and one table holds the weather of all cities.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class BatchedHVAC(BatchedTeamEnv):
     """E copies of `HVAC` under the team contract.
 
     Attributes:
-        scenario: Where and when, the same for all copies.
+        scenario: Building, cities and days; the same for all copies.
         levels: Power of every action, float32 [bins].
     """
 
@@ -100,8 +100,8 @@ class BatchedHVAC(BatchedTeamEnv):
         Args:
             slots: Distinct slot indices, integers [k].
             seeds: Seed of each new episode, integers [k].
-            days: Days to play, integers [k], as reset(options={"day": d}) of `HVAC`;
-                None draws them.
+            days: Days to play, integers [k], as in reset(options={"day": d}) of `HVAC`;
+                None: they are drawn.
 
         Raises:
             EnvConfigError: If a day does not exist.
@@ -146,8 +146,8 @@ class BatchedHVAC(BatchedTeamEnv):
         self._steps += active
         truncateds = (self._steps >= self._limit) & active
         terminateds = np.zeros(self.num_envs, bool)
-        # One empty dict for all slots: thousands of new ones would take a fifth of a
-        # step. Those that end get their own.
+        # All slots share one empty dict: thousands of new dicts would take a fifth of a
+        # step. A slot whose episode ends gets its own dict.
         infos: list[dict[str, Any]] = [{}] * self.num_envs
         for slot in slots_where(truncateds):
             infos[slot] = end_of_episode_info(
@@ -174,7 +174,7 @@ class BatchedHVAC(BatchedTeamEnv):
             own, temperatures = normalised(own), normalised(temperatures)
             shared[:, :2] = normalised(shared[:, :2])
         self.obs[slots, :, 0] = own
-        for feature in range(NUM_SHARED):  # half the time of one assignment for all
+        for feature in range(NUM_SHARED):  # twice as fast as one assignment for all
             self.obs[slots, :, 1 + feature] = shared[:, feature, None]
         if self._state_source == "concat_obs":
             self.state[slots] = self.obs[slots].reshape(-1, self.spec.state_size)

@@ -1,6 +1,6 @@
-"""Buildings of the user's own: a YAML file with zones and surfaces.
+"""Reads a user's building from a YAML file with zones and surfaces.
 
-The zones stand in the file, or in a table that EnergyPlus has written.
+The file lists the zones, or names an EnergyPlus report with a table of zones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.hvac.data import Building
 from rllib_risk.env_wrappers.hvac.heat_model import UFactors, Zone, building_model
 
-# What the prototype buildings have.
+# Defaults: the values of the prototype buildings.
 MAX_POWER = 8000.0  # W
 SHGC = 0.252
 _KEYS = ("zones", "u_factors", "max_power", "shgc")
@@ -41,14 +41,15 @@ def read_building(path: str) -> Building:
 
     Args:
         path: A YAML file with `zones` (a list, or the path of an EnergyPlus report
-            ending in .htm or .html, relative to this file), `u_factors`, and, if they
-            differ from the prototypes', `max_power` in W and `shgc`.
+            ending in .htm or .html, relative to this file) and `u_factors`. Optional
+            are `max_power` in W and `shgc`; their defaults are those of the prototype
+            buildings.
 
     Returns:
         The model.
 
     Raises:
-        EnvConfigError: If the file cannot be used; the text has the zone and the key.
+        EnvConfigError: If the file cannot be used; the text names the zone and the key.
     """
     try:
         data = read_yaml(Path(path)).data
@@ -83,7 +84,10 @@ def _zones(given: Any, folder: Path) -> list[Zone]:
     names = [zone.name for zone in zones]
     for name in names:
         if names.count(name) > 1:
-            raise EnvConfigError(f"zones: '{name}' is there {names.count(name)} times")
+            raise EnvConfigError(
+                f"zones: the name '{name}' occurs {names.count(name)} times: give every"
+                " zone its own name"
+            )
     return zones
 
 
@@ -112,7 +116,7 @@ def read_zone_table(path: Path) -> list[dict[str, Any]]:
         path: The report, HTML.
 
     Returns:
-        Zones as a building file states them.
+        Zones in the form of a building file.
 
     Raises:
         EnvConfigError: If there is no such table or a column is missing.
@@ -140,7 +144,7 @@ def _of_row(path: Path, row: Mapping[str, str]) -> dict[str, Any]:
         except ValueError:
             raise EnvConfigError(
                 f"zones: table '{_TABLE}' of {path}, column '{column}': holds"
-                f" {row[column]!r}, which is no number"
+                f" {row[column]!r}, which is not a number"
             ) from None
 
     sides = {
@@ -152,7 +156,7 @@ def _of_row(path: Path, row: Mapping[str, str]) -> dict[str, Any]:
 
 
 class _TableParser(HTMLParser):
-    """Keeps the cells of the table behind the heading "Zone Information".
+    """Collects the cells of the table after the heading "Zone Information".
 
     Attributes:
         rows: Cells of each row, the header first.
@@ -186,7 +190,7 @@ class _TableParser(HTMLParser):
 def _check_keys(
     where: str, values: Any, known: Sequence[str], needed: Sequence[str]
 ) -> None:
-    """Raises unless this is a mapping with known keys, and with those that it needs."""
+    """Raises if this is not a mapping, or if a key is unknown or missing."""
     if not isinstance(values, Mapping):
         raise EnvConfigError(f"{where} must be a mapping with {', '.join(known)}")
     for key in values:
@@ -211,5 +215,8 @@ def _interval(key: str, value: Any) -> tuple[float, float]:
         raise EnvConfigError(f"{key} must be [least, greatest] in m, not {value!r}")
     low, high = (number(key, end) for end in value)
     if low >= high:
-        raise EnvConfigError(f"{key} must ascend, not {[low, high]}")
+        raise EnvConfigError(
+            f"{key} must be [least, greatest], with the smaller number first, not"
+            f" {[low, high]}"
+        )
     return low, high

@@ -1,11 +1,11 @@
 """Weather and buildings of the env `hvac`.
 
-Those with a name are stored here as `tools/make_hvac_data.py` made them. A path is a
-file of the user's own; see `epw` and `building_file`.
+Named ones are stored in this package; `tools/make_hvac_data.py` wrote them. A path
+names a user's own file; see `epw` and `building_file`.
 
-Hourly weather becomes the five-minute series of SustainGym 0.1.7 by linear
-interpolation (outdoor and ground temperatures bit for bit, the sun within one
-rounding). Sources and licences are in data/ATTRIBUTION.md.
+Linear interpolation turns hourly weather into the five-minute series of SustainGym
+0.1.7: outdoor and ground temperatures bit for bit, the sun within one rounding. Sources
+and licences are in data/ATTRIBUTION.md.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from rllib_risk.env_wrappers.errors import EnvConfigError
 
 _DATA = Path(__file__).parent / "weather"
 
-# Named by the weather data. `port_angeles` has Seattle's ground temperatures, as in the
-# paper, which calls it Seattle; `seattle` is the real one. The first six are env_1 ..
-# env_6 of the paper.
+# Named after the weather data. `port_angeles` has Seattle's ground temperatures, as in
+# the paper, which calls it Seattle. `seattle` is the real Seattle. The first six are
+# env_1 .. env_6 of the paper.
 CITIES = (
     "tucson",
     "tampa",
@@ -46,7 +46,7 @@ CITIES = (
     "fairbanks",
 )
 
-# Prototype buildings by their number of zones.
+# Number of zones of each prototype building.
 BUILDINGS = {
     "RestaurantFastFood": 3,
     "RestaurantSitDown": 3,
@@ -66,7 +66,8 @@ BUILDINGS = {
     "OutPatientHealthCare": 118,
 }
 
-# Rows T of a year's table. The last hour of the year has no next one to interpolate to.
+# Rows T of a year's table. The last hour of the year is left out: there is no next hour
+# to interpolate to.
 STEPS_PER_YEAR = 105_108
 _STEPS_PER_HOUR = 12
 HOURS = 8760
@@ -99,11 +100,11 @@ class Building:
 
     Attributes:
         zones: Names of the n zones, sorted by height.
-        transition: [n, n].
-        actuators: [n, n]; column j is what the actuator of zone j does.
-        outdoor: [n].
-        ground: [n].
-        solar: [n].
+        transition: Effect of the zone temperatures, [n, n].
+        actuators: Effect of the actuators, [n, n]; column j is that of zone j.
+        outdoor: Effect of the outdoor temperature, [n].
+        ground: Effect of the ground temperature, [n].
+        solar: Effect of the sun, [n].
     """
 
     zones: tuple[str, ...]
@@ -143,7 +144,7 @@ def load_weather(city: str) -> Weather:
 def weather_of(
     outdoor: np.ndarray, ghi: np.ndarray, monthly_ground: np.ndarray
 ) -> Weather:
-    """A year in steps of five minutes from its hours.
+    """Interpolates hourly weather to a year in steps of five minutes.
 
     Args:
         outdoor: Outdoor temperature in degrees Celsius, float64 [8760].
@@ -188,12 +189,12 @@ def load_building(name: str) -> Building:
 
 
 def is_own_weather(city: str) -> bool:
-    """Whether this is a file of the user's own."""
+    """Whether this names a user's own file."""
     return Path(city).suffix.lower() == ".epw"
 
 
 def is_own_building(name: str) -> bool:
-    """Whether this is a file of the user's own."""
+    """Whether this names a user's own file."""
     return Path(name).suffix.lower() in (".yaml", ".yml")
 
 
@@ -216,8 +217,8 @@ def check_building(name: Any) -> None:
 def start_rows(days: np.ndarray) -> np.ndarray:
     """The rows of a year's table at which days begin.
 
-    SustainGym's formula: the table is one hour short of a year, so a day begins a
-    little before midnight, by an hour at the end of the year.
+    The formula is SustainGym's. The table is one hour shorter than a year, so days
+    begin a little before midnight: up to one hour, at the end of the year.
 
     Args:
         days: Days of the year, 0 .. 364, integers [k].
@@ -230,16 +231,16 @@ def start_rows(days: np.ndarray) -> np.ndarray:
 
 
 def check_name(key: str, value: Any, known: Sequence[str], other: str = "") -> None:
-    """Raises if a name is unknown, naming the nearest one.
+    """Raises if a name is unknown, and suggests the nearest known one.
 
     Args:
-        key: What is named, for the text.
-        value: The name.
-        known: All names there are.
-        other: What else it may be.
+        key: The key, for the text.
+        value: The name to check.
+        known: All valid names.
+        other: Another valid form, for the text, such as a path.
 
     Raises:
-        EnvConfigError: If it is not among them.
+        EnvConfigError: If the name is not a known one.
     """
     if value in known:
         return
@@ -252,12 +253,12 @@ def check_name(key: str, value: Any, known: Sequence[str], other: str = "") -> N
 def _check_file(key: str, path: str) -> None:
     if not Path(path).is_file():
         raise EnvConfigError(
-            f"{key}: there is no file {path} (looked in {Path.cwd()}; give a whole path"
-            " if the run begins in another folder)"
+            f"{key}: there is no file {path}. Relative paths start at the working"
+            f" directory, {Path.cwd()}: give an absolute path"
         )
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
-    """The same array, read-only: every env of the process shares it."""
+    """Makes an array read-only, since all envs of the process share it."""
     array.setflags(write=False)
     return array

@@ -1,7 +1,7 @@
 """The physics and the costs of the env `hvac`, for any number of buildings at once.
 
-Source: `BuildingEnv` of SustainGym 0.1.7 (Yeh et al., 2023), whose numbers these are:
-one affine map per five minutes with constant matrices and the weather as input.
+Source: `BuildingEnv` of SustainGym 0.1.7 (Yeh et al., 2023); the results are the same.
+A step of five minutes is an affine map with constant matrices and the weather as input.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CENTRE, _SPREAD = 22.0, 10.0
 
 
 def _occupancy_polynomial(metabolism: float) -> tuple[float, float, float]:
-    """Coefficients of 1, T and T^2 in the heat that a person gives off, in watts.
+    """Coefficients of 1, T and T^2 of the heat from one person, in watts.
 
     EnergyPlus 23.1, Engineering Reference, page 1299.
 
@@ -52,7 +52,7 @@ _OCCUPANCY = _occupancy_polynomial(120.0)
 
 
 class HvacStep(NamedTuple):
-    """What a step of one building did.
+    """The result of one step of one building.
 
     Attributes:
         temperatures: New zone temperatures in degrees Celsius, float64 [n].
@@ -69,7 +69,7 @@ class HvacStep(NamedTuple):
 
 
 class Dynamics(Protocol):
-    """What stands behind the env `HVAC`: our physics or SustainGym's.
+    """The physics behind the env `HVAC`: this package's own or SustainGym's.
 
     Attributes:
         zones: Names of the n zones.
@@ -90,34 +90,34 @@ class Dynamics(Protocol):
         ...
 
     def step(self, power: np.ndarray) -> HvacStep:
-        """Plays five minutes.
+        """Plays one step of five minutes.
 
         Args:
             power: Power of each zone's actuator in [-1, 1], float32 [n].
 
         Returns:
-            What happened.
+            The result of the step.
         """
         ...
 
 
 class BatchedDynamics:
-    """E buildings of one kind, each in its own city and at its own time of the year.
+    """E equal buildings, each with its own city and time of the year.
 
-    Zone temperatures are kept as float32, as SustainGym keeps them, and multiplied as
+    Zone temperatures are stored as float32, as in SustainGym, and multiplied as
     float64. Arrays are refreshed in place.
 
     Attributes:
         temperatures: Present zone temperatures, float32 [E, n].
         shared: Shared features of the last step, or of the start, float64 [E, 4]. The
-            next step starts from the row of the year after it, so features 0 .. 2 of
-            the start and of the first step are the same; SustainGym has this lag.
-        exact: Zone temperatures after the last step before they are rounded to float32,
-            float64 [E, n]; the comfort cost comes from these.
+            start shows the weather row of the first step, so features 0 .. 2 of the
+            start and of the first step are the same. SustainGym has this lag too.
+        exact: Zone temperatures after the last step, before the rounding to float32,
+            float64 [E, n]; the comfort cost is computed from these.
         mean_abs_deviation: Mean over the zones of the distance between `exact` and the
             target, float64 [E].
-        comfort_cost: Of the last step, float64 [E].
-        energy_cost: Of the last step, float64 [E].
+        comfort_cost: Comfort cost of the last step, float64 [E].
+        energy_cost: Energy cost of the last step, float64 [E].
     """
 
     def __init__(
@@ -131,11 +131,11 @@ class BatchedDynamics:
         ground_scale: float = 1.0,
         target: float = 22.0,
     ) -> None:
-        """Puts the matrices and the weather together.
+        """Builds the matrix of a step and the table of the weather.
 
         Args:
             num_rows: Number of buildings E.
-            building: Their model.
+            building: Model of the buildings.
             cities: Cities that `reset` may choose from.
             power_scale: Factor on the effect of the actuators.
             solar_scale: Factor on the effect of the sun.
@@ -144,8 +144,8 @@ class BatchedDynamics:
         """
         n = len(building.zones)
         self._target = target
-        # One product per step: inputs [E, 2n + 4] hold temperatures, power, outdoor,
-        # ground, sun over the year's largest (which has no effect), and GHI.
+        # A step is one matrix product. Its inputs [E, 2n + 4] hold temperatures, power,
+        # outdoor, ground, sun in [0, 1] (which has no effect), and GHI.
         self._weather = np.concatenate([_weather_rows(city) for city in cities])
         self._effect = np.concatenate(
             [
@@ -160,7 +160,7 @@ class BatchedDynamics:
         self._average = np.full(n, 1 / n)  # a product is faster than mean(axis=1)
         self._inputs = np.zeros((num_rows, 2 * n + NUM_SHARED))
         self._row = np.zeros(num_rows, np.int64)  # next row of the year's table
-        self._table_start = np.zeros(num_rows, np.int64)  # of the city's table
+        self._table_start = np.zeros(num_rows, np.int64)  # first row of the city
         self.temperatures = np.full((num_rows, n), target, np.float32)
         self.shared = np.zeros((num_rows, NUM_SHARED))
         self.exact = self.temperatures.astype(np.float64)
@@ -184,12 +184,13 @@ class BatchedDynamics:
         self.shared[rows, 3] = _heat_of_a_person(np.full(len(rows), self._target))
 
     def step(self, power: np.ndarray, active: np.ndarray | None = None) -> None:
-        """Plays five minutes in every active building.
+        """Plays one step of five minutes in every active building.
 
         Args:
             power: Power of the actuators in [-1, 1], float32 [E, n].
-            active: Buildings to step, bool [E]; all of them if None. Of the others only
-                the temperatures and the time of the year are left alone.
+            active: Buildings to step, bool [E]; all of them if None. The others keep
+                their temperatures and time of the year; their other arrays are not
+                valid afterwards.
         """
         n = self.temperatures.shape[1]
         inputs = self._inputs
@@ -239,7 +240,7 @@ class NativeDynamics:
         return self._batch.shared[0].copy()
 
     def step(self, power: np.ndarray) -> HvacStep:
-        """Plays five minutes; see `Dynamics`."""
+        """Plays one step of five minutes; see `Dynamics`."""
         batch = self._batch
         batch.step(power[None])
         return HvacStep(
@@ -251,10 +252,10 @@ class NativeDynamics:
 
 
 def power_levels(bins: int) -> np.ndarray:
-    """The power behind every action number.
+    """The power of every action number.
 
-    An even number gives SustainGym's grid, (k - bins / 2) / (bins / 2), which holds 0
-    and -1 but not 1; an odd one is symmetric, from -1 to 1.
+    An even number of bins gives SustainGym's grid, (k - bins / 2) / (bins / 2), which
+    contains 0 and -1 but not 1. An odd number gives a symmetric grid from -1 to 1.
 
     Args:
         bins: Number of actions, at least 2.
@@ -263,7 +264,7 @@ def power_levels(bins: int) -> np.ndarray:
         Power, ascending, float32 [bins].
 
     Raises:
-        EnvConfigError: If bins is too small or no integer.
+        EnvConfigError: If bins is too small or not an integer.
     """
     if isinstance(bins, bool) or not isinstance(bins, int) or bins < 2:
         raise EnvConfigError(f"bins must be an integer of at least 2, not {bins!r}")
@@ -272,7 +273,7 @@ def power_levels(bins: int) -> np.ndarray:
 
 
 def normalised(temperatures: np.ndarray) -> np.ndarray:
-    """Temperatures as (T - 22) / 10, in their own precision."""
+    """Temperatures as (T - 22) / 10; the dtype does not change."""
     return (temperatures - _CENTRE) / _SPREAD
 
 
@@ -285,11 +286,11 @@ def _weather_rows(city: str) -> np.ndarray:
 
 
 def _heat_of_a_person(temperatures: np.ndarray) -> np.ndarray:
-    """Kilowatts at a mean zone temperature, float64 [E] of [E]."""
+    """Heat from one person in kW, [E], at mean zone temperatures, float64 [E]."""
     constant, linear, square = _OCCUPANCY
     return (constant + (linear + square * temperatures) * temperatures) / 1000
 
 
 def _norms(rows: np.ndarray) -> np.ndarray:
-    """Euclidean norm of each row in the precision of the rows, [E] of [E, n]."""
+    """Euclidean norms [E] of rows [E, n]; the dtype does not change."""
     return np.sqrt(np.einsum("ij,ij->i", rows, rows))

@@ -2,19 +2,20 @@
 
 Source: the multi-agent `BuildingEnv` of SustainGym 0.1.7 (Yeh et al., 2023) as the
 paper on robust value factorisation uses it (Qu et al., ICLR 2026, "Distributionally
-Robust Cooperative Multi-Agent Reinforcement Learning via Robust Value Factorization");
-the same numbers, without its dependencies. Where its interface misleads a learner, ours
-differs:
+Robust Cooperative Multi-Agent Reinforcement Learning via Robust Value Factorization").
+The numbers are the same, without SustainGym's dependencies. The interface differs where
+SustainGym's would mislead a learner:
 
-* Each agent sees its own zone and what all share: temperature of the zone, outdoors and
-  of the ground, sun in [0, 1], heat of a person in kW (SustainGym gives everybody all
-  temperatures; the paper cuts out the same five). These features lie inside the
-  declared space.
-* One copy of the team reward. The paper adds up six; `normalised_return` knows that.
+* Each agent observes its zone temperature and four shared features: outdoor and ground
+  temperature, sun in [0, 1], heat of a person in kW. SustainGym gives every agent all
+  temperatures; the paper selects the same five features. They lie inside the declared
+  space.
+* The reward is one copy of the team reward. The paper sums six copies, and
+  `normalised_return` accounts for that.
 * A day ends by truncation. Nothing terminates.
-* Every agent's action space has random numbers of its own.
+* Every agent's action space has its own random generator.
 
-The reward is minus (comfort cost + energy cost), so never positive.
+The reward is minus (comfort cost + energy cost), so it is never positive.
 """
 
 from __future__ import annotations
@@ -57,20 +58,21 @@ BACKENDS = ("native", "sustaingym")
 class HVAC(ParallelEnv):
     """Keeps all zones of a building at the target temperature for a day.
 
-    Actions: Discrete(bins), from full cooling over nothing to (almost) full heating;
-    see `power_levels`. Infos of every step: `comfort_cost` and `energy_cost`, both at
-    least 0, the reward is minus their sum. In the last step these two are the totals of
-    the episode, and there are also `day`, `normalised_return` (the paper's score: 1 is
-    perfect, below 0 is possible; it is meant for days of 288 steps and buildings of six
-    zones), `mean_abs_deviation` from the target in degrees Celsius over zones and
-    steps, and, if several cities are given, `city_index`.
+    Actions: Discrete(bins), from full cooling through no power to (almost) full
+    heating; see `power_levels`. Infos of every step: `comfort_cost` and `energy_cost`,
+    both at least 0; the reward is minus their sum. In the last step these two are the
+    totals of the episode. The last info also has `day`, `normalised_return`,
+    `mean_abs_deviation` (mean distance from the target in degrees Celsius over zones
+    and steps) and, if there are several cities, `city_index`. `normalised_return` is
+    the paper's score: 1 is perfect, and it can be below 0. It is meant for days of 288
+    steps and buildings of six zones.
 
     Attributes:
-        scenario: Where and when.
+        scenario: Building, cities and days.
         episode_limit: Steps of an episode.
         levels: Power of every action, float32 [bins].
-        observation_names: What the numbers of an observation are.
-        action_names: What the actions are.
+        observation_names: Names of the numbers of an observation.
+        action_names: Names of the actions.
     """
 
     observation_names: ClassVar[Sequence[str]] = (
@@ -113,12 +115,13 @@ class HVAC(ParallelEnv):
             solar_scale: See `HvacScenario`.
             ground_scale: See `HvacScenario`.
             sensor_sigma: See `HvacScenario`.
-            bins: Actions of each agent; SustainGym and the paper have 200.
-            normalise: Show temperatures as (T - 22) / 10, in observations and state.
+            bins: Number of actions of each agent; SustainGym and the paper have 200.
+            normalise: Whether observations and state hold temperatures as
+                (T - 22) / 10.
             target: Target and start temperature of all zones in degrees Celsius.
             episode_steps: Steps of five minutes in an episode; 288 are a day.
-            backend: "native", or "sustaingym": SustainGym's own physics, where that
-                package is installed.
+            backend: "native", or "sustaingym": SustainGym's own physics, which needs
+                that package.
             render_mode: "rgb_array" or None.
 
         Raises:
@@ -153,7 +156,7 @@ class HVAC(ParallelEnv):
         n = len(self._dynamics.zones)
         self.possible_agents = [f"zone_{i}" for i in range(n)]
         self.agents: list[str] = []
-        # Temperatures have no bound: no actuator is stopped by one.
+        # Temperatures have no bounds: actuators do not stop at any temperature.
         high = np.full(n + NUM_SHARED, np.inf, np.float32)
         low = -high
         low[-2], high[-2] = 0.0, 1.0  # the sun
@@ -178,7 +181,7 @@ class HVAC(ParallelEnv):
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> spaces.Discrete:
-        """The levels of power."""
+        """The space of one agent's actions: numbers of the levels of power."""
         return self.action_spaces[agent]
 
     def reset(
@@ -187,9 +190,9 @@ class HVAC(ParallelEnv):
         """Starts a day with all zones at the target.
 
         Args:
-            seed: Seed of the day, the city and the sensors' noise; None goes on with
-                the present generator.
-            options: {"day": d} plays that day, 0 .. 364, whatever the scenario says.
+            seed: Seed of the day, the city and the sensors' noise; None: the generator
+                continues.
+            options: {"day": d} plays day d, 0 .. 364, even if the scenario excludes it.
 
         Returns:
             Observations and empty infos of all agents.
@@ -222,10 +225,10 @@ class HVAC(ParallelEnv):
         dict[str, bool],
         dict[str, dict[str, Any]],
     ]:
-        """Plays five minutes.
+        """Plays one step of five minutes.
 
         Args:
-            actions: A level of power for each agent.
+            actions: Number of a level of power for each agent.
 
         Returns:
             Observations, rewards, terminations, truncations and infos.
@@ -266,7 +269,7 @@ class HVAC(ParallelEnv):
         )
 
     def state(self) -> np.ndarray:
-        """All zone temperatures and what all agents share, float32 [n + 4]."""
+        """All zone temperatures and the shared features, float32 [n + 4]."""
         state = np.concatenate([self._temperatures, self._shared.astype(np.float32)])
         if self.normalise:
             n = len(self._temperatures)
@@ -274,7 +277,7 @@ class HVAC(ParallelEnv):
         return state
 
     def render(self) -> np.ndarray | None:
-        """The day so far as a picture, uint8 [H, W, 3]; None without a render mode."""
+        """A picture of the day so far, uint8 [H, W, 3]; None without a render mode."""
         if self.render_mode is None or not self._history:
             return None
         from rllib_risk.env_wrappers.hvac.render import draw
@@ -284,7 +287,7 @@ class HVAC(ParallelEnv):
         return draw(
             np.stack(temperatures),
             np.array(outdoor),
-            # the row of the reset has no power
+            # the entry of the reset has no power
             np.array(power[1:]).reshape(-1, len(self.possible_agents)),
             self.target,
             self.episode_limit,
@@ -293,7 +296,7 @@ class HVAC(ParallelEnv):
         )
 
     def close(self) -> None:
-        """There is nothing to free."""
+        """Does nothing; the env holds no resources."""
 
     @staticmethod
     def batched(
@@ -303,7 +306,7 @@ class HVAC(ParallelEnv):
         time_limit_is_terminal: bool = False,
         **env_config: Any,
     ) -> BatchedTeamEnv:
-        """`num_envs` copies that step in one call.
+        """The vectorised twin: `num_envs` copies that step in one call.
 
         Args:
             num_envs: Number of copies.
@@ -312,8 +315,8 @@ class HVAC(ParallelEnv):
             **env_config: Arguments of this class.
 
         Returns:
-            A `BatchedHVAC`, or a loop over single envs if SustainGym's physics is asked
-            for, which has no vectorised form.
+            A `BatchedHVAC`. For the backend "sustaingym", which has no vectorised form,
+            a loop over single envs.
         """
         from rllib_risk.env_wrappers.hvac.batched import BatchedHVAC
         from rllib_risk.env_wrappers.team_env import LoopedTeamEnvs, TeamEnv
@@ -351,7 +354,7 @@ class HVAC(ParallelEnv):
         return int(action)
 
     def _observations(self) -> dict[str, np.ndarray]:
-        """Each agent's five numbers, float32 [5]."""
+        """The observation of each agent, float32 [5]."""
         own = self._temperatures
         if self.scenario.sensor_sigma > 0:
             own = own + self._start.noise[self._steps]
@@ -363,7 +366,7 @@ class HVAC(ParallelEnv):
         return dict(zip(self.possible_agents, rows, strict=True))
 
     def _record(self, power: np.ndarray) -> None:
-        """Keeps what render() draws."""
+        """Stores the step for render()."""
         if self.render_mode is not None:
             self._history.append((self._temperatures, float(self._shared[0]), power))
 

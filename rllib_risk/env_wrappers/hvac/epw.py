@@ -1,4 +1,4 @@
-"""Weather files of the user's own, in EnergyPlus format (.epw)."""
+"""Reads a user's weather file in EnergyPlus format (.epw)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.hvac.data import HOURS, Weather, weather_of
 
 _HEADER_LINES = 8
-# Columns of a data line, from 0: dry-bulb temperature in degrees Celsius and global
-# horizontal irradiance in Wh/m2; and from where on the file says that one is missing.
+# Columns of a data line, counted from 0: dry-bulb temperature in degrees Celsius and
+# global horizontal irradiance in Wh/m2. A value of _MISSING or more means a gap.
 _OUTDOOR, _GHI = 6, 13
 _MISSING = {_OUTDOOR: 99.9, _GHI: 9999.0}
 _NAMES = {_OUTDOOR: "dry-bulb temperature", _GHI: "global horizontal irradiance"}
 _GROUND_LINE = "GROUND TEMPERATURES"
-# Behind its name: number of depths, depth, three properties of the soil, twelve months.
+# Entries of the line: name, number of depths, depth, three properties of the soil,
+# twelve months.
 _GROUND_FROM = 6
 
 
 def read_epw(path: str) -> Weather:
-    """A year of weather from a file.
+    """Reads a year of weather from a file.
 
-    Ground temperatures are the monthly ones of the first depth in the file's header.
+    Ground temperatures are the monthly values of the first depth in the file's header.
 
     Args:
         path: An EnergyPlus weather file: hourly, 8760 hours.
@@ -34,7 +35,7 @@ def read_epw(path: str) -> Weather:
         The weather, a row every five minutes.
 
     Raises:
-        EnvConfigError: If the file cannot be used; the text has the line.
+        EnvConfigError: If the file cannot be used; the text names the line.
     """
     try:
         with Path(path).open(encoding="latin-1", newline="") as file:
@@ -49,13 +50,14 @@ def read_epw(path: str) -> Weather:
     ]
     if "LOCATION" not in header:
         raise EnvConfigError(
-            f"{path}: is no EnergyPlus weather file: line 1 must begin with LOCATION"
+            f"{path}: is not an EnergyPlus weather file: line 1 must begin with"
+            " LOCATION"
         )
     if len(hours) != HOURS:
-        leap = " Leave out 29 February." if len(hours) == HOURS + 24 else ""
+        leap = " Remove 29 February." if len(hours) == HOURS + 24 else ""
         raise EnvConfigError(
-            f"{path}: has {len(hours)} lines of data where a year of hours has"
-            f" {HOURS}.{leap}"
+            f"{path}: has {len(hours)} lines of data, but a year has {HOURS} hours."
+            f"{leap}"
         )
     return weather_of(
         _column(path, hours, _OUTDOOR),
@@ -75,13 +77,13 @@ def _column(
         if value is None or value >= _MISSING[column]:
             raise EnvConfigError(
                 f"{path}: line {line}, column {column + 1} ({_NAMES[column]}): holds"
-                f" {text!r}, which is no value. Fill the gaps of the file first."
+                f" {text!r}, which is not a value. Fill the gaps of the file first."
             )
         values[hour] = value
     if column == _GHI and (values.min() < 0.0 or values.max() == 0.0):
         raise EnvConfigError(
-            f"{path}: column {column + 1} ({_NAMES[column]}): must be at least 0, and"
-            " above it at some hour"
+            f"{path}: column {column + 1} ({_NAMES[column]}): all values must be at"
+            " least 0, and at least one must be above 0"
         )
     return values
 

@@ -1,15 +1,15 @@
-"""Heat between the zones of a building, and from zones and surroundings.
+"""Heat flow between the zones of a building, and between zones and surroundings.
 
-The resistance-capacity model of SustainGym 0.1.7 (Yeh et al., 2023), which follows BEAR
-(Zhang et al., 2023), with the same constants and the same simplifications, so that a
-building that SustainGym knows gets the same matrices:
+This is the resistance-capacity model of SustainGym 0.1.7 (Yeh et al., 2023), which
+follows BEAR (Zhang et al., 2023). Constants and simplifications are the same, so that a
+building of SustainGym gets the same matrices:
 
-* Zones touch within a level and with the level above, where a corner of one lies in the
-  other.
+* Two zones of one level, or of a level and the next one above, touch if a corner of one
+  lies in the other.
 * The last zone of each level has a roof over its whole area.
-* The length of a wall between two zones of a level is the diagonal of their overlap,
-  whose depth along y is measured from the first zone's own edge.
-* Persons, furniture and the air between zones are left out.
+* The length of a wall between two zones of a level is the diagonal of their overlap.
+  The depth of the overlap along y is measured from the first zone's own edge.
+* The model has no people, no furniture, and no air flow between zones.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from rllib_risk.env_wrappers.hvac.data import Building
 STEP_SECONDS = 300
 _AIR_DENSITY = 1.225  # kg/m3
 _AIR_HEAT = 1000.0  # J/(kg K)
-# What reaches a zone of the sun on its windows, and of the heat of the ground.
+# Shares of the sun on the windows and of the heat of the ground that reach a zone.
 _SOLAR_WEIGHT = 0.01
 _GROUND_WEIGHT = 0.5
-# Wh in a step of five minutes are as many times 12 W.
+# x Wh in a step of five minutes are 12 x W.
 _STEPS_PER_HOUR = 12
 
 
 @dataclass(frozen=True)
 class Zone:
-    """A box of air.
+    """A zone of a building: a box of air.
 
     Attributes:
-        name: Its name.
-        level: Height of its centre in m; zones of one level have exactly the same.
-        x: Least and greatest coordinate in m.
-        y: The same.
-        z: The same.
-        floor_area: In m2.
-        wall_area: Of outer walls without windows, in m2.
-        window_area: Of outer windows, in m2.
+        name: Name of the zone.
+        level: Height of its centre in m; equal for all zones of a level.
+        x: Least and greatest x coordinate in m.
+        y: Least and greatest y coordinate in m.
+        z: Least and greatest z coordinate in m.
+        floor_area: Area of the floor in m2.
+        wall_area: Area of the outer walls without windows, in m2.
+        window_area: Area of the outer windows in m2.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Zone:
 
     @property
     def heat_capacity(self) -> float:
-        """Of the air in it, in J/K."""
+        """Heat capacity of the air in the zone, in J/K."""
         return _AIR_HEAT * _AIR_DENSITY * _length(self.z) * self.plan_area
 
     @property
     def plan_area(self) -> float:
-        """Of its outline, in m2."""
+        """Area of the zone's outline, in m2."""
         return _length(self.x) * _length(self.y)
 
 
@@ -74,13 +74,13 @@ class UFactors:
     """Thermal transmittance of surfaces in W/(m2 K).
 
     Attributes:
-        interior_wall: Between zones of a level.
-        floor: Of the upper one of two zones.
-        exterior_wall: To the outside.
-        roof: To the outside.
-        ceiling: Of the lower one of two zones.
-        ground_floor: To the ground.
-        window: To the outside.
+        interior_wall: Wall between two zones of a level.
+        floor: Floor of the upper one of two zones.
+        exterior_wall: Wall to the outside.
+        roof: Roof to the outside.
+        ceiling: Ceiling of the lower one of two zones.
+        ground_floor: Floor to the ground.
+        window: Window to the outside.
     """
 
     interior_wall: float
@@ -101,9 +101,9 @@ def building_model(
     `x' = exp(A s) x + A^-1 (exp(A s) - 1) B inputs`.
 
     Args:
-        zones: Its zones, in any order.
-        u: Its surfaces.
-        max_power: Of each zone's actuator, in W.
+        zones: Zones of the building, in any order.
+        u: Thermal transmittance of its surfaces.
+        max_power: Greatest power of each zone's actuator in W.
         shgc: Solar heat gain coefficient of the windows, 0 to 1.
 
     Returns:
@@ -133,7 +133,8 @@ def building_model(
         if loss <= 0.0:
             raise EnvConfigError(
                 f"zone '{zone.name}' exchanges heat with nothing: it has no outer wall,"
-                " no window and no neighbour, and is not on the lowest level"
+                " no window and no neighbour, and is not on the lowest level. Correct"
+                " its areas or coordinates"
             )
     capacity = np.array([zone.heat_capacity for zone in zones])[:, None]  # J/K
     rates = (between - np.diag(losses)) / capacity
@@ -180,7 +181,7 @@ def _to_outside(zone: Zone, u: UFactors, *, roofed: bool) -> float:
 
 
 def _overlap(one: Zone, other: Zone) -> tuple[float, float]:
-    """Width and depth of what two zones share, as SustainGym measures them."""
+    """Width and depth of the overlap of two zones, as SustainGym measures them."""
     width = min(one.x[1], other.x[1]) - max(one.x[0], other.x[0])
     return width, min(one.y[1], other.y[1]) - one.y[0]
 
@@ -195,7 +196,7 @@ def _corner_beside(one: Zone, other: Zone) -> bool:
 
 
 def _corner_below(one: Zone, other: Zone) -> bool:
-    """The same for zones of two levels; touching edges do not count."""
+    """As `_corner_beside`, for zones of two levels; touching edges do not count."""
     least = other.x[0] <= one.x[0] < other.x[1] and other.y[0] <= one.y[0] < other.y[1]
     greatest = (
         other.x[0] < one.x[1] <= other.x[1] and other.y[0] < one.y[1] <= other.y[1]

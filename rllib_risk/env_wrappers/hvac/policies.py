@@ -1,16 +1,17 @@
-"""Reference lines of the env `hvac`: doing nothing, P-control, and a linear policy.
+"""Reference policies of the env `hvac`: no-op, P-control, and a fitted linear policy.
 
 All three are decentralised and linear: the power of zone i is a weighted sum of what
 agent i observes, rounded to the nearest action.
 
-The weights of the third come from the dead-beat controller, which sees all zones and
-the weather to come and brings every zone to the target in one step,
+The weights of the linear policy come from the dead-beat controller. This controller
+sees all zones and the weather of the next step, and brings every zone to the target in
+one step,
 
     u* = B^-1 (target - A x - w),
 
-with the building's transition A, its actuators B and what the weather does, w.
-`fit_linear_policy` gives the weights of agent i's observation that come closest to
-agent i's part of u* in the sense of least squares.
+with the building's transition A, its actuators B and the effect of the weather w.
+`fit_linear_policy` fits the weights of agent i's observation to agent i's part of u* by
+least squares.
 """
 
 from __future__ import annotations
@@ -31,20 +32,21 @@ from rllib_risk.env_wrappers.hvac.env import HVAC, normalised
 from rllib_risk.env_wrappers.hvac.scenario import HvacScenario
 from rllib_risk.env_wrappers.scripted import ScriptedPolicy
 
-# Power per degree Celsius that a zone is too cold; at 0.3, OfficeSmall starts to swing.
+# Power per degree Celsius below the target; at 0.3, OfficeSmall starts to oscillate.
 P_GAIN = 0.25
 
 _DAY = 288  # steps
-# The fit regresses differences from it on each other; another one would hardly move the
-# constants and nothing else.
+# The regression uses differences from this target in degrees Celsius. Another target
+# would change only the constants, and hardly.
 _FIT_TARGET = 22.0
 
 
 class LinearPolicy:
-    """Power of zone i = weights[i] . [T_i - target, T_outdoor - target, T_ground -
-    target, sun, 1], rounded to the nearest action.
+    """A decentralised linear policy without memory.
 
-    It reads no temperatures of other zones, no occupancy, and keeps no memory.
+    Power of zone i = weights[i] . [T_i - target, T_outdoor - target, T_ground - target,
+    sun, 1], rounded to the nearest action. It reads neither temperatures of other zones
+    nor occupancy.
     """
 
     def __init__(
@@ -55,10 +57,11 @@ class LinearPolicy:
         normalise: bool = False,
         target: float = 22.0,
     ) -> None:
-        """Puts the weights into the units of the observations.
+        """Converts the weights to the units of the observations.
 
         Args:
-            weights: Per degree Celsius, per full sun, and the constant, [n, 5].
+            weights: Weights per degree Celsius (three), per full sun, and the constant,
+                [n, 5].
             bins: As in `HVAC`.
             normalise: As in `HVAC`.
             target: As in `HVAC`.
@@ -99,24 +102,24 @@ def fit_linear_policy(
 ) -> np.ndarray:
     """Weights of the decentralised policy that is nearest to the dead-beat controller.
 
-    Under dead-beat control only errors of the actuators (the rounding to actions) move
-    a zone off its target: x - target = B e, with e independent between zones and of
-    one size. So zone temperatures and weather are uncorrelated, and the least squares
-    fall into two parts that need no simulation:
+    Under dead-beat control, only the rounding to actions moves a zone off its target:
+    x - target = B e, with rounding errors e that are independent between zones and
+    equally large. So zone temperatures and weather are uncorrelated. The least-squares
+    problem then splits into two parts, which need no simulation:
 
-    * The weight of a zone's own temperature is the regression of u*_i on x_i, with the
-      neighbours' share that is correlated with it:
-      -(B^-1 A B B^T)_ii / (B B^T)_ii.
-    * The other weights are the regression of u* at the target on the weather as the
-      agents see it, which is one step old.
+    * The weight of a zone's own temperature is the regression of u*_i on x_i. It
+      includes the neighbours' correlated share: -(B^-1 A B B^T)_ii / (B B^T)_ii.
+    * The other weights are the regression of u* at the target on the weather that the
+      agents see, which is one step old.
 
-    In every building A's rows, the outdoor and the ground couplings add up to 1, so
-    only differences from the target matter and the weights hold for any target.
+    In every building, each row of A plus the outdoor and ground couplings sums to 1.
+    Only differences from the target matter therefore, and the weights are valid for any
+    target.
 
     Args:
-        city: See `HvacScenario`.
+        city: City or cities of the weather; see `HvacScenario`.
         day_range: First day and the day after the last.
-        building: See `HvacScenario`.
+        building: The building; see `HvacScenario`.
 
     Returns:
         Weights for `LinearPolicy`, float64 [n, 5].
@@ -132,7 +135,7 @@ def fit_linear_policy(
 
     first = start_rows(scenario.days)[:, None]
     felt = ((first + np.arange(_DAY)) % STEPS_PER_YEAR).reshape(-1)
-    # at the start of a day the agents see the weather of the first step already
+    # at the start of a day, the agents already see the weather of the first step
     seen = ((first + np.arange(-1, _DAY - 1).clip(0)) % STEPS_PER_YEAR).reshape(-1)
     causes, features = [], []
     for name in scenario.cities:
@@ -151,11 +154,11 @@ def fit_linear_policy(
 
 
 def reference_policies(**env_config: Any) -> dict[str, ScriptedPolicy]:
-    """Scripted policies for the env that these arguments describe.
+    """Reference policies for the env that these arguments describe.
 
-    The linear one is fitted to the building with its nominal physics, in Tucson on days
-    0 to 199 at 22 degC, wherever it is to act: it is a line to measure robustness by,
-    so it must not know the scenario.
+    The linear policy is always fitted to the building with its nominal physics, in
+    Tucson on days 0 to 199 at 22 degC. It is a reference for robustness, so it must not
+    know the scenario in which it acts.
 
     Args:
         **env_config: Arguments of `HVAC`.
@@ -166,7 +169,7 @@ def reference_policies(**env_config: Any) -> dict[str, ScriptedPolicy]:
     Raises:
         EnvConfigError: If an argument is wrong.
     """
-    # The env checks the arguments; nothing here depends on whose physics it runs.
+    # The env checks the arguments. The policies do not depend on the backend.
     env = HVAC(**{**env_config, "backend": "native"})
     n = len(env.possible_agents)
     p_control = np.zeros((n, 5))

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-WIDTH, HEIGHT = 960, 640  # pixels; multiples of 16, as video encoders like them
+WIDTH, HEIGHT = 960, 640  # pixels; many video encoders need multiples of 16
 _DPI = 100
 _STEP_HOURS = 300 / 3600
 
 # Edges of the panels and height of the headline, as shares of the picture.
 _LEFT, _RIGHT, _BOTTOM, _TOP, _HEADLINE = 0.08, 0.795, 0.075, 0.915, 0.945
 
-# One colour per zone, chosen so that most colour-blind readers tell them apart too.
+# One colour per zone; most colour-blind readers can tell them apart.
 _COLORS = (
     "#0072B2",
     "#E69F00",
@@ -27,7 +27,7 @@ _COLORS = (
     "#17A398",
     "#B22222",
 )
-# Where there are more zones than colours.
+# The colour of all zones if there are more zones than colours.
 _ONE_OF_MANY = "#8FB3D3"
 _MEAN = "#12395B"
 _OUTDOOR = "#6B7280"
@@ -47,17 +47,17 @@ def draw(
     zones: tuple[str, ...],
     title: str,
 ) -> np.ndarray:
-    """The day so far as a picture.
+    """Draws the first t steps of a day.
 
     Args:
         temperatures: Zone temperatures in deg C, floats [t + 1, n]; row 0 is the start.
         outdoor: Outdoor temperatures in deg C, floats [t + 1].
-        power: What the zones' units did in every step, floats [t, n] in [-1, 1];
+        power: Power of the zones' units in every step, floats [t, n] in [-1, 1];
             negative cools.
-        target: Temperature that the zones are to have, in deg C.
+        target: Target temperature of the zones in deg C.
         steps: Length of the whole episode in steps of five minutes; the time axis.
         zones: Names of the n zones.
-        title: Headline.
+        title: Title of the picture.
 
     Returns:
         RGB, uint8 [640, 960, 3].
@@ -68,10 +68,10 @@ def draw(
 
 
 class _Picture:
-    """Axes and legend drawn once, and the curves that change from step to step.
+    """A figure whose axes and legend are drawn once, and its curves in every step.
 
-    A figure takes Matplotlib a tenth of a second, the curves alone a few milliseconds;
-    so the frames of a day share everything but the curves.
+    Matplotlib takes a tenth of a second for a figure, but only a few milliseconds for
+    the curves. So all frames of a day share everything except the curves.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class _Picture:
         outdoor_span: tuple[float, float],
     ) -> None:
         # The object interface with the Agg canvas: no display, no global pyplot state.
-        # Imported here because an env that is never drawn needs no Matplotlib.
+        # Imported here: an env that is never drawn does not need Matplotlib.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.collections import LineCollection
         from matplotlib.figure import Figure
@@ -106,7 +106,7 @@ class _Picture:
         self._means = [
             axes.plot([], [], color=_MEAN, linewidth=2.0)[0] for axes in (inside, units)
         ]
-        # where each zone is now; the only thing to see before the first step
+        # present temperature of each zone; before the first step there is no curve
         self._now = inside.scatter([], [], s=22, zorder=4, clip_on=False)
         self._now.set_facecolor((_MEAN,) if self._many else colors)
         target_line = inside.axhline(target, **_TARGET)
@@ -127,7 +127,7 @@ class _Picture:
         self._words = figure.text(
             _RIGHT, _HEADLINE, "", fontsize=10.5, color="0.25", ha="right"
         )
-        # an animated artist is left out of the background
+        # the background does not contain animated artists
         self._moving = [
             (inside, self._words),
             (inside, self._zones),
@@ -146,9 +146,9 @@ class _Picture:
     def draw(
         self, temperatures: np.ndarray, outdoor: np.ndarray, power: np.ndarray
     ) -> np.ndarray:
-        """The picture with these curves; see the function of the same name."""
+        """Draws these curves; see the module's function `draw`."""
         hours = np.arange(len(temperatures)) * _STEP_HOURS  # [t + 1]
-        # the power of a step holds from its start to its end: two points per step
+        # power is constant within a step: two points per step
         edges, held = hours.repeat(2)[1:-1], power.repeat(2, axis=0)  # [2t], [2t, n]
         self._zones.set_segments(list(_curves(hours, temperatures)))
         self._units.set_segments(list(_curves(edges, held)))
@@ -171,8 +171,8 @@ class _Picture:
         return np.asarray(self._canvas.buffer_rgba())[..., :3].copy()
 
 
-# One picture is enough for an episode; a few, so that envs drawn in turn do not build
-# theirs again in every step.
+# An episode needs one picture. A few are kept, so that envs that are drawn in turn do
+# not rebuild theirs in every step.
 _picture = lru_cache(maxsize=4)(_Picture)
 
 
@@ -227,7 +227,7 @@ def _curves(x: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _span(values: np.ndarray, around: float | None) -> tuple[float, float]:
-    """Ends of a temperature axis that change seldom while the curves grow."""
+    """Limits of a temperature axis, rounded so that they seldom change in a day."""
     middle = float(values[0]) if around is None else around
     low = min(float(values.min()), middle - _SMALLEST_SPAN)
     high = max(float(values.max()), middle + _SMALLEST_SPAN)
@@ -236,7 +236,7 @@ def _span(values: np.ndarray, around: float | None) -> tuple[float, float]:
 
 
 def _short(name: str) -> str:
-    """A zone's name as the legend shows it; what tells zones apart is at the end."""
+    """A zone's name as the legend shows it; cut before the end, where names differ."""
     name = name.replace("_", " ").lower()
     if len(name) <= _LONGEST_NAME:
         return name

@@ -1,4 +1,4 @@
-"""Where and when an episode of the env `hvac` plays, and what it is scored by."""
+"""Place, days and physics of the episodes of the env `hvac`, and their score."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rllib_risk.env_wrappers.hvac.data import (
 
 DAY_SPLITS = ("all", "train", "test")
 DAYS_PER_YEAR = 365
-# Every fifth day is held out by day_split.
+# day_split holds out every fifth day.
 _SPLIT_PERIOD = 5
 
 # The paper's score of a day: (R + 9000) / 9000, R the sum of six copies of the reward.
@@ -29,21 +29,21 @@ _REWARD_COPIES = 6
 
 @dataclass(frozen=True)
 class HvacScenario:
-    """Which building, where, when, and how its physics differ from the nominal ones.
+    """Building, cities and days, and deviations from the nominal physics.
 
     Attributes:
-        city: A name in the table of cities, the path of an EnergyPlus weather file
-            (.epw), or several of them: then every episode draws one.
+        city: A name from the table of cities, the path of an EnergyPlus weather file
+            (.epw), or a list of these; every episode draws one.
         day_range: First day and the day after the last, within [0, 365].
-        day_split: "all" days of the range, or without ("train") or only with ("test")
-            every fifth, the days d with d % 5 == 4.
-        building: A name in the list of buildings, or the path of a building file
+        day_split: Days of the range to play: "all"; "train", without every fifth day;
+            or "test", only every fifth day (the days d with d % 5 == 4).
+        building: A name from the list of buildings, or the path of a building file
             (.yaml).
-        power_scale: Factor on the effect of the actuators; not on the energy cost.
+        power_scale: Factor on the effect of the actuators, but not on the energy cost.
         solar_scale: Factor on the effect of the sun on the zones.
         ground_scale: Factor on the effect of the ground on the zones.
         sensor_sigma: Standard deviation in degrees Celsius of Gaussian noise on each
-            agent's observation of its own zone. State, costs and physics have none.
+            agent's observation of its own zone. State, costs and physics have no noise.
     """
 
     city: str | Sequence[str] = "tucson"
@@ -81,12 +81,12 @@ class HvacScenario:
 
     @cached_property
     def cities(self) -> tuple[str, ...]:
-        """All cities, also if there is only one."""
+        """All cities, as a tuple even if there is only one."""
         return (self.city,) if isinstance(self.city, str) else tuple(self.city)
 
     @cached_property
     def days(self) -> np.ndarray:
-        """The days that an episode is drawn from, integers, ascending."""
+        """The days from which episodes are drawn, integers, ascending."""
         days = np.arange(*self.day_range)
         held_out = days % _SPLIT_PERIOD == _SPLIT_PERIOD - 1
         if self.day_split == "train":
@@ -95,12 +95,12 @@ class HvacScenario:
 
 
 class EpisodeStart(NamedTuple):
-    """What chance decides about an episode, all of it at its start.
+    """All random draws of an episode, made at its start.
 
     Attributes:
         day: Day of the year.
         city: Index into the scenario's cities.
-        noise: Of the sensors at the start and after every step, float32
+        noise: Noise of the sensors at the start and after every step, float32
             [steps + 1, n]; [0, n] without noise.
     """
 
@@ -114,12 +114,12 @@ def draw_start(
 ) -> EpisodeStart:
     """Draws an episode; the single env and its twin draw the same from one seed.
 
-    The day comes first, so that scenarios that differ in their cities or their noise
-    only play the same days.
+    The day is drawn first. So scenarios that differ only in their cities or their noise
+    play the same days.
 
     Args:
         rng: Source of randomness.
-        scenario: What to draw from.
+        scenario: The scenario to draw from.
         steps: Steps of the episode.
         num_zones: Number of zones n.
 
@@ -138,7 +138,7 @@ def check_day(day: Any) -> int:
     """`day` as a day of the year.
 
     Raises:
-        EnvConfigError: If it is none.
+        EnvConfigError: If it is not a day of the year.
     """
     if isinstance(day, bool) or not isinstance(day, int | np.integer):
         raise EnvConfigError(f"the day must be an integer, not {day!r}")
@@ -156,8 +156,8 @@ def end_of_episode_info(
         totals: Comfort cost, energy cost and mean absolute deviation, each summed over
             the steps, float64 [3].
         steps: Number of steps.
-        start: What was drawn for the episode.
-        scenario: What it was drawn from.
+        start: The draws of the episode.
+        scenario: The scenario that they were drawn from.
 
     Returns:
         The info; see `HVAC`.
@@ -190,6 +190,6 @@ def _check_day_range(day_range: Any) -> None:
     first, end = day_range
     if not 0 <= first < end <= DAYS_PER_YEAR:
         raise EnvConfigError(
-            f"day_range must hold at least one day of 0 .. 364, as 0 <= first < end <= "
-            f"365, not {list(day_range)}"
+            "day_range must be [first, end] with 0 <= first < end <= 365, not "
+            f"{list(day_range)}"
         )

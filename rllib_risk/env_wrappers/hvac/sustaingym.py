@@ -1,12 +1,13 @@
-"""SustainGym's own building behind the env `hvac`, where that package is installed.
+"""The backend `sustaingym` of the env `hvac`: SustainGym's own building model.
 
-`backend: sustaingym` is the check on our own physics, and the way to what only the real
-package computes. It is about as slow as SustainGym is, and has no vectorised form.
+It checks our own physics, and gives access to what only the original package computes.
+It is about as slow as SustainGym itself, and has no vectorised form. SustainGym must be
+installed.
 
-SustainGym 0.1.7 pins Gymnasium 0.28 and PettingZoo 1.24, and Ray pins Gymnasium 1.2.2,
-so a plain installation beside Ray is impossible. It works without its own pins
-(`INSTALL`); `pip check` goes on naming the two, which does no harm. pvlib 0.16 dropped
-the function that reads SustainGym's weather files.
+SustainGym 0.1.7 pins Gymnasium 0.28 and PettingZoo 1.24, and Ray pins Gymnasium 1.2.2.
+A plain installation beside Ray is therefore impossible. SustainGym works without its
+pins (`INSTALL`). `pip check` then reports the two pins, which does no harm. pvlib 0.16
+dropped the function that reads SustainGym's weather files.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ INSTALL = (
 )
 
 # SustainGym's weather and ground-temperature keys of every city. The paper's "Seattle"
-# is the weather of Port Angeles over the ground of Seattle.
+# is the weather of Port Angeles with the ground temperatures of Seattle.
 CITY_KEYS = {
     "tucson": ("Hot_Dry", "Tucson"),
     "tampa": ("Hot_Humid", "Tampa"),
@@ -53,7 +54,7 @@ CITY_KEYS = {
 
 
 class SustainGymDynamics:
-    """One building; `hvac_dynamics.Dynamics` on top of SustainGym's `BuildingEnv`.
+    """One building: the protocol `dynamics.Dynamics` on SustainGym's `BuildingEnv`.
 
     Attributes:
         zones: Names of the n zones.
@@ -75,14 +76,14 @@ class SustainGymDynamics:
         self.zones: tuple[str, ...] = tuple(zone.name for zone in self._env.zones)
 
     def reset(self, city: int, day: int) -> np.ndarray:
-        """Starts a day; see `hvac_dynamics.Dynamics`."""
+        """Starts a day; see `dynamics.Dynamics`."""
         self._env = self._envs[city]
         self._costs = np.zeros(2)
         state, _ = self._env.reset(seed=day)
         return state[len(self.zones) :].astype(np.float64)
 
     def step(self, power: np.ndarray) -> HvacStep:
-        """Plays five minutes; see `hvac_dynamics.Dynamics`."""
+        """Plays one step of five minutes; see `dynamics.Dynamics`."""
         state, _, _, _, info = self._env.step(power)
         parts = info["reward_breakdown"]  # minus the costs since the start of the day
         costs = -np.array([parts["comfort_level"], parts["power_consumption"]])
@@ -100,8 +101,8 @@ def _building_env(scenario: HvacScenario, city: str, target: float) -> Any:
     """A SustainGym `BuildingEnv` with the scenario's physics."""
     if is_own_weather(city) or is_own_building(scenario.building):
         raise EnvConfigError(
-            "backend 'sustaingym' knows its own cities and buildings only; files of"
-            " your own work with backend 'native'"
+            "backend 'sustaingym' knows only its own cities and buildings: use backend"
+            " 'native' for your own files"
         )
     try:
         building = importlib.import_module("sustaingym.envs.building")
@@ -109,17 +110,17 @@ def _building_env(scenario: HvacScenario, city: str, target: float) -> Any:
     except ImportError as error:
         raise EnvConfigError(
             f"env_config.backend 'sustaingym' needs SustainGym ({error}): install it "
-            f"beside Ray with\n  {INSTALL[0]}\n  {INSTALL[1]}\n('pip check' will go on "
-            "naming its pins of gymnasium and pettingzoo; that does no harm), or use "
+            f"beside Ray with\n  {INSTALL[0]}\n  {INSTALL[1]}\n('pip check' will then "
+            "report its pins of gymnasium and pettingzoo, which does no harm), or use "
             "backend 'native', which gives the same numbers"
         ) from error
     if not hasattr(iotools, "parse_epw"):
         raise EnvConfigError(
-            "env_config.backend 'sustaingym' needs a pvlib that still reads "
-            f"SustainGym's weather files: {INSTALL[1]}"
+            "env_config.backend 'sustaingym' needs a version of pvlib that can read "
+            f"SustainGym's weather files. Install it with: {INSTALL[1]}"
         )
     weather, location = CITY_KEYS[city]
-    # It prints all zones, and pvlib warns about the function that it calls.
+    # SustainGym prints all zones, and pvlib warns about a function that it calls.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         parameters = building.ParameterGenerator(
@@ -127,12 +128,12 @@ def _building_env(scenario: HvacScenario, city: str, target: float) -> Any:
             weather,
             location,
             target=target,
-            # our own levels of power, not its 200
+            # we pass our own levels of power, not SustainGym's 200 actions
             is_continuous_action=True,
         )
         env = building.BuildingEnv(parameters)
-    # Columns: people, ground, outdoor, power of every zone, sun. The scenario's scales
-    # are those of the effects, which SustainGym has no arguments for.
+    # Columns: people, ground, outdoor, power of every zone, sun. The scales change the
+    # matrix directly, because SustainGym has no arguments for them.
     env.BD_d[:, 1] *= scenario.ground_scale
     env.BD_d[:, 3:-1] *= scenario.power_scale
     env.BD_d[:, -1] *= scenario.solar_scale

@@ -1,8 +1,8 @@
-"""Multi-Agent Cliff Navigation, many copies in one call.
+"""The vectorised twin of Multi-Agent Cliff Navigation: many copies in one call.
 
-The same numbers as `MACN` through `TeamEnv`, for a sampler that steps dozens of envs:
-moves, outcomes, views and states are looked up in tables over (pairs of) cells, so a
-step is a handful of NumPy calls whatever the number of envs.
+It gives the same numbers as `MACN` through `TeamEnv`. Moves, outcomes, views and states
+are looked up in tables over (pairs of) cells. A step is therefore a few NumPy calls,
+whatever the number of copies.
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ class BatchedMACN(BatchedTeamEnv):
         return BatchedStep(rewards.astype(np.float32), terminateds, truncateds, infos)
 
     def _row(self) -> np.ndarray:
-        """The row of each slot in what was drawn for its episode, int64 [E]."""
-        # an inactive slot may stand at the limit, where nothing is drawn any more
+        """The present row of each slot in its noise and pushes, int64 [E]."""
+        # an inactive slot may stand at the limit, for which nothing was drawn
         return np.minimum(self._steps, self._limit - 1)
 
     def _refresh(self) -> None:
@@ -212,7 +212,7 @@ def _place_table(grid: GridMap, state_encoding: str) -> np.ndarray:
 
 
 def view_table(grid: GridMap, obs_encoding: str) -> np.ndarray:
-    """The view from every cell (first) with the other agent in every cell (second).
+    """The views for every pair of cells: first the own, then the other agent's.
 
     Args:
         grid: The map.

@@ -3,23 +3,24 @@
 Source: the RMIX paper (Qiu et al., 2021, "RMIX: Learning Risk-Sensitive Policies for
 Cooperative Reinforcement Learning Agents", NeurIPS) describes the task and published no
 code. It fixes the sizes (4x7 and 4x12), the 3x3 view, the four moves and the rewards.
-What it leaves open is an argument here; the defaults are our reading:
+What the paper leaves open is an argument here. The defaults are our reading:
 
-* Both agents start in the lower left corner and must stand on the goal, the lower right
-  corner, at the same time; the cells between are cliff. Agents may share a cell. A move
-  off the grid stays in place.
-* A step is judged after both have moved, first match wins: an agent on the cliff
-  (`cliff_reward`, terminated), both on the goal (0, terminated, success), one on the
-  goal (`goal_wait_reward` instead of the step reward), otherwise `step_reward`.
+* Both agents start in the lower left corner. They must stand on the goal, the lower
+  right corner, at the same time. The cells between the corners are cliff. Agents may
+  share a cell. An agent that moves off the grid stays in place.
+* The reward of a step follows from the cells after both have moved; the first match
+  counts: an agent on the cliff (`cliff_reward`, terminated), both on the goal (0,
+  terminated, success), one on the goal (`goal_wait_reward` instead of the step reward),
+  otherwise `step_reward`.
 * After `episode_limit` steps the episode is truncated, not terminated.
 
-Not in the paper is the wind (`wind_probability`), which makes the game slippery: after
-both have moved, it pushes each agent on its own by one cell. Then the step is judged.
-It pushes no agent off the grid, none that has just stepped onto the cliff, and none
-that the goal holds (`goal_absorbing`).
+The wind (`wind_probability`) is not in the paper. It makes the game slippery: after
+both have moved, and before the reward is computed, it pushes each agent independently
+by one cell. It does not push an agent off the grid. It does not move an agent that has
+just stepped onto the cliff, or one that must stay on the goal (`goal_absorbing`).
 
-The best return on the classic map without wind is -width: width + 1 moves, the last of
-which costs nothing.
+The best return on the classic map without wind is -width: the agents need width + 1
+moves, and the last move costs nothing.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ WIND_DIRECTIONS = ("up", "down", "left", "right")  # in the order of MOVES
 class MACN(ParallelEnv):
     """Two agents walk along a cliff to a common goal.
 
-    Actions: 0 up, 1 down, 2 left, 3 right, all always legal. Infos of every step:
-    `is_success` (both on the goal), `battle_won` (the same, under the name StarCraft
-    loggers know) and `episode_limit` (cut off by the time limit).
+    Actions: 0 up, 1 down, 2 left, 3 right; all are always legal. Infos of every step:
+    `is_success` (both on the goal), `battle_won` (the same value, under the name that
+    StarCraft loggers read) and `episode_limit` (cut off by the time limit).
     """
 
     metadata: ClassVar[dict[str, Any]] = {
@@ -90,18 +91,19 @@ class MACN(ParallelEnv):
         """Builds the map and checks every argument.
 
         Args:
-            width: Columns of the classic map: 7 (the default) or 12 in the paper.
-            height: Rows of the classic map: 4 (the default) in the paper.
-            layout: "classic" or a map drawn with letters; see `macn_map.load_map`.
+            width: Columns of the classic map, 7 if None; the paper has 7 and 12.
+            height: Rows of the classic map, 4 if None, as in the paper.
+            layout: "classic" or a map drawn with letters; see `macn.map.load_map`.
             starts: Start cells [[row, column], [row, column]], row 0 at the top;
                 the lower left corner for both if None.
             cliff_reward: Reward of a step in which an agent falls; the paper has -100
                 (high risk) and -50 (low risk).
             step_reward: Reward of any other step.
             goal_wait_reward: Reward while exactly one agent is on the goal.
-            goal_wait_mode: "state": in every such step; "event": only in the step in
-                which that agent arrives, `step_reward` while it waits.
-            goal_absorbing: An agent on the goal cannot leave it.
+            goal_wait_mode: When `goal_wait_reward` is paid. "state": in every step with
+                one agent on the goal; "event": only in the step in which it arrives,
+                and `step_reward` while it waits.
+            goal_absorbing: Whether an agent on the goal must stay there.
             episode_limit: Steps after which the episode is truncated.
             obs_encoding: "codes": the 3x3 view as nine numbers code / 5 (0 free, 1
                 outside, 2 cliff, 3 goal, 4 other agent, 5 other agent on the goal);
@@ -110,9 +112,9 @@ class MACN(ParallelEnv):
                 "coordinates": row and column of each agent scaled to [0, 1].
             reward_noise_std: Standard deviation of the Gaussian noise added to the
                 team reward of every step; drawn from the seed given to reset().
-            wind_probability: Probability in [0, 1] with which the wind pushes an agent
-                in a step; drawn from the seed given to reset(), after the noise.
-            wind_direction: Where it pushes: "down", "up", "left" or "right".
+            wind_probability: Probability in [0, 1] that the wind pushes an agent in a
+                step; drawn from the seed given to reset(), after the noise.
+            wind_direction: Direction of the wind: "down", "up", "left" or "right".
             render_mode: "ansi", "rgb_array" or None.
 
         Raises:
@@ -192,8 +194,7 @@ class MACN(ParallelEnv):
         """Puts both agents on their start cells.
 
         Args:
-            seed: Seed of the noise and the wind; None goes on with the present
-                generator.
+            seed: Seed of the noise and the wind; None: the generator continues.
             options: Not used.
 
         Returns:
@@ -227,7 +228,7 @@ class MACN(ParallelEnv):
 
         Raises:
             RuntimeError: If the episode has ended.
-            ValueError: If an action is no move.
+            ValueError: If an action is not one of the moves.
         """
         if not self.agents:
             raise RuntimeError("the episode has ended: call reset() first")
@@ -268,9 +269,9 @@ class MACN(ParallelEnv):
         )
 
     def state(self) -> np.ndarray:
-        """Where both agents are, float32 [2 * H * W] or [4]."""
+        """The cells of both agents, float32 [2 * H * W] or [4]."""
         if self.state_encoding == "coordinates":
-            # a map of one row or column has nothing to scale by
+            # avoids a division by zero on a map of one row or column
             scale = max(self.map.height - 1, 1), max(self.map.width - 1, 1)
             return np.array(
                 [cell[axis] / scale[axis] for cell in self._cells for axis in (0, 1)],
@@ -290,7 +291,7 @@ class MACN(ParallelEnv):
         return None
 
     def close(self) -> None:
-        """There is nothing to free."""
+        """Does nothing; the env holds no resources."""
 
     @staticmethod
     def batched(num_envs: int, **env_config: Any) -> BatchedMACN:
@@ -378,7 +379,7 @@ class MACN(ParallelEnv):
 
 
 def _scenery(grid: GridMap, obs_encoding: str) -> np.ndarray:
-    """What every cell looks like without agents, with a margin of one cell outside.
+    """The codes or flags of all cells without agents, with a margin of one cell.
 
     Args:
         grid: The map.

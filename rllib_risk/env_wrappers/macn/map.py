@@ -62,11 +62,11 @@ def load_map(
             of rows or one string of several lines with the letters '.' free, 'C'
             cliff, 'G' goal, 'S' start (of both agents, or two of them in reading
             order) and '0' and '1' start of agent 0 and agent 1.
-        width: Columns of the classic map, at least 3 (7 if None). A map of one's own
-            has its own size; a different number is an error.
-        height: Rows of the classic map, at least 2 (4 if None).
-        starts: Start cells [[row, column], [row, column]], if the map names none
-            or instead of the classic ones.
+        width: Columns of the classic map, at least 3 (7 if None). With a drawn map,
+            leave it out or give that map's width.
+        height: Rows of the classic map, at least 2 (4 if None); as `width`.
+        starts: Start cells [[row, column], [row, column]]. For a drawn map without
+            start marks, or to replace the start cells of the classic map.
 
     Returns:
         The parsed map.
@@ -93,20 +93,24 @@ def load_map(
                 "the start cells are given twice, in layout and in starts: remove one"
             )
     if grid.size > MAX_CELLS:
-        raise EnvConfigError(f"the map has {grid.size} cells; at most {MAX_CELLS}")
+        raise EnvConfigError(
+            f"the map has {grid.size} cells, but at most {MAX_CELLS} are allowed: draw"
+            " a smaller map"
+        )
     cells = default_starts if starts is None else _parse_starts(starts)
     for agent, (row, column) in enumerate(cells):
         inside = 0 <= row < grid.shape[0] and 0 <= column < grid.shape[1]
         if not inside or grid[row, column] != ".":
             where = "outside the map" if not inside else "a cliff or goal cell"
             raise EnvConfigError(
-                f"agent {agent} cannot start at ({row}, {column}): that is {where}"
+                f"agent {agent} cannot start at ({row}, {column}): that is {where}."
+                " Choose a free cell"
             )
     return GridMap(cliff=grid == "C", goal=grid == "G", starts=cells)
 
 
 def _classic(width: int | None, height: int | None) -> np.ndarray:
-    """Letters [H, W] of the classic map, starts not marked."""
+    """Letters [H, W] of the classic map, without start marks."""
     width = DEFAULT_WIDTH if width is None else width
     height = DEFAULT_HEIGHT if height is None else height
     for key, value, low in (("width", width, 3), ("height", height, 2)):
@@ -123,7 +127,8 @@ def _classic(width: int | None, height: int | None) -> np.ndarray:
 def _check_size(key: str, given: int | None, found: int) -> None:
     if given is not None and given != found:
         raise EnvConfigError(
-            f"layout has {key} {found} but {key} is {given}: remove {key}"
+            f"the {key} of layout is {found}, but the argument {key} is {given}: remove"
+            f" the argument {key}"
         )
 
 

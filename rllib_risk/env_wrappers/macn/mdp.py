@@ -1,4 +1,4 @@
-"""Multi-Agent Cliff Navigation as tables, for exact values by dynamic programming."""
+"""Tables of Multi-Agent Cliff Navigation, for exact values by dynamic programming."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from rllib_risk.ops.robust_mdp import TabularMDP
 def macn_joint_mdp(**env_config: Any) -> TabularMDP:
     """The game as tables over joint cells and joint moves.
 
-    With C cells, numbered row by row, the state in which agent 0 is in cell c and
-    agent 1 in cell d is c * C + d; that of agent 0 moving a and agent 1 moving b is
-    joint action 4 * a + b. The four outcomes are that the wind pushes none, agent 1,
-    agent 0, or both. A joint cell in which the episode has ended leads nowhere and
-    pays nothing. The time limit is no part of it, nor is what agents see.
+    The C cells are numbered row by row. State c * C + d has agent 0 in cell c and agent
+    1 in cell d. Joint action 4 * a + b is move a of agent 0 and move b of agent 1. The
+    four outcomes are that the wind pushes no agent, agent 1, agent 0, or both. States
+    in which the episode has ended are terminal, with reward 0. The tables contain
+    neither the time limit nor the observations.
 
     Args:
         **env_config: Arguments of `MACN`.
@@ -77,7 +77,7 @@ def macn_joint_mdp(**env_config: Any) -> TabularMDP:
 
 
 def macn_joint_views(**env_config: Any) -> np.ndarray:
-    """What both agents observe in every state of `macn_joint_mdp`.
+    """The observations of both agents in every state of `macn_joint_mdp`.
 
     Args:
         **env_config: Arguments of `MACN`.

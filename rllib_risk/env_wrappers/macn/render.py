@@ -58,7 +58,7 @@ def draw(grid: GridMap, cells: Sequence[Cell]) -> np.ndarray:
     image[:, ::PIXELS] = _LINE
     y, x = np.mgrid[:PIXELS, :PIXELS]
     for agent, (row, column) in enumerate(cells):
-        # beside the middle of the cell, so that two agents in one cell both show
+        # left or right of the middle, so that both agents show in a shared cell
         centre_x = PIXELS * (3 + 6 * agent) // 12 + PIXELS // 24
         disc = (y - PIXELS // 2) ** 2 + (x - centre_x) ** 2 <= (PIXELS // 5) ** 2
         patch = image[

@@ -1,4 +1,4 @@
-"""StarCraft II."""
+"""The env `smac`: StarCraft II battles."""
 
 from rllib_risk.env_wrappers.smac.env import SMAC
 

@@ -1,19 +1,19 @@
 """StarCraft II battles: SMAC's own `StarCraft2Env` as a PettingZoo parallel env.
 
-Source: M. Samvelyan et al., "The StarCraft Multi-Agent Challenge" (2019), whose code
-(github.com/oxwhirl/smac) is called as it is. SMAC's own PettingZoo wrapper is not used:
-it returns no infos, so that the winner is unknown, and does not work with today's
-PettingZoo. What is mended here without touching that code:
+Source: M. Samvelyan et al., "The StarCraft Multi-Agent Challenge" (2019). Its code
+(github.com/oxwhirl/smac) is called unchanged. SMAC's own PettingZoo wrapper is not
+used: it returns no infos, so that the winner is unknown, and it does not work with
+recent versions of PettingZoo. This env corrects the following without changes to SMAC:
 
 * The game starts with the first episode, not with the env.
-* SMAC launches a second game, and counts the enemies' health into its reward scale a
-  second time, if an episode is begun before the first one has ended; the scale also
-  grows if the game creates its units late. Here there is one game, and one scale.
-* A battle that the time limit ends is truncated (`time_limit_is_terminal: true` gives
-  PyMARL's reading, a true end).
-* A game that crashed ends the episode with an error, not as a lost battle. The sampler
-  drops what was played of it and starts a new game, `max_env_restarts` times at most.
-* A game does not survive the process that started it.
+* SMAC launches a second game if an episode begins before the first one has ended. It
+  then also counts the enemies' health twice in its reward scale. The scale also grows
+  if the game creates its units late. Here there is one game and one scale.
+* A battle that ends by the time limit is truncated. `time_limit_is_terminal: true`
+  makes it terminate, as in PyMARL.
+* A crash of the game ends the episode with an error, not as a lost battle. The sampler
+  drops that episode and starts a new game, at most `max_env_restarts` times.
+* The game ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ from rllib_risk.env_wrappers.smac.install import (
 __all__ = ["SMAC"]
 
 DIFFICULTIES = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "A")
-# Arguments of StarCraft2Env that this env sets, or that mean nothing under it.
+# Arguments of StarCraft2Env that this env sets, or that have no effect in it.
 _OURS = ("map_name", "difficulty", "game_version", "seed", "continuing_episode")
 
 
 class SMAC(ParallelEnv):
-    """A team of units against the game's own player.
+    """A team of units against the built-in player of the game.
 
-    Actions: Discrete(6 + enemies): 0 no-op (of the dead, and nothing else), 1 stop, 2
-    to 5 north, south, east, west, 6 + i attack enemy i; a medivac heals ally i.
-    Observations are dicts: `observation` is SMAC's, float32 [D], all zero for a dead
-    unit, `action_mask` the legal actions, int8 [A]. `state()` is SMAC's global state.
-    Agents stay until the battle ends.
+    Actions: Discrete(6 + enemies): 0 no-op (the only action of a dead unit, and of no
+    other), 1 stop, 2 to 5 north, south, east, west, 6 + i attack enemy i; a medivac
+    heals ally i instead. Observations are dicts: `observation` is SMAC's, float32 [D],
+    all zero for a dead unit; `action_mask` marks the legal actions, int8 [A]. `state()`
+    is SMAC's global state. Agents stay until the battle ends.
 
-    Infos of every step: `dead_allies`, `dead_enemies`, and `battle_won`, also under the
-    name `is_success`, which the success rate is computed from: SMAC's test win rate if
-    episodes are greedy. A draw and a time limit are not won. `sc2_build` is the build
-    of the game that was found (75689 is 4.10), whose versions cannot be compared, and
-    `difficulty` its player's.
+    Infos of every step: `dead_allies`, `dead_enemies`, and `battle_won`. `is_success`
+    is the same as `battle_won`; the success rate is computed from it. With greedy
+    episodes it is SMAC's test win rate. A draw and a time limit do not count as won.
+    `sc2_build` is the build of the game (75689 is 4.10); results of different builds
+    cannot be compared. `difficulty` is that of the built-in player.
 
     Attributes:
         episode_limit: Steps after which the map cuts a battle off.
@@ -68,7 +68,7 @@ class SMAC(ParallelEnv):
     metadata: ClassVar[dict[str, Any]] = {
         "name": "smac",
         "render_modes": ["rgb_array"],
-        # Read by the checks before a run, which would have to start a game otherwise.
+        # The checks before a run read this, so that they need not start a game.
         "reports": (
             "battle_won",
             "is_success",
@@ -96,29 +96,33 @@ class SMAC(ParallelEnv):
         smac_args: dict[str, Any] | None = None,
         render_mode: str | None = None,
     ) -> None:
-        """Reads sizes off SMAC; the game is started by the first `reset`.
+        """Reads the sizes from SMAC; the first `reset` starts the game.
 
         Args:
-            map_name: A map of SMAC, such as 5m_vs_6m.
-            difficulty: The game's player, "1" to "9" or "A"; "7" is very hard.
-            game_version: Such as "4.10"; null: the newest that is installed.
-            reward_sparse: 1 for a victory, -1 for a defeat and else 0.
-            obs_last_action: Show the allies' last actions.
-            obs_timestep_number: Show the step, divided by the limit.
-            state_last_action: The same in the state.
-            state_timestep_number: The same in the state.
-            enemy_noise_std: Spread of Gaussian noise on where agents see their
-                enemies, in sight ranges; distances follow. Enemies out of sight stay
-                so, and legal actions are as they were.
-            reward_noise_std: Spread of Gaussian noise that is added to every reward.
-            save_replay: Write a replay of all battles when the env is closed, into the
-                game's folder Replays.
+            map_name: Name of a map of SMAC, such as 5m_vs_6m.
+            difficulty: Strength of the built-in player, "1" to "9" or "A"; "7" is very
+                hard.
+            game_version: Version of the game, such as "4.10"; null: the newest that is
+                installed.
+            reward_sparse: Whether the reward is 1 for a victory, -1 for a defeat and 0
+                otherwise.
+            obs_last_action: Whether observations contain the allies' last actions.
+            obs_timestep_number: Whether observations contain the step, divided by the
+                limit.
+            state_last_action: Whether the state contains the last actions.
+            state_timestep_number: Whether the state contains the step.
+            enemy_noise_std: Standard deviation, in sight ranges, of Gaussian noise on
+                the enemies' positions in the observations; distances change with them.
+                Enemies out of sight stay hidden, and legal actions do not change.
+            reward_noise_std: Standard deviation of Gaussian noise on every reward.
+            save_replay: Whether to write a replay of all battles into the game's folder
+                Replays when the env is closed.
             smac_args: Further arguments of StarCraft2Env, such as reward_win.
             render_mode: "rgb_array" (with pygame) or null.
 
         Raises:
-            EnvConfigError: If SMAC is missing or an argument is wrong; the text names
-                the commands to run.
+            EnvConfigError: If SMAC is missing or an argument is wrong; the text has the
+                commands to run.
         """
         factory, maps = load_smac()
         check_map(map_name, maps)
@@ -139,7 +143,7 @@ class SMAC(ParallelEnv):
                 map_name=map_name,
                 difficulty=str(difficulty),
                 game_version=game_version,
-                # Only with this does SMAC say that it was the time limit.
+                # Without this, SMAC does not report that a time limit ended a battle.
                 continuing_episode=True,
                 reward_sparse=reward_sparse,
                 obs_last_action=obs_last_action,
@@ -161,7 +165,7 @@ class SMAC(ParallelEnv):
         info = self._env.get_env_info()
         self.possible_agents = [f"agent_{i}" for i in range(info["n_agents"])]
         self.agents: list[str] = []
-        # SMAC appends the step to observations and forgets it in their size.
+        # SMAC appends the step to observations, but its obs_shape does not count it.
         width = info["obs_shape"] + int(obs_timestep_number)
         seen = spaces.Dict(
             {
@@ -188,12 +192,12 @@ class SMAC(ParallelEnv):
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict]]:
-        """Begins a battle, and starts the game if there is none.
+        """Begins a battle, and starts the game if it does not run yet.
 
         Args:
-            seed: Of the noise, and of the game, which reads it when it is started and
-                never again.
-            options: Unused.
+            seed: Seed of the noise and of the game. The game reads it only when it
+                starts.
+            options: Not used.
 
         Returns:
             Observations and infos by agent.
@@ -220,9 +224,9 @@ class SMAC(ParallelEnv):
         finally:
             self._watch()
         if env.force_restarts > crashes:
-            # SMAC starts a new game then, but goes on with the units of the old one.
+            # SMAC has started a new game, but still holds the units of the old one.
             raise EnvContractError("StarCraft II crashed while a battle began")
-        # From the second battle on SMAC neither launches a game nor counts health.
+        # With a count above 0, SMAC neither launches a game nor counts health again.
         env._episode_count = max(1, env._episode_count)
         env.max_reward = self._max_reward()
         self.agents = list(self.possible_agents)
@@ -240,14 +244,14 @@ class SMAC(ParallelEnv):
         """Plays one joint action.
 
         Args:
-            actions: Legal action of every agent, dead ones included.
+            actions: Legal action of every agent, including dead ones.
 
         Returns:
             Observations, rewards (the team's, the same for all), terminations,
             truncations and infos by agent.
 
         Raises:
-            IllegalActionError: If an action is masked, or no battle was begun.
+            IllegalActionError: If an action is masked, or no battle has begun.
             EnvContractError: If the game crashed.
         """
         if not self.agents:
@@ -285,26 +289,26 @@ class SMAC(ParallelEnv):
         return self._env.render(mode=self.render_mode)
 
     def close(self) -> None:
-        """Ends the game, after its replay was saved if that was asked for."""
+        """Saves a replay if `save_replay` is set, and ends the game."""
         if not self._launched:
             return
         self._launched = False
         if self._save_replay:
-            # A game that crashed has no replay to give, and must be ended all the same.
+            # A game that crashed has no replay, but must still be ended.
             with contextlib.suppress(Exception):
                 self._env.save_replay()
         self._unwatch()
         self._env.close()
-        self._env._episode_count = 0  # should there be a battle after all, launch
+        self._env._episode_count = 0  # so that a later reset launches a new game
 
     def _max_reward(self) -> float:
-        """What SMAC divides rewards by: all that can be earned in a battle."""
+        """SMAC's reward scale: the greatest return of a battle."""
         env = self._env
         health = sum(unit.health_max + unit.shield_max for unit in env.enemies.values())
         return env.n_enemies * env.reward_death_value + env.reward_win + health
 
     def _watch(self) -> None:
-        """Has the guard watch the game that runs now."""
+        """Makes the guard watch the present process of the game."""
         game = getattr(self._env, "_sc2_proc", None)
         pid = None if game is None else game.pid
         if self._guard is not None and self._guard.pid != pid:
@@ -318,14 +322,14 @@ class SMAC(ParallelEnv):
             self._guard = None
 
     def _legal(self, index: int, actions: dict[str, int]) -> int:
-        """The action of one agent, or an error that says what it might have been."""
+        """The action of one agent; raises an error with the legal ones if masked."""
         agent = self.possible_agents[index]
         action = int(actions.get(agent, 0))
         check_legal(agent, action, self._mask[index])
         return action
 
     def _observations(self) -> dict[str, dict[str, np.ndarray]]:
-        """What every agent observes, and its legal actions."""
+        """The observation and the action mask of every agent."""
         self._mask[:] = self._env.get_avail_actions()
         rows = np.array(self._env.get_obs(), np.float32)  # [N, D]
         if self._enemy_noise > 0:
@@ -338,7 +342,7 @@ class SMAC(ParallelEnv):
         }
 
     def _enemy_blocks(self, rows: np.ndarray) -> np.ndarray:
-        """What `rows` [N, D] say of each enemy, a view [N, enemies, numbers]."""
+        """The enemies' numbers in observations [N, D], a view [N, enemies, numbers]."""
         env = self._env
         first = env.n_actions_move
         first += env.n_obs_pathing if env.obs_pathing_grid else 0
@@ -346,11 +350,11 @@ class SMAC(ParallelEnv):
         health = 1 + env.shield_bits_enemy if env.obs_all_health else 0
         size = 4 + health + env.unit_type_bits
         last = first + env.n_enemies * size
-        # Taking the last axis apart needs no copy.
+        # This reshape is a view, so the noise changes `rows` in place.
         return rows[:, first:last].reshape(len(rows), env.n_enemies, size)
 
     def _infos(self, info: dict[str, Any]) -> dict[str, dict]:
-        """Every agent's info from SMAC's of the team."""
+        """The info of every agent, from SMAC's info of the team."""
         team = {
             **info,
             "difficulty": self._difficulty,
@@ -362,13 +366,14 @@ class SMAC(ParallelEnv):
 
 
 def add_enemy_noise(blocks: np.ndarray, std: float, rng: np.random.Generator) -> None:
-    """Moves enemies in what agents observe, in place.
+    """Adds noise to the enemies' positions in observations, in place.
 
     Args:
         blocks: float32 [N, enemies, F]; numbers 1 to 3 of a block are distance, dx and
             dy in sight ranges, all zero for an enemy out of sight.
         std: Standard deviation of the noise on dx and dy.
-        rng: Where the noise comes from; the same draws whichever units are seen.
+        rng: Source of the noise. The number of draws does not depend on which units
+            are seen.
     """
     noise = rng.normal(0.0, std, (*blocks.shape[:2], 2))
     seen = blocks[..., 1] > 0
@@ -378,7 +383,7 @@ def add_enemy_noise(blocks: np.ndarray, std: float, rng: np.random.Generator) ->
 
 
 def _options(given: dict[str, Any] | None, sparse: bool) -> dict[str, Any]:
-    """Arguments of StarCraft2Env that are not this env's own."""
+    """Checks the further arguments of StarCraft2Env."""
     if given is not None and not isinstance(given, dict):
         raise EnvConfigError(f"env_config.smac_args must be a mapping, not {given!r}")
     options = dict(given or {})
@@ -387,12 +392,12 @@ def _options(given: dict[str, Any] | None, sparse: bool) -> dict[str, Any]:
             raise EnvConfigError(
                 f"env_config.smac_args.{key}: "
                 + (
-                    "set it beside smac_args"
+                    f"set env_config.{key} instead"
                     if key in ("map_name", "difficulty", "game_version")
-                    else "it is set by this env"
+                    else "this env sets it itself; remove it"
                 )
             )
     if sparse:
-        # SMAC divides even the 1 of a victory by the greatest dense return.
+        # With reward_scale, SMAC divides even the sparse reward by the dense return.
         options.setdefault("reward_scale", False)
     return options

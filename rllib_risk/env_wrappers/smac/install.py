@@ -1,8 +1,8 @@
-"""Whether SMAC and the game are here, and if not, the commands that bring them.
+"""Checks that SMAC and StarCraft II are installed, with install commands if not.
 
-The package index has no SMAC: its `smac` is an AutoML tool of the same name. What is
-missing is found out in two steps. Python packages and the map's name are checked where
-the env is built, the game and the map's file where the first episode begins, so that a
+SMAC is not on the package index: its `smac` is an AutoML tool of the same name. The
+checks come in two steps. When the env is built, Python packages and the map's name are
+checked. When the first episode begins, the game and the map's file are checked. So a
 driver without StarCraft II can still build the env to read its spaces.
 """
 
@@ -38,13 +38,13 @@ def load_smac() -> tuple[type, dict[str, Any]]:
         Its class StarCraft2Env, unmodified, and its maps by name.
 
     Raises:
-        EnvConfigError: If it is missing, another package of that name is there, or it
-            cannot be imported; the text holds the commands to run.
+        EnvConfigError: If SMAC is missing, another package has its name, or it cannot
+            be imported; the text has the commands to run.
     """
     found = importlib.util.find_spec("smac")
     if found is None:
         raise EnvConfigError(
-            f"env 'smac' needs SMAC, which the package index does not have. Run\n"
+            f"env 'smac' needs SMAC, which is not on the package index. Run\n"
             f"  {PACKAGES}\n  {SMAC}\n(not 'pip install smac': that is an unrelated"
             " AutoML package.)"
         )
@@ -64,10 +64,11 @@ def load_smac() -> tuple[type, dict[str, Any]]:
 
 
 def mend_colours() -> None:
-    """Lets pysc2 4.0 choose the colours of units on Python 3.11 and later.
+    """Makes pysc2 4.0's colours of units work on Python 3.11 and later.
 
-    It calls ``random.shuffle`` with a function as second argument, which Python 3.11
-    dropped, while SMAC's renderer is imported. Only its module of colours is changed.
+    pysc2's module of colours calls ``random.shuffle`` with a function as second
+    argument when SMAC's renderer imports it. Python 3.11 dropped this argument. Only
+    the module of colours is changed.
     """
     colours: Any = importlib.import_module("pysc2.lib.colors")
     used = getattr(colours, "random", None)
@@ -77,7 +78,7 @@ def mend_colours() -> None:
 
 
 def _shuffle(items: list[Any], draw: Callable[[], float] = random.random) -> None:
-    """What ``random.shuffle`` did up to Python 3.10."""
+    """``random.shuffle`` as in Python 3.10."""
     for last in reversed(range(1, len(items))):
         other = int(draw() * (last + 1))
         items[last], items[other] = items[other], items[last]
@@ -96,33 +97,33 @@ def check_game(map_name: str) -> None:
     """Checks that the game and a map's file are where pysc2 will look for them.
 
     Args:
-        map_name: A map of SMAC.
+        map_name: Name of a map of SMAC.
 
     Raises:
-        EnvConfigError: If not, with the commands to run.
+        EnvConfigError: If one is missing; the text has the commands to run.
     """
     folder = game_folder()
     if folder is None:
-        return  # pysc2 knows where the game's installer puts it on this system
+        return  # on this system pysc2 knows the folder of the game's installer
     if not any(folder.glob("Versions/Base*/SC2*")):
         raise EnvConfigError(
             f"env 'smac' found no StarCraft II in {folder} (no Versions/Base*/SC2_x64)."
-            " Get the Linux package 4.10 (Base75689) from Blizzard, whose licence you"
-            " must accept for that:"
-            " https://github.com/Blizzard/s2client-proto#linux-packages. Then\n"
+            " Download the Linux package 4.10 (Base75689) from Blizzard; for that you"
+            " must accept its licence:"
+            " https://github.com/Blizzard/s2client-proto#linux-packages. Then run\n"
             "  unzip SC2.4.10.zip -d ~   # its password is in that licence\n"
             "  export SC2PATH=~/StarCraftII"
         )
     file = folder / "Maps" / "SMAC_Maps" / f"{map_name}.SC2Map"
     if not file.is_file():
         raise EnvConfigError(
-            f"env 'smac' found no map file {file}: SMAC's package does not bring its"
-            f" maps along. Run\n  export SC2PATH={folder}\n  {MAPS}"
+            f"env 'smac' found no map file {file}: SMAC's package does not contain its"
+            f" maps. Run\n  export SC2PATH={folder}\n  {MAPS}"
         )
 
 
 def game_folder() -> Path | None:
-    """Where the game must be, or None if pysc2 searches for it."""
+    """The folder in which the game must be, or None if pysc2 searches for it."""
     path = os.environ.get("SC2PATH")
     if path is None and platform.system() != "Linux":
         return None
@@ -130,14 +131,14 @@ def game_folder() -> Path | None:
 
 
 def _import_help(error: Exception) -> str:
-    """What to do about an import of SMAC that failed."""
+    """The error text for a failed import of SMAC, with the commands to run."""
     cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     text = f"env 'smac': SMAC cannot be imported ({cause}). "
     missing = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
     if missing and not missing.startswith("google"):
         return f"{text}Run\n  {PACKAGES}"
     return (
-        f"{text}The game's messages must be those made for today's protobuf, which"
-        f" another package can overwrite. Run\n  pip install 'protobuf>=6'\n"
+        f"{text}The package of the game's messages must fit the installed protobuf,"
+        f" but another package can overwrite it. Run\n  pip install 'protobuf>=6'\n"
         f"  {MESSAGES}"
     )

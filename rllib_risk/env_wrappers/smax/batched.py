@@ -1,4 +1,4 @@
-"""The env `smax`, many battles in one compiled call."""
+"""The vectorised twin of the env `smax`: many battles in one compiled call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from rllib_risk.env_wrappers.smax.env import SMAX, battle_result
 class BatchedSMAX(BatchedTeamEnv):
     """E battles of `SMAX` under the team contract.
 
-    Compiled, and run once, when it is built: what is timed later are battles.
+    The constructor compiles all functions and runs them once, so that later time
+    measurements contain no compilation.
     """
 
     def __init__(
@@ -63,17 +64,18 @@ class BatchedSMAX(BatchedTeamEnv):
         self._time_limit_is_terminal = time_limit_is_terminal
         self._limit = env.episode_limit
         self._steps = np.zeros(num_envs, np.int64)
-        # Battles are begun E at a time, which takes hardly longer than one: those that
-        # are wanted, and those that are expected next. They wait in `fresh`; the next
-        # step puts those that `origin` names (-1: none) into their slots.
+        # E battles begin in one call, which takes hardly longer than one battle: those
+        # of the present reset, and those of the expected next seeds. They wait in
+        # `_fresh`. The next step moves row `_origin[slot]` of it (-1: none) into each
+        # slot.
         self._expected: dict[int, None] = {}
         self._origin = np.full(num_envs, -1, np.int32)
         self._battles, self._fresh_seen = core.begin([0], num_envs)
         self._fresh, self._row_of = self._battles, {0: 0}  # rows by seed
-        self._play_nobody()  # compiles
+        self._put_fresh()  # compiles the step
 
     def expect(self, seeds: np.ndarray) -> None:
-        """Tells the seeds of episodes to come; see the base class."""
+        """Tells the seeds of the next episodes; see the base class."""
         self._expected = dict.fromkeys(seeds.tolist())
 
     def reset(self, slots: np.ndarray, seeds: np.ndarray) -> None:
@@ -89,9 +91,9 @@ class BatchedSMAX(BatchedTeamEnv):
         self._write(slots, self._fresh_seen.of(rows))
 
     def _begin(self, wanted: list[int]) -> None:
-        """Begins the battles of these seeds, and as many as there is room for."""
+        """Begins the battles of these seeds, and of expected seeds, E in all."""
         if (self._origin >= 0).any():
-            self._play_nobody()  # but put the last ones into their slots
+            self._put_fresh()  # before `_fresh` is overwritten
         coming = dict.fromkeys([*wanted, *islice(self._expected, self.num_envs)])
         seeds = list(coming)[: self.num_envs]
         self._fresh, self._fresh_seen = self._core.begin(seeds, self.num_envs)
@@ -104,7 +106,8 @@ class BatchedSMAX(BatchedTeamEnv):
         self._origin[:] = -1
         return seen, rewards
 
-    def _play_nobody(self) -> None:
+    def _put_fresh(self) -> None:
+        """Moves waiting battles into their slots; no battle is stepped."""
         actions = np.zeros((self.num_envs, self.spec.num_agents), np.int64)
         self._play(actions, np.zeros(self.num_envs, bool))
 

@@ -1,10 +1,10 @@
-"""SMAX battles as arrays: many of them, reset and stepped by one compiled call each.
+"""Many SMAX battles as arrays; one compiled call begins or steps all of them.
 
-The only module that imports JAX, and only where battles begin. What is compiled is kept
-per scenario and number of battles in this process, and on disk for the next one.
+Only this module imports JAX, and only when battles begin. Compiled functions are kept
+per scenario and number of battles in this process, and on disk for later processes.
 
-Letters: E battles, k of them, N allies, U units, A actions, D observation size, S state
-size.
+Letters: E battles, k (at most E) seeds, N allies, U units, A actions, D observation
+size, S state size.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ INSTALL = "pip install 'rllib-risk[smax]'"
 
 @dataclass(frozen=True)
 class SmaxScenario:
-    """What is fought, in numbers that can be a key of a cache.
+    """Units and settings of a battle; hashable, so that it can be the key of a cache.
 
     Attributes:
-        unit_types: Type of every unit, allies first; numbers of SMAX.
-        num_allies: N.
-        random_positions: Units stand as in SMACv2, drawn for every battle.
-        random_types: Types are drawn for every battle, as in SMACv2.
-        enemy_noise_std: Spread of the noise on where allies see enemies.
-        options: Further arguments of SMAX, as pairs.
+        unit_types: Type of every unit, as SMAX numbers them; allies first.
+        num_allies: Number of allies, N.
+        random_positions: Whether positions are drawn for every battle, as in SMACv2.
+        random_types: Whether types are drawn for every battle, as in SMACv2.
+        enemy_noise_std: Standard deviation of the noise on the enemies' positions in
+            the observations, in sight ranges.
+        options: Further arguments of SMAX, as pairs of name and value.
     """
 
     unit_types: tuple[int, ...]
@@ -50,33 +51,33 @@ class SmaxScenario:
 
     @property
     def num_enemies(self) -> int:
-        """Units of the other side."""
+        """Number of enemies."""
         return len(self.unit_types) - self.num_allies
 
     @property
     def num_actions(self) -> int:
-        """A: stop, four moves, and an attack for each enemy."""
+        """Number of actions, A: stop, four moves, and an attack for each enemy."""
         return 5 + self.num_enemies
 
     @property
     def obs_size(self) -> int:
-        """D: 13 numbers of every other unit, 10 of the own."""
+        """Observation size, D: 13 numbers of every other unit, 10 of the own unit."""
         return 13 * (len(self.unit_types) - 1) + 10
 
     @property
     def state_size(self) -> int:
-        """S: 10 numbers of every unit, its team and its type."""
+        """State size, S: 10 numbers of every unit, its team and its type."""
         return 12 * len(self.unit_types)
 
 
 class Seen(NamedTuple):
-    """What is known of battles from outside, NumPy or JAX arrays.
+    """Observations, states and masks of battles, NumPy or JAX arrays.
 
     Attributes:
-        obs: float32 [E, N, D].
-        state: float32 [E, S].
-        action_mask: uint8 [E, N, A].
-        alive: bool [E, U].
+        obs: Observations, float32 [E, N, D].
+        state: Global states, float32 [E, S].
+        action_mask: Legal actions, uint8 [E, N, A].
+        alive: Whether each unit is alive, bool [E, U].
     """
 
     obs: Any
@@ -85,16 +86,16 @@ class Seen(NamedTuple):
     alive: Any
 
     def of(self, rows: Any) -> Seen:
-        """The same of some battles."""
+        """The rows of some battles."""
         return Seen(*(array[rows] for array in self))
 
 
 class Battles(NamedTuple):
-    """Battles that go on, JAX arrays.
+    """Running battles, JAX arrays.
 
     Attributes:
         state: SMAX's own states.
-        keys: Where each battle's chance comes from, [E, 2].
+        keys: Random key of each battle, [E, 2].
     """
 
     state: Any
@@ -104,22 +105,22 @@ class Battles(NamedTuple):
 class SmaxCore:
     """Compiled functions of one scenario. Make them with `smax_core`.
 
-    Actions are numbered as in SMAC, so that 0 is what the dead may do: 0 stop, 1 to 4
-    SMAX's four moves, 5 + i attack enemy i.
+    Actions are numbered as in SMAC, where 0 is the only legal action of a dead unit: 0
+    stop, 1 to 4 SMAX's four moves, 5 + i attack enemy i.
 
     Attributes:
-        scenario: What is fought.
+        scenario: Units and settings of the battles.
     """
 
     def __init__(self, scenario: SmaxScenario) -> None:
         """Builds SMAX; nothing is compiled yet.
 
         Args:
-            scenario: What is fought.
+            scenario: Units and settings of the battles.
 
         Raises:
-            EnvConfigError: If JaxMARL does not take the options.
-            EnvContractError: If it is a version of other sizes.
+            EnvConfigError: If JaxMARL does not accept the options.
+            EnvContractError: If the installed JaxMARL has other sizes.
         """
         jax, smax = _modules()
         self._jax = jax
@@ -138,7 +139,7 @@ class SmaxCore:
             )
         except (TypeError, ValueError) as error:
             raise EnvConfigError(f"env_config.smax_args: {error}") from error
-        moves = self._env.num_movement_actions  # with stop, the last of them
+        moves = self._env.num_movement_actions  # including stop, which is the last
         self._to_smax = np.r_[
             moves - 1, : moves - 1, moves : moves + scenario.num_enemies
         ]
@@ -146,21 +147,21 @@ class SmaxCore:
         theirs = self._to_smax.size, self._env.obs_size, self._env.state_size
         if ours != theirs:
             raise EnvContractError(
-                f"this version of JaxMARL has actions, observations and states of sizes"
-                f" {theirs}, not {ours}"
+                f"the installed version of JaxMARL has actions, observations and states"
+                f" of sizes {theirs}, but {ours} are expected. Run\n  {INSTALL}"
             )
         self._begin = jax.jit(self._begin_all)
         self._play = jax.jit(self._play_all)
 
     def begin(self, seeds: Sequence[int], num_battles: int) -> tuple[Battles, Seen]:
-        """New battles.
+        """Begins new battles.
 
         Args:
-            seeds: Of the first k of them; the others are of no use.
-            num_battles: How many to make, so that one compiled size is enough.
+            seeds: Seeds of the first k battles; the other battles are fillers.
+            num_battles: Number of battles E; always the same E needs one compilation.
 
         Returns:
-            Battles, and what is seen of the first k, NumPy.
+            The battles, and the observations of the first k, NumPy arrays.
         """
         words = np.zeros((num_battles, 2), np.uint32)
         given = np.array(seeds, np.int64)
@@ -177,18 +178,18 @@ class SmaxCore:
         fresh: Battles | None = None,
         origin: np.ndarray | None = None,
     ) -> tuple[Battles, Seen, np.ndarray]:
-        """Puts new battles in the place of some, then plays the active ones' step.
+        """Replaces some battles by new ones, then steps the active battles.
 
         Args:
-            battles: E of them.
+            battles: The running battles, E.
             actions: One joint action per battle, integers [E, N].
-            active: bool [E]; the others stay as they are.
-            fresh: New battles, E of them, as from `begin`.
-            origin: Which of the new ones each slot takes, int32 [E]; -1: none.
+            active: Battles to step, bool [E]; the others do not change.
+            fresh: E new battles, from `begin`.
+            origin: Index of the new battle that each slot takes, int32 [E]; -1: none.
 
         Returns:
-            All battles, what is seen of them (of active ones only it is valid) and the
-            team's rewards, float32 [E], both NumPy.
+            All battles, their observations (valid only where active) and the team
+            rewards, float32 [E]; the last two are NumPy arrays.
         """
         if fresh is None or origin is None:
             fresh, origin = battles, np.full(len(actions), -1, np.int32)
@@ -197,11 +198,11 @@ class SmaxCore:
         return battles, Seen(*map(np.asarray, seen)), np.asarray(rewards)
 
     def positions(self, battles: Battles, slot: int) -> dict[str, np.ndarray]:
-        """Where the units of one battle stand, for pictures.
+        """Positions and health of the units of one battle, for pictures.
 
         Args:
-            battles: E of them.
-            slot: Which.
+            battles: The battles, E.
+            slot: Index of the battle.
 
         Returns:
             `positions` [U, 2], `health` [U] as a share, `types` [U], `radiuses` [U],
@@ -212,7 +213,7 @@ class SmaxCore:
         attacks = np.asarray(state.prev_attack_actions[slot])
         allies = self.scenario.num_allies
         number = attacks - env.num_movement_actions
-        # SMAX numbers the allies backwards for the enemies.
+        # In the enemies' attack actions, SMAX numbers the allies backwards.
         target = np.where(
             np.arange(types.size) < allies, allies + number, allies - 1 - number
         )
@@ -231,19 +232,19 @@ class SmaxCore:
         return self._env.map_width, self._env.map_height
 
     def _new(self, key: Any) -> Any:
-        """SMAX's state at the beginning of a battle, with the types of a later one."""
+        """SMAX's state at the beginning of a battle, with the dtypes of later steps."""
         jax = self._jax
         _, state = self._env.reset(key)
         actions = dict.fromkeys(self._env.agents, jax.numpy.int32(0))
         later = jax.eval_shape(lambda: self._env.step_env(key, state, actions)[1])
-        # Otherwise numbers that Python wrote are of a weaker type in the first step
-        # than in the second, and the step is compiled twice.
+        # Otherwise Python numbers have a weaker dtype in the first step than in the
+        # second, and the step is compiled twice.
         return jax.tree.map(
             lambda x, y: jax.lax.convert_element_type(x, y.dtype), state, later
         )
 
     def _seen(self, state: Any, obs: dict[str, Any], key: Any) -> Seen:
-        """What is seen of one battle."""
+        """Observations, state and masks of one battle."""
         jnp, env = self._jax.numpy, self._env
         masks = env.get_avail_actions(state)
         rows = jnp.stack([obs[agent] for agent in env.agents])  # [N, D]
@@ -258,7 +259,7 @@ class SmaxCore:
         )
 
     def _with_noise(self, rows: Any, key: Any) -> Any:
-        """Enemies that are seen (not all zero) seem to be elsewhere."""
+        """Adds noise to the positions of visible enemies (blocks that are not zero)."""
         jax = self._jax
         n, enemies = self.scenario.num_allies, self.scenario.num_enemies
         size = len(self._env.unit_features)
@@ -312,7 +313,7 @@ class SmaxCore:
 
 @lru_cache(maxsize=8)
 def smax_core(scenario: SmaxScenario) -> SmaxCore:
-    """The functions of a scenario, the same object for the same scenario."""
+    """The compiled functions of a scenario; equal scenarios share one object."""
     return SmaxCore(scenario)
 
 
@@ -321,15 +322,15 @@ def check_installed() -> None:
     for module in ("jax", "jaxmarl"):
         if importlib.util.find_spec(module) is None:
             raise EnvConfigError(
-                f"env 'smax' needs JaxMARL, and there is no module {module}. Run\n"
+                f"env 'smax' needs JaxMARL, but module {module} is missing. Run\n"
                 f"  {INSTALL}"
             )
 
 
 @lru_cache(maxsize=1)
 def _modules() -> tuple[Any, Any]:
-    """JAX and SMAX, imported with settings that fit a process with torch in it."""
-    # JAX takes most of a GPU's memory when it starts, which torch needs as well.
+    """Imports JAX and SMAX with settings for a process that also uses torch."""
+    # By default JAX takes most of a GPU's memory at once; torch needs a part of it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     jax = importlib.import_module("jax")
     with _silence():
@@ -344,9 +345,9 @@ def _modules() -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """For an import that prints what it has not found of envs that were not asked for.
+    """Discards what an import prints: JaxMARL reports missing packages of other envs.
 
-    It puts `sys.__stdout__` in the place of `sys.stdout`, so that both must give way.
+    The import replaces `sys.stdout` by `sys.__stdout__`, so both are redirected.
     """
     before = sys.stdout, sys.__stdout__
     sys.stdout = sys.__stdout__ = io.StringIO()  # type: ignore[assignment,misc]

@@ -1,10 +1,10 @@
-"""SMAX: battles like StarCraft's that need no StarCraft, only JAX.
+"""SMAX: battles similar to StarCraft's, which need JAX but not StarCraft.
 
 Source: A. Rutherford et al., "JaxMARL: Multi-Agent RL Environments and Algorithms in
-JAX" (2024). Their SMAX with its heuristic enemy is stepped as it is; here it gets a
-place among the other envs, a time limit that is told from a defeat, and the result of
-the battle. It is not SMAC: observations, rewards and limits differ, and there is no
-healing, no splash and no cliff.
+JAX" (2024). Their SMAX with its heuristic enemy is stepped unchanged. This env adds the
+interface of the other envs, a time limit that differs from a defeat, and the result of
+the battle. SMAX is not SMAC: observations, rewards and limits differ, and it has no
+healing, no splash damage and no cliffs.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ __all__ = ["SMAX"]
 
 UNITS = ("marine", "marauder", "stalker", "zealot", "zergling", "hydralisk")
 
-# Allies and enemies. SMAX's own maps, and two of SMAC's that its units can make: there
-# is no choke point in this corridor.
+# Allies and enemies of SMAX's own maps, and of two maps of SMAC that need only SMAX's
+# units. Unlike SMAC's, this corridor has no choke point.
 MAPS: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     "3m": ({"marine": 3}, {"marine": 3}),
     "8m": ({"marine": 8}, {"marine": 8}),
@@ -50,7 +50,7 @@ MAPS: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     "6h_vs_8z": ({"hydralisk": 6}, {"zealot": 8}),
     "corridor": ({"zealot": 6}, {"zergling": 24}),
 }
-# What may be given on to SMAX: nothing that changes the sizes.
+# Arguments that smax_args may contain; none of them changes the sizes.
 OPTIONS = (
     "map_width",
     "map_height",
@@ -62,26 +62,26 @@ OPTIONS = (
     "enemy_shoots",
     "attack_mode",
 )
-# Units and places are drawn for every battle, as in SMACv2.
+# Unit types and positions are drawn for every battle, as in SMACv2.
 RANDOM_MAPS = {"smacv2_5_units": 5, "smacv2_10_units": 10, "smacv2_20_units": 20}
 
 
 class SMAX(ParallelEnv):
     """A team of units against SMAX's heuristic enemy.
 
-    Actions: Discrete(5 + enemies): 0 stop (all that the dead may do), 1 north, 2 east,
-    3 south, 4 west, 5 + i attack enemy i. Observations are dicts: `observation` is
-    SMAX's list of units, float32 [D], all zero for a dead one; `action_mask` the legal
-    actions, int8 [A]. `state()` is SMAX's world state. Agents stay until the battle
-    ends. The reward, the same for all, is the mean share of health that the enemies
-    lost, and 1 more for a victory.
+    Actions: Discrete(5 + enemies): 0 stop (the only action of a dead unit), 1 north, 2
+    east, 3 south, 4 west, 5 + i attack enemy i. Observations are dicts: `observation`
+    is SMAX's list of units, float32 [D], all zero for a dead unit; `action_mask` marks
+    the legal actions, int8 [A]. `state()` is SMAX's world state. Agents stay until the
+    battle ends. The reward, the same for all agents, is the mean share of health that
+    the enemies lost, plus 1 for a victory.
 
-    Infos of every step: `dead_allies`, `dead_enemies`, `battle_won` and, under the name
-    that success rates are computed from, `is_success`. If both sides die at once, or
-    the time is over, no side has won.
+    Infos of every step: `dead_allies`, `dead_enemies`, `battle_won` and `is_success`.
+    `is_success` is the same as `battle_won`; success rates are computed from it. If
+    both sides die at once, or the time limit ends the battle, no side has won.
 
     Attributes:
-        scenario: What is fought.
+        scenario: Units and settings of the battles.
         episode_limit: Steps after which a battle is cut off.
     """
 
@@ -100,15 +100,15 @@ class SMAX(ParallelEnv):
         """Builds the scenario; nothing is compiled before the first battle.
 
         Args:
-            map_name: A map of SMAX, 8m_vs_9m or corridor; null with allies and enemies
-                of your own.
-            allies: Units of the team by type, such as {stalker: 2, zealot: 3}; types
-                are marine, marauder, stalker, zealot, zergling and hydralisk.
-            enemies: Units of the other side.
+            map_name: Name of a map of SMAX, 8m_vs_9m or corridor; null if allies and
+                enemies are given.
+            allies: Number of the team's units by type, such as {stalker: 2, zealot: 3};
+                types are marine, marauder, stalker, zealot, zergling and hydralisk.
+            enemies: Number of the enemy's units by type.
             episode_limit: Steps after which a battle is cut off.
-            enemy_noise_std: Spread of Gaussian noise on where agents see their
-                enemies, in sight ranges. Enemies out of sight stay so, and legal
-                actions are as they were.
+            enemy_noise_std: Standard deviation, in sight ranges, of Gaussian noise on
+                the enemies' positions in the observations. Enemies out of sight stay
+                hidden, and legal actions do not change.
             smax_args: Further arguments of SMAX, such as see_enemy_actions.
             render_mode: "rgb_array" or null.
 
@@ -146,7 +146,7 @@ class SMAX(ParallelEnv):
 
     @staticmethod
     def batched(num_envs: int, **env_config: Any) -> BatchedTeamEnv:
-        """Many battles stepped by one compiled call; see `BatchedSMAX`."""
+        """The vectorised twin: many battles in one compiled call; see `BatchedSMAX`."""
         from rllib_risk.env_wrappers.smax.batched import BatchedSMAX
 
         return BatchedSMAX(num_envs, **env_config)
@@ -165,8 +165,8 @@ class SMAX(ParallelEnv):
         """Begins a battle.
 
         Args:
-            seed: Of the battle; null: any.
-            options: Unused.
+            seed: Seed of the battle; None: a random seed.
+            options: Not used.
 
         Returns:
             Observations and infos by agent.
@@ -190,14 +190,14 @@ class SMAX(ParallelEnv):
         """Plays one joint action.
 
         Args:
-            actions: Legal action of every agent, dead ones included.
+            actions: Legal action of every agent, including dead ones.
 
         Returns:
             Observations, rewards (the team's, the same for all), terminations,
             truncations and infos by agent.
 
         Raises:
-            IllegalActionError: If an action is masked, or no battle was begun.
+            IllegalActionError: If an action is masked, or no battle has begun.
         """
         if not self.agents or self._seen is None:
             raise IllegalActionError("the battle is over: call reset() first")
@@ -243,7 +243,7 @@ class SMAX(ParallelEnv):
         )
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Does nothing; the env holds no resources."""
 
     def _observations(self) -> dict[str, dict[str, np.ndarray]]:
         assert self._seen is not None
@@ -255,11 +255,11 @@ class SMAX(ParallelEnv):
 
 
 def battle_result(alive: np.ndarray, num_allies: int) -> dict[str, Any]:
-    """What became of a battle.
+    """The result of a battle.
 
     Args:
-        alive: bool [U], allies first.
-        num_allies: N.
+        alive: Whether each unit is alive, bool [U]; allies first.
+        num_allies: Number of allies, N.
 
     Returns:
         `battle_won`, `is_success`, `dead_allies`, `dead_enemies`, and `over`.
@@ -282,10 +282,10 @@ def make_scenario(
     enemy_noise_std: float,
     smax_args: Mapping[str, Any] | None,
 ) -> SmaxScenario:
-    """Puts a scenario together; see `SMAX` for the arguments.
+    """Builds a scenario from arguments of `SMAX`.
 
     Raises:
-        EnvConfigError: If one of them is wrong.
+        EnvConfigError: If an argument is wrong.
     """
     if smax_args is not None and not isinstance(smax_args, Mapping):
         raise EnvConfigError(
@@ -299,12 +299,15 @@ def make_scenario(
             )
     options = tuple((smax_args or {}).items())
     if (allies is None) != (enemies is None):
-        raise EnvConfigError("env_config.allies and enemies go together: give both")
+        raise EnvConfigError(
+            "only one of env_config.allies and env_config.enemies is given: give both"
+        )
     drawn = map_name in RANDOM_MAPS
     if allies is not None:
         if map_name is not None:
             raise EnvConfigError(
-                "env_config: with allies and enemies of your own map_name must be null"
+                f"env_config.map_name is {map_name!r}, but allies and enemies are given"
+                " too: set map_name to null"
             )
         ours, theirs = _side("allies", allies), _side("enemies", enemies)
     elif map_name in RANDOM_MAPS:
@@ -315,8 +318,8 @@ def make_scenario(
         known = [*MAPS, *RANDOM_MAPS]
         raise EnvConfigError(
             f"env_config.map_name: unknown map {map_name!r}."
-            f"{suggest(str(map_name), known)} Known: {', '.join(known)}. Your own:"
-            " map_name: null, allies: {zealot: 2}, enemies: {marine: 4}."
+            f"{suggest(str(map_name), known)} Known: {', '.join(known)}. For your own"
+            " battle set map_name: null, allies: {zealot: 2}, enemies: {marine: 4}."
         )
     return SmaxScenario(
         tuple(ours + theirs),
@@ -329,7 +332,7 @@ def make_scenario(
 
 
 def _side(key: str, units: Any) -> list[int]:
-    """Types of the units of one side."""
+    """Types of the units of one side, one number per unit."""
     if not isinstance(units, Mapping) or not units:
         raise EnvConfigError(
             f"env_config.{key} must be a mapping of unit types to numbers, such as"

@@ -22,14 +22,14 @@ def draw(
     """A battle as a picture, x to the right and y upwards.
 
     Args:
-        units: What `SmaxCore.positions` says of them.
+        units: The result of `SmaxCore.positions`.
         map_size: Width and height of the map.
         num_allies: Number of units of the team, which come first.
 
     Returns:
-        RGB, uint8 [height * 15, width * 15, 3]: allies blue and enemies red, with the
-        letter of their type and a bar of health; a line from each to what it attacks;
-        the dead as small grey discs.
+        RGB, uint8 [height * 15, width * 15, 3]. Allies are blue and enemies red, with
+        the letter of their type, a health bar, and a line to the unit that they attack.
+        Dead units are small grey discs.
     """
     from PIL import Image, ImageDraw
 
@@ -44,7 +44,7 @@ def draw(
         if target >= 0 and alive[unit] and alive[target]:
             ends = [*places[unit].tolist(), *places[target].tolist()]
             pen.line(ends, fill=colours[unit], width=1)
-    for unit in np.argsort(alive, kind="stable").tolist():  # the dead lie below
+    for unit in np.argsort(alive, kind="stable").tolist():  # dead units first, below
         x, y = places[unit].tolist()
         if not alive[unit]:
             pen.ellipse([x - 3, y - 3, x + 3, y + 3], fill=_DEAD, outline=_EDGE)

@@ -1,4 +1,4 @@
-"""Trajectories of drones that collect data."""
+"""UAVs that collect data from devices on the ground."""
 
 from rllib_risk.env_wrappers.uav.env import UAV
 

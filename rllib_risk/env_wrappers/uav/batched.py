@@ -1,4 +1,7 @@
-"""The env `uav`, many copies in one call: the same numbers as `UAV` in `TeamEnv`."""
+"""The vectorised twin of the env `uav`: many copies in one call.
+
+It gives the same numbers as `UAV` through `TeamEnv`.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,7 @@ class BatchedUAV(BatchedTeamEnv):
         """Plays one joint action in every active slot; see the base class."""
         everywhere = bool(active.all())
         cells, ages = self._cells.copy(), self._ages.copy()
-        # An idle slot has its last row again; what it gives is dropped.
+        # Idle slots may be past the last row; their results are dropped below.
         row = np.minimum(self._steps, self._limit - 1)
         luck = self._luck[self._slots, row] if self._luck.shape[1] else None
         chosen = actions if everywhere else np.where(active[:, None], actions, 0)

@@ -1,4 +1,4 @@
-"""Datasets from the CSV logs of MA-CQR's authors."""
+"""Imports CSV logs of MA-CQR's authors as datasets."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ _ROWS = 10_000
 
 
 def import_csv(source: Path, out: Path, env_config: Mapping[str, Any]) -> Card:
-    """Imports the form in which the authors of MA-CQR keep their logs.
+    """Imports a CSV log in the format of MA-CQR's authors.
 
-    One joint step of ``uav`` per row: an index, then ``s``, the action of every UAV,
-    the reward, ``s'``, and whether the episode ended. It ends by its time limit only,
-    so that an end is a truncation here. A new episode also begins where ``s`` is not
-    the ``s'`` before.
+    A row is one joint step of ``uav``: an index, ``s``, the action of every UAV, the
+    reward, ``s'``, and whether the episode ended. Episodes end only by their time
+    limit, so an end is imported as a truncation. A new episode also begins where ``s``
+    differs from ``s'`` of the row before.
 
     Args:
-        source: The file, with one line of column names.
+        source: The file; its first line holds the column names.
         out: Folder of the dataset.
-        env_config: Arguments of ``uav``, which fix how many columns there are.
+        env_config: Arguments of ``uav``; they decide the number of columns.
 
     Returns:
         The dataset's card.
 
     Raises:
-        DatasetError: If the file has another shape, or an action does not exist.
+        DatasetError: If the file has another number of columns, holds something that is
+            not a number, or an action does not exist.
     """
     try:
         env = make_team_env("uav", dict(env_config))
@@ -49,7 +50,10 @@ def import_csv(source: Path, out: Path, env_config: Mapping[str, Any]) -> Card:
     spec = env.spec_team
     env.close()
     if spec.state_size != spec.obs_size:
-        raise DatasetError("in uav-csv all UAVs observe the whole state: no local_obs")
+        raise DatasetError(
+            "env_config.local_obs is true, but in a log of format uav-csv all UAVs"
+            " observe the whole state: set local_obs to false"
+        )
     size, agents = spec.state_size, spec.num_agents
     columns = 2 * size + agents + 2
 
@@ -77,14 +81,15 @@ def import_csv(source: Path, out: Path, env_config: Mapping[str, Any]) -> Card:
 
 
 def _csv_rows(source: Path, columns: int, spec: TeamSpec) -> Iterator[np.ndarray]:
-    number = 2  # of the line; the first one has the names
+    number = 2  # line number; line 1 holds the names
     try:
         with pa.csv.open_csv(source) as reader:
             for batch in reader:
                 if batch.num_columns != columns + 1:
                     raise DatasetError(
-                        f"{source} has {batch.num_columns} columns, and such an env has"
-                        f" {columns + 1}: an index, s, actions, reward, s' and the end"
+                        f"{source} has {batch.num_columns} columns, but this env_config"
+                        f" needs {columns + 1}: an index, s, actions, reward, s' and"
+                        " the end. Set env_config to that of the log"
                     )
                 rows = _csv_numbers(source, batch, number)
                 _check_csv(source, rows, number, spec)
@@ -101,18 +106,18 @@ def _csv_numbers(source: Path, batch: pa.RecordBatch, number: int) -> np.ndarray
         values = column.to_numpy(zero_copy_only=False)
         if values.dtype.kind not in "fiub":
             raise DatasetError(
-                f"{source}, line {number}, column {index}: {values[0]!r} is no number"
-                " (nor are those below it, or some of them)"
+                f"{source}, column {index}: this column holds something that is not a"
+                f" number at or below line {number}, which has {values[0]!r}"
             )
         columns.append(values.astype(np.float64))
     return np.column_stack(columns)
 
 
 def _check_csv(source: Path, rows: np.ndarray, number: int, spec: TeamSpec) -> None:
-    """Refuses values that cannot be, with line and column."""
+    """Raises on impossible values, and names their line and column."""
 
     def refuse(wrong: np.ndarray, first: int, text: str) -> None:
-        """Raises if ``wrong``, ``[rows, columns from first on]``, is true anywhere."""
+        """Raises if ``wrong``, from column ``first`` on, is true anywhere."""
         if wrong.any():
             row, column = (int(n) for n in np.argwhere(wrong)[0])
             value = rows[row, first + column]
@@ -124,12 +129,12 @@ def _check_csv(source: Path, rows: np.ndarray, number: int, spec: TeamSpec) -> N
 
     size, agents, actions = spec.state_size, spec.num_agents, spec.num_actions
     limit = np.finfo(np.float32).max
-    refuse(~(np.abs(rows) <= limit), 0, "is no finite number of 32 bits")
+    refuse(~(np.abs(rows) <= limit), 0, "is not a finite number of 32 bits")
     taken = rows[:, size : size + agents]
     wrong = (taken != taken.round()) | (taken < 0) | (taken >= actions)
-    refuse(wrong, size, f"is no action; they go from 0 to {actions - 1}")
+    refuse(wrong, size, f"is not an action; actions are 0 to {actions - 1}")
     end = rows[:, -1:]
-    refuse((end != 0) & (end != 1), rows.shape[1] - 1, "is no end; it is 0 or 1")
+    refuse((end != 0) & (end != 1), rows.shape[1] - 1, "is not an end flag (0 or 1)")
 
 
 def _csv_episode(rows: np.ndarray, num_actions: int, agents: int, size: int) -> Episode:

@@ -1,17 +1,17 @@
-"""UAVs that fetch fresh data from devices on the ground, beside a region of risk.
+"""UAVs that collect fresh data from devices on the ground, near a risk region.
 
 Source: E. Eldeeb, H. Sifaou, O. Simeone, M. Shehab, H. Alves, "Conservative and
-Risk-Aware Offline Multi-Agent Reinforcement Learning" (2024; MA-CQR), as the authors'
-code has it. Every step, each UAV moves and polls one device or none. The age of a
-device's information grows by one per step and falls to 1 when it is polled. Polling
-costs power, which grows with the squared distance, and a UAV that lands in the risk
-region pays a penalty with some probability. Nothing terminates: an episode is cut off
-after `episode_steps`.
+Risk-Aware Offline Multi-Agent Reinforcement Learning" (2024; MA-CQR). The rules are
+those of the authors' code. In every step, each UAV moves and polls one device or none.
+The age of a device's information grows by one per step, and becomes 1 when the device
+is polled. Polling costs power, which grows with the squared distance. A UAV that lands
+in the risk region is hit with some probability; a hit costs a penalty. Nothing
+terminates: an episode is cut off after `episode_steps`.
 
     reward = -(mean age) - power_weight * (power of all UAVs) - risk_penalty * (hits)
 
-That is what teams learn from. The authors report another sum, in which power and hits
-are averaged over the UAVs; it is in the infos as `reward_report` and, at the end, as
+Teams learn from this reward. The authors report another one, in which power and hits
+are averaged over the UAVs. The infos hold it as `reward_report` and, at the end, as
 `return_report`.
 """
 
@@ -39,24 +39,25 @@ if TYPE_CHECKING:
 
 __all__ = ["UAV"]
 
-# How costs of UAVs are put together, and what the infos call the reward.
+# How the UAVs' costs are aggregated -> name of that reward in the infos.
 REWARDS = {"sum": "train", "mean": "report"}
 
 
 class UAV(ParallelEnv):
-    """Keeps the information of all devices fresh with little power and little risk.
+    """UAVs keep the information of devices fresh, with little power and little risk.
 
-    Actions: Discrete(5 * (M + 1)); `5 * device + move`, where device M polls none and
-    moves are stay, x + 2, x - 2, y + 2, y - 2 cells (`move_cells`), clipped at the
+    Actions: Discrete(5 * (M + 1)); `5 * device + move`, where device M means no poll.
+    Moves are stay, x + 2, x - 2, y + 2, y - 2 cells (`move_cells`), clipped at the
     edges. All UAVs observe the whole state: x and y of every UAV, then the age of every
     device, float32 [2 U + M].
 
-    Infos of every step, the same for all agents: `aoi_mean` (mean age), `power_w` and
-    `weighted_power` (of all UAVs, the latter times `power_weight`), `in_risk` (UAVs in
-    the region), `risk_hit` (hits), `reward_train` and `reward_report`. In the last step
-    also, of the whole episode: `return_train` and `return_report` (sums), `mean_age`
-    and `mean_weighted_power` (per step), `risk_step_fraction` (of all steps of all
-    UAVs), `entered_risk` (0 or 1) and `num_risk_hits`.
+    Infos of every step, the same for all agents: `aoi_mean` (mean age), `power_w`
+    (power of all UAVs), `weighted_power` (the same times `power_weight`), `in_risk`
+    (number of UAVs in the region), `risk_hit` (number of hits), `reward_train` and
+    `reward_report`. The last step adds values of the whole episode: `return_train` and
+    `return_report` (sums), `mean_age` and `mean_weighted_power` (per step),
+    `risk_step_fraction` (share of the UAVs' steps in the region), `entered_risk` (0 or
+    1) and `num_risk_hits`.
 
     Attributes:
         world: Map and constants.
@@ -97,32 +98,34 @@ class UAV(ParallelEnv):
         """Makes the map and checks every argument.
 
         Args:
-            num_uavs: UAVs, the agents.
-            grid_size: Cells along an edge.
-            device_cells: Cells [x, y] of the devices, "random", or "paper": its ten.
-            num_devices: How many, if they are random; null: 10.
-            risk_region: Cells [x, y] of the region, none of them for no risk,
-                "random": a block of 4x5 cells, or "paper": its block.
-            layout_seed: Seed of what is random of the map; the same in all episodes.
-            move_cells: Cells of one move.
-            risk_probability: Of a hit, per UAV and step in the region.
-            risk_penalty: What a hit costs.
-            power_weight: Reward per watt.
-            max_age: Where ages stop to grow.
+            num_uavs: Number of UAVs, which are the agents.
+            grid_size: Number of cells along an edge of the grid.
+            device_cells: List of the devices' cells [x, y]; "paper": the ten of the
+                paper; or "random".
+            num_devices: Number of random devices; null: 10.
+            risk_region: List of the region's cells [x, y] (an empty list: no risk);
+                "paper": the block of the paper; or "random": a block of 4x5 cells.
+            layout_seed: Seed of random devices and a random region; all episodes have
+                the same map.
+            move_cells: Number of cells that a UAV moves at once.
+            risk_probability: Probability of a hit, per UAV and step in the region.
+            risk_penalty: Reward that is subtracted per hit.
+            power_weight: Reward that is subtracted per watt.
+            max_age: Largest age; a device's age stays there until it is polled.
             initial_age: Age of all devices when an episode begins.
             episode_steps: Steps of an episode.
-            cell_m: Distance of neighbouring cells in metres.
+            cell_m: Distance between neighbouring cells in metres.
             altitude_m: Altitude of the UAVs in metres.
             gain_db: Gain of the channel at one metre, in dB.
             bandwidth_hz: Bandwidth in Hz.
-            packet_bits: Bits that a poll transmits in its second.
-            noise_dbm: Power of the noise in dBm. -90 (1e-12 W) is what the authors'
-                code computes with, though it says -100.
-            reward_aggregation: "sum" of power and hits over the UAVs, or their "mean",
-                which is the reward that the authors report.
-            normalise: Show cells and ages divided by the greatest ones.
-            local_obs: Show an agent its own cell and the ages only; the state stays
-                whole. Not in the paper.
+            packet_bits: Bits that one poll transmits, in one second.
+            noise_dbm: Power of the noise in dBm. The authors' code uses -90 (1e-12 W),
+                although it says -100.
+            reward_aggregation: Power and hits in the reward: their "sum" over the UAVs,
+                or their "mean", which gives the reward that the authors report.
+            normalise: Whether cells and ages are divided by their greatest values.
+            local_obs: Whether an agent observes only its own cell and the ages; the
+                state does not change. Not in the paper.
             render_mode: "rgb_array" or None.
 
         Raises:
@@ -179,7 +182,7 @@ class UAV(ParallelEnv):
         self._totals = Totals(self.world, 1)
 
     def _make_spaces(self) -> None:
-        """The spaces of the state, of every agent's observations and its actions."""
+        """Builds the spaces of the state, the observations and the actions."""
         world = self.world
         u, m = world.num_uavs, world.num_devices
         low = np.array([0.0] * (2 * u) + [1.0] * m)
@@ -203,24 +206,23 @@ class UAV(ParallelEnv):
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> spaces.Discrete:
-        """Device and move."""
+        """The space of one agent's actions: a device and a move."""
         return self.action_spaces[agent]
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
-        """Starts an episode: UAVs anywhere but in the risk region, all ages equal.
+        """Starts an episode: UAVs at random outside the risk region, all ages equal.
 
         Args:
-            seed: Seed of the starting cells and of the hits; None goes on with the
-                present generator.
-            options: {"cells": [[x, y], ...]} starts there, one cell per UAV.
+            seed: Seed of the start cells and the hits; None: the generator continues.
+            options: {"cells": [[x, y], ...]} sets the start cells, one per UAV.
 
         Returns:
             Observations and empty infos of all agents.
 
         Raises:
-            EnvConfigError: If these are no cells of the grid.
+            EnvConfigError: If the given cells are not in the grid.
         """
         if seed is not None:
             self._rng = np.random.default_rng(seed)
@@ -244,10 +246,10 @@ class UAV(ParallelEnv):
         dict[str, bool],
         dict[str, dict[str, Any]],
     ]:
-        """Plays one second.
+        """Plays one step of one second.
 
         Args:
-            actions: Of every agent.
+            actions: Action of every agent.
 
         Returns:
             Observations, rewards, terminations, truncations and infos.
@@ -279,7 +281,7 @@ class UAV(ParallelEnv):
         )
 
     def scaled(self, state: np.ndarray) -> np.ndarray:
-        """A state [..., 2 U + M] with cells and ages divided by the greatest ones."""
+        """A state [..., 2 U + M] with cells and ages divided by their maxima."""
         places = 2 * self.world.num_uavs
         scale = np.full(state.shape[-1], float(self.world.max_age))
         scale[:places] = max(self.world.grid_size - 1, 1)
@@ -299,11 +301,11 @@ class UAV(ParallelEnv):
         return draw(self.world, self._cells[0], self._ages[0])
 
     def close(self) -> None:
-        """There is nothing to free."""
+        """Does nothing; the env holds no resources."""
 
     @staticmethod
     def batched(num_envs: int, **env_config: Any) -> BatchedTeamEnv:
-        """`num_envs` copies that step in one call.
+        """The vectorised twin: `num_envs` copies that step in one call.
 
         Args:
             num_envs: Number of copies.

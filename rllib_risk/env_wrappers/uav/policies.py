@@ -1,14 +1,14 @@
-"""Reference lines of the env `uav`: doing nothing, and two greedy rules.
+"""Reference policies of the env `uav`: idle, greedy, and greedy without regard to risk.
 
-The greedy rule looks one step ahead, one UAV after the other: over all moves and
-devices, it takes the greatest
+The greedy rule looks one step ahead, for one UAV after the other. It takes the move and
+the device with the greatest
 
     age_weight * (age - 1) / M - power_weight * power,
 
-where the age is what it would be after this step, and a device that an earlier UAV
-polls is fresh. `greedy` never lands in the risk region if it can stay out; `risk_blind`
-does not know of it. So the one is near what can be had, and the other fills a data set
-with what happens in the region.
+where the age is the one after this step without a poll. A device that an earlier UAV
+polls has age 1. `greedy` lands in the risk region only if it cannot avoid it;
+`risk_blind` ignores the region. So `greedy` shows a return that is nearly the best, and
+`risk_blind` fills a dataset with steps in the region.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from rllib_risk.env_wrappers.scripted import ScriptedPolicy
 from rllib_risk.env_wrappers.uav.env import UAV
 from rllib_risk.env_wrappers.uav.world import MOVES
 
-# How much of the power's price one step of the mean age is worth: a device that is
-# polled now is fresh in the steps to come as well.
+# Weight of the mean age against the cost of power. It is above 1 because a device that
+# is polled now has a lower age in the next steps too.
 AGE_WEIGHT = 6.0
 
 
@@ -28,7 +28,7 @@ class IdlePolicy:
     """Stays and polls no device."""
 
     def __init__(self, env: UAV) -> None:
-        """Reads the number of the action."""
+        """Computes the number of the action for this env."""
         self._action = len(MOVES) * env.world.num_devices
 
     def act(
@@ -39,14 +39,14 @@ class IdlePolicy:
 
 
 class GreedyPolicy:
-    """Polls where it pays most at once; see the module."""
+    """Takes the best move and device for the next step; see the module's docstring."""
 
     def __init__(self, env: UAV, *, avoid_risk: bool) -> None:
         """Prepares the tables.
 
         Args:
-            env: The env that it is for; observations are read as it shows them.
-            avoid_risk: Whether it keeps out of the risk region.
+            env: The env to act in; it decides the form of the observations.
+            avoid_risk: Whether the policy stays out of the risk region.
         """
         self._world = world = env.world
         self._normalise = env.normalise
@@ -58,8 +58,8 @@ class GreedyPolicy:
         landing_x, landing_y = landing[..., 0], landing[..., 1]
         cost = world.power_weight * world.power_w[landing_x, landing_y][..., :-1]
         if avoid_risk:
-            # More than any age or power is worth, but the same in all cells, so that a
-            # UAV with nowhere else to go still does its work.
+            # More than any age or power is worth. It is equal in all cells of the
+            # region, so that a UAV that cannot leave still chooses well.
             most = AGE_WEIGHT * world.max_age + cost.max()
             cost = cost + most * world.risk[landing_x, landing_y][..., None]
         self._cost = cost  # [G, G, 5, M]
@@ -94,12 +94,12 @@ class GreedyPolicy:
         if self._normalise:
             cells = cells * max(world.grid_size - 1, 1)
             ages = ages * world.max_age
-        # Copies: a rule that reads must not write.
+        # rint() and astype() copy, so act() does not change the observations.
         return np.rint(cells).astype(np.int64), np.rint(ages).astype(np.int64)
 
 
 def scripted_policies(env: UAV) -> dict[str, ScriptedPolicy]:
-    """The reference lines of an env, by name."""
+    """The reference policies of an env, by name."""
     return {
         "idle": IdlePolicy(env),
         "greedy": GreedyPolicy(env, avoid_risk=True),

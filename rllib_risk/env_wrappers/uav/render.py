@@ -21,13 +21,13 @@ def draw(world: World, cells: np.ndarray, ages: np.ndarray) -> np.ndarray:
 
     Args:
         world: The map.
-        cells: Of the UAVs, integers [U, 2].
-        ages: Of information, integers [M].
+        cells: Cells of the UAVs, integers [U, 2].
+        ages: Ages of the devices' information, integers [M].
 
     Returns:
-        RGB, uint8 [G * 48, G * 48, 3]: the risk region red, devices as squares from
-        green (fresh) to dark red (the greatest age) on a logarithmic scale, UAVs as
-        discs, side by side where they share a cell.
+        RGB, uint8 [G * 48, G * 48, 3]. The risk region is red. Devices are squares from
+        green (fresh) to dark red (the greatest age) on a logarithmic scale. UAVs are
+        discs, side by side if they share a cell.
     """
     colours = np.where(world.risk[..., None], _RISK, _FREE).astype(np.uint8)
     image = colours.repeat(PIXELS, axis=0).repeat(PIXELS, axis=1)  # [x, y, 3]
@@ -40,7 +40,7 @@ def draw(world: World, cells: np.ndarray, ages: np.ndarray) -> np.ndarray:
         patch[16:-15, 16:-15] = (1 - share) * _FRESH + share * _STALE
     a, b = np.mgrid[:PIXELS, :PIXELS]
     for uav, (x, y) in enumerate(cells):
-        # Along a line through the cell, so that those that share it all show.
+        # Side by side in the cell, so that all UAVs of a cell are visible.
         centre = PIXELS * (uav + 1) / (len(cells) + 1)
         distance2 = (a - centre) ** 2 + (b - 0.78 * PIXELS) ** 2
         patch = _patch(image, x, y)

@@ -1,4 +1,4 @@
-"""What an episode of the UAV env reports: numbers of a step, and their totals."""
+"""Infos of the env `uav`: the numbers of a step, and the totals of an episode."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from rllib_risk.env_wrappers.uav.world import Outcome, World
 
 
 def step_info(world: World, outcome: Outcome, slot: int) -> dict[str, float]:
-    """What the info of a step says; see `UAV`.
+    """The info of one step; see `UAV`.
 
     Args:
         world: The world.
-        outcome: Of the step.
-        slot: Which copy.
+        outcome: Outcome of the step.
+        slot: Index of the copy.
 
     Returns:
         The info.
@@ -35,28 +35,28 @@ class Totals:
     """Sums over the episodes of E copies, for the infos at their ends."""
 
     def __init__(self, world: World, num_envs: int) -> None:
-        """Starts with nothing."""
+        """Starts all sums at zero."""
         self._world = world
         # mean age, power, UAVs in the region, hits, reward, reported reward, steps
         self._sums = np.zeros((num_envs, 7))
 
     def clear(self, slots: np.ndarray) -> None:
-        """Starts again in some slots."""
+        """Sets the sums of some slots to zero."""
         self._sums[slots] = 0.0
 
     def add(self, outcome: Outcome, active: np.ndarray | None = None) -> None:
         """Adds a step.
 
         Args:
-            outcome: Of the step.
-            active: Copies that made it, bool [E]; None: all.
+            outcome: Outcome of the step.
+            active: Copies that made the step, bool [E]; None: all.
         """
         parts = (*outcome, *self._world.rewards(outcome), np.ones_like(outcome.power_w))
         sums = np.stack([np.asarray(p, np.float64) for p in parts], axis=1)
         self._sums += sums if active is None else sums * active[:, None]
 
     def of_episode(self, slot: int) -> dict[str, float]:
-        """What the info at the end of an episode says of it; see `UAV`."""
+        """The part of the last info that covers the whole episode; see `UAV`."""
         age, power, in_risk, hits, train, report, steps = self._sums[slot].tolist()
         return {
             "return_train": train,

@@ -1,4 +1,4 @@
-"""The world of the env `uav`: its constants, its map, and what one step does to it.
+"""The world of the env `uav`: its constants, its map and its rules.
 
 Letters: `E` copies, `U` UAVs, `M` devices, `G` cells along an edge.
 """
@@ -19,7 +19,7 @@ DEVICE_CELLS = (
     ((3, 1), (7, 2), (6, 7), (1, 6), (7, 5), (8, 5), (9, 1), (6, 1), (4, 7), (2, 3))
 )  # fmt: skip
 RISK_REGION = tuple((x, y) for x in range(3, 7) for y in range(2, 7))
-# A random region is a block of this width and height, like theirs.
+# Width and height of a random region, as in the authors' code.
 _BLOCK = (4, 5)
 _RANDOM_DEVICES = 10
 
@@ -29,12 +29,12 @@ MOVES = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
 
 
 class Start(NamedTuple):
-    """What chance decides about an episode, all of it at its start.
+    """All random draws of an episode, made at its start.
 
     Attributes:
-        cells: Of the UAVs, int64 [U, 2].
-        luck: A hit in the risk region where it is below the risk's probability, float64
-            [T, U]; [0, U] if there is no risk.
+        cells: Start cells of the UAVs, int64 [U, 2].
+        luck: Uniform numbers, float64 [T, U]; [0, U] if there is no risk. A UAV in the
+            risk region is hit if its number is below `risk_probability`.
     """
 
     cells: np.ndarray
@@ -42,13 +42,13 @@ class Start(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What one step did.
+    """The result of one step.
 
     Attributes:
         mean_age: Mean age of information over devices, float64 [E].
         power_w: Power of all UAVs together in watts, float64 [E].
-        in_risk: UAVs in the risk region, int64 [E].
-        hits: UAVs that it cost a penalty, int64 [E].
+        in_risk: Number of UAVs in the risk region, int64 [E].
+        hits: Number of UAVs that were hit, int64 [E].
     """
 
     mean_age: np.ndarray
@@ -62,20 +62,20 @@ class World:
     """The map and the constants, all checked.
 
     Attributes:
-        grid_size: G.
-        num_uavs: U.
-        device_cells: int64 [M, 2].
+        grid_size: Number of cells along an edge, G.
+        num_uavs: Number of UAVs, U.
+        device_cells: Cells of the devices, int64 [M, 2].
         risk: Whether a cell (x, y) is in the risk region, bool [G, G].
-        safe_cells: Where an episode may begin, int64 [S, 2].
-        move_cells: Cells of one move.
-        power_w: Power for polling each device from each cell in watts, and 0 for none,
-            float64 [G, G, M + 1].
-        max_age: Where ages stop to grow.
-        initial_age: Of every device.
-        power_weight: Reward per watt.
-        risk_probability: Of a hit, per UAV and step in the region.
-        risk_penalty: Reward that a hit costs.
-        episode_steps: T.
+        safe_cells: Cells in which a UAV may start, int64 [S, 2].
+        move_cells: Number of cells of one move.
+        power_w: Power for polling each device from each cell in watts, float64
+            [G, G, M + 1]; 0 for no poll, the last one.
+        max_age: Largest age.
+        initial_age: Age of every device when an episode begins.
+        power_weight: Reward that is subtracted per watt.
+        risk_probability: Probability of a hit, per UAV and step in the region.
+        risk_penalty: Reward that is subtracted per hit.
+        episode_steps: Steps of an episode, T.
     """
 
     grid_size: int
@@ -94,16 +94,16 @@ class World:
 
     @property
     def num_devices(self) -> int:
-        """M."""
+        """Number of devices, M."""
         return len(self.device_cells)
 
     @property
     def num_actions(self) -> int:
-        """A device or none, and a move."""
+        """Number of actions of a UAV: a move, and a device or none."""
         return len(MOVES) * (self.num_devices + 1)
 
     def draw_start(self, rng: np.random.Generator) -> Start:
-        """Draws an episode; one seed gives the same with and without risk.
+        """Draws an episode; a seed gives the same start cells with and without risk.
 
         Args:
             rng: Source of randomness.
@@ -123,16 +123,16 @@ class World:
         actions: np.ndarray,
         luck: np.ndarray | None,
     ) -> Outcome:
-        """Moves UAVs, polls devices; cells and ages change in place.
+        """Moves the UAVs and polls devices; changes cells and ages in place.
 
         Args:
-            cells: Of the UAVs, int64 [E, U, 2].
-            ages: Of information, int64 [E, M].
-            actions: `5 * device + move`, device M is none, int64 [E, U].
+            cells: Cells of the UAVs, int64 [E, U, 2].
+            ages: Ages of the devices' information, int64 [E, M].
+            actions: `5 * device + move`, device M means no poll, int64 [E, U].
             luck: This step's row of `Start.luck`, float64 [E, U]; None: no risk.
 
         Returns:
-            What rewards are made of.
+            The outcome, from which rewards follow.
         """
         device, move = np.divmod(actions, len(MOVES))
         cells += self.move_cells * MOVES[move]
@@ -154,11 +154,12 @@ class World:
         """Rewards of a step.
 
         Args:
-            outcome: Of the step.
+            outcome: Outcome of the step.
 
         Returns:
-            What the team learns from, where power and penalties of all UAVs add up, and
-            what the authors report, where they are averaged; float64 [E] each.
+            The reward with the sum of power and penalties over all UAVs, from which
+            teams learn, and the one with their mean, which the authors report; float64
+            [E] each.
         """
         cost = self.power_weight * outcome.power_w + self.risk_penalty * outcome.hits
         return -outcome.mean_age - cost, -outcome.mean_age - cost / self.num_uavs
@@ -197,7 +198,10 @@ def make_world(
     risk = _risk_region(risk_region, size, rng)
     safe = np.argwhere(~risk)
     if not len(safe):
-        raise EnvConfigError("risk_region covers the whole grid: UAVs start outside it")
+        raise EnvConfigError(
+            "risk_region covers the whole grid, but UAVs start outside it: make it"
+            " smaller"
+        )
     if not 1 <= positive("initial_age", initial_age) <= positive("max_age", max_age):
         raise EnvConfigError(
             f"initial_age ({initial_age}) must not exceed max_age ({max_age})"
@@ -256,7 +260,7 @@ def _polling_power_w(
     noise_w: float,
     gain: float,
 ) -> np.ndarray:
-    """Watts that each device, [M], needs to reach a UAV over each cell.
+    """The power in watts that a device needs to reach a UAV over each cell.
 
     Returns:
         float64 [G, G, M].
@@ -281,8 +285,8 @@ def _device_cells(
         raise EnvConfigError("device_cells must hold at least one cell")
     if count is not None and count != len(cells):
         raise EnvConfigError(
-            f"num_devices is {count}, but device_cells holds {len(cells)}: leave one"
-            f" of them out, or set device_cells to {RANDOM}"
+            f"num_devices is {count}, but device_cells holds {len(cells)} cells: remove"
+            f" num_devices, or set device_cells to {RANDOM}"
         )
     return cells
 

@@ -188,11 +188,11 @@ def test_errors(env, config, text):
 
 
 WARNINGS = [
-    (Short, {}, "env has no state(): mixers such as qmix need one"),
+    (Short, {}, "the env has no state(), but mixers such as qmix need one"),
     (OutsideObs, {}, "outside the declared bounds"),
-    (WrongDtype, {}, "float64, its space float32: it is cast"),
+    (WrongDtype, {}, "float64, but its space has float32. It is cast"),
     (Vanishing, {}, "agent 'a0' vanished from agents without"),
-    (Staying, {}, "'a0' ended but is still in agents"),
+    (Staying, {}, "'a0' has ended but is still in agents"),
     (Unseeded, {}, "the same seed gave two different episodes"),
     (NewSpaces, {}, "builds a new space at every call"),
 ]

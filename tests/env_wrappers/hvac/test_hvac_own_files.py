@@ -155,12 +155,14 @@ def put(key: str, value: object):
 
 BAD_BUILDINGS = {
     "zones[1]: x is missing": without("x"),
-    "zone 'PERIMETER_ZN_1': x must ascend, not [3.0, 3.0]": put("x", [3, 3]),
+    "zone 'PERIMETER_ZN_1': x must be [least, greatest], with the smaller": put(
+        "x", [3, 3]
+    ),
     "zone 'PERIMETER_ZN_1': z must be [least, greatest]": put("z", 3),
     "zone 'PERIMETER_ZN_1': wall_area must not be negative": put("wall_area", -1),
     "zone 'PERIMETER_ZN_1': level must be a number": put("level", "high"),
     "zones[1]: unknown key 'wall_aria'. Did you mean 'wall_area'?": put("wall_aria", 1),
-    "zones: 'CORE_ZN' is there 2 times": put("name", "CORE_ZN"),
+    "zones: the name 'CORE_ZN' occurs 2 times": put("name", "CORE_ZN"),
     "zones must be a list": lambda office: office.update(zones=3),
     "zones: {folder}/no.htm cannot be read": lambda o: o.update(zones="no.htm"),
     "the file: u_factors is missing": lambda office: office.pop("u_factors"),
@@ -205,15 +207,15 @@ def set_cell(line: int, column: int, text: str):
 
 
 BAD_WEATHER = {
-    "has 8759 lines of data where a year of hours has 8760.": lambda x: x.pop(),
-    "Leave out 29 February.": lambda lines: lines.extend(lines[8:32]),
+    "has 8759 lines of data, but a year has 8760 hours.": lambda x: x.pop(),
+    "Remove 29 February.": lambda lines: lines.extend(lines[8:32]),
     "line 1 must begin with LOCATION": set_cell(0, 0, "PLACE"),
     "line 9, column 7 (dry-bulb temperature): holds '99.9'": set_cell(8, 6, "99.9"),
     "line 10, column 7 (dry-bulb temperature): holds 'x'": set_cell(9, 6, "x"),
     "line 11, column 14 (global horizontal irradiance): holds '9999'": set_cell(
         10, 13, "9999"
     ),
-    "column 14 (global horizontal irradiance): must be": set_cell(10, 13, "-1"),
+    "column 14 (global horizontal irradiance): all values": set_cell(10, 13, "-1"),
     "has no monthly ground temperatures": lambda lines: lines[3].pop(),
 }
 
@@ -229,7 +231,7 @@ def test_a_weather_file_that_cannot_be_used(message: str, tmp_path: Path) -> Non
 def test_names_and_paths_that_are_none() -> None:
     with pytest.raises(EnvConfigError, match=r"city: there is no file no\.epw"):
         HVAC(city=["tucson", "no.epw"])
-    with pytest.raises(EnvConfigError, match=r"there is no file no\.yaml \(looked in"):
+    with pytest.raises(EnvConfigError, match=r"there is no file no\.yaml\. Relative"):
         HVAC(building="no.yaml")
     with pytest.raises(EnvConfigError, match=r"and the path of an \.epw file"):
         HVAC(city="atlantis")

@@ -230,7 +230,7 @@ def test_maps():
         ({"layout": ["..G"]}, "no start"),
         ({"layout": ["0.G"]}, "one '0' and one '1'"),
         ({"layout": ["S.G"], "starts": [[0, 0], [0, 0]]}, "given twice"),
-        ({"layout": ["S.G"], "width": 7}, "remove width"),
+        ({"layout": ["S.G"], "width": 7}, "remove the argument width"),
         ({"layout": 7}, "layout must be"),
         ({"cliff_reward": "low"}, "cliff_reward must be a number"),
         ({"step_reward": float("nan")}, "finite"),

@@ -412,7 +412,7 @@ def test_a_package_that_will_not_do(tmp_path, monkeypatch, env, text, commands):
 
 def test_no_smac_at_all(monkeypatch):
     monkeypatch.setitem(sys.modules, "smac", None)
-    with pytest.raises(EnvConfigError, match="package index does not have") as error:
+    with pytest.raises(EnvConfigError, match="not on the package index") as error:
         make_team_env("smac", {"map_name": "3m"})
     assert "pip install 'rllib-risk[smac]'" in str(error.value)
     assert "pip install --no-deps 'SMAC @ git+https" in str(error.value)
@@ -457,8 +457,8 @@ def test_unknown_version(double):
         ({"enemy_noise_std": "much"}, "enemy_noise_std must be a number"),
         ({"smac_args": [1]}, "smac_args must be a mapping"),
         ({"smac_args": {"reward_wim": 1}}, "smac_args.*reward_wim"),
-        ({"smac_args": {"map_name": "8m"}}, "set it beside smac_args"),
-        ({"smac_args": {"continuing_episode": True}}, "set by this env"),
+        ({"smac_args": {"map_name": "8m"}}, "set env_config.map_name instead"),
+        ({"smac_args": {"continuing_episode": True}}, "this env sets it"),
     ],
 )
 def test_wrong_arguments(double, kwargs, text):

@@ -383,12 +383,12 @@ def test_an_illegal_action_is_named():
     ("kwargs", "text"),
     [
         ({"map_name": "5m_vs_6"}, "unknown map '5m_vs_6'. Did you mean '5m_vs_6m'"),
-        ({"map_name": None}, "unknown map None.*Your own: map_name: null"),
+        ({"map_name": None}, "unknown map None.*own battle set map_name: null"),
         ({"map_name": "MMM2"}, "unknown map 'MMM2'.*Known: 3m, 8m"),
-        ({"allies": {"marine": 1}}, "go together"),
+        ({"allies": {"marine": 1}}, "only one of env_config.allies"),
         (
             {"allies": {"marine": 1}, "enemies": {"marine": 1}},
-            "map_name must be null",
+            "set map_name to null",
         ),
         (
             {"map_name": None, "allies": {"medivac": 1}, "enemies": {"marine": 1}},
@@ -418,7 +418,7 @@ def test_wrong_arguments(kwargs, text):
 @pytest.mark.parametrize("module", ["jax", "jaxmarl"])
 def test_without_jaxmarl(monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(EnvConfigError, match=f"no module {module}") as error:
+    with pytest.raises(EnvConfigError, match=f"module {module} is missing") as error:
         make_team_env("smax")
     assert "pip install 'rllib-risk[smax]'" in str(error.value)
 
