@@ -1,9 +1,9 @@
 """Several team envs that one call steps.
 
 `BatchedTeamEnv` is the interface for the sampler. The envs `macn`, `car_following`,
-`hvac`, `uav`, `smax` and `vmas` have vectorised twins with this interface. For every other env,
-`LoopedTeamEnvs` loops over single envs. It also replaces an env that crashed, a limited
-number of times.
+`hvac`, `uav`, `smax` and `vmas` have vectorised twins with this interface. For every
+other env, `LoopedTeamEnvs` loops over single envs. It also replaces an env that
+crashed, a limited number of times.
 """
 
 from __future__ import annotations
