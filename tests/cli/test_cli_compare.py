@@ -111,8 +111,8 @@ def test_what_reports_no_common_result_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a file, or --env and --algo"),
-        (["--env", "two_step"], "give a file, or --env and --algo"),
+        ([], "no file is given, and --env or --algo is missing"),
+        (["--env", "two_step"], "no file is given, and --env or --algo is missing"),
         (["none.yaml"], "no such file"),
         (["train.yaml"], "this is a training file"),
         (["c.yaml", "--env", "macn"], "for a comparison without a file"),

@@ -224,7 +224,7 @@ def test_a_stop_criterion_that_no_result_holds_is_named_once(
         info = result(10, 1, iteration) | evaluation
         lines.on_trial_result(1, [trial], trial, info)
     message = " ".join(capsys.readouterr().err.split())
-    assert message.count("Warning: stop: no result holds evaluation/wins") == 1
+    assert message.count("Warning: stop: no result contains evaluation/wins") == 1
     assert message.count("Warning") == 1
     assert "evaluation/losses, evaluation/return_mean" in message
 
