@@ -207,7 +207,7 @@ def test_learning_from_a_dataset_samples_no_steps(
 ) -> None:
     data = recorded / "data/uav"
     for criterion, reason in (
-        ("num_env_steps_sampled_lifetime: 100", "nothing is sampled where a dataset"),
+        ("num_env_steps_sampled_lifetime: 100", "a dataset samples nothing"),
         ("evaluation/return_mean: 1", "has no environment to evaluate in"),
     ):
         text = f"x:\n  run: MACQR\n  stop: {{{criterion}}}\n"

@@ -96,7 +96,7 @@ def test_a_wrong_grid_is_told_before_anything_starts(
     message = refused(capsys, fake, "--shift", "tuned_examples/shift/macn-clif.yaml")
     assert "Did you mean 'shift/macn-cliff'" in message
     message = refused(capsys, fake, "--shift", "tuned_examples/vdn/macn-4x7.yaml")
-    assert "must have 'grid'" in message
+    assert "'grid' is missing" in message
 
 
 @pytest.fixture(scope="module")
