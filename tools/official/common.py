@@ -57,7 +57,7 @@ def named(parts: dict[str, nn.Module], what: str) -> dict[str, Tensor]:
     for key in [
         key for key in found if re.fullmatch(r"agents\.\d\.head\.(weight|bias)", key)
     ]:
-        # MA-CQR's heads are ordered by action here, and by quantile in the released one.
+        # MA-CQR's heads are ordered by action here, and by quantile in its release.
         by_action = found[key].unflatten(0, (ACTIONS, -1))
         found[f"{key}.by_quantile"] = by_action.transpose(0, 1)
     return found
