@@ -25,8 +25,8 @@ from rllib_risk.core.envs import make_env
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.core.value_policy import ValuePolicy
 
-# So many episodes that the end of a round matters little, when fewer and fewer
-# environments still play. (Rounds of a training run end in the same way.)
+# A round must be long: near its end fewer and fewer environments still play, which
+# lowers the rate. (Rounds of a training run end in the same way.)
 EPISODES_PER_ENV = 64
 RLLIB_STEPS = 800
 

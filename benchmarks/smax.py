@@ -32,7 +32,7 @@ from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.core.value_policy import ValuePolicy
 
 NUM_ENVS = 32
-# So many episodes that the end of a round matters little, as in sampling.py.
+# A round must be long, for the same reason as in sampling.py.
 EPISODES = 64 * NUM_ENVS
 BARE_STEPS = 500
 MAPS = ("3m", "5m_vs_6m", "10m_vs_11m")

@@ -31,7 +31,8 @@ EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes, or from a dataset
     rllib evaluate CHECKPOINT --render-out episode.gif
     rllib evaluate CHECKPOINT --env-config '{"width": 12}'
     rllib evaluate CHECKPOINT --alpha 0.1
-    rllib evaluate CHECKPOINT CHECKPOINT --shift tuned_examples/shift/macn-cliff.yaml
+    rllib evaluate CHECKPOINT CHECKPOINT \\
+        --shift tuned_examples/shift/macn-cliff.yaml
     rllib evaluate CHECKPOINT CHECKPOINT --dataset DATA --method fqe,wis,dr
 
 Without --episodes and --seed, the command repeats the last evaluation of the

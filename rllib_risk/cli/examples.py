@@ -65,7 +65,7 @@ def list_command(
     if not names:
         what = f"whose name contains '{filter_text}'" if filter_text else "installed"
         raise ConfigError(f"there is no example {what}.")
-    table = Table("name", "what it is", box=None, pad_edge=False)
+    table = Table("name", "description", box=None, pad_edge=False)
     for name in names:
         table.add_row(name, _first_comment(examples_root() / f"{name}.yaml"))
     out.print(table)

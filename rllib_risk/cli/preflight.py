@@ -98,10 +98,8 @@ class Checked:
 
     Attributes:
         config: The validated ``AlgorithmConfig`` of the first trial.
-        replays: Upper bound of the replay size, for each checked configuration with a
-            replay.
-        risks: Distinct descriptions of the risk that the team controls, over the
-            checked configurations.
+        replays: Upper bound of each replay's size, over the checked configurations.
+        risks: Distinct descriptions of the controlled risk, over these configurations.
     """
 
     config: Any
@@ -198,8 +196,7 @@ def check_reachable(metric: str, config: Any) -> None:
         config: The validated ``AlgorithmConfig`` of the run.
 
     Raises:
-        ConfigError: If the run can never report the metric. The message says what to
-            use instead.
+        ConfigError: If the run can never report the metric, with what to use instead.
     """
     reason = unreachable(metric, config)
     if reason is not None:
@@ -361,10 +358,9 @@ def _unknown_to_env(name: str, config: Any) -> str | None:
 
 
 def numbers_of_one_episode(config: Any) -> set[str] | None:
-    """Returns the names of the numbers that an env reports at the end of an episode.
+    """Plays one episode with random actions; returns the names of reported numbers.
 
-    An env that lists them under ``reports`` in its ``metadata`` is not played. In any
-    other env, one episode with random actions is played.
+    An env that lists them under ``reports`` in its ``metadata`` is not played.
 
     Args:
         config: The ``AlgorithmConfig`` of an algorithm of this package.

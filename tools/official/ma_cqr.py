@@ -13,9 +13,9 @@ from rllib_risk.data.episodes import Episode, collate
 
 
 def one_step_episodes(seed: int) -> list[Episode]:
-    """Returns episodes of one step, of which a third end.
+    """Returns episodes of one step with two agents, which both observe the state.
 
-    There are two agents, and both observe the state.
+    About a third of the episodes end in a terminal step.
     """
     rng = np.random.default_rng(seed)
     states = rng.normal(size=(128, 2, STATE)).astype(np.float32)
