@@ -105,7 +105,7 @@ def test_what_reports_no_common_result_is_refused(
     text = re.sub(r"config:\n(  .*\n)*", "", text, count=1)
     (folder / "c.yaml").write_text(text)
     message = refused(["compare", "c.yaml", "--out", "results"], capsys)
-    assert "PPO reports env_runners/episode_return_mean, but VDN eval" in message
+    assert "PPO reports env_runners/episode_return_mean, but VDN rep" in message
 
 
 @pytest.mark.parametrize(

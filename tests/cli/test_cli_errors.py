@@ -89,7 +89,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "two_step",
             "evaluation_interval: null\n  checkpoint_config:"
             " {checkpoint_score_attribute: evaluation/return_mean}",
-            "f.yaml:6: checkpoint_score_attribute: evaluation/return_mean can never",
+            "f.yaml:6: checkpoint_score_attribute: this run can never report",
         ),
         # Found only by making the environment.
         (
@@ -183,7 +183,7 @@ class Env(pettingzoo.ParallelEnv):
         ),
         (
             ["train", "--run", "VDN", "--env", "macn", "--restore", "nowhere"],
-            "does not exist",
+            "no checkpoint folder",
         ),
         (
             ["train", "--run=VDN", "--env=macn", "--resume", "--storage-path=none"],

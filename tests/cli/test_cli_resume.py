@@ -89,7 +89,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(
         ("[1, 2]", "[1, 2, 3]", "f.yaml:9: config.seed.grid_search was [1, 2] when"),
         ("max_t: 9", "max_t: 8", "f.yaml:5: scheduler.asha.max_t was 9 when"),
         ("  env", "  num_samples: 2\n  env", "f.yaml:3: num_samples was 1 when"),
-        ("hidden_size: 8", "lr: 0.1", "(So are config.lr.)"),
+        ("hidden_size: 8", "lr: 0.1", "(Also changed: config.lr.)"),
     ],
 )
 def test_what_trials_cannot_take_over_is_refused(

@@ -111,7 +111,7 @@ def test_a_tuned_example_is_extended_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text("x: {extends: rmix/macn-4x7.yaml, env: macn}\n")
     document = resolve_document(read_training_file(tmp_path / "f.yaml"))
     assert document.data["x"]["run"] == "RMIX"
-    assert document.where("x", "run").endswith("rmix/macn-4x7.yaml:15")
+    assert document.where("x", "run").endswith("rmix/macn-4x7.yaml:16")
 
 
 def test_another_spelling_of_the_same_key_replaces_it(tmp_path: Path) -> None:
