@@ -1,9 +1,9 @@
-"""Time of one decision of a team: exported, ours with NumPy or PyTorch, and RLlib's.
+"""Measures the time of one decision: exported team, NumPy, PyTorch and RLlib.
 
-One environment, one decision at a time, as a controller asks for it. All sides have the
-same weights and get the same observations, and take turns. RLlib's side is
-``Algorithm.compute_single_action`` with the state that it returns. ONNX is measured
-where onnx and onnxruntime are installed.
+There is one environment and one decision at a time, as in a controller. All sides have
+the same weights, get the same observations, and run in turns. RLlib's side calls
+``Algorithm.compute_single_action`` with the state from its last call. ONNX is measured
+if onnx and onnxruntime are installed.
 
 Run: ``OMP_NUM_THREADS=1 python benchmarks/decision.py``
 """
@@ -29,7 +29,7 @@ from rllib_risk.core.export import export_team
 from rllib_risk.deploy import Team
 from rllib_risk.parts.acting import NumpyActor, TorchActor
 
-# Team in words: algorithm and environment.
+# Algorithm and environment by description of the team.
 CASES = {
     "2 agents, 100 atoms, predicted level": ("RMIX", "macn"),
     "6 agents, 200 actions": ("QMIX", "hvac"),
@@ -38,14 +38,14 @@ DECISIONS = 200
 
 
 def build(name: str, env: str) -> TeamAlgorithm:
-    """An algorithm with fresh weights."""
+    """Builds an algorithm with initial weights."""
     config = config_class(name)().environment(env).debugging(seed=0)
     config.env_runners(num_env_runners=0).evaluation(evaluation_num_env_runners=0)
     return config.build_algo()
 
 
 def sides(algorithm: TeamAlgorithm, folder: Path) -> dict[str, Callable[[int], None]]:
-    """Each side as a function that decides a number of times."""
+    """Returns each side as a function that makes a number of decisions."""
     network = algorithm.team_policy.network
     sizes = network.sizes
     rng = np.random.default_rng(0)
@@ -93,7 +93,9 @@ def sides(algorithm: TeamAlgorithm, folder: Path) -> dict[str, Callable[[int], N
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=15)
+    parser.add_argument(
+        "--repetitions", type=int, default=15, help="number of turns (default 15)"
+    )
     repetitions = parser.parse_args().repetitions
     torch.set_num_threads(1)
     rllib_risk.register()

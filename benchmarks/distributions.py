@@ -1,11 +1,11 @@
-"""One update of the learners of a team's distribution, beside RMIX's, at one size.
+"""Measures one update of DDN, DMIX, DPLEX and RiskQ, relative to RMIX.
 
-The size is that of 5m_vs_6m, with 32 atoms for all of them. RMIX takes its TD step. The
-updates take turns; times are of the processor, so that other work on the machine counts
-less; the ratio is the median of the turns' ratios.
+All learners have the size of 5m_vs_6m and 32 atoms. RMIX makes its TD step. The updates
+run in turns. Times are CPU times, so that other work on the machine matters less. The
+ratio is the median of the ratios within each turn.
 
-Run: ``python benchmarks/distributions.py``. With a checkout of a released code, its
-learner takes its turn too, on the same batch::
+Run: ``python benchmarks/distributions.py``. With a checkout of a paper's released code,
+its learner is measured too, on the same batch::
 
     python benchmarks/distributions.py --dfac ../dfac-extended
     python benchmarks/distributions.py --riskq ../RiskQ
@@ -31,7 +31,7 @@ from rllib_risk.core.value_policy import ValuePolicy
 from rllib_risk.data.episodes import Episode, collate
 
 ATOMS = 32
-# Numbers of the state that describe one agent, as in SMAC without shields.
+# Number of state features of one agent, as in SMAC without shields.
 UNIT = 4
 KEYS: dict[str, dict[str, Any]] = {
     "RMIX": {"qr_gate": "never"},
@@ -43,11 +43,11 @@ KEYS: dict[str, dict[str, Any]] = {
 
 
 def make_policy(name: str, keys: dict[str, Any]) -> ValuePolicy:
-    """Our policy.
+    """Builds our policy.
 
     Args:
-        name: Of the algorithm.
-        keys: Beside the number of atoms.
+        name: Name of the algorithm.
+        keys: Configuration keys besides the number of atoms.
     """
     torch.manual_seed(0)
     team = spaces.Dict(
@@ -64,14 +64,14 @@ def make_policy(name: str, keys: dict[str, Any]) -> ValuePolicy:
 def released(
     arguments: argparse.Namespace, episodes: list[Episode]
 ) -> dict[str, Callable[[], Any]]:
-    """Updates of the released learners, where there is a checkout.
+    """Returns the updates of the released learners.
 
     Args:
-        arguments: Of the command line.
+        arguments: Options of the command line.
         episodes: The batch.
 
     Returns:
-        Title -> update.
+        Update functions by title; empty without a checkout.
     """
     path, folder = (
         (arguments.dfac, "pymarl/src")
@@ -82,7 +82,7 @@ def released(
         return {}
     source = (path / folder).resolve()
     if not source.is_dir():
-        raise SystemExit(f"{source} does not exist; give the root of the checkout.")
+        raise SystemExit(f"{source} does not exist. Give the root of the checkout.")
     tools = Path(__file__).resolve().parents[1] / "tools"
     sys.path[:0] = [str(source), str(tools)]
     from official import pymarl
@@ -103,7 +103,7 @@ def released(
     )
 
     def update(learner: Any) -> Callable[[], None]:
-        # Their learners write into the batch's mask.
+        # A copy, because their learners write into the mask of the batch.
         return lambda: learner.train(batch[:], 0, 0)
 
     return {f"{name}, released": update(learner) for name, learner in learners.items()}
@@ -112,10 +112,12 @@ def released(
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument(
+        "--repetitions", type=int, default=5, help="number of turns (default 5)"
+    )
     codes = parser.add_mutually_exclusive_group()
-    codes.add_argument("--dfac", type=Path, help="a checkout of j3soon/dfac-extended")
-    codes.add_argument("--riskq", type=Path, help="a checkout of xmu-rl-3dv/RiskQ")
+    codes.add_argument("--dfac", type=Path, help="checkout of j3soon/dfac-extended")
+    codes.add_argument("--riskq", type=Path, help="checkout of xmu-rl-3dv/RiskQ")
     arguments = parser.parse_args()
     episodes = random_episodes(np.random.default_rng(0))
     samples = collate(episodes)
@@ -135,7 +137,7 @@ def main() -> None:
                 times[name].append(time.process_time() - start)
     threads = torch.get_num_threads()
     print(f"torch threads: {threads}; median of {arguments.repetitions} turns")
-    print("| update | CPU s | of RMIX's |")
+    print("| update | CPU s | ratio to RMIX |")
     print("|---|---|---|")
     for name, own in times.items():
         ratio = statistics.median(

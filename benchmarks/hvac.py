@@ -1,15 +1,15 @@
-"""Steps of the env `hvac`: our vectorised and our single env against SustainGym's own.
+"""Measures env steps of `hvac`: our vectorised and single env against SustainGym's.
 
-All play whole days of OfficeSmall in Tucson with random actions on one thread, in
-turns, so that whatever else the machine does strikes all of them. What counts is env
-steps per second, once by the clock and once by CPU time, resets included; the
-vectorised env writes observations, states, rewards and infos, and drawing the actions
-is part of its time. "Evaluation" is the loop of `rllib evaluate --shift` with random
-actions: environments made anew, seeds, checks for NaN and all that it reports included.
+All sides play whole days of OfficeSmall in Tucson with random actions on one thread.
+They run in turns, so that other work on the machine affects all of them. The table
+shows env steps per second of wall-clock time and of CPU time, resets included. The time
+of the vectorised env includes observations, states, rewards, infos and the drawing of
+actions. "Evaluation" is the loop of `rllib evaluate --shift` with random actions. Its
+time includes new environments, seeds, checks for NaN and reports.
 
-SustainGym needs an older Gymnasium than Ray, so it lives in a virtual environment of
-its own (`tools/make_hvac_data.py` says how to make one), whose Python is named here;
-without it only ours is measured.
+SustainGym needs an older Gymnasium than Ray and therefore its own virtual environment
+(see `tools/make_hvac_data.py`). ``--sustaingym-python`` names its Python. Without this
+option only our environments are measured.
 
 Run: ``python benchmarks/hvac.py --sustaingym-python sustaingym/bin/python``
 """
@@ -36,8 +36,8 @@ STEPS = 288
 SINGLE_DAYS = 20
 NUM_ENVS = (64, 256, 1024, 4096)
 
-# Plays days whenever a line comes in and answers with steps per second by clock and by
-# CPU time. Actions are drawn before the clock starts.
+# Plays days for each input line and prints steps per second of wall-clock time and of
+# CPU time. Actions are drawn before the timing.
 SUSTAINGYM = f"""
 import contextlib, io, sys, time, warnings
 import numpy as np
@@ -65,14 +65,14 @@ Rates = tuple[float, float]
 
 
 def timed(play: Callable[[], int]) -> Rates:
-    """Env steps per second by the clock, and per second of CPU time."""
+    """Returns env steps per second of wall-clock time and of CPU time."""
     wall, cpu = time.perf_counter(), time.process_time()
     steps = play()
     return steps / (time.perf_counter() - wall), steps / (time.process_time() - cpu)
 
 
 def play_single(env: HVAC) -> int:
-    """Plays days in one env; returns the steps."""
+    """Plays days in one env; returns the number of steps."""
     rng = np.random.default_rng(0)
     for day in range(SINGLE_DAYS):
         env.reset(options={"day": day})
@@ -83,7 +83,7 @@ def play_single(env: HVAC) -> int:
 
 
 def play_batch(env: BatchedHVAC) -> int:
-    """Plays a day in every slot; returns the steps."""
+    """Plays a day in every slot; returns the number of steps."""
     rng = np.random.default_rng(0)
     slots = np.arange(env.num_envs)
     everywhere = np.ones(env.num_envs, bool)
@@ -95,20 +95,20 @@ def play_batch(env: BatchedHVAC) -> int:
 
 
 def play_evaluation(config: TeamConfig) -> int:
-    """Evaluates the random policy, a day per env; returns the steps."""
+    """Evaluates the random policy for a day per env; returns the number of steps."""
     name, episodes = next(play_references([config], NUM_ENVS[-1], seed=0))
     assert name == "random"
     return int(episodes.lengths.sum())
 
 
 class SustainGym:
-    """SustainGym's env in a process of its own, which waits while others play."""
+    """SustainGym's env in another process, which waits while other sides play."""
 
     def __init__(self, python: Path) -> None:
-        """Starts it.
+        """Starts the process.
 
         Args:
-            python: A Python that can import SustainGym.
+            python: Path of a Python that can import SustainGym.
         """
         self._process = subprocess.Popen(
             [python, "-c", SUSTAINGYM],
@@ -118,24 +118,26 @@ class SustainGym:
         )
 
     def rates(self) -> Rates:
-        """Lets it play some days."""
+        """Plays some days; returns the rates."""
         pipe_in, pipe_out = self._process.stdin, self._process.stdout
         assert pipe_in is not None and pipe_out is not None
         pipe_in.write("go\n")
         pipe_in.flush()
         answer = pipe_out.readline()
         if not answer:
-            raise SystemExit("SustainGym does not run there; see the error above")
+            raise SystemExit(
+                "SustainGym failed in the given Python. See the error above."
+            )
         wall, cpu = answer.split()
         return float(wall), float(cpu)
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the process."""
         self._process.communicate()
 
 
 def row(name: str, ours: list[Rates], theirs: list[Rates]) -> str:
-    """A row of the table: medians, and medians of the ratios within each turn."""
+    """Formats a row: median rates, and medians of the ratios within each turn."""
     cells = [name]
     for clock in (0, 1):
         cells.append(f"{statistics.median(rates[clock] for rates in ours):,.0f}")
@@ -150,8 +152,15 @@ def row(name: str, ours: list[Rates], theirs: list[Rates]) -> str:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--sustaingym-python", type=Path, metavar="PATH")
+    parser.add_argument(
+        "--repetitions", type=int, default=5, help="number of turns (default 5)"
+    )
+    parser.add_argument(
+        "--sustaingym-python",
+        type=Path,
+        metavar="PATH",
+        help="Python of an environment with SustainGym (default: do not measure it)",
+    )
     options = parser.parse_args()
     players: dict[str, Callable[[], int]] = {
         "ours, single": partial(play_single, HVAC())
@@ -164,7 +173,7 @@ def main() -> None:
     sustaingym = None
     if options.sustaingym_python is not None:
         sustaingym = SustainGym(options.sustaingym_python)
-        sustaingym.rates()  # imports and first calls are nobody's speed
+        sustaingym.rates()  # warm-up: imports and first calls are not measured
     for play in players.values():
         play()
     theirs: list[Rates] = []

@@ -1,10 +1,10 @@
-"""One offline update of MA-CCQR on ``uav``: ours against plain PyTorch without Ray.
+"""Measures one offline update of MA-CCQR on ``uav`` against plain PyTorch without Ray.
 
-The reference is what one would write in a script: arrays of transitions, an index per
-minibatch, two networks per agent, the sum over agents, the quantile-Huber loss, the
-penalty, clipping, Adam, Polyak targets. It starts from a copy of the same weights and
-learns from the same minibatches, and must stay within 1e-4 of our parameters; the two
-take turns, so that whatever else the machine does slows both.
+The reference is a simple script: arrays of transitions, an index per minibatch, two
+networks per agent, the sum over agents, the quantile Huber loss, the penalty, clipping,
+Adam, Polyak targets. First both start from the same weights, learn from the same
+minibatches, and must agree within 1e-4 in all parameters. Then both run in turns, so
+that other work on the machine affects both.
 
 Run: ``python benchmarks/offline.py``
 """
@@ -59,7 +59,7 @@ class Plain:
         ]
 
     def load(self, dataset: Dataset) -> None:
-        """Puts all transitions side by side."""
+        """Concatenates the transitions of all episodes."""
         episodes = list(dataset.episodes())
         self.states = np.concatenate([e.state[:-1] for e in episodes])
         self.next_states = np.concatenate([e.state[1:] for e in episodes])
@@ -67,7 +67,7 @@ class Plain:
         self.rewards = np.concatenate([e.rewards for e in episodes])
 
     def update(self, rows: np.ndarray | None = None) -> None:
-        """One update, on rows of its own choice if none are given."""
+        """Makes one update on the given transitions; None: random transitions."""
         if rows is None:
             rows = self.rng.integers(len(self.rewards), size=BATCH)
         state = torch.from_numpy(self.states[rows])
@@ -109,8 +109,12 @@ class Plain:
 def main() -> None:
     """Prints milliseconds per update and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--updates", type=int, default=250, help="per turn")
-    parser.add_argument("--turns", type=int, default=8)
+    parser.add_argument(
+        "--updates", type=int, default=250, help="updates per turn (default 250)"
+    )
+    parser.add_argument(
+        "--turns", type=int, default=8, help="number of turns (default 8)"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
@@ -158,7 +162,7 @@ def main() -> None:
 
 
 def agree(algorithm: rllib_risk.core.algorithm.TeamAlgorithm, plain: Plain) -> None:
-    """Both make ten updates from the same rows and must come to the same weights."""
+    """Checks that ten updates on the same transitions give the same weights."""
     policy, replay = algorithm.team_policy, algorithm.replay
     for _ in range(10):
         batch = replay.sample_stretches(BATCH, 1, 0)

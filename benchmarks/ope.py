@@ -1,22 +1,26 @@
-"""Off-policy evaluation against the truth, on policies of different quality.
+"""Compares off-policy estimates with true returns, for policies of varying quality.
 
-    python benchmarks/ope.py                 # tabular, whose truth is exact
+    python benchmarks/ope.py                 # tabular, with exact true returns
     python benchmarks/ope.py uav --logs 3
     python benchmarks/ope.py macn hvac
 
-Of each environment one policy plays a log, and the others are evaluated from it. In
-`tabular` they are tables of probabilities in a random game of two agents. In `macn`, in
-wind, they are best policies for several strengths of the wind, and in the others
-scripted ones; each agent takes a random action with probability epsilon. The truth of
-`tabular` is computed, that of the others simulated. For every method it prints
+In each environment one policy plays a log, from which other policies are evaluated. In
+`tabular` the policies are tables of probabilities in a random game of two agents. In
+`macn` with wind they are the best policies for several strengths of the wind. In the
+other environments they are scripted policies. Outside `tabular`, each agent takes a
+random action with probability epsilon. The true return is computed exactly in
+`tabular`, and simulated elsewhere. The script prints for every method:
 
-* refused: policies without an estimate, for want of effective episodes;
-* rank: Spearman's correlation of estimates and truths over policies (of one log);
-* regret at 1: truth of the best policy less that of the one with the best estimate, as
-  a share of the range of truths;
-* bias: mean of estimate less truth, and mean of its size, as a share of that range;
-* coverage: share of 95 % intervals that hold the truth;
-* ESS: the median effective sample size, and the range.
+* refused: number of policies without an estimate, because the effective sample size is
+  too small;
+* rank: Spearman's correlation of estimates and true returns over policies (of one log);
+* regret at 1: true return of the best policy minus that of the policy with the best
+  estimate, as a share of the range of true returns;
+* bias, size: mean error (estimate minus true return) and mean absolute error, as shares
+  of that range;
+* coverage: share of 95 % intervals that contain the true return.
+
+It also prints the smallest, median and largest effective sample size (ESS).
 """
 
 from __future__ import annotations
@@ -47,13 +51,13 @@ from rllib_risk.evaluation.off_policy.log import Log, Replayed
 from rllib_risk.ops.robust_mdp import robust_value_iteration
 
 STATES, ACTIONS, AGENTS, STEPS = 5, 3, 2, 8
-# Environment: settings, policy of the log, its epsilon, episodes of a log.
+# Settings, policy of the log, its epsilon, and episodes of a log, by environment.
 SCRIPTED: dict[str, tuple[dict[str, Any], str, float, int]] = {
     "uav": ({}, "greedy", 0.3, 100),
     "macn": ({"episode_limit": 30, "wind_probability": 0.2}, "wind 0.2", 0.3, 200),
     "hvac": ({}, "linear", 0.3, 60),
 }
-# Strengths of the wind that policies of `macn` are best for.
+# Strengths of the wind for which policies of `macn` are optimal.
 WINDS = (0.0, 0.2, 0.5)
 EPSILONS = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
 
@@ -63,9 +67,10 @@ class Candidate:
     """A policy to evaluate.
 
     Attributes:
-        name: Its name.
-        truth: Its mean return.
-        probabilities: Of all actions in the steps of a log, float64 [M, N, A].
+        name: Name of the policy.
+        truth: True mean return.
+        probabilities: Function from a log to the probabilities of all actions in its
+            steps, float64 [M, N, A].
     """
 
     name: str
@@ -75,7 +80,7 @@ class Candidate:
 
 @dataclass
 class Table:
-    """A stationary policy of the random game, which plays like a scripted one."""
+    """A stationary policy of the random game, with the interface of scripted ones."""
 
     probabilities: np.ndarray  # [S, N, A]
 
@@ -90,7 +95,10 @@ class Table:
 
 
 def game(rng: np.random.Generator) -> dict[str, Any]:
-    """Tables of a random game; its last state is never entered, and ends it."""
+    """Returns the tables of a random game.
+
+    The last state is terminal and unreachable, so that only the time limit ends a game.
+    """
     shape = (STATES, ACTIONS, ACTIONS)
     moves = np.zeros((*shape, STATES + 1))
     moves[..., :STATES] = rng.dirichlet(np.full(STATES, 0.5), size=shape)
@@ -106,7 +114,7 @@ def game(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def exact(settings: dict[str, Any], table: np.ndarray) -> float:
-    """Mean return of a stationary policy, by going back through the steps."""
+    """Returns the mean return of a stationary policy, by backward induction."""
     moves = np.asarray(settings["transitions"])
     rewards = np.asarray(settings["rewards"])
     joint = np.einsum("sa,sb->sab", table[:, 0], table[:, 1])
@@ -119,7 +127,7 @@ def exact(settings: dict[str, Any], table: np.ndarray) -> float:
 def tables(
     settings: dict[str, Any], number: int, rng: np.random.Generator
 ) -> tuple[Table, list[Candidate]]:
-    """The policy that plays, and those that are evaluated."""
+    """Returns the policy that plays the log, and the policies to evaluate."""
     shape = (STATES + 1, AGENTS, ACTIONS)
     behaviour = rng.dirichlet(np.full(ACTIONS, 3.0), size=shape[:2])
     found = []
@@ -142,9 +150,9 @@ def at_obs(table: Table) -> Callable[[Log], np.ndarray]:
 
 @dataclass
 class BestInWind:
-    """The best joint policy of `macn` for some wind, by its tables."""
+    """The optimal joint policy of `macn` for a strength of the wind."""
 
-    actions: dict[bytes, np.ndarray]  # of observations [N, D], int64 [N]
+    actions: dict[bytes, np.ndarray]  # int64 [N] by observations [N, D] as bytes
 
     @classmethod
     def of(cls, settings: dict[str, Any], wind: float) -> BestInWind:
@@ -161,7 +169,7 @@ class BestInWind:
 
 
 def policies_of(env: str) -> dict[str, ScriptedPolicy]:
-    """Policies to mix with random actions, by name."""
+    """Returns the policies to mix with random actions, by name."""
     settings = SCRIPTED[env][0]
     known = reference_policies(env, settings)
     if env == "macn":
@@ -170,7 +178,7 @@ def policies_of(env: str) -> dict[str, ScriptedPolicy]:
 
 
 def mixed(policy: ScriptedPolicy, epsilon: float) -> Callable[[Log], np.ndarray]:
-    """Probabilities of a scripted policy with random actions."""
+    """Returns the probabilities of a scripted policy mixed with random actions."""
 
     def of(log: Log) -> np.ndarray:
         rng = np.random.default_rng(0)
@@ -184,7 +192,7 @@ def mixed(policy: ScriptedPolicy, epsilon: float) -> Callable[[Log], np.ndarray]
 
 
 def scripted(env: str, episodes: int) -> tuple[TeamConfig, list[Candidate]]:
-    """Scripted policies with random actions, and what they return."""
+    """Returns scripted policies mixed with random actions, with simulated returns."""
     settings = SCRIPTED[env][0]
     config = TeamConfig().environment(env, env_config=settings)
     found = []
@@ -200,7 +208,7 @@ def scripted(env: str, episodes: int) -> tuple[TeamConfig, list[Candidate]]:
 
 
 def run(env: str, arguments: argparse.Namespace) -> None:
-    """Evaluates the policies of an environment from one or more logs."""
+    """Evaluates the policies of an environment from one or more logs; prints tables."""
     start = time.process_time()
     if env == "tabular":
         rng = np.random.default_rng(arguments.seed)
@@ -251,7 +259,7 @@ def table(
     results: list[list[PolicyResult]],
     number: int,
 ) -> None:
-    """Prints what the methods are worth."""
+    """Prints the table of methods, and how often each verdict was right."""
     from scipy.stats import spearmanr
 
     truths = np.array([c.truth for c in candidates])
@@ -287,25 +295,56 @@ def table(
             f" {np.mean(held):.0%} of {len(held)} |"
         )
     for log in results:
-        behaved = log[0].methods  # the log's own mean: value less difference
+        behaved = log[0].methods  # mean return of the log: value minus difference
         own = next(m.mean.value - m.difference.value for m in behaved if m.mean)
         for policy, truth in zip(log, truths, strict=True):
             verdicts[policy.verdict].append(truth > own)
     for verdict, better in sorted(verdicts.items()):
-        print(f"verdict {verdict}: {len(better)}, of which better: {sum(better)}")
+        print(f"verdict {verdict}: {len(better)} policies, {sum(better)} truly better")
 
 
 def main() -> None:
     """Prints a table for each environment."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("envs", nargs="*", default=["tabular"])
-    parser.add_argument("--logs", type=int, default=1)
-    parser.add_argument("--policies", type=int, default=21, help="of tabular")
-    parser.add_argument("--episodes", type=int, default=None, help="of a log")
-    parser.add_argument("--truth-episodes", type=int, default=300)
-    parser.add_argument("--min-ess", type=float, default=30.0)
-    parser.add_argument("--seed", type=int, default=0, help="of the random game")
-    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument(
+        "envs",
+        nargs="*",
+        default=["tabular"],
+        help="environments: tabular, uav, macn, hvac (default tabular)",
+    )
+    parser.add_argument(
+        "--logs", type=int, default=1, help="number of logs (default 1)"
+    )
+    parser.add_argument(
+        "--policies",
+        type=int,
+        default=21,
+        help="number of policies in tabular (default 21)",
+    )
+    parser.add_argument(
+        "--episodes",
+        type=int,
+        default=None,
+        help="episodes of a log (default: depends on the environment)",
+    )
+    parser.add_argument(
+        "--truth-episodes",
+        type=int,
+        default=300,
+        help="episodes that simulate a true return (default 300)",
+    )
+    parser.add_argument(
+        "--min-ess",
+        type=float,
+        default=30.0,
+        help="smallest effective sample size for an estimate (default 30)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the random game (default 0)"
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="print the estimates of every policy"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     register_envs()

@@ -1,11 +1,11 @@
-"""Memory of a replay of 5000 episodes as large as SMAC's corridor, exact and compact.
+"""Measures the memory of 5000 episodes of SMAC's corridor in both kinds of replay.
 
     PYTHONPATH=. .venv/bin/python benchmarks/replay_memory.py [--length 400]
 
-Every row differs, and each replay is filled in a process of its own, whose resident
-memory before and after is compared. The numbers are random, and 0 or 1 where those of
-SMAC are. The paper that used this map reports 14.4 GB for
-5000 episodes, padded to 400 steps in 32 bits with actions one-hot.
+Each replay (exact and compact) is filled in its own process, and the resident memory
+before and after is compared. The numbers are random and differ in every step. Features
+that are 0 or 1 in SMAC are 0 or 1 here. The paper that used this map reports 14.4 GB
+for 5000 episodes, which are padded to 400 steps in 32 bits with one-hot actions.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import numpy as np
 
 EPISODES = 5000
 PAPER_BYTES = 14.4e9
-# SMAC's layout: of an observation four moves, 24 enemies in reach and 5 allies in
-# sight, of the state the last actions of 6 agents are 0 or 1.
+# Features that are 0 or 1 in SMAC. In an observation: four moves, 24 enemies in reach,
+# 5 allies in sight. In the state: the last actions of 6 agents.
 OBS_FLAGS, STATE_FLAGS = 4 + 24 + 5, 6 * 30
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in use."""
+    """Returns the resident memory of this process."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
 
 
 def fill(length: int, compact: bool) -> None:
-    """Prints by how much this process grew."""
+    """Fills a replay and prints the growth of this process."""
     from rllib_risk.data.episodes import Episode
     from rllib_risk.data.replay import EpisodeReplay
     from rllib_risk.data.segments import bytes_per_row, flags_of
@@ -73,9 +73,11 @@ def fill(length: int, compact: bool) -> None:
 
 
 def main() -> None:
-    """Fills both replays, one after the other."""
+    """Measures both replays, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--length", type=int, default=400, help="steps of an episode")
+    parser.add_argument(
+        "--length", type=int, default=400, help="steps per episode (default 400)"
+    )
     parser.add_argument("--only", choices=("exact", "compact"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:

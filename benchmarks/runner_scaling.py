@@ -1,11 +1,11 @@
-"""Sampling with one and with eight remote env runners, on one node and on two.
+"""Measures sampling with one and with eight env runners, on one node and on two.
 
-The environment's step takes 20 ms (it sleeps), so that one runner can make at most 50
-env steps per second and eight can make 400, even on two cores. The algorithm trains
-meanwhile: what is timed is its own ``training_step`` with ``overlap_sampling``.
+A step of the environment sleeps for 20 ms. One runner can therefore make at most 50 env
+steps per second, and eight can make 400, even on two cores. The algorithm trains at the
+same time: the timed function is its ``training_step`` with ``overlap_sampling``.
 
-The cluster is emulated: two nodes, each with its own Ray processes and five logical
-CPUs, on this machine. The script and the configuration are those for one machine.
+The cluster is emulated on this machine: two nodes, each with its own Ray processes and
+five logical CPUs. Script and configuration are the same as for one machine.
 
 Run: ``python benchmarks/runner_scaling.py``
 """
@@ -26,11 +26,11 @@ EPISODES_PER_ROUND = 4
 
 
 def env_steps_per_s(num_runners: int, waves: int) -> float:
-    """Trains VDN for a while and prints what its runners did.
+    """Trains VDN, and prints the nodes of its runners and their speed.
 
     Args:
-        num_runners: Remote runners, with one environment each.
-        waves: How many rounds of each to time.
+        num_runners: Number of remote runners, with one environment each.
+        waves: Number of timed rounds per runner.
 
     Returns:
         Env steps per second.
@@ -57,9 +57,10 @@ def env_steps_per_s(num_runners: int, waves: int) -> float:
         print(f"  runner {runner} on {names[node]} ({node[:8]})")
     wave = num_runners * EPISODES_PER_ROUND * EPISODE_STEPS
     try:
-        while algorithm.env_steps < 2 * wave:  # until all runners are at work
+        while algorithm.env_steps < 2 * wave:  # until all runners are working
             algorithm.training_step()
-        # Runners that began together end their rounds together. So time whole waves.
+        # Runners that start together also end their rounds together, in waves. Only
+        # whole waves are timed.
         before, start = algorithm.env_steps, time.perf_counter()
         while algorithm.env_steps < before + waves * wave:
             algorithm.training_step()
@@ -76,14 +77,17 @@ def compare(waves: int) -> None:
     many = env_steps_per_s(RUNNERS, waves)
     share = many / one / RUNNERS
     print(
-        f"  {RUNNERS} runners give {many / one:.2f} times one: {share:.2f} of {RUNNERS}"
+        f"  {RUNNERS} runners are {many / one:.2f} times as fast as one: {share:.2f} of"
+        f" the ideal {RUNNERS}"
     )
 
 
 def main() -> None:
     """Prints all measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--waves", type=int, default=15)
+    parser.add_argument(
+        "--waves", type=int, default=15, help="timed rounds per runner (default 15)"
+    )
     waves = parser.parse_args().waves
     print(f"A step takes {STEP_S * 1000:.0f} ms.")
 

@@ -1,9 +1,9 @@
-"""Sampling in MACN with the RMIX policy: our rollout worker against RLlib's own.
+"""Measures sampling in MACN with RMIX: our rollout worker against RLlib's own.
 
-Both workers live in this process, hold the same policy class with the same
-configuration (100 atoms, a predicted risk level, MACN 4x7, epsilon 1) and take turns,
-so that whatever else the machine does strikes both. What counts is env steps per
-second, once by the clock and once by the CPU time of this process, on one thread.
+Both workers are in this process and have the same policy class and configuration: 100
+atoms, a predicted risk level, MACN 4x7, epsilon 1. They run in turns, so that other
+work on the machine affects both. The table shows env steps per second of wall-clock
+time and of this process's CPU time, on one thread.
 
 Run: ``python benchmarks/sampling.py``
 """
@@ -25,18 +25,18 @@ from rllib_risk.core.envs import make_env
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.core.value_policy import ValuePolicy
 
-# Enough of a round that its draining end, when fewer and fewer environments are left to
-# play, weighs little. (A training run with longer rounds has the same.)
+# A round must be long: near its end fewer and fewer environments still play, which
+# lowers the rate. (Rounds of a training run end in the same way.)
 EPISODES_PER_ENV = 64
 RLLIB_STEPS = 800
 
 
 def make_worker(worker_class: type[RolloutWorker], num_envs: int) -> RolloutWorker:
-    """A local worker with its own policy and environments.
+    """Builds a local worker with its own policy and environments.
 
     Args:
-        worker_class: RLlib's, or ours.
-        num_envs: Environments.
+        worker_class: RLlib's class or ours.
+        num_envs: Number of environments.
 
     Returns:
         The worker.
@@ -47,7 +47,7 @@ def make_worker(worker_class: type[RolloutWorker], num_envs: int) -> RolloutWork
         .env_runners(env_runner_cls=worker_class, num_envs_per_env_runner=num_envs)
         .debugging(seed=0)
     )
-    # In our own configurations this key is refused, since episodes are never cut.
+    # Our configurations refuse this key, because they never cut episodes.
     config.rollout_fragment_length = RLLIB_STEPS // num_envs
     return worker_class(
         env_creator=functools.partial(make_env, config.copy()),
@@ -59,14 +59,14 @@ def make_worker(worker_class: type[RolloutWorker], num_envs: int) -> RolloutWork
 
 
 def check_rllib_batch(worker: RolloutWorker, num_envs: int) -> None:
-    """Checks that RLlib's worker really plays: legal moves, whole arrays, ends.
+    """Checks that RLlib's worker plays correctly: actions, array sizes, episode ends.
 
     Args:
         worker: RLlib's worker.
-        num_envs: Its environments.
+        num_envs: Number of its environments.
 
     Raises:
-        AssertionError: If it does not.
+        AssertionError: If a check fails.
     """
     batch = worker.sample()
     assert batch.env_steps() == RLLIB_STEPS // num_envs * num_envs
@@ -75,23 +75,23 @@ def check_rllib_batch(worker: RolloutWorker, num_envs: int) -> None:
     assert set(np.unique(rows["actions"])) <= {0, 1, 2, 3}
     assert rows["terminateds"].any(), "no episode ended"
     lengths = np.diff(np.flatnonzero(rows["terminateds"] | rows["truncateds"]))
-    # From the start two of four moves of an agent keep it safe: short episodes.
+    # At the start only two of an agent's four moves are safe, so episodes are short.
     assert 2.0 < lengths.mean() < 8.0, lengths.mean()
 
 
 def timed(sample: Callable[[], int]) -> tuple[float, float]:
-    """Env steps per second by the clock, and per second of CPU time."""
+    """Returns env steps per second of wall-clock time and of CPU time."""
     wall, cpu = time.perf_counter(), time.process_time()
     steps = sample()
     return steps / (time.perf_counter() - wall), steps / (time.process_time() - cpu)
 
 
 def compare(num_envs: int, repetitions: int) -> None:
-    """Measures both workers in turn and prints a row of the table.
+    """Measures both workers in turns and prints a row of the table.
 
     Args:
-        num_envs: Environments of each.
-        repetitions: Turns.
+        num_envs: Number of environments per worker.
+        repetitions: Number of turns.
     """
     ours = make_worker(TeamRolloutWorker, num_envs)
     theirs = make_worker(RolloutWorker, num_envs)
@@ -120,10 +120,12 @@ def compare(num_envs: int, repetitions: int) -> None:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument(
+        "--repetitions", type=int, default=5, help="number of turns (default 5)"
+    )
     repetitions = parser.parse_args().repetitions
-    # Ours sets this itself. With more threads and another process on the same cores,
-    # RLlib's worker becomes several times slower still.
+    # Our worker sets this itself. With more threads and another process on the same
+    # cores, RLlib's worker would be several times slower.
     torch.set_num_threads(1)
     print(f"one torch thread; median of {repetitions} turns")
     print("| envs | ours/s | RLlib/s | ratio | ours/CPU s | RLlib/CPU s | ratio |")

@@ -1,4 +1,4 @@
-"""A PettingZoo environment whose step takes 20 ms, like that of a real simulator."""
+"""PettingZoo environment with steps of 20 ms, as slow as a real simulator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EPISODE_STEPS = 25
 
 
 class SlowEnv(ParallelEnv):
-    """Two agents wait; reward 1 per step for agreeing, 25 steps."""
+    """Game of two agents and 25 steps, with a reward of 1 for equal actions."""
 
     metadata: ClassVar[dict] = {"name": "slow_v0", "render_modes": []}
 
@@ -26,11 +26,11 @@ class SlowEnv(ParallelEnv):
         self._steps = 0
 
     def observation_space(self, agent: str) -> spaces.Space:
-        """One number: the part of the episode that is over."""
+        """Returns a box of one number: the elapsed share of the episode."""
         return spaces.Box(0.0, 1.0, (1,), np.float32)
 
     def action_space(self, agent: str) -> spaces.Space:
-        """Two actions."""
+        """Returns two actions."""
         return spaces.Discrete(2)
 
     def reset(
@@ -42,7 +42,7 @@ class SlowEnv(ParallelEnv):
         return self._observe(), {agent: {} for agent in self.agents}
 
     def step(self, actions: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
-        """Waits, and pays for agreement."""
+        """Sleeps, then rewards equal actions."""
         time.sleep(STEP_S)
         self._steps += 1
         agents = self.agents

@@ -1,12 +1,12 @@
-"""Battles of the env `smax`: our rollout worker against a bare loop around JaxMARL.
+"""Measures env steps of `smax`: our rollout worker against a bare loop of JaxMARL.
 
-Both play 32 battles at once, in turns, so that whatever else the machine does strikes
-both. The bare loop is the shortest that could feed any learner: JaxMARL's `step` (which
-begins battles anew by itself), observations, state and legal actions, vectorised and
-compiled into one call, and random legal actions drawn with NumPy; nothing is kept. Our
-worker plays whole episodes with QMIX's recurrent policy, exploring with epsilon 1 (the
-network runs all the same), and keeps everything that a replay needs. What counts is env
-steps per second; compiling comes before the clock starts.
+Both play 32 battles at once. They run in turns, so that other work on the machine
+affects both. The bare loop is the shortest one that could feed a learner: JaxMARL's
+`step` (which restarts finished battles), observations, state and legal actions,
+vectorised and compiled into one call. It draws random legal actions with NumPy and
+stores nothing. Our worker plays whole episodes with QMIX's recurrent policy. It
+explores with epsilon 1 (the network runs anyway) and stores everything that a replay
+needs. The table shows env steps per second, without the time for compiling.
 
 Run: ``python benchmarks/smax.py``
 """
@@ -32,17 +32,17 @@ from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.core.value_policy import ValuePolicy
 
 NUM_ENVS = 32
-# Enough of a round that its draining end weighs little, as in sampling.py.
+# A round must be long, for the same reason as in sampling.py.
 EPISODES = 64 * NUM_ENVS
 BARE_STEPS = 500
 MAPS = ("3m", "5m_vs_6m", "10m_vs_11m")
 
 
 class BareLoop:
-    """JaxMARL's env in the shortest loop that plays it."""
+    """The shortest loop that plays JaxMARL's env."""
 
     def __init__(self, map_name: str) -> None:
-        """Compiles.
+        """Compiles the loop.
 
         Args:
             map_name: A map of SMAX.
@@ -68,10 +68,10 @@ class BareLoop:
         self._mask = np.zeros((NUM_ENVS, agents, actions))
         self._mask[..., env.num_movement_actions - 1] = 1  # stop is always legal
         self._rng = np.random.default_rng(0)
-        self.play(2)  # the second call compiles again: the state's types are others
+        self.play(2)  # the second call compiles again, with other types of the state
 
     def play(self, steps: int = BARE_STEPS) -> int:
-        """Plays; returns the env steps."""
+        """Plays; returns the number of env steps."""
         for _ in range(steps):
             actions = (self._mask * self._rng.random(self._mask.shape)).argmax(-1)
             keys = self._split(self._key)
@@ -82,7 +82,7 @@ class BareLoop:
 
 
 def make_worker(map_name: str) -> TeamRolloutWorker:
-    """Our worker with QMIX's policy."""
+    """Builds our worker with QMIX's policy."""
     config = (
         config_class("QMIX")()
         .environment("smax", env_config={"map_name": map_name})
@@ -99,17 +99,17 @@ def make_worker(map_name: str) -> TeamRolloutWorker:
 
 
 def rate(play: Callable[[], int]) -> float:
-    """Env steps per second."""
+    """Returns env steps per second."""
     start = time.perf_counter()
     return play() / (time.perf_counter() - start)
 
 
 def compare(map_name: str, repetitions: int) -> None:
-    """Measures both in turn and prints a row of the table.
+    """Measures both sides in turns and prints a row of the table.
 
     Args:
         map_name: A map of SMAX.
-        repetitions: Turns.
+        repetitions: Number of turns.
     """
     bare, worker = BareLoop(map_name), make_worker(map_name)
 
@@ -128,7 +128,9 @@ def compare(map_name: str, repetitions: int) -> None:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument(
+        "--repetitions", type=int, default=5, help="number of turns (default 5)"
+    )
     repetitions = parser.parse_args().repetitions
     torch.set_num_threads(1)
     print(f"{NUM_ENVS} battles at once; median of {repetitions} turns; env steps")

@@ -1,11 +1,11 @@
-"""Memory growth, per minute and process, of a long run in an env that crashes.
+"""Measures the memory growth of a long run in an env that crashes.
 
     PYTHONPATH=. .venv/bin/python benchmarks/soak.py [--steps 1000000] [--runners 0]
 
-VDN learns `two_step`, in which one step in a thousand raises. The resident memory of
-the driver and of every remote runner is read after each iteration. The slope is that of
-the least-squares line over the time after the warm-up, the first fifth of the steps, in
-which the replay fills up.
+VDN learns `two_step`, in which one step in a thousand raises an exception. After each
+iteration the script reads the resident memory of the driver and of every remote runner.
+The growth in MB per minute is the slope of a least-squares line. The warm-up, in which
+the replay fills up (the first fifth of the iterations), does not count.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ STEPS_PER_ITERATION = 10_000
 
 
 def resident_mb(worker: Any = None) -> float:
-    """Memory of the process that calls this, in MB."""
+    """Returns the resident memory of the calling process in MB."""
     gc.collect()
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def make_env(context: Any) -> Any:
-    """A `two_step` game whose step raises with probability ``crash_rate``."""
+    """Builds a `two_step` game whose step raises with probability ``crash_rate``."""
     from rllib_risk.env_wrappers.registry import build_parallel_env, resolve
 
     rate = context["crash_rate"]
@@ -49,7 +49,7 @@ def make_env(context: Any) -> Any:
 
 
 def make_algorithm(runners: int, crash_rate: float) -> Any:
-    """The learner; Ray must be up."""
+    """Builds the learner; Ray must be running."""
     from ray.tune import register_env
 
     from rllib_risk.algorithms import config_class
@@ -72,7 +72,7 @@ def measure(
 
     Args:
         algorithm: The learner.
-        steps: Env steps to train.
+        steps: Number of env steps to train.
         show: Whether to print a line every ten iterations.
 
     Returns:
@@ -99,7 +99,7 @@ def measure(
 
 
 def slopes(minutes: np.ndarray, memory: np.ndarray) -> np.ndarray:
-    """Growth of each process after the warm-up, MB per minute [P]."""
+    """Returns the growth of each process after the warm-up in MB per minute [P]."""
     first = int(WARM_UP * len(minutes))
     return np.polyfit(minutes[first:], memory[first:], 1)[0]
 
@@ -111,9 +111,18 @@ def main() -> None:
     import rllib_risk
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=1_000_000)
-    parser.add_argument("--runners", type=int, default=0)
-    parser.add_argument("--crash-rate", type=float, default=1e-3)
+    parser.add_argument(
+        "--steps", type=int, default=1_000_000, help="env steps (default 1000000)"
+    )
+    parser.add_argument(
+        "--runners", type=int, default=0, help="number of remote runners (default 0)"
+    )
+    parser.add_argument(
+        "--crash-rate",
+        type=float,
+        default=1e-3,
+        help="probability that a step raises (default 0.001)",
+    )
     args = parser.parse_args()
     logging.getLogger("ray").setLevel(logging.ERROR)
     ray.init("local", num_cpus=args.runners + 1, include_dashboard=False)

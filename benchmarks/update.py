@@ -1,12 +1,12 @@
-"""One RMIX update at the size of 5m_vs_6m: ours against a step-by-step reference.
+"""Measures one RMIX update at the size of 5m_vs_6m against a step-by-step reference.
 
-The reference does what the released code does: a ``GRUCell`` in a loop over time, a
-full ``torch.sort`` of the atoms of all actions at every step, cumulative sums for all
-risk levels, the history branch with all its atoms, and for quantile regression an ``M x
-M`` tensor per step and agent. It computes the same mathematics as our policy (the
-released code's slips left out), starts from a copy of the same weights, and must give
-the same loss to 1e-5; the two then take turns at whole steps: forward, backward, clip,
-step.
+The reference works like the released code: a ``GRUCell`` in a loop over time, a full
+``torch.sort`` of the atoms of all actions at every step, cumulative sums for all risk
+levels, the history branch with all its atoms, and for quantile regression an ``M x M``
+tensor per step and agent. It computes the same mathematics as our policy, without the
+mistakes of the released code. It starts from a copy of the same weights, and its loss
+must equal ours to a relative 1e-5. Then both make whole steps in turns: forward,
+backward, clip, optimizer step.
 
 Run: ``python benchmarks/update.py``
 """
@@ -39,10 +39,10 @@ H = 64
 
 
 def random_episodes(rng: np.random.Generator) -> list[Episode]:
-    """Episodes of random lengths with random legal actions.
+    """Returns episodes of random lengths with random legal actions.
 
     Args:
-        rng: Source of randomness.
+        rng: Random generator.
 
     Returns:
         The episodes.
@@ -68,7 +68,7 @@ def random_episodes(rng: np.random.Generator) -> list[Episode]:
 
 
 def make_policy() -> ValuePolicy:
-    """Our policy, with a target network that differs from the online one."""
+    """Builds our policy, with a target network that differs from the online one."""
     torch.manual_seed(0)
     team = spaces.Dict(
         obs=spaces.Box(-np.inf, np.inf, (N, D), np.float32),
@@ -87,10 +87,10 @@ class ReferenceAgents(nn.Module):
     """The agents one step at a time, with the weights of a :class:`TeamNetwork`."""
 
     def __init__(self, network: TeamNetwork) -> None:
-        """Initializes a copy.
+        """Initializes the agents and the mixer with copies of a network's weights.
 
         Args:
-            network: Whose weights to take, and the mixer.
+            network: The network.
         """
         super().__init__()
         agent = copy.deepcopy(network.agents[0])
@@ -108,14 +108,14 @@ class ReferenceAgents(nn.Module):
     kept: Tensor
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """All steps of a batch.
+        """Computes all steps of a batch.
 
         Args:
             batch: The batch.
 
         Returns:
-            CVaR of all actions ``[B, T+1, N, A]``, straight through the chosen level,
-            and all atoms ``[B, T+1, N, A, M]``.
+            CVaR of all actions ``[B, T+1, N, A]``, with a straight-through gradient for
+            the chosen risk level, and all atoms ``[B, T+1, N, A, M]``.
         """
         hidden = batch.obs.new_zeros(B * N, H)
         history = batch.obs.new_zeros(B * N, H)
@@ -146,7 +146,7 @@ class ReferenceAgents(nn.Module):
         return torch.stack(values, dim=1), torch.stack(atoms, dim=1)
 
     def cvar(self, theta: Tensor, probs: Tensor) -> Tensor:
-        """CVaR ``[B, N, A]`` of atoms ``[B, N, A, M]`` at the likeliest level."""
+        """Returns CVaR ``[B, N, A]`` of the atoms at the most likely risk level."""
         sums = torch.sort(theta, dim=-1).values.cumsum(dim=-1)
         levels = sums[..., self.kept - 1] / self.kept  # [B, N, A, K]
         choice = probs.argmax(dim=-1)[..., None, None].expand(B, N, A, 1)
@@ -165,7 +165,7 @@ def _cell(encoder: Encoder) -> tuple[nn.Linear, nn.GRUCell]:
 
 
 class Reference:
-    """The reference's two steps, each with its own Adam, as in the released code."""
+    """Both steps of the reference, each with its own Adam as in the released code."""
 
     def __init__(self, policy: ValuePolicy) -> None:
         """Initializes with a policy's weights and settings.
@@ -182,7 +182,7 @@ class Reference:
         self.qr_optimizer = torch.optim.Adam(parameters, c["qr_lr"], eps=c["qr_eps"])
 
     def td_loss(self, batch: Batch) -> Tensor:
-        """Mean squared error of the mixed CVaR values; RMIX, Eq. 5 and 6."""
+        """Returns the mean squared error of the mixed values; RMIX, Eq. 5 and 6."""
         values, _ = self.online(batch)
         with torch.no_grad():
             target_values, _ = self.target(batch)
@@ -201,7 +201,7 @@ class Reference:
         return ((error * batch.mask) ** 2).sum() / batch.mask.sum()
 
     def qr_loss(self, batch: Batch) -> Tensor:
-        """Quantile regression of the chosen atoms over ``M x M`` pairs; Eq. 7 and 8."""
+        """Returns the quantile regression loss over ``M x M`` pairs; Eq. 7 and 8."""
         values, atoms = self.online(batch)
         with torch.no_grad():
             _, target_atoms = self.target(batch)
@@ -223,14 +223,14 @@ class Reference:
         return (loss * batch.mask).sum() / (N * batch.mask.sum())
 
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
-        """Backward, clip and optimizer step.
+        """Makes one step: backward, clip, optimizer step.
 
         Args:
             loss: A loss of this class.
-            optimizer: Its optimizer.
+            optimizer: Optimizer of this loss.
 
         Returns:
-            The loss.
+            The value of the loss.
         """
         optimizer.zero_grad()
         loss.backward()
@@ -240,7 +240,7 @@ class Reference:
 
 
 def check_same_loss(policy: ValuePolicy, reference: Reference, batch: Batch) -> None:
-    """Checks both losses, and the norms of their gradients, before any step is taken.
+    """Checks both losses and the norms of their gradients, before the first step.
 
     Args:
         policy: Our policy.
@@ -268,7 +268,7 @@ def check_same_loss(policy: ValuePolicy, reference: Reference, batch: Batch) -> 
 
 
 def gradient_norm(loss: Tensor, module: nn.Module) -> float:
-    """The norm of a loss's gradient in all parameters of a module."""
+    """Returns the norm of a loss's gradient over all parameters of a module."""
     parameters = list(module.parameters())
     gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
     return torch.stack([g.norm() for g in gradients]).norm().item()
@@ -277,7 +277,9 @@ def gradient_norm(loss: Tensor, module: nn.Module) -> float:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument(
+        "--repetitions", type=int, default=5, help="number of turns (default 5)"
+    )
     repetitions = parser.parse_args().repetitions
     rng = np.random.default_rng(0)
     samples = collate(random_episodes(rng))

@@ -1,7 +1,8 @@
-"""What the watchdog costs: `two_step`, the environment with the shortest step.
+"""Measures the cost of the watchdog in `two_step`, the env with the shortest step.
 
-A call is watched by a few assignments and two looks at the clock. The cost of one is
-measured on functions that do nothing, the step with and without it in turns.
+For each call, the watchdog makes a few assignments and reads the clock twice. The cost
+per call is measured on functions that do nothing. The share of a step is measured with
+and without the watchdog in turns.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Nothing:
 
 
 def seconds(function: Callable[[], object], times: int) -> float:
-    """CPU time of one call, on average."""
+    """Returns the mean CPU time of one call in seconds."""
     start = time.process_time()
     for _ in range(times):
         function()
@@ -43,7 +44,7 @@ def seconds(function: Callable[[], object], times: int) -> float:
 
 
 def looped(*, watched: bool) -> Callable[[], None]:
-    """A function that plays one episode, of two steps."""
+    """Returns a function that plays one episode of two steps."""
     env = make_team_env("two_step")
     envs = LoopedTeamEnvs(lambda: env, 1, timeout_s=600.0)
     if not watched:
@@ -59,25 +60,25 @@ def looped(*, watched: bool) -> Callable[[], None]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Prints the measurements."""
     bare, watched = Nothing(), Watchdog("nothing", 600.0).build(0, Nothing)
     with_it, without = looped(watched=True), looped(watched=False)
-    # The least of many is what it takes; more is other processes.
+    # The minimum of many turns: other processes only add time.
     calls = [
         (seconds(watched.step, CALLS), seconds(bare.step, CALLS)) for _ in range(TURNS)
     ]
     call = min(one for one, _ in calls) - min(other for _, other in calls)
     steps = []
-    for turn in range(TURNS):  # either goes first in every other turn
+    for turn in range(TURNS):  # both sides go first equally often
         one = seconds(with_it if turn % 2 else without, EPISODES) / 2
         other = seconds(without if turn % 2 else with_it, EPISODES) / 2
         steps.append((one, other) if turn % 2 else (other, one))
     step = min(other for _, other in steps)
     share = statistics.median(one / other for one, other in steps) - 1
-    print(f"a watched call:             {call * 1e6:6.2f} us more")
-    print(f"a step of two_step:         {step * 1e6:6.2f} us, with half a reset")
-    print(f"1.5 calls in it:            {1.5 * call / step:6.2%}")
-    print(f"with and without, in turns: {share:6.2%} (median)")
+    print(f"watchdog, per call:             {call * 1e6:6.2f} us")
+    print(f"step with half a reset:         {step * 1e6:6.2f} us")
+    print(f"share of 1.5 watched calls:     {1.5 * call / step:6.2%}")
+    print(f"with against without, in turns: {share:6.2%} (median)")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Writes the tables of the documentation from the code that they describe.
+"""Generates the tables of the documentation from the code.
 
-A table stands between two comments, and everything else on a page is left alone::
+A table is between two comments. The rest of a page is not changed::
 
     <!-- table: keys network -->
     ...
     <!-- end of table -->
 
-Run: ``python docs/make_configuration.py``. A test fails while a table is out of date.
+Run: ``python docs/make_configuration.py``. A test fails if a table is out of date.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ GROUPS: dict[str, dict[str, Field]] = {
     "shared": TEAM_FIELDS,
     "dataset": DATASET_FIELDS,
     "group-dr": GROUP_DR_FIELDS,
-    # What these algorithms have beside the shared keys, or declare in another way.
+    # Keys that these algorithms add to the shared keys or declare differently.
     "actor-critic": {
         key: field
         for key, field in (ActorCriticConfig.fields() | OFF_POLICY_FIELDS).items()
@@ -83,13 +83,13 @@ PART_GROUPS: dict[str, tuple[str, ...]] = {
     "exploration": ("exploration",),
 }
 
-# The two kinds of algorithms, and the class that is behind the configurations of each.
+# The two kinds of algorithms, and the configuration class of each.
 FAMILIES: dict[str, type[TeamConfig]] = {
     "value": ValueConfig,
     "actor-critic": ActorCriticConfig,
 }
 
-# One composition for every reason to refuse one: algorithm, environment and keys.
+# One composition for each reason of refusal: algorithm, environment and keys.
 REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("QMIX", "macn", {"objective": "markov"}),
     ("MACQR", "macn", {"objective": "markov"}),
@@ -222,7 +222,7 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ),
 )
 
-# RLlib's own keys that these algorithms read, and what they mean here.
+# Meaning of RLlib's own keys in the algorithms of this package.
 RLLIB_KEYS: dict[str, str] = {
     "gamma": "Discount, in [0, 1].",
     "lr": (
@@ -230,74 +230,80 @@ RLLIB_KEYS: dict[str, str] = {
         " a number, or points [[env_steps, value], ...]."
     ),
     "grad_clip": (
-        "Limit of the gradient's L2 norm over all parameters; independent agents with"
-        " networks of their own have one each; null: none."
+        "Limit of the gradient's L2 norm over all parameters; one limit per agent if"
+        " independent agents do not share parameters; null: no limit."
     ),
-    "seed": "Seed of everything; null draws one and reports it.",
-    "num_env_runners": "Remote sampling processes; 0 samples in the trial's own.",
-    "num_envs_per_env_runner": "Environments that one runner steps together.",
-    "num_cpus_per_env_runner": "CPUs that Ray reserves for a runner.",
-    "num_gpus": "GPUs for learning; 0 learns on the CPU.",
+    "seed": "Random seed of the whole run; null: draw a seed and report it.",
+    "num_env_runners": "Number of remote sampling processes; 0: sample in the trial's"
+    " own process.",
+    "num_envs_per_env_runner": "Number of environments that one runner steps together.",
+    "num_cpus_per_env_runner": "Number of CPUs that Ray reserves per runner.",
+    "num_gpus": "Number of GPUs for learning; 0: learn on the CPU.",
     "num_learners": (
-        "Processes that share each batch, the trial's own included; 0 and 1: it learns"
-        " alone. See [scaling](scaling.md)."
+        "Number of processes that share each batch, the trial's own process included;"
+        " 0 or 1: the trial's own process alone. See [scaling](scaling.md)."
     ),
     "num_gpus_per_learner": (
-        "GPUs of each learner but the trial's own process; must equal `num_gpus`."
+        "Number of GPUs of each learner beside the trial's own process; must equal"
+        " `num_gpus`."
     ),
     "num_cpus_per_learner": (
-        "CPUs that Ray reserves for each of them; auto: 1, or 0 beside a GPU."
+        "Number of CPUs that Ray reserves for each learner beside the trial's own"
+        " process; auto: 1, or 0 with a GPU."
     ),
-    "min_sample_timesteps_per_iteration": "Env steps of one iteration, at least.",
-    "evaluation_interval": "Iterations between evaluations; null: none.",
-    "evaluation_duration": "Greedy episodes of an evaluation, exactly this number.",
-    "evaluation_num_env_runners": "Remote processes that play them; 0: none.",
-    "restart_failed_env_runners": "Whether a lost runner is replaced.",
-    "env_runner_restore_timeout_s": "Seconds to wait if all runners are lost.",
+    "min_sample_timesteps_per_iteration": "Minimum number of env steps per iteration.",
+    "evaluation_interval": "Number of iterations between evaluations; null: none.",
+    "evaluation_duration": "Exact number of greedy episodes per evaluation.",
+    "evaluation_num_env_runners": "Number of remote processes for evaluation; 0:"
+    " evaluate in the trial's own process.",
+    "restart_failed_env_runners": "Whether to replace a lost runner.",
+    "env_runner_restore_timeout_s": "Seconds to wait for a runner if all are lost.",
 }
 
 _OF_EVALUATION = "of the greedy returns"
 METRICS: dict[str, str] = {
-    "num_env_steps_sampled_lifetime": "Env steps sampled so far.",
-    "num_episodes_lifetime": "Episodes sampled so far.",
-    "num_updates_lifetime": "Gradient steps so far.",
-    "dataset_passes": "Env steps learned from, over those of the dataset.",
-    "epsilon": "Exploration rate now.",
+    "num_env_steps_sampled_lifetime": "Number of env steps sampled so far.",
+    "num_episodes_lifetime": "Number of episodes sampled so far.",
+    "num_updates_lifetime": "Number of gradient steps so far.",
+    "dataset_passes": "Env steps learned from, divided by the size of the dataset.",
+    "epsilon": "Present exploration rate.",
     "env_steps_per_s": "Env steps per second of sampling and learning.",
-    "env_runners/episode_return_mean": "Mean return while exploring.",
-    "evaluation/episodes": "Greedy episodes of this evaluation.",
+    "env_runners/episode_return_mean": "Mean return of training episodes, with"
+    " exploration.",
+    "evaluation/episodes": "Number of greedy episodes in this evaluation.",
     "evaluation/return_mean": f"Mean {_OF_EVALUATION}.",
     "evaluation/return_median": f"Median {_OF_EVALUATION}.",
     "evaluation/return_min": f"Smallest {_OF_EVALUATION}.",
     "evaluation/return_max": f"Largest {_OF_EVALUATION}.",
     "evaluation/return_q25": f"Lower quartile {_OF_EVALUATION}.",
     "evaluation/return_q75": f"Upper quartile {_OF_EVALUATION}.",
-    "evaluation/return_cvar_10": "Mean of the lowest tenth, rounded up: 4 of 32.",
+    "evaluation/return_cvar_10": "Mean of the lowest tenth of the greedy returns; the"
+    " number of episodes is rounded up, to 4 of 32.",
     "evaluation/success_rate": "Share of episodes whose last info has a true"
-    " `is_success`; NaN where the environment reports none.",
-    "evaluation/episode_len_mean": "Mean length in env steps.",
-    "evaluation/risk_level_mean": "Mean risk level over steps and agents; 1 for the"
-    " mean.",
-    "evaluation/alpha": "Level that the evaluation is for (objective static).",
-    "evaluation/threshold": "Threshold that was chosen for it (objective static).",
-    "evaluation/return_cvar_alpha": "CVaR of the greedy returns at that level"
+    " `is_success`; NaN if the environment does not report it.",
+    "evaluation/episode_len_mean": "Mean length of an episode in env steps.",
+    "evaluation/risk_level_mean": "Mean risk level over steps and agents; 1 if the team"
+    " is risk-neutral.",
+    "evaluation/alpha": "Risk level of the evaluation (objective static).",
+    "evaluation/threshold": "Threshold chosen for that risk level (objective static).",
+    "evaluation/return_cvar_alpha": "CVaR of the greedy returns at that risk level"
     " (objective static).",
-    "evaluation/env_runners/episode_return_mean": "The same as"
-    " `evaluation/return_mean`, where tools made for RLlib look.",
+    "evaluation/env_runners/episode_return_mean": "Same as `evaluation/return_mean`,"
+    " for tools that expect RLlib's name.",
 }
 _ON_DATA = {
-    "loss": "What an update minimizes",
-    "td_error_abs": "Mean size of the TD error (not with loss bc)",
-    "conservative_penalty": "The conservative penalty without its weight",
-    "ood_gap": "Value of the best action minus that of the data's action, mean over"
+    "loss": "Loss that updates minimize",
+    "td_error_abs": "Mean absolute TD error (not with loss bc)",
+    "conservative_penalty": "Conservative penalty without its weight",
+    "ood_gap": "Value of the greedy action minus value of the data's action, mean over"
     " agents",
     "data_agreement": "Share of the data's actions that are greedy",
     "start_value_mean": "Estimated return from the first state, mean over episodes",
-    "start_value_cvar_10": "Mean of the lowest tenth of these estimates: of atoms with"
-    " loss quantile, else of episodes",
+    "start_value_cvar_10": "Mean of the lowest tenth of these estimates: over atoms"
+    " with loss quantile, otherwise over episodes",
 }
 _OF_GROUP = {
-    "data": "on up to 100 episodes that are learned from",
+    "data": "on up to 100 training episodes",
     "holdout": "on held-out episodes",
 }
 METRICS |= {
@@ -308,16 +314,16 @@ METRICS |= {
 
 
 def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
+    """Formats a Markdown table."""
     names = list(header)
     lines = [names, ["---"] * len(names), *(list(row) for row in rows)]
-    # A bar inside a cell would start a new one.
+    # A bar inside a cell would start a new cell.
     cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
 def code(value: Any) -> str:
-    """A value as YAML writes it."""
+    """Formats a value as in YAML."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -328,7 +334,7 @@ def code(value: Any) -> str:
 
 
 def accepts(field: Field) -> str:
-    """What a key accepts, in words: choices, or kind and range."""
+    """Describes the values that a key accepts: choices, or type and range."""
     if field.choices is not None:
         text = ", ".join(f"`{choice}`" for choice in field.choices)
         text += ", `pkg.module:Class`" if field.import_path else ""
@@ -345,7 +351,7 @@ def accepts(field: Field) -> str:
 
 
 def parts(group: str) -> str:
-    """The keys of some slots and of their parts, with the parts that they belong to."""
+    """Returns a table of the keys of some slots and of their parts."""
     slots = [VALUE_PARTS.slots[name] for name in PART_GROUPS[group]]
     fields: dict[str, Field] = {}
     owners: dict[str, list[str]] = {}
@@ -353,7 +359,7 @@ def parts(group: str) -> str:
         fields |= {slot.key: slot.field, **slot.keys}
         for key in slot.keys:
             names = slot.owners(key)
-            # What all of them have, a key names by its slot.
+            # A key that all parts of a slot have belongs to the slot.
             whole = len(names) == len(slot.builtin)
             text = slot.key if whole else f"{slot.key}: {', '.join(names)}"
             owners.setdefault(key, []).append(f"`{text}`")
@@ -380,7 +386,7 @@ def parts(group: str) -> str:
 
 
 def keys(group: str) -> str:
-    """All keys of a group, with everything that is declared of them."""
+    """Returns a table of all keys of a group, with their declarations."""
     return markdown(
         ("key", "default", "accepts", "unit", "meaning"),
         (
@@ -391,7 +397,7 @@ def keys(group: str) -> str:
 
 
 def switches(algorithm: str, *names: str) -> str:
-    """Some keys with the defaults of one algorithm."""
+    """Returns a table of some keys with the defaults of one algorithm."""
     fields = config_class(algorithm).fields()
     return markdown(
         ("key", "default", "meaning"),
@@ -400,12 +406,12 @@ def switches(algorithm: str, *names: str) -> str:
 
 
 def family(kind: str) -> list[str]:
-    """The algorithms of a kind, in the order of the registry."""
+    """Returns the algorithms of a kind, in the order of the registry."""
     return [n for n in ALGORITHMS if issubclass(config_class(n), FAMILIES[kind])]
 
 
 def all_defaults(config: type[TeamConfig]) -> dict[str, str]:
-    """Every key of a configuration class with its default, RLlib's keys included."""
+    """Returns the default of every key of a configuration class, with RLlib's keys."""
     values = {key: field.default for key, field in config.fields().items()}
     made = config()
     values |= {key: getattr(made, key) for key in RLLIB_KEYS}
@@ -414,10 +420,10 @@ def all_defaults(config: type[TeamConfig]) -> dict[str, str]:
 
 
 def defaults(kind: str) -> str:
-    """Where an algorithm's default differs from that of value-based ones in general.
+    """Returns a table of defaults that differ from those of value-based algorithms.
 
-    A dash stands where there is no such key. What a single value-based algorithm has
-    beside the others is in a table of its own.
+    A dash means that an algorithm does not have the key. Keys that only one value-based
+    algorithm has are in another table.
     """
     general = all_defaults(ValueConfig)
     own = {name: all_defaults(config_class(name)) for name in family(kind)}
@@ -439,7 +445,7 @@ def defaults(kind: str) -> str:
 
 
 def composition() -> str:
-    """The algorithms as choices of parts; what is as in general is left out."""
+    """Returns a table of value-based algorithms with the parts that they change."""
     known = fields_of(NetworkOptions) | VALUE_PARTS.fields()
     rows = []
     for name in family("value"):
@@ -452,7 +458,7 @@ def composition() -> str:
 
 
 def refused() -> str:
-    """Compositions that make no sense, with the messages that they are refused with."""
+    """Returns a table of refused compositions with the error messages."""
     rows = []
     for algorithm, env_name, keys in REFUSED:
         config = config_class(algorithm)().environment(env_name).update_from_dict(keys)
@@ -468,7 +474,7 @@ def refused() -> str:
 
 
 def _flow(value: Any) -> str:
-    """A value inside a line of YAML."""
+    """Formats a value for a line of YAML."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k}: {_flow(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
@@ -477,7 +483,7 @@ def _flow(value: Any) -> str:
 
 
 def preset(algorithm: str, name: str) -> str:
-    """The values of a preset beside the algorithm's defaults."""
+    """Returns a table of a preset's values and the algorithm's defaults."""
     config = config_class(algorithm)
     usual = all_defaults(config)
     return markdown(
@@ -490,7 +496,7 @@ def preset(algorithm: str, name: str) -> str:
 
 
 def rllib_keys() -> str:
-    """Keys of RLlib that matter, with this package's defaults."""
+    """Returns a table of the keys of RLlib that have an effect."""
     config = ValueConfig()
     return markdown(
         ("key", "default", "meaning here"),
@@ -499,18 +505,18 @@ def rllib_keys() -> str:
 
 
 def unused() -> str:
-    """Keys of RLlib that are refused, by what to use instead."""
+    """Returns a table of refused keys of RLlib, grouped by what to use instead."""
     return markdown(("keys", "instead"), grouped(UNUSED_KEYS))
 
 
 def irrelevant() -> str:
-    """Attributes of RLlib's configuration that do not matter, by the reason."""
+    """Returns a table of attributes of RLlib without effect, grouped by the reason."""
     names = {key_of(name): text for name, text in IRRELEVANT.items()}
     return markdown(("attributes", "belong to"), grouped(names))
 
 
 def grouped(texts: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Rows of a table: all names that have the same text, and the text."""
+    """Returns the rows of a table: all names with the same text, and the text."""
     names: dict[str, list[str]] = {}
     for name, text in texts.items():
         names.setdefault(text, []).append(f"`{name}`")
@@ -518,7 +524,7 @@ def grouped(texts: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def samplers() -> str:
-    """Tune's samplers in YAML."""
+    """Returns a table of Tune's samplers in YAML."""
     lists = [
         ("`{grid_search: [a, b, c]}`", "every value, once per sample"),
         ("`{choice: [a, b, c]}`", "one of the values at random"),
@@ -531,7 +537,7 @@ def samplers() -> str:
 
 
 def components() -> str:
-    """Schedulers and searchers by name."""
+    """Returns a table of schedulers and searchers by name."""
     rows = []
     searchers = {name: entry.class_path for name, entry in SEARCHERS.items()}
     for kind, known in (("scheduler", SCHEDULERS), ("search_alg", searchers)):
@@ -542,14 +548,14 @@ def components() -> str:
 
 
 def metrics() -> str:
-    """Results that may be stopped on, scored or compared by."""
+    """Returns a table of the metrics that a run reports."""
     return markdown(
         ("result", "meaning"), ((f"`{name}`", METRICS[name]) for name in TEAM_METRICS)
     )
 
 
 def documented(thing: Any, heading: str) -> dict[str, str]:
-    """What a Google docstring says of each name under a heading such as "Args"."""
+    """Returns the descriptions under a heading such as "Args" of a Google docstring."""
     text = inspect.getdoc(thing) or ""
     section = re.search(rf"^{heading}:\n((?:    .*\n|\n)+)", text + "\n", re.MULTILINE)
     found: dict[str, str] = {}
@@ -564,11 +570,11 @@ def documented(thing: Any, heading: str) -> dict[str, str]:
 
 
 def arguments(function: Callable[..., Any], only: Mapping[str, Any] | None) -> str:
-    """Keyword arguments of an initializer, as its docstring describes them."""
+    """Returns a table of the keyword arguments of a function, from its docstring."""
     texts = documented(function, "Args")
     for name, text in texts.items():
         other = re.fullmatch(r"See `(\w+)`\.", text)
-        if other:  # a class beside it has an attribute of that name
+        if other:  # a class in the same module has an attribute of that name
             described = vars(inspect.getmodule(function))[other[1]]
             texts[name] = documented(described, "Attributes")[name]
     return markdown(
@@ -582,13 +588,13 @@ def arguments(function: Callable[..., Any], only: Mapping[str, Any] | None) -> s
 
 
 def env(name: str) -> str:
-    """Arguments of an environment."""
+    """Returns a table of the arguments of an environment."""
     factory: Any = import_factory(ENVS[name].factory)
     return arguments(factory.__init__, None)
 
 
 def options(*command: str) -> str:
-    """Arguments and options of a command."""
+    """Returns a table of the arguments and options of a command."""
     node: Any = typer.main.get_command(app)
     for word in command[1:]:
         node = node.commands[word]
@@ -630,10 +636,10 @@ TABLES: dict[str, Callable[..., str]] = {
 
 
 def fill(page: str) -> str:
-    """Writes every table of a page.
+    """Updates every table of a page.
 
     Args:
-        page: Markdown.
+        page: The page in Markdown.
 
     Returns:
         The page with up-to-date tables.
@@ -641,19 +647,19 @@ def fill(page: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         kind, *words = match["what"].split()
-        # Blank lines, so that every Markdown reader sees a table.
+        # Some Markdown readers need blank lines around a table.
         return f"{match['begin']}\n{TABLES[kind](*words)}\n{match['end']}"
 
     return _TABLE.sub(table, page)
 
 
 def pages() -> list[Path]:
-    """README and every page of the documentation."""
+    """Returns the paths of README and of all pages of the documentation."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def main() -> None:
-    """Fills the tables of all pages in place."""
+    """Updates the tables of all pages in place."""
     for path in pages():
         old = path.read_text(encoding="utf-8")
         new = fill(old)

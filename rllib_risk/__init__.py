@@ -1,7 +1,7 @@
-"""rllib_risk: cooperative multi-agent RL on RLlib, aware of risk.
+"""Risk-aware and robust cooperative multi-agent reinforcement learning on RLlib.
 
-``register()`` makes the algorithms and environments known to Ray by name. Importing the
-package is light: neither Ray nor torch is loaded before something needs them.
+``register()`` registers the algorithms and environments with Ray. Importing the package
+is fast: it loads Ray and torch only when they are needed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ moved.install()
 
 
 def register() -> None:
-    """Registers algorithms, environments and the model; harmless to call twice."""
+    """Registers algorithms, environments and the model; may be called repeatedly."""
     from rllib_risk.algorithms import register_algorithms
     from rllib_risk.core.model import register_model
     from rllib_risk.env_wrappers.registry import register_envs
@@ -34,24 +34,24 @@ def register() -> None:
 
 
 def load(path: str | Path, *, trust_code: bool = False, **keys: Any) -> TeamAlgorithm:
-    """Loads a checkpoint, ready to evaluate or to go on training.
+    """Loads a checkpoint for evaluation or further training.
 
-    Ray is started only if the run had remote env runners. To act or evaluate without
-    them, and so without Ray, set ``num_env_runners=0, evaluation_num_env_runners=0``.
-    A machine that has no Ray runs an exported team: ``docs/deploy.md``.
+    Ray starts only if the run had remote env runners. To act or evaluate without Ray,
+    set ``num_env_runners=0, evaluation_num_env_runners=0``. On a machine where Ray is
+    not installed, run an exported team instead: ``docs/deploy.md``.
 
     Args:
-        path: A checkpoint folder.
+        path: Folder of the checkpoint.
         trust_code: Whether code that the checkpoint names may be imported and called:
             the factory of a ``pettingzoo`` environment, a mixer or a risk measure.
         **keys: Keys that replace those of the checkpoint's configuration.
 
     Returns:
-        The :class:`~rllib_risk.core.algorithm.TeamAlgorithm` it came from.
+        The restored :class:`~rllib_risk.core.algorithm.TeamAlgorithm`.
 
     Raises:
-        CheckpointError: If the checkpoint is not whole, does not fit, or names code
-            that is not trusted.
+        CheckpointError: If the checkpoint is incomplete or damaged, does not fit, or
+            names code that is not trusted.
     """
     from rllib_risk.core.algorithm import TeamAlgorithm
 

@@ -1,6 +1,6 @@
-"""Modules that have moved, under the names that earlier versions documented.
+"""Aliases for modules that have moved since earlier versions.
 
-Importing an old name gives the module of today, and says where it is.
+Importing an old name returns the present module and warns with its new name.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ for _game in (
 
 
 class _Alias(Loader):
-    """Loads nothing: it hands out the module of today."""
+    """Loader that returns the present module instead of loading one."""
 
     def __init__(self, today: ModuleType) -> None:
         self._today, self._spec = today, today.__spec__
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """The module of today, which was executed under its own name."""
+        """Returns the present module, which is already executed."""
         return self._today
 
     def exec_module(self, module: ModuleType) -> None:
-        """Undoes what Python writes into a module that it has loaded."""
+        """Restores ``__spec__``, which Python overwrites when it loads a module."""
         module.__spec__ = self._spec
 
 
@@ -61,12 +61,13 @@ class _MovedFinder(MetaPathFinder):
         today = MOVED.get(fullname)
         if today is None:
             return None
-        warnings.warn(f"{fullname} is now {today}.", DeprecationWarning, stacklevel=2)
+        text = f"{fullname} is now {today}. Import it under the new name."
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
         return ModuleSpec(fullname, _Alias(importlib.import_module(today)))
 
 
 def install() -> None:
-    """Makes the old names importable; harmless to call twice."""
+    """Makes the old names importable; a second call has no effect."""
     if not any(isinstance(finder, _MovedFinder) for finder in sys.meta_path):
-        # First, since a moved package has the path of the present one.
+        # Comes first: other finders would find old submodules in a moved package.
         sys.meta_path.insert(0, _MovedFinder())

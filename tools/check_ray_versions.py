@@ -1,22 +1,23 @@
-"""Checks the package with several versions of Ray, and prints a Markdown table.
+"""Checks the package with several versions of Ray and prints a Markdown table.
 
-Needs the environment of ``make test``. Each version of Ray is unpacked into a folder
-of its own, with what it needs in other versions than the environment has. The folder
-stands before the environment's packages on the path of every check::
+The script needs the environment of ``make test``. It unpacks each version of Ray into
+its own folder, together with those dependencies whose versions differ from the
+environment. In every check this folder comes before the environment's packages on
+``PYTHONPATH``::
 
     .venv/bin/python tools/check_ray_versions.py 2.54.1 2.57.1 --folder /tmp/ray
 
-The version in constraints.txt is the reference, and is always checked first. The other
-versions must give the same numbers, to the last digit.
+The version in constraints.txt is the reference and is checked first. All other versions
+must give exactly the same numbers.
 
-Five checks run for each version, and then the tests that ``--tests`` names:
+Five checks run for each version, then the tests of ``--tests``:
 
 - local: RMIX trains on ``two_step`` in the trial's own process;
 - remote runner: the same with a remote runner for training and one for evaluation;
-- resume: training stops, continues from its checkpoint, and gives the results of a run
-  that did not stop;
-- Tune sweep: ``rllib train file`` runs three trials under ASHA;
-- evaluate: a checkpoint that the reference wrote is evaluated, and trained further.
+- resume: training stops and continues from its checkpoint; the results must equal those
+  of a run without a stop;
+- Tune sweep: ``rllib train file`` runs three trials with ASHA;
+- evaluate: a checkpoint of the reference version is evaluated and trained further.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ TESTS = ("tests/cli/test_cli_strict_keys.py", "tests/cli/test_cli_runs.py")
 TIMEOUT_S = 300
 TESTS_TIMEOUT_S = 1800
 ITERATIONS = 2
-# Results that a change of Ray must not change.
+# Results that must be equal in all versions of Ray.
 COMPARED = ("env_runners/episode_return_mean", "evaluation", "learner", "epsilon")
-# Parts of these results that depend on the machine.
+# Endings of results that depend on the machine.
 TIMES = ("time", "throughput", "_ms", "_s")
 SWEEP = """\
 sweep:
@@ -66,11 +67,11 @@ sweep:
 """
 
 
-# The checks; each runs in a process of its own, with the Ray that is to be checked.
+# The checks. Each one runs in its own process, with the checked version of Ray.
 
 
 def configuration(runners: int = 0) -> Any:
-    """A short training of RMIX on ``two_step``."""
+    """Returns the configuration of a short training of RMIX on ``two_step``."""
     from rllib_risk.algorithms import RMIXConfig
 
     config = (
@@ -93,7 +94,7 @@ def configuration(runners: int = 0) -> Any:
 
 
 def numbers(result: dict[str, Any]) -> dict[str, Any]:
-    """The part of a training result that every version of Ray must repeat."""
+    """Returns the numbers of a result that must be equal in all versions of Ray."""
     flat = _flatten({key.split("/")[0]: result[key.split("/")[0]] for key in COMPARED})
     return {
         key: value
@@ -108,13 +109,13 @@ def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(item, dict):
             flat.update(_flatten(item, f"{prefix}{key}/"))
         elif isinstance(item, (int, float)):
-            # A text: NaN equals itself, and no digit is lost.
+            # Compared as text: NaN equals itself, and no digit is lost.
             flat[prefix + key] = repr(float(item))
     return flat
 
 
 def check_local(reference: Path) -> Any:
-    """Trains in one process, and leaves the checkpoint if this is the reference."""
+    """Trains in one process; the reference version also saves its checkpoint."""
     algorithm = configuration().build_algo()
     results = [numbers(algorithm.train()) for _ in range(ITERATIONS)]
     if not (reference / "checkpoint").exists():
@@ -130,7 +131,7 @@ def check_remote_runner(reference: Path) -> Any:
 
 
 def check_resume(reference: Path) -> Any:
-    """Compares a run that stopped and resumed with one that did not."""
+    """Compares a resumed run with a run without a stop."""
     import rllib_risk
 
     whole = configuration().build_algo()
@@ -140,12 +141,15 @@ def check_resume(reference: Path) -> Any:
         resumed = rllib_risk.load(folder)
     expected, found = numbers(whole.train()), numbers(resumed.train())
     if expected != found:
-        raise AssertionError(f"resumed: {found}, without a stop: {expected}")
+        raise AssertionError(
+            f"the resumed run gives {found}, but the run without a stop gives"
+            f" {expected}"
+        )
     return found
 
 
 def check_sweep(reference: Path) -> Any:
-    """Runs a sweep with a scheduler through the command."""
+    """Runs a sweep with a scheduler through the command line."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "sweep.yaml")
         file.write_text(SWEEP)
@@ -167,8 +171,8 @@ def check_sweep(reference: Path) -> Any:
         kept = len(list(Path(folder, "sweep").glob("*/checkpoint_*")))
     if len(rates) != 3 or lengths[-1] != 3 or kept < sum(lengths):
         raise AssertionError(
-            f"3 learning rates, 3 results of the best trial and a checkpoint for each"
-            f" result expected; got {rates}, {lengths}, {kept}."
+            "Expected 3 learning rates, 3 results of the best trial and a checkpoint"
+            f" for each result, but got {rates}, {lengths}, {kept}."
         )
     return None
 
@@ -198,7 +202,7 @@ def run_check(name: str, ray_version: str, reference: Path) -> None:
     import rllib_risk
 
     if ray.__version__ != ray_version:
-        raise RuntimeError(f"Ray {ray.__version__} was imported, not {ray_version}.")
+        raise RuntimeError(f"Imported Ray {ray.__version__} instead of {ray_version}.")
     if name != "Tune sweep":
         ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False)
         rllib_risk.register()
@@ -207,18 +211,18 @@ def run_check(name: str, ray_version: str, reference: Path) -> None:
     print(json.dumps(value), flush=True)
 
 
-# Everything below runs with the environment's own Ray, which it does not import.
+# Everything below runs in the main process, which does not import Ray.
 
 
 def install(ray_version: str, folder: Path) -> Path:
-    """Unpacks a version of Ray, and what it needs that the environment does not have.
+    """Unpacks a version of Ray and its dependencies that the environment lacks.
 
     Args:
         ray_version: The version.
-        folder: Holds a folder per version.
+        folder: Folder that contains one folder per version.
 
     Returns:
-        The version's folder.
+        The folder of the version.
     """
     target = folder / ray_version
     if (target / "complete").exists():
@@ -255,7 +259,7 @@ def _installed(need: Requirement) -> bool:
 
 
 def environment(target: Path) -> dict[str, str]:
-    """The environment variables of a process that uses a version of Ray."""
+    """Returns the environment variables of a process with a version of Ray."""
     paths = [str(target), str(ROOT), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,
@@ -272,11 +276,11 @@ def check_version(
 
     Args:
         target: Folder of the version.
-        reference: Folder for what the reference leaves to the other versions.
+        reference: Folder for the checkpoint of the reference version.
         expected: Numbers of the reference; None if this is the reference.
 
     Returns:
-        The numbers of each check that ran, and the cause of each that failed.
+        The numbers of each finished check, and the cause of each failed one.
     """
     found: dict[str, Any] = {}
     failures: dict[str, str] = {}
@@ -293,7 +297,7 @@ def check_version(
                 timeout=TIMEOUT_S,
             )
         except subprocess.TimeoutExpired:
-            failures[name] = f"no end after {TIMEOUT_S} s"
+            failures[name] = f"did not end within {TIMEOUT_S} s"
             continue
         if done.returncode:
             failures[name] = _cause(done.stderr)
@@ -301,7 +305,7 @@ def check_version(
         else:
             found[name] = json.loads(done.stdout.splitlines()[-1])
             if expected is not None and found[name] != expected.get(name):
-                failures[name] = "other numbers than the reference"
+                failures[name] = "numbers differ from the reference"
         print(
             f"  {name}: {failures.get(name, 'ok')} ({time.monotonic() - start:.0f} s)",
             file=sys.stderr,
@@ -310,7 +314,7 @@ def check_version(
 
 
 def _cause(text: str) -> str:
-    """The last line that names an exception."""
+    """Returns the last line of a text that names an exception."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [
         line
@@ -321,7 +325,7 @@ def _cause(text: str) -> str:
 
 
 def run_tests(target: Path, tests: Sequence[str]) -> str:
-    """Runs a part of the suite with one version; returns pytest's own summary."""
+    """Runs some tests with one version; returns the summary of pytest."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(
         command,
@@ -337,12 +341,12 @@ def run_tests(target: Path, tests: Sequence[str]) -> str:
 
 
 def table(rows: Sequence[tuple[str, dict[str, str], str]], reference: str) -> str:
-    """Makes the Markdown table.
+    """Formats the Markdown table.
 
     Args:
-        rows: For each version its number, the causes of failed checks, and the summary
-            of its tests, which is empty if none ran.
-        reference: The version whose checkpoint was evaluated.
+        rows: For each version: its number, the causes of failed checks, and the summary
+            of its tests (empty if none ran).
+        reference: Version whose checkpoint was evaluated.
     """
     *others, _ = CHECKS
     titles = [*others, f"evaluate a {reference} checkpoint"]
@@ -358,21 +362,29 @@ def table(rows: Sequence[tuple[str, dict[str, str], str]], reference: str) -> st
 
 
 def pinned_ray() -> str:
-    """The version of Ray in constraints.txt."""
+    """Returns the version of Ray in constraints.txt."""
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     (pin,) = [line.split("==")[1] for line in lines if line.startswith("ray==")]
     return pin
 
 
 def main() -> int:
-    """Checks the versions of the command line; 1 if a check failed with one."""
+    """Checks the given versions; returns 1 if a check or test failed, otherwise 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("versions", nargs="*", metavar="VERSION")
+    parser.add_argument(
+        "versions",
+        nargs="*",
+        metavar="VERSION",
+        help="Versions of Ray to check, besides the reference in constraints.txt.",
+    )
     parser.add_argument(
         "--folder", type=Path, required=True, help="Folder for the versions of Ray."
     )
     parser.add_argument(
-        "--tests", nargs="*", default=TESTS, help="Tests to run with each version."
+        "--tests",
+        nargs="*",
+        default=TESTS,
+        help=f"Tests to run with each version (default: {' '.join(TESTS)}).",
     )
     parser.add_argument("--check", choices=CHECKS, help=argparse.SUPPRESS)
     options = parser.parse_args()

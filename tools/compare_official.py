@@ -1,8 +1,8 @@
-"""Compares this package's updates with those of a released code.
+"""Compares this package's updates with those of a paper's released code.
 
-Both learners get the same weights, other target weights, and the same batches. They
-make several optimizer steps in a row. The released code comes from a checkout of its
-repository::
+Both learners get the same weights and batches. Their target networks also have equal
+weights, which differ from those of the online networks. Both make several optimizer
+steps. The released code comes from a checkout of its repository::
 
     python tools/compare_official.py pymarl ../pymarl
     python tools/compare_official.py wqmix ../wqmix
@@ -15,10 +15,11 @@ repository::
     python tools/compare_official.py robust ../robust-coMARL
     python tools/compare_official.py on-policy ../on-policy
 
-The batches have episodes that end, episodes that the time limit cuts, and padding; 60 %
-of the actions are available. Columns: the greatest relative difference of the losses
-over all steps, the same of the gradients (as vectors, after clipping), and the greatest
-absolute difference of the parameters after the last step.
+The batches contain episodes that end, episodes that the time limit cuts off, and
+padding. 60 % of the actions are available. The columns of the printed table are: the
+largest relative difference of the losses over all steps; the same for the gradients (as
+vectors, after clipping); and the largest absolute difference of the parameters after
+the last step.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from official.pymarl import compare_pymarl
 from official.robust import compare_robust
 from official.variants import compare_dop, compare_qplex, compare_rmix, compare_wqmix
 
-# Name -> where its modules are, and the comparison.
+# Folder of the modules in the checkout, and the comparison, by name of the code.
 CODES = {
     "pymarl": ("src", compare_pymarl),
     "wqmix": ("src", compare_wqmix),
@@ -51,17 +52,19 @@ CODES = {
 
 
 def main() -> None:
-    """Compares with one released code."""
-    parser = ArgumentParser(description="Compare updates with a released code.")
-    parser.add_argument("code", choices=CODES)
-    parser.add_argument("path", type=Path, help="a checkout of its repository")
+    """Compares updates with one released code."""
+    parser = ArgumentParser(
+        description="Compare updates with those of a paper's released code."
+    )
+    parser.add_argument("code", choices=CODES, help="name of the released code")
+    parser.add_argument("path", type=Path, help="checkout of its repository")
     arguments_given = parser.parse_args()
     folder, compare = CODES[arguments_given.code]
     source = (arguments_given.path / folder).resolve()
     if not source.is_dir():
-        parser.error(f"{source} does not exist; give the root of the checkout.")
+        parser.error(f"{source} does not exist. Give the root of the checkout.")
     sys.path.insert(0, str(source))
-    # Without its __init__, which in some releases imports a file that is not there.
+    # Skips the package's __init__, which in some releases imports a missing file.
     learners = ModuleType("learners")
     learners.__path__ = [str(source / "learners")]
     sys.modules["learners"] = learners

@@ -1,7 +1,7 @@
-"""Compares the losses of OfflineBaselines with those of the released codes.
+"""Compares the losses of OfflineBaselines with those of the papers' released code.
 
-The released learners run on this package's networks, with the same weights and batch,
-in double precision::
+The released learners use this package's networks with the same weights and batch, in
+double precision::
 
     git clone https://github.com/thu-rllab/CFCQL
     python tools/compare_offline.py cfcql CFCQL
@@ -10,10 +10,11 @@ in double precision::
     git clone https://github.com/instadeepai/og-marl
     python tools/compare_offline.py og-marl og-marl
 
-Of OG-MARL, whose QMIX+CQL needs TensorFlow, the lines of the loss are run alone, with
-PyTorch's functions in TensorFlow's place. The batch has five episodes of three agents
-with four actions, 60 % of which are available. Columns: the absolute difference of the
-losses, and the greatest one of a gradient's numbers.
+OG-MARL's QMIX+CQL needs TensorFlow. Only the lines of its loss are run, with PyTorch
+functions in place of TensorFlow's. The batch has five episodes of three agents with
+four actions; 60 % of the actions are available. The columns of the printed table are
+the absolute difference of the losses and the largest absolute difference of the
+gradients.
 """
 
 from __future__ import annotations
@@ -49,11 +50,14 @@ ENDED, CUT = (True,) * 5, (True, False, True, True, False)
 
 
 def make_batch(terminated: Sequence[bool], *, available: float = 0.6) -> Batch:
-    """Episodes of equal length, since the released codes treat padding in other ways.
+    """Returns a batch of random episodes.
+
+    All episodes have the same length, because the released codes handle padding
+    differently.
 
     Args:
-        terminated: Whether each ends; if not, the time limit cuts it.
-        available: Chance of an action to be available.
+        terminated: Whether each episode ends; otherwise the time limit cuts it off.
+        available: Probability that an action is available.
     """
     rng = np.random.default_rng(3)
     episodes = []
@@ -79,7 +83,7 @@ def make_batch(terminated: Sequence[bool], *, available: float = 0.6) -> Batch:
 
 
 class Ours:
-    """A preset's parts on random networks."""
+    """The parts of a preset, with random networks."""
 
     def __init__(self, preset: str, batch: Batch, **changes: Any) -> None:
         self.values = {
@@ -101,22 +105,22 @@ class Ours:
         return network
 
     def view(self) -> View:
-        """The batch as the parts see it."""
+        """Returns the view of the batch that the parts use."""
         return self.learning.view(
             self.network, self.target, self.batch, gamma=GAMMA, reward_scale=1.0
         )
 
     def utilities(self, network: TeamNetwork) -> Tensor:
-        """Of all actions, ``[B, T + 1, N, A]``."""
+        """Returns the utilities of all actions, ``[B, T + 1, N, A]``."""
         return network.atoms(network.unroll(self.inputs)).squeeze(-1)
 
     def policy(self, network: TeamNetwork) -> Tensor:
-        """The softmax of the utilities of available actions."""
+        """Returns the softmax of the utilities of available actions."""
         legal = self.batch.action_mask > 0
         return self.utilities(network).masked_fill(~legal, -1e10).softmax(dim=-1)
 
     def released_batch(self) -> dict[str, Any]:
-        """The batch in PyMARL's form, where everything has a row more."""
+        """Returns the batch in PyMARL's form, where every array has one more step."""
         b = self.batch
         return _Batch(
             reward=_longer(b.rewards),
@@ -140,22 +144,22 @@ def _longer(values: Tensor, last: float = 0) -> Tensor:
 
 
 class Controller:
-    """What their learners ask for the outputs of all agents, step by step."""
+    """Replaces the released controllers: outputs of all agents, step by step."""
 
     def __init__(self, outputs: Any) -> None:
         self._make, self.agent = outputs, SimpleNamespace(train=lambda: None)
 
     def init_hidden(self, batch_size: int) -> None:
-        """An episode begins."""
+        """Begins an episode."""
         self._outputs = self._make()
 
     def forward(self, batch: Any, t: int) -> Tensor:
-        """Outputs at a step."""
+        """Returns the outputs at a step."""
         return self._outputs[:, t].clone()
 
 
 def mixer_of(network: TeamNetwork) -> Any:
-    """Our mixer as a function of utilities and state."""
+    """Returns our mixer as a function of utilities and state."""
 
     def mix(values: Tensor, state: Tensor) -> Tensor:
         return network.mixer(MixerInputs(values, state, values.long()))
@@ -165,7 +169,7 @@ def mixer_of(network: TeamNetwork) -> Any:
 
 @contextmanager
 def losses_noted() -> Iterator[list[float]]:
-    """Notes every loss that is differentiated inside."""
+    """Context manager that records every loss on which ``backward`` is called."""
     noted: list[float] = []
     original = Tensor.backward
 
@@ -181,11 +185,11 @@ def losses_noted() -> Iterator[list[float]]:
 
 
 def module_of(file: Path, **imported: dict[str, Any]) -> dict[str, Any]:
-    """Runs a file of theirs, with what it imports.
+    """Runs a file of the released code with replaced imports.
 
     Args:
         file: The file.
-        **imported: What modules of theirs hold, with ``__`` for dots.
+        **imported: Contents of the modules that it imports; ``__`` stands for a dot.
     """
     for name, values in imported.items():
         dotted = name.replace("__", ".")
@@ -211,7 +215,7 @@ def row(
 
 
 def taken(parameters: Sequence[Tensor], scale: float = 1.0) -> list[Tensor | None]:
-    """The gradients that a learner of theirs left, and no more of them."""
+    """Returns the gradients that a released learner computed, and clears them."""
     found = [None if p.grad is None else p.grad / scale for p in parameters]
     for parameter in parameters:
         parameter.grad = None
@@ -219,17 +223,17 @@ def taken(parameters: Sequence[Tensor], scale: float = 1.0) -> list[Tensor | Non
 
 
 class NoOptimizer:
-    """Leaves the gradients where they are."""
+    """Optimizer that changes nothing, so that the gradients can be read."""
 
     def zero_grad(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def step(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 def learner_of(cls: type, **values: Any) -> Any:
-    """One of their learners without their networks."""
+    """Returns a released learner without its own networks."""
     learner = cls.__new__(cls)
     huge = {"grad_norm_clip": 1e9, "target_update_interval": 1e9}
     huge["learner_log_interval"] = 1e9
@@ -240,7 +244,7 @@ def learner_of(cls: type, **values: Any) -> Any:
 
 
 def compare_cfcql(root: Path) -> None:
-    """CFCQL's learner: the whole loss, with weights of agents and TD(lambda)."""
+    """Compares the whole loss of CFCQL, with weights of agents and TD(lambda)."""
     source = root / "discrete/src"
     returns = module_of(source / "utils/rl_utils.py")
     module = module_of(
@@ -284,7 +288,7 @@ def compare_cfcql(root: Path) -> None:
 
 
 def compare_icq(root: Path) -> None:
-    """MAICQ's two updates."""
+    """Compares the two updates of MAICQ."""
     source = root / "ICQ-MA/src"
     returns = module_of(source / "utils/rl_utils.py")
     module = module_of(
@@ -302,7 +306,7 @@ def compare_icq(root: Path) -> None:
 
 
 class _Critic:
-    """Our critic in the form of theirs, and its mixing."""
+    """Our critic and its mixer, with the interface of the released critic."""
 
     def __init__(self, ours: Ours, network: TeamNetwork) -> None:
         self._ours, self._critic = ours, network.joint_critic.values  # type: ignore[union-attr]
@@ -314,7 +318,7 @@ class _Critic:
         return self._critic.inputs(batch.obs, batch.state, batch.actions)  # type: ignore[operator, union-attr]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Values of all actions."""
+        """Returns the values of all actions."""
         return self._critic(inputs)  # type: ignore[operator]
 
 
@@ -326,7 +330,7 @@ def _compare_icq(module: dict[str, Any], terminated: Any, title: str) -> None:
     critic, target = _Critic(ours, network), _Critic(ours, ours.target)
     learner = learner_of(
         module["OffPGLearner"],
-        arguments={"td_lambda": 0.75},  # it takes 0.75 and a discount of 0.99 anyhow
+        arguments={"td_lambda": 0.75},  # 0.75 and a discount of 0.99 are hard-coded
         n_agents=AGENTS,
         n_actions=ACTIONS,
         mac=Controller(lambda: ours.policy(network)),
@@ -354,13 +358,19 @@ def _compare_icq(module: dict[str, Any], terminated: Any, title: str) -> None:
     taken(values)
     with losses_noted() as losses:
         learner.train_critic(ours.released_batch(), log=defaultdict(list), t_env=0)
-    # They take a step for each time index, and none of them here.
+    # The released code makes one optimizer step per time index; here none.
     theirs, gradients = sum(losses) / STEPS, taken(values, STEPS)
     row(f"MAICQ, critic, {title}", critic_loss(view), theirs, gradients, values)
 
 
 def lines_of(file: Path, first: str, after: str) -> Any:
-    """Lines of theirs, from the one that begins so to the one before another."""
+    """Compiles lines of a released file.
+
+    Args:
+        file: The file.
+        first: Beginning of the first line.
+        after: Beginning of the line after the last one.
+    """
     text = file.read_text("utf-8")
     begin = text.rindex("\n", 0, text.index(first)) + 1
     lines = textwrap.dedent(text[begin : text.index(after, begin)].rsplit("\n", 1)[0])
@@ -368,7 +378,7 @@ def lines_of(file: Path, first: str, after: str) -> Any:
 
 
 def compare_og_marl(root: Path) -> None:
-    """The penalty of OG-MARL's QMIX+CQL, and the loss of its IQL+CQL."""
+    """Compares the penalty of OG-MARL's QMIX+CQL, and the loss of its IQL+CQL."""
     systems = root / "og_marl/baselines"
     _compare_qmix_cql(systems / "tf2_systems/offline/qmix_cql.py")
     file = systems / "torch_systems/offline/iql_cql.py"
@@ -379,7 +389,7 @@ def compare_og_marl(root: Path) -> None:
 def _compare_qmix_cql(file: Path) -> None:
     ours = Ours("qmix_cql", make_batch(ENDED))
     view, parameters = ours.view(), list(ours.network.parameters())
-    generator = torch.Generator().manual_seed(0)  # as a view's own
+    generator = torch.Generator().manual_seed(0)  # same seed as in a view
     drawn = random_actions(view.action_mask, 20, generator)
     mix, state = mixer_of(ours.network), ours.batch.state[:, :-1]
     utilities = ours.utilities(ours.network)[:, :-1]
@@ -422,7 +432,7 @@ def _compare_iql_cql(file: Path, available: float, title: str) -> None:
         "terminals": _longer(batch.terminateds).expand(-1, -1, AGENTS),
     }
     exec(lines_of(file, "# Pick the Q-Values", "# Total loss"), names)
-    # Half the squared error, as in their version for TensorFlow.
+    # Half the squared error, as in OG-MARL's version for TensorFlow.
     theirs = names["td_loss"] / 2 + 3.0 * names["cql_loss"]
     gradients = torch.autograd.grad(theirs, parameters, allow_unused=True)
     mine = ours.learning.team_loss(ours.view())
@@ -433,10 +443,12 @@ CODES = {"cfcql": compare_cfcql, "icq": compare_icq, "og-marl": compare_og_marl}
 
 
 def main() -> None:
-    """Compares with one released code."""
-    parser = ArgumentParser(description="Compare losses with a released code.")
-    parser.add_argument("code", choices=CODES)
-    parser.add_argument("path", type=Path, help="a checkout of its repository")
+    """Compares losses with one released code."""
+    parser = ArgumentParser(
+        description="Compare losses with those of a paper's released code."
+    )
+    parser.add_argument("code", choices=CODES, help="name of the released code")
+    parser.add_argument("path", type=Path, help="checkout of its repository")
     given = parser.parse_args()
     torch.set_default_dtype(torch.float64)
     print(f"{'':44} {'loss':>9} {'gradient':>9}")

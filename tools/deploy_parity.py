@@ -1,11 +1,14 @@
-"""Plays exported teams beside the checkpoints' own policies, action by action.
+"""Compares exported teams with the library's own policies, action by action.
 
-Every kind of network plays in every family of environments. Parameters are drawn, not
-trained: drawn ones use all actions and risk levels. In each step the policy of the
-library and the exported team get the same observations; the episode goes on with the
-policy's actions. The tables count decisions that differ, and give, relative to
-the greatest utility, the greatest difference between both sides' utilities and, where a
-decision differs, the greatest gap between the policy's utilities of both actions::
+Every kind of network plays in every family of environments. Parameters are random and
+not trained, because random ones use all actions and risk levels. In each step the
+policy of the library and the exported team get the same observations. The episode
+continues with the policy's actions.
+
+The table counts the decisions that differ. It also gives the largest difference between
+the utilities of both sides. If decisions differ, it gives the largest gap between the
+policy's utilities of the two actions. Both numbers are relative to the largest
+utility::
 
     python tools/deploy_parity.py --steps 10000
     python tools/deploy_parity.py --steps 10000 --format onnx
@@ -38,7 +41,7 @@ from rllib_risk.env_wrappers.episode_loop import EpisodeLoop, EpisodeObserver, P
 
 _QUANTILES = {"num_atoms": 8}
 _STATIC = {"risk_mode": "static", "alpha": 0.3, "num_atoms": 8}
-# Kind of network: an algorithm and keys.
+# Algorithm and keys by kind of network.
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "feed-forward": ("QMIX", {"recurrent": False}),
     "GRU": ("QMIX", {}),
@@ -77,7 +80,7 @@ _NUM_ENVS = 8
 
 
 class _Both(Player, EpisodeObserver):
-    """The policy plays; the exported team gets the same and is compared."""
+    """Player that acts with the policy and compares it with the exported team."""
 
     def __init__(self, policy: TeamPolicy, team: Team, gamma: float, sampled: bool):
         explorer = policy.make_explorer(_NUM_ENVS) if sampled else None
@@ -149,7 +152,7 @@ class _Both(Player, EpisodeObserver):
 
 
 def build(env: str, kind: str) -> TeamAlgorithm:
-    """An algorithm with drawn parameters, without Ray.
+    """Builds an algorithm with random parameters, without Ray.
 
     Args:
         env: A key of ``ENVS``.
@@ -179,16 +182,16 @@ def build(env: str, kind: str) -> TeamAlgorithm:
 
 @one_thread()
 def compare(algorithm: TeamAlgorithm, team: Team, steps: int, sampled: bool) -> _Both:
-    """Plays episodes.
+    """Plays episodes and compares both sides.
 
     Args:
-        algorithm: Whose policy plays.
-        team: The same, exported; for 8 environments.
-        steps: Env steps at least.
-        sampled: Whether actions are drawn; else they are greedy.
+        algorithm: Algorithm whose policy plays.
+        team: The exported team of this algorithm, for 8 environments.
+        steps: Minimum number of env steps.
+        sampled: Whether actions are sampled; otherwise they are greedy.
 
     Returns:
-        What was counted.
+        The player with its counts.
     """
     config = algorithm.config
     both = _Both(algorithm.team_policy, team, config.gamma, sampled)
@@ -204,16 +207,18 @@ def compare(algorithm: TeamAlgorithm, team: Team, steps: int, sampled: bool) -> 
 
 
 def rows(env: str, kind: str, steps: int, file_format: str) -> list[tuple[str, _Both]]:
-    """The comparisons of a kind in an environment: greedy, and sampled if it can.
+    """Compares one kind of network in an environment.
+
+    Actions are greedy, and for stochastic policies also sampled.
 
     Args:
         env: A key of ``ENVS``.
         kind: A key of ``KINDS``.
-        steps: Env steps at least.
-        file_format: Of the artefact.
+        steps: Minimum number of env steps.
+        file_format: Format of the artefact.
 
     Returns:
-        Name and counts of each.
+        Name and counts of each comparison.
     """
     algorithm = build(env, kind)
     with tempfile.TemporaryDirectory() as folder:
@@ -228,14 +233,34 @@ def rows(env: str, kind: str, steps: int, file_format: str) -> list[tuple[str, _
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=10_000)
-    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0])
-    parser.add_argument("--env", choices=ENVS, action="append")
-    parser.add_argument("--kind", choices=KINDS, action="append")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=10_000,
+        help="minimum number of env steps per comparison (default 10000)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help=f"format of the artefact (default {FORMATS[0]})",
+    )
+    parser.add_argument(
+        "--env",
+        choices=ENVS,
+        action="append",
+        help="environment to play; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=KINDS,
+        action="append",
+        help="kind of network; may be repeated (default: all)",
+    )
     given = parser.parse_args()
-    logging.disable(logging.WARNING)  # of compositions that no one would train
+    logging.disable(logging.WARNING)  # some compositions are unusual and warn
     print(
         "| env | network | steps | decisions | differing | utilities | gap |",
         flush=True,

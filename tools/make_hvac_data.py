@@ -1,7 +1,7 @@
 """Writes the weather and building data of the env `hvac` from SustainGym's own files.
 
-Needs SustainGym 0.1.7, which pins an older Gymnasium than Ray does, so it gets a
-virtual environment of its own::
+The script needs SustainGym 0.1.7. That version pins an older Gymnasium than Ray, so it
+needs its own virtual environment::
 
     python3.11 -m venv sustaingym
     sustaingym/bin/pip install --no-deps sustaingym==0.1.7
@@ -9,11 +9,11 @@ virtual environment of its own::
     sustaingym/bin/pip install gymnasium
     sustaingym/bin/python tools/make_hvac_data.py
 
-The same input gives the same bytes. The script itself checks that what it writes gives
-back SustainGym's five-minute weather bit for bit.
+The same input gives the same bytes. The script checks that its output reproduces
+SustainGym's five-minute weather exactly.
 
-With ``--golden FILE`` it records, instead, a short trace of SustainGym's env for the
-tests.
+With ``--golden FILE``, the script instead records a short trace of SustainGym's env for
+the tests.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ from sustaingym.envs.building.utils import BUILDINGS, GROUND_TEMP, WEATHER
 
 DATA = Path(__file__).parents[1] / "rllib_risk" / "env_wrappers" / "data"
 
-# SustainGym version whose files and formulas these are.
+# Version of SustainGym from which files and formulas come.
 SUSTAINGYM = "0.1.7"
 
-# Our name -> SustainGym's weather and ground-temperature keys. Named by the true data;
-# `port_angeles` takes Seattle's ground temperatures because the paper does.
+# SustainGym's keys of weather and ground temperature, by our name. Our names follow the
+# data: SustainGym's "Cool_Marine" is Port Angeles. As in the paper, `port_angeles` has
+# the ground temperatures of Seattle.
 CITIES = {
     "tucson": ("Hot_Dry", "Tucson"),
     "tampa": ("Hot_Humid", "Tampa"),
@@ -65,7 +66,7 @@ DAYS_PER_MONTH = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 def parameters_of(building: str, weather: str, location: str) -> dict[str, Any]:
-    """SustainGym's parameters, without the list of zones that it prints."""
+    """Returns SustainGym's parameters and hides the list of zones that it prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         return ParameterGenerator(
             building, weather, location, is_continuous_action=False
@@ -73,16 +74,16 @@ def parameters_of(building: str, weather: str, location: str) -> dict[str, Any]:
 
 
 def tenths(values: np.ndarray) -> np.ndarray:
-    """Numbers with one decimal as integers of a tenth, int16.
+    """Converts numbers with one decimal to int16 tenths.
 
     Args:
         values: Float64, any shape.
 
     Returns:
-        Integers that divided by ten give back the same floats.
+        Integers; divided by ten they equal the input exactly.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: If a number has more than one decimal.
     """
     counts = np.rint(values * 10).astype(np.int16)
     if not np.array_equal(counts / 10, values):
@@ -91,14 +92,14 @@ def tenths(values: np.ndarray) -> np.ndarray:
 
 
 def weather_arrays() -> dict[str, np.ndarray]:
-    """Hourly weather and monthly ground temperatures of all cities.
+    """Returns hourly weather and monthly ground temperatures of all cities.
 
     Returns:
         cities [C], outdoor int16 [C, 8760] in tenths of a degree Celsius, ghi int16
         [C, 8760] in Wh/m2, ground int16 [C, 12] in tenths of a degree Celsius.
 
     Raises:
-        ValueError: If the arrays do not give back SustainGym's series.
+        ValueError: If the arrays do not reproduce SustainGym's series.
     """
     outdoor, ghi, ground = [], [], []
     for weather, location in CITIES.values():
@@ -107,7 +108,7 @@ def weather_arrays() -> dict[str, np.ndarray]:
         outdoor.append(tenths(table["temp_air"].to_numpy(np.float64)))
         radiation = table["ghi"].to_numpy()
         if not np.array_equal(radiation, radiation.astype(np.int16)):
-            raise ValueError(f"{weather}: a radiation is no whole number")
+            raise ValueError(f"{weather}: a value of ghi is not a whole number")
         ghi.append(radiation.astype(np.int16))
         ground.append(tenths(np.array(GROUND_TEMP[location])))
         check_weather(weather, location, outdoor[-1], ghi[-1], ground[-1])
@@ -126,17 +127,17 @@ def check_weather(
     ghi: np.ndarray,
     ground: np.ndarray,
 ) -> None:
-    """Checks that the integers give back SustainGym's five-minute series exactly.
+    """Checks that the integers reproduce SustainGym's five-minute series exactly.
 
     Args:
-        weather: SustainGym's key.
-        location: SustainGym's key.
+        weather: SustainGym's key of the weather.
+        location: SustainGym's key of the ground temperature.
         outdoor: int16 [8760].
         ghi: int16 [8760].
         ground: int16 [12].
 
     Raises:
-        ValueError: If a series differs in one bit (solar: in more than 2e-16).
+        ValueError: If a series differs in any bit (ghi: by more than 2e-16).
     """
     wanted = parameters_of("OfficeSmall", weather, location)
     hours = np.arange(8760)
@@ -144,14 +145,14 @@ def check_weather(
     hourly_ground = np.repeat(ground / 10, np.array(DAYS_PER_MONTH) * 24)
     for key, hourly in (("out_temp", outdoor / 10), ("ground_temp", hourly_ground)):
         if not np.array_equal(np.interp(steps, hours, hourly), wanted[key]):
-            raise ValueError(f"{weather}, {location}: {key} is not the same")
+            raise ValueError(f"{weather}, {location}: {key} differs from SustainGym's")
     solar = np.interp(steps, hours, ghi / 1.0) / ghi.max()
     if np.abs(solar - wanted["ghi"]).max() > 2e-16:
-        raise ValueError(f"{weather}, {location}: ghi is not the same")
+        raise ValueError(f"{weather}, {location}: ghi differs from SustainGym's")
 
 
 def building_arrays() -> dict[str, np.ndarray]:
-    """The discrete-time model of every building, float64.
+    """Returns the discrete-time model of every building, float64.
 
     x' = transition x + ground T_ground + outdoor T_outdoor + actuators u + solar GHI,
     where GHI is in Wh/m2.
@@ -160,7 +161,7 @@ def building_arrays() -> dict[str, np.ndarray]:
         "NAME/zones" [n], "NAME/transition" and "NAME/actuators" [n, n], "NAME/ground",
         "NAME/outdoor" and "NAME/solar" [n].
     """
-    # Any city will do: only the solar column depends on it, through its largest GHI.
+    # Any city works: only the solar column depends on it, through its largest GHI.
     weather, location = CITIES["tucson"]
     table, _ = pvlib.iotools.parse_epw(
         read_to_stringio(f"data/building/{WEATHER[weather]}")
@@ -172,7 +173,7 @@ def building_arrays() -> dict[str, np.ndarray]:
         transition = expm(given["A"] * STEP_SECONDS)
         n = len(transition)
         inputs = np.linalg.inv(given["A"]) @ (transition - np.eye(n)) @ given["B"]
-        assert not given["D"].any(), "people heat a zone: our model has no such term"
+        assert not given["D"].any(), "our model has no term for the heat of people"
         arrays[f"{name}/zones"] = np.array([zone.name for zone in given["zones"]])
         arrays[f"{name}/transition"] = transition
         arrays[f"{name}/ground"] = inputs[:, 0]
@@ -183,7 +184,7 @@ def building_arrays() -> dict[str, np.ndarray]:
 
 
 def golden_arrays() -> dict[str, np.ndarray]:
-    """A day of SustainGym's env in each of three cities, random actions.
+    """Plays a day of SustainGym's env with random actions in each of three cities.
 
     Returns:
         cities [3], days [3], actions uint8 [3, 288, 6], states float32 [3, 289, 10],
@@ -215,12 +216,20 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--golden", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--golden",
+        type=Path,
+        metavar="FILE",
+        help="file for a trace of SustainGym's env (default: write the data instead)",
+    )
     golden = parser.parse_args().golden
-    # pvlib says at every call that later versions lack the parser SustainGym needs.
+    # pvlib warns at every call that later versions lack the parser SustainGym needs.
     warnings.filterwarnings("ignore", message="The parse_epw function")
     if version("sustaingym") != SUSTAINGYM:
-        raise SystemExit(f"this needs sustaingym=={SUSTAINGYM}")
+        raise SystemExit(
+            f"found sustaingym {version('sustaingym')}, but this script needs"
+            f" sustaingym=={SUSTAINGYM}. Install it in its own environment."
+        )
     if golden is not None:
         files = {golden: golden_arrays()}
     else:

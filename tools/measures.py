@@ -1,9 +1,9 @@
-"""Measures of the code that docs/architecture.md promises, with their values now.
+"""Prints the code measures of docs/architecture.md with their present values.
 
     python tools/measures.py
 
-prints a table; ``--list`` adds what stands behind each number. Tests hold the limits:
-tests/packaging/test_measures.py.
+prints a table. ``--list`` adds the items behind each number.
+tests/packaging/test_measures.py checks the limits.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "rllib_risk"
-# Lines of a module; of one that is a single simulator or a single part; of a function.
+# Maximum number of lines of a module; of a module with a single simulator or part; of a
+# function.
 MOST_LINES, MOST_LINES_OF_ONE_THING, MOST_LINES_OF_A_FUNCTION = 400, 500, 60
 MEDIAN_LINES = 150
-# Of a batch from replay to loss.
+# Limit for `turns_back` of a batch on its way from replay to loss.
 TURNS_BACK = 10
 
 
 def modules() -> Iterator[tuple[str, str]]:
-    """The modules of the package: path in the repository, source."""
+    """Yields path in the repository and source of every module of the package."""
     for file in sorted(PACKAGE.rglob("*.py")):
         yield str(file.relative_to(ROOT)), file.read_text("utf-8")
 
 
 def lines_of_modules() -> dict[str, int]:
-    """Module -> its lines, without ``__init__`` files."""
+    """Returns the number of lines by module, without ``__init__`` files."""
     return {
         path: len(source.splitlines())
         for path, source in modules()
@@ -43,7 +44,10 @@ def lines_of_modules() -> dict[str, int]:
 
 
 def lines_of_functions() -> dict[str, int]:
-    """``module::function`` -> lines of its body, without the docstring."""
+    """Returns the number of lines of the body by ``module::function``.
+
+    The docstring does not count.
+    """
     found = {}
     for path, source in modules():
         for node in ast.walk(ast.parse(source)):
@@ -57,7 +61,7 @@ def lines_of_functions() -> dict[str, int]:
 
 
 def statements_of_keys() -> dict[str, list[str]]:
-    """Key of an algorithm's configuration -> where the package states its default.
+    """Returns where the package states the default, by key of an algorithm.
 
     A statement is a field of a class with a default, an entry ``"key": Field(...)``, or
     a ``Slot("key", ...)``.
@@ -94,15 +98,15 @@ def _declared(node: ast.AST) -> Iterator[tuple[str, int]]:
 
 
 def walk_of_a_batch(name: str = "QMIX") -> list[str]:
-    """Modules in the order in which a reader follows a batch from replay to loss.
+    """Returns the modules that a reader visits to follow a batch from replay to loss.
 
     Args:
-        name: Of an algorithm.
+        name: Name of the algorithm.
 
     Returns:
-        A module for each function that an update calls for the first time; in a row the
-        same module stands once. Functions of one statement are passed over: their names
-        say what they do.
+        The module of each function at its first call in an update. Repetitions in a row
+        count once. Functions of a single statement are skipped, because their names
+        describe them.
     """
     replay, policy = _replay_and_policy(name)
     longer = _functions_of_several_statements()
@@ -130,7 +134,7 @@ def walk_of_a_batch(name: str = "QMIX") -> list[str]:
 
 
 def _functions_of_several_statements() -> set[tuple[str, int]]:
-    """Module in the package and first line, decorators included."""
+    """Returns module and first line (of the decorators) of each such function."""
     found = set()
     for path, source in modules():
         for node in ast.walk(ast.parse(source)):
@@ -161,12 +165,12 @@ def _replay_and_policy(name: str) -> tuple[Any, Any]:
 
 
 def turns_back(walk: list[str]) -> int:
-    """How often a walk returns to a module that it left."""
+    """Returns how often a walk returns to a module that it has left."""
     return len(walk) - len(set(walk))
 
 
 def table() -> list[tuple[str, str, str, list[str]]]:
-    """Rows: measure, value, limit, and what stands behind the value."""
+    """Returns rows of measure, value, limit, and the items behind the value."""
     lines, functions = lines_of_modules(), lines_of_functions()
     longest = Counter(lines).most_common(1)[0]
     long = {k: n for k, n in functions.items() if n > MOST_LINES_OF_A_FUNCTION}
@@ -227,7 +231,9 @@ def table() -> list[tuple[str, str, str, list[str]]]:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--list", action="store_true", help="also what is counted")
+    parser.add_argument(
+        "--list", action="store_true", help="also print the items behind each number"
+    )
     options = parser.parse_args()
     print(f"{'measure':50} {'value':42} limit")
     for measure, value, limit, behind in table():

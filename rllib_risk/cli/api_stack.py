@@ -1,4 +1,4 @@
-"""Which of RLlib's two API stacks a file for RLlib's own algorithms means.
+"""Chooses one of RLlib's two API stacks for a run of RLlib's own algorithms.
 
 RLlib runs its algorithms on the new API stack unless a configuration switches it off.
 Files of older releases have keys that only the old stack reads. On the new stack RLlib
@@ -16,7 +16,7 @@ from rllib_risk.config.search_space import Domain
 
 STACK_KEYS = ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2")
 
-# Keys that only the old API stack reads, and what the new one has instead.
+# Keys that only the old API stack reads, and their counterparts on the new stack.
 _OLD_KEYS: dict[str, str] = {
     "model": "model_config",
     "exploration_config": "DQN's `epsilon`, or none",
@@ -55,7 +55,7 @@ _NEW_KEYS = (
     "grad_clip_by",
 )
 _REPLAY = "replay_buffer_config"
-# Keys of the old stack's replays. The new ones take any key and ignore these.
+# Keys of the old stack's replays. The new stack's replays ignore them silently.
 _OLD_REPLAY_KEYS: dict[str, str] = {
     "prioritized_replay": "type: PrioritizedEpisodeReplayBuffer",
     "prioritized_replay_alpha": "alpha",
@@ -70,15 +70,16 @@ class Stack:
     """An API stack.
 
     Attributes:
-        new: Whether it is the new one.
-        key: The key that decided; None: RLlib's default, or the file says so itself.
+        new: Whether this is the new API stack.
+        key: The key that requires the old stack; None: the choice is RLlib's default or
+            the file's own switch.
     """
 
     new: bool
     key: str | None = None
 
     def reason(self) -> str:
-        """One line about the key that decided; empty if none did."""
+        """Returns a line about the key that decided; empty if no key did."""
         if self.key is None:
             return ""
         return (
@@ -90,25 +91,25 @@ class Stack:
 def choose_stack(
     algorithm: str, values: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> Stack:
-    """Chooses the API stack of an algorithm of RLlib's own.
+    """Chooses the API stack for one of RLlib's own algorithms.
 
     Args:
-        algorithm: Its name.
+        algorithm: Name of the algorithm.
         values: The keys that the user gave, with or without search spaces.
         defaults: The algorithm's defaults.
 
     Returns:
-        What the user asked for with RLlib's switches; else the old stack if a key needs
-        it; else RLlib's default.
+        The stack that RLlib's own switches ask for. Without a switch: the old stack if
+        a key needs it, otherwise RLlib's default.
 
     Raises:
-        ConfigError: If the keys need both stacks, or one that the algorithm lacks.
+        ConfigError: If the keys need both stacks, or a stack that the algorithm lacks.
     """
     given = [key for key in STACK_KEYS if key in values]
     old = [key for key in values if _needs_old(key, values[key], defaults)]
     if "Episode" in str((defaults.get(_REPLAY) or {}).get("type")):
-        # RLlib's old stack cannot make a replay for these (Ray 2.48 to 2.60): it asks
-        # for a class in one place and for its name in another.
+        # The old stack cannot build an episode replay (Ray 2.48 to 2.60): one part of
+        # RLlib expects a class, and another its name.
         _check_new_only(algorithm, values, old)
         return Stack(True)
     if given:
@@ -127,23 +128,23 @@ def choose_stack(
 def _needs_old(key: str, value: Any, defaults: Mapping[str, Any]) -> bool:
     if key not in _OLD_KEYS:
         return False
-    # The values of a search space are not the default alone. Null, 0 and an empty
-    # mapping switch off what the new stack does not have.
+    # A search space holds values other than the default. Null, 0 and an empty mapping
+    # switch a feature off, and the new stack can do without it.
     return isinstance(value, Domain) or bool(value and value != defaults.get(key))
 
 
 def _check_new_only(algorithm: str, values: Mapping[str, Any], old: list[str]) -> None:
-    """Refuses what only the old stack has, for an algorithm of the new one alone."""
+    """Refuses keys of the old stack for an algorithm that needs the new stack."""
     for key in STACK_KEYS:
         if values.get(key) is False:
             raise ConfigError(
-                f"{key}: {algorithm} runs on RLlib's new API stack only. Leave this"
+                f"{key}: {algorithm} runs only on RLlib's new API stack. Leave this key"
                 " out."
             )
     if old:
         raise ConfigError(
-            f"{old[0]}: has no effect in {algorithm}, which runs on RLlib's new API"
-            f" stack only. Its counterpart there: {_OLD_KEYS[old[0]]}."
+            f"{old[0]}: has no effect in {algorithm}, which runs only on RLlib's new"
+            f" API stack. Its counterpart there: {_OLD_KEYS[old[0]]}."
         )
     replay = values.get(_REPLAY)
     if not isinstance(replay, Mapping):

@@ -1,7 +1,8 @@
-"""Which checkpoint is the best one of a run.
+"""Finds the best checkpoint of a run.
 
-A checkpoint has the score of the evaluation that was made in its own iteration. Results
-may repeat an earlier evaluation; ``evaluation/age_iterations`` says how old it is.
+The score of a checkpoint comes from the evaluation in the iteration that saved it. A
+result may repeat an earlier evaluation, which does not count;
+``evaluation/age_iterations`` is the age of an evaluation.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ from rllib_risk.cli.resume import RECORD
 from rllib_risk.core import tune_internals
 from rllib_risk.evaluation.results import COMPARISON_FILE
 
-# What checkpoints are scored by where nothing says how good they are.
+# Score of checkpoints without an evaluation: the newest one is the best.
 NEWEST = "training_iteration"
 
 
 def score_of(result: Mapping[str, Any], metric: str, order: str) -> float:
-    """How good a result is.
+    """Returns the score of a result; higher is better.
 
     Args:
-        result: A flat result without a carried evaluation.
-        metric: Its name of what counts.
+        result: A flat result without a repeated evaluation.
+        metric: Name of the metric in the result.
         order: ``max`` or ``min``.
 
     Returns:
-        The number, negated for ``min``; -inf if the result has none of its own.
+        The value of the metric, negated for ``min``; -inf if the result lacks it.
     """
     value = result.get(metric)
     if not isinstance(value, int | float) or math.isnan(value):
         return -math.inf
     try:
         return float(value if order == "max" else -value)
-    except OverflowError:  # a whole number of a damaged file
+    except OverflowError:  # a huge integer in a damaged file
         return -math.inf
 
 
@@ -50,18 +51,18 @@ def best_checkpoint(
 
     Args:
         trials: Tune's trials.
-        metric: The result that says which is best.
+        metric: Name of the metric that ranks checkpoints.
         order: ``max`` or ``min``.
 
     Returns:
-        Its score (see :func:`score_of`), itself and its trial; None if there is no
-        checkpoint.
+        The score (see :func:`score_of`), the checkpoint and its trial; None if there is
+        no checkpoint.
     """
     best: tuple[float, Any, Any] | None = None
     for trial in trials:
         for saved in tune_internals.saved_checkpoints(trial):
             score = score_of(flatten_fresh(saved.metrics), metric, order)
-            # Of equal checkpoints the latest: it has learned longest.
+            # If scores are equal, take the latest: it has trained longest.
             if best is None or score >= best[0]:
                 best = (score, saved.checkpoint, trial)
     return best
@@ -79,10 +80,10 @@ def report_best(
 
     Args:
         trials: Tune's trials.
-        metric: The result that says which is best.
+        metric: Name of the metric that ranks checkpoints.
         order: ``max`` or ``min``.
         imports: Modules that the command must import.
-        evaluates: Whether there is an environment to evaluate it in.
+        evaluates: Whether there is an environment to evaluate the checkpoint in.
     """
     best = best_checkpoint(trials, metric, order)
     if best is None:
@@ -97,8 +98,8 @@ def report_best(
         say(f"Evaluate it with: {evaluate_command(checkpoint, trial, imports)}")
     else:
         say(
-            "What it returns is not known: it was played nowhere. The estimates above"
-            " come from the network that they judge."
+            "The return of this policy is unknown, because the run has no environment."
+            " The estimates above come from the trained network itself."
         )
     better = better_result(trials, metric, order, score)
     if better:
@@ -108,17 +109,18 @@ def report_best(
 def better_result(
     trials: Sequence[Any], metric: str, order: str, score: float
 ) -> str | None:
-    """Says so if a result was better than every checkpoint.
+    """Describes the best result if it was better than every checkpoint.
 
     Args:
         trials: Tune's trials.
-        metric: The result that says which is best.
+        metric: Name of the metric that ranks checkpoints.
         order: ``max`` or ``min``.
-        score: Of the best checkpoint.
+        score: Score of the best checkpoint.
 
     Returns:
-        One sentence on the best result and one, without its end, on how to keep its
-        checkpoint; None if no result was better.
+        A sentence about the best result, and the beginning of a sentence about how to
+        keep its checkpoint (the caller adds the full stop); None if no result was
+        better.
     """
     found: tuple[float, dict[str, Any], Any] | None = None
     for trial in trials:
@@ -132,13 +134,14 @@ def better_result(
     where = f" of trial {trial}" if len(trials) > 1 else ""
     return (
         f"The best {metric} was {shown(value, order)} after {int(row.get(STEPS, 0)):,}"
-        f" env steps{where}, and there is no checkpoint of that iteration. To keep the"
-        " best ones, write checkpoint_config: {checkpoint_frequency: 1, num_to_keep: 3}"
+        f" env steps{where}, but that iteration has no checkpoint. To keep the best"
+        " checkpoints, write checkpoint_config: {checkpoint_frequency: 1,"
+        " num_to_keep: 3}"
     )
 
 
 def shown(score: float, order: str) -> str:
-    """A score for people, with its own sign; ``-`` if there is none."""
+    """Formats a score with the sign of its metric; ``-`` if there is none."""
     if score == -math.inf:
         return "-"
     return f"{score if order == 'max' else -score:.2f}"
@@ -151,21 +154,21 @@ def evaluate_command(checkpoint: Any, trial: Any, imports: Sequence[str]) -> str
     command = f"rllib evaluate {shlex.quote(checkpoint.path)}"
     if not (Path(checkpoint.path) / "manifest.json").is_file():
         command += f" --algo {trial.trainable_name}"
-    # The checkpoint names code. The user has trained with it, so it is trusted.
+    # The user has trained with the code that the checkpoint names, so it is trusted.
     if any(named_code(trial.config)):
         command += " --trust-code"
     return command + "".join(f" --import {module}" for module in imports)
 
 
 def read_results(trial: Path) -> Iterator[dict[str, Any]]:
-    """Results of a trial as Tune wrote them.
+    """Reads the results of a trial from ``result.json``.
 
     Args:
         trial: Folder of the trial.
 
     Yields:
-        Flat results, without carried evaluations. A line that is no result is left
-        out, as the last one of a run that was killed.
+        Flat results, without repeated evaluations. Damaged lines, such as the last line
+        of a killed run, are skipped.
     """
     file = trial / "result.json"
     if not file.is_file():
@@ -181,11 +184,11 @@ def read_results(trial: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_score(experiment: Path, usual: str) -> tuple[str, str]:
-    """By what the checkpoints of an experiment or a comparison are scored.
+    """Reads which metric ranks the checkpoints of an experiment or a comparison.
 
     Args:
-        experiment: Its folder.
-        usual: The result that is taken where the folder does not say it.
+        experiment: Folder of the experiment or comparison.
+        usual: The metric to use if the folder names none.
 
     Returns:
         The metric, and ``max`` or ``min``.
@@ -193,7 +196,7 @@ def read_score(experiment: Path, usual: str) -> tuple[str, str]:
     checkpoint: Any = _json(experiment / RECORD).get("checkpoint_config")
     if checkpoint is None:
         algorithms = _json(experiment / COMPARISON_FILE).get("details")
-        # All algorithms of a comparison have the same.
+        # All algorithms of a comparison share one checkpoint configuration.
         first = next(iter(_object(algorithms).values()), None)
         checkpoint = _object(first).get("checkpoint")
     checkpoint = _object(checkpoint)
@@ -205,12 +208,12 @@ def read_score(experiment: Path, usual: str) -> tuple[str, str]:
 
 
 def _object(value: Any) -> dict[str, Any]:
-    """A JSON object; an empty one in place of anything else."""
+    """Returns a JSON object as it is, and an empty one for any other value."""
     return value if isinstance(value, dict) else {}
 
 
 def _json(file: Path) -> dict[str, Any]:
-    """Reads a JSON object; says so if the file is there and damaged."""
+    """Reads a JSON object; prints a line if the file exists but is damaged."""
     if not file.is_file():
         return {}
     try:
@@ -218,6 +221,6 @@ def _json(file: Path) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValueError("no JSON object")
     except (OSError, ValueError, RecursionError) as error:
-        note(f"{file} is damaged and is left out: {error}")
+        note(f"{file} is damaged and is ignored: {error}")
         return {}
     return value

@@ -1,4 +1,4 @@
-"""What algorithms and environments exist, and which keys they take."""
+"""Catalog of algorithms and environments and their configuration keys."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ RLLIB_METRIC = "env_runners/episode_return_mean"
 
 
 def is_team_algorithm(algorithm: Any) -> bool:
-    """Returns whether an algorithm (name or class) keeps the team contract."""
+    """Returns whether an algorithm (name or class) follows the team contract."""
     if isinstance(algorithm, str):
         return hasattr(default_config(algorithm), "preflight")
     return hasattr(algorithm.get_default_config(), "preflight")
 
 
 def default_metric(algorithm: Any) -> str:
-    """Returns the result that says how good an algorithm is."""
+    """Returns the name of the metric that compares runs of an algorithm."""
     return TEAM_METRIC if is_team_algorithm(algorithm) else RLLIB_METRIC
 
 
@@ -72,13 +72,13 @@ def _algorithm_fields(name: str) -> dict[str, Field]:
     if hasattr(config, "fields"):
         fields.update(config.fields())
     else:
-        # What `config.rl_module(model_config=...)` takes.
+        # The key of `config.rl_module(model_config=...)`.
         fields["model_config"] = Field({}, "", dict)
     return fields
 
 
 class RLlibCatalog:
-    """The :class:`rllib_risk.config.checks.Catalog` of this process."""
+    """Implements :class:`rllib_risk.config.checks.Catalog` for this process."""
 
     def check_algorithm(self, name: str) -> None:
         """Raises ``ConfigError`` with a suggestion if there is no such algorithm."""
@@ -116,14 +116,14 @@ class RLlibCatalog:
     def algorithm_fields(
         self, name: str, config: Mapping[str, Any] | None = None
     ) -> Mapping[str, Field]:
-        """Returns all keys that the algorithm accepts, those of own parts included."""
+        """Returns all keys that the algorithm accepts, with those of your own parts."""
         fields = _algorithm_fields(name)
         if not config or not is_team_algorithm(name):
             return fields
         return fields | type(default_config(name)).own_fields(config)
 
     def unused_keys(self, name: str) -> Mapping[str, str]:
-        """Returns RLlib's keys that do nothing in the algorithm, and what does."""
+        """Returns RLlib's keys without effect in the algorithm, and what to use."""
         if not is_team_algorithm(name):
             return {}
         from rllib_risk.core.rllib_settings import UNUSED_KEYS
@@ -131,7 +131,7 @@ class RLlibCatalog:
         return UNUSED_KEYS
 
     def env_fields(self, env: str) -> Mapping[str, Field] | None:
-        """Returns all ``env_config`` keys of an env; None if they are not known."""
+        """Returns all ``env_config`` keys of an env; None if they are unknown."""
         from rllib_risk.env_wrappers import registry
 
         if env not in registry.ENVS:
@@ -148,7 +148,7 @@ class RLlibCatalog:
         return None if arguments is None else {**arguments, **adapter}
 
     def subkeys(self, algorithm: str, key: str) -> Mapping[str, Field] | None:
-        """Returns the keys inside a key such as ``model``; None if it is free."""
+        """Returns the keys inside a key such as ``model``; None if any are allowed."""
         if key == "model_config" and not is_team_algorithm(algorithm):
             from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 

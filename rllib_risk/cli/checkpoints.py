@@ -1,4 +1,4 @@
-"""Opens checkpoints for commands that play with them."""
+"""Finds, verifies and loads checkpoints for the commands that need one."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _RLLIB_FILE = "rllib_checkpoint.json"
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A whole checkpoint of a trial.
+    """An undamaged checkpoint of a trial.
 
     Attributes:
-        score: See :func:`rllib_risk.cli.best.score_of`.
-        iteration: Of the training, when it was written.
-        folder: The checkpoint.
+        score: Score of the checkpoint; see :func:`rllib_risk.cli.best.score_of`.
+        iteration: Training iteration that wrote the checkpoint.
+        folder: Folder of the checkpoint.
     """
 
     score: float
@@ -36,14 +36,14 @@ class _Candidate:
 
 
 def find_checkpoint(path: Path, verb: str = "Taking") -> Path:
-    """The folder of a checkpoint, or the best checkpoint of a trial or an experiment.
+    """Finds a checkpoint: the folder itself, or the best one of a trial or experiment.
 
-    Says which one it took. Only whole checkpoints that are on disk count. The score is
+    Prints which checkpoint it chose. Damaged checkpoints do not count. The score is
     that of the evaluation in the iteration that wrote the checkpoint.
 
     Args:
         path: Folder of a checkpoint, a trial, an experiment or a comparison.
-        verb: What is done with the checkpoint, for the line that says which it is.
+        verb: First word of the printed line, such as ``Evaluating``.
 
     Returns:
         The absolute folder of a checkpoint.
@@ -53,14 +53,15 @@ def find_checkpoint(path: Path, verb: str = "Taking") -> Path:
     """
     folder = path.expanduser().resolve()
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: there is no such folder.")
+        raise ConfigError(f"{folder}: this folder does not exist. Check the path.")
     if _is_checkpoint(folder):
         return folder
     trials = [t for t in (folder, *sorted(folder.iterdir())) if _checkpoints(t)]
     if not trials:
         raise ConfigError(
-            f"{folder} is no checkpoint, and no folder of a trial or an experiment with"
-            " checkpoints (checkpoint_000000 and so on)."
+            f"{folder} is not a checkpoint, and it contains no checkpoints"
+            " (checkpoint_000000 and so on). Give the folder of a checkpoint, a trial"
+            " or an experiment."
         )
     if any(is_foreign(c) for trial in trials for c in _checkpoints(trial)):
         return _last_foreign(folder, trials, verb)
@@ -68,11 +69,13 @@ def find_checkpoint(path: Path, verb: str = "Taking") -> Path:
     metric, order = read_score(experiment, TEAM_METRIC)
     candidates = [c for t in trials for c in _candidates(t, metric, order)]
     if not candidates:
-        raise ConfigError(f"{folder}: every checkpoint in it was cut short or changed.")
+        raise ConfigError(
+            f"{folder}: all checkpoints in this folder are incomplete or damaged."
+        )
     best = max(candidates, key=lambda c: (c.score, c.iteration))
     why = f"{metric} {shown(best.score, order)}"
     if best.score == -math.inf:
-        why = f"the last one; no result of a checkpoint holds {metric}"
+        why = f"the last checkpoint; no checkpoint has a value of {metric}"
     note(f"{verb} {best.folder} ({why}).")
     return best.folder
 
@@ -81,7 +84,7 @@ def _is_checkpoint(folder: Path) -> bool:
     from rllib_risk.core.checkpoint import CONFIG, MANIFEST, checkpoint_number
 
     names = (CONFIG, MANIFEST, _RLLIB_FILE)
-    # One that was cut short is still what was asked for.
+    # An incomplete checkpoint counts too: the user asked for this folder.
     return checkpoint_number(folder) >= 0 or any((folder / n).is_file() for n in names)
 
 
@@ -103,58 +106,62 @@ def _candidates(trial: Path, metric: str, order: str) -> Iterator[_Candidate]:
         try:
             iteration = int(read_state(verify_checkpoint(folder))["iteration"])
         except (CheckpointError, LookupError, TypeError, ValueError) as error:
-            note(f"{folder} is left out: {error}")
+            note(f"{folder} is skipped: {error}")
             continue
         score = score_of(results.get(str(iteration), {}), metric, order)
         yield _Candidate(score, iteration, folder)
 
 
 def _last_foreign(folder: Path, trials: Sequence[Path], verb: str) -> Path:
-    """The last checkpoint of RLlib's own, which do not say what result they are of."""
+    """Returns the last checkpoint of a trial of RLlib's own algorithms.
+
+    Their checkpoints do not record which result they belong to, so they have no score.
+    """
     if len(trials) > 1:
         raise ConfigError(
-            f"{folder} has several trials of RLlib's own algorithms, whose checkpoints"
-            " do not say which result they belong to. Name a trial or a checkpoint."
+            f"{folder} has several trials of RLlib's own algorithms. Their checkpoints"
+            " do not record which result they belong to, so none can be chosen. Give"
+            " the folder of a trial or a checkpoint."
         )
     last = _checkpoints(trials[0])[-1]
-    note(f"{verb} {last} (the last one of the trial).")
+    note(f"{verb} {last} (the last checkpoint of the trial).")
     return last
 
 
 def is_foreign(folder: Path) -> bool:
-    """Whether this is a checkpoint of RLlib's own algorithms."""
+    """Returns whether a folder is a checkpoint of RLlib's own algorithms."""
     from rllib_risk.core.checkpoint import CONFIG, MANIFEST
 
-    # A checkpoint of this package has such a file as well, for RLlib to read.
+    # Checkpoints of this package contain RLlib's file too.
     ours = any((folder / name).is_file() for name in (CONFIG, MANIFEST))
     return (folder / _RLLIB_FILE).is_file() and not ours
 
 
 def verified(checkpoint: Path, purpose: str) -> Path:
-    """Checks that a folder is a whole checkpoint of this package.
+    """Checks that a folder is an undamaged checkpoint of this package.
 
-    Another checkpoint than the one asked for is never taken instead. Of a trial or an
-    experiment it is the best one; see :func:`find_checkpoint`.
+    A damaged checkpoint is never replaced by another one. For the folder of a trial or
+    an experiment, the best checkpoint is used; see :func:`find_checkpoint`.
 
     Args:
         checkpoint: The folder.
-        purpose: What it is wanted for, for the message.
+        purpose: What the checkpoint is for, used in the error message.
 
     Returns:
         The absolute folder.
 
     Raises:
-        ConfigError: If there is no such folder or no checkpoint in it, or it is
-            RLlib's.
-        CheckpointError: If the checkpoint was cut short or changed.
+        ConfigError: If the folder does not exist, holds no checkpoint, or holds one of
+            RLlib's own algorithms.
+        CheckpointError: If the checkpoint is incomplete or was changed.
     """
     from rllib_risk.core.checkpoint import verify_checkpoint
 
     folder = find_checkpoint(checkpoint)
     if is_foreign(folder):
         raise ConfigError(
-            f"{folder} is a checkpoint of RLlib's own algorithms: {purpose} is for"
-            " those of this package."
+            f"{folder} is a checkpoint of RLlib's own algorithms, but {purpose} needs"
+            " one of this package's algorithms."
         )
     verify_checkpoint(folder)
     return folder
@@ -167,16 +174,16 @@ def opened(
     trust_code: bool,
     env_config: Mapping[str, Any] | None = None,
 ) -> Iterator[TeamAlgorithm]:
-    """Builds the algorithm of a checkpoint for as long as it is needed; Ray must be up.
+    """Context manager that builds the algorithm of a checkpoint; Ray must be running.
 
-    All episodes are then played in this process: one batch of environments is as fast
-    as several processes for the few that such commands need.
+    All episodes are played in this process. For the few episodes of such commands, one
+    batch of environments is as fast as several processes.
 
     Args:
         folder: A verified checkpoint.
-        trust_code: Whether to import the code that it names.
-        env_config: Keys that replace those of the evaluation's ``env_config``; with a
-            dot one inside a key, such as ``kwargs.size``.
+        trust_code: Whether to import the code that the checkpoint names.
+        env_config: Keys that replace those of the evaluation's ``env_config``. A key
+            with a dot is a path, such as ``kwargs.size``.
 
     Yields:
         The algorithm.
@@ -203,10 +210,9 @@ def opened(
 
 
 def _changed_env(folder: Path, env_config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a configuration that make the evaluation's environment another one.
+    """Returns the configuration keys that change the evaluation's environment.
 
-    With ``env_variants`` the keys hold for every variant: who asks for a value wants to
-    see that one.
+    With ``env_variants`` the changes apply to every variant.
     """
     from rllib_risk.cli.catalog import RLlibCatalog
     from rllib_risk.config.checks import check_inner, unknown_key
@@ -220,6 +226,7 @@ def _changed_env(folder: Path, env_config: Mapping[str, Any]) -> dict[str, Any]:
     if env is None:
         raise ConfigError(
             "--env-config: this run learned from a dataset and has no environment."
+            " Leave the option out."
         )
     fields = RLlibCatalog().env_fields(env)
     changed = dict(env_config)

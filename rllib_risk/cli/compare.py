@@ -1,4 +1,4 @@
-"""``rllib compare``: the command line and the file of a comparison."""
+"""The command ``rllib compare``: reads the options and the file of a comparison."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from rllib_risk.config.yaml_reader import Document
 if TYPE_CHECKING:
     from rllib_risk.config.comparison import Comparison
 
-COMPARE_HELP = """Compare algorithms on one env, with several seeds each.
+COMPARE_HELP = """Compare algorithms on one environment, with several seeds each.
 
 \b
     rllib compare tuned_examples/compare/macn-4x7.yaml
     rllib compare my.yaml --algo QMIX,RMIX --seeds 0-2 --out try-3
     rllib compare --env two_step --algo QMIX,VDN --stop '{"time_total_s": 60}'
 
-All trials of all algorithms share the cores. A table (interquartile means with 95 %
-intervals over seeds, CVaR, env steps to a threshold) and a figure go to the folder of
-the results.
+Trials of all algorithms run in parallel and share the CPU cores. The folder
+of the results receives a table and a figure. The table shows interquartile
+means with 95 % intervals over seeds, CVaR, and the env steps to a threshold.
 """
 
 
 @dataclass(frozen=True)
 class _Chosen:
-    """What the command line says of a comparison; the options win over a file.
+    """Options of a comparison. They override the file.
 
     Attributes:
-        algo: Names of algorithms, each separated by commas; of a file: labels.
-        env: Name of the env, without a file.
-        config: Keys that all share as JSON, without a file.
+        algo: Names of algorithms, separated by commas. With a file: labels to run.
+        env: Name of the environment, if there is no file.
+        config: Configuration of all algorithms as JSON, if there is no file.
         stop: Stop criteria as JSON.
         seeds: Seeds, such as ``0-4``.
-        threshold: Return whose env steps the table tells.
-        out: Folder for everything.
-        max_concurrent: Trials at the same time.
-        resume: Continue the comparison where it stopped.
-        imports: Modules to import first.
+        threshold: Return threshold: the table reports the env steps to reach it.
+        out: Folder for all results.
+        max_concurrent: Maximum number of trials at the same time.
+        resume: Whether to continue a comparison that stopped earlier.
+        imports: Modules to import before the run.
     """
 
     algo: Annotated[
@@ -54,50 +54,73 @@ class _Chosen:
         typer.Option(
             "--algo",
             metavar="NAMES",
-            help="Algorithms, as 'QMIX,VDN'; of a file: only these labels.",
+            help="Algorithms to compare, such as 'QMIX,VDN'. With a file: labels to run"
+            " (default: all).",
         ),
     ] = None
     env: Annotated[
-        str | None, typer.Option("--env", help="Name of the env, without a file.")
+        str | None,
+        typer.Option("--env", help="Name of the environment, if there is no file."),
     ] = None
     config: Annotated[
         str | None,
         typer.Option(
-            "--config", metavar="JSON", help="Keys that all share, without a file."
+            "--config",
+            metavar="JSON",
+            help="Configuration that all algorithms share, if there is no file.",
         ),
     ] = None
     stop: o.StopOption = None
     seeds: Annotated[
         str | None,
-        typer.Option("--seeds", help="Such as '0-4' (the default) or '0,3'."),
+        typer.Option(
+            "--seeds",
+            help="Seeds of every algorithm, such as '0-4' or '0,3' (default: the file's"
+            " seeds, or 0-4).",
+        ),
     ] = None
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", help="Return whose env steps the table tells."),
+        typer.Option(
+            "--threshold",
+            help="Return threshold: the table reports the env steps needed to reach it"
+            " (default: the file's, or none).",
+        ),
     ] = None
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Folder for everything (default: one in ~/ray_results)."
+            "--out",
+            help="Folder for all results (default: compare-NAME in ~/ray_results).",
         ),
     ] = None
     max_concurrent: Annotated[
         int | None,
-        typer.Option("--max-concurrent", min=1, help="Trials at the same time."),
+        typer.Option(
+            "--max-concurrent",
+            min=1,
+            help="Maximum number of trials at the same time (default: as many as the"
+            " CPUs allow).",
+        ),
     ] = None
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Continue the comparison where it stopped."),
+        typer.Option(
+            "--resume", help="Continue the stopped comparison in the folder --out."
+        ),
     ] = False
     imports: o.ImportOption = None
 
     @property
     def names(self) -> list[str]:
-        """The names under ``--algo``, one by one."""
+        """Names given with ``--algo``, split at commas."""
         return [name.strip() for part in self.algo or [] for name in part.split(",")]
 
     def changes(self) -> Section:
-        """What replaces keys of the file, each with its option as its place."""
+        """Returns the keys that replace those of the file.
+
+        Messages about a changed key name the option that changed it.
+        """
         from rllib_risk.config.comparison import parse_seeds
 
         given: dict[str, tuple[str, Any]] = {
@@ -120,7 +143,9 @@ def compare(
     ray: g.RayOptions,
     path: Annotated[
         str | None,
-        typer.Argument(metavar="FILE", help="A .yaml file: env, algorithms, seeds."),
+        typer.Argument(
+            metavar="FILE", help="A .yaml file with env, algorithms and seeds."
+        ),
     ] = None,
     time_budget_s: o.TimeBudgetOption = None,
     project: o.WandbProjectOption = None,
@@ -146,10 +171,13 @@ def _from_file(path: str, chosen: _Chosen) -> tuple[Comparison, str]:
     from rllib_risk.config.yaml_reader import read_yaml
 
     if chosen.env is not None or chosen.config is not None:
-        raise ConfigError("--env and --config are for a comparison without a file.")
+        raise ConfigError(
+            "--env and --config are only for a comparison without a file. Write them"
+            " into the file instead."
+        )
     file = find_file(path)
     if file.suffix not in (".yaml", ".yml"):
-        raise ConfigError(f"{file}: a comparison is a .yaml file.")
+        raise ConfigError(f"{file}: the file of a comparison must end in .yaml.")
     comparison = _parse(read_yaml(file), chosen)
     labels = chosen.names
     return comparison.select(labels) if labels else comparison, file.stem
@@ -159,7 +187,8 @@ def _from_options(chosen: _Chosen) -> tuple[Comparison, str]:
     """Makes a comparison from options; returns it and its name."""
     if not chosen.env or not chosen.names:
         raise ConfigError(
-            "give a file, or --env and --algo. See 'rllib compare --help'."
+            "no file is given, and --env or --algo is missing. Give a file, or both"
+            " options. See 'rllib compare --help'."
         )
     config = parse_json(chosen.config, "--config").data if chosen.config else {}
     data = {
@@ -172,13 +201,13 @@ def _from_options(chosen: _Chosen) -> tuple[Comparison, str]:
 
 
 def _parse(document: Document, chosen: _Chosen) -> Comparison:
-    """Checks a comparison with what the command line changes in it."""
+    """Checks a comparison after the command line has changed it."""
     from rllib_risk.cli.catalog import RLlibCatalog
     from rllib_risk.cli.session import register_all
     from rllib_risk.config.comparison import parse_comparison
 
     register_all()
-    if isinstance(document.data, dict):  # the checks refuse what is none
+    if isinstance(document.data, dict):  # parse_comparison refuses other types
         file = Section(document.data, document.places)
         changed = merge(file, chosen.changes(), depth=1)
         document = replace(document, data=changed.data, places=changed.places)

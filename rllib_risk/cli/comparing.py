@@ -1,4 +1,4 @@
-"""Runs a comparison and writes its table and its figure."""
+"""Runs a comparison, then writes its table and figure."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def run_comparison(
     """Checks all algorithms, runs all trials, then writes table and figure.
 
     Args:
-        comparison: What to run, checked key by key.
-        out: Folder for everything; None: ``compare-<name>`` where Tune keeps results.
+        comparison: The comparison, whose keys are already checked.
+        out: Folder for all results; None: ``compare-<name>`` in Tune's folder.
         name: Name of the comparison.
-        options: What the command line adds.
-        ray_options: How to start Ray.
-        wandb: Where to log.
+        options: Options for running experiments.
+        ray_options: Options for starting Ray.
+        wandb: Options for logging to W&B.
 
     Returns:
-        The exit code: 0, 1 if a trial failed, 130 after Ctrl-C, 143 after SIGTERM.
+        The exit code: 0; 1 if a trial failed; 130 after Ctrl-C; 143 after SIGTERM.
 
     Raises:
-        ConfigError: If an algorithm cannot work, or the folder does not fit; nothing
-            has started then.
+        ConfigError: If an algorithm cannot run, or the folder holds another comparison.
+            Nothing has started then.
     """
     from rllib_risk.cli.failures import failed, report_failures, report_interrupt
     from rllib_risk.cli.memory import check_memory
@@ -77,7 +77,7 @@ def run_comparison(
             say(memory)
         try:
             trials, interrupt = _run(comparison, folder, metric, budget, options, wandb)
-        except Exception as error:  # Tune and storages raise all kinds
+        except Exception as error:  # Tune and storages raise many exception types
             return failed(name, error).code
         if interrupt.requested:
             failures = report_failures(trials)
@@ -94,7 +94,7 @@ def _report(
     plan: Plan,
     metric: str,
 ) -> int:
-    """Writes table and figure of trials that have ended; returns the exit code."""
+    """Writes table and figure of finished trials; returns the exit code."""
     from rllib_risk.cli.failures import report_failures
     from rllib_risk.evaluation.plots import write_comparison
     from rllib_risk.evaluation.results import ResultsError, write_plan
@@ -108,7 +108,7 @@ def _report(
     try:
         write_comparison(folder, output.out, metric, name, comparison.threshold)
     except ResultsError as error:
-        fail(f"there is no table: {error}")
+        fail(f"the table cannot be written: {error}")
         report_failures(trials)
         return EXIT_FAILED
     _report_best(comparison, trials)
@@ -121,7 +121,8 @@ def _check(
     """Checks every algorithm with its env.
 
     Returns:
-        What they are compared by, their trials, and who controls which risk.
+        The metric to compare by, the trials of each algorithm, and the names of the
+        algorithms by the risk that they control.
     """
     from rllib_risk.cli.catalog import default_metric
     from rllib_risk.cli.memory import Trials
@@ -132,7 +133,7 @@ def _check(
     risks: dict[str, list[str]] = {}
     for spec in specs:
         try:
-            # A dataset may be another one for each seed; all else is the same.
+            # Only the dataset can depend on the seed, so other runs need one check.
             several = "{seed}" in str(spec.config.get("dataset"))
             for seed in seeds if several else seeds[:1]:
                 seeded = replace(spec, config={**spec.config, "seed": seed})
@@ -144,7 +145,7 @@ def _check(
             if default_metric(spec.algorithm) != metric:
                 raise spec.located(
                     f"{spec.algorithm} reports {default_metric(spec.algorithm)}, but"
-                    f" {specs[0].algorithm} {metric}: they cannot be compared."
+                    f" {specs[0].algorithm} reports {metric}. They cannot be compared."
                 )
         except ConfigError as error:
             raise ConfigError(f"{error} (In '{spec.name}'.)") from error
@@ -156,7 +157,7 @@ def _folder_name(label: str, seed: int) -> str:
 
 
 def _plan(comparison: Comparison) -> Plan:
-    """Says what will run, as ``comparison.json`` keeps it."""
+    """Returns the plan of the comparison, which ``comparison.json`` stores."""
     from rllib_risk.evaluation.results import Plan
 
     specs = comparison.specs
@@ -174,7 +175,7 @@ def _plan(comparison: Comparison) -> Plan:
             "checkpoint": spec.checkpoint,
             "max_failures": spec.max_failures,
             "resources_per_trial": spec.resources_per_trial,
-            # Tune goes on with what it began with, this included.
+            # A resumed Tune run keeps its limit, so a change must be noticed.
             "max_concurrent_trials": spec.max_concurrent_trials,
         }
         for spec in specs
@@ -190,14 +191,14 @@ def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
     from rllib_risk.evaluation.results import COMPARISON_FILE, ResultsError, read_plan
 
     if not resume:
-        # A comparison whose Ray did not start leaves its plan and nothing else.
+        # If Ray failed to start, the folder holds only the plan and can be reused.
         if folder.exists() and (
             not folder.is_dir()
             or any(item.name != COMPARISON_FILE for item in folder.iterdir())
         ):
             raise ConfigError(
-                f"{folder} exists already. Choose another with --out, or continue the"
-                " comparison there with --resume."
+                f"{folder} exists already. Choose another folder with --out, or"
+                " continue the comparison in it with --resume."
             )
         return
     try:
@@ -206,7 +207,7 @@ def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
         raise ConfigError(str(error)) from error
     if begun is None or not has_trials(Place(str(folder.parent), folder.name)):
         raise ConfigError(f"--resume: there is no stopped comparison in {folder}.")
-    # As JSON wrote it: tuples become lists.
+    # Through JSON, so that tuples become lists as in the stored plan.
     now = json.loads(json.dumps([plan.labels, plan.details], default=str))
     if now != [begun.labels, begun.details]:
         changed = [k for k in now[1] if now[1][k] != begun.details.get(k)]
@@ -216,8 +217,9 @@ def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
             else "other algorithms or seeds"
         )
         raise ConfigError(
-            f"--resume: the comparison in {folder} began with {what}. What it began"
-            " with is in its comparison.json."
+            f"--resume: the comparison in {folder} began with {what}. Its"
+            " comparison.json lists them. Use the same settings, or choose another"
+            " folder with --out."
         )
 
 
@@ -229,14 +231,14 @@ def _run(
     options: g.RunOptions,
     wandb: g.WandbOptions,
 ) -> tuple[list[Any], Interrupt]:
-    """Runs all trials; returns them and the ``Interrupt``."""
+    """Runs all trials; returns them and the ``Interrupt`` of the run."""
     from rllib_risk.cli.going_on import GoingOn
     from rllib_risk.cli.interrupt import Interrupt
     from rllib_risk.cli.progress import ProgressLines
     from rllib_risk.cli.runner import run_tune, tune_experiment
     from rllib_risk.cli.tracking import WandbRuns
 
-    # Seed by seed: after one seed of each there is something to look at.
+    # Seed by seed, so that all algorithms have a first result early.
     experiments = [
         tune_experiment(
             spec,
@@ -271,7 +273,7 @@ def _run(
 
 
 def _named(name: str, trial: Any) -> str:
-    """A name for a trial; a partial of this can be stored by Tune."""
+    """Returns ``name`` for a trial. Tune can pickle a partial of this function."""
     return name
 
 
@@ -293,6 +295,7 @@ def _report_best(comparison: Comparison, trials: Sequence[Any]) -> None:
             if text := better_result(own, metric, order, best[0]):
                 better.append(f"{spec.name}: {text}")
     if commands:
-        say("\n".join(["Evaluate the best checkpoint of each with:", *commands]))
+        header = "Evaluate the best checkpoint of each algorithm with:"
+        say("\n".join([header, *commands]))
     for text in better:
         note(f"{text}.")

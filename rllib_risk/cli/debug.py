@@ -1,4 +1,4 @@
-"""``--debug``: training in this very process, without Tune and worker processes."""
+"""Training in this process, without Tune and worker processes (``--debug``)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rllib_risk.config.experiments import ExperimentSpec
 
 
 def run_debug(specs: Sequence[ExperimentSpec], ray_options: RayOptions) -> int:
-    """Trains each experiment's first configuration where a debugger can follow.
+    """Trains the first configuration of each experiment in this process.
 
     Environments run in this process too (``num_env_runners: 0``), so that breakpoints
     and ``print`` work everywhere. No checkpoint is written.
 
     Args:
         specs: The experiments.
-        ray_options: How to start Ray, which RLlib needs in any case.
+        ray_options: Options for starting Ray, which RLlib always needs.
 
     Returns:
         The exit code.
@@ -42,7 +42,8 @@ def run_debug(specs: Sequence[ExperimentSpec], ray_options: RayOptions) -> int:
             config = found.config
             config.num_env_runners = 0
             config.evaluation_num_env_runners = 0
-            say(f"{spec.name}: debugging; no checkpoints, stops at {spec.stop or '-'}")
+            stop = spec.stop or "never (interrupt it)"
+            say(f"{spec.name}: debugging without checkpoints; stops at: {stop}")
             if found.risk:
                 say(found.risk)
             if found.replays:
@@ -54,10 +55,10 @@ def run_debug(specs: Sequence[ExperimentSpec], ray_options: RayOptions) -> int:
 
 @contextlib.contextmanager
 def status_lines(algorithm: Any) -> Iterator[None]:
-    """Prints what an algorithm does, as long as it works inside.
+    """Context manager that prints the progress of an algorithm at intervals.
 
     Args:
-        algorithm: The algorithm; of RLlib's own nothing is known.
+        algorithm: The algorithm. RLlib's own algorithms report no progress.
     """
     done, begin = threading.Event(), time.monotonic()
 
@@ -77,11 +78,11 @@ def status_lines(algorithm: Any) -> Iterator[None]:
 
 
 def train_here(algorithm: Any, stop: Mapping[str, float]) -> Iterator[dict[str, Any]]:
-    """Trains in this process until a result reaches what it is to stop at.
+    """Trains in this process until a result meets a stop criterion.
 
     Args:
-        algorithm: The algorithm; stopped at the end, whatever happens.
-        stop: Results and values.
+        algorithm: The algorithm; it is stopped at the end, also after an error.
+        stop: Stop criteria: name of a result to the value at which to stop.
 
     Yields:
         The flat result of every iteration, after its line was printed.
@@ -91,7 +92,7 @@ def train_here(algorithm: Any, stop: Mapping[str, float]) -> Iterator[dict[str, 
     timer = Timer()
     try:
         while True:
-            # As in a trial, to which Tune gives one thread for each core it asked for.
+            # As in a trial of Tune, which has one thread per requested core.
             with one_thread(), status_lines(algorithm):
                 result = flatten(algorithm.train())
             timer.update(result, stop)

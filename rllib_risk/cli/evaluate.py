@@ -1,4 +1,4 @@
-"""``rllib evaluate``: greedy episodes of a checkpoint."""
+"""The command ``rllib evaluate``: plays greedy episodes of a checkpoint."""
 
 from __future__ import annotations
 
@@ -31,52 +31,59 @@ EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes, or from a dataset
     rllib evaluate CHECKPOINT --render-out episode.gif
     rllib evaluate CHECKPOINT --env-config '{"width": 12}'
     rllib evaluate CHECKPOINT --alpha 0.1
-    rllib evaluate CHECKPOINT CHECKPOINT --shift tuned_examples/shift/macn-cliff.yaml
+    rllib evaluate CHECKPOINT CHECKPOINT \\
+        --shift tuned_examples/shift/macn-cliff.yaml
     rllib evaluate CHECKPOINT CHECKPOINT --dataset DATA --method fqe,wis,dr
 
-Without --episodes and --seed, the last evaluation of the training is repeated exactly.
-Of the folder of a trial or an experiment the best checkpoint is taken.
+Without --episodes and --seed, the command repeats the last evaluation of the
+training exactly. For the folder of a trial or an experiment, it uses the best
+checkpoint.
 
-With --shift one or more checkpoints play a grid of environments that differ from the
-one of the training. Tables (mean, worst cell, CVaR over cells) and a heat map go to
---out, by default the folder shift-GRID.
+With --shift, one or more checkpoints play a grid of environments that differ
+from the training environment. Tables (mean, worst cell, CVaR over cells) and
+a heat map go to the folder --out (default: shift-GRID).
 
-With --dataset nothing is played: what one or more checkpoints would return is
-estimated from a dataset that other policies played. Table, figure and a plain
-sentence go to --out, by default the folder off-policy-DATA.
+With --dataset, no episodes are played. The command estimates the return of
+one or more checkpoints from a dataset that other policies recorded. A table,
+a figure and a summary sentence go to the folder --out (default:
+off-policy-DATA).
 
-A checkpoint of this package's algorithms holds no code. One of RLlib's own algorithms
-is a set of Python pickles, which run code when they are loaded: evaluate only those
-that you trust, and name the algorithm with --algo.
+A checkpoint of this package's algorithms contains no code. A checkpoint of
+RLlib's own algorithms consists of Python pickles, which run code when they
+are loaded. Evaluate one only if you trust it, and name its algorithm with
+--algo.
 """
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What the command line says.
+    """Options of ``rllib evaluate``.
 
     Attributes:
-        algo: Name of the algorithm, for a checkpoint of RLlib's own.
-        episodes: Episodes to play; None: as in the training, or as in the grid.
-        seed: Of the evaluation; None: the same.
-        level: Level to evaluate at; None: the same.
+        algo: Name of the algorithm, for a checkpoint of RLlib's own algorithms.
+        episodes: Number of episodes to play; None: as in the training or the grid.
+        seed: Seed of the evaluation; None: as in the training or the grid.
+        level: Risk level ``alpha`` to evaluate at; None: as in the training.
         env_config: Keys of ``env_config`` to change, as JSON.
-        as_json: Whether to print JSON in place of a table.
-        out: File, or with a grid folder, of the results.
+        as_json: Whether to print JSON instead of a table.
+        out: File of the results; with ``shift`` a folder.
         render: Whether to draw the first episode.
-        render_out: The file that it is drawn to.
-        shift: The file of a grid; None: the environment of the training.
-        label: Names of the checkpoints that play the grid.
-        no_references: Whether scripted policies do not play it.
+        render_out: File of the drawing.
+        shift: File of a grid; None: play the training environment.
+        label: Names of the checkpoints.
+        no_references: Whether to leave out scripted policies in a grid.
         trust_code: Whether code that a checkpoint names may be imported.
-        imports: Modules to import first.
-        verbose: 0, 1 or 2.
+        imports: Modules to import before the run.
+        verbose: Number of ``-v`` flags: 0, 1 or 2.
     """
 
     algo: Annotated[
         str | None,
         typer.Option(
-            "--algo", "--run", help="Needed for RLlib's own checkpoints only."
+            "--algo",
+            "--run",
+            help="Name of the algorithm; needed only for checkpoints of RLlib's own"
+            " algorithms.",
         ),
     ] = None
     episodes: Annotated[
@@ -85,7 +92,8 @@ class EvaluationOptions:
             "--episodes",
             min=1,
             max=MOST_EPISODES,
-            help="How many (default: as in the training; with --dataset all).",
+            help="Number of episodes (default: as in the training; with --dataset: all"
+            " episodes of the dataset).",
         ),
     ] = None
     seed: EvaluationSeedOption = None
@@ -93,8 +101,8 @@ class EvaluationOptions:
         float | None,
         typer.Option(
             "--alpha",
-            help="Level to evaluate at, of a team that learned for all levels"
-            " (objective: static); default: as in the training.",
+            help="Risk level to evaluate at, between 0 and 1, for a team trained with"
+            " objective: static (default: as in the training).",
         ),
     ] = None
     env_config: Annotated[
@@ -102,46 +110,53 @@ class EvaluationOptions:
         typer.Option(
             "--env-config",
             metavar="JSON",
-            help="Keys of env_config to change for this evaluation.",
+            help="Keys of env_config to change in this evaluation.",
         ),
     ] = None
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+        bool,
+        typer.Option("--json", help="Print the result as one JSON object on stdout."),
     ] = False
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
-            help="Write the JSON object to a file; with --shift or --dataset: folder.",
+            help="File for the result as JSON; with --shift or --dataset: folder for"
+            " the results.",
         ),
     ] = None
     render: Annotated[
         bool,
-        typer.Option("--render", help="Render the first episode to episode.gif."),
+        typer.Option("--render", help="Draw the first episode to episode.gif."),
     ] = False
     render_out: Annotated[
         Path | None,
-        typer.Option("--render-out", help="Render it to this file (.gif or .png)."),
+        typer.Option(
+            "--render-out", help="Draw the first episode to this file (.gif or .png)."
+        ),
     ] = None
     shift: Annotated[
         str | None,
         typer.Option(
-            "--shift", metavar="FILE", help="A .yaml file: the grid to play instead."
+            "--shift",
+            metavar="FILE",
+            help="A .yaml file with a grid of environments to play.",
         ),
     ] = None
     label: Annotated[
         list[str] | None,
         typer.Option(
             "--label",
-            help="With --shift or --dataset: name of a checkpoint, once for each in"
-            " their order. In a grid the same name counts as seeds of one policy.",
+            help="With --shift or --dataset: name of a checkpoint. Repeat it once per"
+            " checkpoint, in the same order. In a grid, checkpoints with the same name"
+            " count as seeds of one policy.",
         ),
     ] = None
     no_references: Annotated[
         bool,
         typer.Option(
             "--no-references",
-            help="With --shift: leave out the environment's scripted policies.",
+            help="With --shift: do not play the environment's scripted policies.",
         ),
     ] = False
     trust_code: TrustCodeOption = False
@@ -150,7 +165,7 @@ class EvaluationOptions:
 
     @property
     def figure(self) -> Path | None:
-        """Where the first episode is drawn to; None: nowhere."""
+        """File for the drawing of the first episode; None: no drawing."""
         return self.render_out or (Path("episode.gif") if self.render else None)
 
 
@@ -160,8 +175,8 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="CHECKPOINT...",
-            help="Folder of a checkpoint. The folder of a trial or an experiment stands"
-            " for its best checkpoint. With --shift or --dataset several.",
+            help="Folder of a checkpoint, or of a trial or experiment, whose best"
+            " checkpoint is used. Several are allowed with --shift and --dataset.",
         ),
     ],
     options: EvaluationOptions,
@@ -172,24 +187,30 @@ def evaluate(
         evaluate_off_policy(checkpoints, off_policy.data, options, off_policy)
         return
     if off_policy.given:
-        raise ConfigError(f"{', '.join(off_policy.given)}: only with --dataset.")
+        raise ConfigError(
+            f"{', '.join(off_policy.given)}: allowed only with --dataset."
+        )
     if options.shift is not None:
         if options.algo is not None or options.figure is not None:
-            raise ConfigError("--algo and --render are not for --shift.")
+            raise ConfigError(
+                "--algo and --render cannot be combined with --shift. Leave them out."
+            )
         if options.env_config is not None:
             raise ConfigError(
-                "--env-config is not for --shift: the grid says what changes. A key"
-                " with one value is an axis of it, too."
+                "--env-config cannot be combined with --shift. Write the keys under"
+                " 'env_config' in the file of the grid."
             )
         _evaluate_shift(checkpoints, options.shift, options)
         return
     if len(checkpoints) > 1:
         raise ConfigError(
-            "several checkpoints are for --shift and --dataset; give one."
+            "several checkpoints are allowed only with --shift or --dataset. Give one"
+            " checkpoint."
         )
     if options.label or options.no_references:
         raise ConfigError(
-            "--label is for --shift and --dataset, --no-references for --shift."
+            "--label is allowed only with --shift or --dataset, and --no-references"
+            " only with --shift."
         )
     _evaluate_one(checkpoints[0], options)
 
@@ -261,7 +282,7 @@ def _evaluate_shift(
 
 
 def _check_outputs(out: Path | None, render_out: Path | None) -> None:
-    # Before minutes of evaluation rather than after them.
+    # Checked here, because the evaluation may take minutes.
     for path in (out, render_out):
         if path is not None and not path.resolve().parent.is_dir():
             raise ConfigError(f"there is no folder {path.resolve().parent}.")
@@ -275,17 +296,17 @@ def run_evaluation(
     """Evaluates a checkpoint.
 
     Args:
-        checkpoint: Its folder.
+        checkpoint: Folder of the checkpoint.
         env_config: Keys of ``env_config`` to change.
-        options: What the command line says.
+        options: Options of the command.
 
     Returns:
-        The result and, if asked for, the frames of the first episode.
+        The result, and the frames of the first episode (empty without rendering).
 
     Raises:
-        ConfigError: If there is no such checkpoint, it needs --algo, or the env has no
-            such key.
-        CheckpointError: If the checkpoint was cut short or changed.
+        ConfigError: If the checkpoint does not exist or needs ``--algo``, or the env
+            lacks a key of ``env_config``.
+        CheckpointError: If the checkpoint is incomplete or was changed.
     """
     from rllib_risk.cli.checkpoints import find_checkpoint, is_foreign, opened, verified
     from rllib_risk.cli.foreign import evaluate_foreign
@@ -297,21 +318,27 @@ def run_evaluation(
     if not foreign:
         verified(checkpoint, "an evaluation")
     elif render:
-        raise ConfigError("--render: not for checkpoints of RLlib's own algorithms.")
+        raise ConfigError(
+            "--render: checkpoints of RLlib's own algorithms cannot be rendered. Leave"
+            " the option out."
+        )
     elif algo is None:
         raise ConfigError(
-            f"{checkpoint} is a checkpoint of RLlib's own algorithms, which runs code"
-            " when it is loaded. If you trust it, name its algorithm with --algo."
+            f"{checkpoint} is a checkpoint of RLlib's own algorithms. Loading it runs"
+            " the code in it. If you trust it, name its algorithm with --algo."
         )
     register_all()
     episodes, seed = options.episodes, options.seed
-    # RLlib's own are first built as they were trained, with all their env runners; Ray
-    # only counts CPUs, and would wait for ever for one that it does not have.
+    # RLlib's own algorithms are first built with all env runners of the training. Ray
+    # would wait forever if it counted fewer CPUs than they ask for.
     ray = RayOptions(num_cpus=1000 if foreign else 1, verbose=options.verbose)
     with ray_session(ray, options.imports or ()):
         if foreign:
             if options.level is not None:
-                raise ConfigError("--alpha: not for RLlib's own algorithms.")
+                raise ConfigError(
+                    "--alpha: RLlib's own algorithms have no risk level. Leave the"
+                    " option out."
+                )
             return evaluate_foreign(
                 checkpoint, str(algo), episodes, seed, env_config
             ), []
@@ -329,7 +356,7 @@ def run_evaluation(
 
 
 def json_safe(value: Any) -> Any:
-    """Returns plain JSON values: NaN, which JSON does not have, becomes null."""
+    """Returns plain JSON values. NaN, which JSON lacks, becomes null."""
     if isinstance(value, Mapping):
         return {str(key): json_safe(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -342,7 +369,7 @@ def json_safe(value: Any) -> Any:
 
 
 def print_table(result: Mapping[str, Any]) -> None:
-    """Prints the numbers of a result, one per line, but for those that say nothing."""
+    """Prints the numbers of a result, one per line, without uninformative ones."""
     for key, value in result.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             continue
@@ -353,9 +380,9 @@ def print_table(result: Mapping[str, Any]) -> None:
 
 
 def _says_nothing(key: str, result: Mapping[str, Any]) -> bool:
-    """Whether a number is the same whatever a team of this kind does."""
+    """Returns whether a number is the same for every team of this kind."""
     if key.startswith("risk_level_"):
-        # Level 1 throughout: a team that does not know risk.
+        # A mean of 1 means that the team is risk-neutral.
         return result.get("risk_level_mean") == 1.0
-    # A mark of episodes that were cut off, which is there only if all of them were.
+    # Marks episodes that the time limit cut off; present only if all of them were.
     return key == "episode_limit"

@@ -1,4 +1,4 @@
-"""``rllib example``: the tuned examples of this package."""
+"""The command ``rllib example``: lists, shows and runs the tuned examples."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ app = typer.Typer(
     help="List, show and run the tuned examples of this package.",
     no_args_is_help=True,
 )
-_SCHEMA_HELP = """Print a JSON Schema of training files, for editors.
+_SCHEMA_HELP = """Print the JSON Schema of training files, for editors.
 
 \b
     rllib example schema > rllib_risk.schema.json
 
-An editor with a YAML language server then completes keys, shows what they mean, and
-marks a mistyped key or a value out of its range. The first line of a training file says
-where the schema is: # yaml-language-server: $schema=rllib_risk.schema.json
+With the schema, an editor that has a YAML language server completes keys,
+shows their meaning, and marks mistyped keys and values out of range. Name the
+schema in the first line of a training file: # yaml-language-server:
+$schema=rllib_risk.schema.json
 """
 _COMPARISONS = "compare/"
 _GRIDS = "shift/"
 
 NameArgument = Annotated[
-    str, typer.Argument(help="Such as rmix/macn-4x7; see 'rllib example list'.")
+    str,
+    typer.Argument(
+        help="Name of an example, such as rmix/macn-4x7; see 'rllib example list'."
+    ),
 ]
 
 
@@ -47,10 +51,12 @@ def _first_comment(file: Path) -> str:
 def list_command(
     filter_text: Annotated[
         str | None,
-        typer.Option("--filter", "-f", help="Only names that contain this."),
+        typer.Option(
+            "--filter", "-f", help="Text: list only examples whose name contains it."
+        ),
     ] = None,
 ) -> None:
-    """List the examples."""
+    """List the tuned examples."""
     from rich.table import Table
 
     from rllib_risk.config.loading import EXAMPLES, examples_root, list_examples
@@ -59,19 +65,19 @@ def list_command(
     if not names:
         what = f"whose name contains '{filter_text}'" if filter_text else "installed"
         raise ConfigError(f"there is no example {what}.")
-    table = Table("name", "what it is", box=None, pad_edge=False)
+    table = Table("name", "description", box=None, pad_edge=False)
     for name in names:
         table.add_row(name, _first_comment(examples_root() / f"{name}.yaml"))
     out.print(table)
-    say("\nRun one with: rllib example run NAME")
+    say("\nRun an example with: rllib example run NAME")
     if any(name.startswith(_COMPARISONS) for name in names):
         say(
-            f"A comparison ({_COMPARISONS}...) with: rllib compare"
+            f"Run a comparison ({_COMPARISONS}...) with: rllib compare"
             f" {EXAMPLES}/{_COMPARISONS}NAME.yaml"
         )
     if any(name.startswith(_GRIDS) for name in names):
         say(
-            f"A grid ({_GRIDS}...) with: rllib evaluate CHECKPOINT --shift"
+            f"Play a grid ({_GRIDS}...) with: rllib evaluate CHECKPOINT --shift"
             f" {EXAMPLES}/{_GRIDS}NAME.yaml"
         )
 
@@ -80,10 +86,11 @@ def list_command(
 def get_command(
     name: NameArgument,
     target: Annotated[
-        Path | None, typer.Option("--out", help="Write it to a file to edit.")
+        Path | None,
+        typer.Option("--out", help="New file to copy the example to (default: print)."),
     ] = None,
 ) -> None:
-    """Show an example, or copy it to a file of your own."""
+    """Print an example, or copy it to a file that you can edit."""
     from rllib_risk.config.loading import find_example
 
     source = find_example(name)
@@ -92,7 +99,7 @@ def get_command(
         say(text.rstrip("\n"))
         return
     if target.exists():
-        raise ConfigError(f"--out: {target} exists already.")
+        raise ConfigError(f"--out: {target} exists already. Choose another file.")
     target.write_text(text, encoding="utf-8")
     commands = {
         _COMPARISONS[:-1]: "compare",
@@ -137,7 +144,7 @@ def run_command(
     num_cpus: o.CpusOption = None,
     num_gpus: o.GpusOption = None,
 ) -> None:
-    """Run an example; 'rllib train file' has more options."""
+    """Train a tuned example; 'rllib train file' has more options."""
     from rllib_risk.cli.runner import run_experiments
     from rllib_risk.cli.session import prepare
     from rllib_risk.cli.train import load_changed

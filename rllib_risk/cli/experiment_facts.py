@@ -1,4 +1,4 @@
-"""What an experiment is of, and by what its checkpoints are scored."""
+"""Facts of an experiment: algorithm, environment, dataset, checkpoint metric."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rllib_risk.config.experiments import ExperimentSpec
 
 
 def checkpoint_metric(spec: ExperimentSpec) -> tuple[str, str]:
-    """Returns the result by which checkpoints are scored, and ``max`` or ``min``."""
+    """Returns the metric that ranks checkpoints, and ``max`` or ``min``."""
     metric = spec.checkpoint.get("checkpoint_score_attribute")
     order = spec.checkpoint.get("checkpoint_score_order", "max")
     usual = default_metric(spec.algorithm) if has_env(spec) else NEWEST
@@ -18,7 +18,7 @@ def checkpoint_metric(spec: ExperimentSpec) -> tuple[str, str]:
 
 
 def has_env(spec: ExperimentSpec) -> bool:
-    """Returns whether there is an environment, and not a dataset alone."""
+    """Returns whether an experiment has an environment; some have only a dataset."""
     return _env(spec) is not None
 
 
@@ -27,7 +27,7 @@ def _env(spec: ExperimentSpec) -> Any:
 
 
 def what(spec: ExperimentSpec) -> str:
-    """Returns which algorithm learns, in what and from what."""
+    """Returns algorithm, environment and dataset of an experiment as a phrase."""
     name = getattr(spec.algorithm, "__name__", spec.algorithm)
     of_object = getattr(spec.config_object, "dataset", None)
     dataset = spec.config.get("dataset", of_object)

@@ -1,4 +1,4 @@
-"""How experiments and trials ended, in a few lines each."""
+"""Reports how experiments and trials ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rllib_risk.cli.root_cause import root_cause
 from rllib_risk.core import tune_internals
 
 _FULL_DISK = f"Errno {errno.ENOSPC}]"
-# What a user's code may have done where Ray's words do not say so.
+# Likely causes of errors whose message from Ray does not name the cause.
 _HINTS = {
     "worker process has died": "The environment may have ended the process (os._exit, a"
     " crash of native code), or memory ran out.",
@@ -23,12 +23,12 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class Ending:
-    """How one experiment ended.
+    """Outcome of one experiment.
 
     Attributes:
-        name: Name of its folder, or of the experiment where it has none.
-        code: Its exit code.
-        text: What the table at the end says.
+        name: Name of its folder; without a folder, name of the experiment.
+        code: Exit code of the experiment.
+        text: Outcome in words, for the list at the end.
     """
 
     name: str
@@ -37,14 +37,14 @@ class Ending:
 
 
 def failed(name: str, error: BaseException) -> Ending:
-    """Reports an experiment that an exception ended.
+    """Reports an experiment that failed with an exception.
 
     Args:
         name: Name of its folder.
         error: The exception.
 
     Returns:
-        Its ending.
+        The outcome of the experiment.
     """
     cause = root_cause(f"{type(error).__name__}: {error}")
     fail(f"experiment {name} failed: {cause}")
@@ -52,7 +52,7 @@ def failed(name: str, error: BaseException) -> Ending:
 
 
 def print_endings(endings: Sequence[Ending]) -> None:
-    """Prints a line for each of several experiments."""
+    """Prints one line per experiment; nothing for a single experiment."""
     if len(endings) < 2:
         return
     width = max(len(ending.name) for ending in endings)
@@ -75,11 +75,11 @@ def report_failures(trials: Sequence[Any]) -> list[str]:
         if trial.status != trial.ERROR:
             continue
         if not trial.error_file:
-            fail(f"trial {trial} failed; Tune kept no reason.")
-            causes.append("Tune kept no reason")
+            fail(f"trial {trial} failed; Tune recorded no reason.")
+            causes.append("Tune recorded no reason")
             continue
         log = Path(trial.error_file)
-        # Tune writes it to its session folder and copies it to the results.
+        # Tune writes the log to its session folder and copies it to the results.
         kept = tune_internals.trial_folder(trial) / log.name
         cause = root_cause(log.read_text())
         hint = "".join(f"\n  {h}" for text, h in _HINTS.items() if text in cause)
@@ -87,24 +87,24 @@ def report_failures(trials: Sequence[Any]) -> list[str]:
         causes.append(_first_line(cause))
     if any(_FULL_DISK in cause for cause in causes):
         note(
-            "The disk of the results is full. Earlier checkpoints are whole. Free"
-            " space, then use --resume. If Tune's state was cut short, --resume names a"
+            "The disk of the results is full. Earlier checkpoints are undamaged. Free"
+            " space, then use --resume. If Tune's state is damaged, --resume names a"
             " checkpoint for --restore."
         )
     return causes
 
 
 def report_interrupt(interrupt: Any, command: str) -> None:
-    """Says how to go on after a signal or a time budget.
+    """Prints how to continue after a signal or a time budget.
 
     Args:
         interrupt: The ``Interrupt`` of the run.
-        command: The command without ``--resume``.
+        command: The command line without ``--resume``.
     """
     if interrupt.killed:
         note(
             f"{len(interrupt.killed)} trial(s) could not finish their iteration in time"
-            " and go on from their last checkpoint, if they have one."
+            " and will continue from their last checkpoint, if they have one."
         )
     what = "Interrupted" if interrupt.exit_code else "Stopped by the time budget"
     note(f"{what}. Continue with: {command} --resume")

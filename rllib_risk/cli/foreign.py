@@ -1,4 +1,4 @@
-"""Evaluates checkpoints of RLlib's own algorithms, on either of its API stacks."""
+"""Evaluates checkpoints of RLlib's own algorithms, on both of its API stacks."""
 
 from __future__ import annotations
 
@@ -18,32 +18,36 @@ def evaluate_foreign(
     seed: int | None,
     env_config: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Plays episodes without exploration; Ray must be up.
+    """Plays episodes without exploration; Ray must be running.
 
     Args:
-        checkpoint: A checkpoint of RLlib's own, which runs code when it is loaded.
-        algo: Its algorithm.
-        episodes: How many; None: as in the training.
-        seed: Of the environment; None: as in the training.
-        env_config: Keys that replace those of the training's.
+        checkpoint: A checkpoint of RLlib's own algorithms. Loading it runs its code.
+        algo: Name of the algorithm.
+        episodes: Number of episodes; None: as in the training.
+        seed: Seed of the environment; None: as in the training.
+        env_config: Keys that replace those of the training's ``env_config``.
 
     Returns:
-        Statistics of exactly that many episodes.
+        Statistics of exactly the requested number of episodes.
 
     Raises:
         ConfigError: If the checkpoint is damaged or of another algorithm.
     """
     expected = default_config(algo).algo_class
-    note("Loading pickles of RLlib's own checkpoint format: this runs their code.")
+    note("Loading a checkpoint of RLlib's own algorithms. This runs the code in it.")
     try:
         algorithm = expected.from_checkpoint(str(checkpoint))
-    except Exception as error:  # damaged pickles raise all kinds
+    except Exception as error:  # damaged pickles raise many exception types
         raise ConfigError(
             f"{checkpoint} cannot be loaded as a checkpoint of {algo}:"
             f" {type(error).__name__}: {error}"
         ) from error
     if type(algorithm).__name__ != expected.__name__:
-        raise ConfigError(f"--algo: the checkpoint is of {type(algorithm).__name__}.")
+        name = type(algorithm).__name__
+        raise ConfigError(
+            f"--algo: {checkpoint} is a checkpoint of {name}, not of {algo}. Use --algo"
+            f" {name}."
+        )
     config = _evaluation_config(algorithm, episodes, seed, env_config)
     algorithm.stop()
     played: list[tuple[float, int]] = []
@@ -72,7 +76,7 @@ def _evaluation_config(
     seed: int | None,
     env_config: Mapping[str, Any],
 ) -> Any:
-    """The configuration of a training, for greedy episodes in this process."""
+    """Returns the training's configuration, changed to play greedy episodes here."""
     config = algorithm.config.copy(copy_frozen=False)
     config.num_env_runners = 0
     config.num_learners = 0
@@ -93,7 +97,7 @@ def _evaluation_config(
 
 
 def _collect_episodes(config: Any, played: list[tuple[float, int]]) -> None:
-    """Has the new stack's env runner note the return and length of every episode."""
+    """Adds a callback that records return and length of every episode (new stack)."""
 
     def on_episode_end(*, episode: Any, **others: Any) -> None:
         played.append((float(episode.get_return()), len(episode)))

@@ -1,4 +1,4 @@
-"""``rllib plot frontier``: the best mean and CVaR of a game, and trained teams."""
+"""The command ``rllib plot frontier``: best mean and CVaR, and trained teams."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rllib_risk.evaluation.frontier_report import FrontierResults
     from rllib_risk.evaluation.frontier_runs import TeamRisk
 
-FRONTIER_HELP = """Draw the exact frontier of mean and CVaR, with trained teams.
+FRONTIER_HELP = """Draw the exact mean-CVaR frontier and the trained teams on it.
 
 \b
     rllib plot frontier --env risky_two_step
@@ -34,48 +34,57 @@ FRONTIER_HELP = """Draw the exact frontier of mean and CVaR, with trained teams.
     rllib plot frontier --env macn \\
         --env-config '{"wind_probability": 0.01, "cliff_reward": -15}'
 
-For each risk level alpha: the best CVaR of the return that a team can have, the mean
-that goes with it, and the best nested CVaR (risk taken again at every step). They are
-exact, for environments whose rules are tables. Trained teams are exact there too,
-unless they have a memory and the game too many histories; then, and in all other
-environments, --episodes greedy episodes are played, and intervals are 95 % bootstrap
-intervals over them. The numbers go to a .csv file beside the figure.
+For each risk level alpha, the figure shows the best CVaR of the return that
+any team can reach, the mean of that team, and the best nested CVaR (CVaR
+applied at every step). These numbers are exact. They need an environment
+whose rules are known as tables.
 
-Returns are not discounted. The environment is that of the first checkpoint.
+Trained teams are evaluated exactly in such an environment. The exception is a
+recurrent team in a game with too many histories. In that case, and in all
+other environments, the command plays --episodes greedy episodes and shows 95
+% bootstrap intervals.
+
+Returns are not discounted. The environment is that of the first checkpoint. A
+.csv file next to the figure holds the numbers.
 """
 
-# Fewer say little of the worst twentieth.
+# With fewer episodes the estimate of the worst 5 % is too noisy.
 _FEWEST_EPISODES = 1000
 
 
 @dataclass(frozen=True)
 class FrontierOptions:
-    """What the command line says.
+    """Options of ``rllib plot frontier``.
 
     Attributes:
-        out: The figure.
-        env: The environment, where there is no checkpoint.
-        env_config: Its arguments, or keys to change in a checkpoint's, as JSON.
+        out: File of the figure.
+        env: Name of the environment, if there is no checkpoint.
+        env_config: Arguments of the environment as JSON; with a checkpoint, the keys to
+            change.
         label: Names of the checkpoints.
-        episodes: Episodes of a team that is sampled.
-        seed: Of these episodes.
+        episodes: Number of episodes for a team that is not evaluated exactly.
+        seed: Seed of these episodes.
         trust_code: Whether code that a checkpoint names may be imported.
-        imports: Modules to import first.
-        verbose: 0, 1 or 2.
+        imports: Modules to import before the run.
+        verbose: Number of ``-v`` flags: 0, 1 or 2.
     """
 
     out: Annotated[
-        Path, typer.Option("--out", help="The figure (.png, .pdf, .svg).")
+        Path, typer.Option("--out", help="File of the figure (.png, .pdf or .svg).")
     ] = Path("frontier.png")
     env: Annotated[
         str | None,
-        typer.Option("--env", help="The environment, where no checkpoint names it."),
+        typer.Option(
+            "--env", help="Name of the environment, if no checkpoint is given."
+        ),
     ] = None
     env_config: EnvConfigOption = None
     label: Annotated[
         list[str] | None,
         typer.Option(
-            "--label", help="Name of a checkpoint, once for each in their order."
+            "--label",
+            help="Name of a checkpoint in the figure. Repeat it once per checkpoint, in"
+            " the same order (default: the algorithm).",
         ),
     ] = None
     episodes: Annotated[
@@ -84,7 +93,7 @@ class FrontierOptions:
             "--episodes",
             min=_FEWEST_EPISODES,
             max=MOST_EPISODES,
-            help="Episodes of a team that cannot be evaluated exactly.",
+            help="Number of episodes for each team that cannot be evaluated exactly.",
         ),
     ] = _FEWEST_EPISODES
     seed: EvaluationSeedOption = None
@@ -95,12 +104,12 @@ class FrontierOptions:
 
 @dataclass(frozen=True)
 class _Game:
-    """The game that a figure is about.
+    """The game of a figure.
 
     Attributes:
-        env: Its name.
-        env_config: Its arguments, without the adapter's keys.
-        tables: Its rules; None where they are not known.
+        env: Name of the environment.
+        env_config: Arguments of the environment, without the adapter's keys.
+        tables: Rules of the game as tables; None if they are unknown.
     """
 
     env: str
@@ -109,12 +118,12 @@ class _Game:
 
     @property
     def title(self) -> str:
-        """Name and arguments."""
+        """Name and arguments of the environment."""
         keys = ", ".join(f"{key} {value}" for key, value in self.env_config.items())
         return f"{self.env} ({keys})" if keys else self.env
 
     def is_like(self, other: _Game) -> bool:
-        """Whether both are one game, whatever the agents see of it."""
+        """Returns whether both have the same rules; observations may differ."""
         if self.tables is None or other.tables is None:
             mine, theirs = (self.env, self.env_config), (other.env, other.env_config)
             return self.tables is other.tables and mine == theirs
@@ -126,15 +135,15 @@ def plot_frontier(
         list[Path] | None,
         typer.Argument(
             metavar="[CHECKPOINT]...",
-            help="Folders of checkpoints, or of trials or experiments, whose"
-            " best checkpoint is taken.",
+            help="Folders of checkpoints, or of trials or experiments, whose best"
+            " checkpoint is used.",
             show_default=False,
         ),
     ] = None,
     *,
     options: FrontierOptions,
 ) -> None:
-    """Draws a frontier and prints its numbers."""
+    """Draws a mean-CVaR frontier and prints its numbers."""
     from rllib_risk.cli.session import prepare
     from rllib_risk.config.loading import import_modules
     from rllib_risk.evaluation.frontier_plot import draw_frontier
@@ -152,7 +161,7 @@ def plot_frontier(
 
 
 def _check(checkpoints: Sequence[Path], options: FrontierOptions) -> None:
-    """Refuses options that do not go together, before anything starts."""
+    """Refuses incompatible options before any computation."""
     out = options.out
     if not out.resolve().parent.is_dir():
         raise ConfigError(f"there is no folder {out.resolve().parent}.")
@@ -160,18 +169,18 @@ def _check(checkpoints: Sequence[Path], options: FrontierOptions) -> None:
         raise ConfigError(f"--out: {out.name} must end in .png, .pdf or .svg.")
     if bool(checkpoints) == (options.env is not None):
         raise ConfigError(
-            "name an environment with --env, or give checkpoints, whose environment"
-            " it is then: one of both."
+            "give either --env or checkpoints, not both and not neither. With"
+            " checkpoints, the environment is that of the first one."
         )
     if options.label and len(options.label) != len(checkpoints):
         raise ConfigError(
-            f"--label: give one per checkpoint: {len(checkpoints)}, not"
-            f" {len(options.label)}."
+            f"--label: {len(options.label)} labels for {len(checkpoints)} checkpoints."
+            " Give one label per checkpoint."
         )
 
 
 def _results(checkpoints: Sequence[Path], options: FrontierOptions) -> FrontierResults:
-    """The frontier, and the teams on it."""
+    """Computes the frontier and evaluates the teams."""
     from rllib_risk.config.loading import parse_json
     from rllib_risk.evaluation.frontier_report import FrontierResults
     from rllib_risk.ops.frontier import LEVELS, exact_frontier
@@ -194,19 +203,20 @@ def _results(checkpoints: Sequence[Path], options: FrontierOptions) -> FrontierR
         except TooManyReturnsError as error:
             if not teams:
                 raise ConfigError(f"{game.title}: {error}") from error
-            note(f"There is no exact frontier of {game.title}: {error}")
+            note(f"The exact frontier of {game.title} cannot be computed: {error}")
     return FrontierResults(game.title, LEVELS, best, tuple(teams))
 
 
 def _named_game(env: str, env_config: Mapping[str, Any]) -> _Game:
-    """The game that --env names; it must have tables."""
+    """Returns the game of ``--env``, whose rules must be known as tables."""
     from rllib_risk.env_wrappers.errors import EnvConfigError
     from rllib_risk.env_wrappers.game_tables import tables_of
     from rllib_risk.env_wrappers.registry import ENVS
 
     if env not in ENVS:
         raise ConfigError(
-            f"--env: there is no {env!r}.{suggest(env, ENVS)} Known: {', '.join(ENVS)}."
+            f"--env: unknown environment {env!r}.{suggest(env, ENVS)} Known:"
+            f" {', '.join(ENVS)}."
         )
     try:
         return _Game(env, env_config, tables_of(env, env_config))
@@ -219,7 +229,7 @@ def _teams(
     env_config: Mapping[str, Any],
     options: FrontierOptions,
 ) -> tuple[_Game, list[TeamRisk]]:
-    """Evaluates all checkpoints on the game of the first."""
+    """Evaluates all checkpoints, which must play the game of the first one."""
     from rllib_risk.cli.checkpoints import opened, verified
     from rllib_risk.cli.session import ray_session, register_all
     from rllib_risk.cli.shift import made_up_labels
@@ -241,8 +251,8 @@ def _teams(
                 games.append(_game_of(algorithm.evaluation_config))
                 if not games[-1].is_like(games[0]):
                     raise ConfigError(
-                        f"{folder} plays {games[-1].title}, and {folders[0]}"
-                        f" {games[0].title}: one figure is for one game."
+                        f"{folder} plays {games[-1].title}, but {folders[0]} plays"
+                        f" {games[0].title}. One figure can show only one game."
                     )
                 team = team_risk(
                     algorithm,
@@ -259,7 +269,7 @@ def _teams(
 
 
 def _game_of(config: Any) -> _Game:
-    """The game that a checkpoint plays in its evaluation."""
+    """Returns the game that a checkpoint plays in its evaluation."""
     from rllib_risk.env_wrappers.errors import EnvConfigError
     from rllib_risk.env_wrappers.game_tables import tables_of
     from rllib_risk.env_wrappers.registry import ADAPTER_DEFAULTS, ENVS

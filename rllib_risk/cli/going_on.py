@@ -1,4 +1,4 @@
-"""Which restored trials go on."""
+"""Prepares restored trials that continue after ``--resume``."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from rllib_risk.core import tune_internals
 class GoingOn:
     """Prepares the trials that Tune restores, before any of them starts.
 
-    After SIGKILL Tune remembers what it last wrote down, which may be older than the
-    checkpoints on disk. A trial goes on from the newest whole one.
+    After SIGKILL, Tune's stored state may be older than the checkpoints on disk. A
+    trial continues from its newest undamaged checkpoint.
 
     Attributes:
-        unfinished: How many restored trials go on.
+        unfinished: Number of restored trials that continue.
     """
 
     def __init__(self, spec: ExperimentSpec | None = None) -> None:
-        """Keeps what trials take over.
+        """Stores the experiment whose changed settings the trials adopt.
 
         Args:
-            spec: The experiment as it is asked for now; None: nothing was changed.
+            spec: The experiment as the user asks for it now; None: no changes.
         """
         self.unfinished = 0
         self._spec = spec
 
     def prepare_trials(self, scheduler: TrialScheduler) -> TrialScheduler:
-        """Makes a scheduler prepare each trial that is added.
+        """Changes a scheduler so that it prepares each added trial.
 
         Args:
-            scheduler: Any of Tune's; its instance is changed.
+            scheduler: A scheduler of Tune; this instance is changed.
 
         Returns:
             The same scheduler.
@@ -75,7 +75,7 @@ class GoingOn:
         if _reached(result, spec.stop):
             return
         if not trial.has_checkpoint():
-            note(f"{trial_label(trial)}  ended without a checkpoint and cannot go on")
+            note(f"{trial_label(trial)}  ended without a checkpoint, cannot continue")
             return
         trial.set_status(Trial.PENDING)
 

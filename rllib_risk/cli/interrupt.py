@@ -1,11 +1,11 @@
-"""Ctrl-C, SIGTERM and time budgets: every trial saves a checkpoint, then the run ends.
+"""Ends a Tune run with a checkpoint of every trial: Ctrl-C, SIGTERM, time budgets.
 
-Tune's own handler stops its loop at once and saves the state of the experiment but no
-checkpoints; so does its own time budget. Here the first signal asks the scheduler to
-pause each trial at its next result. Tune saves a trial that it pauses and continues it
-on ``--resume``. A trial whose iteration takes too long is killed, so that the command
-ends in time; it continues from its last checkpoint. A second signal ends the command at
-once. The end of a time budget does the same, but no trial is killed.
+Tune's own signal handler and time budget stop its loop at once. They save the state of
+the experiment, but no checkpoints. Here the first signal makes the scheduler pause each
+trial at its next result. Tune saves a paused trial and continues it on ``--resume``. A
+trial whose iteration takes too long is killed, so that the command ends in time. It
+continues from its last checkpoint. A second signal ends the command at once. The end of
+a time budget acts like the first signal, but kills no trial.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ GRACE_S = 6.0
 
 
 class Interrupt(Callback):
-    """Listens for signals, watches the time budget and winds a Tune run down.
+    """Tune callback that ends a run after a signal or a time budget.
 
     Attributes:
-        requested: Whether the run is to end before its stop criteria are met.
-        exit_code: 130 after Ctrl-C, 143 after SIGTERM, 0 after the time budget.
-        killed: Ids of the trials that could not save in time.
+        requested: Whether the run must end before its stop criteria are met.
+        exit_code: 130 after Ctrl-C; 143 after SIGTERM; 0 after the time budget.
+        killed: Ids of the trials that could not save a checkpoint in time.
     """
 
     def __init__(
         self, time_budget_s: float | None = None, grace_s: float = GRACE_S
     ) -> None:
-        """Prepares; :meth:`listen` starts.
+        """Initializes the callback; :meth:`listen` activates it.
 
         Args:
             time_budget_s: Seconds after which the run ends; None: no limit.
-            grace_s: Seconds that trials have to finish their iteration and save after
-                a signal.
+            grace_s: Seconds after a signal in which trials can finish their iteration
+                and save a checkpoint.
         """
         self.requested = False
         self.exit_code = 0
@@ -59,14 +59,14 @@ class Interrupt(Callback):
         self._handlers: dict[int, Any] = {}
 
     def listen(self) -> None:
-        """Installs the handlers in the main thread; the time budget begins."""
+        """Installs the signal handlers and starts the time budget (main thread)."""
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._on_signal)
         if self._time_budget_s is not None:
             self._time_is_up = time.monotonic() + self._time_budget_s
 
     def stop_listening(self) -> None:
-        """Puts the handlers back that were there before :meth:`listen`."""
+        """Restores the signal handlers from before :meth:`listen`."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
@@ -81,15 +81,15 @@ class Interrupt(Callback):
         self._deadline = time.monotonic() + self._grace_s
         name = "SIGTERM" if terminated else "Ctrl-C"
         note(
-            f"\n{name}: saving checkpoints and stopping (again: stop without saving)"
-            " ..."
+            f"\n{name}: saving checkpoints and stopping (press or send it again to stop"
+            " without saving) ..."
         )
 
     def pause_trials(self, scheduler: TrialScheduler) -> TrialScheduler:
-        """Makes a scheduler pause trials once the run is to end.
+        """Changes a scheduler so that it pauses trials once the run must end.
 
         Args:
-            scheduler: Any of Tune's; its instance is changed.
+            scheduler: A scheduler of Tune; this instance is changed.
 
         Returns:
             The same scheduler.
@@ -111,7 +111,7 @@ class Interrupt(Callback):
         return scheduler
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Ends Tune's loop once no trial runs any more, or time is up."""
+        """Ends Tune's loop when all trials are paused or the time is over."""
         if not self.requested and time.monotonic() > self._time_is_up:
             self.requested = True
             note("The time budget is over: saving checkpoints and stopping ...")
@@ -129,9 +129,9 @@ class Interrupt(Callback):
                 ray.kill(actor)
             self.killed.append(trial.trial_id)
         self._ended = True
-        # The signal by which Tune lets a run be ended; its handler sets a flag.
+        # Tune ends a run on this signal: its handler sets a flag.
         os.kill(os.getpid(), signal.SIGUSR1)
 
     def get_state(self) -> dict[str, Any] | None:
-        """Nothing of this belongs into the experiment's state."""
+        """Returns None: this callback has no state to store."""
         return None

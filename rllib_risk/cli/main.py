@@ -23,19 +23,20 @@ from rllib_risk.env_wrappers.errors import EnvConfigError
 _HELP = """Train and evaluate multi-agent reinforcement learning on RLlib.
 
 \b
-    rllib example list                          what is there to run
+    rllib example list                          list the tuned examples
     rllib train file tuned_examples/rmix/macn-4x7.yaml
     rllib compare tuned_examples/compare/macn-4x7.yaml
-    rllib evaluate CHECKPOINT                   the best one is printed at the end
+    rllib evaluate CHECKPOINT                   play greedy episodes
     rllib export CHECKPOINT --out my-team       act without Ray and PyTorch
     rllib record DATA --env uav --policy greedy --epsilon 0.05
     rllib dataset info DATA
-    rllib check-env my_package:parallel_env     is my environment all right?
+    rllib check-env my_package:parallel_env     check your own environment
     rllib plot FOLDER ... --out curves.png
     rllib plot episode CHECKPOINT
     rllib plot frontier CHECKPOINT
 
-RLlib's own algorithms (PPO, DQN, ...) run as well. 'rllib COMMAND --help' says more.
+RLlib's own algorithms (PPO, DQN, ...) run as well. 'rllib COMMAND --help'
+describes a command.
 """
 _WANDB_KEY = "--wandb-key"
 
@@ -92,9 +93,9 @@ def run(arguments: list[str]) -> int:
         arguments: The command line without the program's name.
 
     Returns:
-        The exit code: 0; 1 if a run or a check failed; 2 if something was asked for
-        that cannot work, in which case nothing has started; 130 after Ctrl-C, 143
-        after SIGTERM.
+        The exit code: 0; 1 if a run or a check failed; 2 if the configuration or an
+        option is wrong (nothing has started then); 130 after Ctrl-C; 143 after
+        SIGTERM.
     """
     try:
         result = app(args=arguments, prog_name="rllib", standalone_mode=False)
@@ -107,15 +108,15 @@ def run(arguments: list[str]) -> int:
         return EXIT_INTERRUPTED
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):
-            # A wrong option: typer's own error, which knows how to print itself.
+            # A wrong option: typer's own error prints itself.
             error.show()
             return int(error.exit_code)
         if type(error).__name__ == "CheckpointError":
-            # By name: importing the class would load torch for every command.
+            # Compared by name: importing the class would load torch in every command.
             fail(str(error))
             return EXIT_USAGE
         if isinstance(error, OSError) and error.strerror:
-            # A file that cannot be read or written, such as on a full disk.
+            # A file cannot be read or written, for example because the disk is full.
             place = f"{error.filename}: " if error.filename is not None else ""
             fail(f"{place}{error.strerror}.")
             return EXIT_FAILED
@@ -143,8 +144,8 @@ def main() -> None:
 def _hide_key() -> None:
     """Moves ``--wandb-key`` from the command line into the environment.
 
-    Ray and W&B both record the command line of the process. The process is started
-    again without the key, since nothing else removes it from there.
+    Ray and W&B both record the command line of the process. Only a restart without the
+    key removes it from there, so the process replaces itself.
     """
     kept: list[str] = []
     key = None

@@ -1,4 +1,4 @@
-"""Shows how much memory the replays of a run can take, and refuses what cannot fit."""
+"""Checks that the replays of a run fit into memory, and reports their size."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from rllib_risk.data.replay_memory import (
 
 @dataclass(frozen=True)
 class Trials:
-    """The trials of an experiment, as far as memory goes.
+    """Trials of an experiment and the memory of their replays.
 
     Attributes:
         spec: The experiment.
-        replays: The most that a replay takes, for each configuration that was checked.
-        seeds: How often each configuration runs.
+        replays: Upper bound of the replay size, for each checked configuration.
+        seeds: Number of runs of each configuration.
     """
 
     spec: ExperimentSpec
@@ -34,7 +34,7 @@ class Trials:
     seeds: int = 1
 
     def __len__(self) -> int:
-        """How many trials there are."""
+        """Returns the number of trials."""
         grids = (
             len(domain.args)
             for _, domain in walk_domains(self.spec.config)
@@ -43,26 +43,26 @@ class Trials:
         return self.spec.num_samples * self.seeds * math.prod(grids)
 
     def largest_first(self) -> list[ReplayBound]:
-        """The bound of each trial, if all configurations run equally often."""
+        """Returns the bound of each trial, assuming equally many per configuration."""
         each = -(-len(self) // max(len(self.replays), 1))
         bounds = sorted(self.replays, key=lambda bound: -bound.bytes)
         return [bound for bound in bounds for _ in range(each)][: len(self)]
 
 
 def check_memory(trials: Sequence[Trials], options: RayOptions) -> str:
-    """Refuses replays that do not fit into memory; Ray must be up.
+    """Refuses replays that do not fit into memory; Ray must be running.
 
     Trials that run at the same time share the memory of a machine.
 
     Args:
-        trials: What Tune schedules together.
-        options: How Ray was started.
+        trials: Trials that Tune schedules together.
+        options: Options with which Ray was started.
 
     Returns:
-        What to print about the replays; empty if there are none.
+        A line to print about the replays; empty if there are none.
 
     Raises:
-        ConfigError: With the place of the key to change, if they do not fit.
+        ConfigError: With the place of the key to change, if the replays do not fit.
     """
     bounds = [bound for each in trials for bound in each.largest_first()]
     bounds.sort(key=lambda bound: -bound.bytes)
@@ -83,7 +83,7 @@ def check_memory(trials: Sequence[Trials], options: RayOptions) -> str:
 
 
 def _machine(options: RayOptions) -> tuple[int | None, float, str]:
-    """Memory and CPUs of what will hold the trials, and its name."""
+    """Returns memory, CPUs and a name of the machine that will run the trials."""
     import ray
 
     if not options.address:  # emulated nodes share this machine as well
@@ -94,7 +94,7 @@ def _machine(options: RayOptions) -> tuple[int | None, float, str]:
 
 
 def _most_at_once(trials: Sequence[Trials], cpus: float) -> int:
-    """How many trials may run on one machine at the same time."""
+    """Returns how many trials can run on one machine at the same time."""
     number = sum(map(len, trials))
     asked = [_cpus(each.spec) for each in trials]
     if cpus and min(asked) > 0:
@@ -104,7 +104,7 @@ def _most_at_once(trials: Sequence[Trials], cpus: float) -> int:
 
 
 def _cpus(spec: ExperimentSpec) -> float:
-    """The fewest CPUs that one of an experiment's trials asks for."""
+    """Returns the smallest number of CPUs that a trial of an experiment requests."""
     from rllib_risk.cli.preflight import requests
 
     return min(request.get("CPU", 0) for request in requests(spec))

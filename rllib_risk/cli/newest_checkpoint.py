@@ -1,4 +1,4 @@
-"""The checkpoint that a restored trial goes on from: the newest whole one."""
+"""Makes a restored trial continue from its newest undamaged checkpoint."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rllib_risk.core import tune_internals
 
 
 def go_on_from_newest(trial: Trial) -> None:
-    """Makes a trial go on from its newest whole checkpoint.
+    """Makes a trial continue from its newest undamaged checkpoint.
 
-    The rows after that checkpoint are dropped, since the trial writes them again.
+    Result rows after that checkpoint are deleted, since the trial writes them again.
 
     Args:
-        trial: A restored trial that does not run.
+        trial: A restored trial that is not running.
     """
     folder = trial_folder(trial)
     if folder is None or not folder.is_dir():
@@ -30,27 +30,27 @@ def go_on_from_newest(trial: Trial) -> None:
 
     numbered = numbered_checkpoints(folder)
     if numbered:
-        # One that was cut short keeps its number.
+        # A damaged checkpoint keeps its number, which must not be used again.
         last = checkpoint_number(numbered[-1])
         tune_internals.number_checkpoints_after(trial, last)
-    # Those of RLlib's own algorithms do not tell whether they are whole.
+    # Checkpoints of RLlib's own algorithms cannot be checked for damage.
     checked = is_team_algorithm(trial.get_trainable_cls())
     if numbered and checked and not _exploits(trial, folder):
         remembered, newest = trial.checkpoint, _newest_whole(numbered)
         if newest is None:
-            note(f"{trial_label(trial)}  has no whole checkpoint and begins again")
+            note(f"{trial_label(trial)}  has no usable checkpoint and starts again")
             tune_internals.forget_checkpoints(trial)
         elif remembered is None or Path(remembered.path) != newest:
             _adopt(trial, folder, newest)
     result = trial.latest_checkpoint_result
     if result is None or not result.metrics:
-        cut_rows(folder, 0)  # It begins again, perhaps from a checkpoint of `restore`.
+        cut_rows(folder, 0)  # It starts again, perhaps from a checkpoint of `restore`.
     elif ITERATION in result.metrics:
         cut_rows(folder, int(result.metrics[ITERATION]))
 
 
 def _exploits(trial: Trial, folder: Path) -> bool:
-    """Whether PBT has made the trial go on from another trial's checkpoint."""
+    """Returns whether PBT gave the trial another trial's checkpoint."""
     result = trial.latest_checkpoint_result
     if result is None or not result.metrics:
         return False
@@ -63,10 +63,10 @@ def _adopt(trial: Trial, folder: Path, checkpoint: Path) -> None:
     iteration = int(read_state(checkpoint)["iteration"])
     row = row_at(folder, iteration)
     if row is None:
-        # Tune's state is the only other source of totals such as the time.
+        # Only Tune's state still has totals such as the time.
         row = {**trial.last_result, ITERATION: iteration}
     row.pop("config", None)
-    note(f"{trial_label(trial)}  goes on from {checkpoint.name}, the newest whole one")
+    note(f"{trial_label(trial)}  continues from {checkpoint.name}, its newest")
     tune_internals.continue_from(trial, checkpoint, row)
 
 

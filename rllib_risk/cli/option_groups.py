@@ -1,4 +1,4 @@
-"""Groups of options: a command takes what belongs together as one parameter.
+"""Groups of command line options: a command takes a group as one parameter.
 
 A group is a dataclass whose fields are options::
 
@@ -30,7 +30,7 @@ from rllib_risk.config.yaml_reader import KeyPath
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """Lets a command take groups of options.
+    """Decorates a command whose parameters may be groups of options.
 
     Args:
         command: A function with typer's annotations. A parameter that is annotated with
@@ -38,8 +38,8 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
             may have the same option; its value goes to both.
 
     Returns:
-        What typer registers: the same command with all options one by one, those of a
-        panel in the order of ``options.py``.
+        The same command with one parameter per option, for typer to register. The
+        options of a panel have the order of ``options.py``.
     """
     hints = get_type_hints(command, include_extras=True)
     parameters: dict[str, inspect.Parameter] = {}
@@ -91,7 +91,7 @@ def _option_in(hint: Any) -> Any:
 
 
 def _position(parameter: inspect.Parameter) -> int:
-    """Where an option of a panel stands; arguments come first, then what has none."""
+    """Returns the sort key: arguments, then options without a panel, then panels."""
     option = _option_in(parameter.annotation)
     if isinstance(option, typer.models.ArgumentInfo):
         return -1
@@ -105,14 +105,14 @@ def _position(parameter: inspect.Parameter) -> int:
 
 
 def command_line() -> str:
-    """Returns the command line that was given, for continuing with --resume."""
+    """Returns the command line of this process without --resume."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
     return shlex.join(["rllib", *arguments])
 
 
 @dataclass(frozen=True)
 class RayOptions:
-    """How to start Ray; the fields are those of the ``--ray-...`` options."""
+    """Options for starting Ray: ``--ray-...`` and ``--verbose``."""
 
     address: o.AddressOption = None
     num_cpus: o.CpusOption = None
@@ -125,7 +125,7 @@ class RayOptions:
 
 @dataclass(frozen=True)
 class WandbOptions:
-    """Where to log; nothing is logged without a project.
+    """Options for logging to Weights & Biases. Without a project nothing is logged.
 
     Raises:
         ConfigError: If the package of W&B is not installed, or the project is missing.
@@ -136,11 +136,14 @@ class WandbOptions:
     run_name: o.WandbRunNameOption = None
 
     def __post_init__(self) -> None:
-        """Checks that W&B can be used, before anything starts."""
+        """Checks before the run that W&B can be used."""
         if not self.project:
             if self.key or self.run_name:
                 given = "--wandb-key" if self.key else "--wandb-run-name"
-                raise ConfigError(f"{given} needs --wandb-project.")
+                raise ConfigError(
+                    f"{given} needs --wandb-project. Add --wandb-project NAME, or leave"
+                    f" {given} out."
+                )
         elif find_spec("wandb") is None:
             raise ConfigError(
                 "--wandb-project: the package wandb is not installed. Install it with"
@@ -150,13 +153,13 @@ class WandbOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How experiments are run.
+    """Options for running experiments.
 
     Attributes:
-        resume: Continue the experiments where they stopped.
-        verbose: 0, 1 or 2.
-        time_budget_s: Seconds after which the whole command ends; None: no limit.
-        command: The command to print for continuing an interrupted run.
+        resume: Whether to continue experiments that stopped earlier.
+        verbose: Number of ``-v`` flags: 0, 1 or 2.
+        time_budget_s: Time limit of the command in seconds; None: no limit.
+        command: The command line, printed as the way to continue an interrupted run.
     """
 
     resume: o.ResumeOption = False
@@ -167,13 +170,13 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class CommonChanges:
-    """What a command line changes in the experiments of a file.
+    """Options that change the experiments of a file.
 
     Attributes:
         stop: JSON that replaces the file's stop criteria.
-        seed: Replaces the file's seed, a search space over seeds included.
+        seed: Seed that replaces the file's seed, or its search space over seeds.
         storage_path: Folder for results.
-        num_samples: Times to draw from the search space.
+        num_samples: Number of times to sample the search space.
     """
 
     stop: o.StopOption = None
@@ -182,13 +185,15 @@ class CommonChanges:
     num_samples: o.SamplesOption = None
 
     def section(self, **more: Any) -> Section:
-        """The changes as a part of an experiment, each with its option as its place.
+        """Returns the changes as a section to merge into an experiment.
+
+        Messages about a changed key name the option that changed it.
 
         Args:
             **more: Other keys of the experiment; None: not changed.
 
         Returns:
-            What to merge into an experiment.
+            The changed keys and values.
 
         Raises:
             ConfigError: If ``--stop`` is not JSON.
@@ -213,15 +218,15 @@ class CommonChanges:
 
 @dataclass(frozen=True)
 class Changes(CommonChanges):
-    """What ``rllib train`` and ``rllib train file`` can change beside that.
+    """Further changes that ``rllib train`` and ``rllib train file`` offer.
 
     Attributes:
-        name: Replaces the experiment's name.
-        restore: Checkpoint to start every trial from.
-        checkpoint_freq: Iterations between checkpoints.
+        name: Name that replaces the experiment's name.
+        restore: Folder of a checkpoint from which every trial starts.
+        checkpoint_freq: Number of iterations between checkpoints.
         checkpoint_at_end: Whether a trial that ends saves a checkpoint.
-        keep_checkpoints_num: Number of best checkpoints to keep.
-        checkpoint_score_attr: The result that says which are best.
+        keep_checkpoints_num: Number of best checkpoints to keep per trial.
+        checkpoint_score_attr: Name of the result that ranks checkpoints.
     """
 
     name: o.NameOption = None

@@ -1,7 +1,7 @@
-"""Options that several commands share, each stated once.
+"""Command line options that several commands share.
 
-Groups of them are in ``option_groups.py``. Help shows the options of a panel in the
-order of this module.
+``option_groups.py`` combines them into groups. The help of a command lists the options
+of a panel in the order of this module.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ StopOption = Annotated[
     typer.Option(
         "--stop",
         metavar="JSON",
-        help="When to stop, such as '{\"time_total_s\": 600}'.",
+        help="Stop criteria, such as '{\"time_total_s\": 600}' (default: those of the"
+        " file).",
         rich_help_panel=_RUN,
     ),
 ]
@@ -31,14 +32,19 @@ NameOption = Annotated[
     str | None,
     typer.Option(
         "--name",
-        help="Name of the result folder. Where NAME holds an earlier run, the results"
-        " go to NAME-2, NAME-3 and so on.",
+        help="Name of the result folder (default: the experiment's name). If the folder"
+        " NAME holds an earlier run, results go to NAME-2, NAME-3 and so on.",
         rich_help_panel=_RUN,
     ),
 ]
 SeedOption = Annotated[
     int | None,
-    typer.Option("--seed", min=0, help="Random seed of the run.", rich_help_panel=_RUN),
+    typer.Option(
+        "--seed",
+        min=0,
+        help="Random seed of the run (default: the seed in the configuration).",
+        rich_help_panel=_RUN,
+    ),
 ]
 StorageOption = Annotated[
     str | None,
@@ -52,8 +58,8 @@ ResumeOption = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Continue the newest run of this name where it stopped. Changes of"
-        " 'stop' are taken over; other changes are refused.",
+        help="Continue the newest run of this name from its last checkpoints. Changed"
+        " stop criteria take effect; most other changes are refused.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -62,8 +68,8 @@ TimeBudgetOption = Annotated[
     typer.Option(
         "--time-budget-s",
         min=1.0,
-        help="Seconds after which every trial saves a checkpoint and the command ends;"
-        " --resume continues (default: no limit).",
+        help="Time limit of the command in seconds (default: no limit). At the limit"
+        " every trial saves a checkpoint; --resume continues the run.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -71,7 +77,7 @@ RestoreOption = Annotated[
     Path | None,
     typer.Option(
         "--restore",
-        help="Checkpoint to start every trial from.",
+        help="Folder of a checkpoint from which every trial starts.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -80,7 +86,8 @@ ImportOption = Annotated[
     typer.Option(
         "--import",
         metavar="MODULE",
-        help="Import this first: a module that registers envs (may be repeated).",
+        help="Module to import before the run, such as one that registers environments"
+        " (may be repeated).",
         rich_help_panel=_RUN,
     ),
 ]
@@ -90,7 +97,8 @@ VerboseOption = Annotated[
         "--verbose",
         "-v",
         count=True,
-        help="-v: Tune's tables and the workers' output; -vv: RLlib's log as well.",
+        help="-v: show Tune's tables and the workers' output; -vv: show RLlib's log as"
+        " well.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -99,7 +107,8 @@ SamplesOption = Annotated[
     typer.Option(
         "--num-samples",
         min=1,
-        help="Times to draw from the search space.",
+        help="Number of times to sample the search space (default: the file's number,"
+        " or 1).",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -107,7 +116,8 @@ SchedulerOption = Annotated[
     str | None,
     typer.Option(
         "--scheduler",
-        help="Tune scheduler: fifo, asha, hyperband, median_stopping, pbt or pb2.",
+        help="Tune scheduler: fifo, asha, hyperband, median_stopping, pbt or pb2"
+        " (default: fifo).",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -116,7 +126,7 @@ SchedulerConfigOption = Annotated[
     typer.Option(
         "--scheduler-config",
         metavar="JSON",
-        help="Its arguments.",
+        help="Arguments of the scheduler.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -125,7 +135,8 @@ ResourcesOption = Annotated[
     typer.Option(
         "--resources-per-trial",
         metavar="JSON",
-        help="Overrides RLlib's own request, such as '{\"cpu\": 2}'.",
+        help="Resources of each trial, such as '{\"cpu\": 2}' (default: what RLlib"
+        " requests).",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -134,7 +145,8 @@ CheckpointFreqOption = Annotated[
     typer.Option(
         "--checkpoint-freq",
         min=0,
-        help="Iterations between checkpoints (default: 0, none).",
+        help="Number of iterations between checkpoints (default: 0, no checkpoints"
+        " before the end).",
         rich_help_panel=_CHECKPOINTS,
     ),
 ]
@@ -142,7 +154,7 @@ CheckpointAtEndOption = Annotated[
     bool | None,
     typer.Option(
         "--checkpoint-at-end/--no-checkpoint-at-end",
-        help="A checkpoint when a trial ends (default: yes).",
+        help="Whether to save a checkpoint when a trial ends (default: yes).",
         rich_help_panel=_CHECKPOINTS,
     ),
 ]
@@ -151,7 +163,7 @@ KeepOption = Annotated[
     typer.Option(
         "--keep-checkpoints-num",
         min=1,
-        help="Number of best checkpoints to keep.",
+        help="Number of best checkpoints to keep per trial (default: all).",
         rich_help_panel=_CHECKPOINTS,
     ),
 ]
@@ -159,7 +171,8 @@ ScoreOption = Annotated[
     str | None,
     typer.Option(
         "--checkpoint-score-attr",
-        help="The result that says which are best; 'min-' before it: less is better.",
+        help="Name of the result that ranks checkpoints, such as"
+        " evaluation/return_mean. Put 'min-' in front if lower is better.",
         rich_help_panel=_CHECKPOINTS,
     ),
 ]
@@ -167,7 +180,8 @@ WandbProjectOption = Annotated[
     str | None,
     typer.Option(
         "--wandb-project",
-        help="Log to this project; without a key, offline into the result folder.",
+        help="W&B project to log to (default: no logging). Without an API key, runs are"
+        " logged offline into the result folder.",
         rich_help_panel=_TRACKING,
     ),
 ]
@@ -175,21 +189,23 @@ WandbKeyOption = Annotated[
     str | None,
     typer.Option(
         "--wandb-key",
-        help="API key. Better: set WANDB_API_KEY, or run 'wandb login' once.",
+        help="API key of W&B. Safer: set WANDB_API_KEY, or run 'wandb login' once.",
         rich_help_panel=_TRACKING,
     ),
 ]
 WandbRunNameOption = Annotated[
     str | None,
     typer.Option(
-        "--wandb-run-name", help="Name of the run.", rich_help_panel=_TRACKING
+        "--wandb-run-name",
+        help="Name of the W&B run (default: the name of the trial).",
+        rich_help_panel=_TRACKING,
     ),
 ]
 AddressOption = Annotated[
     str | None,
     typer.Option(
         "--ray-address",
-        help="Join a running cluster ('auto' or host:port).",
+        help="Address of a running Ray cluster to join: 'auto' or host:port.",
         rich_help_panel=_RAY,
     ),
 ]
@@ -198,20 +214,28 @@ CpusOption = Annotated[
     typer.Option(
         "--ray-num-cpus",
         min=0,
-        help="CPUs (per emulated node, if there are any).",
+        help="Number of CPUs that Ray uses (default: all). With --ray-num-nodes: per"
+        " emulated node (default: 1).",
         rich_help_panel=_RAY,
     ),
 ]
 GpusOption = Annotated[
     int | None,
-    typer.Option("--ray-num-gpus", min=0, help="GPUs (same).", rich_help_panel=_RAY),
+    typer.Option(
+        "--ray-num-gpus",
+        min=0,
+        help="Number of GPUs that Ray uses (default: all). With --ray-num-nodes: per"
+        " emulated node (default: 0).",
+        rich_help_panel=_RAY,
+    ),
 ]
 NodesOption = Annotated[
     int | None,
     typer.Option(
         "--ray-num-nodes",
         min=1,
-        help="Emulate a cluster with this number of nodes on this machine.",
+        help="Number of nodes of a cluster that is emulated on this machine (default:"
+        " no emulation).",
         rich_help_panel=_RAY,
     ),
 ]
@@ -220,7 +244,7 @@ ObjectStoreOption = Annotated[
     typer.Option(
         "--ray-object-store-memory",
         min=78_643_200,  # Ray's own minimum
-        help="Bytes of Ray's object store.",
+        help="Size of Ray's object store in bytes (default: chosen by Ray).",
         rich_help_panel=_RAY,
     ),
 ]
@@ -231,21 +255,29 @@ DashboardOption = Annotated[
     ),
 ]
 
-# Options without a panel: of `rllib record`, `rllib evaluate` and the like.
+# Options without a panel, for `rllib record`, `rllib evaluate` and `rllib plot`.
 EnvConfigOption = Annotated[
     str | None,
-    typer.Option("--env-config", metavar="JSON", help="Arguments of the env."),
+    typer.Option(
+        "--env-config",
+        metavar="JSON",
+        help="Arguments of the environment, such as '{\"width\": 12}'.",
+    ),
 ]
 EvaluationSeedOption = Annotated[
     int | None,
     typer.Option(
-        "--seed", min=0, help="Of the evaluation (default: as in the training)."
+        "--seed",
+        min=0,
+        help="Random seed of the evaluation (default: as in the training).",
     ),
 ]
 TrustCodeOption = Annotated[
     bool,
     typer.Option(
-        "--trust-code", help="Import the environment, mixer or measure that it names."
+        "--trust-code",
+        help="Import the environment, mixer or risk measure that a checkpoint names."
+        " Importing runs code, so use it only for checkpoints that you trust.",
     ),
 ]
 ShowRayOption = Annotated[

@@ -1,4 +1,4 @@
-"""What the command prints, and how it fails."""
+"""Printing functions and exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
-# `soft_wrap` on every print: a path or a command that is cut by a line break cannot be
-# copied.
-# No emojis: ":100:" is a line of a file.
+# `soft_wrap` in every print: a path or command with a line break cannot be copied.
+# No emojis: Rich would replace ":100:" in a line number such as "file.yaml:100:".
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def say(text: str) -> None:
-    """Prints a line on stdout as it is."""
+    """Prints text on stdout without interpreting markup."""
     out.print(text, markup=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
-    """Prints a line on stderr, for what must not mix with results."""
+    """Prints text on stderr, so that it does not mix with results on stdout."""
     err.print(text, markup=False, soft_wrap=True)
 
 
@@ -39,10 +38,10 @@ def fail(text: str) -> None:
 
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Sends everything that other code prints to stderr.
+    """Context manager that redirects everything printed on stdout to stderr.
 
-    Ray's and an environment's C++ parts write to the file descriptor itself, so it is
-    the descriptor that is redirected where stdout is a real file.
+    C++ code of Ray and of environments writes to the file descriptor. If stdout is a
+    real file, the descriptor itself is therefore redirected too.
     """
     with contextlib.redirect_stdout(sys.stderr):
         try:

@@ -1,4 +1,4 @@
-"""Builds every configuration and its environment before anything starts."""
+"""Checks experiments before they start: builds configurations and environments."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from rllib_risk.env_wrappers.errors import EnvConfigError
 if TYPE_CHECKING:
     from rllib_risk.env_wrappers.team_env import TeamEnv
 
-# A sweep over more values than this is checked in part; every single value was
-# already checked against its key's declaration.
+# At most this number of configurations of a sweep are built. The values of all of them
+# are already checked against the declarations of their keys.
 MOST_CONFIGS = 32
-# Longest time to play an episode in, to see what an env reports.
+# Time limit in seconds for the episode that shows what an env reports.
 _EPISODE_S = 5.0
 _STEPS = "num_env_steps_sampled_lifetime"
 _LEAST = "min_sample_timesteps_per_iteration"
@@ -41,7 +41,7 @@ _MAPPING = "policy_mapping_fn"
 
 
 def tune_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the dict that Tune hands to the algorithm.
+    """Returns the configuration dict that Tune passes to the algorithm.
 
     Args:
         spec: The experiment.
@@ -62,7 +62,7 @@ def tune_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> dict[str, An
         notes = type(default_config(spec.algorithm)).note_of_own_parts(spec.config)
         return config | notes
     if _MODEL in config:
-        # As `config.rl_module(model_config=...)` does. There is no public key for it.
+        # As `config.rl_module(model_config=...)` does; RLlib has no public key for it.
         config[f"_{_MODEL}"] = config.pop(_MODEL)
     mapping = config.get(_MAPPING)
     if isinstance(mapping, str):
@@ -71,7 +71,7 @@ def tune_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> dict[str, An
 
 
 def _stack(spec: ExperimentSpec) -> Stack | None:
-    """The API stack of all trials, chosen by the keys for RLlib's own algorithms."""
+    """Returns the API stack of all trials; None for algorithms of this package."""
     if spec.config_object is not None or is_team_algorithm(spec.algorithm):
         return None
     defaults = default_config(spec.algorithm).to_dict()
@@ -85,7 +85,7 @@ def _stack_switches(spec: ExperimentSpec) -> dict[str, bool]:
 
 def build_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> Any:
     """Returns an ``AlgorithmConfig`` for values without search spaces."""
-    # RLlib changes some of the dicts that it is given.
+    # Copied, because RLlib changes some of the dicts that it receives.
     values = copy.deepcopy(tune_config(spec, values))
     if spec.config_object is not None:
         return spec.config_object.copy(copy_frozen=False).update_from_dict(values)
@@ -94,14 +94,12 @@ def build_config(spec: ExperimentSpec, values: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class Checked:
-    """What the checks of an experiment found out.
+    """Results of the checks of an experiment.
 
     Attributes:
-        config: The ``AlgorithmConfig`` of its first trial, validated.
-        replays: The most that a replay takes, for each configuration that was checked
-            and that has one.
-        risks: Which risk the team controls, in each of these configurations that says
-            something else about it.
+        config: The validated ``AlgorithmConfig`` of the first trial.
+        replays: Upper bound of each replay's size, over the checked configurations.
+        risks: Distinct descriptions of the controlled risk, over these configurations.
     """
 
     config: Any
@@ -110,7 +108,7 @@ class Checked:
 
     @property
     def risk(self) -> str:
-        """The risks in one line; empty for RLlib's own algorithms."""
+        """The risks as one line; empty for RLlib's own algorithms."""
         return risk_line(self.risks)
 
 
@@ -121,10 +119,10 @@ def preflight(spec: ExperimentSpec) -> Checked:
         spec: The experiment.
 
     Returns:
-        What was found out.
+        The results of the checks.
 
     Raises:
-        ConfigError: With the place, if a configuration or its environment cannot work.
+        ConfigError: With the place, if a configuration or its environment is wrong.
     """
     first = None
     replays: list[ReplayBound | None] = []
@@ -145,29 +143,29 @@ def preflight(spec: ExperimentSpec) -> Checked:
 
 
 def risk_line(risks: Sequence[str]) -> str:
-    """Which risk an experiment controls, for its header.
+    """Returns the line about the controlled risk, printed before an experiment.
 
     Args:
-        risks: What its configurations say; none: they are of RLlib's own algorithms.
+        risks: Descriptions of the risks; empty for RLlib's own algorithms.
     """
     return f"Risk: {' / '.join(risks)}." if risks else ""
 
 
 def check_combinations(spec: ExperimentSpec) -> None:
-    """Checks what an experiment's keys refuse, without its environment.
+    """Checks that the keys of an experiment are compatible; builds no environment.
 
     Args:
         spec: The experiment.
 
     Raises:
-        ConfigError: With the place, if keys do not go together.
+        ConfigError: With the place, if keys are incompatible.
     """
     for _ in _validated(spec):
         pass
 
 
 def _validated(spec: ExperimentSpec) -> Iterator[Any]:
-    """Yields the validated configurations that stand for all trials."""
+    """Yields validated configurations that represent all trials."""
     mutated = spec.scheduler.mutated if spec.scheduler else {}
     everything = with_mutations(spec.config, mutated)
     for values in concrete_configs(everything, MOST_CONFIGS):
@@ -179,50 +177,50 @@ def _validated(spec: ExperimentSpec) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _located(spec: ExperimentSpec) -> Iterator[None]:
-    """Adds the place to what a configuration or its environment refuses."""
+    """Adds the place in the file to errors of a configuration or its environment."""
     try:
         yield
     except ConfigError as error:
         raise spec.located(str(error)) from error
     except EnvConfigError as error:
         raise spec.located(str(error), "config.env_config", "env") from error
-    except Exception as error:  # RLlib and environments raise all kinds
+    except Exception as error:  # RLlib and environments raise many exception types
         raise spec.located(f"{type(error).__name__}: {error}") from error
 
 
 def check_reachable(metric: str, config: Any) -> None:
-    """Refuses a metric that no result of a run can hold.
+    """Refuses a metric that a run can never report.
 
     Args:
-        metric: What trials are compared by.
-        config: The run's ``AlgorithmConfig``, validated.
+        metric: Name of the metric that compares trials.
+        config: The validated ``AlgorithmConfig`` of the run.
 
     Raises:
-        ConfigError: If the metric can never come, with what to use instead.
+        ConfigError: If the run can never report the metric, with what to use instead.
     """
     reason = unreachable(metric, config)
     if reason is not None:
-        raise ConfigError(f"metric: {metric} can never come: {reason}")
+        raise ConfigError(f"metric: this run can never report {metric}: {reason}")
 
 
 def fit_to_machine(
     specs: Sequence[ExperimentSpec], options: RayOptions
 ) -> list[ExperimentSpec]:
-    """Checks that trials can start on this machine, whose Ray must be up.
+    """Checks that this machine has the CPUs and GPUs of each trial; Ray must run.
 
-    Tune would wait for cores that are not there for ever, and without a word. Where
-    there is no GPU at all, `num_gpus` becomes 0: learning needs none, and one file is
-    to train everywhere. A cluster that was up before is taken as it is: it may grow.
+    Tune would wait forever, without a message, for missing CPUs. On a machine without
+    GPUs, ``num_gpus`` becomes 0, so that the same file trains everywhere. A cluster
+    that was already running is not checked, since it may grow.
 
     Args:
         specs: The experiments.
-        options: How Ray was started.
+        options: Options with which Ray was started.
 
     Returns:
-        The experiments, perhaps without GPUs; a line says so then.
+        The experiments. If ``num_gpus`` became 0, a line is printed.
 
     Raises:
-        ConfigError: If a trial asks for more than there is.
+        ConfigError: If a trial requests more than this machine has.
     """
     if options.address:
         return list(specs)
@@ -234,7 +232,7 @@ def fit_to_machine(
         gpus = spec.config.get("num_gpus")
         if isinstance(gpus, int | float) and gpus > 0 and not there.get("GPU"):
             without_gpu.append(spec.name)
-            # The API stack stays the one that num_gpus chose.
+            # `num_gpus` also selects the API stack, which must stay the same.
             fixed: dict[str, Any] = dict(_stack_switches(spec))
             for key in ("num_gpus", "num_gpus_per_learner"):
                 fixed |= {key: 0} if key in spec.config else {}
@@ -242,7 +240,7 @@ def fit_to_machine(
         _check_fits(spec, there)
         fitting.append(spec)
     if without_gpu:
-        note(f"{', '.join(without_gpu)}: there is no GPU here, so num_gpus is 0.")
+        note(f"{', '.join(without_gpu)}: this machine has no GPU, so num_gpus is 0.")
     return fitting
 
 
@@ -250,29 +248,30 @@ def _check_fits(spec: ExperimentSpec, there: Mapping[str, float]) -> None:
     for request, kind in itertools.product(requests(spec), ("CPU", "GPU")):
         asked, found = request.get(kind, 0), there.get(kind, 0)
         if asked > found:
-            text = f"{spec.name}: a trial asks for {asked:g} {kind}s, and Ray has"
-            text += f" {found:g} here. Ask for less"
+            text = f"{spec.name}: a trial requests {asked:g} {kind}s, but Ray has only"
+            text += f" {found:g} on this machine. Request fewer"
             text += " (num_env_runners, num_learners)" if kind == "CPU" else ""
             if found:
-                text += f", or share them with --ray-num-{kind.lower()}s {asked:g}"
+                text += f", or share them: --ray-num-{kind.lower()}s {asked:g}"
             raise spec.located(f"{text}.")
 
 
 def requests(spec: ExperimentSpec) -> Iterator[Mapping[str, float]]:
-    """Yields what trials ask for: one request for all, or those of a few trials.
+    """Yields the resource requests of an experiment's trials.
 
     Args:
         spec: The experiment.
 
     Yields:
-        Amounts by ``CPU``, ``GPU`` and so on.
+        Amounts by ``CPU``, ``GPU`` and so on: one request for all trials, or one per
+        checked configuration.
     """
     if spec.resources_per_trial:
         yield {key.upper(): n for key, n in spec.resources_per_trial.items()}
         return
     for values in concrete_configs(spec.config, MOST_CONFIGS):
         algorithm = build_config(spec, values).algo_class
-        # RLlib merges these values into its defaults, as it will for the trial.
+        # RLlib merges these values into its defaults, as in the trial.
         request = algorithm.default_resource_request(tune_config(spec, values))
         yield request.required_resources
 
@@ -282,7 +281,7 @@ def check_stop_can_be_met(spec: ExperimentSpec, config: Any) -> None:
 
     Args:
         spec: The experiment.
-        config: The ``AlgorithmConfig`` of one of its trials, validated.
+        config: The validated ``AlgorithmConfig`` of one of its trials.
 
     Raises:
         ConfigError: With the place of the criterion.
@@ -290,7 +289,7 @@ def check_stop_can_be_met(spec: ExperimentSpec, config: Any) -> None:
     for metric in spec.stop:
         reason = unreachable(metric, config)
         if reason is None and metric == _SUCCESS and spec.stop[metric] > 1:
-            reason = "it is a share between 0 and 1."
+            reason = "it is a share between 0 and 1. Use a value of at most 1."
         if reason is not None:
             message = f"stop: {metric} can never be met: {reason}"
             if spec.document is None:
@@ -303,40 +302,41 @@ def check_stop_can_be_met(spec: ExperimentSpec, config: Any) -> None:
 
 
 def first_iteration(stop: Mapping[str, float], config: Any) -> str:
-    """Says that a run goes on beyond its stop criterion, to the end of an iteration.
+    """Explains that a run passes its stop criterion within the first iteration.
 
     Args:
         stop: The stop criteria.
-        config: The ``AlgorithmConfig`` of the run, validated.
+        config: The validated ``AlgorithmConfig`` of the run.
 
     Returns:
-        A line; empty if the first iteration ends before, or for RLlib's own algorithms.
+        A line to print; empty if the first iteration is shorter than the criterion,
+        and for RLlib's own algorithms.
     """
     asked = stop.get(_STEPS)
     least = getattr(config, _LEAST, None)
     if asked is None or not hasattr(config, "preflight") or not least or asked >= least:
         return ""
     return (
-        f"Stop: {asked:,} env steps are less than one iteration, and a trial ends with"
-        f" an iteration only. It runs for {least:,} env steps or more ({_LEAST})."
+        f"Stop: {asked:,} env steps are less than one iteration. A trial stops only at"
+        f" the end of an iteration, after {least:,} env steps or more ({_LEAST})."
     )
 
 
 def unreachable(metric: str, config: Any) -> str | None:
-    """Says why no result of a run can hold a metric.
+    """Returns why a run can never report a metric.
 
     Args:
-        metric: Name of the result, such as ``evaluation/success_rate``.
-        config: The ``AlgorithmConfig`` of the run, validated.
+        metric: Name of the metric, such as ``evaluation/success_rate``.
+        config: The validated ``AlgorithmConfig`` of the run.
 
     Returns:
-        The reason; None if a result can hold the metric, or if that is unknown.
+        The reason; None if the run can report the metric, or if that is unknown.
     """
     reason = excluded_by(config, metric)
     folder, _, name = metric.partition("/")
     if reason is not None or folder != "evaluation":
         return reason
-    # RLlib's own algorithms report what their callbacks add.
+    # RLlib's own algorithms may report anything that their callbacks add.
     return _unknown_to_env(name, config) if hasattr(config, "preflight") else None
 
 
@@ -360,15 +360,16 @@ def _unknown_to_env(name: str, config: Any) -> str | None:
 
 
 def numbers_of_one_episode(config: Any) -> set[str] | None:
-    """Plays one episode with random actions and returns the numbers it reports.
+    """Plays one episode with random actions; returns the names of reported numbers.
+
+    An env that lists them under ``reports`` in its ``metadata`` is not played.
 
     Args:
         config: The ``AlgorithmConfig`` of an algorithm of this package.
 
     Returns:
         Names of the numbers in the info of the last step; None if the episode failed or
-        did not end within ``max_episode_steps`` and a few seconds. An env that says in
-        its ``metadata`` what it ``reports`` is not played.
+        did not end within ``max_episode_steps`` and a few seconds.
     """
     from rllib_risk.core.envs import env_name, start_env
     from rllib_risk.env_wrappers.watchdog import Watchdog
@@ -376,7 +377,7 @@ def numbers_of_one_episode(config: Any) -> set[str] | None:
     if config.evaluation_config:
         config = config.get_evaluation_config_object()
     with (
-        contextlib.suppress(Exception),  # The run itself says what is wrong.
+        contextlib.suppress(Exception),  # The run itself reports the error.
         contextlib.closing(start_env(config)) as env,
     ):
         declared = getattr(env.parallel_env, "metadata", {}).get("reports")

@@ -1,4 +1,4 @@
-"""One readable line per evaluation, in place of Tune's tables."""
+"""Prints one line per evaluation instead of Tune's tables."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ STATUS_S = 30.0
 LOST = "num_env_crashes_lifetime"
 STEPS = "num_env_steps_sampled_lifetime"
 UPDATES = "num_updates_lifetime"
-# What tells the time left, beside counters over the lifetime of a run.
+# Stop criteria from which the time left is computed, besides lifetime counters.
 _CLOCKS = ("time_total_s", "training_iteration")
-# Characters of one value in the label of a trial.
+# Maximum length in characters of one value in the label of a trial.
 _LONGEST = 40
 
 
@@ -38,12 +38,12 @@ def flatten(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def flatten_fresh(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Flattens a result without an evaluation that is older than it."""
+    """Flattens a result and removes a repeated older evaluation."""
     return without_carried(flatten(result))
 
 
 def duration(seconds: float) -> str:
-    """Writes seconds as ``45 s``, ``3 min 20 s`` or ``2 h 5 min``."""
+    """Formats seconds as ``45 s``, ``3 min 20 s`` or ``2 h 5 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -61,8 +61,8 @@ def _number(value: Any, digits: int = 2) -> str:
 class Timer:
     """Estimates a trial's speed and remaining time.
 
-    The rate is taken since this process first saw the trial: a resumed trial's totals
-    would count time that another machine spent.
+    The rate counts from the first result in this process. The totals of a resumed trial
+    include time that perhaps another machine spent.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Timer:
         self._last: dict[str, float] = {}
 
     def update(self, result: Mapping[str, Any], stop: Mapping[str, float]) -> None:
-        """Takes in a flat result."""
+        """Updates the estimates with a flat result."""
         names = [STEPS, UPDATES, "time_total_s", *stop]
         now = {
             name: float(result[name])
@@ -79,8 +79,8 @@ class Timer:
             if isinstance(result.get(name), (int, float))
         }
         if self._first is None:
-            # Before the first result a new trial stood at 0; a resumed one stood where
-            # its last iteration began.
+            # The counters of a new trial begin at 0. For a resumed trial this first
+            # result is the earliest known point.
             fresh = result.get("iterations_since_restore", 1) == result.get(
                 "training_iteration", 1
             )
@@ -91,12 +91,15 @@ class Timer:
         return self._last.get(name, 0.0) - (self._first or {}).get(name, 0.0)
 
     def per_s(self, name: str) -> float:
-        """What a result gained per second since the first one; NaN if unknown."""
+        """Returns the growth of a counter per second; NaN if unknown."""
         elapsed = self._gain("time_total_s")
         return self._gain(name) / elapsed if elapsed > 0 else math.nan
 
     def seconds_left(self, stop: Mapping[str, float]) -> float | None:
-        """Seconds until the first countable stop criterion; None if there is none."""
+        """Returns the seconds until the first stop criterion that counts up.
+
+        None if there is no such criterion.
+        """
         left = []
         for name, target in stop.items():
             if not name.endswith("_lifetime") and name not in _CLOCKS:
@@ -110,18 +113,18 @@ class Timer:
 def format_line(
     result: Mapping[str, Any], timer: Timer, stop: Mapping[str, float], label: str = ""
 ) -> str:
-    """Writes one result.
+    """Formats one result as a line.
 
     Args:
         result: A flat result.
-        timer: The trial's timer, already updated with it.
+        timer: Timer of the trial, already updated with the result.
         stop: Stop criteria of the trial.
-        label: Name of the trial, where there are several.
+        label: Label of the trial; empty if there is only one trial.
 
     Returns:
-        One line: env steps, steps/s, return, CVaR, success, epsilon, time left. From a
-        dataset updates take the place of steps, and passes that of epsilon. Without an
-        environment see :func:`_data_parts`.
+        One line: env steps, steps/s, return, CVaR, success, epsilon, time left. In a
+        run on a dataset, updates replace steps, and passes replace epsilon. Without an
+        environment, :func:`_data_parts` replaces return, CVaR and success.
     """
     passes = result.get("dataset_passes")
     if passes is None:
@@ -169,12 +172,14 @@ def format_line(
 
 
 def _data_parts(result: Mapping[str, Any]) -> list[str]:
-    """What a flat result says of the episodes of a dataset.
+    """Returns the parts of a line about the episodes of a dataset.
 
-    Of those that are held out, if there are any. The TD error, or the loss of behaviour
-    cloning; how far the best actions' values lie above those of the data's actions, and
-    how often both are the same action; the estimated return at the start, and the mean
-    of its lowest tenth.
+    They use the held-out episodes if there are any. The parts are:
+
+    - the TD error, or the loss of behaviour cloning;
+    - the gap: value of the greedy action minus value of the data's action;
+    - the agreement: share of steps in which both actions are equal;
+    - the estimated return at the first step, and the mean of its lowest tenth.
     """
     folder = "holdout" if "holdout/loss" in result else "data"
     error = result.get(f"{folder}/td_error_abs")
@@ -198,17 +203,17 @@ def _data_parts(result: Mapping[str, Any]) -> list[str]:
 
 
 def status_line(seconds: float, progress: Any) -> str:
-    """Says that a run has not stopped, and what it does.
+    """Formats a line which shows that a run is still working.
 
     Args:
-        seconds: Since the last line.
-        progress: What it does.
+        seconds: Seconds since the last line.
+        progress: Progress of the run.
     """
     return f"still running, {duration(seconds)} after the last line: {progress}"
 
 
 def progress_of(result: Mapping[str, Any]) -> Progress:
-    """What the counters of a flat result say."""
+    """Returns the progress according to the counters of a flat result."""
     episodes = result.get("num_episodes_lifetime")
     if episodes is None:
         episodes = result.get("env_runners/num_episodes_lifetime", 0)
@@ -217,17 +222,17 @@ def progress_of(result: Mapping[str, Any]) -> Progress:
 
 
 def trial_label(trial: Trial) -> str:
-    """Returns the trial's name, or its number and what sets it apart."""
+    """Returns the trial's name, or its number and its sampled values."""
     if trial.custom_trial_name:
         return f"[{trial.custom_trial_name}]"
     values = []
     for path, first in (trial.evaluated_params or {}).items():
-        # PBT changes the configuration only, not the parameters a trial began with.
+        # PBT updates `config` only; `evaluated_params` keeps the first values.
         value: Any = trial.config
         for key in str(path).split("/"):
             value = value.get(key, first) if isinstance(value, Mapping) else first
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        # Mappings may be values to choose from as well.
+        # Sampled values may be long mappings.
         shown = shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
         values.append(f"{str(path).rsplit('/', 1)[-1]}={shown}")
     number = trial.trial_id.rsplit("_", 1)[-1]
@@ -235,19 +240,19 @@ def trial_label(trial: Trial) -> str:
 
 
 class ProgressLines(Callback):
-    """Prints a line for each result that holds an evaluation.
+    """Tune callback that prints a line for each result with an evaluation.
 
-    After some time without a line, a status line says what the trials do.
+    After some time without a line, a status line shows what the trials do.
     """
 
     def __init__(
         self, stop: Mapping[str, float], evaluates: bool, status_s: float | None = None
     ) -> None:
-        """Keeps what a line needs.
+        """Initializes the callback.
 
         Args:
-            stop: Stop criteria, for the time left.
-            evaluates: Whether the algorithm evaluates; if not, every result gets a
+            stop: Stop criteria, from which the time left is computed.
+            evaluates: Whether the algorithm evaluates. If not, every result gets a
                 line.
             status_s: Seconds without a line after which a status line is printed;
                 None: :data:`STATUS_S`.
@@ -257,11 +262,11 @@ class ProgressLines(Callback):
         self._several = False
         self._trial_timers: dict[str, Timer] = {}
         self._status_s = STATUS_S if status_s is None else status_s
-        # When each running trial began or had its last line, and its last result.
+        # Time of the last line (or of the start) and last result of each trial.
         self._last_line: dict[str, float] = {}
         self._results: dict[str, Progress] = {}
         self._last_status = 0.0
-        # Stop criteria that no result has held yet.
+        # Stop criteria that are in no result yet.
         self._unseen = set(stop)
         self._warned = False
 
@@ -272,7 +277,7 @@ class ProgressLines(Callback):
         total_num_samples: int | None = None,
         **info: Any,
     ) -> None:
-        """Learns from Tune how many trials there will be."""
+        """Stores whether there are several trials."""
         self._several = (total_num_samples or 1) > 1
 
     def on_trial_result(
@@ -283,11 +288,11 @@ class ProgressLines(Callback):
         result: dict[str, Any],
         **info: Any,
     ) -> None:
-        """Prints the line."""
+        """Prints a line for a result."""
         flat = flatten_fresh(result)
         timer = self._trial_timers.setdefault(trial.trial_id, Timer())
         timer.update(flat, self._stop)
-        # NaN: the score of a checkpoint before the first evaluation.
+        # Before the first evaluation, the score of a checkpoint is NaN.
         evaluated = any(k.startswith("evaluation/") and v == v for k, v in flat.items())
         self._warn_of_unseen(flat, evaluated)
         label = trial_label(trial) if self._several or len(trials) > 1 else ""
@@ -300,7 +305,7 @@ class ProgressLines(Callback):
         self._last_line[trial.trial_id] = time.monotonic()
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Prints a status line if running trials had no line for some time."""
+        """Prints a status line if running trials have had no line for some time."""
         now = time.monotonic()
         silent = []
         for trial in trials:
@@ -329,9 +334,9 @@ class ProgressLines(Callback):
         )
 
     def _warn_of_unseen(self, flat: Mapping[str, Any], evaluated: bool) -> None:
-        """Warns once of a stop criterion that a full result does not hold."""
+        """Warns once about stop criteria that are missing in a complete result."""
         self._unseen -= {key for key, value in flat.items() if value == value}
-        # The learner reports once it has learned, evaluations come at intervals.
+        # A result is complete if it has learner results and an evaluation.
         full = flat.get(UPDATES, 1) and (evaluated or not self._evaluates)
         if self._warned or not full:
             return
@@ -341,16 +346,16 @@ class ProgressLines(Callback):
             beside = [key for key in flat if key.rpartition("/")[0] == folder]
             held = ", ".join(sorted(beside or flat)[:_MOST_NAMES])
             note(
-                f"Warning: stop: no result holds {name}, so this criterion may never"
-                f" stop the run. The last result holds, among others: {held}."
+                f"Warning: stop: no result contains {name}, so this criterion may never"
+                f" stop the run. The last result contains, among others: {held}."
             )
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Says that a failed trial starts again."""
-        say(f"{trial_label(trial)}  failed and starts again from its last checkpoint")
+        """Prints that a failed trial restarts."""
+        say(f"{trial_label(trial)}  failed and restarts from its last checkpoint")
 
     def get_state(self) -> dict[str, Any] | None:
-        """Nothing of this belongs into the experiment's state."""
+        """Returns None: this callback has no state to store."""
         return None

@@ -1,4 +1,4 @@
-"""``rllib record``: datasets from policies, checkpoints and learners."""
+"""The command ``rllib record``: datasets from policies, checkpoints and learners."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rllib_risk.cli.options import (
     EnvConfigOption,
     ImportOption,
     ShowRayOption,
+    TrustCodeOption,
 )
 from rllib_risk.cli.output import note, say, stdout_to_stderr
 from rllib_risk.config.schema import MOST_EPISODES, ConfigError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _EPISODES = 100
 _SHARE = 0.16
 
-RECORD_HELP = """Record a dataset: a folder of joint steps that algorithms learn from.
+RECORD_HELP = """Record a dataset of joint steps, from which algorithms can learn.
 
 \b
     rllib record DATA --env uav --policy greedy --epsilon 0.05
@@ -35,37 +36,53 @@ RECORD_HELP = """Record a dataset: a folder of joint steps that algorithms learn
     rllib record DATA tuned_examples/ma_cqr/uav-online.yaml --part paper
     rllib record OTHER DATA --part expert
 
-A SOURCE may be a checkpoint; a training file, whose exploring learner is then trained
-and its episodes recorded; or the dataset that such a recording wrote. Of a learner
---part takes 'replay', all that it ever played; or a stretch of --share of that: 'paper'
-begins half way, 'medium' where half of its gain was reached, 'expert' is the end.
-Without a SOURCE --policy names scripted policies of --env: 'random' plays everywhere.
+Without a SOURCE, the scripted policies named by --policy play the environment
+--env. The policy 'random' exists in every environment. A SOURCE is one of
+these:
+
+\b
+- a checkpoint: its team plays;
+- a training file: the command trains it and records its episodes (the log);
+- a dataset recorded from a training file: a part of its log is copied.
+
+For a training file or its dataset, --part selects episodes of the log.
+'replay' is the whole log. The others are a consecutive share of it, whose
+size is --share: 'paper' begins in the middle, 'medium' begins where half of
+the improvement was reached, and 'expert' is the end.
 """
 
 
 @dataclass(frozen=True)
 class RecordOptions:
-    """What the command line says.
+    """Options of ``rllib record``.
 
     Attributes:
         policies: Names of scripted policies.
-        env: Where they play.
-        env_config: Its arguments, as JSON.
-        episodes: How many; None: the usual number.
+        env: Name of the environment in which they play.
+        env_config: Arguments of the environment, as JSON.
+        episodes: Number of episodes; None: the default number.
         epsilon: Probability of random actions; None: 0.
-        part: Of a learner's log; None: all of it.
-        share: Of a learner's log; None: the usual one.
-        seed: Of the recording; None: 0, or a training file's own.
+        part: Part of a learner's log; None: the whole log.
+        share: Share of a learner's log; None: the default share.
+        seed: Seed of the recording; None: 0, or the seed of the training file.
         trust_code: Whether code that a checkpoint names may be imported.
-        imports: Modules to import first.
-        verbose: 0, 1 or 2.
+        imports: Modules to import before the run.
+        verbose: Number of ``-v`` flags: 0, 1 or 2.
     """
 
     policies: Annotated[
         list[str] | None,
-        typer.Option("--policy", help="A scripted policy (may be repeated)."),
+        typer.Option(
+            "--policy",
+            help="Name of a scripted policy (may be repeated).",
+        ),
     ] = None
-    env: Annotated[str | None, typer.Option("--env", help="Where they play.")] = None
+    env: Annotated[
+        str | None,
+        typer.Option(
+            "--env", help="Name of the environment in which scripted policies play."
+        ),
+    ] = None
     env_config: EnvConfigOption = None
     episodes: Annotated[
         int | None,
@@ -73,7 +90,7 @@ class RecordOptions:
             "--episodes",
             min=1,
             max=MOST_EPISODES,
-            help=f"How many (default: {_EPISODES}).",
+            help=f"Number of episodes (default: {_EPISODES}).",
         ),
     ] = None
     epsilon: Annotated[
@@ -88,7 +105,8 @@ class RecordOptions:
     part: Annotated[
         str | None,
         typer.Option(
-            "--part", help="Of a learner: replay (default), paper, medium or expert."
+            "--part",
+            help="Part of a learner's log: replay (default), paper, medium or expert.",
         ),
     ] = None
     share: Annotated[
@@ -97,24 +115,29 @@ class RecordOptions:
             "--share",
             min=0.0,
             max=1.0,
-            help=f"Of all that it played (default: {_SHARE}).",
+            help="Size of the part as a share of the log, between 0 and 1 (default:"
+            f" {_SHARE}).",
         ),
     ] = None
     seed: Annotated[
         int | None,
-        typer.Option("--seed", min=0, help="Random seed (default: 0, or the file's)."),
+        typer.Option(
+            "--seed",
+            min=0,
+            help="Random seed of the recording (default: 0, or the training file's"
+            " seed).",
+        ),
     ] = None
-    trust_code: Annotated[
-        bool,
-        typer.Option("--trust-code", help="Import what a checkpoint names."),
-    ] = False
+    trust_code: TrustCodeOption = False
     imports: ImportOption = None
     verbose: ShowRayOption = 0
 
 
 @grouped
 def record(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the dataset.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="New folder for the dataset.")
+    ],
     options: RecordOptions,
     source: Annotated[
         str | None,
@@ -123,7 +146,7 @@ def record(
         ),
     ] = None,
 ) -> None:
-    """Records a dataset and says what is in it."""
+    """Records a dataset and prints its contents."""
     from rllib_risk.cli.dataset import describe
     from rllib_risk.cli.session import prepare, register_all
     from rllib_risk.config.loading import import_modules
@@ -136,7 +159,7 @@ def record(
         register_all()
         out = out.expanduser()
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigError(f"{out} exists and is not empty; choose another folder.")
+            raise ConfigError(f"{out} exists and is not empty. Choose another folder.")
         try:
             card = _recorder(source, options)(out)
         except DatasetError as error:
@@ -146,7 +169,7 @@ def record(
 
 
 def _recorder(source: str | None, options: RecordOptions) -> Callable[[Path], Card]:
-    """Who records, after a look at what belongs together."""
+    """Returns the function that records, after checking that the options fit it."""
     kinds: dict[str, tuple[Callable[..., Card], tuple[str, ...]]] = {
         "--policy": (
             _of_policies,
@@ -164,9 +187,11 @@ def _recorder(source: str | None, options: RecordOptions) -> Callable[[Path], Ca
     for name in ("policies", "env", "env_config", "episodes", "epsilon", "part"):
         if getattr(options, name) and name not in allowed:
             option = f"--{'policy' if name == 'policies' else name.replace('_', '-')}"
-            raise ConfigError(f"{option}: is not for {kind}.")
+            raise ConfigError(
+                f"{option}: cannot be combined with {kind}. Leave it out."
+            )
     if options.share is not None and options.part in (None, "replay"):
-        raise ConfigError("--share: is of a part; give --part paper, medium or expert.")
+        raise ConfigError("--share: needs --part paper, medium or expert. Add it.")
 
     def run(out: Path) -> Card:
         return recorder(path, out, options)
@@ -181,8 +206,8 @@ def _kind_of(source: str | None, options: RecordOptions) -> tuple[str, Path]:
     if source is None:
         if not options.policies or options.env is None:
             raise ConfigError(
-                "give a SOURCE (a checkpoint, a training file or a dataset), or --env"
-                " and --policy. See 'rllib record --help'."
+                "nothing to record. Give a SOURCE (a checkpoint, a training file or a"
+                " dataset), or --env and --policy. See 'rllib record --help'."
             )
         return "--policy", Path()
     path = Path(source).expanduser()
@@ -262,7 +287,7 @@ def _of_learner(file: Path, out: Path, options: RecordOptions) -> Card:
     _check_part(part)
     if part == "replay":
         return _log(file, out, options)
-    # Beside the dataset, since a log may be larger than where temporary files are.
+    # Next to the dataset, since a log may not fit into the folder of temporary files.
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{out.name}-log-", dir=out.parent) as log:
         _log(file, Path(log), options)
@@ -270,7 +295,7 @@ def _of_learner(file: Path, out: Path, options: RecordOptions) -> Card:
 
 
 def _log(file: Path, out: Path, options: RecordOptions) -> Card:
-    """Trains a learner and writes down all that it plays."""
+    """Trains a learner and records all its episodes."""
     from rllib_risk.cli.debug import train_here
     from rllib_risk.cli.preflight import preflight
     from rllib_risk.cli.session import ray_session
@@ -278,13 +303,19 @@ def _log(file: Path, out: Path, options: RecordOptions) -> Card:
 
     specs = load_changed(str(file), CommonChanges(seed=options.seed))
     if len(specs) != 1:
-        raise ConfigError(f"{file} has {len(specs)} experiments; record needs one.")
+        raise ConfigError(
+            f"{file} has {len(specs)} experiments, but 'rllib record' needs a file with"
+            " one."
+        )
     spec = specs[0]
     config = preflight(spec).config
     if not spec.stop:
-        raise ConfigError(f"{file}: says nowhere when to stop.")
+        raise ConfigError(f"{file}: 'stop' is missing. Add stop criteria.")
     if not hasattr(config, "preflight") or getattr(config, "dataset", None):
-        raise ConfigError(f"{file}: nothing that this package could record is played.")
+        raise ConfigError(
+            f"{file}: this training plays no episodes that can be recorded. Use an"
+            " algorithm of this package that learns in an environment."
+        )
     imports = (*(options.imports or ()), *spec.imports)
     with ray_session(RayOptions(verbose=options.verbose), imports):
         algorithm = config.build_algo()
@@ -315,7 +346,10 @@ def _of_log(folder: Path, out: Path, options: RecordOptions) -> Card:
     _check_part(part)
     log = Dataset(folder)
     if log.card.behaviour.get("part") != "replay":
-        raise ConfigError(f"{folder} is not all that a learner played.")
+        raise ConfigError(
+            f"{folder} is not the whole log of a learner. Record one from a training"
+            " file with --part replay."
+        )
     first, after = part_of_log(log, part, share)
     return write_dataset(
         out,

@@ -1,8 +1,8 @@
-"""Folders of experiments, and what ``--resume`` goes on with.
+"""Manages the folders of experiments and finds the run that ``--resume`` continues.
 
-A run never mixes with an earlier one: where the folder NAME is taken, the results go to
-NAME-2, NAME-3 and so on. ``experiment.json`` in the folder says what the experiment
-began with, so that ``--resume`` can tell what was changed since.
+A run never mixes with an earlier one: if the folder NAME exists, the results go to
+NAME-2, NAME-3 and so on. ``experiment.json`` in the folder records the settings of the
+experiment at its start. ``--resume`` compares them with the present ones.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from rllib_risk.core import tune_internals
 
 RECORD = "experiment.json"
 _STATES = "experiment_state-*.json"
-# What a run that goes on can take over from an edited file. The rest of an experiment
-# is in its trials, which Tune restores as they were.
+# Keys of an edited file that a resumed run adopts. All other settings are stored in the
+# trials, which Tune restores unchanged.
 _TAKEN_OVER = (
     "stop.",
     "time_budget_s",
@@ -38,20 +38,20 @@ _TAKEN_OVER = (
     "checkpoint_config.checkpoint_at_end",
 )
 _LONGEST_VALUE = 80
-# What must fit on the disk of the results before anything starts.
+# Free space in bytes that the disk of the results must have at the start.
 _PROBE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an experiment's results go.
+    """Folder of an experiment's results.
 
     Attributes:
-        storage: The folder or address of all results.
-        name: Name of the experiment's folder there.
-        goes_on: Whether a run that stopped there goes on.
-        remark: A remark for the first line that is printed.
-        began_with: The record of what it began with; None if there is none.
+        storage: Folder or address of all results.
+        name: Name of the experiment's folder in the storage.
+        goes_on: Whether a run that stopped in the folder continues.
+        remark: Text added to the first printed line.
+        began_with: Record of the settings at the start; None if there is none.
     """
 
     storage: str
@@ -76,10 +76,10 @@ def check_storage(folder: Path) -> None:
     """Refuses a folder that results cannot be written to.
 
     Args:
-        folder: Where results are to go; made if it does not exist.
+        folder: Folder for results; created if it does not exist.
 
     Raises:
-        ConfigError: If it is a file, may not be written to, or its disk is full.
+        ConfigError: If it is a file, is not writable, or its disk is full.
     """
     probe = folder / f".{RECORD}.probe.{os.getpid()}"
     try:
@@ -93,7 +93,7 @@ def check_storage(folder: Path) -> None:
             probe.unlink(missing_ok=True)
     except OSError as error:
         no_folder = folder.exists() and not folder.is_dir()
-        reason = "it is no folder" if no_folder else error.strerror
+        reason = "it is not a folder" if no_folder else error.strerror
         raise ConfigError(
             f"storage_path: {folder} cannot be written to: {reason}. Choose another"
             " folder (--storage-path; --out of rllib compare), or free space."
@@ -101,13 +101,13 @@ def check_storage(folder: Path) -> None:
 
 
 def new_place(spec: ExperimentSpec) -> Place:
-    """Takes a folder that no earlier run has used, and writes the record into it.
+    """Reserves an unused folder by writing the record of an experiment into it.
 
     Args:
         spec: The experiment.
 
     Returns:
-        The folder: NAME, or NAME-2 and so on where NAME is taken.
+        The folder: NAME, or NAME-2 and so on if NAME exists.
     """
     storage = storage_path(spec)
     number = max(_numbers(storage, spec.name), default=0) + 1
@@ -120,7 +120,7 @@ def new_place(spec: ExperimentSpec) -> Place:
                 return place
         except OSError as error:
             raise spec.located(f"storage_path: cannot be written to: {error}") from None
-        number += 1  # Another command has taken it in this moment.
+        number += 1  # Another command has just reserved this folder.
 
 
 def stopped_place(spec: ExperimentSpec) -> Place | None:
@@ -130,10 +130,10 @@ def stopped_place(spec: ExperimentSpec) -> Place | None:
         spec: The experiment.
 
     Returns:
-        Its folder; None if there is none.
+        The folder of the run; None if there is no run.
 
     Raises:
-        ConfigError: If Tune's state there cannot be read.
+        ConfigError: If Tune's state in the folder cannot be read.
     """
     storage = storage_path(spec)
     number = max(_numbers(storage, spec.name), default=0)
@@ -145,7 +145,7 @@ def stopped_place(spec: ExperimentSpec) -> Place | None:
 
 
 def record_of(spec: ExperimentSpec) -> dict[str, Any]:
-    """Returns everything that decides what the trials do, as JSON values.
+    """Returns all settings that determine the trials, as JSON values.
 
     Args:
         spec: The experiment.
@@ -180,17 +180,17 @@ def _plain(value: Any) -> Any:
 
 
 def check_changes(spec: ExperimentSpec, place: Place) -> None:
-    """Says what was changed since an experiment began.
+    """Prints or refuses changes of an experiment since it began.
 
     Args:
-        spec: The experiment as it is asked for now.
-        place: The run that goes on.
+        spec: The experiment as the user asks for it now.
+        place: The run that continues.
 
     Raises:
-        ConfigError: If something was changed that its trials cannot take over.
+        ConfigError: If a setting was changed that the trials cannot adopt.
     """
     if not place.goes_on:
-        # No trial has begun yet, so that everything may have changed.
+        # No trial has started yet, so every change is allowed.
         _write_record(place, record_of(spec), replace=True)
     if place.began_with is None or not place.goes_on:
         return
@@ -202,17 +202,16 @@ def check_changes(spec: ExperimentSpec, place: Place) -> None:
     ]
     texts = {
         key: f"{key} was {_short(begun.get(key))} when the experiment in"
-        f" {place.folder} began and is {_short(now.get(key))} now"
+        f" {place.folder} began, and is {_short(now.get(key))} now"
         for key in changed
     }
     fixed = [key for key in changed if not key.startswith(_TAKEN_OVER)]
     if fixed:
-        others = f" (So are {', '.join(fixed[1:])}.)" if len(fixed) > 1 else ""
+        others = f" (Also changed: {', '.join(fixed[1:])}.)" if len(fixed) > 1 else ""
         raise spec.located(
-            f"{texts[fixed[0]]}.{others} Trials that --resume continues cannot take"
-            " this over. Undo the change; or start a new run from a checkpoint: leave"
-            " out --resume, and add --restore"
-            f" {_newest_checkpoint(place) or 'CHECKPOINT'}."
+            f"{texts[fixed[0]]}.{others} Trials that --resume continues cannot adopt"
+            " this change. Undo it; or start a new run from a checkpoint: leave out"
+            f" --resume, and add --restore {_newest_checkpoint(place) or 'CHECKPOINT'}."
         )
     for text in texts.values():
         note(f"--resume: {text}.")
@@ -221,7 +220,7 @@ def check_changes(spec: ExperimentSpec, place: Place) -> None:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flattens a record to ``config.env_config.width``; what is not set is left out."""
+    """Flattens a record to keys such as ``config.env_config.width``; drops None."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -246,15 +245,15 @@ def _newest_checkpoint(place: Place) -> str | None:
     found = Path(place.folder).glob("*/checkpoint_*")
     newest = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
     for checkpoint in newest:
-        # The last one may have been cut short, as on a full disk.
+        # The last one may be incomplete, for example after a full disk.
         with contextlib.suppress(CheckpointError):
             return str(verify_checkpoint(checkpoint))
-    # Those of RLlib's own algorithms do not tell whether they are whole.
+    # Checkpoints of RLlib's own algorithms cannot be checked for damage.
     return str(newest[0]) if newest else None
 
 
 def _opened(storage: str) -> tuple[Any, str]:
-    """The file system of a storage, and the path there."""
+    """Returns the file system of a storage and the path in it."""
     if "://" not in storage:
         return pafs.LocalFileSystem(), storage
     try:
@@ -274,7 +273,7 @@ def _names_in(storage: str, *folders: str) -> list[str]:
 
 
 def _numbers(storage: str, name: str) -> list[int]:
-    """Numbers of the runs of an experiment: 1 for NAME, 2 for NAME-2."""
+    """Returns the numbers of an experiment's runs: 1 for NAME, 2 for NAME-2."""
     numbers = []
     for entry in _names_in(storage):
         match = re.fullmatch(rf"{re.escape(name)}(?:-([1-9]\d*))?", entry)
@@ -282,7 +281,7 @@ def _numbers(storage: str, name: str) -> list[int]:
             continue
         place = Place(storage, entry)
         record = _read_record(place)
-        # Another experiment may be called NAME-2. Older versions wrote no record.
+        # NAME-2 may be another experiment's name. Older versions wrote no record.
         own = record["name"] == name if record else entry == name
         if own and (record or _states(place)):
             numbers.append(int(match.group(1) or 1))
@@ -295,11 +294,11 @@ def _states(place: Place) -> list[str]:
 
 
 def has_trials(place: Place) -> bool:
-    """Whether Tune has begun in a folder.
+    """Returns whether a folder holds a Tune run with trials.
 
     Args:
-        place: The folder. A damaged state file in it is renamed: Tune reads the newest
-            one, and would begin again if it cannot.
+        place: The folder. A damaged state file in it is renamed, because Tune reads the
+            newest file and would start again if it is damaged.
 
     Raises:
         ConfigError: If every state file is damaged.
@@ -313,11 +312,11 @@ def has_trials(place: Place) -> bool:
             return tune_internals.num_trials_in_state(file) > 0
         except ValueError as error:
             damaged = f"{file} is damaged: {error}"
-            note(f"{damaged}. Using the state before it, if there is one.")
+            note(f"{damaged}. Using an earlier state file, if there is one.")
             file.rename(file.with_suffix(".damaged"))
     raise ConfigError(
-        f"--resume: {damaged}, and there is no state before it. Start a new run from a"
-        f" checkpoint with --restore {_newest_checkpoint(place) or 'CHECKPOINT'}."
+        f"--resume: {damaged}, and there is no earlier state file. Start a new run from"
+        f" a checkpoint with --restore {_newest_checkpoint(place) or 'CHECKPOINT'}."
     )
 
 
@@ -352,7 +351,7 @@ def _write_record(
             if replace:
                 part.replace(folder / RECORD)
             else:
-                # Unlike a rename, a link does not replace what is there.
+                # Unlike a rename, a link fails if the file exists.
                 os.link(part, folder / RECORD)
         except FileExistsError:
             return False

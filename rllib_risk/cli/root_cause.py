@@ -1,4 +1,4 @@
-"""The exception at the end of a traceback."""
+"""Extracts the exception from the end of a traceback."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def root_cause(text: str) -> str:
     """Returns the exception at the end of a traceback, in a few lines.
 
     Args:
-        text: What Tune wrote to ``error.txt``, or the text of an exception.
+        text: Contents of Tune's ``error.txt``, or the text of an exception.
 
     Returns:
-        Such as ``ValueError: no such level``.
+        The exception, for example ``ValueError: no such level``.
     """
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return "unknown cause"
     frames = [n for n, line in enumerate(lines) if _FRAME.match(line)]
     begin = frames[-1] + 1 if frames else 0
-    # Below the last frame stand its code, indented, and then the exception.
+    # The last frame is followed by its code, indented, and then by the exception.
     first = next(
         (n for n in range(begin, len(lines)) if not lines[n][0].isspace()), None
     )

@@ -1,4 +1,4 @@
-"""Rows of ``result.json`` and ``progress.csv``, which may be damaged."""
+"""Reads and cuts ``result.json`` and ``progress.csv``, which may be damaged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ITERATION = "training_iteration"
 
 
 def row_at(folder: Path, iteration: int) -> dict[str, Any] | None:
-    """Returns the last result of an iteration; None if the results lack it."""
+    """Returns the last result of an iteration; None if there is none."""
     found = None
     for line in _lines(folder / RESULTS):
         row = _parse(line)
@@ -25,11 +25,11 @@ def row_at(folder: Path, iteration: int) -> dict[str, Any] | None:
 
 
 def cut_rows(folder: Path, iteration: int) -> None:
-    """Drops the rows after an iteration, and a last line that was cut short.
+    """Deletes the rows after an iteration, and an incomplete last line.
 
     Args:
         folder: Folder of a trial.
-        iteration: The iteration that a trial goes on from; 0: it begins again.
+        iteration: Iteration from which the trial continues; 0: it starts again.
     """
     lines = _lines(folder / RESULTS)
     kept = list(lines)
@@ -42,7 +42,7 @@ def cut_rows(folder: Path, iteration: int) -> None:
         return
     header = _cells(lines[0])
     if ITERATION not in header:
-        note(f"{folder / TABLE} is damaged and begins again; {RESULTS} has all rows")
+        note(f"{folder / TABLE} is damaged and starts again; {RESULTS} has all rows")
         _replace(folder / TABLE, "")
         return
     column = header.index(ITERATION)
@@ -58,7 +58,7 @@ def cut_rows(folder: Path, iteration: int) -> None:
 def _lines(file: Path) -> list[str]:
     if not file.is_file():
         return []
-    # As the file has them: a table ends its lines in "\r\n".
+    # Line ends are kept: progress.csv ends its lines in "\r\n".
     with open(file, encoding="utf-8", errors="replace", newline="") as stream:
         return stream.readlines()
 

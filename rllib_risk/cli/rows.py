@@ -1,9 +1,9 @@
-"""Keeps the rows of ``result.json`` and ``progress.csv`` in step with checkpoints.
+"""Keeps the rows of ``result.json`` and ``progress.csv`` consistent with checkpoints.
 
 Tune writes both files to its session folder and copies them to the results about every
-ten seconds. After SIGKILL the results would lack rows from before the last checkpoint,
-or hold rows from after it, which the resumed trial writes once more. The same holds for
-a failed trial that Tune starts again (``max_failures``).
+ten seconds. After SIGKILL, the results may lack rows from before the last checkpoint.
+They may also hold rows from after it, which the resumed trial writes a second time. The
+same happens when Tune restarts a failed trial (``max_failures``).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from rllib_risk.cli.row_files import ITERATION, RESULTS, TABLE, cut_rows
 
 
 class RowsBesideCheckpoints(Callback):
-    """Copies rows at every checkpoint, and drops those that a failed trial repeats."""
+    """Tune callback that copies rows at checkpoints and deletes repeated rows."""
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Copies the rows of the trials that have begun to save."""
+        """Copies the rows of the trials that are saving a checkpoint."""
         for trial in trials:
             if trial.is_saving:
                 copy_rows(trial)
@@ -30,7 +30,7 @@ class RowsBesideCheckpoints(Callback):
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Drops the rows that a failed trial writes again from its last checkpoint."""
+        """Deletes the rows that a restarted trial writes a second time."""
         result = trial.latest_checkpoint_result
         metrics = result.metrics if result is not None else None
         begin = int((metrics or {}).get(ITERATION, 0))
@@ -40,21 +40,21 @@ class RowsBesideCheckpoints(Callback):
                 cut_rows(folder, begin)
 
     def get_state(self) -> dict[str, Any] | None:
-        """Nothing of this belongs into the experiment's state."""
+        """Returns None: this callback has no state to store."""
         return None
 
 
 def trial_folder(trial: Trial) -> Path | None:
     """Returns the folder of a trial's results; None if it is not on this machine."""
     if trial.storage.trial_dir_name is None:
-        return None  # A new trial, which has not started.
+        return None  # The trial has not started.
     if trial.storage.storage_filesystem.type_name != "local":
         return None
     return Path(str(trial.path))
 
 
 def copy_rows(trial: Trial) -> None:
-    """Copies rows from Tune's session folder to the results, never a part of a file."""
+    """Copies rows from Tune's session folder to the results, one whole file at once."""
     target, source = trial_folder(trial), Path(str(trial.local_path))
     if target is None or target == source:
         return

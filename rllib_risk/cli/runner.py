@@ -1,4 +1,4 @@
-"""Hands checked experiments to Ray Tune, and reports how they went."""
+"""Runs checked experiments with Ray Tune and reports how they ended."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ def run_experiments(
     ray_options: RayOptions,
     wandb: WandbOptions,
 ) -> int:
-    """Checks all experiments, then runs one after the other.
+    """Checks all experiments, then runs them one after the other.
 
-    An experiment that fails does not stop those after it.
+    An experiment that fails does not stop the following ones.
 
     Args:
         specs: The experiments. All are checked before the first one starts.
-        options: What the command line adds.
-        ray_options: How to start Ray.
-        wandb: Where to log.
+        options: Options for running experiments.
+        ray_options: Options for starting Ray.
+        wandb: Options for logging to W&B.
 
     Returns:
-        The exit code: 0, 1 if an experiment or a trial failed, 130 after Ctrl-C, 143
+        The exit code: 0; 1 if an experiment or a trial failed; 130 after Ctrl-C; 143
         after SIGTERM.
 
     Raises:
-        ConfigError: If an experiment cannot work; nothing has started then.
+        ConfigError: If an experiment cannot run. Nothing has started then.
     """
     budget = TimeBudget(options.time_budget_s)
     prepare(options.verbose)
@@ -85,7 +85,8 @@ def run_experiments(
             check_memory([Trials(spec, parts[0].replays)], ray_options)
             for spec, parts in zip(fitting, prepared, strict=True)
         ]
-        # All folders at once: after an interruption, --resume knows what was to run.
+        # Folders for all experiments are made first, so that --resume after an
+        # interruption also finds those that did not start.
         found = [
             place or new_place(spec) for spec, place in zip(specs, places, strict=True)
         ]
@@ -96,7 +97,7 @@ def run_experiments(
                 continue
             try:
                 ending = _run(spec, parts, place, line, budget, options, wandb)
-            except Exception as error:  # Tune and storages raise all kinds
+            except Exception as error:  # Tune and storages raise many exception types
                 ending = failed(place.name, error)
             endings.append(ending)
     print_endings(endings)
@@ -119,7 +120,7 @@ def _prepare(spec: ExperimentSpec) -> tuple[Checked, Any, Any]:
     score = spec.checkpoint.get("checkpoint_score_attribute")
     if score is not None and (reason := unreachable(score, config)) is not None:
         raise spec.located(
-            f"checkpoint_score_attribute: {score} can never come: {reason}",
+            f"checkpoint_score_attribute: this run can never report {score}: {reason}",
             "checkpoint_config.checkpoint_score_attribute",
             "checkpoint_score_attr",
         )
@@ -139,13 +140,15 @@ def _check_storage(spec: ExperimentSpec) -> None:
 
 
 def _check_restore(spec: ExperimentSpec) -> None:
-    """Refuses a checkpoint to start from that is missing or damaged."""
+    """Refuses a ``restore`` checkpoint that is missing or damaged."""
     from rllib_risk.core.checkpoint import CheckpointError, verify_checkpoint
 
     folder = Path(str(spec.restore)).expanduser()
     if not is_team_algorithm(spec.algorithm):
         if not folder.is_dir():
-            raise spec.located(f"restore: there is no checkpoint folder {folder}.")
+            raise spec.located(
+                f"restore: the checkpoint folder {folder} does not exist."
+            )
         return
     try:
         verify_checkpoint(folder)
@@ -154,7 +157,7 @@ def _check_restore(spec: ExperimentSpec) -> None:
 
 
 def _stopped_places(specs: Sequence[ExperimentSpec]) -> list[Place | None]:
-    """Finds what ``--resume`` goes on with; None: an experiment that did not begin."""
+    """Finds the folder in which each experiment continues; None if it has none."""
     places = [stopped_place(spec) for spec in specs]
     if not any(places):
         folder = f"{storage_path(specs[0])}/{specs[0].name}"
@@ -215,9 +218,9 @@ def _run(
     )
     if going_on is not None and not going_on.unfinished:
         say(
-            f"{spec.name}: all {len(trials)} trial(s) in {place.folder} have ended, so"
-            " there was nothing to do. Raise a criterion of 'stop' to train on, or"
-            " leave out --resume to train again."
+            f"{spec.name}: all {len(trials)} trial(s) in {place.folder} have already"
+            " ended. To train longer, raise a criterion of 'stop'. To train again,"
+            " leave out --resume."
         )
     report_best(trials, *checkpoint_metric(spec), spec.imports, evaluates=has_env(spec))
     return _ending(place.name, trials, interrupt, options)
@@ -231,7 +234,7 @@ def _ending(
         report_interrupt(interrupt, options.command)
         code = interrupt.exit_code or (EXIT_FAILED if causes else 0)
         return Ending(
-            name, code, "interrupted" if interrupt.exit_code else "time is up"
+            name, code, "interrupted" if interrupt.exit_code else "time limit reached"
         )
     if causes:
         return Ending(name, EXIT_FAILED, summary_of_failures(causes, len(trials)))
@@ -245,13 +248,13 @@ def tune_experiment(
     config: Mapping[str, Any],
     **more: Any,
 ) -> Any:
-    """Makes Tune's ``Experiment``.
+    """Builds Tune's ``Experiment``.
 
     Args:
         spec: The experiment.
         name: Name of its folder.
-        storage: Where that folder is.
-        config: Its configuration, search spaces included.
+        storage: Folder or address that contains that folder.
+        config: Configuration, with search spaces.
         **more: Further arguments of ``Experiment``.
     """
     from ray.tune import CheckpointConfig
@@ -271,7 +274,7 @@ def tune_experiment(
         others = others if isinstance(others, list) else [others]
         algorithm_config["callbacks"] = Several([*others, TopLevelScore(metric)])
     if in_population(spec):
-        checkpoint["num_to_keep"] = None  # KeepBest does it
+        checkpoint["num_to_keep"] = None  # KeepBest deletes checkpoints instead.
     return Experiment(
         name,
         spec.algorithm,
@@ -288,27 +291,27 @@ def tune_experiment(
 
 
 def in_population(spec: ExperimentSpec) -> bool:
-    """Returns whether an experiment's trials go on from each other's checkpoints."""
+    """Returns whether an experiment's trials copy each other's checkpoints (PBT)."""
     return spec.scheduler is not None and spec.scheduler.population
 
 
 class TopLevelScore:
-    """Makes RLlib callbacks that repeat a nested result at the top of all results.
+    """Factory of RLlib callbacks that copy a nested metric to the top of a result.
 
-    When Tune decides which checkpoints to keep, it looks for the score's name in the
-    result as it is, not flattened, and where it finds none keeps the newest ones.
+    When Tune decides which checkpoints to keep, it looks up the score in the result
+    without flattening it. If it finds none, it keeps the newest checkpoints.
     """
 
     def __init__(self, metric: str) -> None:
-        """Initializes what stands in for a class of callbacks.
+        """Initializes the factory, which RLlib calls like a class of callbacks.
 
         Args:
-            metric: Name of the result, such as ``evaluation/return_mean``.
+            metric: Name of the metric, such as ``evaluation/return_mean``.
         """
         self.metric = metric
 
     def __call__(self) -> Any:
-        """The callbacks."""
+        """Returns the callbacks."""
         from ray.rllib.callbacks.callbacks import RLlibCallback
 
         instance: Any = RLlibCallback()
@@ -318,11 +321,11 @@ class TopLevelScore:
     def _add_score(self, *, result: dict[str, Any], **others: Any) -> None:
         from rllib_risk.cli.progress import flatten_fresh
 
-        # NaN where there is none: Tune takes that for the lowest score.
+        # Tune ranks NaN as the lowest score.
         result[self.metric] = flatten_fresh(result).get(self.metric, math.nan)
 
     def __repr__(self) -> str:
-        """For ``params.json``."""
+        """Returns the text for ``params.json``."""
         return f"{type(self).__name__}({self.metric!r})"
 
 
@@ -337,17 +340,18 @@ def run_tune(
     max_concurrent_trials: int | None = None,
     going_on: Any = None,
 ) -> list[Any]:
-    """Runs the trials of all experiments, as many at a time as there are cores for.
+    """Runs the trials of all experiments, as many at a time as the CPUs allow.
 
     Args:
         experiments: Tune's experiments. Several must share one storage.
-        interrupt: Ends the run after a signal, or after its time budget.
+        interrupt: Callback that ends the run after a signal or its time budget.
         callbacks: Tune's callbacks; ``interrupt`` is one of them.
-        options: What the command line adds.
+        options: Options for running experiments.
         scheduler: Tune scheduler; None: first in, first out.
         searcher: Tune searcher; None: grid and random search.
-        max_concurrent_trials: Trials at the same time; None: no limit.
-        going_on: Prepares the trials of a run that goes on; None: a new run.
+        max_concurrent_trials: Maximum number of trials at the same time; None: no
+            limit.
+        going_on: Preparation of the trials of a resumed run; None: a new run.
 
     Returns:
         The trials.

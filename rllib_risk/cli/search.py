@@ -1,7 +1,7 @@
-"""What stands between Tune's searchers and schedulers and our results.
+"""Adapts Tune's searchers and schedulers to this package's configurations and results.
 
-They expect a plain search space, and the metric in every result. Here search spaces may
-stand anywhere, and evaluations may be rare.
+Searchers and schedulers expect a flat search space and the metric in every result. In
+this package a search space may be nested, and only some results have an evaluation.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from rllib_risk.core.tune_internals import (
 
 
 def build_search(spec: ExperimentSpec, config: Any) -> tuple[Any, Any]:
-    """Makes an experiment's scheduler and searcher.
+    """Builds an experiment's scheduler and searcher.
 
     Args:
         spec: The experiment.
-        config: The ``AlgorithmConfig`` of its first trial, validated.
+        config: The validated ``AlgorithmConfig`` of its first trial.
 
     Returns:
-        Both; None where there is none.
+        Scheduler and searcher; each is None if the experiment names none.
 
     Raises:
-        ConfigError: With the place, if their classes refuse their arguments, or the
-            metric that they compare trials by can never come.
+        ConfigError: With the place, if a class refuses its arguments, or the run can
+            never report the metric that compares trials.
     """
     metric = default_metric(spec.algorithm)
     if not config.evaluation_interval:
@@ -75,7 +75,7 @@ def build_search(spec: ExperimentSpec, config: Any) -> tuple[Any, Any]:
             if component.compares:
                 check_reachable(component.arguments.get("metric", metric), config)
         except ConfigError as error:
-            # Some of the messages begin with the name already.
+            # Some messages already begin with the name.
             message = str(error).removeprefix(f"{component.name}: ")
             raise spec.located(
                 f"{component.name}: {message}", f"{key}_config", key
@@ -89,16 +89,17 @@ def build_searcher(
     metric: str,
     max_concurrent_trials: int | None,
 ) -> Any:
-    """Makes a searcher that knows the search space.
+    """Builds a searcher for the search space of a configuration.
 
     Args:
-        component: The searcher, checked.
+        component: The checked searcher.
         config: The experiment's configuration with search spaces.
-        metric: What to compare trials by, unless the searcher's arguments say it.
-        max_concurrent_trials: Trials at the same time; None: no limit.
+        metric: Metric that compares trials, unless the searcher's arguments name one.
+        max_concurrent_trials: Maximum number of trials at the same time; None: no
+            limit.
 
     Returns:
-        What ``tune.run`` takes as ``search_alg``.
+        The ``search_alg`` for ``tune.run``.
 
     Raises:
         ConfigError: If the searcher's class refuses its arguments.
@@ -106,46 +107,45 @@ def build_searcher(
     arguments = dict(component.arguments)
     if component.name == RANDOM:
         if max_concurrent_trials is not None:
-            # Tune's own limit passes this searcher by.
+            # Tune does not apply its own limit to this searcher.
             arguments["max_concurrent"] = max_concurrent_trials
         return replace(component, arguments=arguments).build(metric, "max")
     if component.name == "optuna":
         import optuna
 
-        # It announces every study and trial otherwise.
+        # Otherwise it prints a line for every study and trial.
         optuna.logging.set_verbosity(optuna.logging.WARNING)
     if arguments.get(POINTS):
         arguments[POINTS] = [flatten_point(config, p) for p in arguments[POINTS]]
     space = {name: domain.to_tune() for name, domain in flatten_space(config).items()}
     try:
         searcher = replace(component, arguments=arguments).build(metric, "max")
-        # Tune itself does this for a search space that it is given as `config`; we hand
-        # it ready experiments.
+        # Tune does this only for a search space in `config`, not for `Experiment`s.
         searcher.set_search_properties(searcher.metric, searcher.mode, space)
     except ConfigError:
         raise
-    except Exception as error:  # a searcher's package may have changed in any way
+    except Exception as error:  # an incompatible package may raise anything
         raise ConfigError(
-            f"{component.name}: {type(error).__name__}: {error}. Perhaps its package"
-            " has a version that Ray does not know; Ray asks for: pip install"
+            f"{component.name}: {type(error).__name__}: {error}. Perhaps the version of"
+            " its package does not fit Ray. Ray needs: pip install"
             f" '{SEARCHERS[component.name].package}'"
         ) from error
     return NestedSearch(searcher, config)
 
 
 class NestedSearch(Searcher):
-    """Puts the values that a searcher suggests where they belong.
+    """Searcher that nests the flat values which another searcher suggests.
 
     Attributes:
-        searcher: Tune's searcher, whose search space is flat. Tune looks for it under
-            this name when it saves and restores.
+        searcher: Tune's searcher, whose search space is flat. Tune needs this attribute
+            name when it saves and restores.
     """
 
     def __init__(self, searcher: Searcher, config: Mapping[str, Any]) -> None:
         """Wraps a searcher.
 
         Args:
-            searcher: Tune's searcher, which knows the flat search space.
+            searcher: Tune's searcher for the flat search space.
             config: The experiment's configuration with search spaces.
         """
         super().__init__(metric=searcher.metric, mode=searcher.mode)
@@ -153,60 +153,60 @@ class NestedSearch(Searcher):
         self._space = searched_part(config)
 
     def suggest(self, trial_id: str) -> Any:
-        """See Ray; the suggestion has the form of the configuration."""
+        """Overrides Ray's method; the suggestion has the form of the configuration."""
         suggested = self.searcher.suggest(trial_id)
         if not isinstance(suggested, dict):
-            return suggested  # nothing now, or nothing any more
+            return suggested  # None or FINISHED: no suggestion at the moment or at all
         return fill(self._space, suggested)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """See Ray; a result without the metric tells the searcher nothing."""
+        """Overrides Ray's method; ignores results without the metric."""
         if has_metric(result, self.searcher.metric):
             self.searcher.on_trial_result(trial_id, result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """See Ray."""
+        """Overrides Ray's method; drops a result without the metric."""
         if not has_metric(result or {}, self.searcher.metric):
             result = None
         self.searcher.on_trial_complete(trial_id, result=result, error=error)
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """See Ray."""
+        """Overrides Ray's method."""
         return self.searcher.set_max_concurrency(max_concurrent)
 
     def save(self, checkpoint_path: str) -> None:
-        """See Ray."""
+        """Overrides Ray's method."""
         self.searcher.save(checkpoint_path)
 
     def restore(self, checkpoint_path: str) -> None:
-        """See Ray."""
+        """Overrides Ray's method."""
         self.searcher.restore(checkpoint_path)
 
     def get_state(self) -> dict[str, Any]:
-        """The search space, which a resumed experiment goes on with."""
+        """Returns the search space, which a resumed experiment continues to use."""
         return {"space": self._space}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores :meth:`get_state`."""
+        """Restores a state from :meth:`get_state`."""
         self._space = state["space"]
 
 
 def has_metric(result: Mapping[str, Any], metric: Any) -> bool:
-    """Returns whether a flat result holds a metric as a number."""
+    """Returns whether a flat result contains a finite value of a metric."""
     value = result.get(metric) if isinstance(metric, str) else None
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def accept_rare_metric(scheduler: TrialScheduler, mode: str) -> TrialScheduler:
-    """Makes a scheduler ignore results without its metric.
+    """Changes a scheduler so that it ignores results without its metric.
 
-    Before the first evaluation there is none. HyperBand ranks trials at fixed times,
-    whatever they reported: one without the metric is the worst.
+    Results before the first evaluation lack the metric. HyperBand cannot ignore them,
+    because it ranks trials at fixed times. A trial without the metric ranks last there.
 
     Args:
-        scheduler: Any of Tune's; its instance is changed.
+        scheduler: A scheduler of Tune; this instance is changed.
         mode: ``max`` or ``min``.
 
     Returns:
@@ -223,7 +223,7 @@ def accept_rare_metric(scheduler: TrialScheduler, mode: str) -> TrialScheduler:
             return result
         if isinstance(scheduler, HyperBandScheduler):
             return {**result, metric: worst}
-        # It may be NaN, by which nothing can be ordered.
+        # The metric may be NaN, which cannot be compared.
         return {key: value for key, value in result.items() if key != metric}
 
     def on_trial_result(controller: Any, trial: Trial, result: dict) -> str:
@@ -241,19 +241,19 @@ def accept_rare_metric(scheduler: TrialScheduler, mode: str) -> TrialScheduler:
 
 
 class KeepBest(Callback):
-    """Keeps the best checkpoints of each trial, and those that others may copy.
+    """Tune callback that keeps the best checkpoints of each trial in a population.
 
-    In a population a trial goes on from the checkpoint of a better one, a while after
-    that was written. Tune's ``num_to_keep`` knows nothing of it and may have deleted it
-    by then.
+    It also keeps checkpoints that other trials may copy. A trial of a population
+    continues from the checkpoint of a better trial some time after it was written. By
+    then, Tune's own ``num_to_keep`` may have deleted that checkpoint.
     """
 
     def __init__(self, scheduler: Any, num_to_keep: int) -> None:
-        """Keeps what it needs.
+        """Initializes the callback.
 
         Args:
-            scheduler: Tune's PBT or PB2.
-            num_to_keep: How many checkpoints of each trial to keep.
+            scheduler: Tune's PBT or PB2 scheduler.
+            num_to_keep: Number of checkpoints to keep per trial.
         """
         self._scheduler = scheduler
         self._num_to_keep = num_to_keep
@@ -261,17 +261,17 @@ class KeepBest(Callback):
     def on_trial_save(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Deletes what nothing needs any more."""
+        """Deletes checkpoints that no trial needs."""
         needed = pbt_checkpoints(self._scheduler) | latest_checkpoints(trials)
         for each in trials:
             delete_worst_checkpoints(each, self._num_to_keep, needed)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        """Deletes what was kept for others; what is interrupted may go on."""
+        """Deletes checkpoints kept for other trials; interrupted trials keep theirs."""
         for trial in trials:
             needed = latest_checkpoints(trials)
             delete_worst_checkpoints(trial, self._num_to_keep, needed)
 
     def get_state(self) -> dict[str, Any] | None:
-        """Nothing of this belongs into the experiment's state."""
+        """Returns None: this callback has no state to store."""
         return None

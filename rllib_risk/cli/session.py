@@ -1,4 +1,4 @@
-"""Starts and stops Ray."""
+"""Prepares the process, starts Ray and stops it."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from rllib_risk.core import progress
 from rllib_risk.core.ray_internals import NOISY_LOGGERS
 
 if TYPE_CHECKING:
-    # Each worker imports this module; it needs no command line.
+    # Each worker imports this module and should not load the command line.
     from rllib_risk.cli.option_groups import RayOptions
 
-# Longest time in which a cluster must take a connection.
+# Time limit in seconds for connecting to a cluster.
 _CONNECT_S = 10.0
 _IMPORTS = "RLLIB_RISK_IMPORTS"
 _FOLDER = "RLLIB_RISK_FOLDER"
 
 
 def prepare(verbose: int) -> None:
-    """Sets the process up before Ray is imported: quiet logs, our own Ctrl-C.
+    """Sets up the process before Ray is imported: quiet logs, our own Ctrl-C handler.
 
     Args:
-        verbose: 0 for only what the command itself prints.
+        verbose: Number of ``-v`` flags. 0: show only what the command itself prints.
     """
-    # A user's modules are where the command is run; a console script does not look
-    # there, and workers look where PYTHONPATH points.
+    # A user's modules are in the working directory. A console script does not search
+    # it, and workers search only PYTHONPATH.
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -45,23 +45,23 @@ def prepare(verbose: int) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (here, *paths) if p)
     # Tune's handler would end the run without a checkpoint; see interrupt.py.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    # Tune would end all trials at a result without the metric that a scheduler or
-    # searcher compares by. Before the first evaluation there is none; a metric that can
-    # never come is refused before the start (preflight.py).
+    # Tune would end all trials at a result without the metric of the scheduler or
+    # searcher, as before the first evaluation. preflight.py refuses metrics that a run
+    # can never report.
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
-    # Trials stay where the command was run, so that relative paths mean the same there.
+    # Trials keep the working directory of the command, so that relative paths work.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-    # Ray announces a change of a future release in every process otherwise.
+    # Otherwise every process warns about a change in a future release of Ray.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if verbose > 0:
-        # With the traceback of a crash in an environment.
+        # At this level, the log includes tracebacks of crashes in an environment.
         logging.getLogger("rllib_risk").setLevel(logging.INFO)
     if verbose == 0:
-        # The older of Tune's two reporters is the one that can be silent.
+        # Only the older one of Tune's two reporters can be silenced.
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
         warnings.filterwarnings("ignore", message="Consider boosting PBT")
-        # Of the model behind PB2, at every step.
+        # The model of PB2 warns at every step.
         warnings.filterwarnings("ignore", module="sklearn.gaussian_process")
         os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
         os.environ.setdefault("PYTHONWARNINGS", "ignore::DeprecationWarning")
@@ -69,18 +69,18 @@ def prepare(verbose: int) -> None:
 
 
 def quieten() -> None:
-    """Lets only errors through from loggers that say nothing a user can act on."""
+    """Silences loggers whose messages do not help a user."""
     for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def setup_worker() -> None:
-    """Runs in each Ray worker: the command's folder, the user's modules, quiet logs."""
+    """Sets up a Ray worker: working directory, user modules, quiet logs."""
     quieten()
-    # What workers log is shown with -v only, and then with tracebacks.
+    # Worker logs are shown only with -v, and then with tracebacks.
     logging.getLogger("rllib_risk").setLevel(logging.INFO)
     folder = os.environ.get(_FOLDER, "")
-    # Not there on other machines of a cluster that share no files.
+    # Other machines of a cluster may not have this folder.
     if os.path.isdir(folder):
         os.chdir(folder)
     for name in os.environ.get(_IMPORTS, "").split(","):
@@ -89,7 +89,7 @@ def setup_worker() -> None:
 
 
 def register_all() -> None:
-    """Makes this package's algorithms, envs and models known to Ray."""
+    """Registers this package's algorithms, envs and models with Ray."""
     import rllib_risk
 
     rllib_risk.register()
@@ -97,15 +97,15 @@ def register_all() -> None:
 
 @contextlib.contextmanager
 def ray_session(options: RayOptions, imports: Sequence[str] = ()) -> Iterator[None]:
-    """Starts Ray and stops it at the end, whatever happens.
+    """Context manager that starts Ray, and stops it at the end even after an error.
 
     Args:
-        options: What to start or to join.
-        imports: Modules that every worker imports too, since a user's registrations
-            must be known where environments are made.
+        options: Options for starting Ray or joining a cluster.
+        imports: Modules that every worker imports too. They register a user's
+            environments, which workers create.
 
     Yields:
-        Nothing; Ray is up inside.
+        Nothing.
     """
     import ray
 
@@ -114,7 +114,7 @@ def ray_session(options: RayOptions, imports: Sequence[str] = ()) -> Iterator[No
         prefix="rllib_risk_", ignore_cleanup_errors=True
     )
     os.environ[progress.FOLDER] = folder.name
-    # Workers of a cluster that was up before are where that was started.
+    # Workers of a running cluster have another working directory and environment.
     runtime_env = {
         "worker_process_setup_hook": "rllib_risk.cli.session.setup_worker",
         "env_vars": {
@@ -165,17 +165,17 @@ def _start_ray(
             "num_gpus": options.num_gpus,
             "object_store_memory": options.object_store_memory,
         }
-        # A cluster that runs here is joined, unless sizes for a new one are given.
+        # Without sizes, a cluster that already runs on this machine is joined.
         new = any(size is not None for size in own.values())
         ray.init("local" if new else None, **own, **shared)
 
 
 def _check_address(address: str) -> None:
-    """Refuses an address where nothing answers: Ray would end the process there."""
+    """Refuses an address that does not answer: Ray would end the process."""
     scheme, mark, rest = address.rpartition("://")
     host, colon, port = rest.rpartition(":")
     if not colon or not port.isdigit() or (mark and scheme != "ray"):
-        return  # such as 'auto', which Ray knows
+        return  # Ray resolves other forms, such as 'auto'.
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
     except (OSError, OverflowError) as error:
@@ -185,7 +185,7 @@ def _check_address(address: str) -> None:
 def _unreachable(address: str, error: Exception) -> ConfigError:
     cause = str(error).strip().partition("\n")[0].rstrip(".")
     return ConfigError(
-        f"--ray-address: no Ray cluster can be joined at {address!r}:"
+        f"--ray-address: cannot join a Ray cluster at {address!r}:"
         f" {type(error).__name__}: {cause}. Check the address, or leave it out to start"
         " Ray on this machine."
     )

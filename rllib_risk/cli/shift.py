@@ -1,4 +1,4 @@
-"""``rllib evaluate --shift``: policies over a grid of shifted environments."""
+"""``rllib evaluate --shift``: evaluates policies on a grid of shifted environments."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShiftOptions:
-    """What the command line says.
+    """Options of an evaluation under shift.
 
     Attributes:
-        labels: One per checkpoint; equal ones are runs of one policy. Empty: made up.
-        episodes: Per cell, instead of the file's.
-        seed: Of the evaluation, instead of the file's.
-        level: Level to choose the threshold of objective ``static`` for; None: what the
-            checkpoint holds.
-        references: Whether scripted policies are played as well.
+        labels: One label per checkpoint. Checkpoints with equal labels are seeds of one
+            policy. Empty: labels from the algorithms' names.
+        episodes: Number of episodes per cell; None: the file's number.
+        seed: Seed of the evaluation; None: the file's seed.
+        level: Risk level ``alpha`` for which objective ``static`` chooses its
+            threshold; None: the threshold in the checkpoint.
+        references: Whether scripted policies play too.
         trust_code: Whether code that a checkpoint names may be imported.
-        imports: Modules that are imported already.
-        verbose: 0, 1 or 2.
+        imports: Modules that are already imported.
+        verbose: Number of ``-v`` flags: 0, 1 or 2.
     """
 
     labels: tuple[str, ...] = ()
@@ -47,7 +48,7 @@ class ShiftOptions:
 
 @dataclass(frozen=True)
 class _Run:
-    """A checkpoint that has been played."""
+    """Episodes of one checkpoint on all cells."""
 
     source: Path
     label: str
@@ -56,17 +57,17 @@ class _Run:
 
 
 def load_grid(file: str, options: ShiftOptions) -> ShiftGrid:
-    """Reads a grid, with what the command line changes in it.
+    """Reads a grid and applies the options of the command line.
 
     Args:
-        file: Path, or the name of a tuned example.
-        options: What changes.
+        file: Path of a file, or name of a tuned example.
+        options: Options of the evaluation.
 
     Returns:
         The grid.
 
     Raises:
-        ConfigError: If something in the file is wrong.
+        ConfigError: If the file is wrong.
     """
     from rllib_risk.config.loading import find_file
     from rllib_risk.config.shift_grid import parse_shift_grid
@@ -80,21 +81,21 @@ def load_grid(file: str, options: ShiftOptions) -> ShiftGrid:
 
 
 def results_folder(out: Path | None, grid: ShiftGrid) -> Path:
-    """Where the results go; checked before minutes of evaluation, not after.
+    """Returns the folder for the results, after checking that it can be created.
 
     Args:
-        out: The folder asked for; None: ``shift-<grid>`` where the command is run.
+        out: The requested folder; None: ``shift-<grid>`` in the working directory.
         grid: The grid.
 
     Returns:
-        A folder, or where one can be made.
+        The absolute folder, which may not exist yet.
 
     Raises:
-        ConfigError: If it cannot be made.
+        ConfigError: If it cannot be created.
     """
     folder = (out or Path(f"shift-{grid.name}")).expanduser().resolve()
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out: {folder} is a file; with --shift it is a folder.")
+        raise ConfigError(f"--out: {folder} is a file. With --shift, give a folder.")
     if not folder.parent.is_dir():
         raise ConfigError(f"--out: there is no folder {folder.parent}.")
     return folder
@@ -103,20 +104,20 @@ def results_folder(out: Path | None, grid: ShiftGrid) -> Path:
 def run_shift(
     checkpoints: Sequence[Path], grid: ShiftGrid, options: ShiftOptions
 ) -> ShiftResults:
-    """Plays a grid with every checkpoint, and with the environment's scripted policies.
+    """Plays a grid with every checkpoint and with the environment's scripted policies.
 
     Args:
-        checkpoints: Folders, at least one.
+        checkpoints: Folders of checkpoints, at least one.
         grid: The grid.
-        options: What the command line says.
+        options: Options of the evaluation.
 
     Returns:
-        What they reached.
+        The scores of all policies.
 
     Raises:
-        ConfigError: If a checkpoint is none of this package, a cell does not fit, or
-            the environment does not report the metric.
-        CheckpointError: If a checkpoint was cut short or changed.
+        ConfigError: If a checkpoint is not one of this package, a cell does not fit the
+            team, or the environment does not report the metric.
+        CheckpointError: If a checkpoint is incomplete or was changed.
     """
     from rllib_risk.cli.checkpoints import verified
     from rllib_risk.cli.session import ray_session, register_all
@@ -124,8 +125,8 @@ def run_shift(
 
     if options.labels and len(options.labels) != len(checkpoints):
         raise ConfigError(
-            f"--label: give one per checkpoint: {len(checkpoints)}, not"
-            f" {len(options.labels)}."
+            f"--label: {len(options.labels)} labels for {len(checkpoints)} checkpoints."
+            " Give one label per checkpoint."
         )
     folders = [verified(checkpoint, "--shift") for checkpoint in checkpoints]
     labels = list(options.labels) or made_up_labels(folders)
@@ -148,7 +149,7 @@ def _play(
     grid: ShiftGrid,
     options: ShiftOptions,
 ) -> tuple[list[_Run], list[PolicyScores]]:
-    """Plays all checkpoints, then the reference lines on the first one's cells."""
+    """Plays all checkpoints, then the scripted policies on the first one's cells."""
     from rllib_risk.cli.checkpoints import opened
     from rllib_risk.core.thresholds import choose_threshold
     from rllib_risk.evaluation.shift_runs import (
@@ -167,8 +168,8 @@ def _play(
             env = str(configs[0].env)
             if runs and env != runs[0].env:
                 raise ConfigError(
-                    f"{folder} plays {env}, and {folders[0]} {runs[0].env}: one grid is"
-                    " for one environment."
+                    f"{folder} plays {env}, but {folders[0]} plays {runs[0].env}. One"
+                    " grid needs one environment."
                 )
             of_first = of_first or configs
             if options.level is not None:
@@ -193,7 +194,7 @@ def _play(
 
 def _report(name: str, played: CellEpisodes, seconds: float) -> None:
     cells, episodes = played.returns.shape
-    lost = f", {played.crashes} lost to crashes and repeated" if played.crashes else ""
+    lost = f", {played.crashes} repeated after crashes" if played.crashes else ""
     note(
         f"{name}: {cells} cells x {episodes} episodes, {played.lengths.sum():,} env"
         f" steps in {seconds:.1f} s{lost}"
@@ -201,7 +202,7 @@ def _report(name: str, played: CellEpisodes, seconds: float) -> None:
 
 
 def _scores(runs: Sequence[_Run], grid: ShiftGrid) -> list[PolicyScores]:
-    """One entry per label, with the runs that have it."""
+    """Returns the scores of each label, over all runs with that label."""
     by_label: dict[str, list[_Run]] = {}
     for run in runs:
         by_label.setdefault(run.label, []).append(run)
@@ -217,7 +218,7 @@ def _scores(runs: Sequence[_Run], grid: ShiftGrid) -> list[PolicyScores]:
 
 
 def made_up_labels(folders: Sequence[Path]) -> list[str]:
-    """Labels of checkpoints: the algorithm, numbered where it comes more than once.
+    """Returns labels of checkpoints: algorithms' names, numbered if they repeat.
 
     Args:
         folders: Verified checkpoints.
@@ -244,8 +245,9 @@ def _check_metric(played: CellEpisodes, grid: ShiftGrid) -> None:
     known = [RETURN, *played.metrics]
     if grid.metric not in known:
         raise grid.document.error(
-            f"metric: the environment reports no '{grid.metric}' at the end of every"
-            f" episode.{suggest(grid.metric, known)} It reports: {', '.join(known)}.",
+            f"metric: the environment does not report '{grid.metric}' at the end of"
+            f" every episode.{suggest(grid.metric, known)} It reports:"
+            f" {', '.join(known)}.",
             "metric",
         )
 
@@ -253,7 +255,7 @@ def _check_metric(played: CellEpisodes, grid: ShiftGrid) -> None:
 def _policy(
     label: str, played: Sequence[CellEpisodes], grid: ShiftGrid, **more: Any
 ) -> PolicyScores:
-    """The scores of one policy from the episodes of its runs."""
+    """Returns the scores of one policy from the episodes of its runs."""
     import numpy as np
 
     from rllib_risk.config.shift_grid import RETURN

@@ -1,4 +1,4 @@
-"""``rllib train file --show-config``: every value of an experiment and its origin."""
+"""``rllib train file --show-config``: prints every value and its origin."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from rllib_risk.config.search_space import (
 )
 from rllib_risk.config.yaml_reader import Document, KeyPath
 
-# Column of the origins; a longer line pushes its own to the right.
+# Column where the origins begin, unless the line is longer.
 _COLUMN = 52
 _PLAIN = (bool, int, float, str, type(None))
 _DEFAULT = "default"
 _NONE: tuple[Any, ...] = (None, {}, [], ())
-# What an experiment does where its file does not say it.
+# Defaults of an experiment's own keys.
 _CHECKPOINT = "checkpoint_config"
 _EXPERIMENT_DEFAULTS = {"num_samples": 1, "max_failures": 0}
 
 
 class _Value(NamedTuple):
-    """A value that nothing in the files says, and why it is what it is."""
+    """A value that no file or option sets, and its origin."""
 
     value: Any
     origin: str
@@ -42,12 +42,12 @@ def configuration_text(specs: Sequence[ExperimentSpec]) -> str:
     """Returns experiments as YAML, each value with its origin as a comment.
 
     No env is built and Ray is not started. The first line of an experiment says which
-    risk its team controls. An origin is a line of a file, an option of
-    the command line, a preset, the algorithm, the environment, or the general default.
-    RLlib's keys that are null or empty by default are left out.
+    risk its team controls. An origin is a line of a file, an option of the command
+    line, a preset, the algorithm, the environment, or the general default. RLlib's keys
+    that are null or empty by default are left out.
 
     Args:
-        specs: The experiments, checked.
+        specs: The checked experiments.
     """
     return "\n".join(line for spec in specs for line in _experiment(spec))
 
@@ -72,7 +72,7 @@ def _experiment(spec: ExperimentSpec) -> Iterator[str]:
             yield from _lines(key, value, document, (*path, "config", key), 2)
     yield from _env_config(spec, config, document, (*path, "config", "env_config"))
     rest = _not_written(spec, config).items()
-    # What the algorithm or a preset chose stands before what is the same everywhere.
+    # Values from the algorithm or a preset come before general defaults.
     for key, (value, origin) in sorted(
         rest, key=lambda item: item[1].origin == _DEFAULT
     ):
@@ -80,7 +80,7 @@ def _experiment(spec: ExperimentSpec) -> Iterator[str]:
 
 
 def _written(spec: ExperimentSpec) -> tuple[Document, KeyPath]:
-    """What files and command line say; a Python file has no lines."""
+    """Returns the values that files and options set; a Python file has no lines."""
     document = spec.document
     if document is not None and document.data is not None:
         return document, spec.path
@@ -130,7 +130,7 @@ def _env_config(
 
 
 def _not_written(spec: ExperimentSpec, written: Mapping[str, Any]) -> dict[str, _Value]:
-    """The keys of the algorithm that neither files nor command line say."""
+    """Returns the keys of the algorithm that neither files nor options set."""
     name = getattr(spec.algorithm, "__name__", spec.algorithm)
     taken = {ALIASES.get(key, key) for key in written} | {"env", "env_config"}
     values = _defaults(spec.algorithm, name)
@@ -139,7 +139,7 @@ def _not_written(spec: ExperimentSpec, written: Mapping[str, Any]) -> dict[str, 
 
 
 def _defaults(algorithm: Any, name: str) -> dict[str, _Value]:
-    """Every key's default, and whether the algorithm chose it."""
+    """Returns the default of every key, with its origin."""
     config = _config_of(algorithm)
     own = _own_fields(type(config))
     values = {
@@ -171,7 +171,7 @@ def _own_fields(config_class: type[Any]) -> Mapping[str, Any]:
 
 
 def _chosen_by(config_class: type[Any], key: str, name: str) -> str:
-    """Whether an algorithm's default differs from that of the classes above it."""
+    """Returns the origin of a default: the algorithm, or the general default."""
     default = _own_fields(config_class)[key].default
     for parent in reversed(config_class.__mro__):
         fields = _own_fields(parent)
@@ -181,7 +181,7 @@ def _chosen_by(config_class: type[Any], key: str, name: str) -> str:
 
 
 def _is_shown(key: str, algorithm: Any) -> bool:
-    """Whether one of RLlib's keys can be set to anything of use."""
+    """Returns whether setting one of RLlib's keys has an effect."""
     if key.startswith(("_", "callbacks")):
         return False
     if not is_team_algorithm(algorithm):
@@ -194,7 +194,7 @@ def _is_shown(key: str, algorithm: Any) -> bool:
 def _preset_values(
     algorithm: Any, preset: Any, defaults: Mapping[str, _Value]
 ) -> dict[str, _Value]:
-    """The keys that a preset sets; of several presets their values are listed."""
+    """Returns the values that a preset sets; several presets are listed together."""
     presets = getattr(_config_of(algorithm), "presets", {})
     if isinstance(preset, str):
         chosen = presets.get(preset, {})
@@ -214,7 +214,7 @@ def _preset_values(
 def _lines(
     key: str, value: Any, document: Document, path: KeyPath, level: int
 ) -> Iterator[str]:
-    """A written value: a mapping as a block, all else on one line."""
+    """Yields the lines of a value: a block for a mapping, otherwise one line."""
     place = document.where(*path)
     if isinstance(value, Mapping) and value and not is_domain_with_list(value):
         yield f"{'  ' * level}{_flow(key)}:"
@@ -225,7 +225,7 @@ def _lines(
 
 
 def _line(level: int, text: str, origin: str) -> str:
-    # The folder of the package says nothing to a user.
+    # Paths are relative to the package, whose folder does not matter to a user.
     origin = origin.replace(f"{examples_root().parent}{os.sep}", "")
     return f"{'  ' * level + text:<{_COLUMN}}  # {origin}".replace("\n", " ")
 
@@ -239,7 +239,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _flow(value: Any) -> str:
-    """A value on one line of YAML; what YAML cannot hold as Python shows it."""
+    """Formats a value as one line of YAML; other objects as their ``repr``."""
     if not _is_plain(value):
         value = repr(value)
     if isinstance(value, tuple):
@@ -251,13 +251,10 @@ def _flow(value: Any) -> str:
 
 
 def _risks(spec: ExperimentSpec) -> list[str]:
-    """Which risks an experiment controls, if its configurations can be built.
+    """Returns the distinct descriptions of the risk that an experiment controls.
 
     Args:
         spec: The experiment; no env is built.
-
-    Returns:
-        What its configurations say, each once.
     """
     risks: dict[str, None] = {}
     for values in concrete_configs(spec.config, MOST_CONFIGS):

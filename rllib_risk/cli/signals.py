@@ -1,7 +1,7 @@
-"""SIGTERM ends the command as Ctrl-C does, with another exit code.
+"""Handles SIGTERM like Ctrl-C, but with another exit code.
 
-Slurm, Docker and Kubernetes send SIGTERM before they kill a job. ``interrupt.py`` says
-what a training run does then. Every other command ends with ``KeyboardInterrupt``.
+Slurm, Docker and Kubernetes send SIGTERM before they kill a job. ``interrupt.py``
+handles it during a training run. Every other command ends with ``KeyboardInterrupt``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def on_sigterm(number: int, frame: FrameType | None) -> None:
     """Raises ``KeyboardInterrupt``; a second call ends the process at once."""
     global _terminated
     if _terminated:
-        # Ray's processes end with the one that started them.
+        # Ray's processes end when this process ends.
         os._exit(EXIT_TERMINATED)
     _terminated = True
     raise KeyboardInterrupt
@@ -40,18 +40,18 @@ def interrupt_code() -> int:
 
 @contextlib.contextmanager
 def sigterm_held_back() -> Iterator[None]:
-    """Holds SIGTERM back while Ray starts, and keeps its handler.
+    """Context manager that delays SIGTERM while Ray starts, and keeps its handler.
 
-    Ray installs a handler of its own, which ends the process without a checkpoint. An
-    exception in the middle of ``ray.init`` would leave processes behind. A signal that
-    comes meanwhile is handled at the end.
+    Ray installs its own handler, which ends the process without a checkpoint. An
+    exception during ``ray.init`` would leave processes behind. A signal that arrives
+    during the start is therefore handled after it.
 
     Yields:
         Nothing.
     """
     handler = signal.getsignal(signal.SIGTERM)
     if not callable(handler):
-        # Ray's handler may stay where the process has none to keep.
+        # The process has no handler to keep, so Ray may install its own.
         yield
         return
     install = signal.signal

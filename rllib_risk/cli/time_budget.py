@@ -1,4 +1,4 @@
-"""The time that a command may take."""
+"""Time limit of a command."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import time
 
 
 class TimeBudget:
-    """Counts the seconds since a command began."""
+    """Time limit of a command, shared by its experiments."""
 
     def __init__(self, seconds: float | None) -> None:
-        """Starts to count.
+        """Starts the clock.
 
         Args:
-            seconds: Seconds for the whole command; None: no limit.
+            seconds: Time limit of the whole command in seconds; None: no limit.
         """
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def is_over(self) -> bool:
-        """Whether the command has used its time."""
+        """Returns whether the time limit has been reached."""
         return self._end is not None and time.monotonic() >= self._end
 
     def for_experiment(self, own: float | None) -> float | None:
-        """Returns the seconds that an experiment has; None: no limit.
+        """Returns the time limit of an experiment in seconds; None: no limit.
 
         Args:
-            own: Its ``time_budget_s``.
+            own: The experiment's own ``time_budget_s``.
         """
         if self._end is None:
             return own

@@ -1,4 +1,4 @@
-"""``rllib check-env`` and ``rllib plot``; its frontier is in ``frontier.py``."""
+"""The commands ``rllib check-env`` and ``rllib plot``; see also ``frontier.py``."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from rllib_risk.config.schema import ConfigError, suggest
 if TYPE_CHECKING:
     from rllib_risk.evaluation.episode_trace import EpisodeTrace
 
-CHECK_ENV_HELP = """Check an environment, in plain words, before training on it.
+CHECK_ENV_HELP = """Check that an environment can be trained on.
 
 \b
     rllib check-env macn --env-config '{"width": 12}'
     rllib check-env my_package.my_env:parallel_env
 
-Random episodes are played through the adapter that training uses. The exit code is 0 if
-the environment can be trained on, and 1 if there is an error.
+The command plays random episodes through the adapter that training uses, and
+prints what is right and wrong. The exit code is 0 if the environment can be
+trained on, and 1 if there is an error.
 """
 PLOT_HELP = """Draw learning curves, one episode of a checkpoint, or a risk frontier.
 
@@ -43,13 +44,13 @@ PLOT_HELP = """Draw learning curves, one episode of a checkpoint, or a risk fron
 
 'rllib plot FOLDER ...' is short for 'rllib plot curves FOLDER ...'.
 """
-CURVES_HELP = """Draw learning curves from result folders, as IQM with 95 % intervals.
+CURVES_HELP = """Draw learning curves from result folders: IQM with 95 % intervals.
 
 \b
     rllib plot ~/ray_results/rmix-macn ~/ray_results/qmix-macn --out curves.png
 
-Trials of one experiment that differ in their seed only form one curve. The numbers go
-to a .csv and a .md file beside the figure.
+Trials of one experiment that differ only in their seed form one curve. A .csv
+and a .md file next to the figure hold the numbers.
 """
 EPISODE_HELP = """Draw one greedy episode: rewards, risk levels, and atoms of one agent.
 
@@ -57,9 +58,10 @@ EPISODE_HELP = """Draw one greedy episode: rewards, risk levels, and atoms of on
     rllib plot episode CHECKPOINT
     rllib plot episode CHECKPOINT --agent agent_1 --steps 0,5,9 --out episode.pdf
 
-Return atoms are heat maps, a row per action and the worst atom on the left; atoms that
-do not count at the agent's level are pale. The numbers go to a .csv file beside the
-figure. It is an episode of the evaluation: with its seed, the same one.
+Heat maps show the return atoms: one row per action, the worst atom on the
+left. Atoms that do not count at the agent's risk level are pale. A .csv file
+next to the figure holds the numbers. The episode is one of the evaluation,
+and the same seed gives the same episode.
 """
 
 
@@ -67,12 +69,13 @@ def check_env(
     env: Annotated[
         str,
         typer.Argument(
-            metavar="NAME|FACTORY", help="Registered name or 'pkg.module:parallel_env'."
+            metavar="NAME|FACTORY",
+            help="Registered name or factory, such as 'pkg.module:parallel_env'.",
         ),
     ],
     env_config: EnvConfigOption = None,
 ) -> None:
-    """Prints what is right and wrong with an environment."""
+    """Checks an environment and prints a report."""
     from rllib_risk.cli.session import prepare
     from rllib_risk.config.loading import parse_json
     from rllib_risk.env_wrappers.checking.check_env import check_env as run_checks
@@ -88,10 +91,10 @@ def check_env(
 
 
 class _PlotGroup(typer.core.TyperGroup):
-    """Takes what names no subcommand for folders of learning curves."""
+    """Command group that runs ``curves`` if the first word is no subcommand."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """See click."""
+        """Overrides the method of click."""
         if args and args[0] not in (*self.commands, "-h", "--help"):
             args = ["curves", *args]
         return super().parse_args(ctx, args)
@@ -106,21 +109,24 @@ def plot(
     folders: Annotated[
         list[Path], typer.Argument(help="Folders of experiments or trials.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="The figure (.png, .pdf, .svg).")],
+    out: Annotated[
+        Path, typer.Option("--out", help="File of the figure (.png, .pdf or .svg).")
+    ],
     metric: Annotated[
         str | None,
         typer.Option(
             "--metric",
-            help="What to draw (default: evaluation/return_mean; of runs without an"
-            " env their error on held-out episodes, or on those learned from).",
+            help="Result on the y axis (default: evaluation/return_mean; for runs"
+            " without an environment, their error on held-out episodes, or on the"
+            " episodes learned from).",
         ),
     ] = None,
     x: Annotated[
         str | None,
         typer.Option(
             "--x",
-            help="What to draw it over (default: env steps; updates, where runs learned"
-            " from a dataset).",
+            help="Result on the x axis (default: env steps; for runs that learned from"
+            " a dataset, updates).",
         ),
     ] = None,
     title: Annotated[
@@ -131,14 +137,17 @@ def plot(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", help="Count the runs that reach this value."),
+        typer.Option(
+            "--threshold",
+            help="Value of the metric: the table counts the runs that reach it.",
+        ),
     ] = None,
 ) -> None:
     """Draws a figure and prints its table."""
     paths = [folder.expanduser() for folder in folders]
     for path in paths:
         if not path.is_dir():
-            raise ConfigError(f"{path}: there is no such folder.")
+            raise ConfigError(f"{path}: this folder does not exist. Check the path.")
     from rllib_risk.evaluation.plots import run_plot_command
     from rllib_risk.evaluation.results import ResultsError
 
@@ -150,18 +159,21 @@ def plot(
 
 @dataclass(frozen=True)
 class _Episode:
-    """Which episode is drawn.
+    """Options that select the episode to draw.
 
     Attributes:
-        number: Its number in the evaluation.
-        seed: Of the evaluation; None: as in the training.
+        number: Index of the episode in the evaluation.
+        seed: Seed of the evaluation; None: as in the training.
         trust_code: Whether code that a checkpoint names may be imported.
-        imports: Modules to import first.
-        verbose: 0, 1 or 2.
+        imports: Modules to import before the run.
+        verbose: Number of ``-v`` flags: 0, 1 or 2.
     """
 
     number: Annotated[
-        int, typer.Option("--episode", min=0, help="Which one of the evaluation.")
+        int,
+        typer.Option(
+            "--episode", min=0, help="Index of the episode in the evaluation, from 0."
+        ),
     ] = 0
     seed: EvaluationSeedOption = None
     trust_code: TrustCodeOption = False
@@ -174,18 +186,20 @@ class _Episode:
 def plot_episode(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")],
     out: Annotated[
-        Path, typer.Option("--out", help="The figure (.png, .pdf, .svg).")
+        Path, typer.Option("--out", help="File of the figure (.png, .pdf or .svg).")
     ] = Path("episode.png"),
     agent: Annotated[
         str | None,
-        typer.Option("--agent", help="Whose atoms (default: the first agent's)."),
+        typer.Option(
+            "--agent", help="Agent whose atoms are drawn (default: the first one)."
+        ),
     ] = None,
     steps: Annotated[
         str | None,
         typer.Option(
             "--steps",
             metavar="N,N,...",
-            help="Steps to draw, counted from 0 (default: four of them).",
+            help="Steps whose atoms are drawn, counted from 0 (default: four steps).",
         ),
     ] = None,
     *,
@@ -219,28 +233,28 @@ def plot_episode(
 def _index_of(agent: str, trace: EpisodeTrace) -> int:
     if agent not in trace.agents:
         raise ConfigError(
-            f"--agent: there is no {agent!r}.{suggest(agent, trace.agents)}"
-            f" There are {', '.join(trace.agents)}."
+            f"--agent: the environment has no agent {agent!r}."
+            f"{suggest(agent, trace.agents)} Its agents: {', '.join(trace.agents)}."
         )
     return trace.agents.index(agent)
 
 
 def _checked_steps(steps: list[int] | None, length: int) -> list[int]:
-    """The steps to draw of an episode of some length."""
+    """Returns the steps to draw in an episode of ``length`` steps."""
     from rllib_risk.evaluation.episode_plot import default_steps
 
     if steps is None:
         return list(default_steps(length))
     if max(steps) >= length:
         raise ConfigError(
-            f"--steps: {max(steps)} is beyond the end: the episode has {length} steps,"
-            f" 0 to {length - 1}."
+            f"--steps: step {max(steps)} is beyond the end of the episode, which has"
+            f" {length} steps. Choose steps from 0 to {length - 1}."
         )
     return steps
 
 
 def _numbers(text: str) -> list[int]:
-    """Step numbers from the command line."""
+    """Reads step numbers from the command line."""
     from rllib_risk.evaluation.episode_plot import MOST_STEPS
 
     try:
@@ -250,12 +264,14 @@ def _numbers(text: str) -> list[int]:
     if not numbers or numbers[0] < 0:
         raise ConfigError(f"--steps: write numbers such as 0,5,9, not {text!r}.")
     if len(numbers) > MOST_STEPS:
-        raise ConfigError(f"--steps: {MOST_STEPS} fit into a figure at most.")
+        raise ConfigError(
+            f"--steps: a figure shows at most {MOST_STEPS} steps, not {len(numbers)}."
+        )
     return numbers
 
 
 def _trace(checkpoint: Path, episode: _Episode) -> tuple[str, EpisodeTrace]:
-    """The name of a checkpoint's algorithm and env, and the episode that it plays."""
+    """Plays an episode of a checkpoint; returns the title of the figure and a trace."""
     from rllib_risk.cli.checkpoints import opened, verified
     from rllib_risk.cli.session import ray_session, register_all
     from rllib_risk.evaluation.trace_runs import trace_episode

@@ -1,8 +1,8 @@
-"""Weights & Biases: one run per trial, with env steps as its step.
+"""Logs to Weights & Biases: one run per trial, with env steps as the step.
 
 Ray's own callback counts iterations, starts a new run on ``--resume`` and needs a key.
-This one keeps a run's id (the trial's), never writes a step twice, and works
-offline. The key goes to W&B only: not into configurations, results or logs.
+This callback uses the trial's id as the run's id, never writes a step twice, and works
+offline. The key goes only to W&B, not into configurations, results or logs.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _BEST_OF = (TEAM_METRIC, RLLIB_METRIC)
 
 
 def choose_mode(options: WandbOptions) -> str:
-    """Decides whether to log online.
+    """Chooses the mode of W&B: online or offline.
 
     Args:
-        options: May hold a key.
+        options: Options for logging to W&B.
 
     Returns:
-        ``WANDB_MODE`` if it is set; ``offline`` without a key or without a connection,
-        which is said on stderr; otherwise ``online``.
+        ``WANDB_MODE`` if it is set. Otherwise ``offline`` without a key or a connection
+        (a line on stderr says so), and ``online`` with both.
     """
     import wandb
 
@@ -55,7 +55,7 @@ def choose_mode(options: WandbOptions) -> str:
         return "offline"
     port = server.port or (80 if server.scheme == "http" else 443)
     try:
-        # W&B itself would try for minutes, for each trial.
+        # W&B itself would try for minutes, in each trial.
         socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
         note(f"W&B: {host} cannot be reached ({error}); logging offline instead.")
@@ -73,11 +73,11 @@ def _has_login(host: str) -> bool:
 
 @dataclass
 class _Logged:
-    """What a run has logged.
+    """State of a run.
 
     Attributes:
-        step: Its last step.
-        best: The highest value of a metric, and its step.
+        step: Last logged step; -1 before the first one.
+        best: Highest value of each metric, and its step.
     """
 
     step: int = -1
@@ -85,23 +85,23 @@ class _Logged:
 
 
 class WandbRuns(Callback):
-    """Logs every trial's results to a run of its own."""
+    """Tune callback that logs each trial to its own W&B run."""
 
     def __init__(self, options: WandbOptions, group: str, folder: str) -> None:
-        """Keeps what a run needs.
+        """Initializes the callback.
 
         Args:
             options: Project, key and run name.
-            group: Name of the experiment, under which its runs are grouped.
+            group: Name of the experiment, which groups its runs.
             folder: Folder or address of the experiment's results.
         """
-        # W&B announces the key's origin on stdout otherwise.
+        # Otherwise W&B prints on stdout where it found the key.
         os.environ.setdefault("WANDB_SILENT", "true")
         self._mode: Any = choose_mode(options)
         self._options = options
         self._group = group
-        # Straight to the results: Tune copies its session folder for the last time
-        # before the runs end.
+        # Runs write to the results folder: Tune makes its last copy of its session
+        # folder before the runs end.
         self._folder = None if "://" in folder else Path(folder)
         self._runs: dict[str, Any] = {}
         self._logged: dict[str, _Logged] = {}
@@ -126,7 +126,7 @@ class WandbRuns(Callback):
             "dir": str(self._folder or Path(trial.local_path or ".").parent),
             "config": _plain(own_config(trial)),
             "resume": "allow",
-            # Several trials of one process have a run each at the same time.
+            # Several trials of one process have open runs at the same time.
             "reinit": "create_new",
         }
         settings: dict[str, Any] = {
@@ -146,7 +146,7 @@ class WandbRuns(Callback):
             note(f"W&B: {error}\nLogging offline instead.")
             self._mode = "offline"
             settings.pop("api_key", None)
-            # W&B still holds the id of the run that it could not start.
+            # W&B does not accept the id of a run that failed to start again.
             arguments["id"] = f"{trial.trial_id}-offline"
             return wandb.init(
                 **arguments, mode="offline", settings=wandb.Settings(**settings)
@@ -162,7 +162,7 @@ class WandbRuns(Callback):
     ) -> None:
         """Logs a result, unless its step was already logged before a restart."""
         flat = loggable(flatten_fresh(result))
-        # Who learns from a dataset samples no steps.
+        # Runs that learn from a dataset sample no env steps.
         step = int(flat.get(STEPS, 0) or flat.get(UPDATES, flat["training_iteration"]))
         logged = self._logged.setdefault(trial.trial_id, _Logged())
         if step <= logged.step:
@@ -195,7 +195,7 @@ class WandbRuns(Callback):
         self._finish(trial.trial_id, 1)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        """Ends the runs that are left, such as those of an interrupted experiment."""
+        """Ends the open runs, such as those of an interrupted experiment."""
         for trial_id in list(self._runs):
             self._finish(trial_id, 0)
 
@@ -205,7 +205,7 @@ class WandbRuns(Callback):
             run.finish(exit_code=exit_code)
 
     def _remember(self) -> None:
-        """Writes down what was logged: after SIGKILL, Tune's own state is older."""
+        """Saves the state to a file: after SIGKILL, Tune's own state is older."""
         if self._memory is None:
             return
         self._memory.parent.mkdir(parents=True, exist_ok=True)
@@ -214,11 +214,11 @@ class WandbRuns(Callback):
         part.replace(self._memory)
 
     def get_state(self) -> dict[str, Any]:
-        """What was logged, so that a resumed experiment repeats no step."""
+        """Returns what was logged, so that a resumed experiment repeats no step."""
         return {trial: [one.step, one.best] for trial, one in self._logged.items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores :meth:`get_state`, but for what is known to be logged since."""
+        """Restores a state from :meth:`get_state`; keeps trials that have logged."""
         for trial, (step, best) in state.items():
             if trial not in self._logged:
                 pairs = {name: (value, at) for name, (value, at) in best.items()}
@@ -229,7 +229,7 @@ def loggable(flat: Mapping[str, Any]) -> dict[str, float]:
     """Returns the numbers of a flat result that a run logs.
 
     Args:
-        flat: The result, without a carried evaluation.
+        flat: The result, without a repeated older evaluation.
     """
     return {
         key: float(value)
@@ -241,7 +241,7 @@ def loggable(flat: Mapping[str, Any]) -> dict[str, float]:
 
 
 def own_config(trial: Trial) -> dict[str, Any]:
-    """Returns the keys that the user set, with the values that were sampled."""
+    """Returns the keys that the user set, with the sampled values."""
     return {k: v for k, v in trial.config.items() if k != "callbacks"}
 
 

@@ -1,4 +1,4 @@
-"""``rllib train`` and ``rllib train file``."""
+"""The commands ``rllib train`` and ``rllib train file``."""
 
 from __future__ import annotations
 
@@ -21,28 +21,30 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_TRAIN_HELP = """Train one algorithm on one environment, from options alone.
+_TRAIN_HELP = """Train an algorithm on an environment, from options or from a file.
 
 \b
     rllib train --algo RMIX --env macn --stop '{"time_total_s": 300}'
     rllib train --algo PPO --env CartPole-v1 --config '{"lr": 0.0003}'
 
-Usually a file is better, since it keeps what was run: see 'rllib train file --help'.
+These options need no file. A training file is usually better, because it
+keeps a record of what was run: see 'rllib train file --help'.
 """
-_FILE_HELP = """Train what a file says: a YAML file with experiments, or a Python file
-with 'config' (an AlgorithmConfig) and, if wanted, 'stop'.
+_FILE_HELP = """Train the experiments of a file.
 
 \b
     rllib train file tuned_examples/rmix/macn-4x7.yaml
     rllib train file my.yaml --seed 3 --num-samples 4 --name try-3
 
-The file is looked up in the working directory, then among the tuned examples.
+A YAML file holds one or more experiments. A Python file sets 'config' to an
+AlgorithmConfig and may set 'stop'. The command looks for the file in the
+working directory first, then among the tuned examples.
 """
 
 
 @dataclass(frozen=True)
 class _NewExperiment:
-    """The options that make an experiment without a file."""
+    """Options that describe an experiment without a file."""
 
     algo: Annotated[
         str | None,
@@ -56,7 +58,7 @@ class _NewExperiment:
         typer.Option(
             "--config",
             metavar="JSON",
-            help="Keys of the configuration, search spaces included.",
+            help="Configuration of the algorithm; values may be search spaces.",
         ),
     ] = None
     imports: o.ImportOption = None
@@ -65,14 +67,14 @@ class _NewExperiment:
     resources_per_trial: o.ResourcesOption = None
 
     def document(self, changes: g.Changes) -> Document:
-        """The experiment as a training file would hold it."""
+        """Returns the experiment in the form of a training file."""
         from rllib_risk.config.inheritance import Section, document_of, merge
         from rllib_risk.config.loading import parse_json
 
         if self.algo is None or self.env is None:
             raise ConfigError(
-                "give --algo and --env, or a file: 'rllib train file PATH'. See"
-                " 'rllib train --help'."
+                "--algo or --env is missing. Give both, or train a file with"
+                " 'rllib train file PATH'. See 'rllib train --help'."
             )
         section: dict[str, Any] = {
             "run": self.algo,
@@ -123,20 +125,22 @@ def train_file(
     wandb: g.WandbOptions,
     ray: g.RayOptions,
     env: Annotated[
-        str | None, typer.Option("--env", help="Another env than the file's.")
+        str | None,
+        typer.Option("--env", help="Environment that replaces the file's."),
     ] = None,
     debug: Annotated[
         bool,
         typer.Option(
-            "--debug", help="Train in this process, without Tune and checkpoints."
+            "--debug",
+            help="Train in this process, for a debugger: no Tune, no checkpoints.",
         ),
     ] = False,
     show_config: Annotated[
         bool,
         typer.Option(
             "--show-config",
-            help="Print every value with the place that it comes from, check that the"
-            " keys go together, and stop.",
+            help="Print every value and where it is set, check that the keys are"
+            " compatible, and exit without training.",
         ),
     ] = False,
 ) -> None:
@@ -166,15 +170,15 @@ def train_file(
 def load_changed(
     path: str, changes: g.CommonChanges, env: str | None = None
 ) -> list[ExperimentSpec]:
-    """Loads a training file with what the command line changes in it.
+    """Loads a training file and applies the changes of the command line.
 
     Args:
         path: The file.
-        changes: What the command line changes.
-        env: Replaces the file's env.
+        changes: The changes.
+        env: Name of an env that replaces the file's; None: the file's env.
 
     Returns:
-        The experiments, checked.
+        The checked experiments.
 
     Raises:
         ConfigError: If the file or a change is wrong.
@@ -199,14 +203,17 @@ def load_changed(
     name = getattr(changes, "name", None)
     if name is not None:
         if len(sections) > 1:
-            raise ConfigError(f"--name: {file} has several experiments.")
+            raise ConfigError(
+                f"--name: {file} has {len(sections)} experiments, and --name renames"
+                " only one. Leave --name out, or use a file with one experiment."
+            )
         sections = {name: next(iter(sections.values()))}
     own = changes.section(env=env)
     for name, section in sections.items():
-        if isinstance(section.data, dict):  # the checks refuse what is none
+        if isinstance(section.data, dict):  # parse_document refuses other types
             replaced = drop(section, [(key,) for key in ("stop",) if key in own.data])
             merged = merge(replaced, own)
-            # The file's own values are not taken over from anywhere.
+            # `merge` marks the file's own values as inherited, which they are not.
             sections[name] = replace(merged, inherited=replaced.inherited)
     return parse_document(document_of(sections, document.source), RLlibCatalog())
 

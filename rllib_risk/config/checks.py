@@ -22,7 +22,10 @@ from rllib_risk.config.yaml_reader import Document, KeyPath
 
 
 class Catalog(Protocol):
-    """What exists: the loader asks it, so that it needs no algorithm itself."""
+    """Algorithms and environments that exist, and their keys.
+
+    The loader asks a catalog, so that it does not import the algorithms itself.
+    """
 
     def check_algorithm(self, name: str) -> None:
         """Raises ``ConfigError`` with a suggestion if there is no such algorithm."""
@@ -35,18 +38,18 @@ class Catalog(Protocol):
     ) -> Mapping[str, Field]:
         """Returns all keys that the algorithm accepts.
 
-        With a ``config`` those of the user's own parts that it names are among them,
-        and ``ConfigError`` is raised if one cannot be imported.
+        With a ``config``, they include the keys of the user's own parts that the config
+        names. ``ConfigError`` is raised if such a part cannot be imported.
         """
 
     def unused_keys(self, name: str) -> Mapping[str, str]:
-        """Returns keys that exist but do nothing here, and what to do instead."""
+        """Returns keys of RLlib without effect here, and what to do instead."""
 
     def env_fields(self, env: str) -> Mapping[str, Field] | None:
-        """Returns all ``env_config`` keys of an env; None if they are not known."""
+        """Returns all ``env_config`` keys of an env; None if they are unknown."""
 
     def subkeys(self, algorithm: str, key: str) -> Mapping[str, Field] | None:
-        """Returns the keys inside a key such as ``model``; None if it is free."""
+        """Returns the keys inside a key such as ``model``; None if any are allowed."""
 
     def metrics(self, algorithm: str) -> tuple[str, ...]:
         """Returns the names of the results that the algorithm reports."""
@@ -63,15 +66,15 @@ def check_config(
     """Checks the ``config`` section of an experiment.
 
     Args:
-        config: The section as it was read.
+        config: The section, unchecked.
         algorithm: Name of the algorithm.
-        env: Name of the env, if given.
-        document: Where it comes from, for messages.
-        path: Where the section is in the document.
-        catalog: What exists.
+        env: Name of the env; None if there is none.
+        document: Document of the section, for messages.
+        path: Path of the section in the document.
+        catalog: Catalog of algorithms and environments.
 
     Returns:
-        The section with numbers converted and search spaces read.
+        The section with numbers converted and search spaces parsed.
 
     Raises:
         ConfigError: With place and suggestion, for the first wrong key.
@@ -82,7 +85,7 @@ def check_config(
         raise document.error(f"config: must be a mapping, not {config!r}.", *path)
     fields = _fields(algorithm, config, document, path, catalog)
     unused = catalog.unused_keys(algorithm)
-    # A suggestion must not lead to a key that is refused in turn.
+    # Suggestions must not name a key that is itself refused.
     usable = [field for field in fields if field not in unused]
     checked: dict[str, Any] = {}
     for key, value in config.items():
@@ -96,7 +99,7 @@ def check_config(
         reader = _Reader(str(key), fields[key], document)
         inner: Mapping[str, Field] | None = None
         if key == "evaluation_config":
-            # What is different while evaluating: the same keys once more.
+            # It overrides the training's configuration, so it has the same keys.
             reader.inside = functools.partial(
                 _check_evaluation, algorithm, env, document, catalog
             )
@@ -143,16 +146,16 @@ def unknown_key(
 
     Args:
         key: The key.
-        known: Keys that may be given.
-        owner: Whose keys they are, such as the name of an algorithm.
-        own: Keys among them that parts of the user's own declare.
+        known: Keys that are allowed.
+        owner: Owner of the keys, such as the name of an algorithm.
+        own: Keys among them that the user's own parts declare.
 
     Returns:
-        A sentence that names the right key, if one is known.
+        A sentence that suggests the right key, if one is known.
     """
     for names, verb in ((TEAM_NAMES, "called"), (RENAMED, "now")):
         new = names.get(key, "")
-        # A new name may go on with what to write inside it: `model: {...}`.
+        # A new name may include what to write inside it: `model: {...}`.
         if new.partition(":")[0] in known:
             return f"unknown key '{key}' of {owner}: it is {verb} '{new}'."
     hint = suggest(key, known)
@@ -164,7 +167,7 @@ def unknown_key(
 def check_key(
     key: str, value: Any, field: Field, document: Document, place: KeyPath
 ) -> Any:
-    """Checks one value that can be no search space; see :func:`check_config`."""
+    """Checks one value that cannot be a search space; see :func:`check_config`."""
     try:
         return _check_scalar(key, value, field)
     except ConfigError as error:
@@ -173,13 +176,13 @@ def check_key(
 
 @dataclass
 class _Reader:
-    """Reads one key's value, or the search spaces that stand for it or in it.
+    """Reads the value of one key, with the search spaces in it.
 
     Attributes:
         key: Name of the key, for messages.
-        field: Its declaration; of the part of a user's own mapping None.
-        document: Where it comes from.
-        inside: Checks a mapping whose keys are known; None: they are the user's own.
+        field: Declaration of the key; None inside a user's own mapping.
+        document: Document of the value.
+        inside: Function that checks a mapping with known keys; None: any keys.
     """
 
     key: str
@@ -188,7 +191,7 @@ class _Reader:
     inside: Callable[[Mapping[str, Any], KeyPath], dict[str, Any]] | None = None
 
     def read(self, value: Any, place: KeyPath) -> Any:
-        """Returns the value with numbers converted and search spaces read."""
+        """Returns the value with numbers converted and search spaces parsed."""
         takes_mappings = self.field is None or {dict, object} & {*self.field.types}
         if is_domain_with_list(value) if takes_mappings else is_domain(value):
             ((kind, args),) = value.items()
@@ -236,13 +239,13 @@ class _Reader:
     def _refuse_code(self, value: Mapping[str, Any]) -> None:
         if list(value) == ["eval"]:
             raise ConfigError(
-                f"{self.key}: Tune would run the text of a mapping with 'eval' as its"
-                " only key as Python code. Use another name."
+                f"{self.key}: a mapping whose only key is 'eval' is not allowed: Tune"
+                " would run its text as Python code. Use another name."
             )
 
     @contextlib.contextmanager
     def _at(self, place: KeyPath) -> Iterator[None]:
-        """Adds the place to a message from inside."""
+        """Adds the place to the message of an error raised inside."""
         try:
             yield
         except ConfigError as error:
@@ -250,7 +253,7 @@ class _Reader:
 
 
 def _check_scalar(key: str, value: Any, field: Field) -> Any:
-    # Large whole numbers are often written 1e6, which YAML reads as a float.
+    # Users often write large whole numbers as 1e6, which YAML reads as a float.
     whole = isinstance(value, float) and value.is_integer()
     if whole and int in field.types and float not in field.types:
         value = int(value)

@@ -1,6 +1,6 @@
-"""Comparisons: several algorithms on one env, with the same seeds.
+"""Parses comparisons: several algorithms on one env, with the same seeds.
 
-A file of ``rllib compare`` says once what all algorithms share::
+A file of ``rllib compare`` states once what all algorithms share::
 
     env: macn
     stop: {num_env_steps_sampled_lifetime: 100_000}
@@ -12,8 +12,8 @@ A file of ``rllib compare`` says once what all algorithms share::
       RMIX-static: {run: RMIX, config: {risk_mode: static}}
       COMA: {without: [mixer]}
 
-Each label becomes one :class:`ExperimentSpec`, checked as a training file is, with
-errors at the line where the key was written.
+Each label becomes one :class:`ExperimentSpec`, with the same checks as a training file.
+Errors name the line of the wrong key.
 """
 
 from __future__ import annotations
@@ -49,27 +49,35 @@ _EXPERIMENT_KEYS = (
 )
 COMPARISON_FIELDS: dict[str, Field] = {
     "env": Field(None, "Name of the environment.", str),
-    "stop": Field({}, "Result: value at which a trial stops.", dict),
+    "stop": Field(
+        {}, "Stop criteria: result to the value at which a trial stops.", dict
+    ),
     "seeds": Field(list(DEFAULT_SEEDS), "Seeds of every algorithm.", list),
     "threshold": Field(
-        None, "Return whose env steps the table tells.", float, optional=True
+        None,
+        "Return threshold: the table reports the env steps needed to reach it.",
+        float,
+        optional=True,
     ),
-    "config": Field({}, "Configuration that all share.", dict, optional=True),
-    "algorithms": Field({}, "Label: `run`, `config` and `without` of it.", dict),
+    "config": Field(
+        {}, "Configuration that all algorithms share.", dict, optional=True
+    ),
+    "algorithms": Field(
+        {}, "Algorithms: label to `run`, `config` and `without`, all optional.", dict
+    ),
     **{key: EXPERIMENT_FIELDS[key] for key in _EXPERIMENT_KEYS},
 }
 ALGORITHM_FIELDS: dict[str, Field] = {
-    "run": Field(None, "Name of the algorithm; the label itself if left out.", str),
-    "config": Field({}, "Its own keys, which win over shared ones.", dict),
-    "without": Field([], "Shared keys that it does not take.", list),
+    "run": Field(None, "Name of the algorithm; null: the label.", str),
+    "config": Field({}, "Keys of this algorithm; they override shared keys.", dict),
+    "without": Field([], "Shared keys that this algorithm does not use.", list),
 }
 _ELSEWHERE: dict[str, str] = {
     "num_samples": "write `seeds: [0, 1, 2]`.",
     "seed": "write `seeds: [0, 1, 2]`.",
     "run": "write the names under `algorithms`.",
 }
-# What would make the trials of an algorithm differ from the others' in more than the
-# algorithm.
+# Keys that must be equal for all algorithms.
 _ONE_FOR_ALL: dict[str, str] = {
     "seed": "all algorithms have the same seeds: write them under 'seeds'",
     "env": "all algorithms have the same env: write it under 'env'",
@@ -80,12 +88,13 @@ _MOST_SEEDS = 10_000
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison, checked.
+    """A checked comparison.
 
     Attributes:
-        specs: One experiment per algorithm, named by its label; the seed is left out.
-        seeds: The seeds of each.
-        threshold: Return whose env steps the table tells; None: none.
+        specs: One experiment per algorithm, without seed. Its name is the label.
+        seeds: Seeds of every algorithm.
+        threshold: Return threshold: the table reports the env steps to reach it; None:
+            no threshold.
     """
 
     specs: tuple[ExperimentSpec, ...]
@@ -93,7 +102,7 @@ class Comparison:
     threshold: float | None = None
 
     def select(self, labels: Sequence[str]) -> Comparison:
-        """Returns the comparison of some of its algorithms, in its own order.
+        """Returns a comparison of some of the algorithms, in the order of the file.
 
         Raises:
             ConfigError: If a label does not exist, with the closest one.
@@ -109,17 +118,18 @@ class Comparison:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Reads seeds from a command line: ``0-4``, ``0,3`` or ``0-2,7``.
+    """Parses seeds of a command line: ``0-4``, ``0,3`` or ``0-2,7``.
 
     Raises:
-        ConfigError: If it is written in another way.
+        ConfigError: If the text has another form.
     """
     seeds: list[int] = []
     for part in text.split(","):
         match = _RANGE.fullmatch(part.strip())
         if match and int(match[2]) - int(match[1]) >= _MOST_SEEDS:
             raise ConfigError(
-                f"--seeds: '{part.strip()}' are more than {_MOST_SEEDS:,} seeds."
+                f"--seeds: '{part.strip()}' has more than {_MOST_SEEDS:,} seeds. Use"
+                " fewer."
             )
         if match and int(match[1]) <= int(match[2]):
             seeds += range(int(match[1]), int(match[2]) + 1)
@@ -131,24 +141,26 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parse_comparison(document: Document, catalog: Catalog) -> Comparison:
-    """Checks a comparison.
+    """Parses and checks a comparison.
 
     Args:
-        document: The file as it was read.
-        catalog: What exists.
+        document: The file, unchecked.
+        catalog: Catalog of algorithms and environments.
 
     Returns:
         The comparison, with a checked experiment for each label.
 
     Raises:
-        ConfigError: With place and suggestion, for the first thing that is wrong.
+        ConfigError: With place and suggestion, for the first error.
     """
     document = without_anchors(document)
     data = _check_keys(document)
     seeds = _check_seeds(data.get("seeds", list(DEFAULT_SEEDS)), document)
     imports = import_listed(data.get("imports"), document)
     if not data["algorithms"]:
-        raise document.error("algorithms: name at least one.", "algorithms")
+        raise document.error(
+            "algorithms: is empty. Name at least one algorithm.", "algorithms"
+        )
     shared = _shared(data, document)
     specs = []
     for label, own in data["algorithms"].items():
@@ -162,7 +174,7 @@ def parse_comparison(document: Document, catalog: Catalog) -> Comparison:
 
 
 def _shared(data: Mapping[str, Any], document: Document) -> Section:
-    """What every algorithm takes over."""
+    """Returns what every algorithm inherits."""
     keys = ("env", "stop", "config", *_EXPERIMENT_KEYS)
     shared = {key: data[key] for key in keys if key in data}
     places = {p: where for p, where in document.places.items() if p[0] in shared}
@@ -170,7 +182,7 @@ def _shared(data: Mapping[str, Any], document: Document) -> Section:
 
 
 def _check_keys(document: Document) -> dict[str, Any]:
-    """Checks the keys of the file itself."""
+    """Checks the top-level keys of the file."""
     data = document.data
     if not is_comparison(data):
         if isinstance(data, Mapping) and any(
@@ -181,7 +193,9 @@ def _check_keys(document: Document) -> dict[str, Any]:
                 "this is a training file, not a comparison. Run it with:"
                 f" rllib train file {document.source}"
             )
-        raise document.error("'algorithms' is missing: which are to be compared?")
+        raise document.error(
+            "'algorithms' is missing. List the algorithms to compare under it."
+        )
     checked: dict[str, Any] = {}
     for key, value in data.items():
         if key in _ELSEWHERE:
@@ -196,15 +210,15 @@ def _check_keys(document: Document) -> dict[str, Any]:
         field = COMPARISON_FIELDS[key]
         checked[key] = check_key(str(key), value, field, document, (str(key),))
     checked["config"] = checked.get("config") or {}
-    for key, why in (("env", "where"), ("stop", "when does a trial end")):
+    for key, what in (("env", "the environment"), ("stop", "the stop criteria")):
         if not checked.get(key):
-            raise document.error(f"'{key}' is missing: {why}?")
+            raise document.error(f"'{key}' is missing. Add {what}.")
     return checked
 
 
 def _check_seeds(seeds: list[Any], document: Document) -> tuple[int, ...]:
     if not seeds:
-        raise document.error("seeds: give at least one.", "seeds")
+        raise document.error("seeds: is empty. Give at least one seed.", "seeds")
     for index, seed in enumerate(seeds):
         whole = isinstance(seed, int) and not isinstance(seed, bool)
         if not whole or not 0 <= seed <= MOST_SEED:
@@ -215,7 +229,9 @@ def _check_seeds(seeds: list[Any], document: Document) -> tuple[int, ...]:
                 index,
             )
         if seed in seeds[:index]:
-            raise document.error(f"seeds: {seed} is given twice.", "seeds", index)
+            raise document.error(
+                f"seeds: {seed} is given twice. Leave one out.", "seeds", index
+            )
     return tuple(seeds)
 
 
@@ -226,7 +242,7 @@ def _parse_algorithm(
     document: Document,
     catalog: Catalog,
 ) -> ExperimentSpec:
-    """Makes one experiment of what is shared and what an algorithm has of its own."""
+    """Builds one experiment from the shared keys and an algorithm's own keys."""
     place: KeyPath = ("algorithms", label)
     own = _check_own(label, own, shared.data["config"], document)
     algorithm = own.setdefault("run", label)
@@ -245,8 +261,8 @@ def _parse_algorithm(
     spec = parse_experiment(label, section.data, view, catalog, (label,))
     for names, domain in walk_domains(spec.config):
         raise view.error(
-            f"{name_of(names)}: a comparison has one setting per label, not a"
-            f" {domain.kind}: give each value a label of its own.",
+            f"{name_of(names)}: a comparison cannot have a {domain.kind}. Give each"
+            " value its own label.",
             *(label, "config", *names),
         )
     return spec
@@ -255,9 +271,9 @@ def _parse_algorithm(
 def _check_own(
     label: str, own: Any, shared: Mapping[str, Any], document: Document
 ) -> dict[str, Any]:
-    """Checks the section of a label; returns it with all of its keys but ``run``."""
+    """Checks the section of a label; returns it with ``config`` filled in."""
     place: KeyPath = ("algorithms", label)
-    own = {} if own is None else own  # "QMIX:" with nothing behind it
+    own = {} if own is None else own  # "QMIX:" without a value
     if not isinstance(own, Mapping):
         raise document.error(
             f"{label}: must be a mapping with run, config and without, or empty, not"
@@ -270,7 +286,7 @@ def _check_own(
         if key not in ALGORITHM_FIELDS:
             raise document.error(
                 f"unknown key '{key}' of {label}.{suggest(str(key), ALGORITHM_FIELDS)}"
-                " (Its own keys go under 'config'.)",
+                " (Keys of the algorithm go under 'config'.)",
                 *inside,
             )
         field = ALGORITHM_FIELDS[key]
@@ -281,8 +297,8 @@ def _check_own(
                 raise document.error(f"{key}: {why}.", *start, "config", key)
     if "env_config" in checked["config"]:
         raise document.error(
-            "env_config: all algorithms have the same env: write it under the shared"
-            " 'config'.",
+            "env_config: all algorithms have the same env. Write env_config under the"
+            " shared 'config'.",
             *(*place, "config", "env_config"),
         )
     return checked

@@ -1,4 +1,4 @@
-"""The keys of an experiment in a training file, those of the algorithm excepted."""
+"""Keys of an experiment in a training file, without the algorithm's own keys."""
 
 from __future__ import annotations
 
@@ -7,36 +7,46 @@ from rllib_risk.config.schema import MOST_EPISODES, Field
 EXTENDS = "extends"
 WITHOUT = "without"
 
-# How an experiment takes over values; see inheritance.py.
+# Keys by which an experiment inherits values; see inheritance.py.
 INHERITANCE_FIELDS: dict[str, Field] = {
     EXTENDS: Field(
         None,
-        "File whose experiment this one goes on from, as FILE or FILE:EXPERIMENT.",
+        "Experiment of another file from which this one inherits, as FILE or"
+        " FILE:EXPERIMENT.",
         str,
     ),
     WITHOUT: Field(
         [],
-        "What is not taken over: keys of `config`, or paths such as `stop` and"
+        "What is not inherited: keys of `config`, or paths such as `stop` and"
         " `env_config.width`.",
         list,
     ),
 }
 CHECKPOINT_FIELDS: dict[str, Field] = {
     "checkpoint_frequency": Field(
-        0, "Iterations between two checkpoints; 0: none.", int, low=0
+        0,
+        "Number of iterations between checkpoints; 0: none before the end.",
+        int,
+        low=0,
     ),
-    "checkpoint_at_end": Field(True, "A checkpoint when the run ends.", bool),
+    "checkpoint_at_end": Field(
+        True, "Whether to save a checkpoint when a trial ends.", bool
+    ),
     "num_to_keep": Field(
-        None, "Number of best checkpoints to keep.", int, low=1, optional=True
+        None,
+        "Number of best checkpoints to keep per trial; null: all.",
+        int,
+        low=1,
+        optional=True,
     ),
     "checkpoint_score_attribute": Field(
-        None, "The result that says which are best.", str, optional=True
+        None, "Name of the result that ranks checkpoints.", str, optional=True
     ),
     "checkpoint_score_order": Field(
-        "max", "Whether more is better.", str, choices=("max", "min")
+        "max", "`max`: higher is better; `min`: lower.", str, choices=("max", "min")
     ),
 }
-# The spelling of the old command line, which is also accepted in files.
+# Spellings of Ray's old command line, which files may also use.
 OLD_CHECKPOINT_KEYS: dict[str, str] = {
     "checkpoint_freq": "checkpoint_frequency",
     "checkpoint_at_end": "checkpoint_at_end",
@@ -45,34 +55,53 @@ OLD_CHECKPOINT_KEYS: dict[str, str] = {
 }
 EXPERIMENT_FIELDS: dict[str, Field] = {
     "run": Field(None, "Name of the algorithm.", str),
-    "algorithm": Field(None, "Another word for `run`.", str),
+    "algorithm": Field(None, "Same as `run`.", str),
     "env": Field(None, "Name of the environment.", str),
-    "stop": Field({}, "Result: value at which a trial stops.", dict, optional=True),
+    "stop": Field(
+        {},
+        "Stop criteria: result to the value at which a trial stops.",
+        dict,
+        optional=True,
+    ),
     "config": Field({}, "The algorithm's configuration.", dict, optional=True),
     "num_samples": Field(
-        1, "Times the search space is drawn from.", int, low=1, high=MOST_EPISODES
+        1,
+        "Number of times to sample the search space.",
+        int,
+        low=1,
+        high=MOST_EPISODES,
     ),
     "time_budget_s": Field(
         None,
-        "Every trial saves a checkpoint after this time, and the experiment ends;"
-        " `--resume` continues it.",
+        "Time limit of the experiment. At the limit every trial saves a checkpoint;"
+        " `--resume` continues the experiment.",
         float,
         low=0,
         low_open=True,
         unit="s",
     ),
-    "resources_per_trial": Field(None, "Overrides RLlib's request.", dict),
-    "storage_path": Field(None, "Folder for results.", str),
-    "checkpoint_config": Field({}, "When to save and what to keep.", dict),
+    "resources_per_trial": Field(
+        None, "Resources of each trial, instead of what RLlib requests.", dict
+    ),
+    "storage_path": Field(None, "Folder for results; null: ~/ray_results.", str),
+    "checkpoint_config": Field(
+        {}, "When to save checkpoints and which ones to keep.", dict
+    ),
     **{old: CHECKPOINT_FIELDS[new] for old, new in OLD_CHECKPOINT_KEYS.items()},
-    "max_failures": Field(0, "Restarts of a failed trial; -1: no limit.", int, low=-1),
-    "restore": Field(None, "Checkpoint to start from.", str),
+    "max_failures": Field(
+        0, "Maximum number of restarts of a failed trial; -1: no limit.", int, low=-1
+    ),
+    "restore": Field(None, "Folder of a checkpoint from which trials start.", str),
     "scheduler": Field(None, "Name of a Tune scheduler.", str),
-    "scheduler_config": Field(None, "Its arguments.", dict),
+    "scheduler_config": Field(None, "Arguments of the scheduler.", dict),
     "search_alg": Field(None, "Name of a Tune searcher.", str),
-    "search_alg_config": Field(None, "Its arguments.", dict),
-    "max_concurrent_trials": Field(None, "Trials at the same time.", int, low=1),
-    "imports": Field([], "Modules to import first (they register envs).", (list, str)),
+    "search_alg_config": Field(None, "Arguments of the searcher.", dict),
+    "max_concurrent_trials": Field(
+        None, "Maximum number of trials at the same time.", int, low=1
+    ),
+    "imports": Field(
+        [], "Modules to import before the run; they register envs.", (list, str)
+    ),
 }
 REMOVED: dict[str, str] = {
     "local_dir": "write `storage_path`.",

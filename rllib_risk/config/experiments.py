@@ -1,4 +1,4 @@
-"""Experiments: the sections of a training file, checked.
+"""Parses and checks experiments, the sections of a training file.
 
 The format is the one that ``rllib train file`` of Ray 2.40 read::
 
@@ -10,7 +10,7 @@ The format is the one that ``rllib train file`` of Ray 2.40 read::
       checkpoint_config: {checkpoint_frequency: 10}
       config: {gamma: 0.99, env_config: {width: 7}}
 
-with `scheduler`, `search_alg` and `imports` as additions.
+``scheduler``, ``search_alg`` and ``imports`` are additions.
 """
 
 from __future__ import annotations
@@ -39,35 +39,35 @@ from rllib_risk.config.schema import (
 from rllib_risk.config.searchers import RANDOM, check_searcher, parse_searcher
 from rllib_risk.config.yaml_reader import Document, KeyPath
 
-# File systems allow 255 bytes in the name of a folder, and Tune adds to it.
+# File systems allow 255 bytes in the name of a folder, and Tune extends the name.
 MOST_CHARACTERS = 200
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
 @dataclass
 class ExperimentSpec:
-    """One experiment, checked.
+    """A checked experiment.
 
     Attributes:
-        name: Name of the experiment, and of its folder.
-        algorithm: Name of the algorithm (for a Python file: its class).
-        config: Its configuration, with search spaces as ``Domain`` objects.
-        env: Name of the env; None if a Python file's configuration holds it.
-        stop: Result: value at which a trial stops.
+        name: Name of the experiment and of its folder.
+        algorithm: Name of the algorithm; for a Python file, its class.
+        config: Configuration, with search spaces as ``Domain`` objects.
+        env: Name of the env; None if a Python file's configuration contains it.
+        stop: Stop criteria: result to the value at which a trial stops.
         checkpoint: Arguments of Tune's ``CheckpointConfig``.
-        num_samples: Times the search space is drawn from.
-        time_budget_s: Seconds after which all trials stop.
-        resources_per_trial: Overrides RLlib's own request.
+        num_samples: Number of times to sample the search space.
+        time_budget_s: Time limit in seconds; None: no limit.
+        resources_per_trial: Resources of each trial; None: what RLlib requests.
         storage_path: Folder for results.
-        max_failures: Restarts of a failed trial.
-        restore: Checkpoint to start from.
+        max_failures: Maximum number of restarts of a failed trial.
+        restore: Folder of a checkpoint from which trials start.
         scheduler: Tune scheduler.
         searcher: Tune searcher.
-        max_concurrent_trials: Trials at the same time.
-        imports: Modules that were imported.
+        max_concurrent_trials: Maximum number of trials at the same time.
+        imports: Names of the imported modules.
         config_object: The ``AlgorithmConfig`` of a Python file.
-        document: Where it was read, for messages.
-        path: Where it is in the document.
+        document: Document of the experiment, for messages.
+        path: Path of the experiment in the document.
     """
 
     name: str
@@ -94,16 +94,16 @@ class ExperimentSpec:
         """Returns an error with the place of the key that the message begins with.
 
         Args:
-            message: Begins with a key of ``config`` or of the experiment, or not.
-            *otherwise: Keys of the experiment to point to if it does not; the first
-                one that was written counts.
+            message: Message that may begin with a key of ``config`` or the experiment.
+            *otherwise: Keys of the experiment to point to if the message does not begin
+                with a key. The first one in the file is used.
         """
         if self.document is None:
             return ConfigError(message)
         match = re.match(r"(?:unknown key )?'?(\w+)(?:\.(\w+))?", message)
         keys = [key for key in match.groups() if key] if match else []
         for path in (("config", *keys), keys, *(key.split(".") for key in otherwise)):
-            # The first key below the section decides; deeper ones may be the env's.
+            # Only the first key of the section must exist; the env may have the rest.
             depth = 2 if path and path[0] == "config" else 1
             if path and (*self.path, *path[:depth]) in self.document.places:
                 return self.document.error(message, *self.path, *path)
@@ -111,15 +111,15 @@ class ExperimentSpec:
 
 
 def check_name(name: str) -> str:
-    """Returns an experiment's name if it can be the name of a folder.
+    """Returns an experiment's name if it is a valid name of a folder.
 
     Raises:
-        ConfigError: If it could leave the storage folder, as ``../x`` would.
+        ConfigError: If it is too long, or could leave the storage folder, as ``../x``.
     """
     if len(name) > MOST_CHARACTERS:
         raise ConfigError(
             f"experiment name {shown(name)}: has {len(name)} characters. It becomes the"
-            f" name of a folder, so at most {MOST_CHARACTERS} are allowed."
+            f" name of a folder: at most {MOST_CHARACTERS} characters are allowed."
         )
     if not _NAME.fullmatch(name):
         raise ConfigError(
@@ -132,20 +132,20 @@ def check_name(name: str) -> str:
 def parse_experiment(
     name: str, section: Any, document: Document, catalog: Catalog, path: KeyPath
 ) -> ExperimentSpec:
-    """Checks one experiment.
+    """Parses and checks one experiment.
 
     Args:
-        name: Its name.
-        section: Its section as it was read.
-        document: Where it comes from.
-        catalog: What exists.
-        path: Where the section is in the document.
+        name: Name of the experiment.
+        section: Section of the experiment, unchecked.
+        document: Document of the section.
+        catalog: Catalog of algorithms and environments.
+        path: Path of the section in the document.
 
     Returns:
         The experiment.
 
     Raises:
-        ConfigError: With place and suggestion, for the first thing that is wrong.
+        ConfigError: With place and suggestion, for the first error.
     """
     try:
         check_name(name)
@@ -162,8 +162,10 @@ def parse_experiment(
             if not isinstance(env, str):
                 raise ConfigError(f"env: must be the name of an env, not {env!r}.")
             catalog.check_env(env, algorithm)
-    elif "dataset" not in (section.get("config") or {}):  # which says what it is of
-        raise document.error(f"{name}: 'env' is missing: which environment?", *path)
+    elif "dataset" not in (section.get("config") or {}):  # a dataset names its env
+        raise document.error(
+            f"{name}: 'env' is missing. Add the name of an environment.", *path
+        )
     config = check_config(
         section.get("config"), algorithm, env, document, (*path, "config"), catalog
     )
@@ -208,17 +210,15 @@ def _check_section(
 ) -> dict[str, Any]:
     if not isinstance(section, Mapping):
         raise document.error(
-            f"{name}: an experiment is a mapping with run, env, stop and config,"
-            f" not {shown(section)}.",
+            f"{name}: must be a mapping with run, env, stop and config, not"
+            f" {shown(section)}.",
             *path,
         )
     checked = {}
     for key, value in section.items():
         place = (*path, str(key))
         if key in REMOVED:
-            raise document.error(
-                f"'{key}' does not exist any more: {REMOVED[key]}", *place
-            )
+            raise document.error(f"'{key}' no longer exists: {REMOVED[key]}", *place)
         if key not in EXPERIMENT_FIELDS:
             hint = suggest(str(key), [*EXPERIMENT_FIELDS, *INHERITANCE_FIELDS])
             raise document.error(
@@ -242,7 +242,9 @@ def _algorithm(
 ) -> str:
     given = [key for key in ("run", "algorithm") if section.get(key) is not None]
     if len(given) != 1:
-        what = "is missing" if not given else "and 'algorithm' mean the same: give one"
+        what = "and 'algorithm' mean the same. Give only one"
+        if not given:
+            what = "is missing. Add it"
         raise document.error(f"{name}: 'run' (the algorithm) {what}.", *path)
     with _Place(document, (*path, given[0])):
         catalog.check_algorithm(section[given[0]])
@@ -265,7 +267,7 @@ def check_stop(
 
 
 def _flat(nested: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
-    """Flattens ``{a: {b: 1}}`` to ``{(a, b): 1}``: both spellings are in use."""
+    """Flattens ``{a: {b: 1}}`` to ``{(a, b): 1}``; files may nest results."""
     flat: dict[tuple[str, ...], Any] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
@@ -320,7 +322,10 @@ def _add_search(
         if name is None:
             if arguments is not None:
                 with _Place(document, (*path, f"{kind}_config")):
-                    raise ConfigError(f"{kind}_config: '{kind}' itself is missing.")
+                    raise ConfigError(
+                        f"{kind}_config: '{kind}' is missing. Add it, or leave"
+                        f" {kind}_config out."
+                    )
             continue
         place = (*path, f"{kind}_config" if arguments else kind)
         with _Place(document, place):
@@ -343,7 +348,7 @@ def _add_search(
     in_population = spec.scheduler is not None and spec.scheduler.population
     if in_population and spec.searcher.name != RANDOM:
         raise document.error(
-            f"search_alg: {section['scheduler']} changes the values itself and goes"
-            " without a searcher. Leave search_alg out.",
+            f"search_alg: {section['scheduler']} changes the values itself and cannot"
+            " be combined with a searcher. Leave search_alg out.",
             *(*path, "search_alg"),
         )

@@ -29,25 +29,26 @@ def resolve(
     find: Callable[[str], Path],
     read: Callable[[Path], Document],
 ) -> Document:
-    """Returns the experiments of a training file with all that they take over.
+    """Returns the experiments of a training file with all inherited values.
 
     Args:
-        document: The file as it was read; its data are a mapping.
-        find: Finds a tuned example by its name, for a file that is not beside this one.
-        read: Reads a training file that is extended.
+        document: The file, unchecked; its data are a mapping.
+        find: Function that finds a tuned example by name, for an extended file that is
+            not next to this one.
+        read: Function that reads an extended training file.
 
     Returns:
-        The experiments alone.
+        The experiments, without ``shared:`` and ``extends:``.
 
     Raises:
-        ConfigError: If a file that is extended cannot be read or has no such
-            experiment, or experiments extend each other in a circle.
+        ConfigError: If an extended file cannot be read or lacks the experiment, or
+            experiments extend each other in a circle.
     """
     return _Resolver(find, read).resolve(document)
 
 
 class _Resolver:
-    """Resolves the experiments of one file and of those that it extends."""
+    """Resolves the experiments of a file and of the files that it extends."""
 
     def __init__(
         self, find: Callable[[str], Path], read: Callable[[Path], Document]
@@ -57,7 +58,7 @@ class _Resolver:
         self._documents: dict[Path, Document] = {}
         self._sections: dict[Path, dict[str, Section]] = {}
         self._done: dict[tuple[Path, str], Section] = {}
-        self._open: list[tuple[Path, str]] = []  # experiments that are being resolved
+        self._open: list[tuple[Path, str]] = []  # experiments in progress
 
     def resolve(self, document: Document) -> Document:
         """See :func:`resolve`."""
@@ -87,11 +88,11 @@ class _Resolver:
                 SHARED,
             )
         if own.data is None and shared.data:
-            own = replace(own, data={})  # "name:" with nothing behind it
+            own = replace(own, data={})  # "name:" without a value
         if not isinstance(own.data, Mapping):
-            return own  # the checks of an experiment refuse it
+            return own  # parse_experiment refuses it
         parts = ((SHARED, shared), (name, own))
-        # From what is furthest away to what is nearest.
+        # Merged from the most distant values to the nearest, which win.
         section = Section({})
         for where, part in parts:
             if part.data.get(EXTENDS) is not None:
@@ -109,7 +110,7 @@ class _Resolver:
     def _extended(
         self, document: Document, where: str, name: str, target: object
     ) -> Section:
-        """The experiment of another file that ``extends`` names."""
+        """Returns the experiment of another file that ``extends`` names."""
 
         def error(message: str) -> ConfigError:
             return document.error(f"extends: {message}", where, EXTENDS)
@@ -131,7 +132,7 @@ class _Resolver:
                     f" has: {', '.join(names)}."
                 )
             raise error(
-                f"{file} has several experiments, and none is named '{name}'. Write one"
+                f"{file} has several experiments, but none named '{name}'. Write one"
                 f" of: {', '.join(f'{file}:{known}' for known in names)}."
             )
         node = (_file_of(other), wanted)
@@ -164,13 +165,13 @@ class _Resolver:
 
 
 def _names(document: Document) -> list[str]:
-    """The names of the experiments of a file."""
+    """Returns the names of the experiments of a file."""
     names = [str(name) for name in without_anchors(document).data]
     names = [name for name in names if name != SHARED]
     if not names:
         raise document.error(
-            "has no experiment: 'shared' and keys that begin with '.' hold what"
-            " experiments take over."
+            "has no experiment. 'shared' and keys that begin with '.' only hold values"
+            " for experiments. Add an experiment."
         )
     return names
 

@@ -1,10 +1,10 @@
-"""A search space as a list of independent numbers and choices, for searchers.
+"""Flattens a nested search space for Ray's searchers, and nests their suggestions.
 
-Ray's searchers know mappings of names to plain samplers. Here every search space of a
-configuration gets a name, its place, wherever it stands: in a list, or inside a value
-that another one may choose. A searcher suggests a value for each name, and
-:func:`fill` puts them where they belong. What belongs to a value that was not chosen
-is not used.
+Ray's searchers take a mapping of names to plain samplers. In this package a search
+space may be nested: in a list, or inside a value of another search space. Its path in
+the configuration becomes its name. A searcher suggests a value for each name, and
+:func:`fill` puts the values into the configuration. Suggestions inside a value that was
+not chosen are ignored.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _PLAIN = (bool, int, float, str)
 
 
 def name_of(path: KeyPath) -> str:
-    """Returns the name by which a searcher knows the search space at a place."""
-    # Tune's searchers make mappings of names with slashes.
+    """Returns the name of the search space at a path."""
+    # Joined by dots: Tune's searchers turn names with slashes into nested mappings.
     return ".".join(map(str, path))
 
 
 def flatten_space(config: Mapping[str, Any]) -> dict[str, Domain]:
     """Returns all search spaces by name.
 
-    A choice among values that are no plain numbers or texts becomes one of their
-    indices. Steps (``quniform`` and the like) are left out: :func:`fill` rounds, since
-    few searchers do.
+    A choice among values other than numbers and texts becomes a choice of their
+    indices. Samplers with steps (such as ``quniform``) lose the step, which few
+    searchers support. :func:`fill` rounds instead.
 
     Args:
         config: A configuration with search spaces.
@@ -45,7 +45,7 @@ def _plain(domain: Domain) -> Domain:
     if not domain.kind.startswith("q"):
         return domain
     kind, (low, high) = domain.kind[1:], domain.args[:2]
-    # The upper end is inclusive with steps, and exclusive for whole numbers without.
+    # Ray's upper end is inclusive in qrandint, and exclusive in randint.
     return Domain(kind, (low, high + 1 if kind == "randint" else high))
 
 
@@ -58,19 +58,19 @@ def _indices(domain: Domain) -> tuple[int, ...]:
 
 
 def fill(value: Any, flat: Mapping[str, Any], path: KeyPath = ()) -> Any:
-    """Puts suggested values where they belong.
+    """Replaces the search spaces of a configuration by suggested values.
 
     Args:
         value: A configuration with search spaces, or a part of one.
-        flat: A value for each name of :func:`flatten_space`.
-        path: Where the part is.
+        flat: Values by the names of :func:`flatten_space`.
+        path: Path of the part in the configuration.
 
     Returns:
-        The same without search spaces.
+        A copy without search spaces.
     """
     if isinstance(value, Domain):
         suggested = flat[name_of(path)]
-        # Some searchers give NumPy's numbers.
+        # Some searchers suggest NumPy numbers.
         suggested = suggested.item() if hasattr(suggested, "item") else suggested
         if value.kind not in LISTS:
             return _rounded(value, suggested)
@@ -88,7 +88,7 @@ def fill(value: Any, flat: Mapping[str, Any], path: KeyPath = ()) -> Any:
 def searched_part(value: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the part of a configuration that has search spaces.
 
-    Lists with search spaces are kept whole: Tune merges mappings only.
+    Lists with search spaces are kept whole, because Tune merges only mappings.
     """
     kept = {key: item for key, item in value.items() if any(walk_domains(item))}
     return {
@@ -110,19 +110,19 @@ def _rounded(domain: Domain, value: Any) -> Any:
 def flatten_point(
     config: Mapping[str, Any], point: Any, *, partial: bool = False
 ) -> dict[str, Any]:
-    """Translates a point to begin with (``points_to_evaluate``) to names.
+    """Flattens a start point of a search (``points_to_evaluate``).
 
     Args:
         config: A configuration with search spaces.
-        point: Values for all of them, written like the configuration itself.
+        point: Values for all search spaces, nested like the configuration.
         partial: Whether values may be left out.
 
     Returns:
-        A value for each name of :func:`flatten_space`. What belongs to a value that
-        the point does not choose gets its first one, and is not used.
+        Values by the names of :func:`flatten_space`. A search space inside a value that
+        the point does not choose gets its first candidate, which is not used.
 
     Raises:
-        ConfigError: If a value is missing, unknown or not one of the search space.
+        ConfigError: If a value is missing, unknown or not in the search space.
     """
     chosen: dict[str, Any] = {}
     _read_point(searched_part(config), point, (), chosen, partial)
@@ -167,7 +167,7 @@ def _read_value(
                 _read_point(option, value, (*path, domain.kind, index), inside)
             except ConfigError:
                 continue
-            # A whole number may be written where the list has 1.0.
+            # The point may say 1 where the list has 1.0.
             found |= {name: option if _is_plain(domain) else index, **inside}
             return
         raise ConfigError(f"{name}: {value!r} is not one of its values.")

@@ -1,4 +1,4 @@
-"""Imports what a user names by path, and says why it could not be imported."""
+"""Imports classes, functions and modules that a user names, with clear errors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 
 from rllib_risk.config.schema import ConfigError, suggest
 
-# A module may fail in any way while it is imported. SystemExit must not end the process
-# in silence.
+# An import may raise anything. SystemExit must not end the process silently.
 _FAILURES = (Exception, SystemExit)
 
 
@@ -25,18 +24,18 @@ def import_path(
 
     Args:
         path: Module and name, joined by a colon.
-        what: The configuration key that the path stands under, for messages.
-        base: What it must be a subclass of; None: any class or function will do.
-        error: The error to raise.
+        what: Configuration key of the path, for messages.
+        base: Required base class; None: any class or function.
+        error: Type of the error to raise.
         dotted: Whether ``"pkg.module.name"`` is accepted as well.
 
     Returns:
         The class or function.
 
     Raises:
-        ConfigError: If the path has another form, the module is missing or fails, it
-            has no such name, or the name is of the wrong kind. The message names the
-            key, the path and the cause. ``error`` replaces the type.
+        ConfigError: If the path has another form, the module is missing or fails, the
+            name is missing, or it is of the wrong kind. The message names the key, the
+            path and the cause. ``error`` replaces the type.
     """
     kind = "class" if base is not None else "callable"
     module_name, colon, name = path.partition(":")
@@ -45,13 +44,13 @@ def import_path(
     if not (module_name and colon and name):
         example = "Class" if base is not None else "name"
         raise error(
-            f"{what}: {path!r} is no known name; an import path must have the form"
+            f"{what}: {path!r} is not a known name. An import path must have the form"
             f" 'pkg.module:{example}'."
         )
     module = import_module(module_name, what, of=f" of {path!r}", error=error)
     try:
         found = getattr(module, name, None)
-    except _FAILURES as cause:  # a module may import its names when they are asked for
+    except _FAILURES as cause:  # a module may import its names lazily
         raise error(
             f"{what}: cannot import {path!r}: {import_failure(module_name, cause)}"
         ) from cause
@@ -64,7 +63,7 @@ def import_path(
     if not _fits(found, base):
         must = "a class or a function"
         if base is not None:
-            # A package of parts exports what its module `base` defines.
+            # Users import the base class from the package, not from its module `base`.
             home = base.__module__.removesuffix(".base")
             must = f"a subclass of {home}.{base.__name__}"
         raise error(f"{what}: {path!r} must be {must}.")
@@ -84,9 +83,9 @@ def import_module(
 
     Args:
         name: Full name of the module.
-        what: The configuration key that names it, for messages.
-        of: What it is part of, for messages.
-        error: The error to raise.
+        what: Configuration key that names the module, for messages.
+        of: Words that follow the name in messages, such as `` of 'pkg.module:name'``.
+        error: Type of the error to raise.
 
     Returns:
         The module.
@@ -103,16 +102,16 @@ def import_module(
 
 
 def import_failure(module_name: str, error: BaseException) -> str:
-    """Says in one line what went wrong, and what to do if the module was not found.
+    """Describes a failed import in one line, with a hint if the module is missing.
 
     Args:
-        module_name: The module that was asked for.
-        error: What importing it raised; a module may fail in any way.
+        module_name: Name of the module.
+        error: The exception that the import raised.
 
     Returns:
-        Kind and text of the error.
+        Type and text of the error.
     """
-    # Only then is it the named module that is missing, not one that it imports.
+    # The named module (or a package of it) is missing, not a module that it imports.
     missing = isinstance(error, ModuleNotFoundError) and (
         f"{module_name}.".startswith(f"{error.name}.")
     )

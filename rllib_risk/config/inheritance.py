@@ -1,6 +1,6 @@
-"""What an experiment takes over: from ``shared:`` and from other files.
+"""Merges the inherited values of an experiment: ``shared:`` and other files.
 
-A training file may say once what its experiments have in common, and go on from an
+A training file may state common values of its experiments once, and may extend an
 experiment of another file::
 
     shared:
@@ -12,11 +12,11 @@ experiment of another file::
       extends: rmix/macn-4x7.yaml
       config: {lr: 1.0e-4}
 
-The nearer value wins: an experiment's own, then ``shared:`` of its file, then the file
-that it extends. Mappings are merged key by key; lists and search spaces are replaced as
-a whole. A comparison's algorithms take over its shared keys by the same functions. The
-result is an ordinary document in which every value keeps the place where it was
-written.
+The nearest value wins: first the experiment's own values, then ``shared:`` of its file,
+then the file that it extends. Mappings are merged key by key; lists and search spaces
+are replaced as a whole. The algorithms of a comparison inherit its shared keys through
+the same functions. The result is an ordinary document. Every value in it keeps its
+place: the file and line where it was written.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ SHARED = "shared"
 # Top-level keys of this form hold YAML anchors and nothing else, as in GitLab's CI.
 _ANCHORS = re.compile(r"\.[A-Za-z0-9_][A-Za-z0-9_\-]*")
 
-# Two ways to say the same: an experiment that uses one does not take over the other.
+# Equivalent spellings. An experiment that uses one does not inherit the other.
 _SPELLINGS: tuple[tuple[KeyPath, ...], ...] = (
     (("run",), ("algorithm",)),
     (("env",), ("config", "env")),
     *(((old,), ("checkpoint_config", new)) for old, new in OLD_CHECKPOINT_KEYS.items()),
     *((("config", old), ("config", new)) for old, new in ALIASES.items()),
 )
-# An empty one is the same as none.
+# Sections for which an empty value means "not given".
 _SECTIONS = ("config", "stop")
 _IMPORTS = "imports"
 
@@ -53,9 +53,9 @@ class Section:
     """An experiment, or a part of one, with the place of each value.
 
     Attributes:
-        data: The values; a mapping, unless a file says something else there.
+        data: The values; a mapping in a correct file.
         places: Place of each key path; the empty path is the section itself.
-        inherited: Key paths that were taken over.
+        inherited: Key paths of inherited values.
     """
 
     data: Any
@@ -67,10 +67,10 @@ def sections_of(document: Document) -> dict[str, Section]:
     """Splits a document into its top-level sections.
 
     Args:
-        document: Its data are a mapping.
+        document: The document; its data are a mapping.
 
     Returns:
-        Name to section. Data that are no mapping are kept for a later check.
+        Sections by name. Data that are not a mapping are kept for a later check.
     """
     places: dict[str, dict[KeyPath, str]] = {}
     for path, place in document.places.items():
@@ -87,7 +87,7 @@ def sections_of(document: Document) -> dict[str, Section]:
 
 
 def document_of(sections: Mapping[str, Section], source: str) -> Document:
-    """Puts sections together; the opposite of :func:`sections_of`."""
+    """Combines sections into a document; the inverse of :func:`sections_of`."""
     return Document(
         {name: section.data for name, section in sections.items()},
         source,
@@ -108,13 +108,13 @@ def merge(base: Section, own: Section, depth: int | None = None) -> Section:
     """Merges two sections; the second one wins.
 
     Args:
-        base: What is taken over.
-        own: What wins.
-        depth: Levels of mappings that are merged; None: all of them.
+        base: Section with the inherited values.
+        own: Section that wins.
+        depth: Number of levels of mappings to merge; None: all.
 
     Returns:
-        A section with what both hold. Of two spellings of the same key, such as
-        ``run`` and ``algorithm``, the one of ``own`` is kept.
+        A section with the values of both. If they spell the same key differently, such
+        as ``run`` and ``algorithm``, the spelling of ``own`` is kept.
     """
     for spellings in _SPELLINGS:
         if any(_holds(own.data, path) for path in spellings):
@@ -125,7 +125,7 @@ def merge(base: Section, own: Section, depth: int | None = None) -> Section:
     places = {**kept, **own.places}
     modules = _modules(base) | _modules(own)
     if _modules(base) and _modules(own):
-        # What each of them needs is registered by its own modules.
+        # Both lists are needed, since each section may use what its modules register.
         data[_IMPORTS] = [*modules]
         _forget(places, (_IMPORTS,))
         where = enumerate(modules.values())
@@ -134,9 +134,9 @@ def merge(base: Section, own: Section, depth: int | None = None) -> Section:
 
 
 def _modules(section: Section) -> dict[str, str]:
-    """The modules under ``imports`` with their places, as far as they are well-formed.
+    """Returns the modules under ``imports`` with their places.
 
-    What is not is left to the checks.
+    A malformed value gives no modules; later checks refuse it.
     """
     value = section.data.get(_IMPORTS)
     names = [value] if isinstance(value, str) else value
@@ -156,7 +156,7 @@ def _merged(
     places: dict[KeyPath, str],
     depth: int | None,
 ) -> dict[str, Any]:
-    """Merges values, and removes the places of what was replaced from ``places``."""
+    """Merges values and removes replaced values from ``places``."""
     result = dict(base)
     for key, value in own.items():
         here, old = (*path, str(key)), base.get(key)
@@ -173,7 +173,7 @@ def _merged(
 
 
 def _is_open(value: Any) -> bool:
-    """Whether a value is a mapping that keys may be added to."""
+    """Returns whether a value is a mapping that can be merged key by key."""
     return isinstance(value, Mapping) and not is_domain_with_list(value)
 
 
@@ -219,20 +219,20 @@ def take_over(
     *,
     of_comparison: bool = False,
 ) -> Section:
-    """Merges what is shared with what is its own, less what ``without`` names.
+    """Merges shared values with own ones, except those that ``without`` names.
 
     Args:
-        base: What is shared.
-        own: An experiment, or an algorithm of a comparison, as it was read.
-        error: Makes an error from a message and a path inside ``own``.
-        of_comparison: True for an algorithm of a comparison: only keys of ``config``
-            can be left out, and each is replaced as a whole.
+        base: The shared values.
+        own: An experiment, or an algorithm of a comparison, unchecked.
+        error: Function that makes an error from a message and a path inside ``own``.
+        of_comparison: True for an algorithm of a comparison. Then ``without`` can name
+            only keys of ``config``, and each key is replaced as a whole.
 
     Returns:
-        The section without the key ``without``.
+        The merged section, without the key ``without``.
 
     Raises:
-        ConfigError: If ``without`` names something that is not shared, or that ``own``
+        ConfigError: If ``without`` names a value that is not inherited, or that ``own``
             replaces anyway.
     """
     names = own.data.get(WITHOUT)
@@ -248,12 +248,15 @@ def take_over(
             known = [*(base.data.get("config") or {})]
             known += [] if of_comparison else base.data
             hint = suggest(str(name), known)
-            message = f"without: '{name}' is not taken over.{hint}"
+            message = f"without: '{name}' is not inherited.{hint}"
             raise error(message, WITHOUT, index)
-        # A mapping that is left out is replaced and not merged.
+        # A mapping may be left out and given again: then it is replaced, not merged.
         merges = not of_comparison and _is_open(_value_at(base.data, path))
         if _holds(own.data, path) and not merges:
-            message = f"without: '{name}' has a new value as well, which replaces it."
+            message = (
+                f"without: '{name}' also has a new value, which replaces the inherited"
+                f" one anyway. Leave '{name}' out of 'without'."
+            )
             raise error(message, WITHOUT, index)
         left_out.append(path)
     own = drop(own, [(WITHOUT,)])

@@ -1,9 +1,9 @@
-"""A JSON Schema of training files, for editors: ``rllib example schema``.
+"""Builds the JSON Schema of training files for editors (``rllib example schema``).
 
-It is made from the declarations that the strict loader checks by, so that both agree:
-what the loader accepts is valid, and a mistyped key or a value out of its range is not.
-What only the loader knows (that keys fit together, that a file exists) is left to it.
-The dialect is draft 2020-12 (https://json-schema.org/draft/2020-12/schema).
+The schema comes from the same declarations as the checks of the strict loader. It
+accepts every file that the loader accepts, and refuses mistyped keys and values out of
+range. Only the loader checks that keys are compatible and that files exist. The dialect
+is draft 2020-12 (https://json-schema.org/draft/2020-12/schema).
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def training_schema(
     """Returns the JSON Schema of training files.
 
     Args:
-        catalog: What the strict loader asks.
-        algorithms: Names of the algorithms whose keys are described. An experiment of
-            any other, such as a user's own, may hold any key in its ``config``.
-        envs: Names of the environments whose ``env_config`` is described.
+        catalog: Catalog of algorithms and environments.
+        algorithms: Names of the algorithms whose keys the schema describes. An
+            experiment with another algorithm may have any key in its ``config``.
+        envs: Names of the environments whose ``env_config`` the schema describes.
     """
     return _Writer(catalog).file(algorithms, envs)
 
@@ -60,10 +60,10 @@ class _Writer:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._definitions: dict[str, Schema] = {}
-        # Name of each definition by its content: most keys are the same in all
-        # algorithms, their defaults excepted.
+        # Name of each definition by its content: most keys differ between algorithms
+        # only in their defaults.
         self._known: dict[str, dict[str, str]] = {}
-        # Keys of each `config` that may name a class of the user's own.
+        # Keys of each `config` that may name a user's own class.
         self._own: dict[str, list[str]] = {}
 
     def file(self, algorithms: Sequence[str], envs: Sequence[str]) -> Schema:
@@ -83,10 +83,10 @@ class _Writer:
         return {
             "$schema": DIALECT,
             "title": "Training file of rllib_risk",
-            "description": "Experiments by name; `shared` is what all take over.",
+            "description": "Experiments by name; all of them inherit `shared`.",
             "type": "object",
             "minProperties": 1,
-            # A file with an algorithm of the user's own may share keys of that one.
+            # A file with a user's own algorithm may share keys of that algorithm.
             "if": {
                 "additionalProperties": {"properties": dict.fromkeys(_NAMES, known)}
             },
@@ -139,7 +139,7 @@ class _Writer:
         }
 
     def _config(self, algorithm: str) -> Schema:
-        """The ``config`` of an algorithm."""
+        """Returns the schema for the ``config`` of an algorithm."""
         unused = self._catalog.unused_keys(algorithm)
         fields = self._catalog.algorithm_fields(algorithm)
         properties = {}
@@ -159,7 +159,7 @@ class _Writer:
         return _section(properties, own)
 
     def _any_config(self) -> Schema:
-        """The ``config`` of an experiment whose algorithm stands elsewhere."""
+        """Returns the schema for a ``config`` whose algorithm is named elsewhere."""
         found: dict[str, list[Schema]] = {}
         own: dict[str, None] = {}
         for name, definition in self._definitions.items():
@@ -181,7 +181,7 @@ class _Writer:
         )
 
     def _key(self, key: str, field: Field) -> Schema:
-        """A reference to what a key accepts, search spaces included."""
+        """Returns a reference to the schema of a key, search spaces included."""
         schema = _field(field)
         schema.pop("default", None)
         names = self._known.setdefault(key, {})
@@ -190,16 +190,16 @@ class _Writer:
             names[text] = f"key.{key}-{len(names) + 1}" if names else f"key.{key}"
             reference = _ref(names[text])
             value = _value(field)
-            # What accepts any mapping accepts a search space as well.
+            # A key that accepts any mapping also accepts a search space.
             if value and dict not in field.types:
                 space = self._search_space(field, reference)
-                # The meaning stands beside the value, where editors look for it.
+                # The description is next to the value, where editors look for it.
                 schema = {"if": {"type": "object"}, "then": space, "else": schema}
             self._definitions[names[text]] = schema
         return _ref(names[text])
 
     def _search_space(self, field: Field, own: Schema) -> Schema:
-        """What may stand for a value: a list to choose from, or a sampler."""
+        """Returns the schema of a search space: a list of values, or a sampler."""
         return {
             "description": "A search space, as {grid_search: [...]}.",
             "minProperties": 1,
@@ -209,7 +209,7 @@ class _Writer:
         }
 
     def _samplers(self, field: Field) -> Schema:
-        """References to the samplers of a range; many keys have the same one."""
+        """Returns references to the samplers of a range; many keys share them."""
         found = {}
         for name, schema in _samplers(field).items():
             names = self._known.setdefault(f"sampler {name}", {})
@@ -221,7 +221,7 @@ class _Writer:
         return found
 
     def _inner(self, owner: str, fields: Mapping[str, Field]) -> Schema:
-        """A mapping whose keys are known, such as ``env_config`` of an env."""
+        """Returns the schema of a mapping with known keys, such as ``env_config``."""
         properties = {
             key: self._key(f"{owner}.{key}", field) | _default(field)
             for key, field in fields.items()
@@ -251,11 +251,11 @@ def _ref(definition: str) -> Schema:
 
 
 def _section(properties: Schema, own: Iterable[str]) -> Schema:
-    """A ``config``.
+    """Returns the schema of a ``config``.
 
     Args:
-        properties: What each key accepts.
-        own: Keys that may name a class of the user's own, which may have keys too.
+        properties: Schema of each key.
+        own: Keys that may name a user's own class, which may declare further keys.
     """
     named = {"type": "string", "pattern": ":"}
     is_own = [{"properties": {key: named}, "required": [key]} for key in own]
@@ -265,7 +265,7 @@ def _section(properties: Schema, own: Iterable[str]) -> Schema:
         "if": {"not": {"anyOf": [{"type": "null"}, *is_own]}},
         "then": {
             "properties": dict.fromkeys(properties, True),
-            # RLlib's private keys are accepted, and not suggested.
+            # RLlib's private keys are accepted but not suggested.
             "patternProperties": {"^_": True},
             "additionalProperties": False,
         },
@@ -294,7 +294,7 @@ def _stop() -> Schema:
 
 
 def _any_case(names: Iterable[str]) -> Schema:
-    """A name in capital or small letters."""
+    """Returns the schema of a name in upper or lower case."""
     words = [
         "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in name)
         for name in names
@@ -303,7 +303,7 @@ def _any_case(names: Iterable[str]) -> Schema:
 
 
 def _field(field: Field) -> Schema:
-    """What a key accepts, with its meaning."""
+    """Returns the schema of a key, with its description."""
     unit = f" Unit: {field.unit}." if field.unit else ""
     meaning: Schema = {"description": f"{field.doc}{unit}"} if field.doc else {}
     return meaning | _default(field) | _value(field)
@@ -318,7 +318,7 @@ def _default(field: Field) -> Schema:
 
 
 def _value(field: Field) -> Schema:
-    """What a single value must be; empty: anything."""
+    """Returns the schema of a single value; empty if anything is allowed."""
     if object in field.types:
         return {}
     names = [*dict.fromkeys(_JSON_TYPES[kind] for kind in field.types)]
@@ -326,7 +326,7 @@ def _value(field: Field) -> Schema:
         names.remove("integer")
     schema: Schema = {}
     for kind in {"number", "integer"}.intersection(names):
-        schema = _number(kind, field)  # its bounds are about numbers only
+        schema = _number(kind, field)  # JSON Schema applies bounds to numbers only
     if field.choices is not None and names == ["string"]:
         schema = {"enum": [*field.choices, *([None] if field.optional else [])]}
         if field.import_path:
@@ -353,7 +353,7 @@ def _lists(own: Schema) -> Schema:
 
 
 def _or_lists(schema: Schema) -> Schema:
-    """A mapping, or a list of mappings to choose from."""
+    """Returns the schema of a mapping, or of a list of mappings to choose from."""
     choice = {
         "minProperties": 1,
         "maxProperties": 1,

@@ -1,12 +1,12 @@
-"""Names that users bring along for keys that are called otherwise here.
+"""Names of keys in other libraries and older releases, for suggestions.
 
-A suggestion is made only where the new name may be given: see
+A name is suggested only if the new key is allowed: see
 :func:`rllib_risk.config.checks.unknown_key`.
 """
 
 from __future__ import annotations
 
-# Names of older releases that RLlib now ignores or raises for, and what to write.
+# Names of older releases, which RLlib now ignores or refuses, to their new names.
 RENAMED: dict[str, str] = {
     "num_sgd_iter": "num_epochs",
     "sgd_minibatch_size": "minibatch_size",
@@ -35,8 +35,8 @@ RENAMED: dict[str, str] = {
     "vf_share_layers": "model: {vf_share_layers: ...}",
 }
 
-# Names in PyMARL, EPyMARL, pymarl2, MARLlib, BenchMARL, Stable-Baselines3 and RLlib:
-# keys of this package's algorithms.
+# Names in PyMARL, EPyMARL, pymarl2, MARLlib, BenchMARL, Stable-Baselines3 and RLlib, to
+# the keys of this package's algorithms.
 TEAM_NAMES: dict[str, str] = {
     # Learning
     "learning_rate": "lr",

@@ -36,14 +36,15 @@ def find_file(name: str) -> Path:
     """Finds a training file.
 
     Args:
-        name: A path, looked up in the working directory first and then inside the
-            package; or the name of a tuned example.
+        name: A path in the working directory or in the package, in this order; or the
+            name of a tuned example.
 
     Returns:
         The file.
 
     Raises:
-        ConfigError: If there is no such file, with the closest example's name.
+        ConfigError: If the file does not exist. The message suggests the closest
+            example.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -55,17 +56,18 @@ def find_example(name: str, missing: str = "not") -> Path:
     """Finds a tuned example.
 
     Args:
-        name: Such as ``rmix/macn-4x7`` or ``tuned_examples/rmix/macn-4x7.yaml``.
-        missing: How the message for an unknown name begins.
+        name: Name such as ``rmix/macn-4x7``, or path such as
+            ``tuned_examples/rmix/macn-4x7.yaml``.
+        missing: Beginning of the message for an unknown name.
 
     Returns:
         The file.
 
     Raises:
-        ConfigError: If there is no such example, with the closest one's name.
+        ConfigError: If there is no such example. The message suggests the closest one.
     """
-    # Only names of listed examples are looked up in the package, so that a path with
-    # `..` cannot reach other files of it.
+    # Only listed examples are looked up in the package, so that a path with `..` cannot
+    # reach its other files.
     inside = name.removeprefix("./").removeprefix(f"{EXAMPLES}/").removesuffix(".yaml")
     examples = list_examples()
     if inside in examples:
@@ -94,15 +96,15 @@ def import_listed(modules: Any, document: Document, *path: str) -> tuple[str, ..
     """Imports the modules of an experiment or a comparison.
 
     Args:
-        modules: What stands under ``imports``.
-        document: Where that is.
-        *path: What has the key ``imports``.
+        modules: Value of ``imports``: a name, a list of names, or None.
+        document: Document of the value.
+        *path: Path of the section that has the key ``imports``.
 
     Returns:
         The names of the modules.
 
     Raises:
-        ConfigError: With the place of the first one that cannot be imported.
+        ConfigError: With the place of the first module that cannot be imported.
     """
     place = (*path, "imports")
     names = modules if isinstance(modules, list) else [modules] if modules else []
@@ -115,16 +117,16 @@ def import_listed(modules: Any, document: Document, *path: str) -> tuple[str, ..
 
 
 def read_training_file(path: Path) -> Document:
-    """Reads a YAML file with experiments, as it is written.
+    """Reads a YAML file with experiments, without checking them.
 
     Args:
         path: The file.
 
     Returns:
-        A mapping of names to experiments, not yet checked.
+        A mapping of names to unchecked experiments.
 
     Raises:
-        ConfigError: If it cannot be read, or is another kind of file.
+        ConfigError: If the file cannot be read or is of another kind.
     """
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{path}: must be a .yaml or a .py file.")
@@ -150,26 +152,26 @@ def _check_kind(document: Document) -> Document:
     for name in document.data:
         if isinstance(name, bool):
             raise document.error(
-                f"experiment name: YAML reads this word as {str(name).lower()}, as it"
-                " does on, off, yes and no; put it in quotes.",
+                f"experiment name: YAML reads this word as {str(name).lower()} (also"
+                " on, off, yes and no). Put it in quotes.",
                 str(name),
             )
     return document
 
 
 def resolve_document(document: Document) -> Document:
-    """Returns the experiments of a training file with all that they take over.
+    """Returns the experiments of a training file with all inherited values.
 
     Args:
-        document: The file as it was read.
+        document: The file, unchecked.
 
     Returns:
-        The experiments alone, without ``shared:`` and ``extends:``; every value keeps
-        its place.
+        The experiments, without ``shared:`` and ``extends:``. Every value keeps its
+        place.
 
     Raises:
-        ConfigError: With the place, if it is another kind of file, or something is
-            wrong with what is taken over.
+        ConfigError: With the place, if the file is of another kind, or the inheritance
+            is wrong.
     """
     return resolve(_check_kind(document), find_example, read_training_file)
 
@@ -178,14 +180,14 @@ def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]
     """Checks all experiments of a training file.
 
     Args:
-        document: The file as it was read, or as :func:`resolve_document` left it.
-        catalog: What algorithms and envs exist.
+        document: The file from :func:`read_training_file` or :func:`resolve_document`.
+        catalog: Catalog of algorithms and environments.
 
     Returns:
-        The experiments, checked.
+        The checked experiments.
 
     Raises:
-        ConfigError: With file, line and a suggestion, for the first wrong thing.
+        ConfigError: With file, line and a suggestion, for the first error.
     """
     document = resolve_document(document)
     specs = []
@@ -207,7 +209,7 @@ def is_comparison(data: Any) -> bool:
     """
     if not isinstance(data, Mapping) or "algorithms" not in data:
         return False
-    # An experiment may have any name, this one included.
+    # In a training file, an experiment may be named "algorithms".
     section = data["algorithms"]
     return not (isinstance(section, Mapping) and {"run", "algorithm"} & set(section))
 
@@ -216,14 +218,14 @@ def load_python(path: Path) -> ExperimentSpec:
     """Loads a Python training file by running it.
 
     Args:
-        path: A ``.py`` file with ``config`` (an ``AlgorithmConfig``) and, if wanted,
+        path: A ``.py`` file that sets ``config`` (an ``AlgorithmConfig``) and may set
             ``stop``.
 
     Returns:
-        Its experiment.
+        The experiment.
 
     Raises:
-        ConfigError: If it fails, or has no such configuration.
+        ConfigError: If the file fails or does not set ``config``.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file.")
@@ -236,7 +238,7 @@ def load_python(path: Path) -> ExperimentSpec:
         module_spec.loader.exec_module(module)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    except Exception as error:  # a user's file may fail in any way
+    except Exception as error:  # a user's file may raise anything
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
     config = getattr(module, "config", None)
     if config is None or getattr(config, "algo_class", None) is None:
@@ -258,10 +260,10 @@ def load_python(path: Path) -> ExperimentSpec:
 
 
 def _changed_keys(config: Any) -> dict[str, Any]:
-    """Returns what an ``AlgorithmConfig`` sets differently from its algorithm.
+    """Returns the values of an ``AlgorithmConfig`` that differ from the defaults.
 
-    The defaults are left out: results show what was chosen, and some of RLlib's keys
-    may be left alone but not given.
+    Defaults are left out, so that results show only what the user chose. RLlib also
+    refuses some keys even if they are set to their defaults.
     """
     defaults = config.algo_class.get_default_config().to_dict()
     changed = {}
@@ -280,20 +282,20 @@ def parse_json(text: str, option: str) -> Document:
 
     Args:
         text: A JSON object.
-        option: The option's name, which messages use as the place.
+        option: Name of the option, which messages use as the place.
 
     Returns:
-        Its values.
+        The values.
 
     Raises:
-        ConfigError: If it is not a JSON object or gives a key twice.
+        ConfigError: If the text is not a JSON object or has a duplicate key.
     """
 
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: dict[str, Any] = {}
         for key, value in pairs:
             if key in seen:
-                raise ConfigError(f"{option}: '{key}' is given twice.")
+                raise ConfigError(f"{option}: '{key}' is given twice. Leave one out.")
             seen[key] = value
         return seen
 
@@ -310,7 +312,7 @@ def parse_json(text: str, option: str) -> Document:
         raise ConfigError(f"{option}: must be a JSON object, not {shown(data)}.")
     if _is_deep(data):
         raise ConfigError(
-            f"{option}: more than {MOST_LEVELS} levels inside each other."
+            f"{option}: has more than {MOST_LEVELS} nested levels. Use fewer."
         )
     return Document(data, option)
 

@@ -1,4 +1,4 @@
-"""Names of the results that a run may stop on, score by or compare trials by."""
+"""Names of metrics for stop criteria, checkpoint scores and comparisons of trials."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from rllib_risk.config.schema import ConfigError
 
-# What Tune adds to every result.
+# Results that Tune adds.
 TUNE_METRICS: tuple[str, ...] = (
     "training_iteration",
     "time_total_s",
@@ -62,7 +62,7 @@ TEAM_METRICS: tuple[str, ...] = (
     "evaluation/return_cvar_alpha",
     "evaluation/env_runners/episode_return_mean",
 )
-# Results on episodes of a dataset: on some that are learned from, on those held out.
+# Results on episodes of a dataset, for training episodes and for held-out ones.
 _ON_DATA = (
     "loss",
     "td_error_abs",
@@ -73,10 +73,10 @@ _ON_DATA = (
     "start_value_cvar_10",
 )
 TEAM_METRICS += tuple(f"{group}/{x}" for group in ("data", "holdout") for x in _ON_DATA)
-# Those of objective static alone.
+# Results that only objective static reports.
 _STATIC = ("alpha", "threshold", "return_cvar_alpha")
-# Names of older releases that no result holds any more: Tune would warn once and then
-# train on for ever.
+# Names of older releases, which no result has today. With one of them as stop
+# criterion, Tune would warn once and then train forever.
 _RENAMED: dict[str, str] = {
     "episode_reward_mean": "env_runners/episode_return_mean",
     "episode_reward_min": "env_runners/episode_return_min",
@@ -92,7 +92,7 @@ _RENAMED: dict[str, str] = {
     "episodes_total": "num_episodes_lifetime",
 }
 _TRAINING_RETURN = "env_runners/episode_return_mean"
-# What stays at 0 where nothing is sampled.
+# Counters that stay at 0 if a run samples nothing.
 _SAMPLED = (
     "num_env_steps_sampled_lifetime",
     "num_env_steps_sampled",
@@ -100,21 +100,20 @@ _SAMPLED = (
     "num_agent_steps_sampled",
     "num_episodes_lifetime",
 )
-# A name this close to a known one is taken for a typo of it. Names below a folder such
-# as `learner/` or `evaluation/` depend on the env and the algorithm, so that an unknown
-# one as such proves nothing.
+# A name this similar to a known one counts as a typo. Other unknown names in a folder
+# such as `learner/` or `evaluation/` are accepted: env and algorithm may report them.
 _TYPO_RATIO = 0.94
 
 
 def check_metric(name: str, known: Sequence[str]) -> None:
-    """Refuses a metric that no result can hold.
+    """Refuses a metric that no result can contain.
 
     Args:
-        name: Such as ``evaluation/return_mean``.
-        known: The algorithm's own metrics.
+        name: Name of the metric, such as ``evaluation/return_mean``.
+        known: Metrics that the algorithm reports.
 
     Raises:
-        ConfigError: If the name is an old one, or looks like a typo.
+        ConfigError: If the name is from an older release or looks like a typo.
     """
     names = [*known, *TUNE_METRICS]
     if name in names:
@@ -129,20 +128,20 @@ def check_metric(name: str, known: Sequence[str]) -> None:
         raise ConfigError(f"unknown metric '{name}'. Did you mean '{close[0]}'?")
     if not nested:
         raise ConfigError(
-            f"unknown metric '{name}'. Known are, among others, {', '.join(names[:6])};"
-            " a metric of the env or the learner has a folder, as in learner/td_loss."
+            f"unknown metric '{name}'. Known metrics include {', '.join(names[:6])}. A"
+            " metric of the env or the learner has a folder, as in learner/td_loss."
         )
 
 
 def excluded_by(config: Any, metric: str) -> str | None:
-    """Says why no result of a run can ever hold a metric, or let it grow.
+    """Returns why a run can never report a metric, or never increase it.
 
     Args:
-        config: The ``AlgorithmConfig``, validated.
-        metric: Such as ``evaluation/return_mean``.
+        config: The validated ``AlgorithmConfig``.
+        metric: Name of the metric, such as ``evaluation/return_mean``.
 
     Returns:
-        The reason and what to do; None if the metric may come.
+        The reason and what to do; None if the run may report the metric.
     """
     offline = getattr(config, "dataset", None) is not None
     if metric.startswith("evaluation/") and not config.evaluation_interval:
@@ -160,7 +159,7 @@ def excluded_by(config: Any, metric: str) -> str | None:
     sampled = metric.startswith("env_runners/") or metric in _SAMPLED
     if offline and sampled:
         return (
-            "nothing is sampled where a dataset is learned from. Use"
+            "a run that learns from a dataset samples nothing. Use"
             " num_updates_lifetime, dataset_passes or a metric of an evaluation."
         )
     folder, _, name = metric.partition("/")
@@ -168,8 +167,8 @@ def excluded_by(config: Any, metric: str) -> str | None:
     has_none = objective != "static" and ":" not in objective
     if folder == "evaluation" and name in _STATIC and has_none:
         return (
-            f"it belongs to objective: static, and here it is {objective!r}. Use"
-            " evaluation/return_mean or evaluation/return_cvar_10."
+            f"only objective: static reports it, and the objective is {objective!r}."
+            " Use evaluation/return_mean or evaluation/return_cvar_10."
         )
     if folder == "holdout" and offline and config.dataset_holdout == 0.0:
         return "no episode is held out. Set dataset_holdout."

@@ -1,4 +1,4 @@
-"""What population based training changes in the configuration of a running trial."""
+"""Checks the keys that population based training changes in a running trial."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rllib_risk.config.search_space import (
 
 Path = tuple[str, ...]
 Bounds = dict[Path, tuple[float, float]]
-# What a scheduler is given, the range of each key, and what each may become.
+# Argument of the scheduler, range of each key, and search space of each key.
 Parsed = tuple[dict[str, Any], Bounds, dict[Path, Domain]]
 
 
@@ -25,16 +25,16 @@ def parse_mutations(
     """Checks PBT's ``hyperparam_mutations``.
 
     Args:
-        argument: Their name, for messages.
-        given: Key to list or sampler; keys of keys in mappings.
-        fields: The algorithm's keys; None: not known.
+        argument: Name of the argument, for messages.
+        given: Mapping of each key to a list or sampler; nested keys in mappings.
+        fields: The algorithm's keys; None: unknown.
 
     Returns:
-        The mutations for PBT, the range of each key that has one, and what each key
-        may become as a search space.
+        The argument for PBT, the range of each key that has one, and the search space
+        of each key.
 
     Raises:
-        ConfigError: If a key is unknown or cannot mutate, or a value is wrong.
+        ConfigError: If a key is unknown or must not mutate, or a value is wrong.
     """
     parsed: dict[str, Any] = {}
     bounds: Bounds = {}
@@ -51,8 +51,11 @@ def parse_mutations(
         elif is_domain(value):
             domain = parse_domain(name, value, known, check)
             if domain.kind == "grid_search":
-                raise ConfigError(f"{name}: PBT samples; use choice or a sampler.")
-            # PBT multiplies what a sampler gave; of a list it takes a neighbour.
+                raise ConfigError(
+                    f"{name}: PBT draws values and cannot run a grid. Use choice or a"
+                    " sampler."
+                )
+            # PBT multiplies a sampled value; from a list it takes a neighbour.
             mutation = list(domain.args) if domain.kind == "choice" else domain
             spaces[path] = domain
             if domain.kind != "choice":
@@ -98,7 +101,7 @@ def _leaves(
     fields: Mapping[str, Field] | None,
     path: Path = (),
 ) -> Iterator[tuple[Path, Any, Field | None]]:
-    """Yields path, what is written there, and declaration of all keys."""
+    """Yields path, written value and declaration of every key."""
     for key, value in given.items():
         name = f"{argument}: {'.'.join((*path, str(key)))}"
         known = fields.get(key) if fields is not None else None
@@ -106,8 +109,9 @@ def _leaves(
             raise ConfigError(f"{name}: unknown key.{suggest(str(key), fields)}")
         if known is not None and known.fixed:
             raise ConfigError(
-                f"{name}: cannot change in a run, since networks, checkpoints or"
-                f" resources depend on it. What may: {', '.join(_may_mutate(fields))}."
+                f"{name}: cannot change during a run, because networks, checkpoints or"
+                " resources depend on it. Keys that can change:"
+                f" {', '.join(_may_mutate(fields))}."
             )
         if isinstance(value, Mapping) and not is_domain(value):
             yield from _leaves(argument, value, None, (*path, str(key)))
@@ -116,7 +120,7 @@ def _leaves(
 
 
 def _may_mutate(fields: Mapping[str, Field] | None) -> list[str]:
-    """Names of the numbers that a run can go on with."""
+    """Returns the names of numeric keys that may change during a run."""
     return sorted(
         key
         for key, field in (fields or {}).items()
@@ -147,43 +151,44 @@ def _is_number(value: Any) -> bool:
 def check_start(
     mutated: Iterable[Path], bounds: Bounds, config: Mapping[str, Any]
 ) -> None:
-    """Checks that there is a value to begin with for every key that mutates.
+    """Checks that every mutating key has a start value.
 
     Args:
-        mutated: The keys.
-        bounds: Those of them that are multiplied, with their ranges.
+        mutated: The mutating keys.
+        bounds: Ranges of the keys that PBT multiplies.
         config: The experiment's configuration, with search spaces.
 
     Raises:
-        ConfigError: If Tune would stumble over one in the middle of the run.
+        ConfigError: If a start value is missing or has the wrong type, with which Tune
+            would fail during the run.
     """
     for path in mutated:
         name, place = ".".join(path), config
-        # Tune draws a value for a key that is not given, but not inside of one.
+        # Tune draws a start value for a missing key at the top level, but not below.
         for depth, key in enumerate(path):
             if not isinstance(place, Mapping) or key not in place:
                 if depth == 0:
                     break
                 raise ConfigError(
-                    f"{name}: give it a value in 'config' too, to begin with."
+                    f"{name}: has no start value. Give it a value in 'config'."
                 )
             place = place[key]
         else:
             if path in bounds and not (_is_number(place) or isinstance(place, Domain)):
                 raise ConfigError(
-                    f"{name}: is multiplied as it mutates, so that 'config' must hold a"
-                    f" number to begin with, not {place!r}."
+                    f"{name}: PBT multiplies this key, so its start value in 'config'"
+                    f" must be a number, not {place!r}."
                 )
 
 
 def with_mutations(
     config: Mapping[str, Any], mutated: Mapping[Path, Domain]
 ) -> dict[str, Any]:
-    """Returns a configuration with what may become of it as search spaces.
+    """Returns a configuration whose mutating keys are search spaces.
 
     Args:
         config: The experiment's configuration, checked by :func:`check_start`.
-        mutated: What each key may become.
+        mutated: Search space of each mutating key.
     """
     changed: dict[str, Any] = map_domains(config, lambda domain: domain)  # a copy
     for path, domain in mutated.items():

@@ -1,8 +1,9 @@
-"""Options of a part: a dataclass whose fields are the one statement of its keys.
+"""Options of a part: a dataclass whose fields declare the part's keys.
 
-A field's annotation is the type of the key, its :func:`option` the rest: default,
-meaning, range, unit. From both come the checks of YAML and ``training()``, the tables
-of the docs, ``--help``, the JSON schema and what the part itself reads::
+The annotation of a field is the type of the key. Its :func:`option` gives default,
+meaning, range and unit. Everything else comes from this declaration: the checks of YAML
+and ``training()``, the tables of the docs, ``--help``, the JSON schema, and the values
+that the part itself reads::
 
     @dataclass(frozen=True)
     class Options:
@@ -47,20 +48,20 @@ def option(
     folder: bool = False,
     fixed: bool = False,
 ) -> Any:
-    """A field of an options class.
+    """Declares a field of an options class.
 
     Args:
-        default: Value where the user gives none.
-        doc: What the key does, in a sentence.
+        default: Value if the user gives none.
+        doc: One sentence: what the key does.
         low: Smallest accepted number.
         high: Largest accepted number.
         low_open: True if ``low`` itself is refused.
         unit: Unit of the number.
         folder: True if the text is the path of a folder.
-        fixed: True if a run cannot go on with another value.
+        fixed: True if the value cannot change during a run.
 
     Returns:
-        What a dataclass takes as a field's default.
+        A dataclass field.
     """
     described = {
         "doc": doc,
@@ -80,18 +81,18 @@ def option(
 
 @cache
 def fields_of(options: type) -> dict[str, Field]:
-    """The keys that an options class declares.
+    """Returns the keys that an options class declares.
 
     Args:
-        options: A dataclass; fields of its bases count too.
+        options: A dataclass; fields of its base classes count too.
 
     Returns:
-        Key -> declaration. The same object for the same class, and an equal one where
-        two classes inherit a field.
+        Declarations by key. The result is cached, and declarations of a field that two
+        classes inherit are equal.
 
     Raises:
-        TypeError: If a field is not an :func:`option`, or its annotation is not made of
-            int, float, bool, str, list, dict, None and texts in ``Literal``.
+        TypeError: If a field is not an :func:`option`, or its annotation has a type
+            other than int, float, bool, str, list, dict, None and ``Literal`` texts.
     """
     if not dataclasses.is_dataclass(options):
         raise TypeError(f"{_name(options)} must be a dataclass.")
@@ -103,11 +104,11 @@ def fields_of(options: type) -> dict[str, Field]:
 
 
 def read_options(options: type[_Options], values: Mapping[str, Any]) -> _Options:
-    """The options of a part, out of a whole configuration.
+    """Reads the options of a part from a whole configuration.
 
     Args:
         options: The options class.
-        values: A configuration; other keys in it are left alone.
+        values: A configuration; other keys in it are ignored.
 
     Returns:
         An instance of the class.
@@ -140,8 +141,8 @@ def _declaration(field: dataclasses.Field[Any], hint: Any, options: type) -> Fie
     known = {int, float, bool, str, list, dict}
     if not kinds or not known.issuperset(kinds):
         raise TypeError(
-            f"{_name(options)}.{field.name}: {hint} is not made of int, float, bool,"
-            " str, list, dict, None and Literal."
+            f"{_name(options)}.{field.name}: {hint} is not a supported type. Use int,"
+            " float, bool, str, list, dict, None and Literal."
         )
     return Field(
         default,

@@ -1,4 +1,4 @@
-"""What a part of a composition is: it owns its keys, refuses, and computes."""
+"""Base class of the parts of a composition; a part declares and checks its keys."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from rllib_risk.config.options import read_options
 
 @dataclass(frozen=True)
 class NoOptions:
-    """The options of a part that has none."""
+    """Options class of a part without options."""
 
 
 class Part:
-    """One part of a composition.
+    """Base class of a part of a composition.
 
-    A part of your own is a subclass of its slot's class with an ``Options`` of its own,
-    and the methods of that class.
+    To write your own part, subclass the class of its slot, define ``Options``, and
+    implement the methods of that class.
 
     Attributes:
-        Options: A frozen dataclass of :func:`~rllib_risk.config.options.option` fields:
-            the keys that belong to this part.
-        options: Their values in this run.
+        Options: A frozen dataclass of :func:`~rllib_risk.config.options.option` fields,
+            which are the keys of this part.
+        options: Values of the options in this run.
     """
 
     Options: ClassVar[type] = NoOptions
     options: Any
 
     def __init__(self, options: Any = None) -> None:
-        """Initializes the part. Other classes of parts take more before the options.
+        """Initializes the part. Some classes take further arguments before this one.
 
         Args:
             options: An instance of :attr:`Options`; None: the defaults.
@@ -40,7 +40,7 @@ class Part:
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
-        """Why this part cannot be used in a configuration; by default it always can.
+        """Yields the reasons why a configuration cannot use this part; default: none.
 
         Args:
             config: The configuration, with all its keys as attributes.
@@ -52,7 +52,7 @@ class Part:
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Any:
-        """This part's options in a configuration.
+        """Reads this part's options from a configuration.
 
         Args:
             values: The configuration's keys and values.
@@ -64,7 +64,7 @@ class Part:
 
     @classmethod
     def keywords(cls, options: Any) -> dict[str, Any]:
-        """What the class is called with beside what all parts of its slot take.
+        """Returns the keyword arguments of the class that its slot does not provide.
 
         Args:
             options: An instance of :attr:`Options`.

@@ -1,8 +1,8 @@
-"""Declarations (:class:`Field`) for keys that other code defines.
+"""Makes declarations (:class:`Field`) of keys that other code defines.
 
-RLlib's own configuration keys, the arguments of an environment's factory and those of a
-Tune scheduler have no declarations of ours. Their types are read from the type hints
-and default values; the ranges of the common ones are listed here.
+This package does not declare RLlib's own configuration keys, or the arguments of
+environments and Tune schedulers. Their types come from type hints and default values.
+The ranges of the common keys are listed here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from rllib_risk.config.key_names import RENAMED
 from rllib_risk.config.schema import MOST_EPISODES, MOST_RATE, MOST_SEED, Field
 
-# Accepted by every check: used where a type hint says nothing that can be tested.
+# Types that accept every value, for type hints that cannot be checked.
 ANYTHING: tuple[type, ...] = (object, bool)
 
 
@@ -30,7 +30,7 @@ _MOST_STEPS = 10**9
 _MOST_ENVS = 10**5
 _MOST_RUNNERS = 10**4
 
-# (low, high, whether low itself is refused) of RLlib's common keys.
+# Ranges of RLlib's common keys: low, high, and whether low itself is refused.
 _RANGES: dict[str, tuple[float | None, float | None, bool]] = {
     "gamma": (0, 1, False),
     "lambda": (0, 1, False),
@@ -76,7 +76,7 @@ _RANGES: dict[str, tuple[float | None, float | None, bool]] = {
     "seed": (0, MOST_SEED, False),
 }
 
-# Keys whose other value a running trial cannot go on with; see Field.fixed.
+# Keys that cannot change during a run; see Field.fixed.
 _FIXED = (
     "env",
     "framework",
@@ -94,7 +94,7 @@ _FIXED = (
     "num_gpus_per_learner",
     "evaluation_num_env_runners",
 )
-# Keys of which null means "none of it", whatever their default is.
+# Keys for which null means "none", whatever their default is.
 _NULLABLE = ("evaluation_interval", "grad_clip")
 
 # Names that RLlib reads under another name.
@@ -109,7 +109,7 @@ ALIASES: dict[str, str] = {
 
 
 def range_of(key: str) -> dict[str, Any]:
-    """The range of one of RLlib's common keys, as arguments of :class:`Field`.
+    """Returns the range of one of RLlib's common keys, as arguments of :class:`Field`.
 
     Args:
         key: The key.
@@ -122,14 +122,14 @@ def range_of(key: str) -> dict[str, Any]:
 
 
 def types_of_hint(hint: Any) -> tuple[tuple[type, ...], bool] | None:
-    """Translates a type hint to types that a YAML value can be tested against.
+    """Translates a type hint to types for checking a YAML value.
 
     Args:
         hint: A type hint such as ``Optional[Union[int, str]]``.
 
     Returns:
-        The accepted types and whether ``None`` is accepted; nothing if the hint holds
-        something that YAML cannot tell (a class, a callable, ``Any``).
+        The accepted types and whether ``None`` is accepted; None if the hint contains
+        something that YAML cannot express (a class, a callable, ``Any``).
     """
     origin = get_origin(hint)
     if hint is None or hint is type(None):
@@ -159,19 +159,19 @@ def types_of_hint(hint: Any) -> tuple[tuple[type, ...], bool] | None:
 
 
 def field_for(key: str, default: Any, hint: Any = None) -> Field:
-    """Declares a key from its default value and, where there is one, its type hint.
+    """Declares a key from its default value and, if there is one, its type hint.
 
     Args:
-        key: The key; its range is looked up among RLlib's common ones.
+        key: The key, by which its range is looked up.
         default: The default value.
-        hint: The type hint of its setter or argument, or None.
+        hint: The type hint of its setter or argument; None: no hint.
 
     Returns:
         A declaration that is as strict as hint and default allow.
     """
     translated = None if hint is None else types_of_hint(hint)
     if translated is None and hint is None and default is not None:
-        # Without a hint the default's own type is all there is to go by.
+        # Without a hint, the type of the default is the only information.
         translated = types_of_hint(type(default))
     if translated is None or not translated[0]:
         return replace(anything(), default=default, fixed=key in _FIXED)
@@ -180,7 +180,7 @@ def field_for(key: str, default: Any, hint: Any = None) -> Field:
     if default is not None and own in (bool, int, float, str, dict, list, tuple):
         accepted = (*accepted, *(t for t in (own,) if t not in accepted))
     if key in _RANGES and default is not None and key not in _NULLABLE:
-        # RLlib's setters say Optional for every key, also where None cannot work.
+        # RLlib's setters are Optional for every key, even if None cannot work.
         optional = False
     return Field(
         default=default,
@@ -197,10 +197,10 @@ def setter_hints(config_class: type, not_provided: object) -> dict[str, Any]:
 
     Args:
         config_class: RLlib's ``AlgorithmConfig`` or a subclass.
-        not_provided: The default value by which RLlib marks a setter's arguments.
+        not_provided: The default value of all arguments of RLlib's setters.
 
     Returns:
-        Key to type hint. A key of the subclass wins over its parents'.
+        Type hints by key. Hints of a subclass replace those of its parents.
     """
     hints: dict[str, Any] = {}
     for parent in reversed(config_class.__mro__):
@@ -227,7 +227,7 @@ def setter_of(config_class: type, key: str, not_provided: object) -> str | None:
         not_provided: See :func:`setter_hints`.
 
     Returns:
-        Name of the method, such as ``reporting``; None if there is none.
+        Name of the method, such as ``reporting``; None if no method takes the key.
     """
     for parent in config_class.__mro__:
         for name, method in vars(parent).items():
@@ -243,8 +243,8 @@ def _resolved_hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
     except (NameError, TypeError, AttributeError):
-        # A hint names a class that is imported for type checkers only. The others are
-        # good as they are, unless all are texts, which say nothing then.
+        # A hint names a class that is imported only for type checkers. Hints that are
+        # not texts are still usable as they are.
         return dict(function.__annotations__)
 
 
@@ -258,7 +258,7 @@ def rllib_fields(
         hints: The type hints of its setters, see :func:`setter_hints`.
 
     Returns:
-        Key to declaration, aliases included and renamed keys left out.
+        Declarations by key, with aliases and without renamed keys.
     """
     fields = {
         key: field_for(key, default, hints.get(key))
@@ -279,8 +279,8 @@ def signature_fields(function: Callable[..., Any]) -> dict[str, Field] | None:
         function: A factory, such as an environment's, or a class.
 
     Returns:
-        Argument name to declaration; None if it takes ``**kwargs``, so that its names
-        cannot be known.
+        Declarations by argument name; None if the function takes ``**kwargs``, because
+        its names are unknown then.
     """
     hints = _resolved_hints(
         function.__init__ if inspect.isclass(function) else function

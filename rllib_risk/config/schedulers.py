@@ -1,7 +1,7 @@
 """Tune's trial schedulers by name, with checked arguments.
 
-``ray.tune.create_scheduler`` drops arguments that it does not know without a word.
-Here a misspelt argument is an error. Ray is imported inside the functions only.
+``ray.tune.create_scheduler`` silently drops unknown arguments. Here a misspelt argument
+is an error. Ray is imported only inside functions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rllib_risk.config.rllib_keys import signature_fields
 from rllib_risk.config.schema import ConfigError, Field, check_value, suggest
 from rllib_risk.config.search_space import Domain, map_domains
 
-# Name (lower case): the class. Ray's own spellings are accepted beside the short ones.
+# Class by lower-case name. Ray's own spellings and short ones are accepted.
 SCHEDULERS: dict[str, str] = {
     "fifo": "ray.tune.schedulers:FIFOScheduler",
     "asha": "ray.tune.schedulers:ASHAScheduler",
@@ -30,30 +30,31 @@ SCHEDULERS: dict[str, str] = {
     "pbt": "ray.tune.schedulers:PopulationBasedTraining",
     "pb2": "ray.tune.schedulers.pb2:PB2",
 }
-# Name: the module that must be there, and what `pip install` needs for it.
+# Required module by name, and its package for `pip install`.
 _PACKAGES: dict[str, tuple[str, str]] = {"pb2": ("sklearn", "scikit-learn")}
-# Name of those that change a trial's configuration as it runs: how that is written.
+# Schedulers that change the configuration of a running trial, and the argument that
+# names the keys.
 _MUTATIONS = {"pbt": "hyperparam_mutations", "pb2": "hyperparam_bounds"}
 # Arguments that take Python objects, which YAML cannot hold.
 _CODE_ARGUMENTS = ("custom_explore_fn", "sampler", "space", "storage")
 
 
 class ClipToBounds:
-    """Keeps the values that PBT mutates inside their ranges.
+    """Clips the values that PBT mutates to their ranges (a ``custom_explore_fn``).
 
-    PBT multiplies a value by 1.2 or 0.8, again and again, whatever range it was drawn
-    from: a discount of 0.99 would become 1.19. Used as ``custom_explore_fn``.
+    PBT multiplies a value by 1.2 or 0.8 repeatedly and ignores its range. A discount of
+    0.99 would become 1.19.
 
     Attributes:
-        bounds: For each mutated key path the smallest and the largest value.
+        bounds: Smallest and largest value of each mutated key path.
     """
 
     def __init__(self, bounds: Mapping[tuple[str, ...], tuple[float, float]]) -> None:
-        """Keeps the bounds."""
+        """Stores the bounds."""
         self.bounds = dict(bounds)
 
     def __call__(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Returns ``config`` with every bounded value clipped, in place."""
+        """Clips every bounded value of ``config`` in place and returns it."""
         for path, (low, high) in self.bounds.items():
             place = config
             for key in path[:-1]:
@@ -65,14 +66,14 @@ class ClipToBounds:
 
 @dataclass(frozen=True)
 class Component:
-    """A scheduler or searcher: a class and checked arguments.
+    """A scheduler or searcher: its class and checked arguments.
 
     Attributes:
-        name: The name that the user gave.
-        class_path: ``module:Class``.
-        arguments: Its arguments; search spaces in them are :class:`Domain` objects.
-        bounds: Range of each mutated key; only of a :attr:`population`.
-        mutated: What each mutated key may become; only of a :attr:`population`.
+        name: Name that the user gave.
+        class_path: Import path ``module:Class``.
+        arguments: Arguments; search spaces in them are :class:`Domain` objects.
+        bounds: Range of each mutated key; empty without a :attr:`population`.
+        mutated: Search space of each mutated key; empty without a :attr:`population`.
     """
 
     name: str
@@ -83,7 +84,7 @@ class Component:
 
     @property
     def population(self) -> bool:
-        """Whether its trials copy each other's checkpoints and configurations."""
+        """Whether trials copy checkpoints and configurations from each other."""
         return self.name.lower() in _MUTATIONS
 
     @property
@@ -93,10 +94,10 @@ class Component:
         return "metric" in known
 
     def build(self, metric: str, mode: str) -> Any:
-        """Makes the object.
+        """Builds the scheduler or searcher.
 
         Args:
-            metric: What to compare trials by, unless the arguments say it.
+            metric: Metric that compares trials, unless the arguments name one.
             mode: ``max`` or ``min``.
 
         Returns:
@@ -128,13 +129,12 @@ def parse_scheduler(
     """Checks a scheduler's name and arguments.
 
     Args:
-        name: Such as ``asha`` or ``PBT``.
-        arguments: Its arguments from YAML or JSON, or None.
-        fields: The algorithm's keys, against which the values of PBT's
-            ``hyperparam_mutations`` are checked.
+        name: Name, such as ``asha`` or ``PBT``.
+        arguments: Arguments from YAML or JSON; None: none.
+        fields: The algorithm's keys, for checking PBT's ``hyperparam_mutations``.
 
     Returns:
-        The scheduler, not yet made.
+        The checked scheduler, not yet built.
 
     Raises:
         ConfigError: If the name or an argument is unknown, or a value is wrong.
@@ -148,24 +148,25 @@ def parse_scheduler(
         if other != key and other in arguments:
             owner = next(name for name in _MUTATIONS if _MUTATIONS[name] == other)
             raise ConfigError(
-                f"{name}: unknown argument '{other}' (only {owner} has it)."
+                f"{name}: unknown argument '{other}' (only {owner} has it). Leave it"
+                " out."
             )
     given = arguments.pop(key, None) if key else None
     checked = check_arguments(str(name), class_path, arguments)
     if key is None:
         return Component(str(name), class_path, checked)
     if not given:
-        raise ConfigError(f"{name}: needs '{key}': the keys to mutate.")
+        raise ConfigError(f"{name}: '{key}' is missing. List the keys to mutate in it.")
     parse = parse_mutations if key == "hyperparam_mutations" else parse_bounds
     checked[key], bounds, mutated = parse(key, mapping(key, given), fields)
     return Component(str(name), class_path, checked, bounds, mutated)
 
 
 def known_entry(what: str, name: Any, known: Mapping[str, Any]) -> Any:
-    """Looks a scheduler or searcher up.
+    """Looks up a scheduler or searcher by name.
 
     Raises:
-        ConfigError: If there is none of this name, with a suggestion.
+        ConfigError: If the name is unknown, with a suggestion.
     """
     entry = known.get(str(name).lower())
     if entry is None:
@@ -180,13 +181,14 @@ def require_package(name: str, module: str, package: str) -> None:
     """Refuses a scheduler or searcher whose package is not installed.
 
     Args:
-        name: What needs it.
-        module: The module that must be there; empty: none.
-        package: What ``pip install`` calls it.
+        name: Name of the scheduler or searcher.
+        module: Required module; empty: none.
+        package: Name and version of the package for ``pip install``.
     """
     if module and importlib.util.find_spec(module) is None:
         raise ConfigError(
-            f"{name}: needs a package that is not installed: pip install '{package}'"
+            f"{name}: needs a package that is not installed. Install it with: pip"
+            f" install '{package}'"
         )
 
 
@@ -195,7 +197,9 @@ def mapping(key: str, value: Any) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{key}: must be a mapping of names to values, not {value!r}")
+        raise ConfigError(
+            f"{key}: must be a mapping of names to values, not {value!r}."
+        )
     return value
 
 
@@ -205,15 +209,15 @@ def check_arguments(
     """Checks the arguments of a class by its signature.
 
     Args:
-        name: What the user calls it, for messages.
-        class_path: ``module:Class``.
-        arguments: The arguments as they were read.
+        name: Name of the scheduler or searcher, for messages.
+        class_path: Import path ``module:Class``.
+        arguments: The arguments, unchecked.
 
     Returns:
         The arguments with numbers converted.
 
     Raises:
-        ConfigError: If one is unknown or of the wrong kind.
+        ConfigError: If an argument is unknown or has the wrong type.
     """
     component = import_path(class_path, name)
     known = signature_fields(component) or {}

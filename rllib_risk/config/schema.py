@@ -1,9 +1,9 @@
-"""What a configuration key is: its type, range, unit, default and meaning.
+"""Declarations of configuration keys: type, range, unit, default and meaning.
 
 Every key that this package adds to RLlib's ``AlgorithmConfig`` is declared once, as a
-:class:`Field`. The declaration gives the default, the checks of the strict YAML loader
-and of ``AlgorithmConfig.validate()``, and the tables in ``docs/``. Nothing here imports
-Ray or torch.
+:class:`Field`. Defaults, the checks of the strict YAML loader and of
+``AlgorithmConfig.validate()``, and the tables in ``docs/`` come from the declaration.
+This module imports neither Ray nor torch.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-# The class below has a field named `type`, which hides the builtin inside it.
+# The field `type` of the class below hides the builtin of that name.
 _Type = type
 
-# Bounds of numbers whose declaration has none. No run counts further than the first,
-# and networks and rewards are float32, which ends at the second.
+# Upper bounds for keys that declare none. No run counts beyond the first; the second is
+# the largest float32, the type of networks and rewards.
 MOST_WHOLE = 10**12
 MOST_NUMBER = 3.4e38
-# Bounds of several keys, far beyond what any run has.
+# Upper bounds of several keys, far above all practical values.
 MOST_RATE = 100.0
 MOST_WIDTH = 2**14
 MOST_EPISODES = 10**6
-# RLlib adds to it for each env runner, and NumPy takes no seed beyond 2^32 - 1.
+# RLlib increases the seed for each env runner, and NumPy accepts seeds up to 2^32 - 1.
 MOST_SEED = 2**31 - 1
-# Longest text of a value in a message.
+# Maximum length in characters of a value in a message.
 _LONGEST = 80
 
 
 class ConfigError(ValueError):
-    """A configuration that must not start: the message names the key and the fix."""
+    """Error in a configuration. The message names the key and how to correct it."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,22 @@ class Field:
     """One configuration key.
 
     Attributes:
-        default: The value used where the user gives none.
+        default: Value if the user gives none.
         doc: One sentence: what the key does.
-        type: Accepted Python types. ``float`` accepts whole numbers as well; ``bool``
-            is never accepted where a number is asked for.
-        choices: The only values accepted, if given.
+        type: Accepted Python types. ``float`` also accepts whole numbers; a ``bool`` is
+            never accepted as a number.
+        choices: The accepted values; None: all values of the type.
         low: Smallest accepted number.
-        high: Largest accepted number; None: :data:`MOST_WHOLE` of a whole number and
-            :data:`MOST_NUMBER` of any other.
+        high: Largest accepted number; None: :data:`MOST_WHOLE` for a whole number and
+            :data:`MOST_NUMBER` for any other.
         low_open: True if ``low`` itself is refused.
         optional: True if ``None`` is accepted.
         unit: The unit of the number, such as ``env steps``.
-        import_path: True if a string ``pkg.module:name`` is accepted beside
+        import_path: True if a string ``pkg.module:name`` is accepted in addition to
             ``choices``.
-        folder: True if the string is the path of a folder. It is made absolute when it
-            is checked, since a trial does not run where it was started.
-        fixed: True if a run cannot go on with another value, since networks,
+        folder: True if the string is the path of a folder. The check makes it absolute,
+            because a trial may run in another working directory.
+        fixed: True if the value cannot change during a run, because networks,
             checkpoints or resources depend on it. PBT must not change such a key.
     """
 
@@ -80,10 +80,10 @@ class Field:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Returns `` Did you mean 'x'?`` for the closest known word, or nothing."""
+    """Returns `` Did you mean 'x'?`` for the closest known word, or an empty text."""
     word, names = str(word), [str(k) for k in known]
     exchanged = [name for name in names if sorted(name) == sorted(word)]
-    # Of two letters one is half: `lx` for `lr`.
+    # One wrong letter of two gives a similarity of 0.5, as for `lx` and `lr`.
     cutoff = 0.6 if len(word) > 2 else 0.5
     close = exchanged or difflib.get_close_matches(word, names, 1, cutoff)
     return f" Did you mean '{close[0]}'?" if close else ""
@@ -179,7 +179,7 @@ def _check_range(key: str, value: float, field: Field) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: in at most about 80 characters.
+    """Formats a value for a message, in at most about 80 characters.
 
     Args:
         value: Any value of a configuration.

@@ -1,15 +1,14 @@
-"""Tune's search space, written in YAML.
+"""Parses Tune's search spaces in YAML.
 
-A mapping with one key that names a sampler, and a list behind it, stands for a set of
-values::
+A search space is a mapping from the name of a sampler to a list::
 
     lr: {loguniform: [1e-4, 1e-3]}
     seed: {grid_search: [0, 1, 2]}
 
-It may stand wherever a value may, inside mappings and lists as well. The values of a
-list may hold search spaces themselves. Every value that it can give is checked against
-the key's declaration before anything starts. Ray's own objects are made from it at the
-end, by :meth:`Domain.to_tune`.
+It may replace any value, also inside mappings and lists. The values of a list may
+contain search spaces too. All values that a search space can give are checked against
+the declaration of the key before a run starts. :meth:`Domain.to_tune` makes Ray's own
+objects.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import Any
 from rllib_risk.config.schema import ConfigError, Field, suggest
 from rllib_risk.config.yaml_reader import KeyPath
 
-# Sampler: names of its arguments, and whether it gives whole numbers.
+# Names of the arguments of each sampler, and whether it gives whole numbers.
 SAMPLERS: dict[str, tuple[tuple[str, ...], bool]] = {
     "uniform": (("low", "high"), False),
     "quniform": (("low", "high", "q"), False),
@@ -42,12 +41,12 @@ Checker = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Domain:
-    """A set of values to choose from.
+    """A search space: a set of values to choose from.
 
     Attributes:
         kind: ``grid_search``, ``choice`` or the name of a sampler.
-        args: The values to choose from, which may hold search spaces themselves, or the
-            sampler's arguments.
+        args: The values to choose from, which may contain search spaces; or the
+            arguments of the sampler.
     """
 
     kind: str
@@ -55,7 +54,7 @@ class Domain:
 
     @property
     def candidates(self) -> tuple[Any, ...]:
-        """All values of a list, or the ends of a sampler's interval."""
+        """All values of a list, the ends of a sampler's interval, or a mean."""
         if self.kind in LISTS:
             return self.args
         if self.kind in ("normal", "qnormal"):
@@ -72,7 +71,7 @@ class Domain:
         if self.kind in LISTS:
             values = [map_domains(value, Domain.to_tune) for value in self.args]
             return getattr(tune, self.kind)(values)
-        # Ray spells the normal distribution ``randn``.
+        # Ray's name of the normal distribution is ``randn``.
         name = {"normal": "randn", "qnormal": "qrandn"}.get(self.kind, self.kind)
         return getattr(tune, name)(*self.args)
 
@@ -87,10 +86,10 @@ def is_domain(value: Any) -> bool:
 
 
 def is_domain_with_list(value: Any) -> bool:
-    """Like :func:`is_domain`, where a mapping may be a value too.
+    """Like :func:`is_domain`, for keys whose value may be a mapping.
 
-    A user's own ``{normal: true}`` is a value, since no sampler is written so. Tune
-    itself takes ``grid_search`` in any form for its own.
+    A user's own ``{normal: true}`` is a plain value, because a sampler has a list. Tune
+    itself treats every mapping with ``grid_search`` as a search space.
     """
     if not is_domain(value):
         return False
@@ -106,15 +105,16 @@ def parse_domain(
     Args:
         key: The configuration key, for messages.
         value: A mapping that :func:`is_domain` accepts.
-        field: The key's declaration, if known.
-        check: Checks one value of the key and returns it, converted if need be.
+        field: The key's declaration; None: unknown.
+        check: Function that checks one value of the key and returns it, converted if
+            necessary.
 
     Returns:
         The search space.
 
     Raises:
-        ConfigError: If its arguments are wrong or a value that it gives is not
-            accepted by the key.
+        ConfigError: If the arguments are wrong, or the key does not accept a value that
+            the search space can give.
     """
     kind, args = next(iter(value.items()))
     if not isinstance(args, list) or not args:
@@ -149,7 +149,7 @@ def _check_sampler(
 ) -> None:
     wanted = f"{{{kind}: [{', '.join(names)}]}}"
     if len(args) != len(names):
-        raise ConfigError(f"{key}: {kind} is written {wanted}, not with {args}.")
+        raise ConfigError(f"{key}: {kind} must be written {wanted}, not with {args}.")
     accepted = int if whole else (int, float)
     for name, arg in zip(names, args, strict=True):
         if isinstance(arg, bool) or not isinstance(arg, accepted):
@@ -164,11 +164,11 @@ def _check_sampler(
         raise ConfigError(f"{key}: {kind}: q must be above 0, not {args[-1]}.")
     if names == ("low", "high", "q"):
         for name, end in zip(names, args[:2], strict=False):
-            # Tune refuses this too, when it is too late for a message with a place.
+            # Tune refuses this too, but too late for a message with the line.
             if not math.isclose(end / args[-1], round(end / args[-1]), abs_tol=1e-9):
                 raise ConfigError(
-                    f"{key}: {kind}: {name} must be a multiple of q, and {end} is none"
-                    f" of {args[-1]}."
+                    f"{key}: {kind}: {name} must be a multiple of q, but {end} is not a"
+                    f" multiple of {args[-1]}."
                 )
 
 
@@ -182,15 +182,15 @@ def misspelt_sampler(value: Any) -> str:
 
 
 def walk_domains(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Domain]]:
-    """Yields the path and the search space of everything that has one.
+    """Yields all search spaces of a configuration with their paths.
 
     Args:
         value: A configuration or a part of one.
-        path: Where it is.
+        path: Path of the part.
 
     Yields:
-        The path as the document has it: search spaces inside the second value of a
-        choice at ``env_config`` are below ``("env_config", "choice", 1)``.
+        Path in the document, and search space. Search spaces inside the second value of
+        a choice at ``env_config`` are below ``("env_config", "choice", 1)``.
     """
     if isinstance(value, Domain):
         yield path, value
@@ -210,7 +210,7 @@ def walk_domains(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Doma
 def map_domains(value: Any, change: Callable[[Domain], Any]) -> Any:
     """Returns a copy of ``value`` with ``change`` applied to every search space in it.
 
-    Those inside the values of another search space are left to ``change``.
+    ``change`` itself must handle search spaces inside another search space.
     """
     if isinstance(value, Domain):
         return change(value)
@@ -222,15 +222,15 @@ def map_domains(value: Any, change: Callable[[Domain], Any]) -> Any:
 
 
 def concrete_configs(config: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
-    """Returns configurations without search spaces that stand for all of them.
+    """Returns configurations without search spaces that represent all samples.
 
-    The first takes the first candidate everywhere; each of the others changes one
-    search space to another candidate. Combinations are not built: their number is a
-    product.
+    The first configuration uses the first candidate of every search space. Each other
+    one changes a single search space to another candidate. Combinations are left out,
+    because there may be very many.
 
     Args:
         config: A configuration with search spaces.
-        limit: The most configurations to return.
+        limit: Maximum number of configurations.
     """
     return list(itertools.islice(_concrete(config), limit))
 
@@ -251,7 +251,7 @@ def _concrete(value: Any) -> Iterator[Any]:
 
 
 def _one_changed(items: list[Any]) -> Iterator[list[Any]]:
-    """The first value of each item, then all others of one item at a time."""
+    """Yields the first value of each item, then lists with one item changed."""
     first = [next(_concrete(item)) for item in items]
     yield first
     for index, item in enumerate(items):

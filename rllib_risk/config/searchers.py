@@ -1,7 +1,7 @@
 """Tune's searchers by name, with checked arguments and search spaces.
 
-Tune asks a searcher for each trial's values, and tells it how good they were. Ray is
-imported inside the functions only.
+Tune asks a searcher for the values of each trial and reports the result to it. Ray is
+imported only inside functions.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ RANDOM = "random"
 
 @dataclass(frozen=True)
 class SearcherEntry:
-    """What is known of a searcher.
+    """A searcher that this package supports.
 
     Attributes:
-        class_path: ``module:Class``.
-        module: The module that must be there; empty: none beside Ray.
-        package: What ``pip install`` needs for it.
-        kinds: The samplers that it knows. Steps (``quniform`` and the like) are made by
-            this package.
+        class_path: Import path ``module:Class``.
+        module: Required module; empty: none besides Ray.
+        package: Package of the module for ``pip install``.
+        kinds: Supported samplers. This package itself adds those with steps, such as
+            ``quniform``.
     """
 
     class_path: str
@@ -45,7 +45,7 @@ class SearcherEntry:
     kinds: tuple[str, ...] = _MOST
 
 
-# Those that were run with Ray 2.60; docs/configuration.md says with which versions.
+# Searchers tested with Ray 2.60; docs/configuration.md lists the versions.
 SEARCHERS: dict[str, SearcherEntry] = {
     RANDOM: SearcherEntry("ray.tune.search.basic_variant:BasicVariantGenerator"),
     "optuna": SearcherEntry(
@@ -57,7 +57,7 @@ SEARCHERS: dict[str, SearcherEntry] = {
         "hyperopt",
         (*_MOST, "normal"),
     ),
-    # Ray speaks to a class that later versions do not have.
+    # Ray uses a class that later versions of the package do not have.
     "bayesopt": SearcherEntry(
         "ray.tune.search.bayesopt:BayesOptSearch",
         "bayes_opt",
@@ -71,11 +71,11 @@ def parse_searcher(name: Any, arguments: Any) -> Component:
     """Checks a searcher's name and arguments.
 
     Args:
-        name: Such as ``optuna``.
-        arguments: Its arguments from YAML or JSON, or None.
+        name: Name, such as ``optuna``.
+        arguments: Arguments from YAML or JSON; None: none.
 
     Returns:
-        The searcher, not yet made.
+        The checked searcher, not yet built.
 
     Raises:
         ConfigError: If the name or an argument is unknown, a value is wrong, or its
@@ -99,17 +99,17 @@ def check_searcher(
     Args:
         searcher: The searcher.
         config: The experiment's configuration with search spaces.
-        document: Where it comes from.
-        path: Where the experiment is in the document.
+        document: Document of the experiment.
+        path: Path of the experiment in the document.
 
     Raises:
-        ConfigError: With the place, if it cannot.
+        ConfigError: With the place, if the searcher cannot.
     """
     name, simple = searcher.name, searcher.name == RANDOM
     domains = list(walk_domains(config))
     if not domains and not simple:
         raise document.error(
-            f"{name}: there is nothing to search: 'config' has no search space.",
+            f"{name}: 'config' has no search space. Add one, or leave search_alg out.",
             *(*path, "search_alg"),
         )
     known = SEARCHERS[name].kinds
@@ -123,7 +123,8 @@ def check_searcher(
             )
         if domain.kind.removeprefix("q") not in known:
             raise document.error(
-                f"{key}: {name} knows no {domain.kind}. It knows {', '.join(known)}.",
+                f"{key}: {name} does not support {domain.kind}. It supports"
+                f" {', '.join(known)}.",
                 *where,
             )
     for index, point in enumerate(searcher.arguments.get(POINTS) or ()):
@@ -138,13 +139,16 @@ def check_searcher(
 
 
 def _refuse_chosen_mappings(domains: list[Any], point: Any) -> None:
-    """Tune looks for the parts of a mapping in the configuration, not in a choice."""
+    """Refuses mappings and lists as values of a choice in a start point.
+
+    For them, Tune's random search looks in the configuration and not in the choice.
+    """
     for place, _ in domains:
         value = point
         for key in place:
             value = value.get(key) if isinstance(value, Mapping) else None
         if isinstance(value, Mapping | list):
             raise ConfigError(
-                f"{name_of(place)}: {RANDOM} cannot begin with {value!r}, since it is"
-                " no plain value. Another searcher can, such as optuna."
+                f"{name_of(place)}: {RANDOM} cannot start with {value!r}, because it is"
+                " not a plain value. Use another searcher, such as optuna."
             )

@@ -1,20 +1,20 @@
-"""Grids of shifted environments, for ``rllib evaluate CHECKPOINT --shift grid.yaml``.
+"""Parses grids of shifted environments (``rllib evaluate --shift grid.yaml``).
 
-A file names the axes of the shift and the values on each; the cells are all
-combinations::
+A file lists the axes of the shift and the values of each axis. The cells of the grid
+are all combinations::
 
     episodes: 32                # per cell, with the same seeds in every cell
-    env_config: {bins: 21}      # on top of the checkpoint's own, in all cells
+    env_config: {bins: 21}      # changes of the checkpoint's env_config, in all cells
     nominal: {city: tucson, season: in}
     metric: normalised_return
     grid:
-      city: [tucson, tampa]     # an axis named like a key of env_config: its values
+      city: [tucson, tampa]     # an axis named after a key of env_config: its values
       season:                   # any other axis: named sets of keys
         in: {day_range: [0, 200]}
         out: {day_range: [200, 365]}
 
 A key with dots is a path: ``kwargs.wind`` is the key ``wind`` inside ``kwargs``, whose
-other keys stay. Everything else that a cell sets replaces what was there.
+other keys stay. Any other key of a cell replaces the whole value.
 """
 
 from __future__ import annotations
@@ -34,24 +34,26 @@ from rllib_risk.config.yaml_reader import Document, KeyPath
 
 RETURN = "return"
 NO_NOMINAL = "none"
-# More cells than anybody looks at; a range written by mistake makes far more.
+# Far more cells than are useful; a mistyped range would give even more.
 MAX_CELLS = 10_000
 
 SHIFT_FIELDS: dict[str, Field] = {
-    "grid": Field(None, "Axis: list of values, or named sets of keys.", dict),
-    "episodes": Field(32, "Episodes per cell.", int, low=1, unit="episodes"),
-    "seed": Field(0, "Of the evaluation; the same in every cell.", int, low=0),
+    "grid": Field(
+        None, "Axes: name to a list of values, or to named sets of keys.", dict
+    ),
+    "episodes": Field(32, "Number of episodes per cell.", int, low=1, unit="episodes"),
+    "seed": Field(0, "Seed of the evaluation, the same in every cell.", int, low=0),
     "env_config": Field({}, "Keys of env_config that all cells share.", dict),
     "nominal": Field(
         None,
-        "Axis: value of the cell that is like training; axes that are left out have"
-        " their first value. 'none': no cell is.",
+        "Cell that is like the training, as axis to value; an axis that is left out has"
+        " its first value. 'none': no such cell.",
         (dict, str),
     ),
     "metric": Field(
         RETURN,
-        "Number that the environment reports at the end of an episode; higher is"
-        " better.",
+        "Number to compare, which the environment reports at the end of an episode;"
+        " higher is better.",
         str,
     ),
 }
@@ -62,9 +64,9 @@ class Axis:
     """One axis of a grid.
 
     Attributes:
-        name: As in the file.
+        name: Name of the axis in the file.
         labels: Names of its values, in order.
-        settings: For each value the keys of ``env_config`` that it sets.
+        settings: Keys of ``env_config`` that each value sets.
     """
 
     name: str
@@ -77,7 +79,7 @@ class Cell:
     """One environment of a grid.
 
     Attributes:
-        labels: The value on each axis, by name.
+        labels: Name of the value on each axis.
         settings: Keys of ``env_config`` that differ from the checkpoint's.
     """
 
@@ -87,16 +89,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class ShiftGrid:
-    """A grid, checked as far as it can be without the environment.
+    """A grid, checked as far as possible without the environment.
 
     Attributes:
-        name: Of the file, without its ending.
-        axes: At least one.
-        cells: All combinations; the last axis runs fastest.
-        nominal: Index of the cell that is like training, if one is.
-        episodes: Per cell.
-        seed: Of the evaluation.
-        metric: What is compared; :data:`RETURN`: the return of the episode.
+        name: Name of the file, without its extension.
+        axes: The axes, at least one.
+        cells: All combinations of values; the last axis varies fastest.
+        nominal: Index of the cell that is like the training; None if there is none.
+        episodes: Number of episodes per cell.
+        seed: Seed of the evaluation.
+        metric: Number to compare; :data:`RETURN`: the return of the episode.
         document: The file, for messages.
     """
 
@@ -116,12 +118,12 @@ class ShiftGrid:
         return ", ".join(f"{name}={label}" for name, label in pairs)
 
     def error(self, index: int, message: str) -> ConfigError:
-        """Returns a ``ConfigError`` about a cell, at the line that is to blame.
+        """Returns a ``ConfigError`` about a cell, with the line that caused it.
 
         Args:
-            index: Of the cell.
-            message: What is wrong. If it names a key that the file sets, the line is
-                that of the key.
+            index: Index of the cell.
+            message: Description of the error. If it names a key of the file, the line
+                is that of the key.
         """
         text = f"cell {self.cell_name(index)}: {message}"
         return self.document.error(text, *self._place(index, message))
@@ -149,23 +151,23 @@ def is_shift_grid(data: Any) -> bool:
     """
     if not isinstance(data, Mapping) or "grid" not in data:
         return False
-    # An experiment may have any name, this one included.
+    # In a training file, an experiment may be named "grid".
     section = data["grid"]
     return not (isinstance(section, Mapping) and {"run", "algorithm"} & set(section))
 
 
 def parse_shift_grid(document: Document, name: str) -> ShiftGrid:
-    """Checks a grid.
+    """Parses and checks a grid.
 
     Args:
-        document: The file as it was read.
-        name: Of the grid.
+        document: The file, unchecked.
+        name: Name of the grid.
 
     Returns:
         The grid.
 
     Raises:
-        ConfigError: With place and suggestion, for the first thing that is wrong.
+        ConfigError: With place and suggestion, for the first error.
     """
     data = _check_keys(document)
     axes = tuple(
@@ -173,12 +175,14 @@ def parse_shift_grid(document: Document, name: str) -> ShiftGrid:
         for axis, values in data["grid"].items()
     )
     if not axes:
-        raise document.error("grid: name at least one axis.", "grid")
+        raise document.error("grid: is empty. Name at least one axis.", "grid")
     _check_apart(axes, document)
     number = math.prod(len(axis.labels) for axis in axes)
     if number > MAX_CELLS:
         raise document.error(
-            f"grid: has {number} cells, and at most {MAX_CELLS} are allowed.", "grid"
+            f"grid: has {number} cells, but at most {MAX_CELLS} are allowed. Use fewer"
+            " values.",
+            "grid",
         )
     shared = {str(key): value for key, value in data["env_config"].items()}
     cells = []
@@ -203,17 +207,17 @@ def parse_shift_grid(document: Document, name: str) -> ShiftGrid:
 def apply_settings(
     env_config: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Puts the keys of a cell into an ``env_config``.
+    """Returns a copy of an ``env_config`` with the keys of a cell.
 
     Args:
-        env_config: What the cell starts from; left as it is.
-        settings: Keys, or paths with dots, and their values.
+        env_config: The original ``env_config``, which is not changed.
+        settings: Values by key, or by path with dots.
 
     Returns:
         The ``env_config`` of the cell.
 
     Raises:
-        ConfigError: If a path leads through something that is no mapping.
+        ConfigError: If a value on a path is not a mapping.
     """
     result: dict[str, Any] = copy.deepcopy(dict(env_config))
     for path, value in settings.items():
@@ -222,17 +226,20 @@ def apply_settings(
         for key in outer:
             inside = inside.setdefault(key, {})
             if not isinstance(inside, dict):
-                raise ConfigError(f"{path}: '{key}' holds {inside!r}, not keys.")
+                raise ConfigError(
+                    f"{path}: '{key}' is {inside!r}, which has no keys. Correct the"
+                    " path."
+                )
         inside[last] = copy.deepcopy(value)
     return result
 
 
 def _check_keys(document: Document) -> dict[str, Any]:
-    """Checks the keys of the file itself and fills in defaults."""
+    """Checks the top-level keys of the file and adds defaults."""
     data = document.data
     if not is_shift_grid(data):
         raise document.error(
-            "must have 'grid', the axes of the shift, as in"
+            "'grid' is missing. Add the axes of the shift, as in"
             " 'grid: {cliff_reward: [-100, -50]}'."
         )
     checked = {key: field.default for key, field in SHIFT_FIELDS.items()}
@@ -260,7 +267,7 @@ def _parse_axis(name: str, values: Any, document: Document) -> Axis:
         for label, keys in values.items():
             if isinstance(label, bool) or label is None:
                 raise document.error(
-                    f"{name}: YAML reads this name as {label!r}: put it in quotes.",
+                    f"{name}: YAML reads this name as {label!r}. Put it in quotes.",
                     *place,
                 )
             if not isinstance(keys, Mapping):
@@ -277,18 +284,20 @@ def _parse_axis(name: str, values: Any, document: Document) -> Axis:
     for index, value in enumerate(values):
         if isinstance(value, Mapping):
             raise document.error(
-                f"{name}: give this set of keys a name: '{name}: {{NAME: ...}}'.",
+                f"{name}: a set of keys needs a name. Write '{name}: {{NAME: ...}}'.",
                 *(*place, index),
             )
         label = value if isinstance(value, str) else json.dumps(value, default=str)
         if label in labels:
-            raise document.error(f"{name}: {label} is given twice.", *(*place, index))
+            raise document.error(
+                f"{name}: {label} is given twice. Leave one out.", *(*place, index)
+            )
         labels.append(label)
     return Axis(name, tuple(labels), tuple({name: value} for value in values))
 
 
 def _check_apart(axes: tuple[Axis, ...], document: Document) -> None:
-    """Refuses two axes that set the same key: one would undo the other."""
+    """Refuses two axes that set the same key: one would overwrite the other."""
     owner: dict[str, str] = {}
     for axis in axes:
         for key in sorted({key for keys in axis.settings for key in keys}):
@@ -297,7 +306,7 @@ def _check_apart(axes: tuple[Axis, ...], document: Document) -> None:
                 if key == other or any(nested):
                     raise document.error(
                         f"{axis.name}: sets '{key}', which the axis"
-                        f" '{owner[other]}' sets as well.",
+                        f" '{owner[other]}' also sets. Leave it out of one axis.",
                         *("grid", axis.name),
                     )
         owner.update((key, axis.name) for keys in axis.settings for key in keys)
@@ -306,12 +315,12 @@ def _check_apart(axes: tuple[Axis, ...], document: Document) -> None:
 def _nominal(
     nominal: Any, axes: tuple[Axis, ...], cells: tuple[Cell, ...], document: Document
 ) -> int | None:
-    """Finds the nominal cell."""
+    """Returns the index of the nominal cell; None if there is none."""
     if isinstance(nominal, str):
         if nominal == NO_NOMINAL:
             return None
         raise document.error(
-            f"nominal: must name a value of each axis, or be 'none', not {nominal!r}.",
+            f"nominal: must be a mapping of axis to value, or 'none', not {nominal!r}.",
             "nominal",
         )
     given = {str(key): value for key, value in (nominal or {}).items()}
@@ -326,7 +335,7 @@ def _nominal(
     for axis in axes:
         value = given.get(axis.name, axis.labels[0])
         label = value if isinstance(value, str) else json.dumps(value, default=str)
-        # -100 and -100.0 are one value, written in two ways
+        # -100 and -100.0 are two spellings of one value.
         same = [
             own
             for own, settings in zip(axis.labels, axis.settings, strict=True)
@@ -334,7 +343,7 @@ def _nominal(
         ]
         if not same:
             raise document.error(
-                f"nominal: {axis.name} has no value {label}; it has"
+                f"nominal: {axis.name} has no value {label}. Its values:"
                 f" {', '.join(axis.labels)}.",
                 *("nominal", axis.name),
             )

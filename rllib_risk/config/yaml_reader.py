@@ -1,10 +1,9 @@
-"""Reads YAML strictly and remembers the line of every key.
+"""Reads YAML strictly and records the line of every key.
 
-What a plain ``yaml.safe_load`` lets pass is handled here: numbers such as ``1e-3`` are
-numbers (YAML 1.1 reads text), a key given twice is an error (YAML keeps the last one
-silently), and every key keeps its line, so that a later check can say where it is. A
-file that is too large, too deep, or that contains itself, is refused at the line where
-that shows.
+It differs from ``yaml.safe_load`` in four ways. ``1e-3`` is a number (YAML 1.1 reads
+text). A duplicate key is an error (YAML silently keeps the last one). Every key keeps
+its line, so that later checks can name it. A file that is too large, too deep, or
+contains itself is refused, with the line.
 """
 
 from __future__ import annotations
@@ -23,27 +22,27 @@ KeyPath = tuple[str | int, ...]
 
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _FLOAT_TAG = "tag:yaml.org,2002:float"
-# PyYAML reads about 20,000 values a second, and calls itself for each level.
+# PyYAML reads about 20,000 values per second and recurses once per level.
 _MOST_VALUES = 50_000
 MOST_LEVELS = 100
 
 
 class _Unbounded(yaml.MarkedYAMLError):
-    """A document that is too large, or that has no end."""
+    """Error for a document that is too large, too deep, or contains itself."""
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """A ``SafeLoader`` that reads ``1e-3`` as a number and bounds what it reads."""
+    """A ``SafeLoader`` that reads ``1e-3`` as a number and limits size and depth."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._values = 0  # keys included, and those behind aliases once more
+        self._values = 0  # with keys; an alias counts all values it stands for
         self._level = 0
-        self._open: list[str] = []  # anchors of the values that are being read
-        self._sizes: dict[str, int] = {}  # values below each anchor
+        self._open: list[str] = []  # anchors of the enclosing values
+        self._sizes: dict[str, int] = {}  # number of values below each anchor
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
-        """See PyYAML; counts values and levels."""
+        """Overrides PyYAML's method; counts values and levels."""
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         anchor: str | None = getattr(event, "anchor", None)
         is_alias = isinstance(event, yaml.AliasEvent)
@@ -51,14 +50,14 @@ class _StrictLoader(yaml.SafeLoader):
         self._values += self._sizes.get(str(anchor), 1) if is_alias else 1
         self._level += 1
         if is_alias and anchor in self._open:
-            problem = f"'*{anchor}' stands inside '&{anchor}', so it contains itself"
+            problem = f"'*{anchor}' is inside '&{anchor}', so it contains itself"
         elif self._values > _MOST_VALUES:
             problem = (
-                f"more than {_MOST_VALUES:,} keys and values up to here (each alias"
-                " counts as what it stands for)"
+                f"more than {_MOST_VALUES:,} keys and values up to this line (an alias"
+                " counts as all values that it stands for)"
             )
         elif self._level > MOST_LEVELS:
-            problem = f"more than {MOST_LEVELS} levels inside each other"
+            problem = f"more than {MOST_LEVELS} nested levels"
         else:
             problem = ""
         if problem:
@@ -74,7 +73,7 @@ class _StrictLoader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """See PyYAML; what Python cannot read as a number or date has a place too."""
+        """Overrides PyYAML's method; adds the place to errors in numbers and dates."""
         try:
             return super().construct_object(node, deep=deep)
         except (ValueError, OverflowError) as error:
@@ -92,14 +91,14 @@ _StrictLoader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class Document:
-    """Values and where they were written.
+    """Values of a file or option, and the place where each was written.
 
     Attributes:
         data: The values: dicts, lists and scalars.
-        source: What the user calls the source, such as a file name or ``--config``.
-        places: ``file:line`` of each key path, or the option that set it; empty for
-            sources of one line.
-        inherited: Key paths that an experiment takes over from elsewhere; see
+        source: Name of the source, such as a file name or ``--config``.
+        places: ``file:line`` of each key path, or the option that set it; empty for an
+            option.
+        inherited: Key paths of inherited values; see
             :mod:`rllib_risk.config.inheritance`.
     """
 
@@ -120,16 +119,16 @@ class Document:
         return ConfigError(f"{self.where(*path)}: {message}")
 
     def how_to_leave_out(self, *path: str | int) -> str:
-        """Returns how an experiment leaves out what it takes over, if that is so.
+        """Returns how to leave out an inherited key; empty if it is not inherited.
 
         Args:
-            *path: An experiment, and a key of it or of its ``config``.
+            *path: Name of the experiment, then a key of it or of its ``config``.
         """
         if path not in self.inherited:
             return ""
         inside = path[2:] if path[1:2] == ("config",) and path[2:] else path[1:]
         name = ".".join(map(str, inside))
-        return f" It is taken over; 'without: [{name}]' leaves it out."
+        return f" It is inherited; 'without: [{name}]' leaves it out."
 
 
 def read_yaml(path: Path) -> Document:
@@ -139,10 +138,11 @@ def read_yaml(path: Path) -> Document:
         path: The file.
 
     Returns:
-        Its values with their lines.
+        The values with their lines.
 
     Raises:
-        ConfigError: If the file cannot be read, is not YAML, or gives a key twice.
+        ConfigError: If the file cannot be read, is not valid YAML, or has a duplicate
+            key.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -159,7 +159,7 @@ def parse_yaml(text: str, source: str) -> Document:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(
             f"{source}:{line}: not valid YAML: the character {error.character:#x} is"
-            " not allowed; the file may be damaged."
+            " not allowed. The file may be damaged."
         ) from error
     try:
         node = loader.get_single_node()
@@ -182,7 +182,7 @@ def parse_yaml(text: str, source: str) -> Document:
 def _note_places(
     node: yaml.Node | None, path: KeyPath, places: dict[KeyPath, str], source: str
 ) -> None:
-    """Fills ``places`` for all keys below ``node`` and refuses duplicates."""
+    """Adds the place of every key below ``node``; refuses duplicate keys."""
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             places[(*path, index)] = f"{source}:{item.start_mark.line + 1}"
@@ -215,10 +215,10 @@ def _note_merged(
     source: str,
     taken: set[str],
 ) -> None:
-    """Notes the keys that ``<<:`` brings in, but for those that are there already.
+    """Adds the places of keys that ``<<:`` merges, unless the key is already known.
 
-    A key that is written out wins over a merged one, and the first of several merged
-    mappings wins over those after it, each with all that is below the key.
+    A key that is written out wins over a merged one. The first of several merged
+    mappings wins over the later ones. Both hold for everything below the key.
     """
     depth = len(path)
     for node in nodes:

@@ -67,7 +67,7 @@ def test_the_best_checkpoint_of_a_folder_is_found(
         "a/checkpoint_000000 (evaluation/return_mean 5.00)" in capsys.readouterr().err
     )
     assert found(experiment / "b") == "b/checkpoint_000000"
-    assert "the last one; no result of a checkpoint holds" in capsys.readouterr().err
+    assert "the last checkpoint; no checkpoint has a" in capsys.readouterr().err
     # A plain checkpoint stays what it is, damaged or not.
     damaged = experiment / "a" / "checkpoint_000000"
     (damaged / "state.json").write_text("{}")
@@ -91,7 +91,7 @@ def test_the_experiments_own_score_decides(experiment: Path) -> None:
 
 
 def test_a_folder_without_checkpoints_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no checkpoint, and no folder of a trial"):
+    with pytest.raises(ConfigError, match="is not a checkpoint, and it contains no"):
         checkpoints.find_checkpoint(tmp_path)
 
 
@@ -131,7 +131,7 @@ def test_env_config_is_checked(
     assert message in capsys.readouterr().err
     command = ["evaluate", folder, "--env-config", options, "--shift", "x.yaml"]
     assert run(command) == 2
-    assert "not for --shift" in capsys.readouterr().err
+    assert "cannot be combined with --shift" in capsys.readouterr().err
 
 
 def trial_of(folder: Path, saved: list[dict[str, Any]]) -> Any:

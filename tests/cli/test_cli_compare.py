@@ -105,14 +105,14 @@ def test_what_reports_no_common_result_is_refused(
     text = re.sub(r"config:\n(  .*\n)*", "", text, count=1)
     (folder / "c.yaml").write_text(text)
     message = refused(["compare", "c.yaml", "--out", "results"], capsys)
-    assert "PPO reports env_runners/episode_return_mean, but VDN eval" in message
+    assert "PPO reports env_runners/episode_return_mean, but VDN rep" in message
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a file, or --env and --algo"),
-        (["--env", "two_step"], "give a file, or --env and --algo"),
+        ([], "no file is given, and --env or --algo is missing"),
+        (["--env", "two_step"], "no file is given, and --env or --algo is missing"),
         (["none.yaml"], "no such file"),
         (["train.yaml"], "this is a training file"),
         (["c.yaml", "--env", "macn"], "for a comparison without a file"),

@@ -89,7 +89,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "two_step",
             "evaluation_interval: null\n  checkpoint_config:"
             " {checkpoint_score_attribute: evaluation/return_mean}",
-            "f.yaml:6: checkpoint_score_attribute: evaluation/return_mean can never",
+            "f.yaml:6: checkpoint_score_attribute: this run can never report",
         ),
         # Found only by making the environment.
         (
@@ -161,8 +161,8 @@ class Env(pettingzoo.ParallelEnv):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train"], "give --algo and --env"),
-        (["train", "--algo", "RMIX"], "give --algo and --env"),
+        (["train"], "--algo or --env is missing"),
+        (["train", "--algo", "RMIX"], "--algo or --env is missing"),
         (["train", "--algo", "RMIX", "--env", "macnn"], "Did you mean 'macn'"),
         (["train", "--run", "RMIXX", "--env", "macn"], "Did you mean 'RMIX'"),
         (
@@ -192,12 +192,12 @@ class Env(pettingzoo.ParallelEnv):
         (["train", "file", "none.yaml"], "no such file"),
         (["train", "file", "tuned_examples/rmix/mcan-4x7.yaml"], "no such file"),
         (["train", "file", str(TEXT)], "must be a .yaml or a .py file"),
-        (["evaluate", "none"], "no such folder"),
-        (["evaluate", "."], "is no checkpoint"),
+        (["evaluate", "none"], "this folder does not exist"),
+        (["evaluate", "."], "is not a checkpoint"),
         (["evaluate", ".", "--render-out", "x.mp4"], "must end in .gif or .png"),
         (["example", "get", "rmix/none"], "not among the tuned examples"),
         (["example", "list", "--filter", "nothing-like-it"], "no example whose name"),
-        (["plot", "none", "--out", "x.png"], "no such folder"),
+        (["plot", "none", "--out", "x.png"], "this folder does not exist"),
         (["check-env", "macn", "--env-config", "3"], "must be a JSON object"),
     ],
 )

@@ -27,7 +27,7 @@ def test_a_killed_trial_goes_on_without_a_gap_or_a_repetition(tmp_path: Path) ->
     (trial,) = (tmp_path / "r/vdn-two-step").glob("VDN_*")
     os.kill(results(trial)[0]["pid"], signal.SIGKILL)
     printed, errors = finish(process)
-    assert "failed and starts again from its last checkpoint" in printed
+    assert "failed and restarts from its last checkpoint" in printed
     assert "Traceback" not in errors
 
     (other,) = (tmp_path / "r/whole").glob("VDN_*")

@@ -44,7 +44,7 @@ def test_two_checkpoints_on_a_log(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "fqe"], "--method: only with --dataset"),
+        (["--method", "fqe"], "--method: allowed only with --dataset"),
         (["--dataset", LOG, "--method", "fqi"], "there is no method 'fqi'"),
         (["--dataset", LOG, "--render"], "--render is not for --dataset"),
         (["--dataset", "nowhere"], "there is no dataset at nowhere"),

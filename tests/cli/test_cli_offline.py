@@ -71,7 +71,7 @@ def test_a_run_from_its_header_to_its_figure(
     assert "None" not in out and "rllib evaluate" not in out
     assert "return_mean" not in out and "return  " not in out
     assert "Best checkpoint (holdout/td_error_abs " in out
-    assert "What it returns is not known: it was played nowhere." in out
+    assert "The return of this policy is unknown, because the run has no" in out
     experiment = tmp_path / "results" / "from-a-log"
     (trial,) = (p.parent for p in experiment.glob("*/result.json"))
     assert trial.name.startswith("OfflineBaselines_") and "None" not in trial.name

@@ -224,7 +224,7 @@ def test_a_stop_criterion_that_no_result_holds_is_named_once(
         info = result(10, 1, iteration) | evaluation
         lines.on_trial_result(1, [trial], trial, info)
     message = " ".join(capsys.readouterr().err.split())
-    assert message.count("Warning: stop: no result holds evaluation/wins") == 1
+    assert message.count("Warning: stop: no result contains evaluation/wins") == 1
     assert message.count("Warning") == 1
     assert "evaluation/losses, evaluation/return_mean" in message
 
@@ -428,7 +428,7 @@ def test_a_stop_within_the_first_iteration_is_announced() -> None:
     assert first_iteration({STEPS: 10_000}, config) == ""
     assert first_iteration({"training_iteration": 1}, config) == ""
     line = first_iteration({STEPS: 2_000}, config)
-    assert "2,000 env steps" in line and "runs for 10,000 env steps" in line
+    assert "2,000 env steps" in line and "after 10,000 env steps" in line
 
 
 def test_a_cluster_that_does_not_answer_is_one_message() -> None:

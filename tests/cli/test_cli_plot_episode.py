@@ -74,12 +74,12 @@ def test_the_figure_and_its_numbers(trained, tmp_path: Path, capsys):
 def test_what_cannot_be_drawn(trained, tmp_path: Path, capsys):
     folder, _ = trained
     plot = (capsys, "plot", "episode")
-    assert "there is no such folder" in refused(*plot, tmp_path / "nothing")
+    assert "this folder does not exist" in refused(*plot, tmp_path / "nothing")
     out = ("--out", tmp_path / "a.png")
     assert "uav_0, uav_1" in refused(*plot, folder, *out, "--agent", "uav_2")
     assert "beyond the end" in refused(*plot, folder, *out, "--steps", "0,400")
     assert "such as 0,5,9" in refused(*plot, folder, *out, "--steps", "first")
-    assert "6 fit into a figure" in refused(
+    assert "at most 6 steps, not 7" in refused(
         *plot, folder, *out, "--steps", "0,1,2,3,4,5,6"
     )
     assert "must end in" in refused(*plot, folder, "--out", tmp_path / "a.gif")
@@ -89,6 +89,6 @@ def test_what_cannot_be_drawn(trained, tmp_path: Path, capsys):
 
 def test_folders_are_still_plotted_without_a_subcommand(tmp_path: Path, capsys):
     text = refused(capsys, "plot", tmp_path / "none", "--out", tmp_path / "a.png")
-    assert "there is no such folder" in text
+    assert "this folder does not exist" in text
     text = refused(capsys, "plot", "curves", tmp_path / "none", "--out", "a.png")
-    assert "there is no such folder" in text
+    assert "this folder does not exist" in text

@@ -105,24 +105,24 @@ def test_what_is_refused(checkpoints, tmp_path: Path, capsys):
     game, uav = checkpoints["risky_two_step"], checkpoints["uav"]
     out = ("--out", tmp_path / "a.png")
     named = ("--env", "risky_two_step")
-    assert "one of both" in refused(capsys, *out)
-    assert "one of both" in refused(capsys, game, *named, *out)
+    assert "either --env or checkpoints" in refused(capsys, *out)
+    assert "either --env or checkpoints" in refused(capsys, game, *named, *out)
     assert "Envs with tables: macn" in refused(capsys, "--env", "hvac", *out)
     assert "Did you mean 'risky_two_step'" in refused(
         capsys, "--env", "risky_two_stp", *out
     )
-    assert "there is no 'chess'. Known: macn" in refused(capsys, "--env", "chess", *out)
+    assert "environment 'chess'. Known: macn" in refused(capsys, "--env", "chess", *out)
     wind = '{"wind_probability": 2}'
     assert "wind_probability must be in [0, 1]" in refused(
         capsys, "--env", "macn", "--env-config", wind, *out
     )
     assert "--env-config" in refused(capsys, *named, "--env-config", "{", *out)
-    assert "give one per checkpoint: 1, not 2" in refused(
+    assert "2 labels for 1 checkpoints" in refused(
         capsys, game, *out, "--label", "a", "--label", "b"
     )
     assert "must end in" in refused(capsys, *named, "--out", tmp_path / "a.gif")
     assert "no folder" in refused(capsys, *named, "--out", tmp_path / "b" / "a.png")
     assert "1000" in refused(capsys, game, *out, "--episodes", 10)
-    assert "there is no such folder" in refused(capsys, tmp_path / "no", *out)
-    assert "one figure is for one game" in refused(capsys, game, uav, *out)
+    assert "this folder does not exist" in refused(capsys, tmp_path / "no", *out)
+    assert "One figure can show only one game" in refused(capsys, game, uav, *out)
     assert not list(tmp_path.iterdir())

@@ -91,7 +91,7 @@ def test_from_a_learner_to_parts_of_its_log_and_back_to_learning(
     assert not list(tmp_path.glob("direct-log-*"))
     # What was cut is no log of a learner any more.
     message = refused(capsys, "record", tmp_path / "x", paper, "--part", "expert")
-    assert "is not all that a learner played" in message
+    assert "is not the whole log of a learner" in message
     train = tmp_path / "offline.yaml"
     train.write_text(f"""
 imitation:
@@ -126,15 +126,15 @@ def test_what_cannot_be_recorded(
     new = tmp_path / "new"
     uav = ("--env", "uav")
     for arguments, message in (
-        ((), "give a SOURCE"),
-        (("--policy", "greedy"), "give a SOURCE"),
+        ((), "nothing to record. Give a SOURCE"),
+        (("--policy", "greedy"), "nothing to record. Give a SOURCE"),
         ((*uav, "--policy", "gredy"), "no policy 'gredy'. Did you mean 'greedy'?"),
         (("--env", "uva", "--policy", "random"), "Did you mean 'uav'?"),
-        ((*uav, "--policy", "random", "--part", "paper"), "--part: is not for --pol"),
-        ((*uav, "--policy", "random", "--share", 0.5), "--share: is of a part"),
+        ((*uav, "--policy", "random", "--part", "paper"), "--part: cannot be combined"),
+        ((*uav, "--policy", "random", "--share", 0.5), "--share: needs --part"),
         ((tmp_path / "no.yaml",), "no.yaml"),
-        ((tmp_path,), "is no checkpoint, and no folder of a trial"),
-        ((tmp_path, *uav), "--env: is not for a checkpoint"),
+        ((tmp_path,), "is not a checkpoint, and it contains no"),
+        ((tmp_path, *uav), "--env: cannot be combined with a checkpoint"),
     ):
         assert message in refused(capsys, "record", new, *arguments)
         assert not new.exists()

@@ -65,7 +65,7 @@ def test_a_trial_that_can_never_start_is_refused(tmp_path, capsys, text, asked):
     name = "compare" if "algorithms" in text and text != PYTHON else "train"
     assert run(command(name, file, tmp_path / "out")) == 2
     message = " ".join(capsys.readouterr().err.split())
-    assert f"a trial asks for {asked}, and Ray has 2 here" in message
+    assert f"a trial requests {asked}, but Ray has only 2 on this" in message
     assert "num_env_runners" in message
     assert f"--ray-num-cpus {asked[0]}" in message
 
@@ -80,7 +80,7 @@ def test_a_file_for_a_gpu_trains_without_one(tmp_path, capsys, name):
         file.write_text(text.replace("{VDN: null}", "{VDN: null, QMIX: null}"))
     assert run(command(name, file, tmp_path / "out")) == 0
     asked_for = {"train": "small", "compare": "VDN, QMIX"}[name]
-    line = f"{asked_for}: there is no GPU here, so num_gpus is 0."
+    line = f"{asked_for}: this machine has no GPU, so num_gpus is 0."
     assert capsys.readouterr().err.count(line) == 1
     trials = list((tmp_path / "out").rglob("params.json"))
     assert len(trials) == len(asked_for.split())
@@ -93,7 +93,7 @@ def test_gpus_that_ray_is_told_of_are_asked_for(tmp_path, capsys):
     few = [*command("train", file, tmp_path / "out"), "--ray-num-gpus", "1"]
     assert run(few) == 2
     message = " ".join(capsys.readouterr().err.split())
-    assert "a trial asks for 2 GPUs, and Ray has 1 here" in message
+    assert "a trial requests 2 GPUs, but Ray has only 1" in message
 
 
 def test_a_gpu_that_is_not_there_cannot_be_shared(tmp_path, capsys):
@@ -101,4 +101,4 @@ def test_a_gpu_that_is_not_there_cannot_be_shared(tmp_path, capsys):
     file.write_text(TRAIN + "  resources_per_trial: {cpu: 1, gpu: 1}\n")
     assert run(command("train", file, tmp_path / "out")) == 2
     message = " ".join(capsys.readouterr().err.split())
-    assert message.endswith("asks for 1 GPUs, and Ray has 0 here. Ask for less.")
+    assert message.endswith("has only 0 on this machine. Request fewer.")

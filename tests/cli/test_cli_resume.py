@@ -89,7 +89,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(
         ("[1, 2]", "[1, 2, 3]", "f.yaml:9: config.seed.grid_search was [1, 2] when"),
         ("max_t: 9", "max_t: 8", "f.yaml:5: scheduler.asha.max_t was 9 when"),
         ("  env", "  num_samples: 2\n  env", "f.yaml:3: num_samples was 1 when"),
-        ("hidden_size: 8", "lr: 0.1", "(So are config.lr.)"),
+        ("hidden_size: 8", "lr: 0.1", "(Also changed: config.lr.)"),
     ],
 )
 def test_what_trials_cannot_take_over_is_refused(
@@ -207,7 +207,7 @@ def test_learning_from_a_dataset_samples_no_steps(
 ) -> None:
     data = recorded / "data/uav"
     for criterion, reason in (
-        ("num_env_steps_sampled_lifetime: 100", "nothing is sampled where a dataset"),
+        ("num_env_steps_sampled_lifetime: 100", "a dataset samples nothing"),
         ("evaluation/return_mean: 1", "has no environment to evaluate in"),
     ):
         text = f"x:\n  run: MACQR\n  stop: {{{criterion}}}\n"

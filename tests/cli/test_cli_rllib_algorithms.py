@@ -54,7 +54,7 @@ def test_the_keys_choose_the_api_stack(
     [
         ("DQN", "{hiddens: [8]}", "hiddens: has no effect in DQN"),
         ("SAC", "{model: {fcnet_hiddens: [8]}}", "counterpart there: model_config"),
-        ("DQN", "{enable_rl_module_and_learner: false}", "new API stack only"),
+        ("DQN", "{enable_rl_module_and_learner: false}", "only on RLlib's new API"),
         (
             "DQN",
             "{replay_buffer_config: {type: MultiAgentPrioritizedReplayBuffer}}",

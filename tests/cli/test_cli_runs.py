@@ -227,7 +227,7 @@ def test_after_sigkill_the_newest_whole_checkpoint_is_used(tmp_path: Path) -> No
     errors = " ".join(errors.split())
     assert "checkpoint_000007 is not used: " in errors
     assert "holds no manifest.json: the checkpoint was cut short" in errors
-    assert re.search("goes on from checkpoint_00000[23], the newest whole", errors)
+    assert re.search("continues from checkpoint_00000[23], its newest", errors)
     assert (trial / "checkpoint_000008/manifest.json").is_file()
     assert re.search(r"vdn-two-step +done\n +whole +done", printed)
     # The second experiment, which had not begun, was never interrupted.
@@ -288,7 +288,7 @@ def test_a_sweep_gives_complete_wandb_runs(
     assert "stop.training_iteration was 2 when the experiment in" in said[-1]
     # Nothing was changed since.
     said += finish(start(tmp_path, *options, *stop))
-    assert "all 2 trial(s) in" in said[-2] and "nothing to do" in said[-2]
+    assert "all 2 trial(s) in" in said[-2] and "already ended" in said[-2]
     written = [*tmp_path.rglob("*"), *logs.rglob("*")]
     assert len([file for file in written if file.suffix in (".log", ".json")]) > 20
     assert not [f for f in written if f.is_file() and holds(f, key.encode())]

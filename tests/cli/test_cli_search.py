@@ -116,13 +116,13 @@ run:
             "two_step",
             ", {kind}_config: {{metric: evaluation/return_mean}}",
             "evaluation_interval: null",
-            "evaluation/return_mean can never come: there are no evaluations",
+            "can never report evaluation/return_mean: there are no evaluations",
         ),
         (
             "risky_bandit",
             ", {kind}_config: {{metric: evaluation/success_rate}}",
             "hidden_size: 8",
-            "success_rate can never come: the env does not report 'is_success'",
+            "success_rate: the env does not report 'is_success'",
         ),
         ("two_step", ", {kind}_config: {{metric: evaluation/success_rate}}", "", ""),
         # The default metric is one that comes.

@@ -51,9 +51,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_what_belongs_to_the_shift_only(
     fake: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "several checkpoints are for --shift" in refused(capsys, fake, fake)
+    assert "several checkpoints are allowed only" in refused(capsys, fake, fake)
     for option in (["--label", "x"], ["--no-references"]):
-        assert "--label is for --shift and --dataset, --no-references" in refused(
+        assert "--label is allowed only with --shift or --dataset" in refused(
             capsys, fake, *option
         )
 
@@ -63,11 +63,11 @@ def test_what_does_not_fit_the_shift(
 ) -> None:
     shift = ["--shift", grid]
     for option in (["--render"], ["--algo", "PPO"]):
-        assert "not for --shift" in refused(capsys, fake, *shift, *option)
+        assert "combined with --shift" in refused(capsys, fake, *shift, *option)
     message = refused(capsys, fake, fake, *shift, "--label", "x")
-    assert "--label: give one per checkpoint: 2, not 1" in message
+    assert "--label: 1 labels for 2 checkpoints" in message
     missing = fake.parent / "nowhere"
-    assert "there is no such folder" in refused(capsys, missing, *shift)
+    assert "this folder does not exist" in refused(capsys, missing, *shift)
     assert "is a file" in refused(capsys, fake, *shift, "--out", grid)
     assert "there is no folder" in refused(
         capsys, fake, *shift, "--out", missing / "deeper"
@@ -84,7 +84,7 @@ def test_other_checkpoints_are_refused(
     foreign.mkdir()
     (foreign / "rllib_checkpoint.json").write_text("{}")
     message = refused(capsys, foreign, "--shift", grid)
-    assert "RLlib's own algorithms: --shift is for those of this package" in message
+    assert "own algorithms, but --shift needs one of this package" in message
 
 
 def test_a_wrong_grid_is_told_before_anything_starts(
@@ -96,7 +96,7 @@ def test_a_wrong_grid_is_told_before_anything_starts(
     message = refused(capsys, fake, "--shift", "tuned_examples/shift/macn-clif.yaml")
     assert "Did you mean 'shift/macn-cliff'" in message
     message = refused(capsys, fake, "--shift", "tuned_examples/vdn/macn-4x7.yaml")
-    assert "must have 'grid'" in message
+    assert "'grid' is missing" in message
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +185,6 @@ def test_cells_and_metrics_that_do_not_exist(
     assert "windy.yaml:5: cell wind_probabilty=0.0, cliff_reward=-100.0" in message
     grid.write_text(GRID + "metric: is_sucess\n")
     message = refused(capsys, checkpoints["one"], "--shift", grid)
-    assert "windy.yaml:7: metric: the environment reports no 'is_sucess'" in message
+    assert "windy.yaml:7: metric: the environment does not report 'is_su" in message
     assert "Did you mean 'is_success'" in message
     assert "It reports: return, battle_won, episode_limit, is_success" in message

@@ -348,7 +348,7 @@ def test_a_storage_that_cannot_be_used(
     compare = ["compare", "--algo", "VDN", "--env", "two_step"]
     compare += ["--stop", '{"training_iteration": 1}', "--out"]
     for command, reason in (
-        ([*train, "file"], "it is no folder"),
+        ([*train, "file"], "it is not a folder"),
         ([*train, "file/inner"], "Not a directory"),
         ([*compare, "file/inner"], "Not a directory"),
     ):

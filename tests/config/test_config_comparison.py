@@ -110,7 +110,7 @@ def test_some_labels_of_it() -> None:
         ("env: known", "env: knwon", r"f.yaml:1: env: unknown environment"),
         ("stop: {num_env_steps_sampled_lifetime: 100}\n", "", "'stop' is missing"),
         ("num_env_steps_sampled_lifetime: 100", "retrn: 1", r"f.yaml:2: unknown metr"),
-        ("[3, 1]", "[]", r"f.yaml:3: seeds: give at least one"),
+        ("[3, 1]", "[]", r"f.yaml:3: seeds: is empty"),
         ("[3, 1]", "[3, 3]", r"f.yaml:3: seeds: 3 is given twice"),
         ("[3, 1]", "[3, -1]", r"f.yaml:3: seeds: must be whole numbers .* not -1"),
         ("[3, 1]", "[3, true]", r"f.yaml:3: seeds: must be whole numbers"),
@@ -123,7 +123,7 @@ def test_some_labels_of_it() -> None:
         (
             "lr: 0.5",
             "lr: {grid_search: [1, 2]}",
-            r"f.yaml:7: lr: .*not a grid_search: give each value a label",
+            r"f.yaml:7: lr: .*cannot have a grid_search. Give each value",
         ),
         ("{width: 7}", "{widht: 7}", r"f.yaml:9: unknown key 'widht'"),
         (
@@ -135,7 +135,7 @@ def test_some_labels_of_it() -> None:
         (
             "{without: [mixer]}",
             "{without: [mixer], config: {mixer: vdn}}",
-            r"f.yaml:15: without: 'mixer' has a new value as well",
+            r"f.yaml:15: without: 'mixer' also has a new value",
         ),
         ("config: {lr: 1}", "confg: {lr: 1}", r"f.yaml:14: unknown key 'confg' of VA"),
         ("config: {lr: 1}", "config: {lr: x}", r"f.yaml:14: lr: .*\(In 'VALUE-fast'"),

@@ -23,7 +23,7 @@ def test_a_path_leads_to_a_class_or_a_function():
 @pytest.mark.parametrize(
     ("path", "base", "message"),
     [
-        ("cvarr", Number, "'cvarr' is no known name.*form 'pkg.module:Class'"),
+        ("cvarr", Number, "'cvarr' is not a known name.*form 'pkg.module:Class'"),
         ("fractions.Fraction", None, "must have the form 'pkg.module:name'"),
         (":Fraction", None, "must have the form"),
         ("fractions:", None, "must have the form"),

@@ -85,9 +85,9 @@ def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: &a {b: 1, c: *a}", r"f\.yaml:1: '\*a' stands inside '&a'"),
-        ("a: 1\nb: &b\n  - [1, *b]", r"f\.yaml:3: '\*b' stands inside '&b'"),
-        ("{a: " * 3000 + "1" + "}" * 3000, r"f\.yaml:1: more than 100 levels"),
+        ("a: &a {b: 1, c: *a}", r"f\.yaml:1: '\*a' is inside '&a'"),
+        ("a: 1\nb: &b\n  - [1, *b]", r"f\.yaml:3: '\*b' is inside '&b'"),
+        ("{a: " * 3000 + "1" + "}" * 3000, r"f\.yaml:1: more than 100 nested levels"),
         ("".join(" " * i + "a:\n" for i in range(3000)), r"f\.yaml:1\d\d: more than"),
         ("".join(f"k{i}: 1\n" for i in range(30_000)), r"f\.yaml:2\d{4}: more than 50"),
         # A merge takes everything that its aliases stand for, whatever wins.

@@ -111,7 +111,7 @@ def test_a_tuned_example_is_extended_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text("x: {extends: rmix/macn-4x7.yaml, env: macn}\n")
     document = resolve_document(read_training_file(tmp_path / "f.yaml"))
     assert document.data["x"]["run"] == "RMIX"
-    assert document.where("x", "run").endswith("rmix/macn-4x7.yaml:15")
+    assert document.where("x", "run").endswith("rmix/macn-4x7.yaml:16")
 
 
 def test_another_spelling_of_the_same_key_replaces_it(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_what_is_left_out_is_not_taken_over(tmp_path: Path) -> None:
         ("x: {extends: 3}", r"f\.yaml:1: extends: must name a \.yaml file"),
         (
             "x: {extends: base.yaml}",
-            r"several experiments, and none is named 'x'",
+            r"several experiments, but none named 'x'",
         ),
         ("x: {extends: base.yaml:tow}", r"no experiment 'tow'\. Did you mean 'two'"),
         ("x: {extends: comparison.yaml}", r"comparison\.yaml: this is a comparison"),
@@ -168,7 +168,7 @@ def test_what_is_left_out_is_not_taken_over(tmp_path: Path) -> None:
         ),
         ("x:\n  extends: circle.yaml", r"circle\.yaml:2: extends: .*circle: "),
         ("shared: 3\nx: {run: ALGO}", r"f\.yaml:1: shared: must be a mapping"),
-        ("shared: {run: ALGO, env: known}", r"f\.yaml: has no experiment: 'shared'"),
+        ("shared: {run: ALGO, env: known}", r"f\.yaml: has no experiment. 'shared'"),
         (".x: {run: ALGO, env: known}", r"f\.yaml: has no experiment"),
         ("shared: {confg: {}}\nx: {run: ALGO}", r"f\.yaml:1: unknown key 'confg' of "),
         ("x: {extnds: base.yaml, run: ALGO}", r"f\.yaml:1: .*Did you mean 'extends'"),
@@ -178,11 +178,11 @@ def test_what_is_left_out_is_not_taken_over(tmp_path: Path) -> None:
         ),
         (
             "x:\n  extends: base.yaml:one\n  env: known\n  without: [lrr]",
-            r"f\.yaml:4: without: 'lrr' is not taken over\. Did you mean 'lr'",
+            r"f\.yaml:4: without: 'lrr' is not inherited\. Did you mean 'lr'",
         ),
         (
             "x: {extends: base.yaml:one, without: [lr], config: {lr: 1}}",
-            r"f\.yaml:1: without: 'lr' has a new value",
+            r"f\.yaml:1: without: 'lr' also has a new value",
         ),
         ("x: {run: ALGO, without: lr}", r"f\.yaml:1: without: must be a list"),
         (

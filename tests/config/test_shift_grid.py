@@ -96,15 +96,15 @@ def test_settings_replace_and_paths_reach_inside():
     assert settings["x"] == [2]
     # without a path a mapping is replaced as a whole
     assert apply_settings(base, {"kwargs": {"a": 1}})["kwargs"] == {"a": 1}
-    with pytest.raises(ConfigError, match=r"factory\.x: 'factory' holds 'm:f'"):
+    with pytest.raises(ConfigError, match=r"factory\.x: 'factory' is 'm:f'"):
         apply_settings(base, {"factory.x": 1})
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("episodes: 3", "grid.yaml: must have 'grid'"),
-        ("grid: {}", "grid.yaml:1: grid: name at least one axis"),
+        ("episodes: 3", "grid.yaml: 'grid' is missing"),
+        ("grid: {}", "grid.yaml:1: grid: is empty"),
         ("grid: [1]", "grid.yaml:1: grid: must be a mapping"),
         ("grid: {a: [1]}\nepisode: 3", "grid.yaml:2: .*Did you mean 'episodes'"),
         ("grid: {a: [1]}\nepisodes: 0", "grid.yaml:2: episodes: must be in"),
@@ -112,21 +112,21 @@ def test_settings_replace_and_paths_reach_inside():
         ("grid:\n  a: 3", "grid.yaml:2: a: must be a list of values, or a mapping"),
         ("grid:\n  a: []", "grid.yaml:2: a: must be a list"),
         ("grid:\n  a:\n  - 1\n  - 1", "grid.yaml:4: a: 1 is given twice"),
-        ("grid:\n  a:\n  - {x: 1}", "grid.yaml:3: a: give this set of keys a name"),
+        ("grid:\n  a:\n  - {x: 1}", "grid.yaml:3: a: a set of keys needs a name"),
         ("grid:\n  a:\n    b: 1", "grid.yaml:3: a.b: must be keys of env_config"),
         ("grid:\n  a:\n    on: {x: 1}", "grid.yaml:2: .*reads this name as True"),
         ("grid:\n  a: [1]\n  b: {c: {a: 2}}", "grid.yaml:3: b: sets 'a', which .*'a'"),
-        ("grid:\n  k: [{}]\n", "grid.yaml:2: k: give"),
+        ("grid:\n  k: [{}]\n", "grid.yaml:2: k: a set of keys"),
         (
             "grid:\n  k.a: [1]\n  b: {c: {k: {}}}",
-            "grid.yaml:3: b: sets 'k', which the axis 'k.a' sets as well",
+            "grid.yaml:3: b: sets 'k', which the axis 'k.a' also sets",
         ),
-        ("grid: {a: [1]}\nnominal: x", "grid.yaml:2: nominal: must name a value"),
+        ("grid: {a: [1]}\nnominal: x", "grid.yaml:2: nominal: must be a mapping"),
         ("grid: {a: [1]}\nnominal: {b: 1}", "grid.yaml:2: nominal: .*no axis 'b'"),
-        ("grid: {a: [1]}\nnominal: {a: 2}", "grid.yaml:2: .*no value 2; it has 1"),
+        ("grid: {a: [1]}\nnominal: {a: 2}", "grid.yaml:2: .*no value 2. Its values: 1"),
         (
             "grid: {a: &x [1,2,3,4,5,6,7,8,9,0], b: *x, c: *x, d: *x, e: [1, 2]}",
-            "has 20000 cells, and at most 10000",
+            "has 20000 cells, but at most 10000",
         ),
     ],
 )

@@ -236,7 +236,7 @@ def test_which_is_made():
 
 
 def test_critics_that_cannot_be_made():
-    with pytest.raises(ValueError, match="joint_critic: 'vdn' is no known name"):
+    with pytest.raises(ValueError, match="joint_critic: 'vdn' is not a known name"):
         make("vdn")
     for kind in ("qtran", "wqmix"):
         with pytest.raises(ValueError, match=f"'{kind}' needs a state"):

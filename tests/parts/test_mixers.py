@@ -406,7 +406,7 @@ def test_a_users_own_mixer_that_needs_a_state():
 @pytest.mark.parametrize(
     ("kind", "keys", "message"),
     [
-        ("sum", {}, "mixer: 'sum' is no known name"),
+        ("sum", {}, "mixer: 'sum' is not a known name"),
         ("no_such_module:Mixer", {}, "no_such_module"),
         (f"{__name__}:NoSuchMixer", {}, "NoSuchMixer"),
         (f"{__name__}:NotAMixer", {}, "NotAMixer"),

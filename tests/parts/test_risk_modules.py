@@ -378,7 +378,7 @@ def test_a_measure_must_say_what_it_is():
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("cvarr", "risk_measure: 'cvarr' is no known name.*'pkg.module:Class'"),
+        ("cvarr", "risk_measure: 'cvarr' is not a known name.*'pkg.module:Class'"),
         ("package.module", "must have the form 'pkg.module:Class'"),
         (":Median", "must have the form"),
         ("module:", "must have the form"),

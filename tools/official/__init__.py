@@ -1,1 +1,1 @@
-"""Comparisons with released codes; see ``tools/compare_official.py``."""
+"""Comparisons with papers' released code; see ``tools/compare_official.py``."""

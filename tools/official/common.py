@@ -1,4 +1,4 @@
-"""What all comparisons share: the same weights, batches, and the table's rows."""
+"""Shared code of all comparisons: equal weights, batches, rows of the table."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rllib_risk.data.episodes import Episode
 from rllib_risk.networks.layers import StackedMLPs
 
 AGENTS, ACTIONS, OBS, STATE, LONGEST = 3, 5, 6, 7, 8
-# Optimizer steps in a row.
+# Number of consecutive optimizer steps.
 UPDATES = 4
 
-# Rules from a released parameter's name to ours. None: no released loss has it.
+# Rules from the name of a released parameter to ours. None: no released loss uses it.
 Names = list[tuple[str, Any]]
 
 
 def named(parts: dict[str, nn.Module], what: str) -> dict[str, Tensor]:
-    """Parameters or gradients by name, with the stacked networks of QPLEX unstacked."""
+    """Returns parameters or gradients by name, with QPLEX's networks unstacked."""
 
     def value(parameter: nn.Parameter) -> Tensor:
         if what == "data":
@@ -49,7 +49,7 @@ def named(parts: dict[str, nn.Module], what: str) -> dict[str, Tensor]:
                     found[f"{key}.weight"] = value(weight)[head].T
                     found[f"{key}.bias"] = value(bias)[head, 0]
     for key in [key for key in found if key.startswith("critic.body.4.")]:
-        # DOP's critic: one layer here, two there.
+        # DOP's critic has one output layer here and two in the released code.
         found[f"{key}.actions"], found[f"{key}.value"] = (
             found[key][:-1],
             found[key][-1:],
@@ -57,17 +57,17 @@ def named(parts: dict[str, nn.Module], what: str) -> dict[str, Tensor]:
     for key in [
         key for key in found if re.fullmatch(r"agents\.\d\.head\.(weight|bias)", key)
     ]:
-        # MA-CQR's heads: action by action here, quantile by quantile there.
+        # MA-CQR's heads are ordered by action here, and by quantile in its release.
         by_action = found[key].unflatten(0, (ACTIONS, -1))
         found[f"{key}.by_quantile"] = by_action.transpose(0, 1)
     return found
 
 
 class Pair:
-    """The same networks in both codes.
+    """The same networks in the released code and in this package.
 
     Attributes:
-        theirs: Their modules by the name that ``names`` uses.
+        theirs: Released modules, by the names in ``names``.
         ours: Our modules; the empty name is the team's network.
     """
 
@@ -77,9 +77,9 @@ class Pair:
         """Initializes the pair.
 
         Args:
-            theirs: Their modules by the name that ``names`` uses.
+            theirs: Released modules, by the names in ``names``.
             ours: Our modules; the empty name is the team's network.
-            names: From their names to ours.
+            names: Rules from released names to ours.
         """
         self.theirs, self.ours, self._names = theirs, ours, names
 
@@ -92,22 +92,22 @@ class Pair:
                 yield tensor, own.reshape(tensor.shape)
 
     def copy(self) -> None:
-        """Gives them our weights."""
+        """Copies our weights into the released modules."""
         for theirs, ours in self._matched("data"):
             theirs.copy_(ours)
 
     def vectors(self, what: str) -> tuple[Tensor, Tensor]:
-        """All parameters (``data``) or gradients (``grad``) of both as vectors."""
+        """Returns parameters (``data``) or gradients (``grad``) of both as vectors."""
         flat = [(t.flatten(), o.flatten()) for t, o in self._matched(what)]
         theirs, ours = zip(*flat, strict=True)
         return torch.cat(theirs).double(), torch.cat(ours).double()
 
 
 class Logger:
-    """Takes what their learners log.
+    """Logger that stores what the released learners log.
 
     Attributes:
-        last: The last value of each name.
+        last: Last value by name.
     """
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class Logger:
         self.console_logger = self
 
     def log_stat(self, key: str, value: Any, t: int) -> None:
-        """Keeps a value."""
+        """Stores a value."""
         self.last[key] = value
 
     def info(self, *_: Any) -> None:
@@ -124,14 +124,14 @@ class Logger:
 
 
 class Case:
-    """One comparison: differences are collected step by step."""
+    """One comparison, which collects the differences of all steps."""
 
     def __init__(self, title: str, pairs: list[Pair]) -> None:
-        """Initializes the case and gives them our weights.
+        """Initializes the case and copies our weights.
 
         Args:
-            title: What is compared.
-            pairs: The online networks first.
+            title: Title of the row.
+            pairs: Pairs of networks, the online networks first.
         """
         self.title, self._pair = title, pairs[0]
         self._loss = self._gradient = 0.0
@@ -139,7 +139,7 @@ class Case:
             pair.copy()
 
     def add(self, theirs: float, ours: float, scale: float = 1.0) -> None:
-        """Notes a step's losses and gradients, ours times a factor."""
+        """Adds a step: losses of both sides, and a factor on our gradients."""
         gradient, own = self._pair.vectors("grad")
         difference = (gradient - scale * own).norm() / gradient.norm()
         found = (abs(theirs - ours) / abs(theirs), difference.item())
@@ -158,9 +158,10 @@ class Case:
 
 
 def random_episodes(seed: int, available: float = 0.6) -> list[Episode]:
-    """Two episodes cut by the time limit, and four that end, three of them early.
+    """Returns two episodes cut off by the time limit, and four that end.
 
-    PyMARL takes for granted that a cut episode is a longest one.
+    Three of the four end early. PyMARL assumes that an episode which is cut off has the
+    maximum length.
     """
     rng = np.random.default_rng(seed)
     plan = [(LONGEST, False), (LONGEST, True), (LONGEST, False), (5, True), (1, True)]
@@ -186,7 +187,7 @@ def random_episodes(seed: int, available: float = 0.6) -> list[Episode]:
 def make_policy(
     name: str, agents: int = AGENTS, obs_size: int = OBS, **keys: Any
 ) -> Any:
-    """Our policy, with target networks of their own."""
+    """Builds our policy, with target networks that differ from the online ones."""
     obs = spaces.Box(-np.inf, np.inf, (agents, obs_size), np.float32)
     state = spaces.Box(-np.inf, np.inf, (STATE,), np.float32)
     mask = spaces.Box(0, 1, (agents, ACTIONS), np.uint8)

@@ -1,4 +1,4 @@
-"""DFAC (DDN, DMIX, DPLEX) and RiskQ: learners of the team's distribution."""
+"""Compares DFAC (DDN, DMIX, DPLEX) and RiskQ with their released code."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ _IQN_KEYS = {"agent": "iqn_rnn", "optimizer": "Adam", "quantile_embed_dim": 64}
 
 
 class StateWeights(nn.Module):
-    """DPLEX's ``w_i`` and ``b_i`` from the state, in the place of attention over units.
+    """Computes DPLEX's ``w_i`` and ``b_i`` from the state, without attention to units.
 
-    They are those of the authors' mixer without attention.
+    The authors' mixer without attention does the same.
     """
 
     def __init__(self, args: Any) -> None:
@@ -54,26 +54,26 @@ class StateWeights(nn.Module):
         self.biases = mlp(args.state_shape, args.hypernet_embed, args.n_agents)
 
     def forward(self, agent_qs: Tensor, states: Tensor, actions: Any) -> tuple:
-        """Weights, the sum of the biases, and no regularisation."""
+        """Returns the weights, the sum of the biases, and no regularisation."""
         states = states.reshape(-1, states.shape[-1])
         return self.weights(states).abs(), self.biases(states).sum(-1), 0.0, []
 
 
 def on_the_cpu() -> None:
-    """The released learners move some tensors to the GPU, whatever their settings."""
+    """Keeps tensors on the CPU, which the released learners always move to the GPU."""
     if not torch.cuda.is_available():
         torch.Tensor.cuda = lambda tensor, *_: tensor  # type: ignore[method-assign]
 
 
 class Fractions:
-    """Hands the fractions that their agents draw in one update to ours."""
+    """Passes the quantile fractions that the released agents draw to our policy."""
 
     def __init__(self, learner: Any, policy: Any) -> None:
-        """Begins to listen.
+        """Starts recording.
 
         Args:
-            learner: Theirs.
-            policy: Ours.
+            learner: The released learner.
+            policy: Our policy.
         """
         self._drawn: dict[Any, list[Tensor]] = {}
         policy.generator = lambda stream: None
@@ -97,23 +97,23 @@ class Fractions:
         mac.agent.forward = record
 
     def _take(self, mac: Any, features: Tensor) -> Tensor:
-        """``[B, ., 1, M]`` for as many steps as there are features of."""
+        """Returns the fractions ``[B, ., 1, M]`` of the steps of ``features``."""
         drawn = torch.stack(self._drawn[mac], dim=1).unsqueeze(2)
         return drawn[:, : features.shape[1]]
 
     def forget(self) -> None:
-        """Begins a new update."""
+        """Deletes the fractions before a new update."""
         for drawn in self._drawn.values():
             drawn.clear()
 
 
 def make_dfac(mixer: str, quantiles: int, **sizes: Any) -> Any:
-    """The released learner of DDN, DMIX or DPLEX.
+    """Builds the released learner of DDN, DMIX or DPLEX.
 
     Args:
         mixer: ``ddn``, ``dmix`` or ``dplex``.
-        quantiles: How many are drawn.
-        **sizes: Settings in the place of those of the comparison.
+        quantiles: Number of drawn quantiles.
+        **sizes: Settings that replace those of the comparison.
     """
     import modules.mixers.dplex
     from learners.iqn_learner import IQNLearner
@@ -137,7 +137,7 @@ def make_dfac(mixer: str, quantiles: int, **sizes: Any) -> Any:
 
 
 def compare_dfac() -> None:
-    """DDN, DMIX and DPLEX of the released code."""
+    """Compares DDN, DMIX and DPLEX."""
     for name, mixer, quantiles, names in (
         ("DDN", "ddn", 1, []),
         ("DMIX", "dmix", 8, MONOTONIC),
@@ -152,12 +152,12 @@ def compare_dfac() -> None:
 
 
 def make_riskq(atoms: int, unit_size: int, **sizes: Any) -> Any:
-    """The released learner of RiskQ.
+    """Builds the released learner of RiskQ.
 
     Args:
-        atoms: How many.
-        unit_size: Numbers of the state for each agent.
-        **sizes: Settings in the place of those of the comparison.
+        atoms: Number of atoms.
+        unit_size: Number of state features per agent.
+        **sizes: Settings that replace those of the comparison.
     """
     from learners.riskq_learner import RiskQLearner
 
@@ -193,7 +193,7 @@ def make_riskq(atoms: int, unit_size: int, **sizes: Any) -> Any:
 
 
 def compare_riskq() -> None:
-    """RiskQ; its greedy actions with the released weights of Wang's distortion."""
+    """Compares RiskQ, with the released weights of Wang's distortion in our policy."""
     from utils.risk import distortion_de
 
     for atoms in (8, 32):
@@ -201,7 +201,8 @@ def compare_riskq() -> None:
         policy = make_policy(
             "RiskQ", preset="riskq_official", num_atoms=atoms, riskq_unit_size=2
         )
-        # Theirs are densities at the midpoints, cut off at 5; their sum is below 1.
+        # The released weights are densities at the midpoints, clipped at 5. Their sum
+        # is below 1.
         middle = (2 * torch.arange(atoms) + 1) / (2 * atoms)
         policy.network.risk.weights.copy_(distortion_de(middle, "wang", 0.75) / atoms)
         title = f"RiskQ riskq_official, {atoms} atoms"
@@ -211,14 +212,14 @@ def compare_riskq() -> None:
 def compare_steps(
     title: str, learner: Any, policy: Any, names: Names, fractions: Fractions | None
 ) -> None:
-    """Takes some updates with both, and prints the row.
+    """Makes some updates with both sides and prints the row.
 
     Args:
-        title: Of the row.
-        learner: Theirs.
-        policy: Ours.
-        names: From their parameters' names to ours.
-        fractions: Theirs, where they are drawn.
+        title: Title of the row.
+        learner: The released learner.
+        policy: Our policy.
+        names: Rules from released parameter names to ours.
+        fractions: Drawn fractions of the released learner; None: fixed fractions.
     """
     ours = ({"": policy.network}, {"": policy.target_network})
     pairs = [Pair(t, o, names) for t, o in zip(halves(learner), ours, strict=True)]

@@ -1,4 +1,4 @@
-"""The family of MA-CQR."""
+"""Compares the family of MA-CQR with its released code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from rllib_risk.data.episodes import Episode, collate
 
 
 def one_step_episodes(seed: int) -> list[Episode]:
-    """Single transitions of two agents that see the state; a third of them are ends."""
+    """Returns episodes of one step with two agents, which both observe the state.
+
+    About a third of the episodes end in a terminal step.
+    """
     rng = np.random.default_rng(seed)
     states = rng.normal(size=(128, 2, STATE)).astype(np.float32)
     return [
@@ -30,7 +33,7 @@ def one_step_episodes(seed: int) -> list[Episode]:
     ]
 
 
-# Preset -> (quantiles, centralised, weight of the penalty, xi).
+# Quantiles, centralised, weight of the penalty, and xi, by preset.
 MEMBERS = {
     "ma_dqn": (False, False, 0.0, 1.0),
     "ma_dqn_sum": (False, True, 0.0, 1.0),
@@ -46,10 +49,10 @@ MEMBERS = {
 
 
 def make_uavs(quantiles: bool, weight: float, xi: float) -> list[Any]:
-    """Their two agents, with two slips mended.
+    """Builds the two released agents, with two mistakes corrected.
 
-    Weights of the quantile loss stand on the axis of the predictions, and the
-    centralised penalty subtracts the value of the action and not its number.
+    The weights of the quantile loss are on the axis of the predictions. The centralised
+    penalty subtracts the value of the action, not the index of the action.
     """
     if quantiles:
         from agent_CQR import CQRAgent
@@ -67,7 +70,7 @@ def make_uavs(quantiles: bool, weight: float, xi: float) -> list[Any]:
 
 
 def networks_of(agents: list[Any], quantiles: bool) -> tuple[dict, dict]:
-    """Online and target networks of their agents."""
+    """Returns online and target networks of the released agents."""
     online, target = (
         ("qnetwork_local", "qnetwork_target")
         if quantiles
@@ -80,15 +83,15 @@ def networks_of(agents: list[Any], quantiles: bool) -> tuple[dict, dict]:
 
 
 class TeamLearner:
-    """Their centralised update with one Adam, and with the reward once."""
+    """The released centralised update with one Adam, which counts the reward once."""
 
     def __init__(self, agents: list[Any], networks: tuple[dict, dict], reward: float):
         """Initializes the learner.
 
         Args:
-            agents: Their agents.
-            networks: From :func:`networks_of`.
-            reward: Factor on the rewards that an agent gets.
+            agents: The released agents.
+            networks: Networks from :func:`networks_of`.
+            reward: Factor on the rewards of an agent.
         """
         self._agents, self._reward = agents, reward
         self._networks = [
@@ -98,7 +101,7 @@ class TeamLearner:
         self._adam = torch.optim.Adam(self._networks[0], 1e-4)
 
     def update(self, batch: list[Tensor], quantiles: bool) -> float:
-        """One update."""
+        """Makes one update; returns the loss."""
         from utils import loss_update_cent
 
         states, actions, rewards, following, dones = batch
@@ -112,10 +115,10 @@ class TeamLearner:
 
 
 def compare_ma_cqr() -> None:
-    """The ten members of MA-CQR's family, with the documented slips undone.
+    """Compares the ten members of MA-CQR's family, with documented mistakes corrected.
 
-    Their quantile losses are M times ours. So that clipping and Adam see no difference,
-    ``grad_clip`` and Adam's epsilon are divided by M here.
+    The released quantile losses are M times ours. Therefore ``grad_clip`` and Adam's
+    epsilon are divided by M here, which makes clipping and Adam equivalent.
     """
     for preset, (quantiles, centralised, weight, xi) in MEMBERS.items():
         theirs = make_uavs(quantiles, weight, xi)
@@ -130,7 +133,7 @@ def compare_ma_cqr() -> None:
         policy = make_policy("MACQR", 2, STATE, preset=preset, **keys)
         case = Case(preset, uav_pairs(networks, policy))
         for agent in theirs:
-            # Made for the weights before they were copied, without a step so far.
+            # The optimizer was made before the weights were copied; clear its state.
             agent.optimizer.state.clear()
         team = TeamLearner(theirs, networks, 0.5 if quantiles else 1.0)
         for step in range(UPDATES):
@@ -148,7 +151,7 @@ def compare_ma_cqr() -> None:
 
 
 def uav_pairs(networks: tuple[dict, dict], policy: Any) -> list[Pair]:
-    """Their networks and ours, online and target."""
+    """Returns the pairs of online and of target networks."""
     names: Names = []
     for k in range(2):
         for theirs, ours in (
@@ -162,7 +165,7 @@ def uav_pairs(networks: tuple[dict, dict], policy: Any) -> list[Pair]:
 
 
 def uav_batch(samples: Any) -> list[Tensor]:
-    """States, actions, rewards, following states and ends, ``[B, .]``."""
+    """Returns states, actions, rewards, next states and terminals, ``[B, .]``."""
     state = torch.from_numpy(samples["state"])
     actions = torch.from_numpy(samples["actions"])[:, 0]
     rewards = torch.from_numpy(samples["rewards"])
@@ -173,7 +176,7 @@ def uav_batch(samples: Any) -> list[Tensor]:
 def independent_update(
     agents: list[Any], batch: list[Tensor], quantiles: bool
 ) -> float:
-    """The mean of their agents' losses."""
+    """Updates the released agents; returns the mean of their losses."""
     states, actions, rewards, following, dones = batch
     found = []
     for k, agent in enumerate(agents):

@@ -1,4 +1,4 @@
-"""MAPPO's released code: MAPPO and IPPO."""
+"""Compares MAPPO and IPPO with MAPPO's released code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NAMES: Names = [
 
 
 def _arguments(episodes: int, recurrent: bool, normalized: bool) -> SimpleNamespace:
-    """Their defaults, without layer normalisation and with whole episodes as chunks."""
+    """Returns the released defaults, without layer norm, with whole-episode chunks."""
     return SimpleNamespace(
         algorithm_name="mappo",
         episode_length=LONGEST,
@@ -81,7 +81,7 @@ def _arguments(episodes: int, recurrent: bool, normalized: bool) -> SimpleNamesp
 
 
 def _without_norms(module: nn.Module) -> None:
-    """Replaces layer normalisation, which our networks do not have."""
+    """Replaces layer normalisation, which our networks do not use."""
     for name, child in module.named_children():
         if isinstance(child, nn.LayerNorm):
             setattr(module, name, nn.Identity())
@@ -90,14 +90,14 @@ def _without_norms(module: nn.Module) -> None:
 
 
 def _fill(buffer: Any, trainer: Any, ours: Any, episodes: list[Episode]) -> None:
-    """Writes episodes into their buffer, with what their networks say of them."""
+    """Writes episodes into the released buffer, with outputs of released networks."""
     batch = ours.tensors(collate(episodes))
 
     def in_their_order(tensor: Tensor) -> np.ndarray:  # [B, T, N, .] to [T, B, N, .]
         return tensor.transpose(0, 1).float().numpy()
 
     buffer.obs[:] = in_their_order(ours.network.inputs(batch.obs, batch.actions))
-    # Where the critic has one value for the team, theirs has one for each agent.
+    # Our critic may have one value for the team; the released one has one per agent.
     seen = ours.critic_inputs(batch).expand(-1, -1, AGENTS, -1)
     buffer.share_obs[:] = in_their_order(seen)
     buffer.actions[:] = in_their_order(batch.actions.unsqueeze(-1))
@@ -128,7 +128,7 @@ def _fill(buffer: Any, trainer: Any, ours: Any, episodes: list[Episode]) -> None
 def _episodes(seed: int, padded: bool) -> list[Episode]:
     if padded:
         return random_episodes(seed)
-    # Their running mean takes padding for steps.
+    # The running mean of the released code counts padding as steps.
     made = [*random_episodes(seed)[:3], *random_episodes(seed + 100)[:3]]
     return made
 
@@ -175,7 +175,10 @@ def _compare(name: str, *, recurrent: bool, normalized: bool) -> None:
 
 
 def compare_on_policy() -> None:
-    """MAPPO and IPPO, with and without a memory, padding and value normalisation."""
+    """Compares MAPPO and IPPO.
+
+    Variants are with and without recurrence, padding and value normalisation.
+    """
     for name in ("MAPPO", "IPPO"):
         for recurrent in (True, False):
             for normalized in (True, False):

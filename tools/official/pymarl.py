@@ -1,4 +1,4 @@
-"""PyMARL: IQL, VDN, QMIX, QTRAN-base and COMA; and what its descendants share."""
+"""Compares with PyMARL (IQL, VDN, QMIX, QTRAN-base, COMA), and helps its forks."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SCHEME = {
 
 
 def their_batch(episodes: list[Episode], last_actions: Tensor | None = None) -> Any:
-    """A batch of theirs, with zeros in the padding."""
+    """Returns a batch in PyMARL's form, with zeros in the padding."""
     from components.episode_buffer import EpisodeBatch
 
     scheme = {key: dict(value) for key, value in SCHEME.items()}
@@ -88,7 +88,7 @@ def their_batch(episodes: list[Episode], last_actions: Tensor | None = None) -> 
 
 
 def arguments(**more: Any) -> SimpleNamespace:
-    """The settings that their learners share: PyMARL's defaults."""
+    """Returns the settings that the released learners share: PyMARL's defaults."""
     common: dict[str, Any] = {
         "n_agents": AGENTS,
         "n_actions": ACTIONS,
@@ -144,14 +144,14 @@ def compare_values(
 
 
 def make_mac(kind: str, args: SimpleNamespace) -> Any:
-    """Their controller of the agents."""
+    """Builds the released controller of the agents."""
     from controllers import REGISTRY
 
     return REGISTRY[kind](SCHEME, {"agents": AGENTS}, args)
 
 
 def halves(learner: Any) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
-    """Online and target modules of a learner with agents and perhaps a mixer."""
+    """Returns online and target modules of a learner with agents, perhaps a mixer."""
     online, target = {"agent": learner.mac.agent}, {"agent": learner.target_mac.agent}
     if learner.mixer is not None:
         online["mixer"], target["mixer"] = learner.mixer, learner.target_mixer
@@ -159,7 +159,7 @@ def halves(learner: Any) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
 
 
 def compare_pymarl() -> None:
-    """IQL, VDN, QMIX, QTRAN-base and COMA."""
+    """Compares IQL, VDN, QMIX, QTRAN-base and COMA."""
     from learners.q_learner import QLearner
     from learners.qtran_learner import QLearner as QtranLearner
 
@@ -194,7 +194,7 @@ def compare_pymarl() -> None:
 
 
 def critic_pairs(learner: Any, policy: Any, names: Names) -> list[Pair]:
-    """Actor and critic, and the target critic."""
+    """Returns the pairs of actor and critic, and of the target critic."""
     theirs = {"agent": learner.mac.agent, "critic": learner.critic}
     target = {"critic": learner.target_critic}
     if hasattr(learner, "mixer"):
@@ -205,7 +205,7 @@ def critic_pairs(learner: Any, policy: Any, names: Names) -> list[Pair]:
 
 
 def with_their_last_actions(policy: Any, episodes: list[Episode], stream: int) -> Any:
-    """Their batch, with the actions that ours draws after the last step."""
+    """Returns a PyMARL batch with the actions that our policy draws after the end."""
     batch = policy.tensors(collate(episodes))
     with torch.no_grad():
         probabilities = policy.probabilities(batch)
@@ -214,7 +214,10 @@ def with_their_last_actions(policy: Any, episodes: list[Episode], stream: int) -
 
 
 def compare_coma(epsilon: float, available: float) -> None:
-    """COMA; the softmax is the same without epsilon, or with all actions available."""
+    """Compares COMA, without epsilon or with all actions available.
+
+    In both cases the two softmax policies are equal.
+    """
     from learners.coma_learner import COMALearner
 
     args = arguments(

@@ -1,4 +1,4 @@
-"""Robust VDN and QMIX, with contamination and total variation."""
+"""Compares robust VDN and QMIX, for contamination and total variation."""
 
 from __future__ import annotations
 
@@ -27,16 +27,19 @@ WINDOW, ROWS, RHO = 8, 64, 0.2
 
 
 class Stub(ModuleType):
-    """Stands for a module that updates do not need, such as the environment's."""
+    """Replaces a module that updates do not need, such as the environment's."""
 
     def __getattr__(self, name: str) -> None:
-        """Has every name."""
+        """Returns None for every name."""
         if name.startswith("__"):
             raise AttributeError(name)
 
 
 def windows(seed: int, ends: bool) -> dict[str, np.ndarray]:
-    """Windows of 8 steps, the last one learned. Every third one begins with padding."""
+    """Returns windows of 8 steps; only the last step has a loss.
+
+    Every third window begins with padding.
+    """
     rng = np.random.default_rng(seed)
     obs = rng.normal(size=(ROWS, WINDOW + 1, AGENTS, OBS)).astype(np.float32)
     actions = rng.integers(ACTIONS, size=(ROWS, WINDOW, AGENTS))
@@ -64,7 +67,7 @@ def windows(seed: int, ends: bool) -> dict[str, np.ndarray]:
 
 
 def transitions(batch: dict[str, np.ndarray]) -> list[tuple]:
-    """The same windows as entries of their replay."""
+    """Returns the windows as entries of the released replay."""
     obs, actions, state = batch["obs"], batch["actions"], batch["state"]
     history = np.concatenate([batch["previous"][:, None], actions], axis=1)
     agents = range(AGENTS)
@@ -85,7 +88,7 @@ def transitions(batch: dict[str, np.ndarray]) -> list[tuple]:
 
 
 def make_learner(module: str, name: str) -> Any:
-    """Their learner without environment and replay."""
+    """Builds the released learner without environment and replay."""
     made = getattr(importlib.import_module(f"algorithms.{module}"), name)
     config = importlib.import_module("configs.config")
     learner = made.__new__(made)
@@ -115,14 +118,14 @@ def make_learner(module: str, name: str) -> Any:
     def keep(loss: Tensor, *_: Any) -> None:
         learner.loss = loss.item()
 
-    # Called at step 0, where the counter stays.
+    # The learners log at step 0, and the counter stays at 0.
     learner._log_training_progress = learner._log_q_training_progress = keep
     learner._log_g_training_progress = keep
     return learner
 
 
 def robust_pairs(learner: Any, policy: Any) -> tuple[Pair, ...]:
-    """Values, target values, and the dual variable if there is one."""
+    """Returns the pairs of online, target and, if there is one, dual networks."""
     names: Names = [
         (r"mixer\.hyper_w_1\.(.*)", r"mixer.hyper_w1.0.\1"),
         (r"mixer\.hyper_b_1\.(.*)", r"mixer.hyper_b1.\1"),
@@ -153,10 +156,10 @@ def robust_pairs(learner: Any, policy: Any) -> tuple[Pair, ...]:
 
 
 def compare_robust() -> None:
-    """The preset ``paper`` of RobustVDN and RobustQMIX.
+    """Compares the preset ``paper`` of RobustVDN and RobustQMIX.
 
-    Episodes do not end with total variation, as the released code treats an end
-    differently there and never stores one.
+    With total variation, no episode ends: there the released code treats terminal steps
+    differently and never stores one.
     """
     for module in ("environments.env_utils", "utils.evaluation"):
         sys.modules[module] = Stub(module)
@@ -185,7 +188,9 @@ def compare_robust() -> None:
                 learner._update_g_network()
                 stats = policy.learn_dual_on_batch(batch, 0)
                 if not 0.0 < stats["dual_coverage"] < 1.0:
-                    raise ValueError(f"The dual variable is on one side: {stats}.")
+                    raise ValueError(
+                        f"the dual variable is on one side of all next values: {stats}"
+                    )
                 dual_case.add(learner.loss, stats["dual_loss"])
             else:
                 learner._update_q_networks()
@@ -196,9 +201,9 @@ def compare_robust() -> None:
 
 @torch.no_grad()
 def spread(policy: Any, batch: dict[str, np.ndarray]) -> None:
-    """Puts the dual variable below some of the next values and above others.
+    """Scales the dual variable so that it is below some next values and above others.
 
-    Where it is below all of them, neither loss depends on them.
+    If it is below all of them, neither loss depends on them.
     """
     tensors = policy.tensors(batch)
     state, actions = tensors.state[:, [-2]], tensors.actions[:, [-1]]
@@ -209,12 +214,12 @@ def spread(policy: Any, batch: dict[str, np.ndarray]) -> None:
     values = target.values_of(
         following, greedy, tensors.state[:, [-1]], tensors.action_mask[:, [-1]]
     )
-    # Wider than what the few updates of a comparison move it by.
+    # The spread is larger than the changes in the few updates of a comparison.
     policy.dual.output.weight.mul_(0.3 / policy.dual(state, actions).std())
     policy.dual.output.bias.add_((values - policy.dual(state, actions)).mean())
 
 
 def buffer_of(batch: dict[str, np.ndarray]) -> SimpleNamespace:
-    """A replay that gives these windows."""
+    """Returns a replay that always samples these windows."""
     entries = transitions(batch)
     return SimpleNamespace(is_ready=lambda _: True, sample=lambda _: entries)

@@ -1,4 +1,4 @@
-"""PyMARL's descendants: weighted QMIX, QPLEX, DOP and RMIX."""
+"""Compares with forks of PyMARL: weighted QMIX, QPLEX, DOP and RMIX."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PREDICTOR: Names = [
     (r"agent\.current\.(.*)", r"agents.0.predictor.embed_current.\1"),
     (r"mixer\.hyper_moq\..*", None),
 ]
-# RDN's learner has the mixer's networks, and adds the values up.
+# RDN's learner has the networks of the mixer, but sums the values.
 NO_MIXER: Names = [(r"mixer\.(?!hyper_moq).*", None)]
 DOP_CRITIC: Names = [
     *COMA_CRITIC[:2],
@@ -64,7 +64,7 @@ DOP_CRITIC: Names = [
 
 
 def compare_wqmix() -> None:
-    """OW-QMIX and CW-QMIX."""
+    """Compares OW-QMIX and CW-QMIX."""
     from learners.max_q_learner import MAXQLearner
 
     for name, optimistic in (("OWQMIX", True), ("CWQMIX", False)):
@@ -92,11 +92,11 @@ def compare_wqmix() -> None:
 
 
 def compare_qplex() -> None:
-    """QPLEX with both of its importance networks."""
+    """Compares QPLEX with both of its importance networks."""
     from learners.dmaq_qatten_learner import DMAQ_qattenLearner
 
     if not torch.cuda.is_available():
-        # The released learner moves one tensor to the GPU whatever its settings say.
+        # The released learner always moves one tensor to the GPU.
         torch.Tensor.cuda = lambda tensor, *_: tensor  # type: ignore[method-assign]
     for layers, heads in ((1, 4), (3, 10)):
         args = arguments(
@@ -122,7 +122,7 @@ def compare_qplex() -> None:
 
 
 def compare_dop() -> None:
-    """DOP, with the critic's limit out of reach and within it."""
+    """Compares DOP, with a gradient clip that acts and one that does not."""
     from learners.offpg_learner import OffPGLearner
 
     for limit, epsilon, available in ((20.0, 0.0, 0.6), (0.5, 0.3, 1.0)):
@@ -153,7 +153,7 @@ def compare_dop() -> None:
             more = ("target_mean", "q_max_mean", "q_min_mean", "q_max_var", "q_min_var")
             log: dict[str, list] = {key: [] for key in keys + more}
             learner.train_critic(both[: len(on)], both[len(on) :], log)
-            # The actor's loss adds to gradients of the mixing that no step uses.
+            # The actor's loss adds gradients to the mixer, which no step uses.
             mixing = [(p, p.grad) for p in learner.mixer.parameters()]
             mixing = [(p, g if g is None else g.clone()) for p, g in mixing]
             learner.train(their_batch(latest), step, log)
@@ -167,14 +167,17 @@ def compare_dop() -> None:
 
 
 def compare_rmix() -> None:
-    """RMIX and RDN. Of 50 atoms and more, float32 keeps one too many at two levels."""
+    """Compares RMIX and RDN.
+
+    With 50 or more atoms, float32 rounding keeps one atom too many at two risk levels.
+    """
     for name in ("RMIX", "RDN"):
         for atoms in (20, 50, 100, 200):
             compare_quantiles(name, atoms)
 
 
 def compare_quantiles(name: str, atoms: int) -> None:
-    """TD and quantile steps in turn: two Adams over the same parameters."""
+    """Compares TD and quantile steps in turns, with two Adams for all parameters."""
     from learners.rmix_learner import RMIXLearner
 
     args = arguments(
