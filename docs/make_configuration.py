@@ -263,6 +263,8 @@ METRICS: dict[str, str] = {
     "evaluation/return_q25": f"Lower quartile {_OF_EVALUATION}.",
     "evaluation/return_q75": f"Upper quartile {_OF_EVALUATION}.",
     "evaluation/return_cvar_10": "Mean of the lowest tenth, rounded up: 4 of 32.",
+    "evaluation/return_std": f"Standard deviation {_OF_EVALUATION}, with divisor"
+    " episodes - 1; NaN for one episode.",
     "evaluation/success_rate": "Share of episodes whose last info has a true"
     " `is_success`; NaN where the environment reports none.",
     "evaluation/episode_len_mean": "Mean length in env steps.",

@@ -54,6 +54,7 @@ TEAM_METRICS: tuple[str, ...] = (
     "evaluation/return_q25",
     "evaluation/return_q75",
     "evaluation/return_cvar_10",
+    "evaluation/return_std",
     "evaluation/success_rate",
     "evaluation/episode_len_mean",
     "evaluation/risk_level_mean",

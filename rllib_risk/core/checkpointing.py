@@ -20,6 +20,8 @@ class CheckpointingAlgorithm(Algorithm):
     """The part of an algorithm that writes and reads its checkpoints."""
 
     config: TeamConfig
+    # Versions and commit of the code that wrote the checkpoint that was restored.
+    restored_versions: dict[str, Any] | None = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes everything that the run depends on; see :mod:`.checkpoint`.
@@ -108,6 +110,7 @@ class CheckpointingAlgorithm(Algorithm):
 
     def _restore_contents(self, folder: Path) -> None:
         state = ckpt.read_state(folder)
+        self.restored_versions = dict(ckpt.read_config(folder)["versions"])
         ckpt.load_parameters(folder, self._named_tensors())
         ckpt.load_optimizers(folder, self.team_policy.optimizers)
         self.replay.load_arrays(ckpt.read_replay(folder))

@@ -17,7 +17,9 @@ import numpy as np
 
 from rllib_risk.deploy.errors import ArtefactError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# 1 differs from 2 in the provenance alone.
+READABLE_VERSIONS = (1, FORMAT_VERSION)
 MANIFEST = "manifest.json"
 POLICY = "policy.json"
 TENSORS = "policy.safetensors"
@@ -39,14 +41,15 @@ def write_manifest(folder: Path, names: list[str]) -> None:
         folder: Of the artefact.
         names: Its files.
     """
-    (folder / MANIFEST).write_text(_manifest(folder, sorted(names)))
+    text = _manifest(folder, sorted(names), FORMAT_VERSION)
+    (folder / MANIFEST).write_text(text)
 
 
-def _manifest(folder: Path, names: list[str]) -> str:
+def _manifest(folder: Path, names: list[str], version: int) -> str:
     hashes = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names
     }
-    return as_json({"format": FORMAT_VERSION, "sha256": hashes})
+    return as_json({"format": version, "sha256": hashes})
 
 
 def read_policy(folder: Path | str) -> tuple[Path, dict[str, Any]]:
@@ -72,10 +75,13 @@ def read_policy(folder: Path | str) -> tuple[Path, dict[str, Any]]:
             " with: rllib export CHECKPOINT --out FOLDER"
         )
     manifest = read_json(path)
-    if manifest.get("format") != FORMAT_VERSION:
+    version = manifest.get("format")
+    # True equals 1, and 2.0 equals 2, but neither is what this package writes.
+    if type(version) is not int or version not in READABLE_VERSIONS:
         raise ArtefactError(
-            f"{path} says format {manifest.get('format')!r}; this version reads format"
-            f" {FORMAT_VERSION}. Install a later version of rllib_risk."
+            f"{path} says format {version!r}; this version reads formats"
+            f" {' and '.join(map(str, READABLE_VERSIONS))}. Install a later version of"
+            " rllib_risk."
         )
     names = manifest.get("sha256")
     if not isinstance(names, dict) or POLICY not in names:
@@ -86,7 +92,7 @@ def read_policy(folder: Path | str) -> tuple[Path, dict[str, Any]]:
         if not (folder / name).is_file():
             raise ArtefactError(f"{folder / name} is missing. Export the team again.")
     # The manifest follows from the files, to the last byte.
-    whole = _manifest(folder, sorted(names))
+    whole = _manifest(folder, sorted(names), version)
     if path.read_bytes() != whole.encode():
         right = json.loads(whole)["sha256"]
         odd = next((n for n in right if right[n] != names[n]), MANIFEST)

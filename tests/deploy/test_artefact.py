@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exported import FIRST_FORMAT, copy_of_first_format
+from exported import FIRST_FORMAT, OLD_ARTEFACTS, copy_of_first_format
 from safetensors.numpy import load_file
 
 from rllib_risk.deploy import ArtefactError, Team
 from rllib_risk.deploy.files import (
     MANIFEST,
     POLICY,
+    READABLE_VERSIONS,
     TENSORS,
     read_tensors,
     write_manifest,
@@ -34,8 +35,12 @@ def play(team):
     return actions, levels
 
 
-def test_an_artefact_of_format_1_acts_as_it_did():
-    actions, levels = play(Team.load(FIRST_FORMAT))
+@pytest.mark.parametrize("version", READABLE_VERSIONS)
+def test_an_artefact_of_each_format_acts_as_it_did(version):
+    """Both are the same checkpoint; formats 1 and 2 differ in the provenance."""
+    folder = OLD_ARTEFACTS / str(version)
+    assert json.loads((folder / MANIFEST).read_text())["format"] == version
+    actions, levels = play(Team.load(folder))
     assert actions == EXPECTED_ACTIONS
     assert levels == EXPECTED_LEVELS
 
@@ -136,6 +141,6 @@ def test_a_manifest_names_files_beside_it_alone(tmp_path):
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(ArtefactError, match=r"'\.\./secret', which is no file beside"):
         Team.load(folder)
-    (folder / MANIFEST).write_text('{"format": 2, "sha256": {}}')
-    with pytest.raises(ArtefactError, match=r"says format 2; .* Install a later"):
+    (folder / MANIFEST).write_text('{"format": 3, "sha256": {}}')
+    with pytest.raises(ArtefactError, match=r"says format 3; .* Install a later"):
         Team.load(folder)
