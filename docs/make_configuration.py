@@ -297,6 +297,18 @@ METRICS |= {
     for group, where in _OF_GROUP.items()
     for name, text in _ON_DATA.items()
 }
+METRICS |= {
+    "off_policy/return_mean": "Estimated mean return of the greedy team, by fitted Q"
+    " evaluation on held-out episodes (off_policy_interval).",
+    "off_policy/return_mean_low": "Lower end of its 95 % interval.",
+    "off_policy/return_mean_high": "Upper end of its 95 % interval.",
+    "off_policy/return_cvar_10": "Estimated mean of the lowest tenth of returns.",
+    "off_policy/log_return_mean": "Mean return of these episodes as they were played.",
+    "off_policy/td_error": "Held-out squared TD error of the estimate's fit, over the"
+    " variance of its targets.",
+    "off_policy/estimates_since_best": "Estimates since the highest one; a stop"
+    " criterion.",
+}
 
 
 def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

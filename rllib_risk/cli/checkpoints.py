@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_risk.cli.best import read_results, read_score, score_of, shown
+from rllib_risk.cli.best import read_results, read_score, score_of, shown, usual_score
 from rllib_risk.cli.catalog import TEAM_METRIC
 from rllib_risk.cli.output import note
 from rllib_risk.config.schema import ConfigError
@@ -65,7 +65,7 @@ def find_checkpoint(path: Path, verb: str = "Taking") -> Path:
     if any(is_foreign(c) for trial in trials for c in _checkpoints(trial)):
         return _last_foreign(folder, trials, verb)
     experiment = folder.parent if trials == [folder] else folder
-    metric, order = read_score(experiment, TEAM_METRIC)
+    metric, order = read_score(experiment, usual_score(trials, TEAM_METRIC))
     candidates = [c for t in trials for c in _candidates(t, metric, order)]
     if not candidates:
         raise ConfigError(f"{folder}: every checkpoint in it was cut short or changed.")

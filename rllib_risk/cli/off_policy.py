@@ -314,6 +314,7 @@ def _evaluate(
     stochastic: bool,
     trust_code: bool,
 ) -> OffPolicyResults:
+    from rllib_risk.core.off_policy.log import Log, replay
     from rllib_risk.core.policy_loading import load_policy
     from rllib_risk.core.rounds import one_thread
     from rllib_risk.evaluation.off_policy.behaviour import clone_behaviour
@@ -322,7 +323,6 @@ def _evaluate(
         log_result,
         threshold_of,
     )
-    from rllib_risk.evaluation.off_policy.log import Log, replay
     from rllib_risk.evaluation.off_policy.report import OffPolicyResults
 
     card = dataset.card

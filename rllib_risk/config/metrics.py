@@ -74,6 +74,19 @@ _ON_DATA = (
     "start_value_cvar_10",
 )
 TEAM_METRICS += tuple(f"{group}/{x}" for group in ("data", "holdout") for x in _ON_DATA)
+# Off-policy estimates from held-out episodes.
+ESTIMATE_METRIC = "off_policy/return_mean"
+TEAM_METRICS += (
+    ESTIMATE_METRIC,
+    "off_policy/return_mean_low",
+    "off_policy/return_mean_high",
+    "off_policy/return_cvar_10",
+    "off_policy/log_return_mean",
+    "off_policy/td_error",
+    "off_policy/estimates_since_best",
+)
+# Folders of results that runs from a dataset alone have.
+_OF_DATASET = ("data", "holdout", "off_policy")
 # Those of objective static alone.
 _STATIC = ("alpha", "threshold", "return_cvar_alpha")
 # Names of older releases that no result holds any more: Tune would warn once and then
@@ -174,7 +187,9 @@ def excluded_by(config: Any, metric: str) -> str | None:
         )
     if folder == "holdout" and offline and config.dataset_holdout == 0.0:
         return "no episode is held out. Set dataset_holdout."
-    of_dataset = metric == "dataset_passes" or folder in ("data", "holdout")
+    of_dataset = metric == "dataset_passes" or folder in _OF_DATASET
     if of_dataset and not offline:
         return "the run learns from no dataset. Use num_env_steps_sampled_lifetime."
+    if folder == "off_policy" and config.off_policy_interval == 0:
+        return "no off-policy estimate is made. Set off_policy_interval."
     return None

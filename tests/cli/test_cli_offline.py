@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rllib_risk.cli.best import NEWEST
+from rllib_risk.cli.checkpoints import find_checkpoint
 from rllib_risk.cli.main import run
 from rllib_risk.cli.progress import Timer, format_line
 from rllib_risk.evaluation.natural import natural_metric
@@ -97,6 +98,27 @@ def test_cloning_has_a_loss_and_no_estimate(
     assert f"Last checkpoint: {tmp_path}" in out and NEWEST not in out
 
 
+def test_the_best_checkpoint_by_an_off_policy_estimate(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, data, "iql_cql", 0.5, "    off_policy_interval: 2")
+    capsys.readouterr()
+    assert run(["train", "file", str(file), "--ray-num-cpus", "1"]) == 0
+    out = capsys.readouterr().out
+    lines = [line for line in out.splitlines() if " updates |" in line]
+    assert ["off-policy -" in line for line in lines] == [False, True]
+    assert "Best checkpoint (off_policy/return_mean -" in out
+    assert "so it is too good on average." in out and "None" not in out
+    # So does every command that takes the best checkpoint of a folder.
+    assert "off_policy/return_mean -" in said_of(tmp_path / "results", capsys)
+
+
+def said_of(results: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Why a checkpoint of the one experiment in a folder is the best."""
+    find_checkpoint(results / "from-a-log")
+    return capsys.readouterr().err
+
+
 def test_the_line_of_a_result_by_hand() -> None:
     result = {
         "num_updates_lifetime": 100,
@@ -108,11 +130,15 @@ def test_the_line_of_a_result_by_hand() -> None:
         "holdout/data_agreement": 0.75,
         "holdout/start_value_mean": -3.0,
         "holdout/start_value_cvar_10": -4.0,
+        "off_policy/return_mean": -2.0,
+        "off_policy/return_mean_low": -5.0,
+        "off_policy/return_mean_high": 1.0,
     }
     line = format_line(result, Timer(), {})
     assert line.endswith(
         "| held-out TD error 0.250 | gap 0.50 | agreement  75%"
-        " | estimate -3.00 (CVaR 10% -4.00) | passes 2.0 | left -"
+        " | estimate -3.00 (CVaR 10% -4.00) | off-policy -2.00 [-5.00, 1.00]"
+        " | passes 2.0 | left -"
     )
 
 
@@ -120,6 +146,7 @@ def test_the_line_of_a_result_by_hand() -> None:
     ("more", "message"),
     [
         ("  stop: {holdout/td_error_abs: 1}", "no episode is held out."),
+        ("  stop: {off_policy/return_mean: 1}", "Set off_policy_interval."),
         ("    dataset_holdout: 1.0", "dataset_holdout: must be"),
         ("    dataset_top_share: 0", "dataset_top_share: must be"),
     ],

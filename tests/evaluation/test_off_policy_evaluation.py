@@ -10,6 +10,8 @@ import torch
 import rllib_risk
 from rllib_risk.core.checkpoint import read_config
 from rllib_risk.core.dataset_recording import record, scripted_player, trained_player
+from rllib_risk.core.off_policy.fqe import FqeSettings, fit_fqe
+from rllib_risk.core.off_policy.log import Log, Replayed, replay
 from rllib_risk.core.policy_loading import load_policy
 from rllib_risk.core.record import from_record
 from rllib_risk.data.dataset import Dataset
@@ -26,8 +28,6 @@ from rllib_risk.evaluation.off_policy.estimates import (
     evaluate_policy,
     support_of,
 )
-from rllib_risk.evaluation.off_policy.fqe import FqeSettings, fit_fqe
-from rllib_risk.evaluation.off_policy.log import Log, Replayed, replay
 from rllib_risk.evaluation.off_policy.report import OffPolicyResults, write_off_policy
 from rllib_risk.evaluation.trace_runs import trace_episode
 from rllib_risk.ops.off_policy import weighted_cvar
@@ -79,7 +79,7 @@ def test_a_policy_replayed_over_its_own_episodes_takes_its_own_actions(name):
 
 
 def test_blocks_of_episodes_do_not_mix(monkeypatch):
-    from rllib_risk.evaluation.off_policy import log as module
+    from rllib_risk.core.off_policy import log as module
 
     policy, config = opened("rmix")
     log = Log.of(record(config, [scripted_player(RandomPolicy(), 0.0)], 7, seed=3))
