@@ -165,6 +165,7 @@ def opened(
     folder: Path,
     *,
     trust_code: bool,
+    env: str | None = None,
     env_config: Mapping[str, Any] | None = None,
 ) -> Iterator[TeamAlgorithm]:
     """Builds the algorithm of a checkpoint for as long as it is needed; Ray must be up.
@@ -175,6 +176,8 @@ def opened(
     Args:
         folder: A verified checkpoint.
         trust_code: Whether to import the code that it names.
+        env: Name of the env to play in, of a run that learned without one; None: that
+            of the training.
         env_config: Keys that replace those of the evaluation's ``env_config``; with a
             dot one inside a key, such as ``kwargs.size``.
 
@@ -182,13 +185,16 @@ def opened(
         The algorithm.
 
     Raises:
-        ConfigError: If the env has no such key.
+        ConfigError: If the env has no such key, does not exist, or the training had an
+            env and one is given.
     """
     from rllib_risk.core.algorithm import TeamAlgorithm
     from rllib_risk.core.checkpoint import reading
 
     with reading(folder):
-        changes = _changed_env(folder, env_config) if env_config else {}
+        changes = {} if env is None else _given_env(folder, env)
+        if env_config:
+            changes |= _changed_env(folder, env_config, changes)
     algorithm = TeamAlgorithm.from_checkpoint(
         folder,
         trust_code=trust_code,
@@ -202,7 +208,37 @@ def opened(
         algorithm.stop()
 
 
-def _changed_env(folder: Path, env_config: Mapping[str, Any]) -> dict[str, Any]:
+def _given_env(folder: Path, env: str) -> dict[str, Any]:
+    """Keys that give a run that learned from a dataset alone an env to play in.
+
+    The env has the settings that the dataset was recorded with, if its card names them.
+    """
+    from rllib_risk.cli.catalog import RLlibCatalog
+    from rllib_risk.core.checkpoint import read_config
+    from rllib_risk.data.card import read_card
+    from rllib_risk.data.rows import DatasetError
+
+    values = read_config(folder)["config"]
+    if values.get("env") is not None:
+        raise ConfigError(
+            f"--env: {folder} was trained in '{values['env']}', where it is evaluated;"
+            " leave --env out."
+        )
+    try:
+        RLlibCatalog().check_env(env, read_config(folder)["algorithm"])
+        data = str(values["dataset"]).replace("{seed}", str(values.get("seed")))
+        settings = dict(read_card(Path(data)).env_config)
+    except ConfigError as error:
+        raise ConfigError(f"--env: {error}") from error
+    except DatasetError as error:
+        raise ConfigError(f"--env: {error}.") from error
+    # Evaluations may play in other settings than those of the dataset.
+    return {"env": env, "env_config": settings, "evaluation_interval": 1}
+
+
+def _changed_env(
+    folder: Path, env_config: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
     """The keys of a configuration that make the evaluation's environment another one.
 
     With ``env_variants`` the keys hold for every variant: who asks for a value wants to
@@ -214,12 +250,13 @@ def _changed_env(folder: Path, env_config: Mapping[str, Any]) -> dict[str, Any]:
     from rllib_risk.config.yaml_reader import Document
     from rllib_risk.core.checkpoint import read_config
 
-    values = read_config(folder)["config"]
+    values = {**read_config(folder)["config"], **given}
     evaluation = dict(values.get("evaluation_config") or {})
     env = evaluation.get("env", values.get("env"))
     if env is None:
         raise ConfigError(
-            "--env-config: this run learned from a dataset and has no environment."
+            "--env-config: this run learned from a dataset and has no environment. Name"
+            " one with --env."
         )
     fields = RLlibCatalog().env_fields(env)
     changed = dict(env_config)
@@ -234,7 +271,10 @@ def _changed_env(folder: Path, env_config: Mapping[str, Any]) -> dict[str, Any]:
         changed.update(check_inner("env_config", fields, document, whole, ()))
     own = values.get("env_config") or {}
     result: dict[str, Any] = {"env_config": apply_settings(own, changed)}
-    if "env_config" in evaluation:
+    if given:
+        result["env_config"] = own
+        evaluation["env_config"] = apply_settings(own, changed)
+    elif "env_config" in evaluation:
         own = evaluation["env_config"] or {}
         evaluation["env_config"] = apply_settings(own, changed)
     result["evaluation_config"] = evaluation or None

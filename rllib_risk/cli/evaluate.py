@@ -60,6 +60,7 @@ class EvaluationOptions:
         episodes: Episodes to play; None: as in the training, or as in the grid.
         seed: Of the evaluation; None: the same.
         level: Level to evaluate at; None: the same.
+        env: Where to play, for a run that learned without an environment.
         env_config: Keys of ``env_config`` to change, as JSON.
         as_json: Whether to print JSON in place of a table.
         out: File, or with a grid folder, of the results.
@@ -95,6 +96,14 @@ class EvaluationOptions:
             "--alpha",
             help="Level to evaluate at, of a team that learned for all levels"
             " (objective: static); default: as in the training.",
+        ),
+    ] = None
+    env: Annotated[
+        str | None,
+        typer.Option(
+            "--env",
+            help="Name of the env to play in, for a run that learned from a dataset"
+            " without one.",
         ),
     ] = None
     env_config: Annotated[
@@ -176,6 +185,8 @@ def evaluate(
     if options.shift is not None:
         if options.algo is not None or options.figure is not None:
             raise ConfigError("--algo and --render are not for --shift.")
+        if options.env is not None:
+            raise ConfigError("--env is not for --shift: the grid names the env.")
         if options.env_config is not None:
             raise ConfigError(
                 "--env-config is not for --shift: the grid says what changes. A key"
@@ -310,14 +321,18 @@ def run_evaluation(
     ray = RayOptions(num_cpus=1000 if foreign else 1, verbose=options.verbose)
     with ray_session(ray, options.imports or ()):
         if foreign:
-            if options.level is not None:
-                raise ConfigError("--alpha: not for RLlib's own algorithms.")
+            for name, value in {"--alpha": options.level, "--env": options.env}.items():
+                if value is not None:
+                    raise ConfigError(f"{name}: not for RLlib's own algorithms.")
             return evaluate_foreign(
                 checkpoint, str(algo), episodes, seed, env_config
             ), []
         frames: list[Any] = []
         with opened(
-            checkpoint, trust_code=options.trust_code, env_config=env_config
+            checkpoint,
+            trust_code=options.trust_code,
+            env=options.env,
+            env_config=env_config,
         ) as algorithm:
             result = algorithm.evaluate_episodes(
                 episodes or algorithm.config.evaluation_duration,

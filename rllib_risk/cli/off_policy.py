@@ -253,6 +253,7 @@ def evaluate_off_policy(
         "--shift": options.shift,
         "--algo": options.algo,
         "--render": options.figure,
+        "--env": options.env,
         "--env-config": options.env_config,
         "--alpha": options.level,
         "--no-references": options.no_references or None,

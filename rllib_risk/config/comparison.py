@@ -48,7 +48,11 @@ _EXPERIMENT_KEYS = (
     "imports",
 )
 COMPARISON_FIELDS: dict[str, Field] = {
-    "env": Field(None, "Name of the environment.", str),
+    "env": Field(
+        None,
+        "Name of the environment; left out where all learn from a dataset without one.",
+        str,
+    ),
     "stop": Field({}, "Result: value at which a trial stops.", dict),
     "seeds": Field(list(DEFAULT_SEEDS), "Seeds of every algorithm.", list),
     "threshold": Field(
@@ -196,10 +200,22 @@ def _check_keys(document: Document) -> dict[str, Any]:
         field = COMPARISON_FIELDS[key]
         checked[key] = check_key(str(key), value, field, document, (str(key),))
     checked["config"] = checked.get("config") or {}
-    for key, why in (("env", "where"), ("stop", "when does a trial end")):
-        if not checked.get(key):
-            raise document.error(f"'{key}' is missing: {why}?")
+    for key, why in (
+        ("env", "where? (Or name a dataset under 'config', to learn without one)"),
+        ("stop", "when does a trial end?"),
+    ):
+        if not checked.get(key) and not (key == "env" and _have_datasets(checked)):
+            raise document.error(f"'{key}' is missing: {why}")
     return checked
+
+
+def _have_datasets(data: Mapping[str, Any]) -> bool:
+    """Whether all algorithms learn from a dataset, so that they need no env."""
+    sections = [data["config"]]
+    if "dataset" not in sections[0]:
+        own = data.get("algorithms", {}).values()
+        sections = [(o or {}).get("config") for o in own if isinstance(o or {}, dict)]
+    return bool(sections) and all("dataset" in (config or {}) for config in sections)
 
 
 def _check_seeds(seeds: list[Any], document: Document) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,60 @@ def said_of(results: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """Why a checkpoint of the one experiment in a folder is the best."""
     find_checkpoint(results / "from-a-log")
     return capsys.readouterr().err
+
+
+COMPARISON = """
+stop: {{num_updates_lifetime: 10}}
+seeds: [1]
+config:
+  dataset: {data}
+  dataset_holdout: 0.2
+  hidden_size: 8
+  updates_per_iteration: 10
+algorithms:
+  IQL-CQL: {{run: OfflineBaselines, config: {{preset: iql_cql, sequence_length: 2}}}}
+  BC: {{run: OfflineBaselines, config: {{preset: bc, sequence_length: 2}}}}
+"""
+
+
+def test_a_comparison_without_an_environment(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "of-a-log.yaml"
+    file.write_text(COMPARISON.format(data=data))
+    command = ["compare", str(file), "--out", str(tmp_path / "results")]
+    assert run([*command, "--ray-num-cpus", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "of-a-log: IQL-CQL, BC without an environment, 1 seed(s) each" in out
+    assert "It does not say which team is better." in out and "None" not in out
+    assert (
+        len(re.findall(r"rllib evaluate \S+ --dataset DATA  # (IQL-CQL|BC)", out)) == 2
+    )
+    table = (tmp_path / "results" / "table.md").read_text("utf-8")
+    assert "the last holdout/data_agreement of each run" in table
+    assert re.search(r"^\| BC \| 1 \| [01]", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("stop:", "threshold: -5\nstop:"), "nothing estimates one here."),
+        (("preset: bc,", "preset: bc, off_policy_interval: 1,"), "or none, and 'BC'"),
+        (("dataset: {data}", "gamma: 0.9"), "Or name a dataset under 'config'"),
+    ],
+)
+def test_comparisons_without_an_environment_that_are_refused(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: tuple[str, str],
+    message: str,
+) -> None:
+    file = tmp_path / "of-a-log.yaml"
+    text = COMPARISON.replace(*change).replace("holdout: 0.2", "holdout: 0.5")
+    file.write_text(text.format(data=data))
+    assert run(["compare", str(file), "--out", str(tmp_path / "results")]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_line_of_a_result_by_hand() -> None:
