@@ -45,7 +45,7 @@ PLAYED = [
 
 @pytest.mark.parametrize(("env", "kind"), PLAYED)
 def test_an_exported_team_plays_as_the_policy_does(env, kind):
-    """``tools/deploy_parity.py`` plays longer, and everything everywhere."""
+    """R47: ``tools/deploy_parity.py`` plays longer, and everything everywhere."""
     for name, both in parity.rows(env, kind, 120, "safetensors"):
         assert both.decisions >= 240, name
         assert both.differing == 0, name
@@ -93,6 +93,7 @@ def test_what_an_artefact_says_of_itself(algorithm, tmp_path):
 def test_an_artefact_names_the_code_and_the_last_evaluation_of_its_training(
     tmp_path, monkeypatch
 ):
+    """R47: an exported team."""
     commits = {"git_commit": "a" * 40, "git_modified": False}
     for module in ("record", "export"):
         found = {"rllib_risk": module, **commits}
@@ -153,6 +154,7 @@ def test_a_folder_with_contents_is_left_alone(algorithm, tmp_path):
 def test_a_team_that_would_act_otherwise_is_not_written(
     algorithm, tmp_path, monkeypatch
 ):
+    """R47: an exported team."""
     monkeypatch.setattr(Team, "utilities", np.zeros((4, 2, 4)))
     with pytest.raises(ConfigError, match="differs from the trained one"):
         export_team(algorithm, tmp_path / "team")
@@ -233,6 +235,7 @@ def test_agents_of_unequal_sizes_with_masks_and_names(tmp_path):
 
 @pytest.mark.parametrize("kind", ["LSTM", "CVaR, predicted level", "MAPPO"])
 def test_onnx_plays_as_the_policy_does(kind):
+    """R47: an exported team."""
     pytest.importorskip("onnx", reason="needs rllib-risk[onnx]")
     pytest.importorskip("onnxruntime", reason="needs rllib-risk[onnx]")
     for name, both in parity.rows("macn", kind, 120, "onnx"):

@@ -74,7 +74,10 @@ def prefer(algorithm, action):
 
 
 def test_the_estimate_tells_the_better_checkpoint(folder, tmp_path, monkeypatch):
-    """Always 1 returns 1 + 1 + 1; always 0 returns 0 - 1 - 1. Nothing is played."""
+    """R49: off-policy evaluation.
+
+    Always 1 returns 1 + 1 + 1; always 0 returns 0 - 1 - 1. Nothing is played.
+    """
     quick = partial(FqeSettings, members=3, least_updates=500, most_updates=500)
     monkeypatch.setattr(estimates, "FqeSettings", quick)
     algorithm = estimating(folder, off_policy_interval=2, lr=1e-9).build_algo()
