@@ -202,6 +202,18 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("QMIX", "macn", {"update_interval_env_steps": 2, "num_env_runners": 2}),
     ("QMIX", "macn", {"update_interval_env_steps": 2, "updates_per_episode": 9.0}),
     ("MACQR", "macn", {"dataset_holdout": 0.1}),
+    ("MACQR", "macn", {"dataset": "walks", "off_policy_interval": 1}),
+    (
+        "QMIX",
+        "macn",
+        {
+            "dataset": "walks",
+            "target_update_tau": 0.005,
+            "objective": "static",
+            "dataset_holdout": 0.1,
+            "off_policy_interval": 1,
+        },
+    ),
     ("QMIX", "macn", {"dataset": "walks"}),
     ("MACQR", "macn", {"dataset": "walks", "replay": "rllib_risk.parts.replay:Replay"}),
     ("MACQR", "macn", {"preset": "bc"}),
