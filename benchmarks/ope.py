@@ -37,6 +37,7 @@ import torch
 
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.dataset_recording import record, scripted_player
+from rllib_risk.core.off_policy.log import Log, Replayed
 from rllib_risk.env_wrappers.game_tables import tables_of
 from rllib_risk.env_wrappers.registry import register_envs
 from rllib_risk.env_wrappers.scripted import ScriptedPolicy, reference_policies
@@ -47,7 +48,6 @@ from rllib_risk.evaluation.off_policy.estimates import (
     PolicyResult,
     evaluate_policy,
 )
-from rllib_risk.evaluation.off_policy.log import Log, Replayed
 from rllib_risk.ops.robust_mdp import robust_value_iteration
 
 STATES, ACTIONS, AGENTS, STEPS = 5, 3, 2, 8

@@ -202,6 +202,18 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("QMIX", "macn", {"update_interval_env_steps": 2, "num_env_runners": 2}),
     ("QMIX", "macn", {"update_interval_env_steps": 2, "updates_per_episode": 9.0}),
     ("MACQR", "macn", {"dataset_holdout": 0.1}),
+    ("MACQR", "macn", {"dataset": "walks", "off_policy_interval": 1}),
+    (
+        "QMIX",
+        "macn",
+        {
+            "dataset": "walks",
+            "target_update_tau": 0.005,
+            "objective": "static",
+            "dataset_holdout": 0.1,
+            "off_policy_interval": 1,
+        },
+    ),
     ("QMIX", "macn", {"dataset": "walks"}),
     ("MACQR", "macn", {"dataset": "walks", "replay": "rllib_risk.parts.replay:Replay"}),
     ("MACQR", "macn", {"preset": "bc"}),
@@ -279,6 +291,8 @@ METRICS: dict[str, str] = {
     "evaluation/return_q75": f"Upper quartile {_OF_EVALUATION}.",
     "evaluation/return_cvar_10": "Mean of the lowest tenth of the greedy returns; the"
     " number of episodes is rounded up, to 4 of 32.",
+    "evaluation/return_std": f"Standard deviation {_OF_EVALUATION}, with divisor"
+    " episodes - 1; NaN for one episode.",
     "evaluation/success_rate": "Share of episodes whose last info has a true"
     " `is_success`; NaN if the environment does not report it.",
     "evaluation/episode_len_mean": "Mean length of an episode in env steps.",
@@ -310,6 +324,18 @@ METRICS |= {
     f"{group}/{name}": f"{text}, {where}."
     for group, where in _OF_GROUP.items()
     for name, text in _ON_DATA.items()
+}
+METRICS |= {
+    "off_policy/return_mean": "Estimated mean return of the greedy team, by fitted Q"
+    " evaluation on held-out episodes (off_policy_interval).",
+    "off_policy/return_mean_low": "Lower end of its 95 % interval.",
+    "off_policy/return_mean_high": "Upper end of its 95 % interval.",
+    "off_policy/return_cvar_10": "Estimated mean of the lowest tenth of returns.",
+    "off_policy/log_return_mean": "Mean return of these episodes as they were played.",
+    "off_policy/td_error": "Held-out squared TD error of the estimate's fit, over the"
+    " variance of its targets.",
+    "off_policy/estimates_since_best": "Estimates since the highest one; a stop"
+    " criterion.",
 }
 
 

@@ -47,11 +47,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(5):
         sources |= {f"uav-16-{seed}": {}, f"uav-mixed-300-{seed}": risky}
         sources[f"uav-half-{seed}"] = {"normalise": True}
+    sources["wide"] = {"episode_steps": 5}  # held-out flights to estimate from
     for name, env_config in sources.items():
         config = TeamConfig().environment("uav", env_config=env_config)
         write_dataset(
             folder / "data" / name,
-            record(config, [player], 2, seed=0),
+            record(config, [player], 200 if name == "wide" else 2, seed=0),
             env="uav",
             env_config=env_config,
             agents=["uav_0", "uav_1"],

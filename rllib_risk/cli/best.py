@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from rllib_risk.cli.output import note, say
-from rllib_risk.cli.progress import STEPS, flatten_fresh
+from rllib_risk.cli.progress import STEPS, UPDATES, flatten_fresh
 from rllib_risk.cli.resume import RECORD
+from rllib_risk.config.metrics import ESTIMATE_METRIC
 from rllib_risk.core import tune_internals
 from rllib_risk.evaluation.results import COMPARISON_FILE
 
 # Score of checkpoints without an evaluation: the newest one is the best.
 NEWEST = "training_iteration"
+_OFF_POLICY = "off_policy/"
 
 
 def score_of(result: Mapping[str, Any], metric: str, order: str) -> float:
@@ -94,9 +96,15 @@ def report_best(
         say(f"Last checkpoint: {checkpoint.path}")
     else:
         say(f"Best checkpoint ({metric} {shown(score, order)}): {checkpoint.path}")
+    if metric.startswith(_OFF_POLICY):
+        say(
+            "This is an estimate from held-out episodes, and the highest of several, so"
+            " it is too good on average. Estimate it again from other episodes: rllib"
+            f" evaluate {shlex.quote(checkpoint.path)} --dataset DATA"
+        )
     if evaluates:
         say(f"Evaluate it with: {evaluate_command(checkpoint, trial, imports)}")
-    else:
+    elif not metric.startswith(_OFF_POLICY):
         say(
             "The return of this policy is unknown, because the run has no environment."
             " The estimates above come from the trained network itself."
@@ -133,11 +141,17 @@ def better_result(
     value, row, trial = found
     where = f" of trial {trial}" if len(trials) > 1 else ""
     return (
-        f"The best {metric} was {shown(value, order)} after {int(row.get(STEPS, 0)):,}"
-        f" env steps{where}, but that iteration has no checkpoint. To keep the best"
-        " checkpoints, write checkpoint_config: {checkpoint_frequency: 1,"
-        " num_to_keep: 3}"
+        f"The best {metric} was {shown(value, order)} after {_progress(row)}{where},"
+        " but that iteration has no checkpoint. To keep the best checkpoints, write"
+        " checkpoint_config: {checkpoint_frequency: 1, num_to_keep: 3}"
     )
+
+
+def _progress(row: Mapping[str, Any]) -> str:
+    """How far a run was: env steps, or updates where nothing is sampled."""
+    if "dataset_passes" in row:
+        return f"{int(row.get(UPDATES, 0)):,} updates"
+    return f"{int(row.get(STEPS, 0)):,} env steps"
 
 
 def shown(score: float, order: str) -> str:
@@ -181,6 +195,22 @@ def read_results(trial: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(row, dict):
                 yield flatten_fresh(row)
+
+
+def usual_score(trials: Sequence[Path], evaluated: str) -> str:
+    """By what the checkpoints of trials are scored where nothing says it.
+
+    Args:
+        trials: Their folders.
+        evaluated: The result of evaluations.
+
+    Returns:
+        The off-policy estimate where there are such estimates and no evaluation, else
+        ``evaluated``.
+    """
+    keys = {key for trial in trials for row in read_results(trial) for key in row}
+    estimated = ESTIMATE_METRIC in keys and evaluated not in keys
+    return ESTIMATE_METRIC if estimated else evaluated
 
 
 def read_score(experiment: Path, usual: str) -> tuple[str, str]:

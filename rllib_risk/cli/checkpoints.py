@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_risk.cli.best import read_results, read_score, score_of, shown
+from rllib_risk.cli.best import read_results, read_score, score_of, shown, usual_score
 from rllib_risk.cli.catalog import TEAM_METRIC
 from rllib_risk.cli.output import note
 from rllib_risk.config.schema import ConfigError
@@ -66,7 +66,7 @@ def find_checkpoint(path: Path, verb: str = "Taking") -> Path:
     if any(is_foreign(c) for trial in trials for c in _checkpoints(trial)):
         return _last_foreign(folder, trials, verb)
     experiment = folder.parent if trials == [folder] else folder
-    metric, order = read_score(experiment, TEAM_METRIC)
+    metric, order = read_score(experiment, usual_score(trials, TEAM_METRIC))
     candidates = [c for t in trials for c in _candidates(t, metric, order)]
     if not candidates:
         raise ConfigError(
@@ -172,6 +172,7 @@ def opened(
     folder: Path,
     *,
     trust_code: bool,
+    env: str | None = None,
     env_config: Mapping[str, Any] | None = None,
 ) -> Iterator[TeamAlgorithm]:
     """Context manager that builds the algorithm of a checkpoint; Ray must be running.
@@ -182,6 +183,8 @@ def opened(
     Args:
         folder: A verified checkpoint.
         trust_code: Whether to import the code that the checkpoint names.
+        env: Name of the env to play in, for a run that learned without an env; None:
+            the env of the training.
         env_config: Keys that replace those of the evaluation's ``env_config``. A key
             with a dot is a path, such as ``kwargs.size``.
 
@@ -189,13 +192,16 @@ def opened(
         The algorithm.
 
     Raises:
-        ConfigError: If the env has no such key.
+        ConfigError: If the env has no such key, does not exist, or the training had an
+            env and one is given.
     """
     from rllib_risk.core.algorithm import TeamAlgorithm
     from rllib_risk.core.checkpoint import reading
 
     with reading(folder):
-        changes = _changed_env(folder, env_config) if env_config else {}
+        changes = {} if env is None else _given_env(folder, env)
+        if env_config:
+            changes |= _changed_env(folder, env_config, changes)
     algorithm = TeamAlgorithm.from_checkpoint(
         folder,
         trust_code=trust_code,
@@ -209,7 +215,37 @@ def opened(
         algorithm.stop()
 
 
-def _changed_env(folder: Path, env_config: Mapping[str, Any]) -> dict[str, Any]:
+def _given_env(folder: Path, env: str) -> dict[str, Any]:
+    """Returns keys that set the env of a run that learned from a dataset only.
+
+    The env has the settings that the dataset was recorded with, if its card names them.
+    """
+    from rllib_risk.cli.catalog import RLlibCatalog
+    from rllib_risk.core.checkpoint import read_config
+    from rllib_risk.data.card import read_card
+    from rllib_risk.data.rows import DatasetError
+
+    values = read_config(folder)["config"]
+    if values.get("env") is not None:
+        raise ConfigError(
+            f"--env: {folder} was trained in '{values['env']}', where it is evaluated."
+            " Leave --env out."
+        )
+    try:
+        RLlibCatalog().check_env(env, read_config(folder)["algorithm"])
+        data = str(values["dataset"]).replace("{seed}", str(values.get("seed")))
+        settings = dict(read_card(Path(data)).env_config)
+    except ConfigError as error:
+        raise ConfigError(f"--env: {error}") from error
+    except DatasetError as error:
+        raise ConfigError(f"--env: {error}.") from error
+    # Evaluations may play in other settings than those of the dataset.
+    return {"env": env, "env_config": settings, "evaluation_interval": 1}
+
+
+def _changed_env(
+    folder: Path, env_config: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
     """Returns the configuration keys that change the evaluation's environment.
 
     With ``env_variants`` the changes apply to every variant.
@@ -220,13 +256,13 @@ def _changed_env(folder: Path, env_config: Mapping[str, Any]) -> dict[str, Any]:
     from rllib_risk.config.yaml_reader import Document
     from rllib_risk.core.checkpoint import read_config
 
-    values = read_config(folder)["config"]
+    values = {**read_config(folder)["config"], **given}
     evaluation = dict(values.get("evaluation_config") or {})
     env = evaluation.get("env", values.get("env"))
     if env is None:
         raise ConfigError(
             "--env-config: this run learned from a dataset and has no environment."
-            " Leave the option out."
+            " Name one with --env."
         )
     fields = RLlibCatalog().env_fields(env)
     changed = dict(env_config)
@@ -241,7 +277,10 @@ def _changed_env(folder: Path, env_config: Mapping[str, Any]) -> dict[str, Any]:
         changed.update(check_inner("env_config", fields, document, whole, ()))
     own = values.get("env_config") or {}
     result: dict[str, Any] = {"env_config": apply_settings(own, changed)}
-    if "env_config" in evaluation:
+    if given:
+        result["env_config"] = own
+        evaluation["env_config"] = apply_settings(own, changed)
+    elif "env_config" in evaluation:
         own = evaluation["env_config"] or {}
         evaluation["env_config"] = apply_settings(own, changed)
     result["evaluation_config"] = evaluation or None

@@ -185,19 +185,19 @@ def _from_file(path: str, chosen: _Chosen) -> tuple[Comparison, str]:
 
 def _from_options(chosen: _Chosen) -> tuple[Comparison, str]:
     """Makes a comparison from options; returns it and its name."""
-    if not chosen.env or not chosen.names:
-        raise ConfigError(
-            "no file is given, and --env or --algo is missing. Give a file, or both"
-            " options. See 'rllib compare --help'."
-        )
     config = parse_json(chosen.config, "--config").data if chosen.config else {}
-    data = {
-        "env": chosen.env,
-        "config": config,
-        "algorithms": dict.fromkeys(chosen.names),
-    }
+    dataset = str(config.get("dataset") or "")
+    if not chosen.names or not (chosen.env or dataset):
+        raise ConfigError(
+            "give a file; or --algo and --env, or --algo and a dataset in --config. See"
+            " 'rllib compare --help'."
+        )
+    data = {"config": config, "algorithms": dict.fromkeys(chosen.names)}
+    if chosen.env:
+        data["env"] = chosen.env
     document = Document(data, "command line")
-    return _parse(document, chosen), chosen.env.replace("/", "-")
+    name = chosen.env or Path(dataset.replace("{seed}", "seed")).name
+    return _parse(document, chosen), name.replace("/", "-")
 
 
 def _parse(document: Document, chosen: _Chosen) -> Comparison:

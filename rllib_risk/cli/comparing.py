@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_risk.cli import option_groups as g
 from rllib_risk.cli import output
+from rllib_risk.cli.best import NEWEST
+from rllib_risk.cli.experiment_facts import checkpoint_metric, has_env, usual_metric
 from rllib_risk.cli.output import EXIT_FAILED, fail, note, say
 from rllib_risk.cli.time_budget import TimeBudget
 from rllib_risk.config.schema import ConfigError
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from rllib_risk.config.comparison import Comparison
     from rllib_risk.config.experiments import ExperimentSpec
     from rllib_risk.evaluation.results import Plan
+
+# What runs without an environment and without estimates are compared by: of held-out
+# episodes, or of learned ones.
+_AGREEMENTS = ("holdout/data_agreement", "data/data_agreement")
 
 
 def run_comparison(
@@ -57,6 +63,11 @@ def run_comparison(
 
     budget = TimeBudget(options.time_budget_s)
     metric, planned, risks = _check(comparison.specs, comparison.seeds)
+    if comparison.threshold is not None and metric in _AGREEMENTS:
+        raise ConfigError(
+            "threshold: is a return, and nothing estimates one here. Set"
+            " off_policy_interval and dataset_holdout for all, or leave it out."
+        )
     folder = out or Path(tune_internals.default_storage_path()) / f"compare-{name}"
     folder = folder.expanduser().resolve()
     plan = _plan(comparison)
@@ -64,8 +75,9 @@ def run_comparison(
     check_storage(folder)
     write_plan(folder, plan)
     specs = comparison.specs
+    where = f"on {specs[0].env}" if has_env(specs[0]) else "without an environment"
     say(
-        f"{name}: {', '.join(spec.name for spec in specs)} on {specs[0].env},"
+        f"{name}: {', '.join(spec.name for spec in specs)} {where},"
         f" {len(comparison.seeds)} seed(s) each; results in {folder}"
     )
     for risk, names in risks.items():
@@ -111,6 +123,12 @@ def _report(
         fail(f"the table cannot be written: {error}")
         report_failures(trials)
         return EXIT_FAILED
+    if metric in _AGREEMENTS:
+        say(
+            "The table tells how often the teams do what the data do. It does not say"
+            " which team is better. For that set off_policy_interval and"
+            " dataset_holdout, or give the comparison an env."
+        )
     _report_best(comparison, trials)
     return EXIT_FAILED if report_failures(trials) else 0
 
@@ -124,11 +142,11 @@ def _check(
         The metric to compare by, the trials of each algorithm, and the names of the
         algorithms by the risk that they control.
     """
-    from rllib_risk.cli.catalog import default_metric
     from rllib_risk.cli.memory import Trials
     from rllib_risk.cli.preflight import check_stop_can_be_met, preflight
 
-    metric = default_metric(specs[0].algorithm)
+    metric = usual_metric(specs[0])
+    held_out = True
     trials: list[Trials] = []
     risks: dict[str, list[str]] = {}
     for spec in specs:
@@ -142,14 +160,29 @@ def _check(
             trials.append(Trials(spec, checked.replays, len(seeds)))
             if checked.risk:
                 risks.setdefault(checked.risk, []).append(spec.name)
-            if default_metric(spec.algorithm) != metric:
-                raise spec.located(
-                    f"{spec.algorithm} reports {default_metric(spec.algorithm)}, but"
-                    f" {specs[0].algorithm} reports {metric}. They cannot be compared."
-                )
+            held_out &= bool(getattr(checked.config, "dataset_holdout", 0.0))
+            if usual_metric(spec) != metric:
+                raise spec.located(_differ(spec, specs[0]))
         except ConfigError as error:
             raise ConfigError(f"{error} (In '{spec.name}'.)") from error
+    if metric == NEWEST:
+        # TD errors and losses of different methods do not say the same.
+        metric = _AGREEMENTS[not held_out]
     return metric, trials, risks
+
+
+def _differ(spec: ExperimentSpec, first: ExperimentSpec) -> str:
+    """Why two algorithms cannot be compared."""
+    if not has_env(first):
+        return (
+            "off_policy_interval: without an environment all algorithms are compared by"
+            f" off-policy estimates or none, and '{spec.name}' differs from"
+            f" '{first.name}'. Set it under the shared 'config'."
+        )
+    return (
+        f"{spec.algorithm} reports {usual_metric(spec)}, but"
+        f" {first.algorithm} {usual_metric(first)}: they cannot be compared."
+    )
 
 
 def _folder_name(label: str, seed: int) -> str:
@@ -280,9 +313,9 @@ def _named(name: str, trial: Any) -> str:
 def _report_best(comparison: Comparison, trials: Sequence[Any]) -> None:
     """Prints the command that evaluates the best checkpoint of each algorithm."""
     from rllib_risk.cli.best import best_checkpoint, better_result, evaluate_command
-    from rllib_risk.cli.runner import checkpoint_metric
 
     commands, better = [], []
+    evaluates = has_env(comparison.specs[0])
     for spec in comparison.specs:
         own = [
             t for t in trials if t.custom_trial_name.startswith(f"{spec.name} seed ")
@@ -291,11 +324,18 @@ def _report_best(comparison: Comparison, trials: Sequence[Any]) -> None:
         best = best_checkpoint(own, metric, order)
         if best is not None:
             command = evaluate_command(best[1], best[2], spec.imports)
+            command += "" if evaluates else " --dataset DATA"
             commands.append(f"  {command}  # {spec.name}")
             if text := better_result(own, metric, order, best[0]):
                 better.append(f"{spec.name}: {text}")
-    if commands:
+    if commands and evaluates:
         header = "Evaluate the best checkpoint of each algorithm with:"
         say("\n".join([header, *commands]))
+    elif commands:
+        say(
+            "These runs have no environment. Estimate the return of each checkpoint"
+            " from a dataset that none of them has learned from:"
+        )
+        say("\n".join(commands))
     for text in better:
         note(f"{text}.")

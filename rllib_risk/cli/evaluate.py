@@ -64,6 +64,7 @@ class EvaluationOptions:
         episodes: Number of episodes to play; None: as in the training or the grid.
         seed: Seed of the evaluation; None: as in the training or the grid.
         level: Risk level ``alpha`` to evaluate at; None: as in the training.
+        env: Environment to play in, for a run that learned without one.
         env_config: Keys of ``env_config`` to change, as JSON.
         as_json: Whether to print JSON instead of a table.
         out: File of the results; with ``shift`` a folder.
@@ -103,6 +104,14 @@ class EvaluationOptions:
             "--alpha",
             help="Risk level to evaluate at, between 0 and 1, for a team trained with"
             " objective: static (default: as in the training).",
+        ),
+    ] = None
+    env: Annotated[
+        str | None,
+        typer.Option(
+            "--env",
+            help="Name of the env to play in, for a run that learned from a dataset"
+            " without one.",
         ),
     ] = None
     env_config: Annotated[
@@ -194,6 +203,11 @@ def evaluate(
         if options.algo is not None or options.figure is not None:
             raise ConfigError(
                 "--algo and --render cannot be combined with --shift. Leave them out."
+            )
+        if options.env is not None:
+            raise ConfigError(
+                "--env cannot be combined with --shift: the grid names the env. Leave"
+                " it out."
             )
         if options.env_config is not None:
             raise ConfigError(
@@ -334,17 +348,21 @@ def run_evaluation(
     ray = RayOptions(num_cpus=1000 if foreign else 1, verbose=options.verbose)
     with ray_session(ray, options.imports or ()):
         if foreign:
-            if options.level is not None:
-                raise ConfigError(
-                    "--alpha: RLlib's own algorithms have no risk level. Leave the"
-                    " option out."
-                )
+            for name, value in {"--alpha": options.level, "--env": options.env}.items():
+                if value is not None:
+                    raise ConfigError(
+                        f"{name}: does not apply to RLlib's own algorithms. Leave it"
+                        " out."
+                    )
             return evaluate_foreign(
                 checkpoint, str(algo), episodes, seed, env_config
             ), []
         frames: list[Any] = []
         with opened(
-            checkpoint, trust_code=options.trust_code, env_config=env_config
+            checkpoint,
+            trust_code=options.trust_code,
+            env=options.env,
+            env_config=env_config,
         ) as algorithm:
             result = algorithm.evaluate_episodes(
                 episodes or algorithm.config.evaluation_duration,

@@ -7,14 +7,31 @@ from typing import Any
 from rllib_risk.cli.best import NEWEST
 from rllib_risk.cli.catalog import default_metric
 from rllib_risk.config.experiments import ExperimentSpec
+from rllib_risk.config.metrics import ESTIMATE_METRIC
 
 
 def checkpoint_metric(spec: ExperimentSpec) -> tuple[str, str]:
     """Returns the metric that ranks checkpoints, and ``max`` or ``min``."""
     metric = spec.checkpoint.get("checkpoint_score_attribute")
     order = spec.checkpoint.get("checkpoint_score_order", "max")
-    usual = default_metric(spec.algorithm) if has_env(spec) else NEWEST
-    return metric or usual, order
+    return metric or usual_metric(spec), order
+
+
+def usual_metric(spec: ExperimentSpec) -> str:
+    """The result that says how good a run is, if no other is asked for.
+
+    Args:
+        spec: The experiment.
+
+    Returns:
+        That of evaluations; without an environment the off-policy estimate, or
+        :data:`NEWEST` where none is made.
+    """
+    if has_env(spec):
+        return default_metric(spec.algorithm)
+    of_object = getattr(spec.config_object, "off_policy_interval", 0)
+    estimates = spec.config.get("off_policy_interval", of_object)
+    return ESTIMATE_METRIC if estimates else NEWEST
 
 
 def has_env(spec: ExperimentSpec) -> bool:

@@ -253,6 +253,7 @@ def evaluate_off_policy(
         "--shift": options.shift,
         "--algo": options.algo,
         "--render": options.figure,
+        "--env": options.env,
         "--env-config": options.env_config,
         "--alpha": options.level,
         "--no-references": options.no_references or None,
@@ -314,6 +315,7 @@ def _evaluate(
     stochastic: bool,
     trust_code: bool,
 ) -> OffPolicyResults:
+    from rllib_risk.core.off_policy.log import Log, replay
     from rllib_risk.core.policy_loading import load_policy
     from rllib_risk.core.rounds import one_thread
     from rllib_risk.evaluation.off_policy.behaviour import clone_behaviour
@@ -322,7 +324,6 @@ def _evaluate(
         log_result,
         threshold_of,
     )
-    from rllib_risk.evaluation.off_policy.log import Log, replay
     from rllib_risk.evaluation.off_policy.report import OffPolicyResults
 
     card = dataset.card

@@ -199,6 +199,11 @@ def _data_parts(result: Mapping[str, Any]) -> list[str]:
     if start is not None:
         tail = result.get(f"{folder}/start_value_cvar_10")
         parts.append(f"estimate {_number(start)} (CVaR 10% {_number(tail)})")
+    off_policy = result.get("off_policy/return_mean")
+    if off_policy is not None:
+        ends = [result.get(f"off_policy/return_mean_{end}") for end in ("low", "high")]
+        low, high = map(_number, ends)
+        parts.append(f"off-policy {_number(off_policy)} [{low}, {high}]")
     return parts
 
 

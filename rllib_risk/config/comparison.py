@@ -48,7 +48,11 @@ _EXPERIMENT_KEYS = (
     "imports",
 )
 COMPARISON_FIELDS: dict[str, Field] = {
-    "env": Field(None, "Name of the environment.", str),
+    "env": Field(
+        None,
+        "Name of the environment; not needed if all learn from a dataset.",
+        str,
+    ),
     "stop": Field(
         {}, "Stop criteria: result to the value at which a trial stops.", dict
     ),
@@ -210,10 +214,22 @@ def _check_keys(document: Document) -> dict[str, Any]:
         field = COMPARISON_FIELDS[key]
         checked[key] = check_key(str(key), value, field, document, (str(key),))
     checked["config"] = checked.get("config") or {}
-    for key, what in (("env", "the environment"), ("stop", "the stop criteria")):
-        if not checked.get(key):
+    for key, what in (
+        ("env", "the environment, or a dataset under 'config' to learn without one"),
+        ("stop", "the stop criteria"),
+    ):
+        if not checked.get(key) and not (key == "env" and _have_datasets(checked)):
             raise document.error(f"'{key}' is missing. Add {what}.")
     return checked
+
+
+def _have_datasets(data: Mapping[str, Any]) -> bool:
+    """Whether all algorithms learn from a dataset, so that they need no env."""
+    sections = [data["config"]]
+    if "dataset" not in sections[0]:
+        own = data.get("algorithms", {}).values()
+        sections = [(o or {}).get("config") for o in own if isinstance(o or {}, dict)]
+    return bool(sections) and all("dataset" in (config or {}) for config in sections)
 
 
 def _check_seeds(seeds: list[Any], document: Document) -> tuple[int, ...]:

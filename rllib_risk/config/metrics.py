@@ -54,6 +54,7 @@ TEAM_METRICS: tuple[str, ...] = (
     "evaluation/return_q25",
     "evaluation/return_q75",
     "evaluation/return_cvar_10",
+    "evaluation/return_std",
     "evaluation/success_rate",
     "evaluation/episode_len_mean",
     "evaluation/risk_level_mean",
@@ -73,6 +74,19 @@ _ON_DATA = (
     "start_value_cvar_10",
 )
 TEAM_METRICS += tuple(f"{group}/{x}" for group in ("data", "holdout") for x in _ON_DATA)
+# Off-policy estimates from held-out episodes.
+ESTIMATE_METRIC = "off_policy/return_mean"
+TEAM_METRICS += (
+    ESTIMATE_METRIC,
+    "off_policy/return_mean_low",
+    "off_policy/return_mean_high",
+    "off_policy/return_cvar_10",
+    "off_policy/log_return_mean",
+    "off_policy/td_error",
+    "off_policy/estimates_since_best",
+)
+# Groups of results that only runs from a dataset report.
+_OF_DATASET = ("data", "holdout", "off_policy")
 # Results that only objective static reports.
 _STATIC = ("alpha", "threshold", "return_cvar_alpha")
 # Names of older releases, which no result has today. With one of them as stop
@@ -172,7 +186,9 @@ def excluded_by(config: Any, metric: str) -> str | None:
         )
     if folder == "holdout" and offline and config.dataset_holdout == 0.0:
         return "no episode is held out. Set dataset_holdout."
-    of_dataset = metric == "dataset_passes" or folder in ("data", "holdout")
+    of_dataset = metric == "dataset_passes" or folder in _OF_DATASET
     if of_dataset and not offline:
         return "the run learns from no dataset. Use num_env_steps_sampled_lifetime."
+    if folder == "off_policy" and config.off_policy_interval == 0:
+        return "no off-policy estimate is made. Set off_policy_interval."
     return None

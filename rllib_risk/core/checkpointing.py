@@ -11,6 +11,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from rllib_risk.core import checkpoint as ckpt
 from rllib_risk.core import ray_internals, tune_internals
 from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.off_policy.estimates import OFF_POLICY, Estimates
 from rllib_risk.core.record import from_record, to_record
 from rllib_risk.core.thresholds import choose_threshold
 from rllib_risk.parts.objectives.static import Static
@@ -20,6 +21,10 @@ class CheckpointingAlgorithm(Algorithm):
     """The part of an algorithm that writes and reads its checkpoints."""
 
     config: TeamConfig
+    # Versions and commit of the code that wrote the checkpoint that was restored.
+    restored_versions: dict[str, Any] | None = None
+    # Off-policy estimates while it learns from a dataset; None: it makes none.
+    estimates: Estimates | None = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes everything that the run depends on; see :mod:`.checkpoint`.
@@ -33,6 +38,8 @@ class CheckpointingAlgorithm(Algorithm):
             if objective.threshold is None and self.config.env is not None:
                 choose_threshold(self, self.config.seed)
             more["objective"] = objective.state()
+        if self.estimates is not None:
+            more[OFF_POLICY] = self.estimates.state()
         ckpt.write_checkpoint(
             Path(checkpoint_dir),
             config=to_record(type(self).__name__, self.config),
@@ -108,6 +115,7 @@ class CheckpointingAlgorithm(Algorithm):
 
     def _restore_contents(self, folder: Path) -> None:
         state = ckpt.read_state(folder)
+        self.restored_versions = dict(ckpt.read_config(folder)["versions"])
         ckpt.load_parameters(folder, self._named_tensors())
         ckpt.load_optimizers(folder, self.team_policy.optimizers)
         self.replay.load_arrays(ckpt.read_replay(folder))
@@ -122,6 +130,8 @@ class CheckpointingAlgorithm(Algorithm):
         objective = self.team_policy.network.objective
         if isinstance(objective, Static):
             objective.load(state["objective"])
+        if self.estimates is not None:
+            self.estimates.load(state.get(OFF_POLICY))
         history = [ray_internals.episode_metrics(*m) for m in state["episode_history"]]
         ray_internals.set_progress(self, state["iteration"], history)
 

@@ -152,7 +152,9 @@ class EvaluatingAlgorithm(Algorithm):
         if self.config.env is None:
             raise EnvConfigError(
                 "env: this run learned from a dataset and knows no environment to play"
-                " in. Train it with one, which is then used for evaluations alone."
+                " in. Name one with rllib evaluate --env NAME, estimate the return with"
+                " rllib evaluate --dataset DATA, or train with an env, which is then"
+                " used for evaluations alone."
             )
 
     def render_episode(self, seed: int) -> list[np.ndarray]:

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
-import rllib_risk
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.envs import start_env, variants_of
+from rllib_risk.core.source_version import source_version
 from rllib_risk.deploy.acting import Team
 from rllib_risk.deploy.errors import ArtefactError
 from rllib_risk.deploy.files import (
@@ -32,6 +32,7 @@ from rllib_risk.deploy.files import (
     write_manifest,
 )
 from rllib_risk.networks.tracing import UntraceableError
+from rllib_risk.ops.statistics import mean_interval
 from rllib_risk.parts.acting import make_actor
 from rllib_risk.parts.objectives.static import Static
 from rllib_risk.parts.traced_team import TracedTeam, trace_team
@@ -43,6 +44,11 @@ if TYPE_CHECKING:
 FORMATS = ("safetensors", "onnx")
 # Of the trial: environments, steps, and how far utilities may lie apart.
 _TRIAL_ENVS, _TRIAL_STEPS, _TOLERANCE = 4, 12, 1e-4
+# How the interval of the last evaluation's mean was computed.
+_INTERVAL = (
+    "mean +- t * return_std / sqrt(episodes), t the 0.975 quantile of Student's"
+    " distribution with episodes - 1 degrees of freedom"
+)
 
 
 def export_team(
@@ -204,23 +210,56 @@ def _of_policy(
 
 
 def _provenance(algorithm: TeamAlgorithm) -> dict[str, Any]:
-    """Where the team comes from."""
+    """Where the team comes from: code, data, seeds, and the last evaluation."""
     config = algorithm.config
-    evaluation = {
+    ours = source_version()
+    trained = algorithm.restored_versions or ours
+    dataset = getattr(config, "dataset", None)
+    card = None if dataset is None else config.open_dataset().card
+    return {
+        # Checkpoints of earlier versions do not hold a commit.
+        "training": {key: trained.get(key) for key in ours},
+        "export": {
+            **ours,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "env": config.env,
+        "env_config": config.env_config,
+        "dataset": card and {"folder": dataset, "content_hash": card.content_hash},
+        "seeds": {
+            "training": config.seed,
+            # The seeds of its episodes follow from this one, and never coincide with
+            # those of training.
+            "evaluation": config.seed,
+            "dataset": card and card.seed,
+        },
+        "env_steps": algorithm.env_steps,
+        "iteration": algorithm.iteration,
+        "last_evaluation": _last_evaluation(algorithm),
+    }
+
+
+def _last_evaluation(algorithm: TeamAlgorithm) -> dict[str, Any] | None:
+    """Statistics of the last evaluation, with the interval of its mean return."""
+    found = {
         key: value
         for key, value in algorithm._last_evaluation.items()
         if isinstance(value, (int, float)) and math.isfinite(value)
     }
+    if not found:
+        return None
+    # Checkpoints of earlier versions do not hold the standard deviation.
+    interval = None
+    if found.get("return_std") is not None:
+        interval = mean_interval(
+            found["return_mean"], found["return_std"], int(found["episodes"])
+        )
     return {
-        "rllib_risk": rllib_risk.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "env": config.env,
-        "env_config": config.env_config,
-        "seed": config.seed,
-        "env_steps": algorithm.env_steps,
-        "iteration": algorithm.iteration,
-        "last_evaluation": evaluation or None,
+        **found,
+        "age_iterations": algorithm._evaluation_age,
+        "return_mean_ci95": interval and list(interval),
+        "return_mean_ci95_method": None if interval is None else _INTERVAL,
     }
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import ray
 
-import rllib_risk
 from rllib_risk.core.checkpoint import CheckpointError
 from rllib_risk.core.config import TeamConfig
+from rllib_risk.core.source_version import source_version
 from rllib_risk.env_wrappers.registry import GYMNASIUM, PETTINGZOO
 from rllib_risk.parts.slots import VALUE_PARTS
 
@@ -64,7 +64,7 @@ def to_record(algorithm: str, config: TeamConfig) -> dict[str, Any]:
         "algorithm": algorithm,
         "config_class": _path(type(config)),
         "config": {key: value for key, value in values.items() if _is_json(value)},
-        "versions": {"rllib_risk": rllib_risk.__version__, "ray": ray.__version__},
+        "versions": {**source_version(), "ray": ray.__version__},
     }
 
 

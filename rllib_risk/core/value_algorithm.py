@@ -11,7 +11,8 @@ from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import ray_internals, remarks
 from rllib_risk.core.algorithm import NUM_EPISODES, NUM_UPDATES, TeamAlgorithm
 from rllib_risk.core.config import TeamConfig
-from rllib_risk.core.data_report import report, report_groups
+from rllib_risk.core.data_report import HOLDOUT, report, report_groups
+from rllib_risk.core.off_policy.estimates import OFF_POLICY, Estimates
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.thresholds import observe_dataset
 from rllib_risk.core.value_config import ValueConfig
@@ -58,6 +59,8 @@ class ValueAlgorithm(TeamAlgorithm):
                 config.split(dataset),
             )
             self._groups = report_groups(dataset, self.replay, room_held_out)
+            if config.off_policy_interval:
+                self.estimates = Estimates(self._groups[HOLDOUT], config.seed)
             held, size = len(self.replay), config.batch_size_episodes
             if config.sequence_length is None and held < size:
                 raise ConfigError(
@@ -147,7 +150,17 @@ class ValueAlgorithm(TeamAlgorithm):
         if isinstance(self.replay, DatasetReplay):
             results["dataset_passes"] = self.env_steps / self.replay.split.num_steps
             results |= report(self.team_policy, self._groups)
+        if self.estimates is not None:
+            results[OFF_POLICY] = self._estimate(self.estimates)
         return results
+
+    def _estimate(self, estimates: Estimates) -> dict[str, float]:
+        """An off-policy estimate, if one is due; and how old the best one is."""
+        found = {}
+        if (self.iteration + 1) % self.config.off_policy_interval == 0:
+            self._begin_to("estimating the return from held-out episodes")
+            found = estimates.make(self.team_policy)
+        return {**found, "estimates_since_best": estimates.since_best}
 
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
         """See TeamAlgorithm."""

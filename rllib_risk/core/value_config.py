@@ -13,9 +13,10 @@ from rllib_risk.config.schema import MOST_WIDTH, ConfigError, Field
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.config_values import check_schedule
 from rllib_risk.core.model import team_sizes
+from rllib_risk.core.off_policy.estimates import LEAST_EPISODES
 from rllib_risk.core.team_fields import TEAM_FIELDS
 from rllib_risk.data.dataset import Dataset
-from rllib_risk.data.dataset_split import Split, split_dataset
+from rllib_risk.data.dataset_split import Split, num_held_out, split_dataset
 from rllib_risk.data.replay_memory import ReplayBound, machine_memory, spelled
 from rllib_risk.data.rows import DatasetError
 from rllib_risk.data.sizes import NeedsStateError, TeamSizes
@@ -78,6 +79,15 @@ DATASET_FIELDS: dict[str, Field] = {
     ),
     "updates_per_iteration": Field(
         1000, "Updates from a dataset between two results.", int, low=1, unit="updates"
+    ),
+    "off_policy_interval": Field(
+        0,
+        "Iterations between two estimates of the policy's return from the held-out"
+        " episodes (fitted Q evaluation; needs dataset_holdout). 0: no estimates. In a"
+        " run without env the best checkpoint is the one of the highest estimate.",
+        int,
+        low=0,
+        unit="iterations",
     ),
 }
 
@@ -153,7 +163,7 @@ class ValueConfig(TeamConfig):
         """See TeamConfig; without an environment the dataset is looked at alone."""
         if self.env is None:
             if self.dataset is not None:
-                self._check_network(self.open_dataset().card.sizes)
+                self._check_network(self.check_dataset(None).card.sizes)
             return None
         bound = super().preflight()
         # Nothing is sampled beside a dataset, and dataset_memory_mb bounds that.
@@ -173,6 +183,13 @@ class ValueConfig(TeamConfig):
         """
         dataset = self.open_dataset()
         card = dataset.card
+        held_out = num_held_out(card.num_episodes, self.dataset_holdout)
+        if self.off_policy_interval and held_out < LEAST_EPISODES:
+            raise ConfigError(
+                f"off_policy_interval: an estimate needs {LEAST_EPISODES} held-out"
+                f" episodes, and dataset_holdout: {self.dataset_holdout:g} holds"
+                f" {held_out} of {card.num_episodes} out; raise dataset_holdout."
+            )
         if env is None:
             return dataset
         if card.env is not None and card.env != self.env:
@@ -227,6 +244,17 @@ class ValueConfig(TeamConfig):
                 not offline and parts,
                 "dataset_holdout, dataset_top_share: are shares of a dataset's"
                 " episodes; set dataset, or leave them out.",
+            ),
+            (
+                self.off_policy_interval > 0
+                and (not offline or self.dataset_holdout == 0.0),
+                "off_policy_interval: estimates are made from the held-out episodes of"
+                " a dataset; set dataset and dataset_holdout, or leave it out.",
+            ),
+            (
+                self.off_policy_interval > 0 and self.objective == "static",
+                "off_policy_interval: estimates are of the mean return, and objective"
+                " 'static' chooses its threshold by playing; leave it out.",
             ),
             (
                 offline and self.num_env_runners > 0,

@@ -34,6 +34,19 @@ class Split:
         return int(self.learned.sum())
 
 
+def num_held_out(number: int, holdout: float) -> int:
+    """How many episodes a share to hold out is.
+
+    Args:
+        number: Episodes of the dataset.
+        holdout: Share to hold out, in [0, 1).
+
+    Returns:
+        0 for a share of 0; else at least one episode, and at least one less than all.
+    """
+    return min(max(round(holdout * number), 1), number - 1) if holdout > 0.0 else 0
+
+
 def split_dataset(
     dataset: Dataset, seed: int, holdout: float = 0.0, top_share: float = 1.0
 ) -> Split:
@@ -69,7 +82,7 @@ def split_dataset(
                 " dataset_holdout: 0"
             )
         order = np.random.default_rng((seed, _HOLDOUT_STREAM)).permutation(number)
-        held_out[order[: min(max(round(holdout * number), 1), number - 1)]] = True
+        held_out[order[: num_held_out(number, holdout)]] = True
         learned &= ~held_out
     facts = np.array([(len(e), e.episode_return) for e in dataset.episodes()])
     if top_share < 1.0:

@@ -18,7 +18,9 @@ import numpy as np
 
 from rllib_risk.deploy.errors import ArtefactError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# 1 differs from 2 in the provenance alone.
+READABLE_VERSIONS = (1, FORMAT_VERSION)
 MANIFEST = "manifest.json"
 POLICY = "policy.json"
 TENSORS = "policy.safetensors"
@@ -40,14 +42,15 @@ def write_manifest(folder: Path, names: list[str]) -> None:
         folder: Folder of the artefact.
         names: Names of its other files.
     """
-    (folder / MANIFEST).write_text(_manifest(folder, sorted(names)))
+    text = _manifest(folder, sorted(names), FORMAT_VERSION)
+    (folder / MANIFEST).write_text(text)
 
 
-def _manifest(folder: Path, names: list[str]) -> str:
+def _manifest(folder: Path, names: list[str], version: int) -> str:
     hashes = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names
     }
-    return as_json({"format": FORMAT_VERSION, "sha256": hashes})
+    return as_json({"format": version, "sha256": hashes})
 
 
 def read_policy(folder: Path | str) -> tuple[Path, dict[str, Any]]:
@@ -73,10 +76,13 @@ def read_policy(folder: Path | str) -> tuple[Path, dict[str, Any]]:
             " Write one with: rllib export CHECKPOINT --out FOLDER"
         )
     manifest = read_json(path)
-    if manifest.get("format") != FORMAT_VERSION:
+    version = manifest.get("format")
+    # True equals 1, and 2.0 equals 2, but neither is what this package writes.
+    if type(version) is not int or version not in READABLE_VERSIONS:
         raise ArtefactError(
-            f"{path} has format {manifest.get('format')!r}, but this version reads"
-            f" format {FORMAT_VERSION}. Install a later version of rllib_risk."
+            f"{path} has format {version!r}, but this version reads formats"
+            f" {' and '.join(map(str, READABLE_VERSIONS))}. Install a later version of"
+            " rllib_risk."
         )
     names = manifest.get("sha256")
     if not isinstance(names, dict) or POLICY not in names:
@@ -92,7 +98,7 @@ def read_policy(folder: Path | str) -> tuple[Path, dict[str, Any]]:
         if not (folder / name).is_file():
             raise ArtefactError(f"{folder / name} is missing. Export the team again.")
     # The files determine every byte of the manifest.
-    whole = _manifest(folder, sorted(names))
+    whole = _manifest(folder, sorted(names), version)
     if path.read_bytes() != whole.encode():
         right = json.loads(whole)["sha256"]
         odd = next((n for n in right if right[n] != names[n]), MANIFEST)

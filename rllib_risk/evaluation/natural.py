@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rllib_risk.config.metrics import ESTIMATE_METRIC
 from rllib_risk.evaluation.results import (
     METRIC_DEFAULT,
     X_DEFAULT,
@@ -15,6 +16,7 @@ from rllib_risk.evaluation.results import (
 
 # Default metrics of runs that learned from a dataset without an environment.
 METRICS_OFFLINE = (
+    ESTIMATE_METRIC,
     "holdout/td_error_abs",
     "holdout/loss",
     "data/td_error_abs",

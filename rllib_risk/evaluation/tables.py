@@ -30,10 +30,15 @@ AXIS_NAMES = {
     "env_runners/episode_return_mean": "return while exploring (mean)",
     "holdout/td_error_abs": "TD error on held-out episodes (mean)",
     "holdout/loss": "loss on held-out episodes",
+    "holdout/data_agreement": "share of held-out actions that are greedy",
+    "data/data_agreement": "share of learned actions that are greedy",
+    "off_policy/return_mean": "estimated return (fitted Q evaluation)",
     "data/td_error_abs": "TD error on learned episodes (mean)",
     "data/loss": "loss on learned episodes",
 }
 _NAN = math.nan
+# Folders of results of which the highest is no achievement.
+_WITHOUT_BEST = ("data", "holdout", "learner", "off_policy")
 
 
 @dataclass(frozen=True)
@@ -151,8 +156,9 @@ def _cells(
     if with_cvar:
         header.append("CVaR 10 %")
         note += " CVaR 10 %: of the last evaluation's returns, mean over runs."
-    # The highest value of an error or a loss is not the best.
-    with_best = metric.partition("/")[0] not in ("data", "holdout", "learner")
+    # The highest value of an error or a loss is not the best. The highest of several
+    # estimates is too good on average.
+    with_best = metric.partition("/")[0] not in _WITHOUT_BEST
     if with_best:
         header.append("best")
         note += " Best: of all evaluations of all runs."

@@ -39,7 +39,8 @@ def return_statistics(
     Returns:
         ``episodes``, ``return_mean``, ``return_median``, ``return_min``,
         ``return_max``, ``return_q25``, ``return_q75``, ``return_cvar_10`` (mean of the
-        ``ceil(E / 10)`` lowest returns: the 4 lowest of 32), ``success_rate`` (NaN if
+        ``ceil(E / 10)`` lowest returns: the 4 lowest of 32), ``return_std`` (standard
+        deviation with divisor ``E - 1``; NaN for one episode), ``success_rate`` (NaN if
         ``successes`` is None) and ``episode_len_mean``.
 
     Raises:
@@ -66,9 +67,32 @@ def return_statistics(
         "return_q25": float(q25),
         "return_q75": float(q75),
         "return_cvar_10": cvar_of_returns(values, 0.1),
+        "return_std": float(values.std(ddof=1)) if values.size > 1 else math.nan,
         "success_rate": success_rate,
         "episode_len_mean": float(steps.mean()),
     }
+
+
+def mean_interval(mean: float, std: float, number: int) -> tuple[float, float] | None:
+    """95 % interval of a mean: ``mean +- t std / sqrt(number)``.
+
+    ``t`` is the 0.975 quantile of Student's distribution with ``number - 1`` degrees of
+    freedom. The interval is exact for normal samples, and approximate for others.
+
+    Args:
+        mean: Of the sample.
+        std: Standard deviation of the sample, with divisor ``number - 1``.
+        number: Size of the sample.
+
+    Returns:
+        Lower and upper end; None for fewer than two numbers, which have no spread.
+    """
+    if number < 2 or not math.isfinite(std):
+        return None
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, number - 1)) * std / math.sqrt(number)
+    return mean - half, mean + half
 
 
 def cvar_of_returns(returns: ArrayLike, level: float) -> float:

@@ -76,6 +76,24 @@ def test_the_best_checkpoint_of_a_folder_is_found(
     assert found(experiment) == "a/checkpoint_000001"
 
 
+def test_off_policy_estimates_decide_where_nothing_was_played(tmp_path: Path) -> None:
+    rows = [result(number, 0.0) for number in (1, 2, 3)]
+    for row, mean in zip(rows, (-3.0, -1.0, -2.0), strict=True):
+        del row["evaluation"]
+        row["off_policy"] = {"return_mean": mean}
+    write_trial(tmp_path / "run" / "a", rows, [1, 2, 3])
+    assert found(tmp_path / "run") == "a/checkpoint_000001"
+
+
+def test_an_env_is_for_runs_that_had_none(experiment: Path) -> None:
+    ours = experiment / "a" / "checkpoint_000000"
+    with (
+        pytest.raises(ConfigError, match=r"was trained in 'macn', .* leave --env out"),
+        checkpoints.opened(ours, trust_code=False, env="uav"),
+    ):
+        pass
+
+
 def test_the_experiments_own_score_decides(experiment: Path) -> None:
     metric = "evaluation/return_cvar_10"
     checkpoint = {"checkpoint_score_attribute": metric}

@@ -47,6 +47,7 @@ def test_two_checkpoints_on_a_log(tmp_path, monkeypatch, capsys):
         (["--method", "fqe"], "--method: allowed only with --dataset"),
         (["--dataset", LOG, "--method", "fqi"], "there is no method 'fqi'"),
         (["--dataset", LOG, "--render"], "--render is not for --dataset"),
+        (["--dataset", LOG, "--env", "uav"], "--env is not for --dataset"),
         (["--dataset", "nowhere"], "there is no dataset at nowhere"),
         (["--dataset", LOG, "--stochastic"], "is a value-based team"),
         (["--dataset", LOG, "--clip", "0"], "--clip: must be above 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,73 @@ def test_cloning_has_a_loss_and_no_estimate(
     assert f"Last checkpoint: {tmp_path}" in out and NEWEST not in out
 
 
+def test_the_best_checkpoint_by_an_off_policy_estimate(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, data, "iql_cql", 0.5, "    off_policy_interval: 2")
+    capsys.readouterr()
+    assert run(["train", "file", str(file), "--ray-num-cpus", "1"]) == 0
+    out = capsys.readouterr().out
+    lines = [line for line in out.splitlines() if " updates |" in line]
+    assert ["off-policy -" in line for line in lines] == [False, True]
+    assert "Best checkpoint (off_policy/return_mean -" in out
+    assert "so it is too good on average." in out and "None" not in out
+
+
+COMPARISON = """
+stop: {{num_updates_lifetime: 10}}
+seeds: [1]
+config:
+  dataset: {data}
+  dataset_holdout: 0.2
+  hidden_size: 8
+  updates_per_iteration: 10
+algorithms:
+  IQL-CQL: {{run: OfflineBaselines, config: {{preset: iql_cql, sequence_length: 2}}}}
+  BC: {{run: OfflineBaselines, config: {{preset: bc, sequence_length: 2}}}}
+"""
+
+
+def test_a_comparison_without_an_environment(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "of-a-log.yaml"
+    file.write_text(COMPARISON.format(data=data))
+    command = ["compare", str(file), "--out", str(tmp_path / "results")]
+    assert run([*command, "--ray-num-cpus", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "of-a-log: IQL-CQL, BC without an environment, 1 seed(s) each" in out
+    assert "It does not say which team is better." in out and "None" not in out
+    assert (
+        len(re.findall(r"rllib evaluate \S+ --dataset DATA  # (IQL-CQL|BC)", out)) == 2
+    )
+    table = (tmp_path / "results" / "table.md").read_text("utf-8")
+    assert "the last holdout/data_agreement of each run" in table
+    assert re.search(r"^\| BC \| 1 \| [01]", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("stop:", "threshold: -5\nstop:"), "nothing estimates one here."),
+        (("preset: bc,", "preset: bc, off_policy_interval: 1,"), "or none, and 'BC'"),
+        (("dataset: {data}", "gamma: 0.9"), "Or name a dataset under 'config'"),
+    ],
+)
+def test_comparisons_without_an_environment_that_are_refused(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: tuple[str, str],
+    message: str,
+) -> None:
+    file = tmp_path / "of-a-log.yaml"
+    text = COMPARISON.replace(*change).replace("holdout: 0.2", "holdout: 0.5")
+    file.write_text(text.format(data=data))
+    assert run(["compare", str(file), "--out", str(tmp_path / "results")]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
 def test_the_line_of_a_result_by_hand() -> None:
     result = {
         "num_updates_lifetime": 100,
@@ -108,11 +176,15 @@ def test_the_line_of_a_result_by_hand() -> None:
         "holdout/data_agreement": 0.75,
         "holdout/start_value_mean": -3.0,
         "holdout/start_value_cvar_10": -4.0,
+        "off_policy/return_mean": -2.0,
+        "off_policy/return_mean_low": -5.0,
+        "off_policy/return_mean_high": 1.0,
     }
     line = format_line(result, Timer(), {})
     assert line.endswith(
         "| held-out TD error 0.250 | gap 0.50 | agreement  75%"
-        " | estimate -3.00 (CVaR 10% -4.00) | passes 2.0 | left -"
+        " | estimate -3.00 (CVaR 10% -4.00) | off-policy -2.00 [-5.00, 1.00]"
+        " | passes 2.0 | left -"
     )
 
 
@@ -120,6 +192,7 @@ def test_the_line_of_a_result_by_hand() -> None:
     ("more", "message"),
     [
         ("  stop: {holdout/td_error_abs: 1}", "no episode is held out."),
+        ("  stop: {off_policy/return_mean: 1}", "Set off_policy_interval."),
         ("    dataset_holdout: 1.0", "dataset_holdout: must be"),
         ("    dataset_top_share: 0", "dataset_top_share: must be"),
     ],

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,10 +15,12 @@ from pettingzoo import ParallelEnv
 import rllib_risk
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
+from rllib_risk.core import source_version
 from rllib_risk.core.export import export_team
 from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.deploy import Team
 from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.ops.statistics import return_statistics
 
 ROOT = Path(__file__).parents[2]
 OLD = ROOT / "tests" / "data" / "old_checkpoints" / "0.1.0"
@@ -42,7 +45,7 @@ PLAYED = [
 
 @pytest.mark.parametrize(("env", "kind"), PLAYED)
 def test_an_exported_team_plays_as_the_policy_does(env, kind):
-    """``tools/deploy_parity.py`` plays longer, and everything everywhere."""
+    """R47: ``tools/deploy_parity.py`` plays longer, and everything everywhere."""
     for name, both in parity.rows(env, kind, 120, "safetensors"):
         assert both.decisions >= 240, name
         assert both.differing == 0, name
@@ -77,8 +80,68 @@ def test_what_an_artefact_says_of_itself(algorithm, tmp_path):
     risk = record["risk"]
     assert risk["predicted"] and risk["levels"] == [n / 10 for n in range(1, 11)]
     origin = record["provenance"]
-    assert origin["env"] == "macn" and origin["seed"] == algorithm.config.seed
+    seed = algorithm.config.seed
+    assert origin["env"] == "macn"
+    assert origin["seeds"] == {"training": seed, "evaluation": seed, "dataset": None}
     assert origin["env_steps"] == algorithm.env_steps > 0
+    # Version 0.1 wrote no commit, and made no evaluation here.
+    assert origin["training"]["rllib_risk"].startswith("0.1")
+    assert origin["training"]["git_commit"] is None
+    assert origin["last_evaluation"] is None
+
+
+def test_an_artefact_names_the_code_and_the_last_evaluation_of_its_training(
+    tmp_path, monkeypatch
+):
+    """R47: an exported team."""
+    commits = {"git_commit": "a" * 40, "git_modified": False}
+    for module in ("record", "export"):
+        found = {"rllib_risk": module, **commits}
+        monkeypatch.setattr(
+            f"rllib_risk.core.{module}.source_version", lambda f=found: f
+        )
+    rllib_risk.register()
+    config = config_class("VDN")().environment("two_step").debugging(seed=3)
+    config.training(hidden_size=8).evaluation(
+        evaluation_interval=1, evaluation_duration=4
+    )
+    trained = config.build_algo()
+    trained.train()
+    # Returns 1, 2, 3 and 6: mean 3, standard deviation sqrt(14 / 3), and the 0.975
+    # quantile of 3 degrees of freedom is 3.18245: 3 +- 3.18245 sqrt(14 / 3) / 2.
+    trained._last_evaluation |= return_statistics([1, 2, 3, 6], None, [1] * 4)
+    (tmp_path / "checkpoint").mkdir()
+    trained.save_checkpoint(str(tmp_path / "checkpoint"))
+    trained.stop()
+    loaded = rllib_risk.load(tmp_path / "checkpoint")
+    origin = export_team(loaded, tmp_path / "team")["provenance"]
+    loaded.stop()
+    assert origin["training"] == {"rllib_risk": "record", **commits}
+    assert origin["export"]["rllib_risk"] == "export"
+    last = origin["last_evaluation"]
+    assert (last["return_mean"], last["episodes"], last["age_iterations"]) == (3, 4, 0)
+    assert last["return_mean_ci95"] == pytest.approx([-0.43744, 6.43744], abs=1e-5)
+    assert "Student's" in last["return_mean_ci95_method"]
+
+
+def test_the_commit_is_that_of_the_packages_own_checkout(tmp_path):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    package = tmp_path / "rllib_risk" / "__init__.py"
+    inside = tmp_path / "site-packages" / "rllib_risk" / "__init__.py"
+    for file in (package, inside):
+        file.parent.mkdir(parents=True)
+        file.write_text("")
+    for words in ("init -q", "add rllib_risk", "commit -q -m first"):
+        subprocess.run([*git, *words.split()], check=True)
+    head = subprocess.run(
+        [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    commit_of = source_version._commit_of.__wrapped__
+    assert commit_of(tmp_path) == (head, False)
+    package.write_text("changed")
+    assert commit_of(tmp_path) == (head, True)
+    # Installed below somebody else's repository, which does not vouch for it.
+    assert commit_of(inside.parents[1]) == (None, None)
 
 
 def test_a_folder_with_contents_is_left_alone(algorithm, tmp_path):
@@ -91,6 +154,7 @@ def test_a_folder_with_contents_is_left_alone(algorithm, tmp_path):
 def test_a_team_that_would_act_otherwise_is_not_written(
     algorithm, tmp_path, monkeypatch
 ):
+    """R47: an exported team."""
     monkeypatch.setattr(Team, "utilities", np.zeros((4, 2, 4)))
     with pytest.raises(ConfigError, match="differs from the trained one"):
         export_team(algorithm, tmp_path / "team")
@@ -171,6 +235,7 @@ def test_agents_of_unequal_sizes_with_masks_and_names(tmp_path):
 
 @pytest.mark.parametrize("kind", ["LSTM", "CVaR, predicted level", "MAPPO"])
 def test_onnx_plays_as_the_policy_does(kind):
+    """R47: an exported team."""
     pytest.importorskip("onnx", reason="needs rllib-risk[onnx]")
     pytest.importorskip("onnxruntime", reason="needs rllib-risk[onnx]")
     for name, both in parity.rows("macn", kind, 120, "onnx"):

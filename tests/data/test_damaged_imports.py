@@ -100,7 +100,10 @@ CELLS["long"] += [
 
 @pytest.mark.parametrize("form", ["wide", "long"])
 def test_cells(tmp_path, form):
-    """Each value in a CSV and in another format: file, row and column are named."""
+    """R46: damaged input is refused, and named.
+
+    Each value in a CSV and in another format: file, row and column are named.
+    """
     rng = np.random.default_rng(SEED)
     number = 0
     for damage in CELLS[form]:
@@ -212,6 +215,7 @@ ORDERS = {
     [(form, *case) for form, cases in ORDERS.items() for case in cases],
 )
 def test_rows_that_do_not_fit_together(tmp_path, form, change, message):
+    """R46: damaged input is refused, and named."""
     rows = rows_of(form)
     change(rows)
     file = write_csv(tmp_path / "log.csv", rows)
@@ -288,6 +292,7 @@ TEXT_FILES = [
 
 @pytest.mark.parametrize(("kind", "change", "message"), TEXT_FILES)
 def test_texts(tmp_path, kind, change, message):
+    """R46: damaged input is refused, and named."""
     file = WRITERS[kind](tmp_path / f"log.{kind}", rows_of("wide"))
     file.write_bytes(change(file.read_bytes()))
     assert re.search(message, refusal(tmp_path, file, WIDE_MAP))
@@ -304,7 +309,7 @@ def test_a_bom_and_line_ends_of_windows_are_no_damage(tmp_path):
 
 @pytest.mark.parametrize("kind", ["csv.gz", "jsonl.gz", "parquet", "npz", "h5"])
 def test_files_cut_short_or_with_flipped_bits(tmp_path, kind):
-    """20 cuts of each format, and 20 flips where the format has a checksum."""
+    """R46: 20 cuts of each format, and 20 flips where the format has a checksum."""
     if kind == "h5":
         pytest.importorskip("h5py", reason="needs rllib-risk[hdf5]")
     rng = np.random.default_rng(SEED)
@@ -323,6 +328,7 @@ def test_files_cut_short_or_with_flipped_bits(tmp_path, kind):
 
 
 def test_other_files(tmp_path):
+    """R46: damaged input is refused, and named."""
     (tmp_path / "map.yaml").write_text(WIDE_MAP)
     (tmp_path / "empty").mkdir()
     (tmp_path / "log.xlsx").write_text("")
@@ -371,6 +377,7 @@ def wrong_maps(form):
 
 @pytest.mark.parametrize("form", ["wide", "long"])
 def test_maps(tmp_path, form):
+    """R46: damaged input is refused, and named."""
     file = write_csv(tmp_path / "log.csv", rows_of(form))
     maps = list(wrong_maps(form))
     assert len(maps) > 100

@@ -76,6 +76,7 @@ def peak(path, text, out):
     [("csv", "wide"), ("npz", "wide"), ("jsonl", "long"), ("parquet", "long")],
 )
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, kind, form):
+    """R46: damaged input is refused, and named."""
     for module in (csv_files, json_lines, array_files):
         monkeypatch.setattr(module, "BLOCK_BYTES", PIECE)
     monkeypatch.setattr(array_files, "_PARQUET_ROWS", 200)

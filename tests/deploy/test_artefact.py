@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exported import FIRST_FORMAT, copy_of_first_format
+from exported import FIRST_FORMAT, OLD_ARTEFACTS, copy_of_first_format
 from safetensors.numpy import load_file
 
 from rllib_risk.deploy import ArtefactError, Team
 from rllib_risk.deploy.files import (
     MANIFEST,
     POLICY,
+    READABLE_VERSIONS,
     TENSORS,
     read_tensors,
     write_manifest,
@@ -34,8 +35,12 @@ def play(team):
     return actions, levels
 
 
-def test_an_artefact_of_format_1_acts_as_it_did():
-    actions, levels = play(Team.load(FIRST_FORMAT))
+@pytest.mark.parametrize("version", READABLE_VERSIONS)
+def test_an_artefact_of_each_format_acts_as_it_did(version):
+    """R48: Both are the same checkpoint; formats 1 and 2 differ in the provenance."""
+    folder = OLD_ARTEFACTS / str(version)
+    assert json.loads((folder / MANIFEST).read_text())["format"] == version
+    actions, levels = play(Team.load(folder))
     assert actions == EXPECTED_ACTIONS
     assert levels == EXPECTED_LEVELS
 
@@ -52,6 +57,7 @@ def test_tensors_are_those_that_the_safetensors_package_reads():
 
 
 def test_neither_ray_nor_torch_is_loaded_to_act():
+    """R47: an exported team."""
     code = (
         "import sys, numpy\n"
         "from rllib_risk.deploy import Team\n"
@@ -71,6 +77,7 @@ def test_neither_ray_nor_torch_is_loaded_to_act():
 
 @pytest.mark.parametrize("name", [MANIFEST, POLICY, TENSORS])
 def test_every_flipped_bit_is_found(name, tmp_path):
+    """R48: checksums of an artefact."""
     folder = copy_of_first_format(tmp_path)
     path = folder / name
     whole = path.read_bytes()
@@ -89,6 +96,7 @@ def test_every_flipped_bit_is_found(name, tmp_path):
 
 
 def test_files_that_are_missing_or_cut_short_are_named(tmp_path):
+    """R48: checksums of an artefact."""
     with pytest.raises(ArtefactError, match=r"There is no folder .*absent"):
         Team.load(tmp_path / "absent")
     with pytest.raises(ArtefactError, match="is not an exported team"):
@@ -123,6 +131,7 @@ def change(folder, edit):
     ],
 )
 def test_contents_that_do_not_fit_are_refused(edit, message, tmp_path):
+    """R48: checksums of an artefact."""
     folder = copy_of_first_format(tmp_path)
     change(folder, edit)
     with pytest.raises(ArtefactError, match=message):
@@ -130,12 +139,13 @@ def test_contents_that_do_not_fit_are_refused(edit, message, tmp_path):
 
 
 def test_a_manifest_names_files_beside_it_alone(tmp_path):
+    """R48: checksums of an artefact."""
     folder = copy_of_first_format(tmp_path)
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["sha256"]["../secret"] = "0" * 64
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(ArtefactError, match=r"'\.\./secret', which is not a file in"):
         Team.load(folder)
-    (folder / MANIFEST).write_text('{"format": 2, "sha256": {}}')
-    with pytest.raises(ArtefactError, match=r"has format 2, .* Install a later"):
+    (folder / MANIFEST).write_text('{"format": 3, "sha256": {}}')
+    with pytest.raises(ArtefactError, match=r"has format 3, .* Install a later"):
         Team.load(folder)

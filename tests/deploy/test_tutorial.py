@@ -33,6 +33,7 @@ HEAVY = [
 
 
 def test_the_building_earns_what_an_evaluation_says(tmp_path):
+    """R47: an exported team."""
     config = QMIXConfig().environment(
         "hvac", env_config={"bins": 51, "normalise": True, "day_range": [184, 185]}
     )

@@ -10,6 +10,8 @@ import torch
 import rllib_risk
 from rllib_risk.core.checkpoint import read_config
 from rllib_risk.core.dataset_recording import record, scripted_player, trained_player
+from rllib_risk.core.off_policy.fqe import FqeSettings, fit_fqe
+from rllib_risk.core.off_policy.log import Log, Replayed, replay
 from rllib_risk.core.policy_loading import load_policy
 from rllib_risk.core.record import from_record
 from rllib_risk.data.dataset import Dataset
@@ -26,8 +28,6 @@ from rllib_risk.evaluation.off_policy.estimates import (
     evaluate_policy,
     support_of,
 )
-from rllib_risk.evaluation.off_policy.fqe import FqeSettings, fit_fqe
-from rllib_risk.evaluation.off_policy.log import Log, Replayed, replay
 from rllib_risk.evaluation.off_policy.report import OffPolicyResults, write_off_policy
 from rllib_risk.evaluation.trace_runs import trace_episode
 from rllib_risk.ops.off_policy import weighted_cvar
@@ -67,7 +67,7 @@ def test_a_policy_without_its_algorithm_acts_as_it_did(name):
 
 @pytest.mark.parametrize("name", sorted(FACTS["runs"]))
 def test_a_policy_replayed_over_its_own_episodes_takes_its_own_actions(name):
-    """With memory, levels and windows; more episodes than one block has."""
+    """R49: With memory, levels and windows; more episodes than one block has."""
     policy, config = opened(name)
     log = Log.of(record(config, [trained_player(policy, 0.0)], 12, seed=3))
     replayed = replay(policy, log)
@@ -79,7 +79,7 @@ def test_a_policy_replayed_over_its_own_episodes_takes_its_own_actions(name):
 
 
 def test_blocks_of_episodes_do_not_mix(monkeypatch):
-    from rllib_risk.evaluation.off_policy import log as module
+    from rllib_risk.core.off_policy import log as module
 
     policy, config = opened("rmix")
     log = Log.of(record(config, [scripted_player(RandomPolicy(), 0.0)], 7, seed=3))
@@ -180,7 +180,10 @@ def tabular_fqe(log, seen, table, states=3, actions=2):
 
 @pytest.mark.parametrize("greedy", [True, False])
 def test_fqe_agrees_with_tables_on_a_problem_of_one_agent(greedy):
-    """The same data in a second implementation; and the distribution by simulation."""
+    """R49: off-policy evaluation.
+
+    The same data in a second implementation; and the distribution by simulation.
+    """
     rng = np.random.default_rng(5)
     log, seen, _, (moves, rewards) = random_log(rng, 500)
     table = rng.dirichlet(np.ones(2), size=3)
@@ -231,6 +234,7 @@ def test_the_log_evaluated_by_itself_is_the_log():
 
 
 def test_ratios_are_refused_below_the_stated_sample_size():
+    """R49: off-policy evaluation."""
     rng = np.random.default_rng(8)
     log, seen, played, _ = random_log(rng, 50)
     behaviour = Behaviour(played[seen][:, None], 0.0, 0.0)

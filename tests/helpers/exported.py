@@ -7,12 +7,19 @@ import numpy as np
 from safetensors.numpy import save
 from team_cases import make_network
 
-from rllib_risk.deploy.files import POLICY, TENSORS, as_json, write_manifest
+from rllib_risk.deploy.files import (
+    FORMAT_VERSION,
+    POLICY,
+    TENSORS,
+    as_json,
+    write_manifest,
+)
 from rllib_risk.parts.traced_team import trace_team
 
 # `rllib export tests/data/old_checkpoints/0.1.0/rmix` of the version that first wrote
 # format 1: two agents, nine numbers, four actions, no masks.
-FIRST_FORMAT = Path(__file__).parents[1] / "data" / "old_artefacts" / "1"
+OLD_ARTEFACTS = Path(__file__).parents[1] / "data" / "old_artefacts"
+FIRST_FORMAT = OLD_ARTEFACTS / "1"
 
 # Kinds of networks: keys of each.
 ATOMS = {"num_atoms": 8}
@@ -61,7 +68,7 @@ def write_artefact(folder, *, masks=True, stochastic=False, seed=3, **keys):
     traced = trace_team(network)
     agents = [("a", 5, 4), ("b", 5, 4), ("c", 3, 2)]
     record = {
-        "format": 1,
+        "format": FORMAT_VERSION,
         "algorithm": "QMIX",
         "stochastic": stochastic,
         "epsilon": 0.1 * stochastic,

@@ -78,7 +78,7 @@ def test_intervals_by_hand():
 
 
 def test_unbiased_on_a_game_that_is_enumerated():
-    """Two agents, two states, two steps: every episode with its probability."""
+    """R49: Two agents, two states, two steps: every episode with its probability."""
     rng = np.random.default_rng(3)
     moves = rng.dirichlet(np.ones(2), size=(2, 2, 2))
     rewards = rng.normal(size=(2, 2, 2))
@@ -116,7 +116,7 @@ def test_unbiased_on_a_game_that_is_enumerated():
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
-    """Skewed returns: the mean of an exponential distribution, 40 episodes."""
+    """R49: Skewed returns: the mean of an exponential distribution, 40 episodes."""
     held = 0
     for seed in range(200):
         values = np.random.default_rng(seed).exponential(size=40)

@@ -122,6 +122,7 @@ BY_HAND = {
     "schedule_value": "test_schedule.py::test_points_in_one_unit",
     "return_statistics": "test_statistics.py::test_return_statistics_of_four_episodes",
     "cvar_of_returns": "test_statistics.py::test_cvar_10_takes_a_tenth_rounded_up",
+    "mean_interval": "test_statistics.py::test_interval_of_a_mean_by_hand",
     "iqm": "test_statistics.py::test_iqm_drops_a_quarter_on_each_side",
     "bootstrap_ci": (
         "test_statistics.py::test_bootstrap_of_two_runs_has_a_known_distribution"
@@ -877,8 +878,17 @@ def check_return_statistics(rng):
     same([got["return_q75"], got["return_mean"]], [high, sum(returns) / 23])
     same([got["return_min"], got["return_max"]], [min(returns), max(returns)])
     same(got["return_cvar_10"], statistics.fmean(sorted(returns)[:3]))
+    same(got["return_std"], statistics.stdev(returns))
     same(got["success_rate"], sum(r > 0 for r in returns) / 23)
     same([got["episode_len_mean"], got["episodes"]], [sum(lengths) / 23, 23])
+
+
+def check_mean_interval(rng):
+    # Student's distribution of 2 degrees of freedom: F(t) = (1 + t / sqrt(2 + t^2)) / 2
+    mean, std = rng.normal(), rng.random()
+    quantile = math.sqrt(2 * 0.95**2 / (1 - 0.95**2))
+    half = quantile * std / math.sqrt(3)
+    same(run_statistics.mean_interval(mean, std, 3), [mean - half, mean + half])
 
 
 def check_cvar_of_returns(rng):

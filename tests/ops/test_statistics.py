@@ -15,6 +15,7 @@ from rllib_risk.ops.statistics import (
     cvar_ci,
     cvar_of_returns,
     iqm,
+    mean_interval,
     return_statistics,
 )
 
@@ -30,6 +31,7 @@ def test_return_statistics_of_four_episodes():
     #   q25     position 0.25 * 3 = 0.75: -107 + 0.75 * 98 = -33.5
     #   q75     position 0.75 * 3 = 2.25: between -7 and -7 = -7
     #   CVaR    ceil(0.4) = 1 lowest                      = -107
+    #   std     deviations 25.5, 23.5, -74.5, 25.5: squares 7403, divided by 3
     #   success 3 of 4, length (7 + 9 + 7 + 5) / 4        = 0.75, 7
     result = return_statistics(
         [-7.0, -9.0, -107.0, -7.0], [True, True, False, True], [7, 9, 7, 5]
@@ -43,9 +45,19 @@ def test_return_statistics_of_four_episodes():
         "return_q25": -33.5,
         "return_q75": -7.0,
         "return_cvar_10": -107.0,
+        "return_std": pytest.approx(math.sqrt(7403 / 3)),
         "success_rate": 0.75,
         "episode_len_mean": 7.0,
     }
+
+
+def test_interval_of_a_mean_by_hand():
+    # 0 and 2: mean 1, standard deviation sqrt(2), standard error 1. The 0.975 quantile
+    # of one degree of freedom (Cauchy) is tan(0.475 pi) = 12.7062.
+    assert mean_interval(1.0, math.sqrt(2.0), 2) == pytest.approx((-11.7062, 13.7062))
+    # One return has no spread.
+    std = return_statistics([1.0], None, [1])["return_std"]
+    assert mean_interval(1.0, std, 1) is None
 
 
 def test_interval_of_a_tail_by_hand():

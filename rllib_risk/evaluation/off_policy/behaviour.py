@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rllib_risk.evaluation.off_policy.log import Log
+from rllib_risk.core.off_policy.log import Log
 from rllib_risk.ops.off_policy import Floats
 
 _HIDDEN = 64

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rllib_risk.core.off_policy.fqe import FqeFit, FqeSettings, fit_fqe
+from rllib_risk.core.off_policy.log import Log, Replayed
 from rllib_risk.evaluation.off_policy.behaviour import Behaviour
-from rllib_risk.evaluation.off_policy.fqe import FqeFit, FqeSettings, fit_fqe
-from rllib_risk.evaluation.off_policy.log import Log, Replayed
 from rllib_risk.ops.off_policy import (
     LARGEST_RATIO,
     Floats,
@@ -283,17 +283,10 @@ def _by_direct_method(
 
 def _by_fqe(log: Log, ratios: Floats, fit: FqeFit, choices: Choices) -> MethodResult:
     returns, threshold = log.returns(choices.gamma), threshold_of(log, choices)
-    weights = fit.counts / fit.counts.sum(-1, keepdims=True)  # [K, E]
-    means = (weights * fit.start_values).sum(-1)
+    weights, mean, means = fit.weights, fit.mean, fit.member_means
     logged = weights @ returns
-    mean = float(fit.start_values.mean())
-    quantiles = fit.start_quantiles  # [K, E, Q]
-    each = np.repeat(weights, quantiles.shape[-1], axis=-1)
-    flat = quantiles.reshape(len(quantiles), -1)
-    cvars = np.array(
-        [weighted_cvar(q, w, CVAR_LEVEL) for q, w in zip(flat, each, strict=True)]
-    )
-    below = ((quantiles < threshold).mean(-1) * weights).sum(-1)
+    cvars = fit.member_cvars(CVAR_LEVEL)
+    below = ((fit.start_quantiles < threshold).mean(-1) * weights).sum(-1)
     low, high = refit_interval(float(below.mean()), below)
     return MethodResult(
         "fqe",

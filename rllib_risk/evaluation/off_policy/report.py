@@ -131,7 +131,7 @@ def _cells(found: MethodResult) -> list[str]:
 def _shown(interval: Interval | None) -> str:
     if interval is None or math.isnan(interval.value):
         return "–"
-    return f"{interval.value:.4g} [{interval.low:.3g}, {interval.high:.3g}]"
+    return f"{interval.value:.4g} [{interval.low:.4g}, {interval.high:.4g}]"
 
 
 def _sentences(results: OffPolicyResults) -> list[str]:

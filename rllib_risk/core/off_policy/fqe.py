@@ -42,10 +42,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rllib_risk.core.off_policy.fqe_parts import Ensemble, Paths, features_of
+from rllib_risk.core.off_policy.log import Integers, Log, Replayed
 from rllib_risk.core.policy import move_towards
-from rllib_risk.evaluation.off_policy.fqe_parts import Ensemble, Paths, features_of
-from rllib_risk.evaluation.off_policy.log import Integers, Log, Replayed
-from rllib_risk.ops.off_policy import Floats
+from rllib_risk.ops.off_policy import Floats, weighted_cvar
 from rllib_risk.ops.quantile import pairwise_quantile_huber_loss, quantile_fractions
 
 _KAPPA = 0.1
@@ -114,6 +114,35 @@ class FqeFit:
     values: Floats
     td_error: float
     updates: int
+
+    @property
+    def mean(self) -> float:
+        """The estimate of the mean return: mean over members and first states."""
+        return float(self.start_values.mean())
+
+    @property
+    def weights(self) -> Floats:
+        """Share of each episode in each member's resample, float64 ``[K, E]``."""
+        return np.asarray(self.counts / self.counts.sum(-1, keepdims=True))
+
+    @property
+    def member_means(self) -> Floats:
+        """Mean return over each member's resample of first states, float64 ``[K]``."""
+        return np.asarray((self.weights * self.start_values).sum(-1))
+
+    def member_cvars(self, level: float) -> Floats:
+        """Mean of the lowest share of returns, in each member's resample.
+
+        Args:
+            level: The share, in (0, 1].
+
+        Returns:
+            float64 ``[K]``.
+        """
+        each = np.repeat(self.weights, self.start_quantiles.shape[-1], axis=-1)
+        flat = self.start_quantiles.reshape(len(self.start_quantiles), -1)
+        pairs = zip(flat, each, strict=True)
+        return np.array([weighted_cvar(q, w, level) for q, w in pairs])
 
 
 def fit_fqe(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rllib_risk.evaluation.off_policy.log import Log, Replayed, Singles
+from rllib_risk.core.off_policy.log import Log, Replayed, Singles
 
 
 class Ensemble(nn.Module):
