@@ -205,10 +205,7 @@ def evaluate(
                 "--algo and --render cannot be combined with --shift. Leave them out."
             )
         if options.env is not None:
-            raise ConfigError(
-                "--env cannot be combined with --shift: the grid names the env. Leave"
-                " it out."
-            )
+            raise ConfigError("--env: the grid of --shift names the env. Leave it out.")
         if options.env_config is not None:
             raise ConfigError(
                 "--env-config cannot be combined with --shift. Write the keys under"
@@ -258,9 +255,7 @@ def _evaluate_one(checkpoint: Path, options: EvaluationOptions) -> None:
 
 
 def _evaluate_shift(
-    checkpoints: Sequence[Path],
-    file: str,
-    options: EvaluationOptions,
+    checkpoints: Sequence[Path], file: str, options: EvaluationOptions
 ) -> None:
     """Evaluates checkpoints over a grid of shifted environments."""
     from rllib_risk.cli import output
@@ -350,10 +345,7 @@ def run_evaluation(
         if foreign:
             for name, value in {"--alpha": options.level, "--env": options.env}.items():
                 if value is not None:
-                    raise ConfigError(
-                        f"{name}: does not apply to RLlib's own algorithms. Leave it"
-                        " out."
-                    )
+                    raise ConfigError(f"{name}: does not apply to RLlib's algorithms.")
             return evaluate_foreign(
                 checkpoint, str(algo), episodes, seed, env_config
             ), []

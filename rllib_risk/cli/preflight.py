@@ -233,9 +233,8 @@ def fit_to_machine(
         if isinstance(gpus, int | float) and gpus > 0 and not there.get("GPU"):
             without_gpu.append(spec.name)
             # `num_gpus` also selects the API stack, which must stay the same.
-            fixed: dict[str, Any] = dict(_stack_switches(spec))
-            for key in ("num_gpus", "num_gpus_per_learner"):
-                fixed |= {key: 0} if key in spec.config else {}
+            asked = {"num_gpus", "num_gpus_per_learner"} & spec.config.keys()
+            fixed = _stack_switches(spec) | dict.fromkeys(asked, 0)
             spec = replace(spec, config={**spec.config, **fixed})
         _check_fits(spec, there)
         fitting.append(spec)
