@@ -111,8 +111,8 @@ def test_what_reports_no_common_result_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a file, or --env and --algo"),
-        (["--env", "two_step"], "give a file, or --env and --algo"),
+        ([], "give a file; or --algo and --env"),
+        (["--env", "two_step"], "give a file; or --algo and --env"),
         (["none.yaml"], "no such file"),
         (["train.yaml"], "this is a training file"),
         (["c.yaml", "--env", "macn"], "for a comparison without a file"),
