@@ -111,8 +111,8 @@ def test_what_reports_no_common_result_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no file is given, and --env or --algo is missing"),
-        (["--env", "two_step"], "no file is given, and --env or --algo is missing"),
+        ([], "give a file; or --algo and --env"),
+        (["--env", "two_step"], "give a file; or --algo and --env"),
         (["none.yaml"], "no such file"),
         (["train.yaml"], "this is a training file"),
         (["c.yaml", "--env", "macn"], "for a comparison without a file"),
