@@ -185,7 +185,7 @@ def test_a_run_that_is_resumed_is_the_same_run(
     if memory_mb == 1:
         # A window over a dataset that is small for a test.
         monkeypatch.setattr("rllib_risk.core.value_algorithm.BYTES_PER_MB", 2**14)
-        monkeypatch.setattr("rllib_risk.data.dataset_replay._LEAST_SEGMENT_BYTES", 1)
+        monkeypatch.setattr("rllib_risk.data.dataset_replay._MIN_SEGMENT_BYTES", 1)
         monkeypatch.setattr("rllib_risk.data.dataset_replay._READING_BYTES", 0)
     config = offline(
         *("OfflineBaselines", folder),

@@ -29,7 +29,7 @@ def _folder(tmp_path_factory):
 
 @pytest.fixture(name="small", autouse=True)
 def _small_segments(monkeypatch):
-    monkeypatch.setattr(replay_module, "_LEAST_SEGMENT_BYTES", 1)
+    monkeypatch.setattr(replay_module, "_MIN_SEGMENT_BYTES", 1)
     monkeypatch.setattr(replay_module, "_READING_BYTES", 0)
 
 

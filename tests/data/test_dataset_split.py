@@ -79,7 +79,7 @@ def test_a_replay_of_a_part_draws_that_part_alone(dataset):
 
 
 def test_a_window_moves_over_that_part_and_goes_on_where_it_was(dataset, monkeypatch):
-    monkeypatch.setattr(replay_module, "_LEAST_SEGMENT_BYTES", 1)
+    monkeypatch.setattr(replay_module, "_MIN_SEGMENT_BYTES", 1)
     monkeypatch.setattr(replay_module, "_READING_BYTES", 0)
     split = split_dataset(dataset, seed=2, holdout=0.2)
     memory = 14 * (LENGTH + 1) * bytes_per_row(episode(0, LENGTH))

@@ -49,9 +49,9 @@ class WeightedMixer(Mixer):
         )
         riskq_unit_size: int | None = option(
             None,
-            "Size U of an agent's part of the state: mixer riskq reads numbers i U to"
-            " (i + 1) U - 1 of the state for agent i (SMAC's layout); null: it reads"
-            " the agent's observation.",
+            "Size of an agent's part of the state. Mixer riskq reads consecutive parts"
+            " of this size from the start of the state, one per agent (SMAC's layout);"
+            " null: it reads the agents' observations.",
             low=1,
             high=MOST_WIDTH,
             fixed=True,
