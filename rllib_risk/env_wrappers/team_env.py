@@ -2,8 +2,7 @@
 
 RLlib sees a cooperative team as one agent. Its observation holds every agent's
 observation, the global state and the action masks. Its action is the joint action, and
-its reward is a scalar. `TeamEnv` is the adapter of one env; `LoopedTeamEnvs` steps
-several.
+its reward is a scalar. `TeamEnv` adapts one env; `LoopedTeamEnvs` steps several.
 """
 
 from __future__ import annotations

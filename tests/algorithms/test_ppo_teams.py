@@ -270,12 +270,12 @@ def test_the_sources_constants():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"batch_size_episodes": 12}, r"batch_size_episodes \(12\).* 8 .*: 16,"),
+        ({"batch_size_episodes": 12}, r"batch_size_episodes \(12\).* 8 .*: 16\."),
         ({"buffer_size_episodes": 64}, "buffer_size_episodes: .*no replay"),
         ({"learning_starts_episodes": 8}, "learning_starts_episodes: .*no replay"),
         ({"updates_per_episode": 0.5}, "updates_per_episode: .*epochs_per_update"),
         ({"minibatches_per_epoch": 9}, r"minibatches_per_epoch \(9\).* \(8\)"),
-        ({"update_interval_env_steps": 2}, "update_interval_env_steps: .*leave it out"),
+        ({"update_interval_env_steps": 2}, "update_interval_env_steps: .*Leave it out"),
         ({"overlap_sampling": True}, "overlap_sampling.*leave it off"),
     ],
 )

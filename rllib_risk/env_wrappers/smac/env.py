@@ -102,13 +102,10 @@ class SMAC(ParallelEnv):
             map_name: Name of a map of SMAC, such as 5m_vs_6m.
             difficulty: Strength of the built-in player, "1" to "9" or "A"; "7" is very
                 hard.
-            game_version: Version of the game, such as "4.10"; null: the newest that is
-                installed.
-            reward_sparse: Whether the reward is 1 for a victory, -1 for a defeat and 0
-                otherwise.
+            game_version: Version such as "4.10"; null: the newest installed one.
+            reward_sparse: Whether rewards are 1 (victory), -1 (defeat) and 0 otherwise.
             obs_last_action: Whether observations contain the allies' last actions.
-            obs_timestep_number: Whether observations contain the step, divided by the
-                limit.
+            obs_timestep_number: Whether observations contain the step / limit.
             state_last_action: Whether the state contains the last actions.
             state_timestep_number: Whether the state contains the step.
             enemy_noise_std: Standard deviation, in sight ranges, of Gaussian noise on
