@@ -258,21 +258,24 @@ def test_support_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("ends", "support", "verdict"),
+    ("ends", "support", "ess", "verdict"),
     [
-        ([("fqe", 1, 3), ("wis", 2, 5)], 0.9, "better"),
-        ([("fqe", 1, 3), ("wis", -1, 5)], 0.9, "unknown"),
-        ([("fqe", -3, -1)], 0.9, "worse"),
-        ([("fqe", 1, 3)], 0.4, "unknown"),
+        ([("fqe", 1, 3), ("wis", 2, 5)], 0.9, 40, "better"),
+        ([("fqe", 1, 3), ("wis", -1, 5)], 0.9, 40, "unknown"),
+        ([("fqe", -3, -1)], 0.9, 40, "worse"),
+        ([("fqe", 1, 3)], 0.4, 40, "unknown"),
+        # A network alone decides nothing: nothing confirms its estimate.
+        ([("fqe", 1, 3)], 0.9, 20, "unknown"),
         # The direct method's interval is too narrow to decide anything.
-        ([("dm", 1, 3)], 0.9, "unknown"),
-        ([], 0.9, "unknown"),
+        ([("dm", 1, 3)], 0.9, 40, "unknown"),
+        ([], 0.9, 40, "unknown"),
     ],
 )
-def test_verdicts(ends, support, verdict):
+def test_verdicts(ends, support, ess, verdict):
     found = [MethodResult(m, difference=Interval(2.0, a, b)) for m, a, b in ends]
-    assert estimates._verdict(found, support) == verdict
-    sentence = estimates._sentence("A", found, support, 40.0, 50, verdict)
+    confirmed = ess >= Choices().least_ess
+    assert estimates._verdict(found, support, confirmed) == verdict
+    sentence = estimates._sentence("A", found, support, ess, 50, verdict, confirmed)
     assert ("cannot tell" in sentence) == (verdict == "unknown")
 
 

@@ -200,8 +200,9 @@ def evaluate_policy(
             }
             found.append(makers[method](log, ratios, fit, choices))
     support = support_of(behaviour, replayed)
-    verdict = _verdict(found, support)
-    sentence = _sentence(label, found, support, ess, len(ratios), verdict)
+    confirmed = ess >= choices.least_ess
+    verdict = _verdict(found, support, confirmed)
+    sentence = _sentence(label, found, support, ess, len(ratios), verdict, confirmed)
     return PolicyResult(label, source, ess, support, tuple(found), verdict, sentence)
 
 
@@ -320,13 +321,16 @@ def _risk(
     return Interval(cvar, *ends), within
 
 
-def _verdict(found: Sequence[MethodResult], support: float) -> str:
+def _verdict(found: Sequence[MethodResult], support: float, confirmed: bool) -> str:
     """Better or worse only if every method that counts says so.
 
-    The interval of ``dm`` leaves out the error of the fit, so it decides nothing.
+    The interval of ``dm`` leaves out the error of the fit, so it decides nothing. The
+    interval of ``fqe`` leaves out what its network has in common on all resamples: on
+    `uav` it called policies better that were far worse. So the effective sample size
+    must be large enough (``confirmed``) for the methods that need no network.
     """
     counted = [m.difference for m in found if m.difference and m.method != "dm"]
-    if support < LEAST_SUPPORT or not counted:
+    if support < LEAST_SUPPORT or not confirmed or not counted:
         return "unknown"
     if all(d.low > _ROUNDING for d in counted):
         return "better"
@@ -340,6 +344,7 @@ def _sentence(
     ess: float,
     episodes: int,
     verdict: str,
+    confirmed: bool,
 ) -> str:
     data = (
         f"The data support its actions in {support:.0%} of the steps; effective sample"
@@ -348,7 +353,9 @@ def _sentence(
     if verdict == "unknown":
         why = ""
         if support < LEAST_SUPPORT:
-            why = ": it does too often what the data do not hold"
+            why = ": it often takes actions that the data do not hold"
+        elif not confirmed:
+            why = ": the effective sample size is too small to confirm an estimate"
         return (
             f"These data cannot tell whether {label} is better than the log{why}."
             f" {data}"
