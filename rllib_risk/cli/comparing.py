@@ -180,8 +180,8 @@ def _differ(spec: ExperimentSpec, first: ExperimentSpec) -> str:
             f" '{first.name}'. Set it under the shared 'config'."
         )
     return (
-        f"{spec.algorithm} reports {usual_metric(spec)}, but"
-        f" {first.algorithm} {usual_metric(first)}: they cannot be compared."
+        f"{spec.algorithm} reports {usual_metric(spec)}, but {first.algorithm} reports"
+        f" {usual_metric(first)}. They cannot be compared."
     )
 
 

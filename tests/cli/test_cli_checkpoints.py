@@ -88,7 +88,7 @@ def test_off_policy_estimates_decide_where_nothing_was_played(tmp_path: Path) ->
 def test_an_env_is_for_runs_that_had_none(experiment: Path) -> None:
     ours = experiment / "a" / "checkpoint_000000"
     with (
-        pytest.raises(ConfigError, match=r"was trained in 'macn', .* leave --env out"),
+        pytest.raises(ConfigError, match=r"was trained in 'macn', .* Leave --env out"),
         checkpoints.opened(ours, trust_code=False, env="uav"),
     ):
         pass

@@ -289,6 +289,7 @@ def test_files_hold_the_numbers(tmp_path):
         (
             MethodResult("fqe", mean, mean, mean, Interval(float("nan"), 0.0, 1.0)),
             MethodResult("wis", refused="too few"),
+            MethodResult("dr", refused="no fit"),
         ),
         "better",
         "A is better.",
@@ -312,5 +313,6 @@ def test_files_hold_the_numbers(tmp_path):
     assert written["policies"][0]["methods"][0]["mean"] == vars(mean)
     assert written["policies"][0]["methods"][0]["below"]["value"] is None
     text = files[0].read_text()
-    assert "A\\|$1$ | wis | refused" in text and "too few" in text
-    assert files[1].read_text().count("\n") == 1 + 3 + 4 + 1
+    assert "A\\|$1$ | wis | refused" in text
+    assert "wis refused: too few." in text and "dr refused: no fit." in text
+    assert files[1].read_text().count("\n") == 1 + 3 + 4 + 1 + 1

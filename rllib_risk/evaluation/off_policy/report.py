@@ -137,12 +137,13 @@ def _shown(interval: Interval | None) -> str:
 def _sentences(results: OffPolicyResults) -> list[str]:
     sentences = []
     for policy in results.policies:
-        reasons = {m.refused: m.method for m in policy.methods if m.refused}
-        refused = [m.method for m in policy.methods if m.refused]
         sentences.append(policy.sentence)
-        if refused:
-            reason = next(iter(reasons))
-            sentences.append(f"{policy.label}: {', '.join(refused)} refused: {reason}.")
+        refused: dict[str, list[str]] = {}
+        for method in policy.methods:
+            if method.refused:
+                refused.setdefault(method.refused, []).append(method.method)
+        for reason, names in refused.items():
+            sentences.append(f"{policy.label}: {', '.join(names)} refused: {reason}.")
     return sentences
 
 
