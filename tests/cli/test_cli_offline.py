@@ -148,7 +148,7 @@ def test_a_comparison_without_an_environment(
     [
         (("stop:", "threshold: -5\nstop:"), "nothing estimates one here."),
         (("preset: bc,", "preset: bc, off_policy_interval: 1,"), "or none, and 'BC'"),
-        (("dataset: {data}", "gamma: 0.9"), "Or name a dataset under 'config'"),
+        (("dataset: {data}", "gamma: 0.9"), "or a dataset under 'config'"),
     ],
 )
 def test_comparisons_without_an_environment_that_are_refused(
