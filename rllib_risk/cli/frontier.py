@@ -169,8 +169,8 @@ def _check(checkpoints: Sequence[Path], options: FrontierOptions) -> None:
         raise ConfigError(f"--out: {out.name} must end in .png, .pdf or .svg.")
     if bool(checkpoints) == (options.env is not None):
         raise ConfigError(
-            "give either --env or checkpoints. With checkpoints, the environment is that"
-            " of the first one."
+            "give either --env or checkpoints. With checkpoints, the environment is"
+            " that of the first one."
         )
     if options.label and len(options.label) != len(checkpoints):
         raise ConfigError(
