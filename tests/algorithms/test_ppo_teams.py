@@ -11,6 +11,7 @@ from torch.distributions import Categorical
 from torch.nn.functional import huber_loss
 
 from rllib_risk.algorithms import config_class
+from rllib_risk.algorithms.actor_critic import ppo
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.data.episodes import Episode, collate
 
@@ -311,16 +312,16 @@ def test_stopping_and_resuming_changes_nothing(name, tmp_path):
 
 
 @RAY
-def test_every_episode_is_learned_from_in_one_update():
+def test_every_episode_is_learned_from_in_one_update(monkeypatch):
     algorithm = small_config("MAPPO").build_algo()
-    played, learned, learn = [], [], algorithm.team_policy.learn
+    played, learned, collate = [], [], ppo.collate
     algorithm.on_episodes.append(lambda some: played.append(ids(some)))
 
     def watched(some):
         learned.append(ids(some))
-        return learn(some)
+        return collate(some)
 
-    algorithm.team_policy.learn = watched
+    monkeypatch.setattr(ppo, "collate", watched)
     for _ in range(6):
         algorithm.training_step()
     assert learned == [joined(played[:3]), joined(played[3:6])]
