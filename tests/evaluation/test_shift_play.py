@@ -308,7 +308,7 @@ def test_cells_start_from_the_evaluation_of_the_checkpoint():
         ),
         (
             "grid:\n  layout.x: [1]",
-            r"grid.yaml:2: cell layout.x=1: layout.x: 'layout' holds 'classic', not",
+            r"grid.yaml:2: cell layout.x=1: layout.x: 'layout' is 'classic', which",
         ),
     ],
 )
