@@ -48,8 +48,7 @@ class Episode:
         terminated: True if the episode terminated, False if a time limit truncated it.
         risk_levels: Risk level of each agent's action, float32 ``[L, N]``; 1 if risk
             neutral.
-        metrics: Numbers that the environment reported at the end, such as
-            ``is_success``.
+        metrics: Numbers that the environment reports last, such as ``is_success``.
         threshold: Threshold of the episode with objective ``static``, else NaN.
     """
 

@@ -111,9 +111,6 @@ class Learning:
             generator: Generator of the fractions of sampled quantiles.
             **more: Other fields of :class:`View`, including ``gamma`` and
                 ``reward_scale``.
-
-        Returns:
-            The view.
         """
         encoded = self.encoding.encode(
             network, target_network, batch, burn_in=burn_in, generator=generator
