@@ -37,7 +37,7 @@ AXIS_NAMES = {
     "data/loss": "loss on learned episodes",
 }
 _NAN = math.nan
-# Folders of results of which the highest is no achievement.
+# Groups of results whose highest value is not the best.
 _WITHOUT_BEST = ("data", "holdout", "learner", "off_policy")
 
 

@@ -252,7 +252,7 @@ class PPOTeamPolicy(StochasticPolicy):
         return logged | means | {"return_norm_mean": mean, "return_norm_std": deviation}
 
     def _learn_rows(self, experience: Experience, rows: Tensor) -> dict[str, float]:
-        """:meth:`learn_minibatch`, of which this process may have a part, or nothing.
+        """Calls :meth:`learn_minibatch` for this process's part of a minibatch.
 
         Args:
             experience: Of the batch, or of the rows that this process has.
@@ -278,7 +278,7 @@ class PPOTeamPolicy(StochasticPolicy):
         }
 
     def _mean(self, values: Tensor, mask: Tensor) -> Tensor:
-        """The mean over real steps of the batch, of which this may be a part."""
+        """The mean over real steps of the whole batch, over all learners."""
         mean = masked_mean if self.share is None else self.share.mean
         return mean(values, mask)
 
