@@ -33,8 +33,8 @@ def source_version() -> dict[str, Any]:
 @functools.cache
 def _commit_of(root: Path) -> tuple[str | None, bool | None]:
     """Commit of a checkout, and whether it was changed; None if it is no checkout."""
-    # An installed package may lie inside somebody else's repository, as in a virtual
-    # environment. Its own checkout has the package at the top, and tracks it.
+    # An installed package may lie inside another project's repository, for example in a
+    # virtual environment. Only this project's checkout tracks the package at its top.
     top = _git(root, "rev-parse", "--show-toplevel")
     tracked = _git(root, "ls-files", "rllib_risk/__init__.py")
     if not top or Path(top).resolve() != root or not tracked:

@@ -88,15 +88,18 @@ def split_batch(
         loads[least] += float(lengths[row])
     total = max(float(lengths.sum()), 1.0)
     return [
-        _part(samples, np.sort(np.array(rows, np.int64)), load / total)
+        _part(samples, mask, lengths, np.sort(np.array(rows, np.int64)), load / total)
         for rows, load in zip(parts, loads, strict=True)
     ]
 
 
 def _part(
-    samples: Mapping[str, Any], rows: np.ndarray, weight: float
+    samples: Mapping[str, Any],
+    mask: np.ndarray,
+    lengths: np.ndarray,
+    rows: np.ndarray,
+    weight: float,
 ) -> tuple[dict[str, np.ndarray], RowShare]:
-    mask = np.asarray(samples[columns.MASK])
     learned = np.flatnonzero(mask[rows].any(axis=0))
     steps = int(learned[-1]) + 1 if len(learned) else mask.shape[1]
     arrays = {}
@@ -109,6 +112,5 @@ def _part(
         elif key in _OF_STATES:
             array = array[:, : steps + 1]
         arrays[key] = array[rows]
-    lengths = mask.sum(axis=1)
     share = RowShare(rows, len(mask), mask.shape[1] - steps, weight, lengths)
     return arrays, share

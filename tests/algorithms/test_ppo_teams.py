@@ -137,7 +137,7 @@ def test_two_updates_by_hand(name, recurrent):
     assert twin.critic.bodies[0].has_memory is recurrent
     for _ in range(2):
         played = episodes(rng)
-        stats = policy.learn(played)
+        stats = policy.learn_on_batch(collate(played))
         twin.update(played)
         assert min(stats["actor_grad_norm"], stats["critic_grad_norm"]) > 0.05
     for mine, other in ((twin.network, policy.network), (twin.critic, policy.critic)):
@@ -165,7 +165,7 @@ def test_epochs_and_minibatches(name):
         return step(part)
 
     policy.learn_minibatch = watched
-    stats = policy.learn(played)
+    stats = policy.learn_on_batch(collate(played))
     assert len(seen) == 10 and {len(part) for part in seen} == {2}
     firsts = sorted(e.rewards[0].item() for e in played)
     for one, other in zip(seen[::2], seen[1::2], strict=True):
@@ -314,12 +314,12 @@ def test_stopping_and_resuming_changes_nothing(name, tmp_path):
 @RAY
 def test_every_episode_is_learned_from_in_one_update(monkeypatch):
     algorithm = small_config("MAPPO").build_algo()
-    played, learned, collate = [], [], ppo.collate
+    played, learned, original = [], [], ppo.collate
     algorithm.on_episodes.append(lambda some: played.append(ids(some)))
 
     def watched(some):
         learned.append(ids(some))
-        return collate(some)
+        return original(some)
 
     monkeypatch.setattr(ppo, "collate", watched)
     for _ in range(6):

@@ -140,7 +140,7 @@ def test_the_commit_is_that_of_the_packages_own_checkout(tmp_path):
     assert commit_of(tmp_path) == (head, False)
     package.write_text("changed")
     assert commit_of(tmp_path) == (head, True)
-    # Installed below somebody else's repository, which does not vouch for it.
+    # Installed inside another project's repository, which does not track the package.
     assert commit_of(inside.parents[1]) == (None, None)
 
 

@@ -166,7 +166,7 @@ def _compare(name: str, *, recurrent: bool, normalized: bool) -> None:
         _fill(buffer, trainer, ours, episodes)
         found = trainer.train(buffer)
         ours.update_index = update
-        stats = ours.learn(episodes)
+        stats = ours.learn_on_batch(collate(episodes))
         case.add(
             found["value_loss"] + found["policy_loss"],
             stats["critic_loss"] + stats["actor_loss"],

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from rllib_risk.algorithms.actor_critic.losses import taken_values
 from rllib_risk.algorithms.actor_critic.policy import StochasticPolicy
-from rllib_risk.data.episodes import Episode, collate
 from rllib_risk.networks.state_values import (
     StateCritic,
     ValueNormalizer,
@@ -219,19 +218,12 @@ class PPOTeamPolicy(StochasticPolicy):
             stats,
         )
 
-    def learn(self, episodes: Sequence[Episode]) -> dict[str, float]:
-        """See :meth:`learn_on_batch`.
-
-        Args:
-            episodes: The episodes, at least ``minibatches_per_epoch`` of them.
-        """
-        return self.learn_on_batch(collate(episodes))
-
     def learn_on_batch(self, postprocessed_batch: SampleBatch) -> dict[str, float]:
         """One update: several epochs over episodes of the present policy.
 
         Args:
-            postprocessed_batch: From :func:`rllib_risk.data.episodes.collate`.
+            postprocessed_batch: From :func:`rllib_risk.data.episodes.collate`, of at
+                least ``minibatches_per_epoch`` episodes.
 
         Returns:
             Statistics to log; means over the gradient steps.
