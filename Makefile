@@ -14,6 +14,7 @@ METADATA := pyproject.toml setup.cfg constraints.txt
 # An empty file each: it is newer than METADATA while the installation is up to date.
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_DOCS := $(VENV)/.installed-docs
 
 # pip writes a line per package and check; a person wants the big downloads only. The
 # rest is in the log. Errors go to stderr, which is left alone.
@@ -54,6 +55,11 @@ lint: $(INSTALLED_DEV) ## Set up, then run the linters, the type and the spell c
 	$(BIN)/mypy
 	$(BIN)/codespell
 
+.PHONY: docs
+docs: $(INSTALLED_DOCS) ## Set up, then build the site of the documentation in build/site.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open build/site/index.html, or run $(BIN)/mkdocs serve for a site with search"
+
 .PHONY: coverage
 coverage: $(INSTALLED_DEV) ## Set up, then measure which lines `make test` runs.
 	$(BIN)/coverage run -m pytest -m "not long"
@@ -90,4 +96,9 @@ $(INSTALLED): $(METADATA) | $(BIN)/python
 $(INSTALLED_DEV): $(METADATA) | $(BIN)/python
 	@echo "Installing with the tools for development (details in $(PIP_LOG))"
 	@$(PIP_INSTALL) --editable '.[dev]' | $(SHOW_PROGRESS)
+	@touch $(INSTALLED) $@
+
+$(INSTALLED_DOCS): $(METADATA) | $(BIN)/python
+	@echo "Installing with the tools for the site (details in $(PIP_LOG))"
+	@$(PIP_INSTALL) --editable '.[docs]' | $(SHOW_PROGRESS)
 	@touch $(INSTALLED) $@

@@ -50,7 +50,7 @@ class MatrixGame(TeamGame):
 
         Args:
             payoff: P3, P4, P3_star, climb, or nested lists of numbers with one level
-                per agent: payoff[u_0][u_1]... is the team reward.
+                per agent: `payoff[u_0][u_1]...` is the team reward.
 
         Raises:
             EnvConfigError: If the name is unknown or the lists are not a table.

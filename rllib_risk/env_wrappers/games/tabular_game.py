@@ -107,9 +107,9 @@ class TabularGame(TeamGame):
                 breaks; 0.1 if None.
             transitions: Your own table instead of a problem: nested lists with one
                 level for the state, one for the action of each agent, and one for the
-                next state. transitions[s][u_0][u_1]...[s'] is a probability.
+                next state. `transitions[s][u_0][u_1]...[s']` is a probability.
             rewards: Team rewards for your own table, with the same levels; the last
-                level is optional: rewards[s][u_0][u_1]...
+                level is optional: `rewards[s][u_0][u_1]...`
             terminal_states: States of your own table that end the episode.
             start_state: State of your own table in which episodes start.
             episode_limit: Steps after which the episode is truncated.
