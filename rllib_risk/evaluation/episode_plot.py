@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rllib_risk.evaluation.plots import _COLORS
+from rllib_risk.evaluation.figure_style import COLORS
 
 if TYPE_CHECKING:
     from rllib_risk.evaluation.episode_trace import EpisodeTrace
@@ -104,7 +104,7 @@ def _draw_levels(axes: Any, trace: EpisodeTrace, steps: Sequence[int]) -> None:
             time,
             trace.risk_levels[:, i],
             where="mid",
-            color=_COLORS[i % len(_COLORS)],
+            color=COLORS[i % len(COLORS)],
             linewidth=1.3,
             label=name,
         )

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from rllib_risk.evaluation.figure_style import COLORS, plain
 from rllib_risk.evaluation.frontier_report import FrontierResults
 from rllib_risk.evaluation.frontier_runs import Estimate
-from rllib_risk.evaluation.plots import _COLORS, _plain
 
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
 _PANELS = (
@@ -56,9 +56,9 @@ def draw_frontier(results: FrontierResults, out: Path) -> None:
         # Shift the marks, so that teams with equal values stay visible.
         shift = 0.09 * (index - (len(results.teams) - 1) / 2)
         style = {
-            "color": _COLORS[index % (len(_COLORS) - 1)],
+            "color": COLORS[index % (len(COLORS) - 1)],
             "marker": _MARKS[index % len(_MARKS)],
-            "label": _plain(team.label),
+            "label": plain(team.label),
         }
         means = [team.mean] * len(xs)
         for panel, estimates in zip(
@@ -70,7 +70,7 @@ def draw_frontier(results: FrontierResults, out: Path) -> None:
     figure.legend(
         handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8
     )
-    figure.suptitle(_plain(results.title), fontsize=10, fontweight="bold")
+    figure.suptitle(plain(results.title), fontsize=10, fontweight="bold")
     figure.savefig(out)
 
 

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from rllib_risk.evaluation.curve_figure import draw_curves
 from rllib_risk.evaluation.natural import natural_metric, natural_x
 from rllib_risk.evaluation.results import (
     METRIC_DEFAULT,
@@ -21,7 +20,6 @@ from rllib_risk.evaluation.results import (
     read_groups,
 )
 from rllib_risk.evaluation.tables import (
-    AXIS_NAMES,
     print_table,
     summarise,
     write_csv,
@@ -31,14 +29,7 @@ from rllib_risk.ops.statistics import AggregatedCurve, aggregate_curves
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Okabe and Ito's colours, which are distinguishable with colour blindness.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_LINES = ("-", "--", ":", "-.")
 _SUFFIXES = (".pdf", ".png", ".svg")
-_CAPTION = (
-    "Line: interquartile mean over seeds. Band: 95 % bootstrap interval. "
-    "A run that ended early keeps its last value."
-)
 
 
 def run_plot_command(
@@ -151,50 +142,16 @@ def _draw(
     out.parent.mkdir(parents=True, exist_ok=True)
     _write_csv(curves, out.with_suffix(".csv"), metric, x)
 
-    # The object interface with the Agg canvas needs no display and no pyplot state.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
-
-    figure = Figure(figsize=(7.2, 4.6), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    end = max(curve.x[-1] for _, curve in curves)
-    if threshold is not None:
-        axes.axhline(threshold, color="0.55", linewidth=1.0, linestyle=(0, (1, 2)))
-    for index, (group, curve) in enumerate(curves):
-        color = _COLORS[index % len(_COLORS)]
-        style = _LINES[index // len(_COLORS) % len(_LINES)]
-        # Solved runs stop early, so extend their curves to the end of the axis.
-        xs = np.append(curve.x, end)
-        center, low, high = (
-            np.append(v, v[-1]) for v in (curve.center, curve.low, curve.high)
-        )
-        label = _plain(f"{group.label} ({group.count_text})")
-        axes.plot(xs, center, style, color=color, linewidth=1.8, label=label)
-        if curve.num_runs > 1:
-            axes.fill_between(xs, low, high, color=color, alpha=0.18, linewidth=0)
-    axes.set_xlabel(_plain(AXIS_NAMES.get(x, x)))
-    axes.set_ylabel(_plain(AXIS_NAMES.get(metric, metric)))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlim(left=0, right=end)
-    if y_min is not None:
-        axes.set_ylim(bottom=y_min)
-    axes.grid(color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    columns = 1 if len(curves) <= len(_COLORS) else 2
-    axes.legend(frameon=False, fontsize=8.5, loc="best", ncols=columns)
-    if title:
-        axes.set_title(_plain(title), loc="left", fontsize=11, fontweight="bold")
-    figure.supxlabel(_CAPTION, fontsize=7.5, color="0.4")
-    figure.savefig(out)
+    draw_curves(
+        curves,
+        out,
+        metric=metric,
+        x=x,
+        title=title,
+        y_min=y_min,
+        threshold=threshold,
+    )
     return out
-
-
-def _plain(text: str) -> str:
-    """Escapes dollar signs, which matplotlib would read as a formula."""
-    return text.replace("$", r"\$")
 
 
 def _write_csv(

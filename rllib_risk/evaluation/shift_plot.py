@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rllib_risk.evaluation.plots import _COLORS, _LINES
+from rllib_risk.evaluation.figure_style import COLORS, LINES
 
 if TYPE_CHECKING:
     from rllib_risk.config.shift_grid import ShiftGrid
@@ -116,7 +116,7 @@ def _draw_maps(results: ShiftResults, figure: Any) -> None:
                     1,
                     1,
                     fill=False,
-                    edgecolor=_COLORS[1],
+                    edgecolor=COLORS[1],
                     linewidth=2.5,
                     clip_on=False,
                 )
@@ -158,8 +158,8 @@ def _draw_lines(results: ShiftResults, figure: Any) -> None:
     for number, policy in enumerate(results.policies):
         low, high = policy.intervals
         means = policy.means
-        color = "0.45" if policy.reference else _COLORS[number % len(_COLORS)]
-        style = _LINES[number % len(_LINES)] if policy.reference else "-"
+        color = "0.45" if policy.reference else COLORS[number % len(COLORS)]
+        style = LINES[number % len(LINES)] if policy.reference else "-"
         place.errorbar(
             xs,
             means,

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rllib_risk.evaluation.figure_style import COLORS
 from rllib_risk.evaluation.off_policy.estimates import (
     CVAR_LEVEL,
     Choices,
@@ -16,7 +17,6 @@ from rllib_risk.evaluation.off_policy.estimates import (
     MethodResult,
     PolicyResult,
 )
-from rllib_risk.evaluation.plots import _COLORS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -213,7 +213,7 @@ def _draw(results: OffPolicyResults, out: Path) -> None:
                 if interval is None or not math.isfinite(interval.value):
                     continue
                 at = row + 0.6 * ((place + 0.5) / len(methods) - 0.5)
-                color = _COLORS[methods.index(found.method)]
+                color = COLORS[methods.index(found.method)]
                 axes.plot([interval.low, interval.high], [at, at], color=color)
                 label = found.method if row == 0 else None
                 axes.plot(interval.value, at, "o", color=color, label=label)

@@ -1,0 +1,53 @@
+"""Colours and lines of the project's figures."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+# Okabe and Ito's colours, which are distinguishable with colour blindness.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", ":", "-.")
+# Each of these algorithms has the same colour in every figure.
+_OWN_COLORS = {
+    "qmix": "#0072B2",
+    "rmix": "#D55E00",
+    "vdn": "#009E73",
+    "rdn": "#CC79A7",
+    "dmix": "#E69F00",
+    "riskq": "#56B4E9",
+    "qplex": "#000000",
+}
+
+
+def curve_colors(labels: Sequence[str]) -> list[str]:
+    """Chooses a colour for each curve.
+
+    Args:
+        labels: Labels of the curves.
+
+    Returns:
+        For the first label that begins with the name of an algorithm that has a colour:
+        this colour. For all others: the colours that are left, in turn.
+    """
+    chosen: dict[str, str] = {}
+    for label in labels:
+        name = re.match(r"\w*", label.lower())
+        color = _OWN_COLORS.get(name[0] if name else "")
+        if color is not None and color not in chosen.values():
+            chosen[label] = color
+    free = itertools.cycle([c for c in COLORS if c not in chosen.values()] or COLORS)
+    return [chosen.get(label) or next(free) for label in labels]
+
+
+def plain(text: str) -> str:
+    """Escapes dollar signs, which matplotlib would read as a formula.
+
+    Args:
+        text: Text of a figure.
+
+    Returns:
+        The escaped text.
+    """
+    return text.replace("$", r"\$")
