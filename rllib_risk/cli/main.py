@@ -15,6 +15,7 @@ from rllib_risk.cli.evaluate import EVALUATE_HELP, evaluate
 from rllib_risk.cli.export import EXPORT_HELP, export
 from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, say
 from rllib_risk.cli.record import RECORD_HELP, record
+from rllib_risk.cli.report import REPORT_HELP, report
 from rllib_risk.cli.signals import end_on_sigterm, interrupt_code
 from rllib_risk.cli.tools import CHECK_ENV_HELP, check_env, plot_app
 from rllib_risk.config.schema import ConfigError
@@ -34,6 +35,7 @@ _HELP = """Train and evaluate multi-agent reinforcement learning on RLlib.
     rllib plot FOLDER ... --out curves.png
     rllib plot episode CHECKPOINT
     rllib plot frontier CHECKPOINT
+    rllib report FOLDER ... --out report.html
 
 RLlib's own algorithms (PPO, DQN, ...) run as well. 'rllib COMMAND --help'
 describes a command.
@@ -58,6 +60,7 @@ app.command("evaluate", help=EVALUATE_HELP)(evaluate)
 app.command("export", help=EXPORT_HELP)(export)
 app.command("check-env", help=CHECK_ENV_HELP)(check_env)
 app.add_typer(plot_app, name="plot")
+app.command("report", help=REPORT_HELP)(report)
 
 
 def _print_version(wanted: bool) -> None:

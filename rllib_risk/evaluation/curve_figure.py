@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ Curve = tuple[Group, AggregatedCurve]
 
 def draw_curves(
     curves: Sequence[Curve],
-    out: Path,
+    out: Path | IO[bytes],
     *,
     metric: str,
     x: str,
@@ -46,7 +46,8 @@ def draw_curves(
 
     Args:
         curves: Groups of runs with their aggregated curves.
-        out: File to write; its suffix sets the format.
+        out: Path of a file, whose suffix sets the format, or a binary file, which
+            gets a PNG.
         metric: Result key on the vertical axis.
         x: Result key on the horizontal axis.
         title: Title of the figure.

@@ -129,7 +129,7 @@ def print_table(
     """
     from rich.table import Table
 
-    header, cells, note = _cells(rows, metric, x, threshold)
+    header, cells, note = table_cells(rows, metric, x, threshold)
     # Without lines between columns most tables fit into 80 characters.
     table = Table(title=title, box=None, pad_edge=False, title_justify="left")
     for name in header:
@@ -142,10 +142,20 @@ def print_table(
     markdown.write_text(f"{_markdown(header, cells)}\n{note}\n", encoding="utf-8")
 
 
-def _cells(
+def table_cells(
     rows: list[SummaryRow], metric: str, x: str, threshold: float | None
 ) -> tuple[list[str], list[list[str]], str]:
-    """Builds header and cells of the table, and a text that explains them."""
+    """Builds the texts of the table.
+
+    Args:
+        rows: Lines of the table.
+        metric: Result key of the metric.
+        x: Result key of the axis on which runs reach the threshold.
+        threshold: Threshold of the metric, or None.
+
+    Returns:
+        Header, cells, and a text that explains them.
+    """
     axis = AXIS_NAMES.get(x, x)
     compared = all(row.planned is not None for row in rows)
     header = ["algorithm", "seeds"] if compared else ["group", "runs"]

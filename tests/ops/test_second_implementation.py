@@ -26,6 +26,7 @@ from rllib_risk.ops import (
     risk,
     robust,
     robust_mdp,
+    run_comparison,
     schedule,
     shapes,
     shortfall,
@@ -55,6 +56,8 @@ BY_HAND = {
     "weighted_cvar_interval": "test_off_policy.py::test_intervals_by_hand",
     "studentised_interval": "test_off_policy.py::test_intervals_by_hand",
     "refit_interval": "test_off_policy.py::test_intervals_by_hand",
+    "probability_of_improvement": "test_run_comparison.py::test_pairs_by_hand",
+    "probability_of_improvement_ci": "test_run_comparison.py::test_pairs_by_hand",
     "cvar_ci": "test_statistics.py::test_interval_of_a_tail_by_hand",
     "conservative_penalty": "test_conservative.py::test_by_hand",
     "sampled_penalty": "test_conservative.py::test_sampled_joint_actions_by_hand",
@@ -910,6 +913,25 @@ def check_bootstrap_ci(rng):
     # Other random numbers: two standard errors of a 5 % quantile are about 0.02.
     got = run_statistics.bootstrap_ci(values, reps=20_000, level=0.9, seed=1)
     np.testing.assert_allclose(got, np.quantile(means, [0.05, 0.95]), atol=0.04)
+
+
+def check_probability_of_improvement(rng):
+    x, y = rng.integers(0, 5, 6), rng.integers(0, 5, 4)  # with ties
+    pairs = [(a > b) + 0.5 * (a == b) for a in x for b in y]
+    same(run_comparison.probability_of_improvement(x, y), statistics.fmean(pairs))
+
+
+def check_probability_of_improvement_ci(rng):
+    x, y, draws = rng.normal(size=5), rng.normal(size=4), np.random.default_rng(4)
+    shares = [
+        run_comparison.probability_of_improvement(
+            x[draws.integers(0, 5, 5)], y[draws.integers(0, 4, 4)]
+        )
+        for _ in range(5_000)
+    ]
+    got = run_comparison.probability_of_improvement_ci(x, y, reps=5_000, level=0.9)
+    # Shares are multiples of 1/20, so a quantile may be one of them off.
+    np.testing.assert_allclose(got, np.quantile(shares, [0.05, 0.95]), atol=0.051)
 
 
 def check_cvar_ci(rng):

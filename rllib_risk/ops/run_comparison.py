@@ -1,0 +1,93 @@
+"""Comparisons of the final scores of two groups of runs.
+
+Definitions of Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the
+Statistical Precipice", for one task. SciPy is imported inside the functions, because
+training does not need it.
+
+Letters in shapes: ``R``, ``S`` runs (seeds) of the two groups.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> float:
+    """Probability that a run of one group scores higher than a run of another.
+
+    The share of pairs of runs in which ours is higher. Ties count one half. This is the
+    Mann-Whitney statistic divided by the number of pairs.
+
+    Args:
+        ours: Final scores, ``[R]``.
+        theirs: Final scores of the other group, ``[S]``.
+
+    Returns:
+        The probability, in [0, 1].
+
+    Raises:
+        ValueError: If a group is empty, or a score is NaN or infinite.
+    """
+    return float(_probability(_scores(ours, "ours"), _scores(theirs, "theirs")))
+
+
+def probability_of_improvement_ci(
+    ours: ArrayLike,
+    theirs: ArrayLike,
+    *,
+    reps: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of :func:`probability_of_improvement`.
+
+    The runs of both groups are resampled independently.
+
+    Args:
+        ours: Final scores, ``[R]`` with at least two runs.
+        theirs: Final scores of the other group, ``[S]`` with at least two runs.
+        reps: Number of resamples.
+        level: Confidence level of the interval, in (0, 1).
+        seed: Seed of the resampling: the same scores give the same interval.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        ValueError: If a group has fewer than two runs, or a score is NaN or infinite.
+    """
+    from scipy.stats import bootstrap
+
+    x, y = _scores(ours, "ours"), _scores(theirs, "theirs")
+    if min(len(x), len(y)) < 2:
+        raise ValueError(f"need two runs or more per group, got {len(x)} and {len(y)}")
+    interval = bootstrap(
+        (x, y),
+        _probability,
+        n_resamples=reps,
+        vectorized=True,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def _probability(x: FloatArray, y: FloatArray, axis: int = -1) -> Any:
+    """Share of pairs in which ``x`` is higher; ``axis`` holds the runs of both."""
+    ours = np.moveaxis(x, axis, -1)[..., :, None]
+    theirs = np.moveaxis(y, axis, -1)[..., None, :]
+    higher = (ours > theirs) + 0.5 * (ours == theirs)  # [..., R, S]
+    return higher.mean(axis=(-2, -1))
+
+
+def _scores(values: ArrayLike, name: str) -> FloatArray:
+    scores = np.asarray(values, np.float64)
+    if scores.ndim != 1 or not scores.size or not np.isfinite(scores).all():
+        raise ValueError(f"{name} must be finite scores of one run or more, [runs]")
+    return scores
