@@ -20,6 +20,7 @@ from rllib_risk.cli.options import (
     TrustCodeOption,
 )
 from rllib_risk.cli.output import note, say, stdout_to_stderr
+from rllib_risk.cli.result_lines import print_table
 from rllib_risk.config.schema import MOST_EPISODES, ConfigError
 
 EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes, or from a dataset.
@@ -376,23 +377,3 @@ def json_safe(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def print_table(result: Mapping[str, Any]) -> None:
-    """Prints the numbers of a result, one per line, without uninformative ones."""
-    for key, value in result.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            continue
-        if _says_nothing(key, result):
-            continue
-        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-        say(f"{key:<22} {shown:>12}")
-
-
-def _says_nothing(key: str, result: Mapping[str, Any]) -> bool:
-    """Returns whether a number is the same for every team of this kind."""
-    if key.startswith("risk_level_"):
-        # A mean of 1 means that the team is risk-neutral.
-        return result.get("risk_level_mean") == 1.0
-    # Marks episodes that the time limit cut off; present only if all of them were.
-    return key == "episode_limit"

@@ -17,7 +17,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rllib_risk.algorithms import VDNConfig
 from rllib_risk.cli import main as main_module
 from rllib_risk.cli import tracking
-from rllib_risk.cli.evaluate import json_safe, print_table
+from rllib_risk.cli.evaluate import json_safe
 from rllib_risk.cli.interrupt import Interrupt
 from rllib_risk.cli.option_groups import WandbOptions
 from rllib_risk.cli.preflight import first_iteration
@@ -29,6 +29,7 @@ from rllib_risk.cli.progress import (
     flatten,
     format_line,
 )
+from rllib_risk.cli.result_lines import print_table
 from rllib_risk.cli.root_cause import root_cause
 from rllib_risk.cli.session import _check_address
 from rllib_risk.cli.signals import sigterm_held_back
@@ -418,9 +419,30 @@ def test_an_evaluation_prints_no_row_that_says_nothing(
     level: float, shown: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     levels = {"risk_level_mean": level, "risk_level_agent_0": level}
-    print_table({"episodes": 4, "return_mean": 2.5, **levels, "episode_limit": 1.0})
+    unknown = {"return_std": math.nan, "episode_limit": 1.0}
+    print_table({"episodes": 4, "return_mean": 2.5, **levels, **unknown})
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert names == ["episodes", "return_mean", *(levels if shown else ())]
+
+
+def test_an_evaluation_prints_intervals(capsys: pytest.CaptureFixture[str]) -> None:
+    # Mean 1 and standard error 1 of two returns: see test_interval_of_a_mean_by_hand.
+    result = {"return_mean": 1.0, "return_std": math.sqrt(2), "return_cvar_10": 0.0}
+    print_table({**result, "returns": [0.0, 2.0]})
+    lines = [line.partition("95 % interval ") for line in _printed(capsys)]
+    assert [line[2] for line in lines] == [
+        "[-11.7062, 13.7062]",
+        "",
+        "[0.0000, 2.0000]",
+    ]
+    # One episode has no interval, and RLlib's own algorithms report no deviation.
+    print_table({**result, "returns": [1.0]})
+    print_table({"return_mean": 1.0, "returns": [0.0, 2.0]})
+    assert "interval" not in "".join(_printed(capsys))
+
+
+def _printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
 
 
 def test_a_stop_within_the_first_iteration_is_announced() -> None:
