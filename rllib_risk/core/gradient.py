@@ -18,6 +18,7 @@ from rllib_risk.ops.targets import masked_mean
 
 # Where a parameter group keeps what its learning rate follows.
 _SCHEDULE = "schedule"
+_ADAMS = {"adam": torch.optim.Adam, "radam": torch.optim.RAdam}
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,12 @@ def make_optimizer(
         groups: Parameters and learning rates, which may be schedules.
 
     Returns:
-        Adam, or RMSprop with PyMARL's constants.
+        Adam, RAdam (Liu et al., ICLR 2020), or RMSprop with PyMARL's constants.
     """
     groups = scheduled(groups)
     eps = config["optimizer_eps"]
-    if config["optimizer"] == "adam":
-        return torch.optim.Adam(groups, eps=1e-8 if eps is None else eps)
+    if config["optimizer"] in _ADAMS:
+        return _ADAMS[config["optimizer"]](groups, eps=1e-8 if eps is None else eps)
     eps = 1e-5 if eps is None else eps
     return torch.optim.RMSprop(groups, alpha=config["rmsprop_smoothing"], eps=eps)
 
