@@ -26,6 +26,7 @@ ALGORITHMS: dict[str, str] = {
     "RiskQ": "rllib_risk.algorithms.riskq",
     "LHIQN": "rllib_risk.algorithms.lh_iqn",
     "IndependentQ": "rllib_risk.algorithms.independent_q",
+    "PQN": "rllib_risk.algorithms.pqn",
     "RobustVDN": "rllib_risk.algorithms.robust_vdn",
     "RobustQMIX": "rllib_risk.algorithms.robust_qmix",
     "RobustQTRAN": "rllib_risk.algorithms.robust_qtran",

@@ -159,12 +159,14 @@ class RunOptions:
         resume: Whether to continue experiments that stopped earlier.
         verbose: Number of ``-v`` flags: 0, 1 or 2.
         time_budget_s: Time limit of the command in seconds; None: no limit.
+        profile: Whether to print a table of where the time went.
         command: The command line, printed as the way to continue an interrupted run.
     """
 
     resume: o.ResumeOption = False
     verbose: o.VerboseOption = 0
     time_budget_s: o.TimeBudgetOption = None
+    profile: o.ProfileOption = False
     command: str = field(default_factory=command_line)
 
 

@@ -91,6 +91,14 @@ ImportOption = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+ProfileOption = Annotated[
+    bool,
+    typer.Option(
+        "--profile",
+        help="Print a table at the end that says where the time went.",
+        rich_help_panel=_RUN,
+    ),
+]
 VerboseOption = Annotated[
     int,
     typer.Option(

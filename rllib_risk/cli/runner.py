@@ -40,6 +40,7 @@ from rllib_risk.cli.resume import (
 )
 from rllib_risk.cli.session import prepare, ray_session, register_all
 from rllib_risk.cli.time_budget import TimeBudget
+from rllib_risk.cli.time_spent import report_time
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import Domain, map_domains
@@ -222,6 +223,8 @@ def _run(
             " ended. To train longer, raise a criterion of 'stop'. To train again,"
             " leave out --resume."
         )
+    if going_on is None or going_on.unfinished:
+        report_time(trials, checked.config, table=options.profile)
     report_best(trials, *checkpoint_metric(spec), spec.imports, evaluates=has_env(spec))
     return _ending(place.name, trials, interrupt, options)
 

@@ -15,6 +15,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_context import EnvContext
 
 from rllib_risk.core import ray_internals, tune_internals
+from rllib_risk.core import stopwatch as sw
 from rllib_risk.core.callbacks import Several, functions_of
 from rllib_risk.core.checkpointing import CheckpointingAlgorithm
 from rllib_risk.core.config import ALGORITHM_OF, TeamConfig
@@ -23,6 +24,7 @@ from rllib_risk.core.evaluation import EvaluatingAlgorithm
 from rllib_risk.core.learning import LearningAlgorithm
 from rllib_risk.core.lost_runners import RunnerReplacingAlgorithm
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.profile import NUM_UPDATES, ProfilingAlgorithm
 from rllib_risk.core.progress import Progress, ProgressWriter
 from rllib_risk.core.rollout_worker import EnvReport, TeamRolloutWorker
 from rllib_risk.core.runners import sample_everywhere
@@ -36,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 # Counters that a checkpoint holds, beside RLlib's own.
 NUM_EPISODES = "num_episodes_lifetime"
-NUM_UPDATES = "num_updates_lifetime"
 _NUM_ROUNDS = "num_rounds_lifetime"
 _NUM_CRASHES = "num_env_crashes_lifetime"
 # Result with what a user should read about the environments, one notice a line.
@@ -44,6 +45,7 @@ NOTICES = "env_notices"
 
 
 class TeamAlgorithm(
+    ProfilingAlgorithm,
     EvaluatingAlgorithm,
     CheckpointingAlgorithm,
     RunnerReplacingAlgorithm,
@@ -132,6 +134,7 @@ class TeamAlgorithm(
         Args:
             config: The configuration.
         """
+        self.start_profile()
         # Before RLlib's part, at the end of which it calls on_algorithm_init.
         self.replay = self.make_replay(config)
         # Called with the episodes of every round; who records a learner adds to it.
@@ -158,6 +161,7 @@ class TeamAlgorithm(
         with ray_internals.starting_no_ray(not remote):
             super().setup(config)
         self.set_up_learners()
+        self.env_runner.stopwatch = self.team_policy.stopwatch = self.stopwatch
         # RLlib's own worker has a policy, and is no runner of ours.
         objective = cast("TeamPolicy", self.get_policy()).network.objective
         if isinstance(objective, Static):
@@ -167,8 +171,7 @@ class TeamAlgorithm(
                     e.discounted_return(self.config.gamma) for e in episodes
                 )
             )
-        groups = (self.env_runner_group, self.eval_env_runner_group)
-        for group in groups:
+        for group in (self.env_runner_group, self.eval_env_runner_group):
             if group is not None and group.local_env_runner is not None:
                 group.local_env_runner.on_steps = self._count_steps
 
@@ -199,9 +202,10 @@ class TeamAlgorithm(
         with ray_internals.timers(self)["sample"]:
             episodes = self._sample_round()
         self._begin_to("learning")
-        self.replay.add(episodes)
-        for observer in self.on_episodes:
-            observer(episodes)
+        with self.stopwatch.part(sw.REPLAY):
+            self.replay.add(episodes)
+            for observer in self.on_episodes:
+                observer(episodes)
         steps = sum(len(episode) for episode in episodes)
         ray_internals.add_sampled_steps(self, steps)
         self.counters[NUM_EPISODES] += len(episodes)
@@ -279,7 +283,8 @@ class TeamAlgorithm(
             episodes = self.env_runner.sample(index)
             self.take_in(self.env_runner.take_report())
             return episodes
-        return sample_everywhere(self, index, overlap=self.config.overlap_sampling)
+        with self.stopwatch.part(sw.WAITING):
+            return sample_everywhere(self, index, overlap=self.config.overlap_sampling)
 
     def take_in(self, report: EnvReport) -> None:
         """Counts lost episodes and keeps notices for the next result.
@@ -288,6 +293,7 @@ class TeamAlgorithm(
             report: Of an env runner.
         """
         self.counters[_NUM_CRASHES] += report.crashes
+        self.add_runner_seconds(report.seconds)
         for key, text in report.notices.items():
             if key not in self._noticed:
                 self._noticed.add(key)
@@ -323,7 +329,8 @@ class TeamAlgorithm(
     def _update(self, *, stats: bool) -> None:
         self.team_policy.update_index = self.counters[NUM_UPDATES]
         self.team_policy.wants_stats = stats
-        learned, steps = self._learn()
+        with self.stopwatch.part(sw.FORWARD):  # other parts interrupt it
+            learned, steps = self._learn()
         self._learner_stats.update(learned)
         ray_internals.add_trained_steps(self, steps)
         self.counters[NUM_UPDATES] += 1
@@ -384,8 +391,7 @@ class TeamAlgorithm(
                 return
             spec = dataclasses.replace(spec, episode_limit=seen_steps)
         bound = self.config.replay_bound([spec])
-        warning = check_room([bound], machine_memory(), "this machine")
-        if warning:
+        if warning := check_room([bound], machine_memory(), "this machine"):
             logger.warning(warning)
 
 

@@ -273,8 +273,7 @@ class TeamConfig(ComposedConfig):
             )
         if self.update_interval_env_steps is not None:
             self._check_updates_within_episodes()
-        per_runner = self.episodes_per_round or self.num_envs_per_env_runner
-        round_size = per_runner * max(self.num_env_runners, 1)
+        round_size = self.episodes_of_round
         if round_size > self.buffer_size_episodes:
             raise ConfigError(
                 f"buffer_size_episodes ({self.buffer_size_episodes}) must hold a round"
@@ -360,10 +359,21 @@ class TeamConfig(ComposedConfig):
         """
         return ReplayBound.of(
             specs,
-            self.buffer_size_episodes,
+            self.stored_episodes,
             self.max_episode_steps,
             self.compact_replay,
         )
+
+    @property
+    def stored_episodes(self) -> int:
+        """Capacity of the replay in episodes."""
+        return self.buffer_size_episodes
+
+    @property
+    def episodes_of_round(self) -> int:
+        """Episodes that all runners play in one round."""
+        per_runner = self.episodes_per_round or self.num_envs_per_env_runner
+        return per_runner * max(self.num_env_runners, 1)
 
     def check_env(self, env: TeamEnv) -> None:
         """Checks that the networks fit an environment.

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rllib_risk.core.stopwatch import BACKWARD, LEARNERS, OPTIMIZER, Stopwatch
 from rllib_risk.data.splitting import RowShare
 from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.ops.targets import masked_mean
 
 # Where a parameter group keeps what its learning rate follows.
 _SCHEDULE = "schedule"
+_ADAMS = {"adam": torch.optim.Adam, "radam": torch.optim.RAdam}
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,12 @@ def make_optimizer(
         groups: Parameters and learning rates, which may be schedules.
 
     Returns:
-        Adam, or RMSprop with PyMARL's constants.
+        Adam, RAdam (Liu et al., ICLR 2020), or RMSprop with PyMARL's constants.
     """
     groups = scheduled(groups)
     eps = config["optimizer_eps"]
-    if config["optimizer"] == "adam":
-        return torch.optim.Adam(groups, eps=1e-8 if eps is None else eps)
+    if config["optimizer"] in _ADAMS:
+        return _ADAMS[config["optimizer"]](groups, eps=1e-8 if eps is None else eps)
     eps = 1e-5 if eps is None else eps
     return torch.optim.RMSprop(groups, alpha=config["rmsprop_smoothing"], eps=eps)
 
@@ -103,6 +105,7 @@ def gradient_step(
     parameters: Sequence[Sequence[Tensor]],
     clip: float | None,
     share: Share | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> float:
     """One gradient step.
 
@@ -116,6 +119,7 @@ def gradient_step(
         parameters: Groups of parameters. Each is clipped on its own.
         clip: Largest L2 norm of a group's gradient; None: no limit.
         share: What this learner contributes; None: it is the only one.
+        stopwatch: Measures the parts of the step; None: they are not measured.
 
     Returns:
         The L2 norm of the gradient of all groups together, before clipping. NaN in a
@@ -124,22 +128,25 @@ def gradient_step(
     Raises:
         FloatingPointError: If the gradient is not finite.
     """
+    watch = stopwatch or Stopwatch()
     optimizer.zero_grad(set_to_none=True)
-    if share is None:
-        loss.backward()
-    else:
-        (loss * share.rows.weight).backward()
+    with watch.part(BACKWARD):
+        (loss if share is None else loss * share.rows.weight).backward()
+    if share is not None:
         gradients = [p.grad for group in parameters for p in group]
-        if not share.add_up([g for g in gradients if g is not None]):
+        with watch.part(LEARNERS):
+            complete = share.add_up([g for g in gradients if g is not None])
+        if not complete:
             return math.nan
-    limit = float("inf") if clip is None else clip
-    norms = [
-        torch.nn.utils.clip_grad_norm_(group, limit).item() for group in parameters
-    ]
-    if not np.isfinite(norms).all():
-        raise FloatingPointError(
-            f"The gradient is not finite (loss {loss.item()}). Lower the learning"
-            " rates or reward_scale, or look for huge rewards in the environment."
-        )
-    optimizer.step()
+    with watch.part(OPTIMIZER):
+        limit = float("inf") if clip is None else clip
+        norms = [
+            torch.nn.utils.clip_grad_norm_(group, limit).item() for group in parameters
+        ]
+        if not np.isfinite(norms).all():
+            raise FloatingPointError(
+                f"The gradient is not finite (loss {loss.item()}). Lower the learning"
+                " rates or reward_scale, or look for huge rewards in the environment."
+            )
+        optimizer.step()
     return math.hypot(*norms)

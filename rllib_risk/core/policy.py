@@ -20,6 +20,7 @@ from rllib_risk.core.gradient import (
 )
 from rllib_risk.core.model import MODEL_NAME, TeamModel, register_model, team_sizes
 from rllib_risk.core.sampler_acting import SamplerPolicy
+from rllib_risk.core.stopwatch import Stopwatch
 from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.parts.acting import Actor, make_actor
 from rllib_risk.parts.batch import Batch
@@ -48,6 +49,7 @@ class TeamPolicy(SamplerPolicy):
         wants_stats: Whether an update need say more than its gradient's norm.
         share: What this process contributes to the present update, where several
             learners share it; None: it is the only one.
+        stopwatch: Measures the parts of an update.
     """
 
     stochastic: ClassVar[bool] = False
@@ -77,6 +79,7 @@ class TeamPolicy(SamplerPolicy):
         self.update_index = 0
         self.wants_stats = True
         self.share: Share | None = None
+        self.stopwatch = Stopwatch()
 
     def make_model(self) -> TeamModel:
         """Builds the model from the configuration; see TorchPolicyV2."""
@@ -247,7 +250,12 @@ class TeamPolicy(SamplerPolicy):
             See :func:`.gradient_step`.
         """
         return gradient_step(
-            optimizer, loss, parameters, self.config["grad_clip"], self.share
+            optimizer,
+            loss,
+            parameters,
+            self.config["grad_clip"],
+            self.share,
+            self.stopwatch,
         )
 
 

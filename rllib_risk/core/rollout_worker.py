@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from rllib_risk.core.rounds import (
     evaluation_seed,
     play_episodes,
 )
+from rllib_risk.core.stopwatch import ACTING, Stopwatch
 from rllib_risk.data.episodes import Episode
 from rllib_risk.env_wrappers import notices
 from rllib_risk.env_wrappers.episode_loop import SEED_RANGE
@@ -38,10 +40,12 @@ class EnvReport(NamedTuple):
     Attributes:
         crashes: Episodes that were lost.
         notices: Texts by key; see :mod:`rllib_risk.env_wrappers.notices`.
+        seconds: What a remote runner's time went to, by part.
     """
 
     crashes: int
     notices: dict[str, str]
+    seconds: Mapping[str, float] = MappingProxyType({})
 
 
 class TeamRolloutWorker(RolloutWorker):
@@ -81,6 +85,8 @@ class TeamRolloutWorker(RolloutWorker):
         self._player: PolicyPlayer | None = None
         # Called at every step with the env steps that were just played.
         self.on_steps: Callable[[int], None] = lambda steps: None
+        # In the trial's own process the algorithm's.
+        self.stopwatch = Stopwatch()
         self._metrics: list[Any] = []
         self._rounds = 0
         self._crashes = 0
@@ -143,7 +149,8 @@ class TeamRolloutWorker(RolloutWorker):
             thresholds = objective.draw(rng.random(number))
         explorer = policy.make_explorer(envs)
         player = PolicyPlayer(policy, envs, explorer, self._epsilons(), rng, thresholds)
-        episodes = self._play(player, seeds, rng)
+        with self.stopwatch.part(ACTING):
+            episodes = self._play(player, seeds, rng, self.stopwatch)
         if thresholds is not None:
             for episode, threshold in zip(episodes, thresholds.tolist(), strict=True):
                 episode.threshold = threshold
@@ -225,7 +232,11 @@ class TeamRolloutWorker(RolloutWorker):
         return epsilons
 
     def _play(
-        self, player: PolicyPlayer, seeds: np.ndarray, rng: np.random.Generator
+        self,
+        player: PolicyPlayer,
+        seeds: np.ndarray,
+        rng: np.random.Generator,
+        stopwatch: Stopwatch | None = None,
     ) -> list[Episode]:
         envs = self.team_envs
         if self._store is None:
@@ -236,7 +247,7 @@ class TeamRolloutWorker(RolloutWorker):
             hooks = EpisodeHooks(self.hooks, self, envs)
         self._player = player
         episodes, crashes = play_episodes(
-            self.config, envs, player, seeds, rng, self._store, hooks
+            self.config, envs, player, seeds, rng, self._store, hooks, stopwatch
         )
         self._player = None
         self._crashes += crashes

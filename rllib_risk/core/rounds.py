@@ -16,6 +16,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_risk.core.envs import env_name
 from rllib_risk.core.episode_hooks import EpisodeHooks
+from rllib_risk.core.stopwatch import ACTING, ENVIRONMENT, Stopwatch
 from rllib_risk.data.episodes import Episode
 from rllib_risk.data.replay_memory import row_arrays
 from rllib_risk.data.sizes import TeamSpec
@@ -58,6 +59,7 @@ def play_episodes(
     rng: np.random.Generator,
     store: EpisodeStore | None = None,
     hooks: EpisodeHooks | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> tuple[list[Episode], int]:
     """Plays one episode per seed; a free environment takes the next.
 
@@ -69,6 +71,7 @@ def play_episodes(
         rng: Draws the seeds of episodes that are played again after a crash.
         store: Memory to use, from an earlier call for the same environments.
         hooks: Callbacks to call; None: there are none.
+        stopwatch: Tells acting and environment apart; None: they are not measured.
 
     Returns:
         The episodes, in the order of their seeds, and how often one was lost.
@@ -77,7 +80,8 @@ def play_episodes(
         EnvContractError: If an episode does not end.
         NonFiniteError: If an environment gives NaN that must not be skipped.
     """
-    kept = _Kept(store or EpisodeStore(envs.spec, envs.num_envs), hooks)
+    store = store or EpisodeStore(envs.spec, envs.num_envs)
+    kept = _Kept(store, hooks, stopwatch or Stopwatch())
     loop = EpisodeLoop(envs, player, seeds, rng, limits_of(config), kept)
     loop.play()
     return [kept.episodes[index] for index in range(len(seeds))], loop.crashes
@@ -212,18 +216,26 @@ class EpisodeStore:
 
 
 class _Kept(EpisodeObserver):
-    """Whole episodes by index, with what the callbacks log of them."""
+    """Whole episodes by index, with what the callbacks log of them.
 
-    def __init__(self, store: EpisodeStore, hooks: EpisodeHooks | None) -> None:
+    It is called where acting ends and the environment begins, and so it measures both.
+    """
+
+    def __init__(
+        self, store: EpisodeStore, hooks: EpisodeHooks | None, stopwatch: Stopwatch
+    ) -> None:
         self.episodes: dict[int, Episode] = {}
+        self._switch = stopwatch.switch
         self._store = store
         self._hooks = hooks
 
     def created(self, loop: EpisodeLoop, slots: np.ndarray) -> None:
         if self._hooks is not None:
             self._hooks.create(slots)
+        self._switch(ENVIRONMENT)
 
     def started(self, loop: EpisodeLoop, slots: np.ndarray) -> None:
+        self._switch(ACTING)
         if self._hooks is not None:
             self._hooks.start(slots)
 
@@ -231,10 +243,12 @@ class _Kept(EpisodeObserver):
         self, loop: EpisodeLoop, actions: np.ndarray, levels: np.ndarray | float
     ) -> None:
         self._store.write_rows(loop, actions, levels)
+        self._switch(ENVIRONMENT)
 
     def stepped(
         self, loop: EpisodeLoop, actions: np.ndarray, step: BatchedStep
     ) -> None:
+        self._switch(ACTING)
         self._store.write_rewards(loop, step.rewards)
         if self._hooks is not None:
             self._hooks.step(actions, step, loop.active)

@@ -13,6 +13,7 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from rllib_risk.core import ray_internals
 from rllib_risk.core.rollout_worker import EnvReport, TeamRolloutWorker
+from rllib_risk.core.stopwatch import IDLE
 from rllib_risk.data.episodes import Episode
 
 if TYPE_CHECKING:
@@ -123,7 +124,10 @@ def play_everywhere(
 def _sample(
     worker: TeamRolloutWorker, round_index: int
 ) -> tuple[list[Episode], EnvReport]:
-    return worker.sample(round_index), worker.take_report()
+    episodes, watch = worker.sample(round_index), worker.stopwatch
+    report = worker.take_report()._replace(seconds=watch.take())
+    watch.switch(IDLE)
+    return episodes, report
 
 
 def _evaluate(

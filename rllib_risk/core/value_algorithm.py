@@ -9,11 +9,13 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import ray_internals, remarks
-from rllib_risk.core.algorithm import NUM_EPISODES, NUM_UPDATES, TeamAlgorithm
+from rllib_risk.core import stopwatch as sw
+from rllib_risk.core.algorithm import NUM_EPISODES, TeamAlgorithm
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.data_report import HOLDOUT, report, report_groups
 from rllib_risk.core.off_policy.estimates import OFF_POLICY, Estimates
 from rllib_risk.core.policy import TeamPolicy
+from rllib_risk.core.profile import NUM_UPDATES
 from rllib_risk.core.thresholds import observe_dataset
 from rllib_risk.core.value_config import ValueConfig
 from rllib_risk.core.value_policy import ValuePolicy
@@ -104,9 +106,9 @@ class ValueAlgorithm(TeamAlgorithm):
         size = config.batch_size_episodes
         if policy.dual is not None and updates % policy.dual_block == 0:
             for index in range(policy.dual_block):
-                batch = self.replay.draw(size)
+                batch = self._draw(size)
                 stats |= self.learn_on("learn_dual_on_batch", batch, index)
-        batch = self.replay.draw(size)
+        batch = self._draw(size)
         stats |= self.before_learning(batch)
         gate = policy.learning.gate
         quantiles = self._quantile_step_is_due(gate)
@@ -117,6 +119,10 @@ class ValueAlgorithm(TeamAlgorithm):
             self.counters[_NUM_QR_UPDATES] += 1
         self._move_target(policy)
         return stats, int(batch["mask"].sum())
+
+    def _draw(self, size: int) -> Any:
+        with self.stopwatch.part(sw.REPLAY):
+            return self.replay.draw(size)
 
     def _move_target(self, policy: ValuePolicy) -> None:
         if not policy.learning.loss.uses_targets:
@@ -149,7 +155,8 @@ class ValueAlgorithm(TeamAlgorithm):
         results[_NUM_QR_UPDATES] = self.counters[_NUM_QR_UPDATES]
         if isinstance(self.replay, DatasetReplay):
             results["dataset_passes"] = self.env_steps / self.replay.split.num_steps
-            results |= report(self.team_policy, self._groups)
+            with self.stopwatch.part(sw.EVALUATION):
+                results |= report(self.team_policy, self._groups)
         if self.estimates is not None:
             results[OFF_POLICY] = self._estimate(self.estimates)
         return results
@@ -159,7 +166,8 @@ class ValueAlgorithm(TeamAlgorithm):
         found = {}
         if (self.iteration + 1) % self.config.off_policy_interval == 0:
             self._begin_to("estimating the return from held-out episodes")
-            found = estimates.make(self.team_policy)
+            with self.stopwatch.part(sw.EVALUATION):
+                found = estimates.make(self.team_policy)
         return {**found, "estimates_since_best": estimates.since_best}
 
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:

@@ -371,6 +371,12 @@ class ValueConfig(TeamConfig):
                 " Set num_learners: 0, or another replay."
             )
 
+    @property
+    def stored_episodes(self) -> int:
+        """See TeamConfig."""
+        part = self.composition.slots["replay"].part(self.replay)
+        return part.stored_episodes(self)
+
     def _least_episodes(self) -> int:
         # Stretches are drawn with replacement.
         return 1 if self.sequence_length is not None else self.batch_size_episodes

@@ -167,9 +167,10 @@ class ValuePolicy(TeamPolicy):
             The view, with schedules at their present values.
         """
         c = self.config
+        online = self.learning.copies.online
         return self.learning.view(
             network or self.network,
-            self.target_network,
+            self.network if online else self.target_network,
             batch,
             burn_in=c["burn_in"],
             generator=self.generator(stream),

@@ -40,20 +40,26 @@ _INDEX = np.dtype(
 
 
 @dataclass(frozen=True)
-class StoreOptions:
-    """Keys of all replays for capacity and format."""
+class FormatOptions:
+    """The key of all replays for their format."""
+
+    compact_replay: bool = option(
+        False,
+        "Whether the replay stores observations and states in 16 bits (three"
+        " significant digits), and action masks and numbers that are always 0 or 1 in"
+        " one bit. It takes less than half the memory.",
+    )
+
+
+@dataclass(frozen=True)
+class StoreOptions(FormatOptions):
+    """Keys of replays for capacity and format."""
 
     buffer_size_episodes: int = option(
         5000,
         "Capacity of the replay; new episodes replace the oldest ones.",
         low=1,
         unit="episodes",
-    )
-    compact_replay: bool = option(
-        False,
-        "Whether the replay stores observations and states in 16 bits (three"
-        " significant digits), and action masks and numbers that are always 0 or 1 in"
-        " one bit. It takes less than half the memory.",
     )
 
 

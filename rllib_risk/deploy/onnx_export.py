@@ -111,7 +111,7 @@ def _rank(operation: str, ranks: list[int], settings: Mapping[str, Any]) -> int:
         return ranks[0] + ranks[1] - 1
     if operation == "fill":
         return 1
-    if operation == "linear":
+    if operation in ("linear", "layer_norm"):
         return ranks[0]
     return max(ranks) + (operation == "expand")
 
@@ -169,6 +169,11 @@ class _Writer:
         self._keep(turned, np.ascontiguousarray(self._tensors[weight].T))
         self.node("MatMul", [rows, turned], f"{out}_product")
         self.node("Add", [f"{out}_product", bias], out)
+
+    def _layer_norm(
+        self, read: list[str], out: str, ranks: list[int], epsilon: float
+    ) -> None:
+        self.node("LayerNormalization", read, out, axis=-1, epsilon=epsilon)
 
     def _concat(self, read: list[str], out: str, ranks: list[int]) -> None:
         self.node("Concat", read, out, axis=-1)

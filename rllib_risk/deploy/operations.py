@@ -26,6 +26,13 @@ def relu(rows: Array) -> Array:
     return np.maximum(rows, np.float32(0.0))
 
 
+def layer_norm(rows: Array, weight: Array, bias: Array, epsilon: float) -> Array:
+    """Mean 0 and variance 1 along the last axis, then scale and shift, ``[H]`` each."""
+    centred = rows - rows.mean(-1, keepdims=True)
+    variance = np.square(centred).mean(-1, keepdims=True)
+    return centred / np.sqrt(variance + np.float32(epsilon)) * weight + bias
+
+
 def sigmoid(rows: Array) -> Array:
     """The sigmoid as ``(1 + tanh(x / 2)) / 2``, which cannot overflow."""
     return (np.tanh(rows * np.float32(0.5)) + np.float32(1.0)) * np.float32(0.5)
@@ -110,6 +117,7 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
     "expand": expand,
     "fill": fill,
     "greater": np.greater,
+    "layer_norm": layer_norm,
     "linear": linear,
     "matmul": np.matmul,
     "mean": mean,

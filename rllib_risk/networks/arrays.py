@@ -62,6 +62,11 @@ class Torch:
         """Affine map of a module that has ``weight`` and ``bias``."""
         return self.affine(layer.weight, layer.bias)  # type: ignore[arg-type]
 
+    def layer_norm(self, layer: nn.LayerNorm) -> Step:
+        """Layer normalisation over the last axis, with scale and shift."""
+        shape, epsilon = layer.normalized_shape, layer.eps
+        return lambda rows: F.layer_norm(rows, shape, layer.weight, layer.bias, epsilon)
+
     def gru(self, layer: nn.GRU) -> Step:
         """One step of a GRU, ``(rows [R, I], state [R, H]) -> [R, H]``."""
         # One fused cell is several times cheaper than a sequence of length one.
@@ -124,6 +129,14 @@ class Numpy:
     def linear(self, layer: nn.Module) -> Step:
         """See :meth:`Torch.linear`."""
         return self.affine(layer.weight, layer.bias)  # type: ignore[arg-type]
+
+    def layer_norm(self, layer: nn.LayerNorm) -> Step:
+        """See :meth:`Torch.layer_norm`, by PyTorch: the same bits as learning."""
+        weight, bias = layer.weight.detach(), layer.bias.detach()
+        shape, epsilon = layer.normalized_shape, layer.eps
+        return lambda rows: F.layer_norm(
+            torch.from_numpy(rows), shape, weight, bias, epsilon
+        ).numpy()
 
     def gru(self, layer: nn.GRU) -> Step:
         """See :meth:`Torch.gru`. As PyTorch's ``GRUCell``, with gates r, z, n."""

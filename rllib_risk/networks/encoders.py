@@ -7,7 +7,7 @@ of features, ``C`` size of the hidden state.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,9 @@ class StandardEncoder(Encoder):
     The GRU network is PyMARL's agent: ``I -> 64 -> GRU 64``. The LSTM is that of DrIGM
     (robust value factorization). There a ReLU follows the LSTM, but QTRAN reads the
     output before the ReLU. So the features are the LSTM's output, and :meth:`readout`
-    applies the ReLU for the head. Initialisation is PyTorch's default. The cell runs
-    over all steps in one call.
+    applies the ReLU for the head. With ``layer_norm`` each linear layer is normalised
+    before its ReLU (Gallici et al., 2025). Initialisation is PyTorch's default. The
+    cell runs over all steps in one call.
 
     Attributes:
         cell: ``gru``, ``lstm`` or ``none``.
@@ -50,6 +51,12 @@ class StandardEncoder(Encoder):
         )
         rnn_cell: Literal["gru", "lstm"] = option(
             "gru", "Recurrent cell, if recurrent is true.", fixed=True
+        )
+        layer_norm: bool = option(
+            False,
+            "Whether layer normalisation comes before every ReLU of the hidden layers,"
+            " as in PQN.",
+            fixed=True,
         )
 
     options: Options
@@ -73,6 +80,11 @@ class StandardEncoder(Encoder):
         self.memory_size = size if self.cell == "lstm" else 0
         self.has_memory = recurrent
         self.fc1 = nn.Linear(input_size, size)
+        # Without parameters, so that checkpoints without normalisation stay the same.
+        layers = 1 if recurrent else 2
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(size) for _ in range(layers if self.options.layer_norm else 0)
+        )
         self.body: nn.Module
         if self.cell == "none":
             self.body = nn.Linear(size, size)
@@ -97,15 +109,22 @@ class StandardEncoder(Encoder):
         return features, torch.cat(ends, dim=-1).squeeze(0)
 
     def _embedding(self, xp: Namespace) -> Step:
-        first = xp.linear(self.fc1)
-        return lambda inputs: xp.relu_(first(inputs))
+        return self._layer(xp, self.fc1, 0)
+
+    def _layer(self, xp: Namespace, linear: nn.Module, index: int) -> Step:
+        """Linear layer, normalisation if there is one, and ReLU."""
+        first = xp.linear(linear)
+        if not self.norms:
+            return lambda inputs: xp.relu_(first(inputs))
+        norm = xp.layer_norm(cast("nn.LayerNorm", self.norms[index]))
+        return lambda inputs: xp.relu_(norm(first(inputs)))
 
     def one_step(self, xp: Namespace) -> Step:
         """See :meth:`Encoder.one_step`."""
         embed = self._embedding(xp)
         if self.cell == "none":
-            second = xp.linear(self.body)
-            return lambda inputs, state: xp.relu_(second(embed(inputs)))
+            second = self._layer(xp, self.body, 1)
+            return lambda inputs, state: second(embed(inputs))
         cell: Step = getattr(xp, self.cell)(self.body)
         return lambda inputs, state: cell(embed(inputs), state)
 

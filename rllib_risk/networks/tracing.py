@@ -256,6 +256,13 @@ class Tracer(Numpy):
         """See :meth:`.arrays.Torch.affine`."""
         return lambda rows: self.record("linear", rows, weight, bias)
 
+    def layer_norm(self, layer: nn.LayerNorm) -> Step:
+        """See :meth:`.arrays.Torch.layer_norm`."""
+        weight, bias, epsilon = layer.weight, layer.bias, layer.eps
+        return lambda rows: self.record(
+            "layer_norm", rows, weight, bias, epsilon=epsilon
+        )
+
     def gru(self, layer: nn.GRU) -> Step:
         """See :meth:`.arrays.Torch.gru`; gates r, z, n."""
         size = layer.hidden_size

@@ -77,6 +77,15 @@ class Replay(EpisodeReplay, Part):
                 " batches come from the dataset. Leave out replay, or dataset."
             )
 
+    @classmethod
+    def stored_episodes(cls, config: Any) -> int:
+        """Returns the largest number of episodes that the replay holds.
+
+        Args:
+            config: A configuration.
+        """
+        return int(config.buffer_size_episodes)
+
     def learned(self, samples: SampleBatch, view: View) -> None:
         """Receives the learner's results for a batch, before the gradient step.
 

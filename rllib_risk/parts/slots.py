@@ -197,9 +197,13 @@ VALUE_PARTS = Composition(
         Slot(
             "replay",
             "Replay from which batches are drawn: uniformly from all stored episodes"
-            " (uniform), or your own as pkg.module:Class.",
+            " (uniform); the episodes of the newest round, each once per epoch"
+            " (latest, PQN); or your own as pkg.module:Class.",
             base=f"{_PARTS}.replay:Replay",
-            builtin={"uniform": f"{_PARTS}.replay:Replay"},
+            builtin={
+                "uniform": f"{_PARTS}.replay:Replay",
+                "latest": f"{_PARTS}.latest_replay:LatestReplay",
+            },
             default="uniform",
         ),
         Slot(

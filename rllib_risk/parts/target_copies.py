@@ -24,7 +24,8 @@ class TargetCopies(Part):
         )
         target_update_tau: float | None = option(
             None,
-            "Polyak rate of the target network per update; null: hard copies.",
+            "Polyak rate of the target network per update; null: hard copies. 1: no"
+            " target network; the online network computes the targets, in one pass.",
             low=0.0,
             low_open=True,
             high=1.0,
@@ -42,6 +43,14 @@ class TargetCopies(Part):
                 "target_update_interval_episodes: counts sampled episodes, and with a"
                 " dataset no episodes are sampled. Set target_update_tau."
             )
+
+    @property
+    def online(self) -> bool:
+        """Whether the online network computes the targets.
+
+        A copy after every update has the same parameters, and costs a second pass.
+        """
+        return self.options.target_update_tau == 1.0
 
     def rate(self, episodes: int) -> float | None:
         """Returns the Polyak rate of the target network after an update.

@@ -91,11 +91,14 @@ def test_train_then_evaluate(
 ) -> None:
     (tmp_path / "vdn.yaml").write_text(VDN)
     options = ["--seed", "3", "--storage-path", "r", "--wandb-project", "p"]
+    options.append("--profile")
     printed, errors = finish(start(tmp_path, "train", "file", "vdn.yaml", *options))
     lines = [line for line in printed.splitlines() if " steps | " in line]
     # --seed replaces the search space over seeds: one trial, two evaluations.
     assert len(lines) == 2 and "epsilon" in lines[0] and "CVaR 10%" in lines[0]
     assert "no key" in errors
+    assert re.search(r"^Time, \d+ s: .*update .*%", printed, re.MULTILINE)
+    assert re.search(r"backward +│ +[0-9.]+ +│ +[0-9.]+%", printed)
     (trial,) = (tmp_path / "r/vdn-two-step").glob("VDN_*")
     assert list((tmp_path / "r/vdn-two-step/wandb").glob("offline-run-*"))
     last = json.loads((trial / "result.json").read_text().splitlines()[-1])

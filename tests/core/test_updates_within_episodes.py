@@ -8,7 +8,8 @@ from small_runs import fingerprint, small_config
 import rllib_risk
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
-from rllib_risk.core.algorithm import NUM_EPISODES, NUM_UPDATES
+from rllib_risk.core.algorithm import NUM_EPISODES
+from rllib_risk.core.profile import NUM_UPDATES
 
 UP, LEFT = 0, 2
 pytestmark = pytest.mark.usefixtures("ray_local")

@@ -29,6 +29,8 @@ KINDS = {
     "gru": {},
     "feed-forward": {"recurrent": False},
     "lstm": {"rnn_cell": "lstm"},
+    "layer norm": {"layer_norm": True},
+    "layer norm, feed-forward": {"layer_norm": True, "recurrent": False},
     "observation alone": {"agent_ids": False, "obs_last_action": False},
     "a network each": {"parameter_sharing": False},
     "cvar": {**ATOMS, "risk_measure": "cvar", "alpha": 0.3},

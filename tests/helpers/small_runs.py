@@ -47,6 +47,9 @@ KEYS: dict[str, dict[str, Any]] = {
         "learning_starts_episodes": 8,
         "buffer_size_episodes": 20,
     },
+    # Two epochs over each round of four episodes.
+    "PQN": {"batch_size_episodes": 2, "learning_starts_episodes": 2}
+    | {"updates_per_episode": 1.0},
     "MAPPO": PPO,
     "IPPO": PPO | {"parameter_sharing": False, "critic_recurrent": False},
     # Two groups that differ in what a fall costs; about three iterations a phase.

@@ -46,6 +46,35 @@ def test_number_of_parameters():
     assert sum(p.numel() for p in network.parameters()) == 26_244 - 24_960 + 33_280
 
 
+@pytest.mark.parametrize("recurrent", [True, False])
+def test_layer_norm_comes_before_every_relu(recurrent):
+    torch.manual_seed(0)
+    options = StandardEncoder.Options(16, recurrent, layer_norm=True)
+    encoder = StandardEncoder(TeamSizes(1, 4, 7, 0), 7, options)
+    with torch.no_grad():
+        for norm in encoder.norms:
+            norm.weight.normal_()
+            norm.bias.normal_()
+    inputs = torch.randn(5, 1, 7)
+
+    def layer(linear, norm, rows):
+        rows = linear(rows)
+        centred = rows - rows.mean(dim=-1, keepdim=True)
+        deviation = (centred.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+        return torch.relu(centred / deviation * norm.weight + norm.bias)
+
+    expected = layer(encoder.fc1, encoder.norms[0], inputs)
+    if recurrent:
+        assert len(encoder.norms) == 1
+        expected = encoder.body(expected)[0]
+    else:
+        expected = layer(encoder.body, encoder.norms[1], expected)
+    torch.testing.assert_close(encoder(inputs, None)[0], expected)
+    rows = inputs[:, 0].numpy(), torch.zeros(5, 16).numpy()
+    acted = torch.from_numpy(encoder.one_step(NUMPY)(*rows))
+    torch.testing.assert_close(acted, expected[:, 0])
+
+
 @BODIES
 def test_encoder_step_by_step(recurrent, rnn_cell):
     torch.manual_seed(0)

@@ -76,6 +76,8 @@ BODIES = {
     "no ids": {"agent_ids": False},
     "lstm, no ids": {"rnn_cell": "lstm", "agent_ids": False},
     "no memory": {"recurrent": False},
+    "layer norm": {"layer_norm": True},
+    "layer norm, no memory": {"layer_norm": True, "recurrent": False},
     "no last action": {"obs_last_action": False},
     "observation alone": {"obs_last_action": False, "agent_ids": False},
 }

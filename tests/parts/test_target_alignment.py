@@ -42,6 +42,9 @@ PENCIL = {
     "LHIQN": ([3.5, 4, 4.75], 3),
     # The target network's own maxima, summed: 14, 10, 12.
     "MACQR": ([8, 7, 9], 3),
+    # The same with lambda 0.85: G_2 = 3 + 12 / 2, G_1 = 2 + (0.15 * 10 + 0.85 * 9) / 2,
+    # G_0 = 1 + (0.15 * 14 + 0.85 G_1) / 2; where the episode ended G_2 = 3.
+    "PQN": ([4.844375, 6.575, 9], [3.760625, 4.025, 3]),
     # The same of the means, since the deviations from them are zero on average.
     "DDN": ([8, 7, 9], 3),
     # 2 q_0 + 3 q_1 + 2 s of these maxima, 6 and 8, 3 and 7, 9 and 3: 38, 31, 33.

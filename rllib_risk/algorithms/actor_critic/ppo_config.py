@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from rllib_risk.algorithms.actor_critic.config import (
@@ -12,8 +12,6 @@ from rllib_risk.algorithms.actor_critic.config import (
 )
 from rllib_risk.config.schema import ConfigError, Field
 from rllib_risk.core.team_fields import TEAM_FIELDS
-from rllib_risk.data.replay_memory import ReplayBound
-from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers.team_env import TeamEnv
 
 
@@ -169,8 +167,7 @@ class PPOTeamConfig(ActorCriticConfig):
             )
         if self.in_evaluation:  # evaluation makes no updates
             return
-        per_runner = self.episodes_per_round or self.num_envs_per_env_runner
-        round_size = per_runner * max(self.num_env_runners, 1)
+        round_size = self.episodes_of_round
         if size % round_size:
             multiple = -(-size // round_size) * round_size
             raise ConfigError(
@@ -180,22 +177,9 @@ class PPOTeamConfig(ActorCriticConfig):
                 f" set batch_size_episodes: {multiple}."
             )
 
-    def replay_bound(self, specs: Sequence[TeamSpec]) -> ReplayBound:
-        """See TeamConfig; the replay holds only the episodes of one update.
-
-        Args:
-            specs: Sizes of the environments whose episodes it holds.
-        """
-        return ReplayBound.of(
-            specs,
-            self.stored_episodes,
-            self.max_episode_steps,
-            self.compact_replay,
-        )
-
     @property
     def stored_episodes(self) -> int:
-        """Capacity of the replay in episodes.
+        """See TeamConfig; the replay holds only the episodes of one update.
 
         If an env runner is lost, a round is smaller. The batch is then complete one
         round later, and is larger.
