@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from rllib_risk.algorithms.pymarl_presets import INDEPENDENT
 from rllib_risk.core.value_algorithm import ValueAlgorithm
 from rllib_risk.core.value_config import ValueConfig
 
@@ -20,6 +21,7 @@ class IndependentQConfig(ValueConfig):
     """Configuration of IndependentQ."""
 
     overrides: ClassVar[dict[str, Any]] = {"mixer": "none"}
+    presets: ClassVar[dict[str, dict[str, Any]]] = INDEPENDENT
 
 
 class IndependentQ(ValueAlgorithm):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from rllib_risk.algorithms.pymarl_presets import MIXED
 from rllib_risk.core.value_algorithm import ValueAlgorithm
 from rllib_risk.core.value_config import ValueConfig
 
@@ -22,6 +23,7 @@ class QMIXConfig(ValueConfig):
     """Configuration of QMIX."""
 
     overrides: ClassVar[dict[str, Any]] = {"mixer": "qmix"}
+    presets: ClassVar[dict[str, dict[str, Any]]] = MIXED
 
 
 class QMIX(ValueAlgorithm):

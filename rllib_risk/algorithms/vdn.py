@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from rllib_risk.algorithms.pymarl_presets import MIXED
 from rllib_risk.core.value_algorithm import ValueAlgorithm
 from rllib_risk.core.value_config import ValueConfig
 
@@ -21,6 +22,7 @@ class VDNConfig(ValueConfig):
     """Configuration of VDN."""
 
     overrides: ClassVar[dict[str, Any]] = {"mixer": "vdn"}
+    presets: ClassVar[dict[str, dict[str, Any]]] = MIXED
 
 
 class VDN(ValueAlgorithm):

@@ -95,7 +95,7 @@ def run_comparison(
             failures = report_failures(trials)
             report_interrupt(interrupt, options.command)
             return interrupt.exit_code or (EXIT_FAILED if failures else 0)
-        return _report(comparison, name, trials, folder, plan, metric)
+        return _report(comparison, name, trials, folder, plan, metric, options.command)
 
 
 def _report(
@@ -105,11 +105,14 @@ def _report(
     folder: Path,
     plan: Plan,
     metric: str,
+    command: str,
 ) -> int:
-    """Writes table and figure of finished trials; returns the exit code."""
+    """Writes table, figure and results of finished trials; returns the exit code."""
     from rllib_risk.cli.failures import report_failures
+    from rllib_risk.core.source_version import source_version
     from rllib_risk.evaluation.plots import write_comparison
     from rllib_risk.evaluation.results import ResultsError, write_plan
+    from rllib_risk.evaluation.results_file import write_results
 
     ended_early = [
         tune_internals.trial_folder(trial).name
@@ -119,6 +122,8 @@ def _report(
     write_plan(folder, replace(plan, failed=tuple(ended_early)))
     try:
         write_comparison(folder, output.out, metric, name, comparison.threshold)
+        for file in write_results(folder, metric, command, source_version()):
+            say(f"Wrote {file}")
     except ResultsError as error:
         fail(f"the table cannot be written: {error}")
         report_failures(trials)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +23,7 @@ from rllib_risk.config.schema import MOST_EPISODES, ConfigError
 if TYPE_CHECKING:
     from rllib_risk.data.card import Card
     from rllib_risk.data.episodes import Episode
+    from rllib_risk.data.sizes import TeamSpec
 
 _EPISODES = 100
 _SHARE = 0.16
@@ -245,7 +246,7 @@ def _of_policies(_: Path, out: Path, options: RecordOptions) -> Card:
         out,
         record(config, players, options.episodes or _EPISODES, seed),
         config,
-        env.spec_team.agents,
+        env.spec_team,
         behaviour | {"epsilon": epsilon},
         seed,
     )
@@ -271,7 +272,7 @@ def _of_checkpoint(checkpoint: Path, out: Path, options: RecordOptions) -> Card:
             out,
             record(algorithm.config, [player], number, seed),
             algorithm.config,
-            algorithm.agent_names(),
+            algorithm.team_spec(),
             {
                 "checkpoint": str(checkpoint),
                 "algorithm": type(algorithm).__name__,
@@ -332,8 +333,8 @@ def _log(file: Path, out: Path, options: RecordOptions) -> Card:
             "algorithm": type(algorithm).__name__,
             "part": "replay",
         }
-        agents, seed = algorithm.agent_names(), algorithm.config.seed
-        return _write(out, episodes(), algorithm.config, agents, behaviour, seed)
+        team, seed = algorithm.team_spec(), algorithm.config.seed
+        return _write(out, episodes(), algorithm.config, team, behaviour, seed)
 
 
 def _of_log(folder: Path, out: Path, options: RecordOptions) -> Card:
@@ -364,6 +365,7 @@ def _of_log(folder: Path, out: Path, options: RecordOptions) -> Card:
             "episodes": [first, after],
         },
         seed=log.card.seed,
+        image=log.card.sizes.image,
     )
 
 
@@ -378,7 +380,7 @@ def _write(
     out: Path,
     episodes: Iterator[Episode],
     config: Any,
-    agents: Sequence[str],
+    team: TeamSpec,
     behaviour: dict[str, Any],
     seed: int | None,
 ) -> Card:
@@ -390,7 +392,8 @@ def _write(
         episodes,
         env=str(config.env),
         env_config=config.env_config,
-        agents=agents,
+        agents=team.agents,
         behaviour=behaviour,
         seed=seed,
+        image=team.image,
     )

@@ -11,6 +11,7 @@ import typer.core
 
 from rllib_risk.cli import output
 from rllib_risk.cli.frontier import FRONTIER_HELP, plot_frontier
+from rllib_risk.cli.leaderboard import LEADERBOARD_HELP, plot_leaderboard
 from rllib_risk.cli.option_groups import RayOptions, grouped
 from rllib_risk.cli.options import (
     EnvConfigOption,
@@ -35,12 +36,13 @@ The command plays random episodes through the adapter that training uses, and
 prints what is right and wrong. The exit code is 0 if the environment can be
 trained on, and 1 if there is an error.
 """
-PLOT_HELP = """Draw learning curves, one episode of a checkpoint, or a risk frontier.
+PLOT_HELP = """Draw learning curves, an episode, a risk frontier, or a leaderboard.
 
 \b
     rllib plot ~/ray_results/rmix-macn ~/ray_results/qmix-macn --out curves.png
     rllib plot episode CHECKPOINT --agent agent_1 --steps 0,5,9
     rllib plot frontier CHECKPOINT CHECKPOINT
+    rllib plot leaderboard a/results.json b/results.json
 
 'rllib plot FOLDER ...' is short for 'rllib plot curves FOLDER ...'.
 """
@@ -102,6 +104,7 @@ class _PlotGroup(typer.core.TyperGroup):
 
 plot_app = typer.Typer(cls=_PlotGroup, help=PLOT_HELP, no_args_is_help=True)
 plot_app.command("frontier", help=FRONTIER_HELP)(grouped(plot_frontier))
+plot_app.command("leaderboard", help=LEADERBOARD_HELP)(plot_leaderboard)
 
 
 @plot_app.command("curves", help=CURVES_HELP)

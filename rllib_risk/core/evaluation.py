@@ -17,6 +17,7 @@ from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.core.runners import play_everywhere
 from rllib_risk.core.thresholds import choose_threshold
 from rllib_risk.data.episodes import Episode
+from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.joined_envs import VARIANT
 from rllib_risk.ops.statistics import cvar_of_returns, return_statistics
@@ -103,7 +104,7 @@ class EvaluatingAlgorithm(Algorithm):
             frames += self.render_episode(seed)
         thresholds = None if chosen is None else [chosen.threshold]
         episodes = self.play_greedily(num_episodes, seed, thresholds)
-        result = summarise(episodes, self.agent_names())
+        result = summarise(episodes, self.team_spec().agents)
         if chosen is not None:
             result["alpha"] = chosen.alpha
             result["threshold"] = chosen.threshold
@@ -168,14 +169,14 @@ class EvaluatingAlgorithm(Algorithm):
         """
         return play_and_render(self.team_policy, self.evaluation_config, seed)
 
-    def agent_names(self) -> tuple[str, ...]:
-        """Names of the agents, in the order of all arrays; there must be an env."""
+    def team_spec(self) -> TeamSpec:
+        """Agents and sizes of the team; there must be an env."""
         runner = (self.eval_env_runner_group or self.env_runner_group).local_env_runner
         if runner.env is None:
             runner = self.env_runner
         if runner.env is None:
-            return team_spaces_of(self.config).spec_team.agents
-        return runner.env.spec_team.agents
+            return team_spaces_of(self.config).spec_team
+        return runner.env.spec_team
 
 
 def summarise(episodes: Sequence[Episode], agents: Sequence[str]) -> dict[str, Any]:

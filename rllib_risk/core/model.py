@@ -11,6 +11,7 @@ from ray.rllib.models.torch.torch_modelv2 import TorchModelV2
 from torch import Tensor, nn
 
 from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.env_wrappers.images import ImageRows
 from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.unroll import Decision
 
@@ -36,10 +37,12 @@ def team_sizes(obs_space: spaces.Space, action_space: spaces.Space) -> TeamSizes
             f"Expected the observation space of a team environment, got {obs_space}."
             " Wrap the environment in rllib_risk.env_wrappers.team_env.TeamEnv."
         )
-    num_agents, obs_size = obs_space["obs"].shape or (0, 0)
+    rows = obs_space["obs"]
+    num_agents, obs_size = rows.shape or (0, 0)
     _, num_actions = obs_space["action_mask"].shape or (0, 0)
     (state_size,) = obs_space["state"].shape or (0,)
-    return TeamSizes(num_agents, num_actions, obs_size, state_size)
+    image = rows.image if isinstance(rows, ImageRows) else None
+    return TeamSizes(num_agents, num_actions, obs_size, state_size, image)
 
 
 class TeamModel(TorchModelV2, nn.Module):

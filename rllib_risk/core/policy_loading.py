@@ -39,9 +39,7 @@ def load_policy(
         state = ckpt.read_state(folder)
         config = from_record(record, trust_code=trust_code)
         config.num_gpus = 0
-        spaces = team_spaces(
-            sizes.num_agents, sizes.num_actions, sizes.obs_size, sizes.state_size
-        )
+        spaces = team_spaces(sizes)
         policy: TeamPolicy = config.algo_class.get_default_policy_class(config)(
             *spaces, config.to_dict()
         )

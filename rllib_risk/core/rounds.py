@@ -162,12 +162,9 @@ class EpisodeStore:
         """Makes room; see :func:`play_episodes`."""
         self.slots = np.arange(num_envs)
         self.on_steps: Callable[[int], None] = lambda steps: None
-        kept = row_arrays(
-            spec.num_agents, spec.num_actions, spec.obs_size, spec.state_size
-        )
         self.arrays: dict[str, np.ndarray] = {
             name: np.zeros((num_envs, 1, *shape), kind)
-            for name, (shape, kind) in kept.items()
+            for name, (shape, kind) in row_arrays(spec).items()
         }
         self._grow(spec.episode_limit or 64)
 

@@ -110,9 +110,7 @@ class ValueConfig(TeamConfig):
         """See TeamConfig; without an environment the dataset says what there is."""
         if self.dataset is not None and self.env is None:
             sizes = self.open_dataset().card.sizes
-            self.observation_space, self.action_space = team_spaces(
-                sizes.num_agents, sizes.num_actions, sizes.obs_size, sizes.state_size
-            )
+            self.observation_space, self.action_space = team_spaces(sizes)
             # There is nowhere to play.
             self.evaluation_interval = 0
         if self.dataset is not None:

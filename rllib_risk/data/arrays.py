@@ -35,7 +35,8 @@ def make_episode(
         obs: Observations ``[L + 1, N, D]``, the last one after the last action. Give
             ``[L, N, D]`` if the last one is unknown. After a termination, zeros take
             its place, which no learner reads. In a truncated episode, the last step is
-            dropped, and its observation becomes the last one.
+            dropped, and its observation becomes the last one. A uint8 array (flat
+            images) stays uint8.
         actions: Actions, whole numbers from 0, ``[L, N]``.
         rewards: Team rewards, ``[L]``.
         terminated: Whether the episode terminated; False if it was truncated, for
@@ -56,7 +57,9 @@ def make_episode(
     """
     if not isinstance(terminated, (bool, np.bool_)):
         raise DatasetError(f"terminated must be True or False, not {terminated!r}")
-    seen = _numbers("obs", obs, 3).astype(np.float32)
+    # Images stay bytes; all other observations become float32.
+    images = getattr(obs, "dtype", None) == np.uint8
+    seen = _numbers("obs", obs, 3).astype(np.uint8 if images else np.float32)
     taken = _actions(actions)
     team = _numbers("rewards", rewards, 1)
     steps, rows = len(taken), len(seen)
@@ -88,7 +91,7 @@ def make_episode(
         seen, given, mask = kept
         steps = len(seen) - 1
     if isinstance(state, str):
-        given = seen.reshape(len(seen), -1)
+        given = seen.reshape(len(seen), -1).astype(np.float32)
     return Episode(
         obs=seen,
         state=given,

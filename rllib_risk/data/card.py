@@ -105,6 +105,8 @@ class Card:
             raise DatasetError(
                 f"{folder / CARD} cannot hold env_config or behaviour: {error}"
             ) from error
+        if self.sizes.image is None:
+            del values["sizes"]["image"]
         values["content_hash"] = self.content_hash
         if self.is_hashed:
             values["card_hash"] = _hash_of(values)
@@ -155,7 +157,7 @@ def read_card(folder: Path) -> Card:
             **values
             | {
                 "agents": tuple(values["agents"]),
-                "sizes": TeamSizes(**values["sizes"]),
+                "sizes": _sizes(values["sizes"]),
                 "shards": tuple(Shard(**shard) for shard in values["shards"]),
             }
         )
@@ -172,6 +174,11 @@ def read_card(folder: Path) -> Card:
             " the file"
         )
     return card
+
+
+def _sizes(values: Mapping[str, Any]) -> TeamSizes:
+    image = values.get("image")
+    return TeamSizes(**{**values, "image": None if image is None else tuple(image)})
 
 
 def _hash_of(values: Mapping[str, Any]) -> str:
@@ -195,6 +202,13 @@ def _wrong_value(card: Card) -> str | None:
             _is_count(n, 0) for n in numbers
         )
         and min(sizes.num_agents, sizes.num_actions) > 0,
+        "sizes: image must hold height, width and channels, and obs_size their"
+        " product": sizes.image is None
+        or (
+            len(sizes.image) == 3
+            and all(_is_count(n, 1) for n in sizes.image)
+            and math.prod(sizes.image) == sizes.obs_size
+        ),
         "agents: must be different names, one per agent in sizes": all(
             isinstance(name, str) for name in card.agents
         )

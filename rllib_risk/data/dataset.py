@@ -27,7 +27,7 @@ from rllib_risk.data.rows import (
     to_table,
 )
 from rllib_risk.data.segments import bytes_per_row
-from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.data.sizes import ImageShape, TeamSizes
 
 ROWS_PER_SHARD = 50_000
 # Maximum size of a shard before compression; shards of large observations have fewer
@@ -46,6 +46,7 @@ def write_dataset(
     env_config: Mapping[str, Any] | None = None,
     behaviour: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    image: ImageShape | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
 ) -> Card:
     """Writes a stream of episodes as a dataset.
@@ -64,6 +65,8 @@ def write_dataset(
         behaviour: Description of the behaviour policy, such as ``{"policy": "shift plan
             of 2025"}``.
         seed: Seed of the recording; None if there was none.
+        image: Shape (H, W, C) of every agent's observation, if observations are flat
+            uint8 images. They are then stored as bytes.
         rows_per_shard: Env steps per file. A file may have a few more, because episodes
             are not split.
 
@@ -83,6 +86,7 @@ def write_dataset(
             episodes,
             rows_per_shard,
             None if agents is None else tuple(agents),
+            image,
             env=env,
             env_config=dict(env_config or {}),
             behaviour=dict(behaviour or {"policy": "not known"}),
@@ -124,6 +128,7 @@ def _write(
     episodes: Iterable[Episode],
     rows_per_shard: int,
     agents: tuple[str, ...] | None,
+    image: ImageShape | None,
     **facts: Any,
 ) -> Card:
     """Writes shards and the card; ``facts`` are values of the card."""
@@ -135,7 +140,7 @@ def _write(
 
     def flush() -> None:
         ids = range(len(returns) - len(pending), len(returns))
-        table = to_table(pending, [f"{number:08d}" for number in ids])
+        table = to_table(pending, [f"{number:08d}" for number in ids], image)
         path = folder / f"part-{len(shards):05d}.parquet"
         group = max(BYTES_PER_GROUP * len(table) // max(table.nbytes, 1), 1)
         with _writing(folder):
@@ -145,7 +150,7 @@ def _write(
         pending.clear()
 
     for episode in episodes:
-        found = sizes_of(episode)  # raises if it is no episode
+        found = sizes_of(episode, image)  # raises if it is no episode
         if sizes is None:
             sizes = found
             if agents is None:

@@ -38,8 +38,9 @@ class Episode:
     """One finished episode of a team, without padding.
 
     Attributes:
-        obs: Observations, float32 ``[L + 1, N, D]``. The last row is the observation
-            after the last step, which bootstrapped targets need.
+        obs: Observations, ``[L + 1, N, D]``: uint8 if they are images, else float32.
+            The last row is the observation after the last step, which bootstrapped
+            targets need.
         state: Global states, float32 ``[L + 1, S]``.
         action_mask: 1 where an action is available, uint8 ``[L + 1, N, A]``.
         actions: Actions taken, integers ``[L, N]`` of type
@@ -97,7 +98,7 @@ def collate(episodes: Sequence[Episode]) -> SampleBatch:
     first = episodes[0]
     size = len(episodes)
     longest = max(len(e) for e in episodes)
-    obs = np.zeros((size, longest + 1, *first.obs.shape[1:]), np.float32)
+    obs = np.zeros((size, longest + 1, *first.obs.shape[1:]), first.obs.dtype)
     state = np.zeros((size, longest + 1, *first.state.shape[1:]), np.float32)
     action_mask = np.ones((size, longest + 1, *first.action_mask.shape[1:]), np.uint8)
     actions = np.zeros((size, longest, *first.actions.shape[1:]), np.int64)

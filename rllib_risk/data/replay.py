@@ -47,7 +47,7 @@ class FormatOptions:
         False,
         "Whether the replay stores observations and states in 16 bits (three"
         " significant digits), and action masks and numbers that are always 0 or 1 in"
-        " one bit. It takes less than half the memory.",
+        " one bit. It takes less than half the memory. Pixels keep their 8 bits.",
     )
 
 

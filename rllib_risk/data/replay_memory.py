@@ -50,39 +50,40 @@ def action_dtype(num_actions: int) -> np.dtype:
     return np.dtype(next(fitting))
 
 
-def row_arrays(
-    num_agents: int, num_actions: int, obs_size: int, state_size: int
-) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+def row_arrays(spec: TeamSpec) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Returns shape and dtype of the arrays in one row of an episode.
 
     Args:
-        num_agents: ``N``.
-        num_actions: ``A``.
-        obs_size: ``D``.
-        state_size: ``S``.
+        spec: Sizes of the team.
 
     Returns:
         Array name -> shape and dtype.
     """
-    n, number = num_agents, np.dtype(np.float32)
+    n, number = spec.num_agents, np.dtype(np.float32)
     return {
-        "obs": ((n, obs_size), number),
-        "state": ((state_size,), number),
-        "action_mask": ((n, num_actions), np.dtype(np.uint8)),
-        "actions": ((n,), action_dtype(num_actions)),
+        "obs": ((n, spec.obs_size), spec.obs_dtype),
+        "state": ((spec.state_size,), number),
+        "action_mask": ((n, spec.num_actions), np.dtype(np.uint8)),
+        "actions": ((n,), action_dtype(spec.num_actions)),
         "rewards": ((), number),
         "risk_levels": ((n,), number),
     }
 
 
-def _row_bytes(spec: TeamSpec, compact: bool) -> int:
-    arrays = row_arrays(
-        spec.num_agents, spec.num_actions, spec.obs_size, spec.state_size
-    )
+def row_bytes(spec: TeamSpec, compact: bool = False) -> int:
+    """Computes the bytes that a replay needs for one row, which is about one step.
+
+    Args:
+        spec: Sizes of the team.
+        compact: See :func:`bytes_of`.
+    """
+    arrays = row_arrays(spec)
     total = sum(math.prod(shape) * kind.itemsize for shape, kind in arrays.values())
     if compact:
-        # At most 16 bits for each number, and one bit for each action.
-        numbers = spec.num_agents * spec.obs_size + spec.state_size
+        # At most 16 bits for each number, 8 for pixels, and one bit for each action.
+        numbers = spec.state_size
+        if spec.image is None:
+            numbers += spec.num_agents * spec.obs_size
         bits = -(-spec.num_actions // 8)
         total -= 2 * numbers + spec.num_agents * (spec.num_actions - bits)
     return total
@@ -109,7 +110,7 @@ def bytes_of(
     Returns:
         Bytes, including up to one segment that is free or has replaced episodes.
     """
-    episode = (steps + 1) * _row_bytes(spec, compact)
+    episode = (steps + 1) * row_bytes(spec, compact)
     return episodes * (episode + _EPISODE_BYTES) + max(segment_bytes, episode)
 
 
@@ -123,7 +124,8 @@ class ReplayBound:
         steps: Steps of the longest episode.
         declared: Whether the environment declares that length. If not, it is
             ``max_episode_steps``, and episodes may be much shorter.
-        compact: Whether the replay is compact.
+        compact: Whether the replay is compact, or holds images, which
+            ``compact_replay`` leaves as they are.
     """
 
     bytes: int
@@ -150,7 +152,8 @@ class ReplayBound:
             steps = min(spec.episode_limit or max_steps, max_steps)
             size = bytes_of(spec, episodes, steps, compact=compact)
             declared = spec.episode_limit is not None
-            found.append(cls(size, episodes, steps, declared, compact))
+            smallest = compact or spec.image is not None
+            found.append(cls(size, episodes, steps, declared, smallest))
         return max(found, key=lambda bound: bound.bytes)
 
     def __str__(self) -> str:
@@ -203,7 +206,9 @@ def check_room(bounds: Sequence[ReplayBound], room: int | None, where: str) -> s
         keys.append("max_concurrent_trials: 1")
     if not largest.compact and _COMPACT_SHARE * needed <= room:
         keys.append("compact_replay: true")
-    keys = keys or ["compact_replay: true, and give the env smaller observations"]
+    if not keys:
+        less = "buffer_size_episodes: 1" if largest.compact else "compact_replay: true"
+        keys.append(f"{less}, and give the env smaller observations")
     if largest.declared:
         raise ConfigError(f"{text} Set {', or '.join(keys)}.")
     return (

@@ -9,6 +9,7 @@ Letters, with sizes after padding: ``N`` agents, ``A`` actions, ``D`` observatio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from rllib_risk.data.episodes import Episode
 from rllib_risk.data.replay_memory import action_dtype
-from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.data.sizes import ImageShape, TeamSizes, obs_dtype
 
 EPISODE, STEP = "eps_id", "t"
 OBS, NEW_OBS = "obs", "new_obs"
@@ -63,7 +64,7 @@ def schema(sizes: TeamSizes) -> pa.Schema:
     """
     n, a = sizes.num_agents, sizes.num_actions
     types = {
-        OBS: _nested(pa.float32(), n, sizes.obs_size),
+        OBS: _nested(pa.from_numpy_dtype(obs_dtype(sizes.image)), n, sizes.obs_size),
         STATE: _nested(pa.float32(), sizes.state_size),
         ACTION_MASK: _nested(pa.uint8(), n, a),
     }
@@ -81,18 +82,20 @@ def schema(sizes: TeamSizes) -> pa.Schema:
     return pa.schema([field.with_nullable(False) for field in fields])
 
 
-def sizes_of(episode: Episode) -> TeamSizes:
+def sizes_of(episode: Episode, image: ImageShape | None = None) -> TeamSizes:
     """Returns the sizes of the team that played an episode.
 
     Args:
         episode: An episode.
+        image: Shape (H, W, C) of an observation, if observations are uint8 images.
 
     Returns:
         The sizes.
 
     Raises:
         DatasetError: If the argument is no episode, or its arrays have other types or
-            axes than those of :class:`~rllib_risk.data.episodes.Episode`.
+            axes than those of :class:`~rllib_risk.data.episodes.Episode`, or the
+            observations are no images of this shape.
     """
     if not isinstance(episode, Episode):
         raise DatasetError(
@@ -112,20 +115,32 @@ def sizes_of(episode: Episode) -> TeamSizes:
         raise DatasetError(
             f"terminated must be True or False, not {episode.terminated!r}"
         )
-    return TeamSizes(
+    sizes = TeamSizes(
         num_agents=episode.obs.shape[1],
         num_actions=episode.action_mask.shape[2],
         obs_size=episode.obs.shape[2],
         state_size=episode.state.shape[1],
+        image=image,
     )
+    if image is not None and (
+        episode.obs.dtype != np.uint8 or math.prod(image) != sizes.obs_size
+    ):
+        raise DatasetError(
+            f"obs has type {episode.obs.dtype} and {sizes.obs_size} numbers for each"
+            f" agent; flat images of shape {image} are uint8 and {math.prod(image)}"
+        )
+    return sizes
 
 
-def to_table(episodes: Sequence[Episode], ids: Sequence[str]) -> pa.Table:
+def to_table(
+    episodes: Sequence[Episode], ids: Sequence[str], image: ImageShape | None = None
+) -> pa.Table:
     """Converts episodes to rows.
 
     Args:
         episodes: At least one episode.
         ids: Name of each episode, unique in a dataset.
+        image: See :func:`sizes_of`.
 
     Returns:
         The rows in order of episode and time.
@@ -134,7 +149,7 @@ def to_table(episodes: Sequence[Episode], ids: Sequence[str]) -> pa.Table:
         DatasetError: If the lengths of an episode's arrays do not match, or it has
             invalid values.
     """
-    sizes = sizes_of(episodes[0])
+    sizes = sizes_of(episodes[0], image)
     for name, episode in zip(ids, episodes, strict=True):
         _check_shapes(name, episode, sizes)
     n = sizes.num_agents

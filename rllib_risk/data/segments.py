@@ -20,8 +20,12 @@ Flags = dict[str, np.ndarray]
 
 
 def flags_of(episode: Episode) -> Flags:
-    """Finds the numbers of observations and states that are always 0 or 1."""
+    """Finds the numbers of observations and states that are always 0 or 1.
+
+    Pixels are left out: they already take one byte.
+    """
     arrays = {name: getattr(episode, name) for name in ("obs", "state")}
+    arrays = {name: array for name, array in arrays.items() if array.dtype != np.uint8}
     return {
         name: ((array == 0) | (array == 1)).all(axis=tuple(range(array.ndim - 1)))
         for name, array in arrays.items()
@@ -51,7 +55,8 @@ def _kept(episode: Episode, flags: Flags | None) -> dict[str, np.ndarray]:
     Args:
         episode: An episode.
         flags: Numbers of observations and states that are stored in one bit. Others
-            take 16 bits, and action masks one bit per action. None: no compression.
+            take 16 bits, pixels 8 bits, and action masks one bit per action. None: no
+            compression.
 
     Returns:
         Arrays by name.

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+# Height, width and channels of an image.
+ImageShape = tuple[int, int, int]
+
 
 class NeedsStateError(ValueError):
     """Raised if a part needs the global state and the environment has none."""
@@ -29,12 +34,15 @@ class TeamSizes:
         num_actions: ``A``, number of actions after padding.
         obs_size: ``D``, size of observations after padding.
         state_size: ``S``, size of the global state; 0 if there is none.
+        image: Shape of an observation before it was flattened, if all agents observe
+            uint8 images of one shape; else None.
     """
 
     num_agents: int
     num_actions: int
     obs_size: int
     state_size: int
+    image: ImageShape | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class TeamSpec:
         obs_size: D, the longest flat observation of any agent.
         state_size: S, the length of the global state; 0 if the env has none.
         episode_limit: Longest possible episode in steps, or None if not declared.
+        image: As in :class:`TeamSizes`.
     """
 
     agents: tuple[str, ...]
@@ -54,8 +63,23 @@ class TeamSpec:
     obs_size: int
     state_size: int
     episode_limit: int | None
+    image: ImageShape | None = None
 
     @property
     def num_agents(self) -> int:
         """N, the number of agents."""
         return len(self.agents)
+
+    @property
+    def obs_dtype(self) -> np.dtype:
+        """Type of observations: uint8 for images, else float32."""
+        return obs_dtype(self.image)
+
+
+def obs_dtype(image: ImageShape | None) -> np.dtype:
+    """Type of observations: uint8 for images, else float32.
+
+    Args:
+        image: See :attr:`TeamSizes.image`.
+    """
+    return np.dtype(np.float32 if image is None else np.uint8)

@@ -111,7 +111,7 @@ def _rank(operation: str, ranks: list[int], settings: Mapping[str, Any]) -> int:
         return ranks[0] + ranks[1] - 1
     if operation == "fill":
         return 1
-    if operation in ("linear", "layer_norm"):
+    if operation in ("linear", "layer_norm", "conv"):
         return ranks[0]
     return max(ranks) + (operation == "expand")
 
@@ -174,6 +174,11 @@ class _Writer:
         self, read: list[str], out: str, ranks: list[int], epsilon: float
     ) -> None:
         self.node("LayerNormalization", read, out, axis=-1, epsilon=epsilon)
+
+    def _conv(
+        self, read: list[str], out: str, ranks: list[int], stride: int, padding: int
+    ) -> None:
+        self.node("Conv", read, out, strides=[stride] * 2, pads=[padding] * 4)
 
     def _concat(self, read: list[str], out: str, ranks: list[int]) -> None:
         self.node("Concat", read, out, axis=-1)

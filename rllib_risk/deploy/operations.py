@@ -21,6 +21,24 @@ def linear(rows: Array, weight: Array, bias: Array) -> Array:
     return rows @ weight.T + bias
 
 
+def conv(rows: Array, weight: Array, bias: Array, stride: int, padding: int) -> Array:
+    """A convolution ``[R, C, H, W]`` to ``[R, C', H', W']`` with zero padding.
+
+    Args:
+        rows: Images.
+        weight: Filters, ``[C', C, K, K]``.
+        bias: ``[C']``.
+        stride: Step between two positions of a filter, on both axes.
+        padding: Number of zeros on each side of both axes.
+    """
+    sides = (0, 0), (0, 0), (padding, padding), (padding, padding)
+    windows = np.lib.stride_tricks.sliding_window_view(
+        np.pad(rows, sides), weight.shape[2:], axis=(2, 3)
+    )[:, :, ::stride, ::stride]  # [R, C, H', W', K, K]
+    found = np.tensordot(windows, weight, axes=((1, 4, 5), (1, 2, 3)))
+    return (found + bias).transpose(0, 3, 1, 2)
+
+
 def relu(rows: Array) -> Array:
     """The positive part."""
     return np.maximum(rows, np.float32(0.0))
@@ -112,6 +130,7 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
     "add": np.add,
     "argmax": argmax,
     "concat": concat,
+    "conv": conv,
     "cut": cut,
     "divide": np.divide,
     "expand": expand,

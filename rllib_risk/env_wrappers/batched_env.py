@@ -75,7 +75,7 @@ class BatchedTeamEnv(ABC):
     Attributes:
         num_envs: Number of envs, E.
         spec: Sizes of the team.
-        obs: Observations, float32 [E, N, D].
+        obs: Observations, [E, N, D], of type `spec.obs_dtype`.
         state: Global states, float32 [E, S].
         action_mask: Legal actions, uint8 [E, N, A].
         order: Slots in the order in which they should get episodes, int64 [E].
@@ -99,7 +99,7 @@ class BatchedTeamEnv(ABC):
         self.num_envs = num_envs
         self.spec = spec
         n = spec.num_agents
-        self.obs = np.zeros((num_envs, n, spec.obs_size), np.float32)
+        self.obs = np.zeros((num_envs, n, spec.obs_size), spec.obs_dtype)
         self.state = np.zeros((num_envs, spec.state_size), np.float32)
         self.action_mask = np.ones((num_envs, n, spec.num_actions), np.uint8)
         self.order = np.arange(num_envs)

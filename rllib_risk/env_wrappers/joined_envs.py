@@ -64,6 +64,7 @@ class JoinedTeamEnvs(BatchedTeamEnv):
                 first.obs_size,
                 first.state_size,
                 max(known) if len(known) == len(limits) else None,
+                first.image,
             ),
         )
         self.parts = tuple(parts)

@@ -78,11 +78,12 @@ class ObservationNoise:
 
         Args:
             slots: Slots of the episodes, integers [k].
-            obs: Observations without noise, float32 [k, N, D].
+            obs: Observations without noise, float32 or (images) uint8 [k, N, D].
             action_mask: uint8 [k, N, A].
 
         Returns:
-            Observations with noise, float32 [k, N, D].
+            Observations with noise, [k, N, D] of the same type. Pixels are rounded and
+            stay between 0 and 255.
         """
         for slot in slots[self._used[slots] == _BLOCK].tolist():
             self._rngs[slot].standard_normal(dtype=np.float32, out=self._drawn[slot])
@@ -93,6 +94,8 @@ class ObservationNoise:
         dead = ~obs.any(axis=-1) & ~action_mask[..., 1:].any(axis=-1)  # [k, N]
         noise[dead] = 0.0
         noise += obs
+        if obs.dtype == np.uint8:
+            return noise.round().clip(0, 255).astype(np.uint8)
         return noise
 
 

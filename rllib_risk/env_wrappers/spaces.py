@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from rllib_risk.env_wrappers.action_masks import ACTION_MASK, without_mask
 from rllib_risk.env_wrappers.errors import EnvConfigError, EnvContractError
+from rllib_risk.env_wrappers.images import image_shape
 from rllib_risk.env_wrappers.parallel_env import in_short, numeric
 
 # A Box grid is a product over dimensions. The limit refuses mistakes such as 100 bins
@@ -29,6 +30,7 @@ class ObsEncoder:
 
     Attributes:
         size: Length of the flat observation.
+        image: Shape (H, W, C) if observations are uint8 images; else None.
         has_mask: Whether the observation itself carries an action mask.
     """
 
@@ -72,6 +74,7 @@ class ObsEncoder:
             )
         self._space = space
         self._is_box = isinstance(space, spaces.Box)
+        self.image = image_shape(space)
         self._squeezed = tuple(n for n in space.shape or () if n != 1)
         self.size = int(spaces.flatdim(space))
 
@@ -82,10 +85,12 @@ class ObsEncoder:
             obs: The observation of this agent, from the env.
 
         Returns:
-            The observation, float32 [size], and its action mask or None.
+            The observation, [size] of type float32 (uint8 for an image), and its
+            action mask or None.
 
         Raises:
-            EnvContractError: If the observation does not have the declared size.
+            EnvContractError: If the observation does not have the declared size, or an
+                image holds something else than whole numbers from 0 to 255.
         """
         if obs is None:
             raise EnvContractError(f"the observation of agent '{self._agent}' is None")
@@ -130,7 +135,21 @@ class ObsEncoder:
                 f"the observation of agent '{self._agent}' has shape {array.shape}, "
                 f"but its space {self._space} has shape {self._space.shape}"
             )
+        if self.image is not None:
+            return self._pixels(array)
         return array.astype(np.float32, copy=False).reshape(-1)
+
+    def _pixels(self, array: np.ndarray) -> np.ndarray:
+        """Flattens an image to uint8; other numbers than bytes are refused."""
+        if array.dtype != np.uint8:
+            wrong = ~((array >= 0) & (array <= 255) & (array == np.floor(array)))
+            if wrong.any():
+                raise EnvContractError(
+                    f"the image of agent '{self._agent}' holds {array[wrong][0]:g}, but"
+                    " its space is uint8: return whole numbers from 0 to 255, or"
+                    " declare a float32 Box"
+                )
+        return array.astype(np.uint8, copy=False).reshape(-1)
 
     def _flattened(self, obs: Any) -> np.ndarray:
         try:
@@ -237,13 +256,17 @@ def describe_agent(
 
     Returns:
         ``name``, ``obs_size``, ``num_actions``, and the declared bounds
-        ``observation_low`` and ``observation_high``.
+        ``observation_low`` and ``observation_high``, except for images.
     """
-    low, high = encoder.bounds()
-    return {
+    described = {
         "name": name,
         "obs_size": encoder.size,
         "num_actions": decoder.num_actions,
+    }
+    if encoder.image is not None:  # all pixels have the same bounds
+        return described
+    low, high = encoder.bounds()
+    return described | {
         "observation_low": low.tolist(),
         "observation_high": high.tolist(),
     }

@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from rllib_risk.data.sizes import TeamSpec
+from rllib_risk.data.sizes import TeamSizes, TeamSpec
 from rllib_risk.env_wrappers.action_masks import (
     ACTION_MASK,
     MaskSearch,
@@ -35,6 +35,7 @@ from rllib_risk.env_wrappers.errors import (
     NonFiniteError,
 )
 from rllib_risk.env_wrappers.failures import close_env
+from rllib_risk.env_wrappers.images import ImageRows, common_image
 from rllib_risk.env_wrappers.notices import tell
 from rllib_risk.env_wrappers.observation_noise import ObservationNoise, check_std
 from rllib_risk.env_wrappers.parallel_env import (
@@ -73,27 +74,26 @@ _SLOT = np.zeros(1, np.int64)  # index of the only episode of a TeamEnv, for its
 
 
 def team_spaces(
-    num_agents: int, num_actions: int, obs_size: int, state_size: int
+    sizes: TeamSizes | TeamSpec,
 ) -> tuple[spaces.Dict, spaces.MultiDiscrete]:
-    """The observation and action spaces of a team of these sizes.
+    """The observation and action spaces of a team.
 
     Args:
-        num_agents: Number of agents, N.
-        num_actions: Number of actions, A.
-        obs_size: Observation size, D.
-        state_size: State size, S.
+        sizes: The sizes of the team.
 
     Returns:
         The space of observations, with state and action mask, and that of actions.
     """
+    n, num_actions = sizes.num_agents, sizes.num_actions
+    obs = spaces.Box(-np.inf, np.inf, (n, sizes.obs_size), np.float32)
     observation = spaces.Dict(
         {
-            "obs": spaces.Box(-np.inf, np.inf, (num_agents, obs_size), np.float32),
-            "state": spaces.Box(-np.inf, np.inf, (state_size,), np.float32),
-            "action_mask": spaces.Box(0, 1, (num_agents, num_actions), np.uint8),
+            "obs": obs if sizes.image is None else ImageRows(n, sizes.image),
+            "state": spaces.Box(-np.inf, np.inf, (sizes.state_size,), np.float32),
+            "action_mask": spaces.Box(0, 1, (n, num_actions), np.uint8),
         }
     )
-    return observation, spaces.MultiDiscrete([num_actions] * num_agents)
+    return observation, spaces.MultiDiscrete([num_actions] * n)
 
 
 class TeamEnv(gymnasium.Env):
@@ -175,11 +175,14 @@ class TeamEnv(gymnasium.Env):
         if self._state_source == "concat_obs":
             state_size = len(names) * obs_size
         self.spec_team = TeamSpec(
-            names, num_actions, obs_size, state_size, episode_limit(parallel_env)
+            names,
+            num_actions,
+            obs_size,
+            state_size,
+            episode_limit(parallel_env),
+            common_image(encoder.image for encoder in self._encoders),
         )
-        self.observation_space, self.action_space = team_spaces(
-            len(names), num_actions, obs_size, state_size
-        )
+        self.observation_space, self.action_space = team_spaces(self.spec_team)
         self.metadata = dict(getattr(parallel_env, "metadata", None) or {})
         self.render_mode = getattr(parallel_env, "render_mode", None)
         self._low, self._high = self._observation_bounds(obs_size)
@@ -384,7 +387,7 @@ class TeamEnv(gymnasium.Env):
             New arrays obs [N, D], state [S], action_mask [N, A].
         """
         spec = self.spec_team
-        team_obs = np.zeros((spec.num_agents, spec.obs_size), np.float32)
+        team_obs = np.zeros((spec.num_agents, spec.obs_size), spec.obs_dtype)
         mask = np.zeros((spec.num_agents, spec.num_actions), np.uint8)
         for i, agent in enumerate(self._ids):
             if agent not in shown:
@@ -397,12 +400,8 @@ class TeamEnv(gymnasium.Env):
             if agent_mask is None:
                 agent_mask = (infos.get(agent) or {}).get(self._mask_key)
             self._fill_mask(mask[i], i, agent_mask, ended)
-        if not np.isfinite(team_obs).all():
-            bad = spec.agents[int(np.argwhere(~np.isfinite(team_obs))[0, 0])]
-            raise NonFiniteError(f"the observation of agent '{bad}' holds NaN or inf")
-        outside = (team_obs < self._low) | (team_obs > self._high)
-        if np.count_nonzero(outside):
-            self._warn_of_bounds(team_obs, outside, shown)
+        if spec.image is None:
+            self._check_numbers(team_obs, shown)
         state = self._state(team_obs)
         if self._noise is not None:
             team_obs = self._noise.apply(_SLOT, team_obs[None], mask[None])[0]
@@ -411,10 +410,15 @@ class TeamEnv(gymnasium.Env):
         self._mask = mask.copy()
         return {"obs": team_obs, "state": state, "action_mask": mask}
 
-    def _warn_of_bounds(
-        self, team_obs: np.ndarray, outside: np.ndarray, shown: set[Any]
-    ) -> None:
-        """Warns once per agent of observations outside their declared bounds."""
+    def _check_numbers(self, team_obs: np.ndarray, shown: set[Any]) -> None:
+        """Raises if a number is not finite; warns once of agents outside of bounds."""
+        if not np.isfinite(team_obs).all():
+            first = int(np.argwhere(~np.isfinite(team_obs))[0, 0])
+            bad = self.spec_team.agents[first]
+            raise NonFiniteError(f"the observation of agent '{bad}' holds NaN or inf")
+        outside = (team_obs < self._low) | (team_obs > self._high)
+        if not np.count_nonzero(outside):
+            return
         for i, agent in enumerate(self._ids):
             if agent not in shown or not outside[i].any():
                 continue
@@ -453,7 +457,7 @@ class TeamEnv(gymnasium.Env):
         if self._state_source == "none":
             return np.zeros(0, np.float32)
         if self._state_source == "concat_obs":
-            return team_obs.reshape(-1).copy()
+            return team_obs.reshape(-1).astype(np.float32)
         given = env_state(self.parallel_env)
         numbers = numeric(given)
         if numbers is None:

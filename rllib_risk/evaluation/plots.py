@@ -70,6 +70,37 @@ def run_plot_command(
     """
     x, metric = x or natural_x(paths), metric or natural_metric(paths)
     groups = read_groups(paths, metric, x)
+    return write_groups(groups, out, console, metric, x, title, y_min, threshold)
+
+
+def write_groups(
+    groups: list[Group],
+    out: Path,
+    console: Console,
+    metric: str,
+    x: str,
+    title: str | None = None,
+    y_min: float | None = None,
+    threshold: float | None = None,
+) -> list[Path]:
+    """Draws the figure of some groups, and prints and writes their table.
+
+    Args:
+        groups: The groups of runs.
+        out: See :func:`run_plot_command`, as the other arguments.
+        console: Console to print the table on.
+        metric: Result key of the metric.
+        x: Result key of the horizontal axis.
+        title: Title of the figure.
+        y_min: Lower end of the vertical axis.
+        threshold: Threshold of the metric.
+
+    Returns:
+        The files written: figure, ``.csv`` and ``.md`` of the same name.
+
+    Raises:
+        ResultsError: If no group has a run, or ``out`` has another suffix.
+    """
     _draw(groups, out, metric, x, title, y_min, threshold)
     files = [out, out.with_suffix(".csv"), out.with_suffix(".md")]
     rows = [summarise(group, threshold) for group in groups]

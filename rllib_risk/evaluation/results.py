@@ -320,7 +320,7 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 def _check_keys(trials: list[Trial], keys: list[str]) -> None:
     """Raises an error if no trial has a number under one of these keys."""
     rows = [row for trial in trials for row in trial.rows]
-    available = {key for row in rows for key in row if _number(row, key)}
+    available = {key for row in rows for key in row if is_number(row, key)}
     for key in keys:
         if key in available:
             continue
@@ -333,7 +333,7 @@ def _check_keys(trials: list[Trial], keys: list[str]) -> None:
         )
 
 
-def _number(row: dict[str, Any], key: str) -> bool:
+def is_number(row: dict[str, Any], key: str) -> bool:
     """Whether the row has a finite number under this key."""
     value = row.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -342,18 +342,26 @@ def _number(row: dict[str, Any], key: str) -> bool:
     return abs(value) < _LARGEST
 
 
+def rows_with(trial: Trial, metric: str, x: str) -> list[dict[str, Any]]:
+    """Returns the rows of a trial that have a metric, with increasing ``x``."""
+    kept: list[dict[str, Any]] = []
+    for row in trial.rows:
+        if is_number(row, metric) and is_number(row, x):
+            # A run restored from a checkpoint repeats the rows after it. The later rows
+            # belong to the final policy.
+            while kept and kept[-1][x] >= row[x]:
+                kept.pop()
+            kept.append(row)
+    return kept
+
+
 def _run(trial: Trial, metric: str, x: str) -> Run | None:
     """Extracts the metric of one trial; None if it has no finite value."""
-    points: list[tuple[float, ...]] = []
-    for row in trial.rows:
-        if not (_number(row, metric) and _number(row, x)):
-            continue
-        # A run restored from a checkpoint repeats the rows after it. The later rows
-        # belong to the final policy.
-        while points and points[-1][0] >= row[x]:
-            points.pop()
-        also = [row[k] if _number(row, k) else math.nan for k in (TIME_KEY, CVAR_KEY)]
-        points.append((row[x], row[metric], *also))
+    keys = (x, metric, TIME_KEY, CVAR_KEY)
+    points = [
+        [row[key] if is_number(row, key) else math.nan for key in keys]
+        for row in rows_with(trial, metric, x)
+    ]
     if not points:
         return None
     columns = np.array(points, dtype=np.float64).T  # [4, points]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -172,7 +172,7 @@ def play_references(
 
 
 def _without_state(spec: TeamSpec) -> TeamSpec:
-    return TeamSpec(spec.agents, spec.num_actions, spec.obs_size, 0, None)
+    return replace(spec, state_size=0, episode_limit=None)
 
 
 @contextlib.contextmanager

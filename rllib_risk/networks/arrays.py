@@ -67,6 +67,15 @@ class Torch:
         shape, epsilon = layer.normalized_shape, layer.eps
         return lambda rows: F.layer_norm(rows, shape, layer.weight, layer.bias, epsilon)
 
+    def conv(self, layer: nn.Conv2d) -> Step:
+        """Convolution ``[R, C, H, W]`` to ``[R, C', H', W']``."""
+        weight, bias, settings = conv_settings(layer)
+        return lambda rows: F.conv2d(rows, weight, bias, **settings)
+
+    def concat(self, *parts: Rows) -> Rows:
+        """Concatenation along the last axis."""
+        return torch.cat(parts, dim=-1)
+
     def gru(self, layer: nn.GRU) -> Step:
         """One step of a GRU, ``(rows [R, I], state [R, H]) -> [R, H]``."""
         # One fused cell is several times cheaper than a sequence of length one.
@@ -138,6 +147,14 @@ class Numpy:
             torch.from_numpy(rows), shape, weight, bias, epsilon
         ).numpy()
 
+    def conv(self, layer: nn.Conv2d) -> Step:
+        """See :meth:`Torch.conv`. It is computed by PyTorch."""
+        return self.of_torch(TORCH.conv(layer))
+
+    def concat(self, *parts: Rows) -> Rows:
+        """See :meth:`Torch.concat`."""
+        return np.concatenate(parts, axis=-1)
+
     def gru(self, layer: nn.GRU) -> Step:
         """See :meth:`Torch.gru`. As PyTorch's ``GRUCell``, with gates r, z, n."""
         size = layer.hidden_size
@@ -196,6 +213,21 @@ class Numpy:
         """See :meth:`Torch.without_own_step`. Logs the slow path once per class."""
         _log_slow_step(f"{type(part).__module__}:{type(part).__qualname__}")
         return self.of_torch(function)
+
+
+def conv_settings(layer: nn.Conv2d) -> tuple[Tensor, Tensor, dict[str, int]]:
+    """Weight ``[C', C, K, K]``, bias ``[C']``, stride and padding of a convolution.
+
+    Args:
+        layer: A convolution with a bias, and the same stride and padding on both axes.
+    """
+    bias = layer.bias
+    assert bias is not None and isinstance(layer.padding, tuple)
+    return (
+        layer.weight,
+        bias,
+        {"stride": layer.stride[0], "padding": layer.padding[0]},
+    )
 
 
 def _sigmoid(x: np.ndarray) -> None:

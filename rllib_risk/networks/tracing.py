@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from rllib_risk.deploy.operations import OPERATIONS
-from rllib_risk.networks.arrays import Numpy, Step
+from rllib_risk.networks.arrays import Numpy, Step, conv_settings
 
 # Rows of the example. Any number works, because no size of a network depends on it.
 _NUM_EXAMPLE_ROWS = 2
@@ -262,6 +262,15 @@ class Tracer(Numpy):
         return lambda rows: self.record(
             "layer_norm", rows, weight, bias, epsilon=epsilon
         )
+
+    def conv(self, layer: nn.Conv2d) -> Step:
+        """See :meth:`.arrays.Torch.conv`."""
+        weight, bias, settings = conv_settings(layer)
+        return lambda rows: self.record("conv", rows, weight, bias, **settings)
+
+    def concat(self, *parts: Any) -> Traced:
+        """See :meth:`.arrays.Torch.concat`."""
+        return self.record("concat", *parts)
 
     def gru(self, layer: nn.GRU) -> Step:
         """See :meth:`.arrays.Torch.gru`; gates r, z, n."""

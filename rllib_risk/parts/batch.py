@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rllib_risk.data import episodes as columns
+from rllib_risk.parts.inputs import as_numbers
 from rllib_risk.parts.unroll import pick_steps
 
 
@@ -23,7 +24,7 @@ class Batch:
     """A training batch as tensors. A row is an episode or a sequence of its steps.
 
     Attributes:
-        obs: Observations, ``[B, T+1, N, D]``.
+        obs: Observations, ``[B, T+1, N, D]``; of images the pixels, not scaled.
         state: Global states, ``[B, T+1, S]``.
         action_mask: Nonzero where an action is available, ``[B, T+1, N, A]``.
         actions: Actions taken, int64 ``[B, T, N]``.
@@ -67,7 +68,8 @@ class Batch:
 
         steps = learned_steps(np.asarray(samples[columns.MASK]))
         return cls(
-            obs=tensor(columns.OBS),
+            # Pixels travel as bytes and become numbers on the device.
+            obs=as_numbers(tensor(columns.OBS)),
             state=tensor(columns.STATE),
             action_mask=tensor(columns.ACTION_MASK),
             actions=tensor(columns.ACTIONS),

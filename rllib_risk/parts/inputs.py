@@ -30,6 +30,11 @@ class TeamOptions:
     )
 
 
+def as_numbers(obs: Tensor) -> Tensor:
+    """Converts the bytes of images to float32; other observations stay as they are."""
+    return obs.float() if obs.dtype == torch.uint8 else obs
+
+
 class AgentInputs(nn.Module):
     """Concatenates observation, last action and id of an agent to its input.
 
@@ -105,7 +110,7 @@ class AgentInputs(nn.Module):
         Returns:
             Inputs ``[E, N, I]``.
         """
-        parts = [obs]
+        parts = [as_numbers(obs)]
         if self.shown:
             parts.append(last_action)
         if self.agent_ids:

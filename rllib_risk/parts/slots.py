@@ -8,10 +8,13 @@ _NETWORKS, _PARTS = "rllib_risk.networks", "rllib_risk.parts"
 
 _ENCODER = Slot(
     "encoder",
-    "Network that maps an agent's inputs to features: standard (PyMARL's), or your own"
-    " as pkg.module:Class.",
+    "Network that maps an agent's inputs to features: standard (PyMARL's); cnn, with"
+    " convolutions for images; or your own as pkg.module:Class.",
     base=f"{_NETWORKS}.encoders:Encoder",
-    builtin={"standard": f"{_NETWORKS}.encoders:StandardEncoder"},
+    builtin={
+        "standard": f"{_NETWORKS}.encoders:StandardEncoder",
+        "cnn": f"{_NETWORKS}.image_encoder:ImageEncoder",
+    },
     default="standard",
 )
 

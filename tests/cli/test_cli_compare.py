@@ -196,7 +196,7 @@ def test_two_algorithms_two_seeds(tmp_path: Path) -> None:
         assert re.search(rf"rllib evaluate .*{label}_seed_\d/.*  # {label}", printed)
     assert last_result(results / "QMIX-fast_seed_1")["config"]["lr"] == 0.01
     assert (results / "curves.png").read_bytes().startswith(b"\x89PNG")
-    for name in ("table.md", "table.csv", "curves.png", "curves.csv"):
+    for name in ("table.md", "table.csv", "curves.png", "curves.csv", "results.json"):
         assert f"Wrote {results / name}" in printed
 
 

@@ -37,9 +37,7 @@ SPEC = TeamSpec(("a", "b"), 5, 40, 30, 20)
 
 
 def episode(spec: TeamSpec, steps: int, rng: np.random.Generator) -> Episode:
-    kept = row_arrays(
-        len(spec.agents), spec.num_actions, spec.obs_size, spec.state_size
-    )
+    kept = row_arrays(spec)
     rows = {"obs": 1, "state": 1, "action_mask": 1}
     arrays = {
         name: rng.random((steps + rows.get(name, 0), *shape)).astype(kind)

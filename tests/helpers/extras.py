@@ -12,6 +12,8 @@ PACKAGES = {
     "rware": "rware",
     "vmas": "vmas",
 }
+# Modules that need a package beside the one that they are of.
+DRAWN = {"pettingzoo.butterfly": "pygame"}
 
 
 def need_extra(env: object, env_config: Mapping[str, Any] | None = None) -> None:
@@ -27,5 +29,8 @@ def need_extra(env: object, env_config: Mapping[str, Any] | None = None) -> None
         module = str((env_config or {}).get(key)).partition(":")[0].partition(".")[0]
         if module in PACKAGES.values():
             package = module
+        for drawn, needed in DRAWN.items():
+            if str((env_config or {}).get(key)).startswith(drawn):
+                package = needed
     if package is not None:
         pytest.importorskip(package, reason=f"needs the package {package}")

@@ -258,7 +258,7 @@ class _Check:
             episode_limit=spec.episode_limit,
         )
         findings.add("ok", f"{spec.num_agents} agents with usable spaces")
-        check_observation_spaces(team.parallel_env, findings)
+        check_observation_spaces(team.parallel_env, spec, findings)
         if spec.state_size == 0:
             findings.add(
                 "warn",
@@ -308,13 +308,13 @@ class _Check:
             text = f"{spelled(replay)} for {REPLAY_EPISODES:,} episodes"
             self._summary["replay_memory"] = text
         if replay > REPLAY_BYTES:
+            compact = "" if team.spec_team.image else "compact_replay to true, "
             findings.add(
                 "warn",
                 f"the default replay of {REPLAY_EPISODES:,} episodes of {length:g} "
                 f"steps would take {spelled(replay)}: set buffer_size_episodes to "
                 f"{max(1, int(REPLAY_EPISODES * REPLAY_BYTES / replay))} for "
-                f"{spelled(REPLAY_BYTES)}, set compact_replay to true (half the "
-                "memory), or make the observations smaller",
+                f"{spelled(REPLAY_BYTES)}, {compact}or make the observations smaller",
             )
 
 

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from rllib_risk.data.replay_memory import row_bytes, spelled
+from rllib_risk.data.sizes import TeamSpec
+from rllib_risk.env_wrappers.images import image_shape
 from rllib_risk.env_wrappers.parallel_env import agent_ids, numeric
 
 # Up to this number, float32 holds every whole number exactly.
@@ -146,10 +149,11 @@ class RowRules:
         if array is None or array.size != int(np.prod(space.shape)):
             return  # the adapter refuses it
         if array.dtype != space.dtype:
+            kept = "uint8" if image_shape(space) else "float32"
             self._findings.add(
                 "warn",
                 f"{what} has dtype {array.dtype}, but its space has {space.dtype}. It "
-                "is cast to float32, so you need not change anything",
+                f"is cast to {kept}, so you need not change anything",
                 kind=f"dtype {key}",
             )
         self._check_size(array, what)
@@ -209,13 +213,34 @@ class RowRules:
                 )
 
 
-def check_observation_spaces(env: Any, findings: Findings) -> None:
+def _check_images(spec: TeamSpec, findings: Findings) -> None:
+    """Says what images cost in memory, and which network reads them."""
+    if spec.image is None or min(spec.image[:2]) < _PICTURE_PIXELS:
+        return
+    size, state = row_bytes(spec), 4 * spec.state_size
+    text = (
+        f"the agents observe images {spec.image}. They stay bytes: a step takes"
+        f" {spelled(size)} in the replay. Set encoder: cnn to read them with"
+        " convolutions. Without it, the networks get the"
+        f" {spec.obs_size} pixels as a vector, unscaled (0 to 255)"
+    )
+    if state > size / 2:
+        text += (
+            f". The state takes {spelled(state)} of it: mixer: vdn needs none, so set"
+            " env_config.state to none"
+        )
+    findings.add("warn", text)
+
+
+def check_observation_spaces(env: Any, spec: TeamSpec, findings: Findings) -> None:
     """Warns of pictures, and of whole numbers that float32 rounds.
 
     Args:
         env: A PettingZoo ParallelEnv.
+        spec: Sizes of its team.
         findings: Collects the warnings.
     """
+    _check_images(spec, findings)
     for agent in agent_ids(env):
         space = env.observation_space(agent)
         action_space = env.action_space(agent)
@@ -228,13 +253,14 @@ def check_observation_spaces(env: Any, findings: Findings) -> None:
         for key, box in _boxes(space):
             what = f"the observation of agent '{agent}'"
             what += f", entry '{key}'" if key else ""
-            if _is_picture(box):
+            if _is_picture(box) and spec.image is None:
                 findings.add(
                     "warn",
-                    f"{what} is a picture {box.shape}, but the networks have no "
-                    f"convolutions: they get its {int(np.prod(box.shape))} numbers as "
-                    f"a vector, unscaled ({box.low.min():g} to {box.high.max():g}). "
-                    "Return features instead, such as the output of an encoder",
+                    f"{what} is a picture {box.shape} that convolutions cannot read: "
+                    f"the networks get its {int(np.prod(box.shape))} numbers as a "
+                    f"vector, unscaled ({box.low.min():g} to {box.high.max():g}). "
+                    "encoder: cnn needs one uint8 Box (height, width, channels) as the "
+                    "whole observation, the same for all agents",
                     kind="picture",
                 )
             if np.issubdtype(box.dtype, np.integer):

@@ -31,8 +31,9 @@ USABLE = [
     (
         "ImageLong",
         {},
-        r"(?s)84, 84, 3\), but the networks have no convolutions.*21168.*"
-        r"5,000 episodes of 60 steps would take 103 GB: set buffer_size_episodes",
+        r"(?s)images \(84, 84, 3\)\. They stay bytes: a step takes 85 kB .*Set encoder:"
+        r" cnn .* 21168 pixels as a vector, unscaled.*"
+        r"5,000 episodes of 60 steps would take 26 GB: set buffer_size_episodes",
     ),
     ("CloseRaises", {}, r"close\(\) of the env raised RuntimeError: window is already"),
     ("HugeReward", {}, r"the reward of agent 'p0' holds numbers up to 33554432"),
