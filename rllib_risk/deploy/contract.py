@@ -149,8 +149,8 @@ def masks(given: Any, own: np.ndarray, needed: bool, whose: str) -> np.ndarray:
         if needed:
             raise InputError(
                 f"action_mask of {whose} is missing, but the training environment or"
-                f" its dataset masks actions. Give an array of shape {list(own.shape)}, 1 where an action"
-                " is available."
+                f" its dataset masks actions. Give an array of shape {list(own.shape)},"
+                " 1 where an action is available."
             )
         return own
     rows = rows_of(given, own.shape, whose, "action_mask")
