@@ -15,7 +15,7 @@ from rllib_risk.core.off_policy.log import Log, replay
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.rounds import one_thread
 from rllib_risk.data.episodes import Episode
-from rllib_risk.ops.off_policy import refit_interval
+from rllib_risk.ops.ratio_terms import refit_interval
 
 # The folder of the results.
 OFF_POLICY = "off_policy"

@@ -45,8 +45,9 @@ from torch.nn import functional as F
 from rllib_risk.core.off_policy.fqe_parts import Ensemble, Paths, features_of
 from rllib_risk.core.off_policy.log import Integers, Log, Replayed
 from rllib_risk.core.policy import move_towards
-from rllib_risk.ops.off_policy import Floats, weighted_cvar
+from rllib_risk.ops.off_policy import weighted_cvar
 from rllib_risk.ops.quantile import pairwise_quantile_huber_loss, quantile_fractions
+from rllib_risk.ops.ratio_terms import Floats
 
 _KAPPA = 0.1
 # Quantiles of a target that one update compares with, drawn at random: all of them cost

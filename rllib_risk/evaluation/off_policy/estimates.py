@@ -20,18 +20,21 @@ from rllib_risk.core.off_policy.log import Log, Replayed
 from rllib_risk.evaluation.off_policy.behaviour import Behaviour
 from rllib_risk.ops.off_policy import (
     LARGEST_RATIO,
-    Floats,
-    Terms,
     below_terms,
     cumulative_ratios,
     doubly_robust_terms,
     effective_sample_size,
+    episode_weights,
     importance_terms,
+    weighted_cvar,
+    weighted_cvar_interval,
+)
+from rllib_risk.ops.ratio_terms import (
+    Floats,
+    Terms,
     mean_terms,
     refit_interval,
     studentised_interval,
-    weighted_cvar,
-    weighted_cvar_interval,
 )
 
 METHODS = ("fqe", "wis", "dr", "dm")
@@ -151,7 +154,7 @@ def log_result(log: Log, choices: Choices) -> MethodResult:
         choices: How policies are evaluated.
     """
     returns = log.returns(choices.gamma)
-    cvar, below = _risk(returns, np.ones(len(returns)), log, choices)
+    cvar, below = _risk(returns, np.ones(log.mask.shape), log, choices)
     mean = _interval(mean_terms(returns), choices.seed)
     return MethodResult("log", mean=mean, cvar=cvar, below=below)
 
@@ -176,7 +179,7 @@ def evaluate_policy(
         source: Folder of its checkpoint.
     """
     ratios = ratios_of(log, behaviour, replayed, choices.clip)
-    ess = effective_sample_size(ratios[:, -1])
+    ess = effective_sample_size(episode_weights(ratios, log.mask))
     fit = None
     if set(choices.methods) - {"wis"}:
         settings = choices.fqe or FqeSettings(seed=choices.seed)
@@ -240,9 +243,10 @@ def support_of(behaviour: Behaviour, replayed: Replayed) -> float:
 
 
 def _by_importance(log: Log, ratios: Floats, choices: Choices) -> MethodResult:
-    terms = importance_terms(ratios, log.padded(log.rewards), choices.gamma)
+    rewards = log.padded(log.rewards)
+    terms = importance_terms(ratios, rewards, log.mask, choices.gamma)
     returns = log.returns(choices.gamma)
-    cvar, below = _risk(returns, ratios[:, -1], log, choices)
+    cvar, below = _risk(returns, ratios, log, choices)
     return MethodResult(
         "wis",
         mean=_interval(terms, choices.seed),
@@ -260,6 +264,7 @@ def _by_doubly_robust(
         log.padded(log.rewards),
         log.padded(fit.taken_values),
         log.padded(fit.values),
+        log.mask,
         choices.gamma,
     )
     returns = log.returns(choices.gamma)
@@ -310,11 +315,13 @@ def _difference(terms: Terms, returns: Floats, seed: int) -> Interval:
 
 
 def _risk(
-    returns: Floats, weights: Floats, log: Log, choices: Choices
+    returns: Floats, ratios: Floats, log: Log, choices: Choices
 ) -> tuple[Interval, Interval]:
     """CVaR and the probability of falling below, by weighted episodes."""
     threshold = threshold_of(log, choices)
-    below = _interval(below_terms(returns, weights, threshold), choices.seed)
+    hits = below_terms(ratios, returns, log.mask, threshold)
+    below = _interval(hits, choices.seed)
+    weights = episode_weights(ratios, log.mask)
     cvar = weighted_cvar(returns, weights, CVAR_LEVEL)
     ends = weighted_cvar_interval(returns, weights, CVAR_LEVEL, seed=choices.seed)
     within = Interval(below.value, max(below.low, 0.0), min(below.high, 1.0))
