@@ -57,8 +57,9 @@ SCRIPTED: dict[str, tuple[dict[str, Any], str, float, int]] = {
     "macn": ({"episode_limit": 30, "wind_probability": 0.2}, "wind 0.2", 0.3, 200),
     "hvac": ({}, "linear", 0.3, 60),
 }
-# Strengths of the wind for which policies of `macn` are optimal.
-WINDS = (0.0, 0.2, 0.5)
+# Strengths of the wind for which policies of `macn` are optimal; 0.02 to 0.5 have the
+# same optimum.
+WINDS = (0.0, 0.2)
 EPSILONS = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
 
 

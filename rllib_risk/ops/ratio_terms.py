@@ -124,27 +124,42 @@ def studentised_interval(
 
 
 def refit_interval(
-    value: float, refits: Floats, *, coverage: float = 0.95
+    value: float,
+    refits: Floats,
+    *,
+    left_over: Floats | None = None,
+    coverage: float = 0.95,
 ) -> tuple[float, float]:
     """Interval around an estimate from fits to resampled episodes.
 
     ``value +- t s`` with ``s`` the standard deviation of the refits (n - 1) and ``t``
     the quantile of Student's distribution with ``n - 1`` degrees of freedom. Hao et al.
-    (2021), "Bootstrapping Fitted Q-Evaluation for Off-Policy Inference", take
-    percentiles, which need hundreds of fits.
+    (2021) take percentiles, which need hundreds of fits.
+
+    The refits do not show errors that they have in common, as those of one kind of
+    network. A part of these shows on episodes that a fit has not seen: what its values
+    leave over of an episode has mean 0 if they are right. So with ``left_over`` the
+    half width is ``sqrt((t s)^2 + z^2 (m^2 + v / E))``, with ``m`` and ``v`` the mean
+    and the variance of ``left_over`` and ``z`` the quantile of the normal distribution.
+    (Not in Hao et al.; the log's own episodes stand for those of the policy.)
 
     Args:
         value: The estimate.
         refits: Of each fit, ``[n]`` with ``n`` at least 2.
+        left_over: Of each episode, ``[E]`` with ``E`` at least 2.
         coverage: Wanted probability of the truth inside the interval.
 
     Returns:
         Lower and upper end.
     """
-    from scipy.stats import t
+    from scipy.stats import norm, t
 
-    quantile = t.ppf(0.5 + 0.5 * coverage, len(refits) - 1)
-    half = float(quantile * refits.std(ddof=1))
+    tail = 0.5 + 0.5 * coverage
+    square = t.ppf(tail, len(refits) - 1) ** 2 * refits.var(ddof=1)
+    if left_over is not None:
+        error = left_over.mean() ** 2 + left_over.var(ddof=1) / len(left_over)
+        square += norm.ppf(tail) ** 2 * error
+    half = float(np.sqrt(square))
     return value - half, value + half
 
 

@@ -21,7 +21,7 @@ def test_two_checkpoints_on_a_log(tmp_path, monkeypatch, capsys):
     """No environment and no Ray: the checkpoint learned from a dataset alone."""
     monkeypatch.chdir(tmp_path)
     short = functools.partial(
-        estimates.FqeSettings, least_updates=20, most_updates=20, check_every=10
+        estimates.FqeSettings, least_updates=20, check_every=10, tau=1.0, tolerance=9.0
     )
     monkeypatch.setattr(estimates, "FqeSettings", short)
     arguments = ["evaluate", TEAM, TEAM, "--dataset", LOG, "--label", "A", "--label"]

@@ -155,6 +155,11 @@ def test_intervals_by_hand():
     # Two refits 1 and 3: deviation sqrt(2), and Student's t with one degree is 12.706.
     low, high = ratio_terms.refit_interval(2.0, np.array([1.0, 3.0]))
     assert (low, high) == pytest.approx((2 - 17.969, 2 + 17.969), abs=1e-3)
+    # Episodes that leave 1 and 5 over: mean 3, variance 8, and 1.96 of the normal one.
+    # sqrt(17.969^2 + 1.96^2 (9 + 8 / 2)) = 19.309
+    refits, left_over = np.array([1.0, 3.0]), np.array([1.0, 5.0])
+    low, high = ratio_terms.refit_interval(2.0, refits, left_over=left_over)
+    assert (low, high) == pytest.approx((2 - 19.309, 2 + 19.309), abs=1e-3)
     same = ratio_terms.mean_terms(np.full(4, 5.0))
     assert ratio_terms.studentised_interval(same) == (5.0, 5.0)
     assert ope.weighted_cvar_interval(np.full(3, 5.0), np.ones(3), 0.1) == (5.0, 5.0)

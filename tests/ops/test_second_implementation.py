@@ -1126,6 +1126,12 @@ def check_refit_interval(rng):
     got = ratio_terms.refit_interval(1.0, refits)
     half = 2.7764451 * statistics.stdev(refits)  # t of four degrees of freedom
     same(got, (1.0 - half, 1.0 + half))
+    left_over = rng.normal(size=7)
+    got = ratio_terms.refit_interval(1.0, refits, left_over=left_over)
+    deviation = statistics.stdev(left_over) / math.sqrt(7)
+    common = 1.9599640 * math.hypot(statistics.fmean(left_over), deviation)
+    half = math.hypot(half, common)
+    same(got, (1.0 - half, 1.0 + half))
 
 
 # Functions whose second form needs whole games; it is in the test that is named.

@@ -192,6 +192,12 @@ def evaluate_policy(
                 f" {choices.least_ess:g} are needed"
             )
             found.append(MethodResult(method, refused=reason))
+        elif method != "wis" and fit is not None and not fit.settled:
+            reason = (
+                f"the estimate did not settle in {fit.updates} updates: it depends on"
+                " actions that the data do not hold"
+            )
+            found.append(MethodResult(method, refused=reason))
         elif method == "wis":
             found.append(_by_importance(log, ratios, choices))
         else:
@@ -290,17 +296,14 @@ def _by_direct_method(
 def _by_fqe(log: Log, ratios: Floats, fit: FqeFit, choices: Choices) -> MethodResult:
     returns, threshold = log.returns(choices.gamma), threshold_of(log, choices)
     weights, mean, means = fit.weights, fit.mean, fit.member_means
-    logged = weights @ returns
+    logged, ahead = weights @ returns, mean - float(returns.mean())
     cvars = fit.member_cvars(CVAR_LEVEL)
     below = ((fit.start_quantiles < threshold).mean(-1) * weights).sum(-1)
     low, high = refit_interval(float(below.mean()), below)
     return MethodResult(
         "fqe",
-        mean=Interval(mean, *refit_interval(mean, means)),
-        difference=Interval(
-            mean - float(returns.mean()),
-            *refit_interval(mean - float(returns.mean()), means - logged),
-        ),
+        mean=Interval(mean, *fit.interval()),
+        difference=Interval(ahead, *fit.interval(ahead, means - logged)),
         cvar=Interval(float(cvars.mean()), *refit_interval(float(cvars.mean()), cvars)),
         below=Interval(float(below.mean()), max(low, 0.0), min(high, 1.0)),
     )
