@@ -252,7 +252,16 @@ def test_an_estimate_that_does_not_settle_is_refused():
     )
     fqe, dm, wis = found.methods
     assert fqe.mean is None and dm.mean is None and wis.mean is not None
-    assert "did not settle in 10 updates" in fqe.refused
+    assert "did not settle on an estimate in 10 updates" in fqe.refused
+    # Nor is anything learned about actions that the data do not hold: the log is said
+    # to take action 0 in all of its steps, and the policy takes 1 in two of three.
+    behaviour = Behaviour(np.tile([1.0, 0.0], (len(seen), 1, 1)), 0.0, 0.0)
+    table = np.tile([1 / 3, 2 / 3], (3, 1))
+    choices = Choices(methods=("fqe",), fqe=stiff)
+    found = evaluate_policy(
+        log, behaviour, replay_table(table, seen), choices, label="same"
+    )
+    assert "support its actions in 33% of the steps" in found.methods[0].refused
 
 
 def test_held_out_members_never_saw_the_episode():

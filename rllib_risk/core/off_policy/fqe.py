@@ -25,7 +25,8 @@ estimates use for each episode only the members that have not seen it.
 Learning stops when the estimate of the return has settled. The held-out TD error does
 not tell when to stop: it is least before the first update, when all values are those of
 the log, and rises while values pass through the episode. An estimate that does not
-settle has diverged: the policy does what the log does not hold.
+settle, or on which the members do not agree, has diverged: the policy does what the log
+does not hold.
 
 Source: Le, Voloshin and Yue (2019), "Batch Policy Learning under Constraints"; Dabney
 et al. (2018), QR-DQN; Hao et al. (2021), "Bootstrapping Fitted Q-Evaluation for
@@ -160,7 +161,7 @@ class _Fitting:
         adam = torch.optim.Adam(self._online.parameters(), s.lr)
         needed = int(self._paths.most_bootstraps / s.tau)
         least, most = max(s.least_updates, needed), max(s.most_updates, 2 * needed)
-        spread = s.tolerance * float(self._log.returns(self._gamma).std())
+        spread = max(float(self._log.returns(self._gamma).std()), self._scale)
         seen = [self._members_say()]
         update = 0
         while update < most:
@@ -169,8 +170,10 @@ class _Fitting:
             update += s.check_every
             seen.append(self._members_say())
             means = [float(found.mean()) for found in seen[-3:]]
-            near = max(spread, 0.25 * float(seen[-1].std(ddof=1)))
-            if update >= least and (np.abs(np.diff(means)) < near).all():
+            between = float(seen[-1].std(ddof=1))
+            near = max(s.tolerance * spread, 0.25 * between)
+            still = bool((np.abs(np.diff(means)) < near).all())
+            if update >= least and still and between < spread:
                 return update, True
         return update, False
 

@@ -30,7 +30,8 @@ class FqeSettings:
         check_every: Updates between two looks at the estimate.
         tolerance: The estimate has settled when it changed by less than this share of
             the standard deviation of the log's returns between two looks, twice in a
-            row; or by less than a quarter of the deviation between members.
+            row; or by less than a quarter of the deviation between members. That
+            deviation must be below the one of the log's returns.
         draws: Joint actions that values of a stochastic policy are means over.
         seed: Of everything random.
     """

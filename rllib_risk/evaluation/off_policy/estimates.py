@@ -44,7 +44,8 @@ _BY_RATIOS = ("wis", "dr")
 CVAR_LEVEL = 0.1
 # An action counts as one that the data support from this probability on.
 SUPPORTED = 0.01
-# Below this share of supported steps no policy is called better or worse.
+# Below this share of supported steps no network estimates a return, and no policy is
+# called better or worse.
 LEAST_SUPPORT = 0.5
 LEAST_ESS = 30.0
 # What sums in another order may differ by.
@@ -180,39 +181,50 @@ def evaluate_policy(
     """
     ratios = ratios_of(log, behaviour, replayed, choices.clip)
     ess = effective_sample_size(episode_weights(ratios, log.mask))
+    support = support_of(behaviour, replayed)
     fit = None
-    if set(choices.methods) - {"wis"}:
+    if set(choices.methods) - {"wis"} and support >= LEAST_SUPPORT:
         settings = choices.fqe or FqeSettings(seed=choices.seed)
         fit = fit_fqe(log, replayed, gamma=choices.gamma, settings=settings)
+    makers: dict[str, Callable[..., MethodResult]] = {
+        "fqe": _by_fqe,
+        "wis": _by_importance,
+        "dr": _by_doubly_robust,
+        "dm": _by_direct_method,
+    }
     found: list[MethodResult] = []
     for method in choices.methods:
+        refused = None
         if method in _BY_RATIOS and ess < choices.least_ess:
-            reason = (
+            refused = (
                 f"effective sample size {ess:.1f} of {len(ratios)} episodes, and"
                 f" {choices.least_ess:g} are needed"
             )
-            found.append(MethodResult(method, refused=reason))
-        elif method != "wis" and fit is not None and not fit.settled:
-            reason = (
-                f"the estimate did not settle in {fit.updates} updates: it depends on"
-                " actions that the data do not hold"
-            )
-            found.append(MethodResult(method, refused=reason))
-        elif method == "wis":
-            found.append(_by_importance(log, ratios, choices))
-        else:
-            assert fit is not None
-            makers: dict[str, Callable[..., MethodResult]] = {
-                "fqe": _by_fqe,
-                "dr": _by_doubly_robust,
-                "dm": _by_direct_method,
-            }
+        elif method != "wis":
+            refused = _refusal_of_values(support, fit)
+        if refused is None:
             found.append(makers[method](log, ratios, fit, choices))
-    support = support_of(behaviour, replayed)
+        else:
+            found.append(MethodResult(method, refused=refused))
     confirmed = ess >= choices.least_ess
     verdict = _verdict(found, support, confirmed)
     sentence = _sentence(label, found, support, ess, len(ratios), verdict, confirmed)
     return PolicyResult(label, source, ess, support, tuple(found), verdict, sentence)
+
+
+def _refusal_of_values(support: float, fit: FqeFit | None) -> str | None:
+    """Why a network gives no estimate; None if it gives one."""
+    if fit is None:
+        return (
+            f"the data support its actions in {support:.0%} of the steps, and"
+            f" {LEAST_SUPPORT:.0%} are needed"
+        )
+    if not fit.settled:
+        return (
+            f"its networks did not settle on an estimate in {fit.updates} updates, as"
+            " where the data do not hold what the policy does"
+        )
+    return None
 
 
 def ratios_of(
@@ -248,7 +260,9 @@ def support_of(behaviour: Behaviour, replayed: Replayed) -> float:
     return float((replayed.probabilities * supported).sum(-1).prod(-1).mean())
 
 
-def _by_importance(log: Log, ratios: Floats, choices: Choices) -> MethodResult:
+def _by_importance(
+    log: Log, ratios: Floats, fit: FqeFit | None, choices: Choices
+) -> MethodResult:
     rewards = log.padded(log.rewards)
     terms = importance_terms(ratios, rewards, log.mask, choices.gamma)
     returns = log.returns(choices.gamma)
