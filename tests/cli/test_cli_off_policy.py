@@ -24,6 +24,8 @@ def test_two_checkpoints_on_a_log(tmp_path, monkeypatch, capsys):
         estimates.FqeSettings, least_updates=20, check_every=10, tau=1.0, tolerance=9.0
     )
     monkeypatch.setattr(estimates, "FqeSettings", short)
+    # A handful of episodes supports few of the policy's actions.
+    monkeypatch.setattr(estimates, "LEAST_SUPPORT", 0.0)
     arguments = ["evaluate", TEAM, TEAM, "--dataset", LOG, "--label", "A", "--label"]
     assert run([*arguments, "B", "--seed", "1", "--json"]) == 0
     assert not ray.is_initialized()

@@ -78,7 +78,7 @@ def test_the_estimate_tells_the_better_checkpoint(folder, tmp_path, monkeypatch)
 
     Always 1 returns 1 + 1 + 1; always 0 returns 0 - 1 - 1. Nothing is played.
     """
-    quick = partial(FqeSettings, members=3)
+    quick = partial(FqeSettings, members=3, hidden=16, batch_size=32)
     monkeypatch.setattr(estimates, "FqeSettings", quick)
     algorithm = estimating(folder, off_policy_interval=2, lr=1e-9).build_algo()
     found = {}

@@ -226,7 +226,8 @@ def test_values_pass_through_a_long_episode():
     )
     always = np.array([[0.0, 1.0]])
     replayed = replay_table(always, np.zeros(len(done), int))
-    fit = fit_fqe(log, replayed, settings=FqeSettings(members=3))
+    settings = FqeSettings(members=3, hidden=16, batch_size=32)
+    fit = fit_fqe(log, replayed, settings=settings)
     assert fit.settled
     assert fit.mean == pytest.approx(40.0, abs=1.0)
     # What values leave over, one step at a time.
@@ -254,8 +255,8 @@ def test_an_estimate_that_does_not_settle_is_refused():
     assert fqe.mean is None and dm.mean is None and wis.mean is not None
     assert "did not settle on an estimate in 10 updates" in fqe.refused
     # Nor is anything learned about actions that the data do not hold: the log is said
-    # to take action 0 in all of its steps, and the policy takes 1 in two of three.
-    behaviour = Behaviour(np.tile([1.0, 0.0], (len(seen), 1, 1)), 0.0, 0.0)
+    # to take action 1 in 0.5 % of its steps, and the policy takes 1 in two of three.
+    behaviour = Behaviour(np.tile([0.995, 0.005], (len(seen), 1, 1)), 0.0, 0.0)
     table = np.tile([1 / 3, 2 / 3], (3, 1))
     choices = Choices(methods=("fqe",), fqe=stiff)
     found = evaluate_policy(
