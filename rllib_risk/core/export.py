@@ -22,6 +22,8 @@ from safetensors.numpy import save
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.envs import start_env, variants_of
 from rllib_risk.core.source_version import source_version
+from rllib_risk.data.dataset import Dataset
+from rllib_risk.data.rows import DatasetError
 from rllib_risk.deploy.acting import Team
 from rllib_risk.deploy.errors import ArtefactError
 from rllib_risk.deploy.files import (
@@ -57,7 +59,8 @@ def export_team(
     """Writes a team's greedy policy, and the sampled one where it is stochastic.
 
     Args:
-        algorithm: Whose team; its environment is built once, to read its spaces.
+        algorithm: Whose team; its environment is built once, to read its spaces. A team
+            that learned without one has its dataset read for action masks instead.
         folder: To write to; it must not exist, or be empty.
         file_format: ``safetensors`` or ``onnx``.
 
@@ -66,7 +69,8 @@ def export_team(
 
     Raises:
         ConfigError: If the folder is not empty, a part of the user's own cannot be
-            exported, or ``onnx`` is not installed.
+            exported, ``onnx`` is not installed, or the dataset of a team that learned
+            without an environment is missing or damaged.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists and is not empty; choose another folder.")
@@ -154,12 +158,7 @@ def _contract(algorithm: TeamAlgorithm, policy: TeamPolicy) -> dict[str, Any]:
     obs_size = network.sizes.obs_size - needs_return
     agents: list[dict[str, Any]]
     if config.env is None:  # a run that learned from a dataset alone
-        card = config.open_dataset().card
-        agents = [
-            {"name": n, "obs_size": obs_size, "num_actions": network.sizes.num_actions}
-            for n in card.agents
-        ]
-        needs_mask = True
+        agents, needs_mask = _agents_of(config.open_dataset(), obs_size)
     else:
         env = start_env(variants_of(config)[0])
         try:
@@ -179,6 +178,27 @@ def _contract(algorithm: TeamAlgorithm, policy: TeamPolicy) -> dict[str, Any]:
         "needs_mask": needs_mask,
         "needs_return": needs_return,
     }
+
+
+def _agents_of(dataset: Dataset, obs_size: int) -> tuple[list[dict[str, Any]], bool]:
+    """The agents of a dataset, and whether their actions are masked.
+
+    Actions behind an agent's last available one are padding: no agent has them. Any
+    other action that is unavailable in a step shows that the environment masks actions.
+
+    Raises:
+        ConfigError: If the dataset cannot be read.
+    """
+    try:
+        ever, always = dataset.availability()
+    except DatasetError as error:
+        raise ConfigError(f"dataset: {error}.") from error
+    exists = np.flip(np.maximum.accumulate(np.flip(ever, -1), -1), -1)
+    agents = [
+        {"name": name, "obs_size": obs_size, "num_actions": int(own.sum())}
+        for name, own in zip(dataset.card.agents, exists, strict=True)
+    ]
+    return agents, bool((exists & ~always).any())
 
 
 def _of_policy(

@@ -19,9 +19,11 @@ import pyarrow.parquet as pq
 from rllib_risk.data.card import CARD, Card, Shard, file_hash, read_card
 from rllib_risk.data.episodes import Episode
 from rllib_risk.data.rows import (
+    ACTION_MASK,
     EPISODE,
     DatasetError,
     episodes_of,
+    masks_of,
     schema,
     sizes_of,
     to_table,
@@ -257,8 +259,32 @@ class Dataset:
             for _, episode in self._named(index):
                 yield episode
 
-    def _named(self, index: int) -> Iterator[tuple[str, Episode]]:
-        shard = self.card.shards[index]
+    def availability(self) -> tuple[np.ndarray, np.ndarray]:
+        """Reads the action masks of all steps.
+
+        Returns:
+            Whether each agent's action was available in any step, and in every step;
+            both bool ``[N, A]``.
+
+        Raises:
+            DatasetError: If a file's hash differs from the card, or it cannot be read.
+        """
+        shape = (self.card.sizes.num_agents, self.card.sizes.num_actions)
+        ever, always = np.zeros(shape, bool), np.ones(shape, bool)
+        for shard in self.card.shards:
+            path = self._verified_path(shard)
+            try:
+                with pq.ParquetFile(path) as file:
+                    for n in range(file.num_row_groups):
+                        masks = masks_of(file.read_row_group(n, columns=[ACTION_MASK]))
+                        ever |= masks.any(0)
+                        always &= masks.all(0)
+            except (OSError, pa.ArrowException) as error:
+                raise DatasetError(f"{path} cannot be read: {error}") from error
+        return ever, always
+
+    def _verified_path(self, shard: Shard) -> Path:
+        """Returns the file of a shard, whose hash is compared once."""
         path = self._path(shard)
         if shard.file not in self._verified:
             if file_hash(path) != shard.sha256:
@@ -267,6 +293,11 @@ class Dataset:
                     f" in {CARD}"
                 )
             self._verified.add(shard.file)
+        return path
+
+    def _named(self, index: int) -> Iterator[tuple[str, Episode]]:
+        shard = self.card.shards[index]
+        path = self._verified_path(shard)
         with pq.ParquetFile(path) as file:
             tables = (file.read_row_group(n) for n in range(file.num_row_groups))
             found = 0

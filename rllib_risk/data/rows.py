@@ -238,6 +238,18 @@ def episodes_of(tables: Iterable[pa.Table]) -> Iterable[tuple[str, Episode]]:
         yield name, _join(name, parts, begun)
 
 
+def masks_of(table: pa.Table) -> np.ndarray:
+    """Returns the action masks of rows, before their steps.
+
+    Args:
+        table: At least the column ``action_mask``.
+
+    Returns:
+        uint8 ``[rows, N, A]``.
+    """
+    return _to_numpy(table.column(ACTION_MASK))
+
+
 def _check_shapes(name: str, episode: Episode, sizes: TeamSizes) -> None:
     """Raises an error if an episode's arrays do not match each other or ``sizes``."""
     sizes_of(episode)  # raises for other types

@@ -173,7 +173,7 @@ class Team:
                 padded with zeros. For one environment also a dict of each agent's own
                 flat observation by name, as in PettingZoo.
             action_mask: 1 where an action is available, ``[N, A]`` or ``[E, N, A]``, or
-                a dict as above. Optional if the training environment has no masks.
+                a dict as above. Optional if ``contract.needs_mask`` is False.
             return_so_far: Sum of the episode's rewards up to this step, discounted as
                 in training: a number, or ``[E]``. Only for teams of ``objective:
                 static``.

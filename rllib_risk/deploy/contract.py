@@ -48,7 +48,8 @@ class Contract:
         obs_size: Length ``D`` of the longest observation; shorter ones are padded with
             zeros.
         num_actions: Number ``A`` of actions of the agent with the most actions.
-        needs_mask: Whether the environment masks actions, so that a mask is required.
+        needs_mask: Whether the training environment, or the dataset of a team that
+            learned without one, masks actions, so that a mask is required.
         needs_return: Whether the return so far is required (``objective: static``).
     """
 
@@ -147,9 +148,9 @@ def masks(given: Any, own: np.ndarray, needed: bool, whose: str) -> np.ndarray:
     if given is None:
         if needed:
             raise InputError(
-                f"action_mask of {whose} is missing, but the training environment masks"
-                f" actions. Give an array of shape {list(own.shape)}, 1 where an action"
-                " is available."
+                f"action_mask of {whose} is missing, but the training environment or"
+                f" its dataset masks actions. Give an array of shape {list(own.shape)},"
+                " 1 where an action is available."
             )
         return own
     rows = rows_of(given, own.shape, whose, "action_mask")

@@ -18,8 +18,9 @@ from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import source_version
 from rllib_risk.core.export import export_team
 from rllib_risk.core.players import PolicyPlayer
-from rllib_risk.deploy import Team
+from rllib_risk.deploy import InputError, Team
 from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.offline import make_episode, write_dataset
 from rllib_risk.ops.statistics import return_statistics
 
 ROOT = Path(__file__).parents[2]
@@ -231,6 +232,59 @@ def test_agents_of_unequal_sizes_with_masks_and_names(tmp_path):
         rows, *_ = theirs.step(expected[0])
         obs, *_ = env.step(found)
     algorithm.stop()
+
+
+@pytest.mark.parametrize(
+    ("unavailable", "needed", "num_actions"),
+    [
+        ([], False, [3, 3]),
+        # An action that comes back is masked; it is the last step of an episode.
+        ([(5, 1, 2)], True, [3, 3]),
+        # Never available, but not the last one: it exists.
+        ([(slice(None), 0, 1)], True, [3, 3]),
+        # The first agent's third action is padding: the importer masks it throughout.
+        ([(slice(None), 0, 2)], False, [2, 3]),
+        ([(slice(None), 0, 2), (3, 0, 0)], True, [2, 3]),
+    ],
+)
+def test_a_team_without_an_environment_needs_masks_if_its_data_have_any(
+    tmp_path, unavailable, needed, num_actions
+):
+    """R47: exports of such teams demanded masks that no data had."""
+    episodes = []
+    for shown in (False, True):  # steps are masked in the second episode alone
+        mask = np.ones((7, 2, 3), np.uint8)
+        for where in unavailable:
+            if shown or isinstance(where[0], slice):
+                mask[where] = 0
+        episodes.append(
+            make_episode(
+                np.full((7, 2, 1), float(shown)),
+                mask[:6].argmax(-1),
+                np.ones(6),
+                terminated=False,
+                action_mask=mask,
+            )
+        )
+    write_dataset(tmp_path / "data", episodes, rows_per_shard=6)
+    config = config_class("VDN")().debugging(seed=1)
+    config.training(
+        dataset=str(tmp_path / "data"),
+        target_update_tau=0.1,
+        batch_size_episodes=2,
+        hidden_size=8,
+    )
+    algorithm = config.build_algo()
+    contract = export_team(algorithm, tmp_path / "team")["contract"]
+    algorithm.stop()
+    assert contract["needs_mask"] is needed
+    assert [agent["num_actions"] for agent in contract["agents"]] == num_actions
+    team = Team.load(tmp_path / "team")
+    if needed:
+        with pytest.raises(InputError, match="action_mask of the team"):
+            team.act(np.zeros((2, 1)))
+    else:
+        assert (team.act(np.zeros((2, 1))) < num_actions).all()
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "CVaR, predicted level", "MAPPO"])

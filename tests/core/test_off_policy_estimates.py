@@ -11,7 +11,7 @@ from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.dataset_recording import record, scripted_player
 from rllib_risk.core.off_policy import estimates
 from rllib_risk.core.off_policy.fqe import FqeSettings
-from rllib_risk.data.dataset import write_dataset
+from rllib_risk.data.dataset import Dataset, write_dataset
 from rllib_risk.env_wrappers.scripted import RandomPolicy
 
 # Two agents, three steps. State 0: both must choose 1 to get 1 and stay, all else leads
@@ -78,7 +78,7 @@ def test_the_estimate_tells_the_better_checkpoint(folder, tmp_path, monkeypatch)
 
     Always 1 returns 1 + 1 + 1; always 0 returns 0 - 1 - 1. Nothing is played.
     """
-    quick = partial(FqeSettings, members=3, least_updates=500, most_updates=500)
+    quick = partial(FqeSettings, members=3, hidden=16, batch_size=32)
     monkeypatch.setattr(estimates, "FqeSettings", quick)
     algorithm = estimating(folder, off_policy_interval=2, lr=1e-9).build_algo()
     found = {}
@@ -93,12 +93,23 @@ def test_the_estimate_tells_the_better_checkpoint(folder, tmp_path, monkeypatch)
     for action, truth in ((0, -2.0), (1, 3.0)):
         low, high = (found[action][f"return_mean_{end}"] for end in ("low", "high"))
         assert low <= truth <= high or high - low < 1.0
-    # A resumed run goes on counting: it is one estimate since the best one.
+    # An estimate that does not settle is none, and none is higher than the best one.
+    stiff = partial(FqeSettings, check_every=5, most_updates=10, tau=1.0, tolerance=0.0)
+    monkeypatch.setattr(estimates, "FqeSettings", stiff)
+    algorithm.estimates = again = estimates.Estimates(
+        list(Dataset(folder).episodes()), seed=3
+    )
+    again.load({"best": 3.0, "since_best": 1})
+    algorithm.train()
+    assert set(algorithm.train()["off_policy"]) == {
+        *("log_return_mean", "td_error", "estimates_since_best")
+    }
+    # A resumed run goes on counting: there were two estimates since the best one.
     algorithm.save_checkpoint(str(tmp_path))
     algorithm.stop()
     again = estimating(folder, off_policy_interval=2).build_algo()
     again.load_checkpoint(str(tmp_path))
-    assert again.estimates.since_best == 1
+    assert again.estimates.since_best == 2
     again.stop()
 
 

@@ -11,6 +11,7 @@ import rllib_risk
 from rllib_risk.core.checkpoint import read_config
 from rllib_risk.core.dataset_recording import record, scripted_player, trained_player
 from rllib_risk.core.off_policy.fqe import FqeSettings, fit_fqe
+from rllib_risk.core.off_policy.fqe_parts import find_paths
 from rllib_risk.core.off_policy.log import Log, Replayed, replay
 from rllib_risk.core.policy_loading import load_policy
 from rllib_risk.core.record import from_record
@@ -189,7 +190,7 @@ def test_fqe_agrees_with_tables_on_a_problem_of_one_agent(greedy):
     table = rng.dirichlet(np.ones(2), size=3)
     if greedy:
         table = np.eye(2)[table.argmax(-1)]
-    settings = FqeSettings(members=3, most_updates=1500, seed=2)
+    settings = FqeSettings(members=3, seed=2)
     fit = fit_fqe(log, replay_table(table, seen), settings=settings)
     spread = log.returns().std()
     expected = tabular_fqe(log, seen, table)
@@ -206,10 +207,68 @@ def test_fqe_agrees_with_tables_on_a_problem_of_one_agent(greedy):
     assert tail == pytest.approx(truth, abs=0.4 * spread)
 
 
+def test_values_pass_through_a_long_episode():
+    """R49: FQE stopped while values were still near those of the log.
+
+    Each of 40 steps pays the action, 0 or 1, and the log tosses a coin: it returns 20
+    on average. Always 1 returns 40, and differs from the log in half of the steps.
+    """
+    rng = np.random.default_rng(8)
+    done = rng.integers(2, size=(60 * 40, 1))
+    constant = np.zeros((len(done), 1), np.float32)
+    log = Log(
+        constant[:, None],
+        constant,
+        np.ones((len(done), 1, 2), np.uint8),
+        done,
+        done[:, 0].astype(float),
+        np.full(60, 40),
+    )
+    always = np.array([[0.0, 1.0]])
+    replayed = replay_table(always, np.zeros(len(done), int))
+    settings = FqeSettings(members=3, hidden=16, batch_size=32)
+    fit = fit_fqe(log, replayed, settings=settings)
+    assert fit.settled
+    assert fit.mean == pytest.approx(40.0, abs=1.0)
+    # What values leave over, one step at a time.
+    first = sum(
+        log.rewards[t] + (fit.values[t + 1] if t < 39 else 0.0) - fit.taken_values[t]
+        for t in range(40)
+    )
+    assert fit.left_over[0] == pytest.approx(first)
+    # At most as many bootstraps as an episode has zeros behind its first step.
+    paths = find_paths(log, replayed, 1.0)
+    zeros = (done.reshape(60, 40)[:, 1:] == 0).sum(1)
+    assert paths.most_bootstraps == zeros.max()
+
+
+def test_an_estimate_that_does_not_settle_is_refused():
+    rng = np.random.default_rng(9)
+    log, seen, played, _ = random_log(rng, 20)
+    behaviour = Behaviour(played[seen][:, None], 0.0, 0.0)
+    stiff = FqeSettings(check_every=5, most_updates=10, tau=1.0, tolerance=0.0)
+    choices = Choices(methods=("fqe", "dm", "wis"), fqe=stiff, least_ess=1.0)
+    found = evaluate_policy(
+        log, behaviour, replay_table(played, seen), choices, label="same"
+    )
+    fqe, dm, wis = found.methods
+    assert fqe.mean is None and dm.mean is None and wis.mean is not None
+    assert "did not settle on an estimate in 10 updates" in fqe.refused
+    # Nor is anything learned about actions that the data do not hold: the log is said
+    # to take action 1 in 0.5 % of its steps, and the policy takes 1 in two of three.
+    behaviour = Behaviour(np.tile([0.995, 0.005], (len(seen), 1, 1)), 0.0, 0.0)
+    table = np.tile([1 / 3, 2 / 3], (3, 1))
+    choices = Choices(methods=("fqe",), fqe=stiff)
+    found = evaluate_policy(
+        log, behaviour, replay_table(table, seen), choices, label="same"
+    )
+    assert "support its actions in 33% of the steps" in found.methods[0].refused
+
+
 def test_held_out_members_never_saw_the_episode():
     rng = np.random.default_rng(6)
     log, seen, played, _ = random_log(rng, 20)
-    quick = FqeSettings(members=4, least_updates=5, most_updates=5, check_every=5)
+    quick = FqeSettings(members=4, check_every=5, most_updates=10, tau=1.0)
     fit = fit_fqe(log, replay_table(played, seen), settings=quick)
     assert fit.counts.shape == (4, 20)
     assert (fit.counts.sum(-1) == 20).all() and (fit.counts.min(-1) == 0).all()

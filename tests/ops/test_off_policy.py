@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rllib_risk.ops import off_policy as ope
+from rllib_risk.ops import ratio_terms
 
 # Two episodes of two steps; the policy that played tossed a coin. Cumulative ratios:
 #   .8 / .5 = 1.6, then 1.6 * .5 / .5 = 1.6;   .3 / .5 = .6, then .6
@@ -35,12 +36,96 @@ def test_ratios_by_hand():
 def test_importance_sampling_by_hand():
     # Discount .5. Plain: (1.6 + 1.8) / 2 + .5 (3.2 + 2.4) / 2 = 1.7 + 1.4.
     # Weighted, by 1.6 + .6 = 2.2: 3.4 / 2.2 + .5 * 5.6 / 2.2 = 31 / 11.
-    plain = ope.importance_terms(RATIOS, REWARDS, 0.5, weighted=False)
+    plain = ope.importance_terms(RATIOS, REWARDS, MASK, 0.5, weighted=False)
     assert plain.value == pytest.approx(3.1)
-    assert ope.importance_terms(RATIOS, REWARDS, 0.5).value == pytest.approx(31 / 11)
+    assert ope.importance_terms(RATIOS, REWARDS, MASK, 0.5).value == pytest.approx(
+        31 / 11
+    )
     # 2.2^2 / (1.6^2 + .6^2)
     assert ope.effective_sample_size(RATIOS[:, 1]) == pytest.approx(4.84 / 2.92)
     assert ope.effective_sample_size(np.zeros(3)) == 0.0
+
+
+# Three episodes of 1, 2 and 3 steps, with ratios 2, then 1 and 4, then 1, 2 and 5.
+# Step 0: shares 2/4, 1/4, 1/4; the first one ends with 1/2, and 1/2 goes on.
+# Step 1: 4/6 and 2/6 of 1/2; the second one ends with 1/3. Step 2: 1/6 is left.
+UNEQUAL = np.array([[2.0, 2.0, 2.0], [1.0, 4.0, 4.0], [1.0, 2.0, 5.0]])
+UNEQUAL_MASK = np.array([[True, False, False], [True, True, False], [True] * 3])
+
+
+def test_the_shares_of_episodes_that_end_early_add_up():
+    """R49: Frozen ratios gave wis a bias of 28 % on macn, and ends a sum above 1."""
+    weights = ope.episode_weights(UNEQUAL, UNEQUAL_MASK)
+    np.testing.assert_allclose(weights, [1 / 2, 1 / 3, 1 / 6])
+    # A reward of 1 at the end of every episode is 1 in total. Frozen ratios would give
+    # 2/4 + 4/8 + 5/11 = 1.45.
+    ends = np.eye(3)
+    terms = ope.importance_terms(UNEQUAL, ends, UNEQUAL_MASK, 1.0)
+    assert terms.value == pytest.approx(1.0)
+    # Rewards 1 | 1, 7 | 1, 4, 9 with discount .5:
+    # 1 + .5 (7/3 + 4/6) + .25 * 9/6 = 1 + 1.5 + .375
+    rewards = np.array([[1.0, 0.0, 0.0], [1.0, 7.0, 0.0], [1.0, 4.0, 9.0]])
+    terms = ope.importance_terms(UNEQUAL, rewards, UNEQUAL_MASK, 0.5)
+    assert terms.value == pytest.approx(2.875)
+    below = ope.below_terms(UNEQUAL, rewards.sum(1), UNEQUAL_MASK, 9.0)
+    assert below.value == pytest.approx(1 / 2 + 1 / 3)
+    # Doubly robust with Q = r leaves V: 1 of all at the start, then 2 and 4 of the two
+    # that go on by 1/4 each, then 6 of the last one, which has 1/6 after step 1:
+    # 1 + .5 (2/4 + 4/4) + .25 * 6/6
+    values = np.array([[1.0, 0.0, 0.0], [1.0, 2.0, 0.0], [1.0, 4.0, 6.0]])
+    arrays = UNEQUAL, rewards, rewards, values, UNEQUAL_MASK
+    assert ope.doubly_robust_terms(*arrays, 0.5).value == pytest.approx(2.0)
+
+
+def test_a_log_that_cannot_be_followed_to_its_end_has_no_weights():
+    ratios = UNEQUAL * [[1.0], [0.0], [0.0]] + UNEQUAL_MASK * [1.0, 0.0, 0.0]
+    assert not ope.episode_weights(ratios, UNEQUAL_MASK).any()
+    assert np.isnan(ope.importance_terms(ratios, np.eye(3), UNEQUAL_MASK, 1.0).value)
+    # If the policy plays the short episode alone, nothing is missing.
+    ratios = UNEQUAL * [[1.0], [0.0], [0.0]]
+    weights = ope.episode_weights(ratios, UNEQUAL_MASK)
+    np.testing.assert_allclose(weights, [1.0, 0.0, 0.0])
+    terms = ope.importance_terms(ratios, 3.0 * np.eye(3), UNEQUAL_MASK, 1.0)
+    assert terms.value == pytest.approx(3.0)
+
+
+def test_errors_of_unequal_episodes_are_derivatives():
+    """The influence of an episode is what one copy more of it changes."""
+    rewards = np.array([[1.0, 0.0, 0.0], [1.0, 7.0, 0.0], [1.0, 4.0, 9.0]])
+
+    def terms(rows):
+        arrays = UNEQUAL[rows], rewards[rows], UNEQUAL_MASK[rows]
+        plain = ratio_terms.mean_terms(rewards[rows].sum(1))
+        return ope.importance_terms(*arrays, 0.5).minus(plain)
+
+    every = np.repeat(np.arange(3), 1000)
+    base = terms(every).value
+    more = [terms(np.append(every, e)).value for e in range(3)]
+    influence = 3000 * (np.array(more) - base)
+    error = np.sqrt((influence**2).sum() / 3 / 2)
+    got = terms(np.arange(3))
+    assert got.value == pytest.approx(2.875 - (1 + 8 + 14) / 3)
+    assert got.standard_error == pytest.approx(error, rel=1e-2)
+
+
+def test_sums_of_ratios_by_hand():
+    numbers = np.array([1.0, -1.0, 0.0])
+    got = ratio_terms.ratios_of_means(numbers, np.array([2.0, 0.0, 0.0]))
+    np.testing.assert_array_equal(got, [0.5, -np.inf, np.nan])
+    # Of one episode every resample holds it once.
+    (counts,) = ratio_terms.resamples(1, 3, np.random.default_rng(0))
+    np.testing.assert_array_equal(counts, np.ones((3, 1)))
+    # A term of step 1: the ratio 6/2 of those that the 3/4 who go on leave.
+    terms = ratio_terms.Terms(
+        np.array([[2.0], [4.0]]),
+        np.array([[1.0], [1.0]]),
+        np.array([1]),
+        np.array([[1.0, 0.0], [2.0, 0.0]]),
+        np.array([[2.0, 0.0], [2.0, 0.0]]),
+    )
+    assert terms.value == pytest.approx(3.0 * 3 / 4)
+    with pytest.raises(ValueError, match="have factors"):
+        terms.minus(terms)
 
 
 def test_doubly_robust_by_hand():
@@ -49,14 +134,16 @@ def test_doubly_robust_by_hand():
     # Weighted: (.6 / 2.2 + 2) + .5 (.6 / 2.2 + 1) = 32 / 11.
     for weighted, expected in ((False, 3.0), (True, 32 / 11)):
         terms = ope.doubly_robust_terms(
-            RATIOS, REWARDS, taken, values, 0.5, weighted=weighted
+            RATIOS, REWARDS, taken, values, MASK, 0.5, weighted=weighted
         )
         assert terms.value == pytest.approx(expected)
 
 
 def test_distribution_by_hand():
     returns, weights = np.array([7.0, 3.0]), np.array([0.6, 1.6])
-    assert ope.below_terms(returns, weights, 5.0).value == pytest.approx(8 / 11)
+    ratios, mask = weights[:, None], np.ones((2, 1), bool)
+    below = ope.below_terms(ratios, returns, mask, 5.0)
+    assert below.value == pytest.approx(8 / 11)
     # Of the weight 2.2: half is 1.1, all of it at 3. Nine tenths are 1.98, which is 1.6
     # at 3 and .38 at 7.
     assert ope.weighted_cvar(returns, weights, 0.5) == pytest.approx(3.0)
@@ -66,13 +153,18 @@ def test_distribution_by_hand():
 
 def test_intervals_by_hand():
     # Two refits 1 and 3: deviation sqrt(2), and Student's t with one degree is 12.706.
-    low, high = ope.refit_interval(2.0, np.array([1.0, 3.0]))
+    low, high = ratio_terms.refit_interval(2.0, np.array([1.0, 3.0]))
     assert (low, high) == pytest.approx((2 - 17.969, 2 + 17.969), abs=1e-3)
-    same = ope.mean_terms(np.full(4, 5.0))
-    assert ope.studentised_interval(same) == (5.0, 5.0)
+    # Episodes that leave 1 and 5 over: mean 3, variance 8, and 1.96 of the normal one.
+    # sqrt(17.969^2 + 1.96^2 (9 + 8 / 2)) = 19.309
+    refits, left_over = np.array([1.0, 3.0]), np.array([1.0, 5.0])
+    low, high = ratio_terms.refit_interval(2.0, refits, left_over=left_over)
+    assert (low, high) == pytest.approx((2 - 19.309, 2 + 19.309), abs=1e-3)
+    same = ratio_terms.mean_terms(np.full(4, 5.0))
+    assert ratio_terms.studentised_interval(same) == (5.0, 5.0)
     assert ope.weighted_cvar_interval(np.full(3, 5.0), np.ones(3), 0.1) == (5.0, 5.0)
     # Of 1 and 2 with both once: error sqrt(.5 / 2). A difference with itself is 0.
-    two = ope.mean_terms(np.array([1.0, 2.0]))
+    two = ratio_terms.mean_terms(np.array([1.0, 2.0]))
     assert two.standard_error == pytest.approx(0.5)
     assert two.minus(two).value == two.minus(two).standard_error == 0.0
 
@@ -104,8 +196,9 @@ def test_unbiased_on_a_game_that_is_enumerated():
             [(joint[s] * guess[t, s]).sum() for t, (s, _, _) in enumerate(path)]
         )
     arrays = [np.array(part) for part in (ratios, earned, taken, expected)]
-    sampling = ope.importance_terms(*arrays[:2], gamma, weighted=False)
-    robust = ope.doubly_robust_terms(*arrays, gamma, weighted=False)
+    mask = np.ones((len(chances), 2), bool)
+    sampling = ope.importance_terms(*arrays[:2], mask, gamma, weighted=False)
+    robust = ope.doubly_robust_terms(*arrays, mask, gamma, weighted=False)
     for terms in (sampling, robust):
         assert chances @ terms.numerators.sum(1) == pytest.approx(truth)
     # With the right probabilities of the episodes as weights, the tail is exact too.
@@ -120,8 +213,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     held = 0
     for seed in range(200):
         values = np.random.default_rng(seed).exponential(size=40)
-        low, high = ope.studentised_interval(
-            ope.mean_terms(values), reps=400, seed=seed
+        low, high = ratio_terms.studentised_interval(
+            ratio_terms.mean_terms(values), reps=400, seed=seed
         )
         held += low <= 1.0 <= high
     # Binomial: 95 % of 200, three standard deviations of 3.1.
@@ -131,6 +224,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 def test_products_over_many_steps_stay_finite():
     target, played = np.full((3, 400, 5), 0.9), np.full((3, 400, 5), 0.01)
     ratios = ope.cumulative_ratios(target, played, np.ones((3, 400), bool))
-    terms = ope.importance_terms(ratios, np.ones((3, 400)), 1.0)
+    mask = np.ones((3, 400), bool)
+    terms = ope.importance_terms(ratios, np.ones((3, 400)), mask, 1.0)
     assert terms.value == pytest.approx(400.0)
     assert ope.effective_sample_size(ratios[:, -1]) == pytest.approx(3.0)

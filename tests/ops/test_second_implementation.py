@@ -23,6 +23,7 @@ from rllib_risk.ops import (
     policy_gradient,
     qtran,
     quantile,
+    ratio_terms,
     risk,
     robust,
     robust_mdp,
@@ -47,6 +48,11 @@ BY_HAND = {
     "play_out": "test_exact_risk.py::test_discounted_returns",
     "exact_frontier": "test_exact_risk.py::test_the_frontier_of_a_coin",
     "cumulative_ratios": "test_off_policy.py::test_ratios_by_hand",
+    "episode_weights": (
+        "test_off_policy.py::test_the_shares_of_episodes_that_end_early_add_up"
+    ),
+    "ratios_of_means": "test_off_policy.py::test_sums_of_ratios_by_hand",
+    "resamples": "test_off_policy.py::test_sums_of_ratios_by_hand",
     "effective_sample_size": "test_off_policy.py::test_importance_sampling_by_hand",
     "mean_terms": "test_off_policy.py::test_intervals_by_hand",
     "importance_terms": "test_off_policy.py::test_importance_sampling_by_hand",
@@ -975,14 +981,34 @@ def ratios_of(target, played, mask):
     return np.array(found)
 
 
-def estimate(per_step, weights, gamma, weighted, rows=None):
-    """Sum over steps of the mean of weight times number, over some episodes."""
-    rows = range(len(per_step)) if rows is None else rows
+def shares_of(ratios, mask, rows=None):
+    """Share of every episode at every step that it reaches, one row at a time.
+
+    Also the error of a sum of ``share times number`` needs them with some rows twice.
+    """
+    rows = list(range(len(mask)) if rows is None else rows)
+    left, found = 1.0, {}
+    for t in range(len(mask[0])):
+        alive = [e for e in rows if mask[e][t]]
+        total = sum(ratios[e][t] for e in alive)
+        for e in alive:
+            found[e, t] = left * ratios[e][t] / total
+        left = sum(
+            found[e, t] for e in alive if t + 1 < len(mask[0]) and mask[e][t + 1]
+        )
+    return found
+
+
+def estimate(per_step, weights, mask, gamma, weighted):
+    """Sum over steps of the mean of weight times number."""
+    rows, shares = range(len(per_step)), shares_of(weights, mask) if weighted else {}
     total = 0.0
     for t in range(len(per_step[0])):
-        above = sum(weights[e][t] * per_step[e][t] for e in rows)
-        below = sum(weights[e][t] for e in rows) if weighted else len(rows)
-        total += gamma**t * above / below
+        if weighted:
+            mean = sum(shares[e, t] * per_step[e][t] for e in rows if mask[e][t])
+        else:
+            mean = sum(weights[e][t] * per_step[e][t] for e in rows) / len(rows)
+        total += gamma**t * mean
     return total
 
 
@@ -1001,7 +1027,7 @@ def check_effective_sample_size(rng):
 
 def check_mean_terms(rng):
     values = rng.normal(size=9)
-    got = off_policy.mean_terms(values)
+    got = ratio_terms.mean_terms(values)
     same(got.value, statistics.fmean(values))
     same(got.standard_error, statistics.stdev(values) / 3)
 
@@ -1010,28 +1036,47 @@ def check_importance_terms(rng):
     target, played, mask, rewards = episodes_of_two(rng)
     ratios = ratios_of(target, played, mask)
     for weighted in (False, True):
-        got = off_policy.importance_terms(ratios, rewards, 0.8, weighted=weighted)
-        same(got.value, estimate(rewards, ratios, 0.8, weighted))
+        got = off_policy.importance_terms(ratios, rewards, mask, 0.8, weighted=weighted)
+        same(got.value, estimate(rewards, ratios, mask, 0.8, weighted))
 
 
 def check_doubly_robust_terms(rng):
     target, played, mask, rewards = episodes_of_two(rng)
     ratios = ratios_of(target, played, mask)
     taken, values = rng.normal(size=(2, 6, 4)) * mask
-    before = [[1.0, *row[:-1]] for row in ratios]
     for weighted in (False, True):
         got = off_policy.doubly_robust_terms(
-            ratios, rewards, taken, values, 0.8, weighted=weighted
+            ratios, rewards, taken, values, mask, 0.8, weighted=weighted
         )
-        correction = estimate(rewards - taken, ratios, 0.8, weighted)
-        same(got.value, correction + estimate(values, before, 0.8, weighted))
+        total = estimate(rewards - taken, ratios, mask, 0.8, weighted)
+        shares = shares_of(ratios, mask)
+        for t in range(4):
+            # What an episode weighs before it acts: its share of the step before.
+            reach = [e for e in range(6) if mask[e][t]]
+            before = [ratios[e][t - 1] / 6 if t else 1 / 6 for e in reach]
+            if weighted:
+                before = [shares[e, t - 1] if t else 1 / 6 for e in reach]
+            total += sum(
+                0.8**t * b * values[e][t] for b, e in zip(before, reach, strict=True)
+            )
+        same(got.value, total)
+
+
+def check_episode_weights(rng):
+    target, played, mask, _ = episodes_of_two(rng)
+    ratios = ratios_of(target, played, mask)
+    shares = shares_of(ratios, mask)
+    last = [shares[e, int(real.sum()) - 1] for e, real in enumerate(mask)]
+    same(off_policy.episode_weights(ratios, mask), last)
 
 
 def check_below_terms(rng):
-    returns, weights = rng.normal(size=8), rng.exponential(size=8)
-    got = off_policy.below_terms(returns, weights, 0.3).value
-    below = sum(w for r, w in zip(returns, weights, strict=True) if r < 0.3)
-    same(got, below / sum(weights))
+    target, played, mask, rewards = episodes_of_two(rng)
+    ratios, returns = ratios_of(target, played, mask), rewards.sum(1)
+    shares = shares_of(ratios, mask)
+    last = [shares[e, int(real.sum()) - 1] for e, real in enumerate(mask)]
+    below = sum(s for r, s in zip(returns, last, strict=True) if r < 0.3)
+    same(off_policy.below_terms(ratios, returns, mask, 0.3).value, below)
 
 
 def cvar_of_weighted(returns, weights, level):
@@ -1079,15 +1124,35 @@ def check_studentised_interval(rng):
     mean, error = of(range(8))
     scores = [(m - mean) / s for m, s in map(of, resampled(8, 60, 4))]
     low, high = np.quantile(scores, [0.025, 0.975])
-    terms = off_policy.importance_terms(weights[:, None], values[:, None], 1.0)
-    got = off_policy.studentised_interval(terms, reps=60, seed=4)
+    arrays = weights[:, None], values[:, None], np.ones((8, 1), bool)
+    terms = off_policy.importance_terms(*arrays, 1.0)
+    got = ratio_terms.studentised_interval(terms, reps=60, seed=4)
     same(got, (mean - error * high, mean - error * low))
+
+
+def check_ratios_of_means(rng):
+    above, below = rng.normal(size=(2, 5)).tolist()
+    got = ratio_terms.ratios_of_means(np.array(above), np.array(below))
+    same(got, [a / b for a, b in zip(above, below, strict=True)])
+
+
+def check_resamples(rng):
+    blocks = ratio_terms.resamples(8, 250, np.random.default_rng(4))
+    got = np.concatenate(blocks)
+    counted = [[rows.count(e) for e in range(8)] for rows in resampled(8, 250, 4)]
+    same(got, counted)
 
 
 def check_refit_interval(rng):
     refits = rng.normal(size=5)
-    got = off_policy.refit_interval(1.0, refits)
+    got = ratio_terms.refit_interval(1.0, refits)
     half = 2.7764451 * statistics.stdev(refits)  # t of four degrees of freedom
+    same(got, (1.0 - half, 1.0 + half))
+    left_over = rng.normal(size=7)
+    got = ratio_terms.refit_interval(1.0, refits, left_over=left_over)
+    deviation = statistics.stdev(left_over) / math.sqrt(7)
+    common = 1.9599640 * math.hypot(statistics.fmean(left_over), deviation)
+    half = math.hypot(half, common)
     same(got, (1.0 - half, 1.0 + half))
 
 

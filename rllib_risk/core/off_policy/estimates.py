@@ -15,7 +15,6 @@ from rllib_risk.core.off_policy.log import Log, replay
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.rounds import one_thread
 from rllib_risk.data.episodes import Episode
-from rllib_risk.ops.off_policy import refit_interval
 
 # The folder of the results.
 OFF_POLICY = "off_policy"
@@ -59,12 +58,20 @@ class Estimates:
             ``return_mean_low`` and ``return_mean_high``, ``return_cvar_10``, and
             ``log_return_mean``, what the same episodes returned as they were played.
             And ``td_error``: the held-out squared TD error of the fit, as a share of
-            the variance of its targets.
+            the variance of its targets. Only these last two if the estimate did not
+            settle, which counts as one that is not higher.
         """
         with one_thread():
             fit = fit_fqe(self._log, replay(policy, self._log), settings=self._settings)
+        known = {
+            "log_return_mean": float(self._log.returns().mean()),
+            "td_error": fit.td_error,
+        }
+        if not fit.settled:
+            self.since_best += 1
+            return known
         mean = fit.mean
-        low, high = refit_interval(mean, fit.member_means)
+        low, high = fit.interval()
         if self._best is None or mean > self._best:
             self._best, self.since_best = mean, 0
         else:
@@ -74,8 +81,7 @@ class Estimates:
             "return_mean_low": low,
             "return_mean_high": high,
             "return_cvar_10": float(fit.member_cvars(_CVAR_LEVEL).mean()),
-            "log_return_mean": float(self._log.returns().mean()),
-            "td_error": fit.td_error,
+            **known,
         }
 
     def state(self) -> dict[str, Any]:

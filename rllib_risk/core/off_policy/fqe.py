@@ -19,9 +19,14 @@ limit too: the value is that of an episode as the log has it.
 The network learns the difference to the log's mean return from each step on, and begins
 with zero: what the data do not correct stays at the value of the log. Its outputs are
 the mean, by squared errors, and quantiles of the return, by QR-DQN's loss. All members
-of an ensemble learn at once, each from its own resample of the episodes. Those left out
-of it are its held-out ones, by whose TD error learning stops; and doubly robust
+of an ensemble learn at once, each from its own resample of the episodes. Doubly robust
 estimates use for each episode only the members that have not seen it.
+
+Learning stops when the estimate of the return has settled. The held-out TD error does
+not tell when to stop: it is least before the first update, when all values are those of
+the log, and rises while values pass through the episode. An estimate that does not
+settle, or on which the members do not agree, has diverged: the policy does what the log
+does not hold.
 
 Source: Le, Voloshin and Yue (2019), "Batch Policy Learning under Constraints"; Dabney
 et al. (2018), QR-DQN; Hao et al. (2021), "Bootstrapping Fitted Q-Evaluation for
@@ -35,114 +40,30 @@ episodes, ``T`` steps of the longest, ``N`` agents, ``A`` actions, ``I`` input s
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rllib_risk.core.off_policy.fqe_parts import Ensemble, Paths, features_of
+from rllib_risk.core.off_policy.fqe_fit import FqeFit, FqeSettings
+from rllib_risk.core.off_policy.fqe_parts import Ensemble, features_of, find_paths
 from rllib_risk.core.off_policy.log import Integers, Log, Replayed
 from rllib_risk.core.policy import move_towards
-from rllib_risk.ops.off_policy import Floats, weighted_cvar
 from rllib_risk.ops.quantile import pairwise_quantile_huber_loss, quantile_fractions
+from rllib_risk.ops.ratio_terms import Floats
 
 _KAPPA = 0.1
 # Quantiles of a target that one update compares with, drawn at random: all of them cost
 # four times as much, and give the same loss on average.
 _TARGET_QUANTILES = 4
+# What is asked for values is a mean of the network over about this share of its
+# updates: the network itself, and fast copies of it, jump about.
+_MEAN_TAU = 0.005
 # Rows of the held-out TD error, per member.
 _HELD_OUT_ROWS = 2000
 # Rows of one forward pass without gradients.
 _BLOCK = 4096
-
-
-@dataclass(frozen=True)
-class FqeSettings:
-    """How FQE learns.
-
-    Attributes:
-        members: ``K``, at least 2.
-        hidden: Units of the two hidden layers.
-        num_quantiles: ``Q``.
-        batch_size: ``B``, rows per member and update.
-        lr: Of Adam.
-        tau: Share of the target network that each update replaces.
-        least_updates: Updates before learning may stop.
-        most_updates: Updates at most.
-        check_every: Updates between two looks at the held-out TD error.
-        patience: Looks without a lower one after which learning stops.
-        draws: Joint actions that values of a stochastic policy are means over.
-        seed: Of everything random.
-    """
-
-    members: int = 6
-    hidden: int = 64
-    num_quantiles: int = 25
-    batch_size: int = 64
-    lr: float = 2e-3
-    tau: float = 0.02
-    least_updates: int = 1000
-    most_updates: int = 2000
-    check_every: int = 250
-    patience: int = 2
-    draws: int = 8
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class FqeFit:
-    """What an ensemble says of a policy.
-
-    Attributes:
-        counts: How often each member's resample holds each episode, float64 ``[K, E]``.
-        start_values: Mean return from the start of each episode, float64 ``[K, E]``.
-        start_quantiles: Its quantiles, float64 ``[K, E, Q]``.
-        taken_values: ``Q`` of the logged actions, by members that did not learn from
-            the episode, float64 ``[M]``.
-        values: ``V`` of the policy in the same way, float64 ``[M]``.
-        td_error: Least held-out squared TD error, as a share of the variance of its
-            targets.
-        updates: Updates made.
-    """
-
-    counts: Floats
-    start_values: Floats
-    start_quantiles: Floats
-    taken_values: Floats
-    values: Floats
-    td_error: float
-    updates: int
-
-    @property
-    def mean(self) -> float:
-        """The estimate of the mean return: mean over members and first states."""
-        return float(self.start_values.mean())
-
-    @property
-    def weights(self) -> Floats:
-        """Share of each episode in each member's resample, float64 ``[K, E]``."""
-        return np.asarray(self.counts / self.counts.sum(-1, keepdims=True))
-
-    @property
-    def member_means(self) -> Floats:
-        """Mean return over each member's resample of first states, float64 ``[K]``."""
-        return np.asarray((self.weights * self.start_values).sum(-1))
-
-    def member_cvars(self, level: float) -> Floats:
-        """Mean of the lowest share of returns, in each member's resample.
-
-        Args:
-            level: The share, in (0, 1].
-
-        Returns:
-            float64 ``[K]``.
-        """
-        each = np.repeat(self.weights, self.start_quantiles.shape[-1], axis=-1)
-        flat = self.start_quantiles.reshape(len(self.start_quantiles), -1)
-        pairs = zip(flat, each, strict=True)
-        return np.array([weighted_cvar(q, w, level) for q, w in pairs])
 
 
 def fit_fqe(
@@ -164,8 +85,8 @@ def fit_fqe(
         What the ensemble says.
     """
     fitting = _Fitting(log, replayed, gamma, settings or FqeSettings())
-    td_error, updates = fitting.learn()
-    return fitting.result(td_error, updates)
+    updates, settled = fitting.learn()
+    return fitting.result(updates, settled)
 
 
 class _Fitting:
@@ -196,13 +117,14 @@ class _Fitting:
             torch.manual_seed(settings.seed)
             self._online = Ensemble(members, sizes)
         self._target = copy.deepcopy(self._online).requires_grad_(False)
+        self._mean = copy.deepcopy(self._target)
         self._fractions = quantile_fractions(settings.num_quantiles)
         self._luck = torch.Generator().manual_seed(settings.seed)
         # Luck is below 1, and the last action of positive probability ends at 1.
         sums = replayed.probabilities.cumsum(-1)
         sums = np.where(sums > 1.0 - 1e-9, 1.0, sums)
         self._cumulative = torch.from_numpy(sums).float()
-        self._paths = self._find_paths()
+        self._paths = find_paths(log, replayed, gamma)
 
     def _resample(self, members: int, episodes: int) -> Integers:
         """Counts ``[K, E]``; every member leaves at least one episode out."""
@@ -233,26 +155,35 @@ class _Fitting:
 
     # Learning
 
-    def learn(self) -> tuple[float, int]:
-        """Learns; the target network ends with the best weights seen."""
+    def learn(self) -> tuple[int, bool]:
+        """Learns until the estimate has settled; updates made, and whether it has."""
         s = self._settings
         adam = torch.optim.Adam(self._online.parameters(), s.lr)
-        held = self._held_out()
-        best, least, waited, update = None, np.inf, 0, 0
-        while update < s.most_updates and waited < s.patience:
+        needed = int(self._paths.most_bootstraps / s.tau)
+        least, most = max(s.least_updates, needed), max(s.most_updates, 2 * needed)
+        spread = max(float(self._log.returns(self._gamma).std()), self._scale)
+        seen = [self._members_say()]
+        update = 0
+        while update < most:
             for _ in range(s.check_every):
                 self._update(adam, self._draw(s.batch_size))
             update += s.check_every
-            if update < s.least_updates:
-                continue
-            error = self._td_error(held)
-            waited += 1
-            if error < least * 0.995:
-                least, waited = error, 0
-                best = copy.deepcopy(self._target.state_dict())
-        if best is not None:
-            self._target.load_state_dict(best)
-        return float(least), update
+            seen.append(self._members_say())
+            means = [float(found.mean()) for found in seen[-3:]]
+            between = float(seen[-1].std(ddof=1))
+            near = max(s.tolerance * spread, 0.25 * between)
+            still = bool((np.abs(np.diff(means)) < near).all())
+            if update >= least and still and between < spread:
+                return update, True
+        return update, False
+
+    def _members_say(self) -> Floats:
+        """Each member's mean return from the starts of its resample, float64 [K]."""
+        starts = torch.from_numpy(self._log.starts)
+        draws = 1 if self._replayed.is_deterministic else self._settings.draws
+        outputs = [self._outputs(self._drawn(starts), starts) for _ in range(draws)]
+        values = torch.stack(outputs)[..., 0].mean(0).double().numpy()
+        return np.asarray((self._counts * values).sum(-1) / self._counts.sum(-1))
 
     def _draw(self, number: int) -> Tensor:
         """Rows of each member's resample, int64 ``[K, B]``."""
@@ -289,6 +220,7 @@ class _Fitting:
         move_towards(
             self._target.parameters(), self._online.parameters(), self._settings.tau
         )
+        move_towards(self._mean.parameters(), self._online.parameters(), _MEAN_TAU)
 
     @torch.no_grad()
     def _targets(self, rows: Tensor) -> Tensor:
@@ -314,7 +246,7 @@ class _Fitting:
     def _td_error(self, rows: Tensor) -> float:
         """Squared TD error of the means over the variance of their targets."""
         targets = self._targets(rows)[..., 0]
-        found = self._target(self._inputs(rows, self._actions[rows]))[..., 0]
+        found = self._mean(self._inputs(rows, self._actions[rows]))[..., 0]
         whole = targets * self._scale + self._means_at(rows)
         variance = whole.var() / self._scale**2
         return float((found - targets).square().mean() / variance.clamp(min=1e-12))
@@ -328,29 +260,9 @@ class _Fitting:
         """The log's mean return from the steps of rows ``[K, B]`` on."""
         return self._baseline.gather(1, torch.from_numpy(self._log.time)[rows])
 
-    def _find_paths(self) -> Paths:
-        """How far targets follow the log."""
-        log = self._log
-        rewards = log.rewards.copy()
-        discount = np.full(len(rewards), self._gamma)
-        cut = np.arange(1, len(rewards) + 1)
-        cut[log.starts + log.lengths - 1] = -1
-        agrees = self._replayed.taken(log.actions).prod(-1) == 1.0
-        for t in reversed(range(int(log.lengths.max()) - 1)):
-            rows = (log.starts + t)[t + 1 < log.lengths]
-            rows = rows[agrees[rows + 1]]
-            rewards[rows] += self._gamma * rewards[rows + 1]
-            discount[rows] *= discount[rows + 1]
-            cut[rows] = cut[rows + 1]
-        return Paths(
-            torch.from_numpy(rewards).float(),
-            torch.from_numpy(discount).float(),
-            torch.from_numpy(cut),
-        )
-
     # What comes of it
 
-    def result(self, td_error: float, updates: int) -> FqeFit:
+    def result(self, updates: int, settled: bool) -> FqeFit:
         """Asks the target network of every step."""
         log, members = self._log, self._settings.members
         certain = self._replayed.is_deterministic
@@ -367,6 +279,8 @@ class _Fitting:
         # An episode that every member learned from is judged by all of them.
         unseen[:, unseen.sum(0) == 0] = 1.0
         weights = unseen / unseen.sum(0)
+        judged = (weights * values.double().numpy()).sum(0)
+        judged_taken = (weights * taken.double().numpy()).sum(0)
         quantiles = torch.cat([start[..., 1:] for start in starts], dim=-1)
         return FqeFit(
             counts=self._counts.astype(np.float64),
@@ -374,18 +288,33 @@ class _Fitting:
             start_quantiles=quantiles.double()
             .numpy()
             .reshape(members, len(log.starts), -1),
-            taken_values=(weights * taken.double().numpy()).sum(0),
-            values=(weights * values.double().numpy()).sum(0),
-            td_error=td_error,
+            taken_values=judged_taken,
+            values=judged,
+            left_over=self._left_over(judged, judged_taken),
+            td_error=self._td_error(self._held_out()),
             updates=updates,
+            settled=settled,
         )
+
+    def _left_over(self, values: Floats, taken_values: Floats) -> Floats:
+        """See :class:`FqeFit`; from values of rows ``[M]``."""
+        log = self._log
+        following = np.append(values[1:], 0.0)
+        following[log.starts + log.lengths - 1] = 0.0
+        errors = log.rewards + self._gamma * following - taken_values
+        return np.add.reduceat(errors * self._gamma**log.time, log.starts)
 
     @torch.no_grad()
     def _outputs(self, actions: Tensor, rows: Tensor) -> Tensor:
-        """Returns from each row on with these joint actions, ``[K, M, 1 + Q]``."""
+        """Returns from rows ``[R]`` on with joint actions ``[R, N]``.
+
+        Returns:
+            ``[K, R, 1 + Q]``.
+        """
         found = []
-        for first in range(0, len(rows), _BLOCK):
-            at = rows[first : first + _BLOCK].expand(self._settings.members, -1)
-            out = self._target(self._inputs(at, actions[at])) * self._scale
+        for part in torch.arange(len(rows)).split(_BLOCK):
+            at = rows[part].expand(self._settings.members, -1)
+            played = actions[part].expand(self._settings.members, -1, -1)
+            out = self._mean(self._inputs(at, played)) * self._scale
             found.append(out + self._means_at(at).unsqueeze(-1))
         return torch.cat(found, dim=1)

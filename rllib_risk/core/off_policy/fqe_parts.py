@@ -45,11 +45,43 @@ class Paths:
         rewards: Discounted, up to the cut, ``[M]``.
         discount: Of what follows the cut, ``[M]``.
         cut: Row to bootstrap from; -1: the episode ends before, int64 ``[M]``.
+        most_bootstraps: Bootstraps between the end of an episode and any of its steps,
+            at most.
     """
 
     rewards: Tensor
     discount: Tensor
     cut: Tensor
+    most_bootstraps: int
+
+
+def find_paths(log: Log, replayed: Replayed, gamma: float) -> Paths:
+    """How far targets follow the log: as long as the policy certainly does.
+
+    Args:
+        log: The log.
+        replayed: What the policy would have done in it.
+        gamma: Discount in [0, 1].
+    """
+    rewards = log.rewards.copy()
+    discount = np.full(len(rewards), gamma)
+    cut = np.arange(1, len(rewards) + 1)
+    cut[log.starts + log.lengths - 1] = -1
+    bootstraps = np.zeros(len(rewards), np.int64)
+    agrees = replayed.taken(log.actions).prod(-1) == 1.0
+    for t in reversed(range(int(log.lengths.max()) - 1)):
+        every = (log.starts + t)[t + 1 < log.lengths]
+        bootstraps[every] = bootstraps[every + 1] + ~agrees[every + 1]
+        rows = every[agrees[every + 1]]
+        rewards[rows] += gamma * rewards[rows + 1]
+        discount[rows] *= discount[rows + 1]
+        cut[rows] = cut[rows + 1]
+    return Paths(
+        torch.from_numpy(rewards).float(),
+        torch.from_numpy(discount).float(),
+        torch.from_numpy(cut),
+        int(bootstraps.max()),
+    )
 
 
 def features_of(log: Log, replayed: Replayed) -> Singles:

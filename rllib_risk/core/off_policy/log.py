@@ -17,7 +17,7 @@ import torch
 
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.data.episodes import Episode
-from rllib_risk.ops.off_policy import Flags, Floats
+from rllib_risk.ops.ratio_terms import Flags, Floats
 from rllib_risk.parts.exploration import action_probabilities
 
 Singles = npt.NDArray[np.float32]

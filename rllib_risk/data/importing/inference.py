@@ -7,13 +7,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-import yaml
 
 from rllib_risk.data.importing import cells
 from rllib_risk.data.importing.csv_files import SEPARATORS, header
-from rllib_risk.data.importing.mapping import AGENT
+from rllib_risk.data.importing.episode_column import find_episode
+from rllib_risk.data.importing.name_patterns import SEPARATORS as _PART
+from rllib_risk.data.importing.name_patterns import (
+    natural,
+    one_line,
+    short,
+    with_agent,
+    with_number,
+)
 from rllib_risk.data.importing.sources import find_files, open_table
 from rllib_risk.data.importing.tables import Layout, Rows, Table
 from rllib_risk.data.rows import DatasetError
@@ -40,7 +48,6 @@ _MASK = (
 )
 _STATE = ("state", "global_state", "share_obs", "s")
 _NEXT = ("next_", "new_")
-_SEPARATORS_OF_NAMES = r"[._/ -]"
 _MOST_LABELS = 1000
 
 
@@ -55,12 +62,6 @@ class Guess:
 
     text: str = ""
     notes: list[str] = field(default_factory=list)
-
-
-def _pattern(name: str, agent: str) -> str:
-    """The name of a column with a place for the agent, where it stands by itself."""
-    alone = rf"(?<![^._/ -]){re.escape(agent)}(?![^._/ -])"
-    return re.sub(alone, AGENT, name, count=1)
 
 
 def infer_map(sources: Sequence[str | Path]) -> Guess:
@@ -111,6 +112,8 @@ class _Guesser:
         self._found: dict[str, object] = {}
         self._guess = Guess()
         self._open: list[str] = []
+        self._why: dict[str, str] = {}
+        self._no_episode = ""
 
     def guess(self) -> Guess:
         self._note(f"{self._table.file}: {len(self._left)} columns.")
@@ -122,6 +125,9 @@ class _Guesser:
             self._wide()
         else:
             self._long(agent)
+        self._episode()
+        if agent is not None and "observation" not in self._found:
+            self._rest_as_observation(self._left)
         self._ends()
         if self._left:
             self._note(f"Not used: {', '.join(map(repr, self._left[:20]))}.")
@@ -131,9 +137,16 @@ class _Guesser:
     def _note(self, text: str) -> None:
         self._guess.notes.append(text)
 
-    def _set(self, key: str, value: object) -> None:
+    def _set(self, key: str, value: object, why: str = "") -> None:
         self._found[key] = value
-        self._note(f"Guessed {key}: {_yaml(value)}")
+        self._note(f"Guessed {key}: {one_line(value)}")
+        if why:
+            self._explain(key, why)
+
+    def _explain(self, key: str, why: str) -> None:
+        """Prints a remark on a key, and writes it beside the key in the map."""
+        self._why[key] = why
+        self._note(f"  {why}.")
 
     def _miss(self, key: str, text: str) -> None:
         self._open.append(f"{key}: {text}")
@@ -161,24 +174,21 @@ class _Guesser:
         self._left = [name for name in self._left if name not in taken]
 
     def _long(self, agent: str) -> None:
-        agents = sorted(set(cells.names(self._rows, agent).tolist()), key=_natural)
+        agents = sorted(set(cells.names(self._rows, agent).tolist()), key=natural)
         self._found = {"form": "long", "agents": agents, "agent": agent, **self._found}
-        self._note(f"Guessed form: long, with agents {_yaml(agents)}")
+        self._note(f"Guessed form: long, with agents {one_line(agents)}")
         if (action := self._take_one((*_ACTION, "a"))) is not None:
             self._actions(action, [action])
         else:
             self._miss("action", "no column is called 'action'.")
         for prefix in ("", *_NEXT):
             for key, words in (("mask", _MASK), ("state", _STATE)):
-                if taken := self._take(f"{prefix}{_with_number(words)}"):
+                if taken := self._take(f"{prefix}{with_number(words)}"):
                     self._place(key, prefix, taken)
-            if taken := self._take(f"{prefix}{_with_number(_OBSERVATION)}"):
+            if taken := self._take(f"{prefix}{with_number(_OBSERVATION)}"):
                 self._place("observation", prefix, taken)
-        if "observation" not in self._found:
-            self._rest_as_observation(self._left)
 
     def _wide(self) -> None:
-        part = _SEPARATORS_OF_NAMES
         # "a" may be an agent as well: only where no whole word is there
         actions = self._actions_of_agents("|".join(_ACTION))
         actions = actions or self._actions_of_agents("a")
@@ -194,37 +204,37 @@ class _Guesser:
             return
         agents = list(actions)
         self._found = {"form": "wide", "agents": agents, **self._found}
-        self._note(f"Guessed form: wide, with agents {_yaml(agents)}")
+        self._note(f"Guessed form: wide, with agents {one_line(agents)}")
         taken = list(actions.values())
         self._drop(taken)
-        self._actions(_pattern(taken[0], agents[0]), taken)
+        self._actions(with_agent(taken[0], agents[0]), taken)
         if "reward" not in self._found:
             self._rewards(agents)
         for prefix in ("", *_NEXT):
-            if taken := self._take(f"{prefix}{_with_number(_STATE)}"):
+            if taken := self._take(f"{prefix}{with_number(_STATE)}"):
                 self._place("state", prefix, taken)
             for key, words in (("mask", _MASK), ("observation", _OBSERVATION)):
                 self._of_agents(key, prefix, words, agents)
         if "observation" not in self._found:
             mine = {
-                a: [n for n in self._left if re.match(rf"{re.escape(a)}{part}", n)]
+                a: [n for n in self._left if re.match(rf"{re.escape(a)}{_PART}", n)]
                 for a in agents
             }
-            patterns = [_pattern(n, agents[0]) for n in mine[agents[0]]]
+            patterns = [with_agent(n, agents[0]) for n in mine[agents[0]]]
             complete = patterns and all(
-                [_pattern(n, a) for n in names] == patterns for a, names in mine.items()
+                [with_agent(n, a) for n in names] == patterns
+                for a, names in mine.items()
             )
             if complete:
                 self._drop(chain.from_iterable(mine.values()))
-                self._set("observation", _short(patterns))
+                self._set("observation", short(patterns))
             else:
                 self._miss("observation", 'such as "obs_{agent}_*".')
 
     def _actions_of_agents(self, word: str) -> dict[str, str]:
         """Columns of actions by agent, in the order of names that finds more."""
-        part = _SEPARATORS_OF_NAMES
-        before = self._matching(rf"(?P<agent>.+?){part}(?:{word})")
-        after = self._matching(rf"(?:{word}){part}(?P<agent>.+)")
+        before = self._matching(rf"(?P<agent>.+?){_PART}(?:{word})")
+        after = self._matching(rf"(?:{word}){_PART}(?P<agent>.+)")
         return max(before, after, key=len)
 
     def _matching(self, form: str) -> dict[str, str]:
@@ -240,14 +250,14 @@ class _Guesser:
         self, key: str, prefix: str, words: Sequence[str], agents: list[str]
     ) -> None:
         """Finds columns of a kind that are there for every agent."""
-        part, word = _SEPARATORS_OF_NAMES, "|".join(words)
+        word = "|".join(words)
         for order in (
-            r"{prefix}{agent}{part}({word})({part}?\d+)?",
-            r"{prefix}({word}){part}{agent}({part}.+)?",
-            r"({word}){part}{prefix}{agent}({part}.+)?",
+            r"{prefix}{agent}{_PART}({word})({_PART}?\d+)?",
+            r"{prefix}({word}){_PART}{agent}({_PART}.+)?",
+            r"({word}){_PART}{prefix}{agent}({_PART}.+)?",
         ):
             forms = [
-                order.format(prefix=prefix, agent=re.escape(a), part=part, word=word)
+                order.format(prefix=prefix, agent=re.escape(a), _PART=_PART, word=word)
                 for a in agents
             ]
             found = [
@@ -256,12 +266,12 @@ class _Guesser:
             ]
             if all(found):
                 self._drop(chain.from_iterable(found))
-                patterns = [_pattern(n, agents[0]) for n in found[0]]
-                self._put(key, prefix, _short(patterns))
+                patterns = [with_agent(n, agents[0]) for n in found[0]]
+                self._put(key, prefix, short(patterns))
                 return
 
     def _place(self, key: str, prefix: str, taken: list[str]) -> None:
-        self._put(key, prefix, _short(taken))
+        self._put(key, prefix, short(taken))
 
     def _put(self, key: str, prefix: str, value: object) -> None:
         if not prefix:
@@ -270,26 +280,28 @@ class _Guesser:
         following = self._found.setdefault("next", {})
         assert isinstance(following, dict)
         following[key] = value
-        self._note(f"Guessed next.{key}: {_yaml(value)}")
+        self._note(f"Guessed next.{key}: {one_line(value)}")
 
     def _rewards(self, agents: list[str]) -> None:
-        part, word = _SEPARATORS_OF_NAMES, "reward|rew|r"
-        for form in (r"{a}{part}({word})", r"({word}){part}{a}"):
+        word = "reward|rew|r"
+        for form in (r"{a}{_PART}({word})", r"({word}){_PART}{a}"):
             found = [
                 [
                     n
                     for n in self._left
                     if re.fullmatch(
-                        form.format(a=re.escape(a), part=part, word=word), n, re.I
+                        form.format(a=re.escape(a), _PART=_PART, word=word), n, re.I
                     )
                 ]
                 for a in agents
             ]
             if all(len(names) == 1 for names in found):
                 self._drop(chain.from_iterable(found))
-                name = _pattern(found[0][0], agents[0])
-                self._set("reward", {"columns": name, "team": "sum"})
-                self._note("  team: sum is a guess; mean and shared are possible.")
+                name = with_agent(found[0][0], agents[0])
+                team = {"columns": name, "team": "sum"}
+                self._set(
+                    "reward", team, "sum is a guess; mean and shared are possible"
+                )
                 return
         self._miss("reward", "the column of the team's reward.")
 
@@ -308,14 +320,14 @@ class _Guesser:
                 self._miss("action", "these are neither numbers nor texts.")
                 return
             found = {text for column in texts for text in column} - {""}
-            labels = sorted(found, key=_natural)
+            labels = sorted(found, key=natural)
             value["labels"] = labels[:_MOST_LABELS]
             hint = "the labels of the first rows, in the order of the alphabet"
-        self._set("action", value)
-        self._note(f"  {hint}: add actions that are not taken there.")
+        self._set("action", value, f"{hint}: add actions that are not taken there")
         if self._has_gaps(names[0]):
-            self._set("final", "row")
-            self._note("  rows without an action hold the last observation.")
+            self._set(
+                "final", "row", "rows without an action hold the last observation"
+            )
 
     def _has_gaps(self, name: str) -> bool:
         """Whether a column has empty cells."""
@@ -330,22 +342,38 @@ class _Guesser:
             self._miss("observation", 'such as "obs_*".')
             return
         self._drop(names)
-        self._set("observation", _short(names))
-        self._note("  all columns that were left: take out what agents do not see.")
+        why = "all columns that were left: take out what agents do not see"
+        self._set("observation", short(names), why)
+
+    def _episode(self) -> None:
+        """Looks for the episode by values, where no column is called so."""
+        if "episode" in self._found:
+            return
+        time = cast("str | None", self._found.get("time"))
+        wide = self._found["form"] == "wide" and "agents" in self._found
+        name, why = find_episode(self._rows, self._left, time, whole_team=wide)
+        if name is None:
+            self._no_episode = why
+        else:
+            self._drop([name])
+            self._set("episode", name, why)
 
     def _ends(self) -> None:
         if "reward" not in self._found and not any("reward" in o for o in self._open):
             self._miss("reward", "the column of the team's reward.")
         has_end = "terminated" in self._found
         if not has_end and not {"episode", "truncated"} & set(self._found):
-            self._miss("episode", "the column with the episode, or 'terminated'.")
+            named = "the column with the episode, or 'terminated'"
+            self._miss("episode", f"{named}: {self._no_episode}")
         if not has_end:
             self._miss(
                 "end",
                 "'terminated', or 'truncated' where a time limit cut an episode off.",
             )
         elif "truncated" not in self._found:
-            self._note("  Is every end a true end? A time limit belongs to truncated.")
+            self._explain(
+                "terminated", "if ends by a time limit are among these, see truncated"
+            )
         if "time" not in self._found:
             self._note("No column of time: gaps between rows cannot be seen.")
         if "state" not in self._found:
@@ -361,31 +389,11 @@ class _Guesser:
             self._set("decimal", self._layout.decimal)
         lines = [
             f"# Guessed from {self._table.file.name}. Check every line.",
-            *(f"{key}: {_yaml(value)}" for key, value in self._found.items()),
+            *(self._line(key, value) for key, value in self._found.items()),
             *(f"# NOT GUESSED {text}" for text in self._open),
         ]
         self._guess.text = "\n".join(lines) + "\n"
 
-
-def _with_number(words: Sequence[str]) -> str:
-    return rf"({'|'.join(words)})({_SEPARATORS_OF_NAMES}?\d+|{_SEPARATORS_OF_NAMES}.+)?"
-
-
-def _short(names: list[str]) -> object:
-    """One pattern for names that differ in a number at their end, or the names."""
-    if len(names) == 1:
-        return names[0]
-    stems = {re.sub(r"\d+$", "", name) for name in names}
-    if len(stems) == 1 and (stem := stems.pop()):
-        return f"{stem}*"
-    return names
-
-
-def _natural(name: str) -> list[object]:
-    """Sorts uav_10 after uav_2."""
-    return [(0, int(p)) if p.isdigit() else (1, p) for p in re.split(r"(\d+)", name)]
-
-
-def _yaml(value: object) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
-    return text.removesuffix("\n").removesuffix("\n...")
+    def _line(self, key: str, value: object) -> str:
+        line = f"{key}: {one_line(value)}"
+        return f"{line}  # {self._why[key]}" if key in self._why else line

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rllib_risk.core.off_policy.log import Log
-from rllib_risk.ops.off_policy import Floats
+from rllib_risk.ops.ratio_terms import Floats
 
 _HIDDEN = 64
 _LEARNING_RATE = 1e-3

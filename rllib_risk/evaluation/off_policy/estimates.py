@@ -20,18 +20,21 @@ from rllib_risk.core.off_policy.log import Log, Replayed
 from rllib_risk.evaluation.off_policy.behaviour import Behaviour
 from rllib_risk.ops.off_policy import (
     LARGEST_RATIO,
-    Floats,
-    Terms,
     below_terms,
     cumulative_ratios,
     doubly_robust_terms,
     effective_sample_size,
+    episode_weights,
     importance_terms,
+    weighted_cvar,
+    weighted_cvar_interval,
+)
+from rllib_risk.ops.ratio_terms import (
+    Floats,
+    Terms,
     mean_terms,
     refit_interval,
     studentised_interval,
-    weighted_cvar,
-    weighted_cvar_interval,
 )
 
 METHODS = ("fqe", "wis", "dr", "dm")
@@ -41,7 +44,8 @@ _BY_RATIOS = ("wis", "dr")
 CVAR_LEVEL = 0.1
 # An action counts as one that the data support from this probability on.
 SUPPORTED = 0.01
-# Below this share of supported steps no policy is called better or worse.
+# Below this share of supported steps no network estimates a return, and no policy is
+# called better or worse.
 LEAST_SUPPORT = 0.5
 LEAST_ESS = 30.0
 # What sums in another order may differ by.
@@ -151,7 +155,7 @@ def log_result(log: Log, choices: Choices) -> MethodResult:
         choices: How policies are evaluated.
     """
     returns = log.returns(choices.gamma)
-    cvar, below = _risk(returns, np.ones(len(returns)), log, choices)
+    cvar, below = _risk(returns, np.ones(log.mask.shape), log, choices)
     mean = _interval(mean_terms(returns), choices.seed)
     return MethodResult("log", mean=mean, cvar=cvar, below=below)
 
@@ -176,34 +180,51 @@ def evaluate_policy(
         source: Folder of its checkpoint.
     """
     ratios = ratios_of(log, behaviour, replayed, choices.clip)
-    ess = effective_sample_size(ratios[:, -1])
+    ess = effective_sample_size(episode_weights(ratios, log.mask))
+    support = support_of(behaviour, replayed)
     fit = None
-    if set(choices.methods) - {"wis"}:
+    if set(choices.methods) - {"wis"} and support >= LEAST_SUPPORT:
         settings = choices.fqe or FqeSettings(seed=choices.seed)
         fit = fit_fqe(log, replayed, gamma=choices.gamma, settings=settings)
+    makers: dict[str, Callable[..., MethodResult]] = {
+        "fqe": _by_fqe,
+        "wis": _by_importance,
+        "dr": _by_doubly_robust,
+        "dm": _by_direct_method,
+    }
     found: list[MethodResult] = []
     for method in choices.methods:
+        refused = None
         if method in _BY_RATIOS and ess < choices.least_ess:
-            reason = (
+            refused = (
                 f"effective sample size {ess:.1f} of {len(ratios)} episodes, and"
                 f" {choices.least_ess:g} are needed"
             )
-            found.append(MethodResult(method, refused=reason))
-        elif method == "wis":
-            found.append(_by_importance(log, ratios, choices))
-        else:
-            assert fit is not None
-            makers: dict[str, Callable[..., MethodResult]] = {
-                "fqe": _by_fqe,
-                "dr": _by_doubly_robust,
-                "dm": _by_direct_method,
-            }
+        elif method != "wis":
+            refused = _refusal_of_values(support, fit)
+        if refused is None:
             found.append(makers[method](log, ratios, fit, choices))
-    support = support_of(behaviour, replayed)
+        else:
+            found.append(MethodResult(method, refused=refused))
     confirmed = ess >= choices.least_ess
     verdict = _verdict(found, support, confirmed)
     sentence = _sentence(label, found, support, ess, len(ratios), verdict, confirmed)
     return PolicyResult(label, source, ess, support, tuple(found), verdict, sentence)
+
+
+def _refusal_of_values(support: float, fit: FqeFit | None) -> str | None:
+    """Why a network gives no estimate; None if it gives one."""
+    if fit is None:
+        return (
+            f"the data support its actions in {support:.0%} of the steps, and"
+            f" {LEAST_SUPPORT:.0%} are needed"
+        )
+    if not fit.settled:
+        return (
+            f"its networks did not settle on an estimate in {fit.updates} updates, as"
+            " where the data do not hold what the policy does"
+        )
+    return None
 
 
 def ratios_of(
@@ -239,10 +260,13 @@ def support_of(behaviour: Behaviour, replayed: Replayed) -> float:
     return float((replayed.probabilities * supported).sum(-1).prod(-1).mean())
 
 
-def _by_importance(log: Log, ratios: Floats, choices: Choices) -> MethodResult:
-    terms = importance_terms(ratios, log.padded(log.rewards), choices.gamma)
+def _by_importance(
+    log: Log, ratios: Floats, fit: FqeFit | None, choices: Choices
+) -> MethodResult:
+    rewards = log.padded(log.rewards)
+    terms = importance_terms(ratios, rewards, log.mask, choices.gamma)
     returns = log.returns(choices.gamma)
-    cvar, below = _risk(returns, ratios[:, -1], log, choices)
+    cvar, below = _risk(returns, ratios, log, choices)
     return MethodResult(
         "wis",
         mean=_interval(terms, choices.seed),
@@ -260,6 +284,7 @@ def _by_doubly_robust(
         log.padded(log.rewards),
         log.padded(fit.taken_values),
         log.padded(fit.values),
+        log.mask,
         choices.gamma,
     )
     returns = log.returns(choices.gamma)
@@ -285,17 +310,14 @@ def _by_direct_method(
 def _by_fqe(log: Log, ratios: Floats, fit: FqeFit, choices: Choices) -> MethodResult:
     returns, threshold = log.returns(choices.gamma), threshold_of(log, choices)
     weights, mean, means = fit.weights, fit.mean, fit.member_means
-    logged = weights @ returns
+    logged, ahead = weights @ returns, mean - float(returns.mean())
     cvars = fit.member_cvars(CVAR_LEVEL)
     below = ((fit.start_quantiles < threshold).mean(-1) * weights).sum(-1)
     low, high = refit_interval(float(below.mean()), below)
     return MethodResult(
         "fqe",
-        mean=Interval(mean, *refit_interval(mean, means)),
-        difference=Interval(
-            mean - float(returns.mean()),
-            *refit_interval(mean - float(returns.mean()), means - logged),
-        ),
+        mean=Interval(mean, *fit.interval()),
+        difference=Interval(ahead, *fit.interval(ahead, means - logged)),
         cvar=Interval(float(cvars.mean()), *refit_interval(float(cvars.mean()), cvars)),
         below=Interval(float(below.mean()), max(low, 0.0), min(high, 1.0)),
     )
@@ -310,11 +332,13 @@ def _difference(terms: Terms, returns: Floats, seed: int) -> Interval:
 
 
 def _risk(
-    returns: Floats, weights: Floats, log: Log, choices: Choices
+    returns: Floats, ratios: Floats, log: Log, choices: Choices
 ) -> tuple[Interval, Interval]:
     """CVaR and the probability of falling below, by weighted episodes."""
     threshold = threshold_of(log, choices)
-    below = _interval(below_terms(returns, weights, threshold), choices.seed)
+    hits = below_terms(ratios, returns, log.mask, threshold)
+    below = _interval(hits, choices.seed)
+    weights = episode_weights(ratios, log.mask)
     cvar = weighted_cvar(returns, weights, CVAR_LEVEL)
     ends = weighted_cvar_interval(returns, weights, CVAR_LEVEL, seed=choices.seed)
     within = Interval(below.value, max(below.low, 0.0), min(below.high, 1.0))
