@@ -161,7 +161,7 @@ class TeamAlgorithm(
         with ray_internals.starting_no_ray(not remote):
             super().setup(config)
         self.set_up_learners()
-        self.env_runner.stopwatch = self.team_policy.stopwatch = self.stopwatch
+        self.share_stopwatch()
         # RLlib's own worker has a policy, and is no runner of ours.
         objective = cast("TeamPolicy", self.get_policy()).network.objective
         if isinstance(objective, Static):

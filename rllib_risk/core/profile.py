@@ -10,6 +10,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 
 from rllib_risk.core import ray_internals
 from rllib_risk.core import stopwatch as sw
+from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.core.stopwatch import Stopwatch
 
 # Counter of updates, which a checkpoint holds.
@@ -32,6 +33,12 @@ class ProfilingAlgorithm(Algorithm):
         self.stopwatch = Stopwatch()
         self._runner_seconds: Counter[str] = Counter()
         self._updates_before: int | None = None
+
+    def share_stopwatch(self) -> None:
+        """Lets the trial's own worker and its policy measure their parts."""
+        worker = self.env_runner
+        if isinstance(worker, TeamRolloutWorker):  # RLlib's own worker has no parts
+            worker.stopwatch = worker.team_policy.stopwatch = self.stopwatch
 
     def add_runner_seconds(self, seconds: Mapping[str, float]) -> None:
         """Counts the time of a remote env runner.

@@ -16,8 +16,8 @@ def test_evaluations_play_seeds_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr(
         TeamRolloutWorker,
         "_play",
-        lambda self, player, seeds, rng: (
-            played.append(seeds.tolist()) or play(self, player, seeds, rng)
+        lambda self, player, seeds, *others: (
+            played.append(seeds.tolist()) or play(self, player, seeds, *others)
         ),
     )
     config = small_config("VDN").environment(env_config={"reward_noise_std": 1.0})

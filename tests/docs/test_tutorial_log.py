@@ -77,7 +77,7 @@ def test_the_chain_from_a_log_to_a_controller(
     (trained,) = (said[line] for line in said if line.startswith("rllib train"))
     assert "Best checkpoint (off_policy/return_mean" in trained
     (truth,) = (said[line] for line in said if "--env uav" in line)
-    assert re.search(r"^return_mean +-\d+\.\d+$", truth, re.MULTILINE)
+    assert re.search(r"^return_mean +-\d+\.\d+  95 % interval \[", truth, re.MULTILINE)
     assert Path("estimate/off_policy.json").is_file()
     assert re.match(r"last actions \[\d+, \d+\]\nRay or PyTorch loaded: F", done.stdout)
     origin = read_policy("uav-team")[1]["provenance"]
