@@ -93,11 +93,9 @@ $(INSTALLED): $(METADATA) | $(BIN)/python
 	@$(PIP_INSTALL) --editable . | $(SHOW_PROGRESS)
 	@touch $@
 
-# Python compiles a module when it is first imported. Compiling all of them at once takes
-# half a minute, and the tests import a small part.
 $(INSTALLED_DEV): $(METADATA) | $(BIN)/python
 	@echo "Installing with the tools for development (details in $(PIP_LOG))"
-	@$(PIP_INSTALL) --no-compile --editable '.[dev]' | $(SHOW_PROGRESS)
+	@$(PIP_INSTALL) --editable '.[dev]' | $(SHOW_PROGRESS)
 	@touch $(INSTALLED) $@
 
 $(INSTALLED_DOCS): $(METADATA) | $(BIN)/python
