@@ -45,6 +45,14 @@ def advice(
     if cause == "update":
         each = f"{1000 * update_s:.0f} ms each"
         return f"Updates{took} ({each}). {_updates(runners, update_s, config)}"
+    if cause == "evaluation" and not config.evaluation_interval:
+        # A run without an environment: reports on held-out episodes, and estimates.
+        interval = getattr(config, "off_policy_interval", 0)
+        return (
+            f"Reports on the dataset and off-policy estimates{took}. Raise"
+            f" off_policy_interval (now {interval}) or updates_per_iteration, or lower"
+            " dataset_holdout."
+        )
     what, do = _OTHERS[cause]
     return f"{what}{took}. {do.format(**_values(config))}"
 

@@ -131,6 +131,9 @@ def test_each_cause_names_its_keys():
         config, runners=idle, **{"waiting for runners": 0.8}
     )
     assert "evaluation_interval (now 1)" in advice_on(config, evaluation=0.6)
+    config.evaluation_interval, config.off_policy_interval = None, 2
+    assert "off_policy_interval (now 2)" in advice_on(config, evaluation=0.6)
+    config.evaluation_interval = 1
     assert "min_sample_timesteps_per_iteration" in advice_on(config)
     even = {"update": 0.3, "environment": 0.3, "acting": 0.3}
     assert advice_on(config, **even).startswith("No part took more than a third")
