@@ -291,3 +291,27 @@ TrustCodeOption = Annotated[
 ShowRayOption = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="Show Ray's output.")
 ]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        help="Result to show (default: evaluation/return_mean; for runs without an"
+        " environment, their error on held-out episodes, or on the episodes learned"
+        " from).",
+    ),
+]
+AxisOption = Annotated[
+    str | None,
+    typer.Option(
+        "--x",
+        help="Result on the x axis (default: env steps; for runs that learned from a"
+        " dataset, updates).",
+    ),
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        help="Value of the metric: the table counts the runs that reach it.",
+    ),
+]

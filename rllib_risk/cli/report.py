@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rllib_risk.cli.options import AxisOption, MetricOption, ThresholdOption
 from rllib_risk.cli.output import note
 from rllib_risk.config.schema import ConfigError
 
@@ -39,30 +40,9 @@ def report(
             "--title", help="Title of the page (default: names of the folders)."
         ),
     ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            "--metric",
-            help="Result to compare (default: evaluation/return_mean; for runs without"
-            " an environment, their error on held-out episodes, or on the episodes"
-            " learned from).",
-        ),
-    ] = None,
-    x: Annotated[
-        str | None,
-        typer.Option(
-            "--x",
-            help="Result on the x axis (default: env steps; for runs that learned from"
-            " a dataset, updates).",
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--threshold",
-            help="Value of the metric: the table counts the runs that reach it.",
-        ),
-    ] = None,
+    metric: MetricOption = None,
+    x: AxisOption = None,
+    threshold: ThresholdOption = None,
 ) -> None:
     """Writes the report."""
     if out.suffix not in (".html", ".htm"):

@@ -14,10 +14,13 @@ from rllib_risk.cli.frontier import FRONTIER_HELP, plot_frontier
 from rllib_risk.cli.leaderboard import LEADERBOARD_HELP, plot_leaderboard
 from rllib_risk.cli.option_groups import RayOptions, grouped
 from rllib_risk.cli.options import (
+    AxisOption,
     EnvConfigOption,
     EvaluationSeedOption,
     ImportOption,
+    MetricOption,
     ShowRayOption,
+    ThresholdOption,
     TrustCodeOption,
 )
 from rllib_risk.cli.output import EXIT_FAILED, note, say
@@ -115,36 +118,15 @@ def plot(
     out: Annotated[
         Path, typer.Option("--out", help="File of the figure (.png, .pdf or .svg).")
     ],
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            "--metric",
-            help="Result on the y axis (default: evaluation/return_mean; for runs"
-            " without an environment, their error on held-out episodes, or on the"
-            " episodes learned from).",
-        ),
-    ] = None,
-    x: Annotated[
-        str | None,
-        typer.Option(
-            "--x",
-            help="Result on the x axis (default: env steps; for runs that learned from"
-            " a dataset, updates).",
-        ),
-    ] = None,
+    metric: MetricOption = None,
+    x: AxisOption = None,
     title: Annotated[
         str | None, typer.Option("--title", help="Title of the figure.")
     ] = None,
     y_min: Annotated[
         float | None, typer.Option("--y-min", help="Lower end of the y axis.")
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--threshold",
-            help="Value of the metric: the table counts the runs that reach it.",
-        ),
-    ] = None,
+    threshold: ThresholdOption = None,
 ) -> None:
     """Draws a figure and prints its table."""
     paths = [folder.expanduser() for folder in folders]
