@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FloatArray = NDArray[np.float64]
+from rllib_risk.ops.statistics import FloatArray
 
 
 def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> float:
