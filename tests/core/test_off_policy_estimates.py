@@ -1,7 +1,9 @@
 """Off-policy estimates while a team learns from a dataset."""
 
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -104,12 +106,24 @@ def test_the_estimate_tells_the_better_checkpoint(folder, tmp_path, monkeypatch)
     assert set(algorithm.train()["off_policy"]) == {
         *("log_return_mean", "td_error", "estimates_since_best")
     }
-    # A resumed run goes on counting: there were two estimates since the best one.
+    # Nor is one whose interval is wider than the returns of the log spread.
+    real = estimates.fit_fqe
+
+    def members_that_differ(*args, **kwargs):
+        fit = real(*args, **kwargs)
+        apart = 9.0 * np.arange(len(fit.counts))[:, None]
+        return replace(fit, settled=True, start_values=fit.start_values + apart)
+
+    monkeypatch.setattr(estimates, "fit_fqe", members_that_differ)
+    found = algorithm.estimates.make(algorithm.team_policy)
+    assert set(found) == {"log_return_mean", "td_error"}
+    assert algorithm.estimates.since_best == 3
+    # A resumed run goes on counting: there were three estimates since the best one.
     algorithm.save_checkpoint(str(tmp_path))
     algorithm.stop()
     again = estimating(folder, off_policy_interval=2).build_algo()
     again.load_checkpoint(str(tmp_path))
-    assert again.estimates.since_best == 2
+    assert again.estimates.since_best == 3
     again.stop()
 
 

@@ -59,19 +59,18 @@ class Estimates:
             ``log_return_mean``, what the same episodes returned as they were played.
             And ``td_error``: the held-out squared TD error of the fit, as a share of
             the variance of its targets. Only these last two if the estimate did not
-            settle, which counts as one that is not higher.
+            settle, or if half of its interval is wider than the standard deviation of
+            the returns in the log. Such an estimate counts as one that is not higher.
         """
         with one_thread():
             fit = fit_fqe(self._log, replay(policy, self._log), settings=self._settings)
-        known = {
-            "log_return_mean": float(self._log.returns().mean()),
-            "td_error": fit.td_error,
-        }
-        if not fit.settled:
-            self.since_best += 1
-            return known
+        returns = self._log.returns()
+        known = {"log_return_mean": float(returns.mean()), "td_error": fit.td_error}
         mean = fit.mean
         low, high = fit.interval()
+        if not fit.settled or high - low > 2 * returns.std():
+            self.since_best += 1
+            return known
         if self._best is None or mean > self._best:
             self._best, self.since_best = mean, 0
         else:
