@@ -165,7 +165,7 @@ def agree(algorithm: rllib_risk.core.algorithm.TeamAlgorithm, plain: Plain) -> N
     """Checks that ten updates on the same transitions give the same weights."""
     policy, replay = algorithm.team_policy, algorithm.replay
     for _ in range(10):
-        batch = replay.sample_stretches(BATCH, 1, 0)
+        batch = replay.sample_sequences(BATCH, 1, 0)
         rows = [
             np.flatnonzero(
                 (plain.states == before).all(1) & (plain.next_states == after).all(1)

@@ -235,7 +235,7 @@ def run(env: str, arguments: argparse.Namespace) -> None:
             behaviour = Behaviour(played(log), 0.0, 0.0)
         else:
             behaviour = clone_behaviour(log, seed=seed)
-        choices = Choices(methods=methods, seed=seed, least_ess=arguments.min_ess)
+        choices = Choices(methods=methods, seed=seed, min_ess=arguments.min_ess)
         of_log = []
         for candidate in candidates:
             probabilities = candidate.probabilities(log)

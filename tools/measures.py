@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "rllib_risk"
 # Maximum number of lines of a module; of a module with a single simulator or part; of a
 # function.
-MOST_LINES, MOST_LINES_OF_ONE_THING, MOST_LINES_OF_A_FUNCTION = 400, 500, 60
+MAX_LINES, MAX_LINES_OF_ONE_THING, MAX_LINES_OF_A_FUNCTION = 400, 500, 60
 MEDIAN_LINES = 150
 # Limit for `turns_back` of a batch on its way from replay to loss.
 TURNS_BACK = 10
@@ -173,7 +173,7 @@ def table() -> list[tuple[str, str, str, list[str]]]:
     """Returns rows of measure, value, limit, and the items behind the value."""
     lines, functions = lines_of_modules(), lines_of_functions()
     longest = Counter(lines).most_common(1)[0]
-    long = {k: n for k, n in functions.items() if n > MOST_LINES_OF_A_FUNCTION}
+    long = {k: n for k, n in functions.items() if n > MAX_LINES_OF_A_FUNCTION}
     keys = statements_of_keys()
     walk = walk_of_a_batch()
 
@@ -183,7 +183,7 @@ def table() -> list[tuple[str, str, str, list[str]]]:
     def count(limit: int) -> str:
         return str(sum(n > limit for n in lines.values()))
 
-    above = largest(lines, MOST_LINES)
+    above = largest(lines, MAX_LINES)
     twice = [f"{key}: {', '.join(at)}" for key, at in keys.items() if len(at) > 1]
     return [
         ("modules", str(len(lines)), "", []),
@@ -196,23 +196,23 @@ def table() -> list[tuple[str, str, str, list[str]]]:
         (
             "lines of the longest module",
             f"{longest[1]} ({longest[0]})",
-            str(MOST_LINES_OF_ONE_THING),
+            str(MAX_LINES_OF_ONE_THING),
             [],
         ),
         (
-            f"modules over {MOST_LINES_OF_ONE_THING} lines",
-            count(MOST_LINES_OF_ONE_THING),
+            f"modules over {MAX_LINES_OF_ONE_THING} lines",
+            count(MAX_LINES_OF_ONE_THING),
             "0",
             [],
         ),
         (
-            f"modules over {MOST_LINES} lines",
-            count(MOST_LINES),
+            f"modules over {MAX_LINES} lines",
+            count(MAX_LINES),
             "single simulators and parts",
             above,
         ),
         (
-            f"functions over {MOST_LINES_OF_A_FUNCTION} lines",
+            f"functions over {MAX_LINES_OF_A_FUNCTION} lines",
             str(len(long)),
             "0",
             largest(long, 0),

@@ -32,7 +32,7 @@ from rllib_risk.algorithms.group_dr_learning import (
     GroupDRPolicy,
 )
 from rllib_risk.algorithms.robust_vdn import PAPER
-from rllib_risk.config.schema import MOST_RATE, ConfigError, Field
+from rllib_risk.config.schema import MAX_RATE, ConfigError, Field
 from rllib_risk.core.algorithm import NUM_EPISODES
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.model import team_sizes
@@ -85,7 +85,7 @@ GROUP_DR_FIELDS: dict[str, Field] = {
         float,
         low=0.0,
         low_open=True,
-        high=MOST_RATE,
+        high=MAX_RATE,
     ),
 }
 
@@ -175,7 +175,7 @@ class GroupDR(ValueAlgorithm):
                 " in a round (num_envs_per_env_runner, episodes_per_round)."
             )
         else:
-            policy.start_afresh()
+            policy.reinitialize()
             self._last["target_update"] = self.counters[NUM_EPISODES]
         self._last[policy.phase] = self.env_steps
         self.replay.clear()
@@ -197,7 +197,7 @@ class GroupDR(ValueAlgorithm):
             self.config.estimator_batch_size_steps,
         )
         for _ in range(updates):
-            steps = self.replay.sample_stretches(size, length=1, burn_in=0)
+            steps = self.replay.sample_sequences(size, length=1, burn_in=0)
             groups = steps[VARIANTS].tolist()
             stats |= policy.learn_rewards_on_batch(steps, groups)
         return stats, updates * size

@@ -113,7 +113,7 @@ class GroupDRPolicy(ValuePolicy):
             return np.full(num_envs, self.epsilon_at(env_steps))
         return super().epsilons_at(env_steps, num_envs)
 
-    def start_afresh(self) -> None:
+    def reinitialize(self) -> None:
         """Resets networks and optimizers to the state at the beginning of a run.
 
         The seed decides all randomness, so that a resumed run does the same. The

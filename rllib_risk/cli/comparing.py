@@ -270,9 +270,9 @@ def _run(
     wandb: g.WandbOptions,
 ) -> tuple[list[Any], Interrupt]:
     """Runs all trials; returns them and the ``Interrupt`` of the run."""
-    from rllib_risk.cli.going_on import GoingOn
     from rllib_risk.cli.interrupt import Interrupt
     from rllib_risk.cli.progress import ProgressLines
+    from rllib_risk.cli.resumed_trials import ResumedTrials
     from rllib_risk.cli.runner import run_tune, tune_experiment
     from rllib_risk.cli.tracking import WandbRuns
 
@@ -305,7 +305,7 @@ def _run(
         callbacks,
         options,
         max_concurrent_trials=comparison.specs[0].max_concurrent_trials,
-        going_on=GoingOn() if options.resume else None,
+        resumed=ResumedTrials() if options.resume else None,
     )
     return trials, interrupt
 

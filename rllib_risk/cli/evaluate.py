@@ -21,7 +21,7 @@ from rllib_risk.cli.options import (
 )
 from rllib_risk.cli.output import note, say, stdout_to_stderr
 from rllib_risk.cli.result_lines import print_table
-from rllib_risk.config.schema import MOST_EPISODES, ConfigError
+from rllib_risk.config.schema import MAX_EPISODES, ConfigError
 
 EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes, or from a dataset.
 
@@ -93,7 +93,7 @@ class EvaluationOptions:
         typer.Option(
             "--episodes",
             min=1,
-            max=MOST_EPISODES,
+            max=MAX_EPISODES,
             help="Number of episodes (default: as in the training; with --dataset: all"
             " episodes of the dataset).",
         ),

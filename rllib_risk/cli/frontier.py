@@ -19,7 +19,7 @@ from rllib_risk.cli.options import (
     TrustCodeOption,
 )
 from rllib_risk.cli.output import note
-from rllib_risk.config.schema import MOST_EPISODES, ConfigError, suggest
+from rllib_risk.config.schema import MAX_EPISODES, ConfigError, suggest
 
 if TYPE_CHECKING:
     from rllib_risk.env_wrappers.game_tables import GameTables
@@ -92,7 +92,7 @@ class FrontierOptions:
         typer.Option(
             "--episodes",
             min=_FEWEST_EPISODES,
-            max=MOST_EPISODES,
+            max=MAX_EPISODES,
             help="Number of episodes for each team that cannot be evaluated exactly.",
         ),
     ] = _FEWEST_EPISODES

@@ -15,7 +15,7 @@ from rllib_risk.cli.rows import trial_folder
 from rllib_risk.core import tune_internals
 
 
-def go_on_from_newest(trial: Trial) -> None:
+def continue_from_newest(trial: Trial) -> None:
     """Makes a trial continue from its newest undamaged checkpoint.
 
     Result rows after that checkpoint are deleted, since the trial writes them again.

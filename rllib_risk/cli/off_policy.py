@@ -31,7 +31,7 @@ class OffPolicyOptions:
         data: Its folder; None: episodes are played.
         method: Names of methods, with commas between them; None: the usual ones.
         threshold: Of the probability of falling below; None: from the log.
-        least_ess: Effective episodes below which ratios give no estimate; None: as
+        min_ess: Effective episodes below which ratios give no estimate; None: as
             usual.
         clip: Largest cumulative ratio; None: no limit.
         stochastic: Whether actor-critic teams draw their actions.
@@ -63,7 +63,7 @@ class OffPolicyOptions:
             rich_help_panel=_PANEL,
         ),
     ] = None
-    least_ess: Annotated[
+    min_ess: Annotated[
         float | None,
         typer.Option(
             "--min-ess",
@@ -97,7 +97,7 @@ class OffPolicyOptions:
         values = {
             "--method": self.method,
             "--threshold": self.threshold,
-            "--min-ess": self.least_ess,
+            "--min-ess": self.min_ess,
             "--clip": self.clip,
             "--stochastic": self.stochastic or None,
         }
@@ -133,11 +133,11 @@ def choices_of(options: OffPolicyOptions, seed: int | None) -> Choices:
                 )
     if options.clip is not None and options.clip <= 0.0:
         raise ConfigError(f"--clip: must be above 0, not {options.clip:g}.")
-    least = estimates.LEAST_ESS if options.least_ess is None else options.least_ess
+    least = estimates.MIN_ESS if options.min_ess is None else options.min_ess
     return estimates.Choices(
         methods=methods,
         threshold=options.threshold,
-        least_ess=least,
+        min_ess=least,
         clip=LARGEST_RATIO if options.clip is None else options.clip,
         seed=seed or 0,
     )

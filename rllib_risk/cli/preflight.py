@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 # At most this number of configurations of a sweep are built. The values of all of them
 # are already checked against the declarations of their keys.
-MOST_CONFIGS = 32
+MAX_CONFIGS = 32
 # Time limit in seconds for the episode that shows what an env reports.
 _EPISODE_S = 5.0
 _STEPS = "num_env_steps_sampled_lifetime"
-_LEAST = "min_sample_timesteps_per_iteration"
+_MIN = "min_sample_timesteps_per_iteration"
 _SUCCESS = "evaluation/success_rate"
 _MODEL = "model_config"
 _MAPPING = "policy_mapping_fn"
@@ -168,7 +168,7 @@ def _validated(spec: ExperimentSpec) -> Iterator[Any]:
     """Yields validated configurations that represent all trials."""
     mutated = spec.scheduler.mutated if spec.scheduler else {}
     everything = with_mutations(spec.config, mutated)
-    for values in concrete_configs(everything, MOST_CONFIGS):
+    for values in concrete_configs(everything, MAX_CONFIGS):
         with _located(spec):
             config = build_config(spec, values)
             config.validate()
@@ -268,7 +268,7 @@ def requests(spec: ExperimentSpec) -> Iterator[Mapping[str, float]]:
     if spec.resources_per_trial:
         yield {key.upper(): n for key, n in spec.resources_per_trial.items()}
         return
-    for values in concrete_configs(spec.config, MOST_CONFIGS):
+    for values in concrete_configs(spec.config, MAX_CONFIGS):
         algorithm = build_config(spec, values).algo_class
         # RLlib merges these values into its defaults, as in the trial.
         request = algorithm.default_resource_request(tune_config(spec, values))
@@ -312,12 +312,12 @@ def first_iteration(stop: Mapping[str, float], config: Any) -> str:
         and for RLlib's own algorithms.
     """
     asked = stop.get(_STEPS)
-    least = getattr(config, _LEAST, None)
+    least = getattr(config, _MIN, None)
     if asked is None or not hasattr(config, "preflight") or not least or asked >= least:
         return ""
     return (
         f"Stop: {asked:,} env steps are less than one iteration. A trial stops only at"
-        f" the end of an iteration, after {least:,} env steps or more ({_LEAST})."
+        f" the end of an iteration, after {least:,} env steps or more ({_MIN})."
     )
 
 

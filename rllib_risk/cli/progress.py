@@ -14,7 +14,7 @@ from rllib_risk.cli.output import note, say
 from rllib_risk.core.progress import Progress, read_progress, sum_up
 from rllib_risk.evaluation.results import without_carried
 
-_MOST_NAMES = 12
+_MAX_NAMES = 12
 # Seconds without a line after which a status line is printed.
 STATUS_S = 30.0
 LOST = "num_env_crashes_lifetime"
@@ -349,7 +349,7 @@ class ProgressLines(Callback):
         for name in sorted(self._unseen):
             folder = name.rpartition("/")[0]
             beside = [key for key in flat if key.rpartition("/")[0] == folder]
-            held = ", ".join(sorted(beside or flat)[:_MOST_NAMES])
+            held = ", ".join(sorted(beside or flat)[:_MAX_NAMES])
             note(
                 f"Warning: stop: no result contains {name}, so this criterion may never"
                 f" stop the run. The last result contains, among others: {held}."

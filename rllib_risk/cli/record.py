@@ -18,7 +18,7 @@ from rllib_risk.cli.options import (
     TrustCodeOption,
 )
 from rllib_risk.cli.output import note, say, stdout_to_stderr
-from rllib_risk.config.schema import MOST_EPISODES, ConfigError
+from rllib_risk.config.schema import MAX_EPISODES, ConfigError
 
 if TYPE_CHECKING:
     from rllib_risk.data.card import Card
@@ -90,7 +90,7 @@ class RecordOptions:
         typer.Option(
             "--episodes",
             min=1,
-            max=MOST_EPISODES,
+            max=MAX_EPISODES,
             help=f"Number of episodes (default: {_EPISODES}).",
         ),
     ] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_MOST_LINES = 5
+_MAX_LINES = 5
 _LONGEST_LINE = 500
 _FRAME = re.compile(r"\s+File \"")
 # The first line of an exception: its class, then perhaps a message.
@@ -34,6 +34,6 @@ def root_cause(text: str) -> str:
         first = (found[0] if not frames else found[-1]) if found else len(lines) - 1
     shown = [
         line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."
-        for line in lines[first : first + _MOST_LINES]
+        for line in lines[first : first + _MAX_LINES]
     ]
     return "\n  ".join(shown)

@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial
 from rllib_risk.cli.row_files import ITERATION, RESULTS, TABLE, cut_rows
 
 
-class RowsBesideCheckpoints(Callback):
+class CheckpointRows(Callback):
     """Tune callback that copies rows at checkpoints and deletes repeated rows."""
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:

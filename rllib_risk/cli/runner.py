@@ -181,9 +181,9 @@ def _run(
     options: RunOptions,
     wandb: WandbOptions,
 ) -> Ending:
-    from rllib_risk.cli.going_on import GoingOn
     from rllib_risk.cli.interrupt import Interrupt
     from rllib_risk.cli.progress import ProgressLines
+    from rllib_risk.cli.resumed_trials import ResumedTrials
     from rllib_risk.cli.search import KeepBest
     from rllib_risk.cli.tracking import WandbRuns
 
@@ -198,7 +198,7 @@ def _run(
         say(line)
     experiment = tune_experiment(spec, place.name, place.storage, spec.config)
     interrupt = Interrupt(budget.for_experiment(spec.time_budget_s))
-    going_on = GoingOn(spec) if place.goes_on else None
+    resumed = ResumedTrials(spec) if place.goes_on else None
     callbacks: list[Any] = [
         ProgressLines(spec.stop, evaluates=evaluates),
         interrupt,
@@ -215,15 +215,15 @@ def _run(
         scheduler=scheduler,
         searcher=searcher,
         max_concurrent_trials=spec.max_concurrent_trials,
-        going_on=going_on,
+        resumed=resumed,
     )
-    if going_on is not None and not going_on.unfinished:
+    if resumed is not None and not resumed.unfinished:
         say(
             f"{spec.name}: all {len(trials)} trial(s) in {place.folder} have already"
             " ended. To train longer, raise a criterion of 'stop'. To train again,"
             " leave out --resume."
         )
-    if going_on is None or going_on.unfinished:
+    if resumed is None or resumed.unfinished:
         report_time(trials, checked.config, table=options.profile)
     report_best(trials, *checkpoint_metric(spec), spec.imports, evaluates=has_env(spec))
     return _ending(place.name, trials, interrupt, options)
@@ -263,7 +263,7 @@ def tune_experiment(
     from ray.tune import CheckpointConfig
     from ray.tune.experiment import Experiment
 
-    from rllib_risk.core.callbacks import Several
+    from rllib_risk.core.callbacks import CombinedCallbacks
 
     metric = checkpoint_metric(spec)[0]
     checkpoint = {
@@ -275,7 +275,9 @@ def tune_experiment(
     if checkpoint.get("num_to_keep") and "/" in metric:
         others = algorithm_config.get("callbacks") or []
         others = others if isinstance(others, list) else [others]
-        algorithm_config["callbacks"] = Several([*others, TopLevelScore(metric)])
+        algorithm_config["callbacks"] = CombinedCallbacks(
+            [*others, TopLevelScore(metric)]
+        )
     if in_population(spec):
         checkpoint["num_to_keep"] = None  # KeepBest deletes checkpoints instead.
     return Experiment(
@@ -341,7 +343,7 @@ def run_tune(
     scheduler: Any = None,
     searcher: Any = None,
     max_concurrent_trials: int | None = None,
-    going_on: Any = None,
+    resumed: Any = None,
 ) -> list[Any]:
     """Runs the trials of all experiments, as many at a time as the CPUs allow.
 
@@ -354,7 +356,7 @@ def run_tune(
         searcher: Tune searcher; None: grid and random search.
         max_concurrent_trials: Maximum number of trials at the same time; None: no
             limit.
-        going_on: Preparation of the trials of a resumed run; None: a new run.
+        resumed: Preparation of the trials of a resumed run; None: a new run.
 
     Returns:
         The trials.
@@ -363,12 +365,12 @@ def run_tune(
     from ray.tune import ResumeConfig
     from ray.tune.schedulers import FIFOScheduler
 
-    from rllib_risk.cli.rows import RowsBesideCheckpoints
+    from rllib_risk.cli.rows import CheckpointRows
     from rllib_risk.core.tune_internals import table_logger
 
     scheduler = interrupt.pause_trials(scheduler or FIFOScheduler())
-    if going_on is not None:
-        scheduler = going_on.prepare_trials(scheduler)
+    if resumed is not None:
+        scheduler = resumed.prepare_trials(scheduler)
     resume_type: Any = ResumeConfig.ResumeType.RESUME
     interrupt.listen()
     try:
@@ -377,9 +379,9 @@ def run_tune(
             scheduler=scheduler,
             search_alg=searcher,
             max_concurrent_trials=max_concurrent_trials,
-            callbacks=[*callbacks, RowsBesideCheckpoints(), table_logger()],
+            callbacks=[*callbacks, CheckpointRows(), table_logger()],
             verbose=min(options.verbose, 2),
-            resume_config=ResumeConfig(errored=resume_type) if going_on else None,
+            resume_config=ResumeConfig(errored=resume_type) if resumed else None,
             raise_on_failed_trial=False,
         )
     finally:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from rllib_risk.cli.catalog import RLlibCatalog, default_config, is_team_algorithm
-from rllib_risk.cli.preflight import MOST_CONFIGS, build_config, risk_line
+from rllib_risk.cli.preflight import MAX_CONFIGS, build_config, risk_line
 from rllib_risk.config.experiment_keys import CHECKPOINT_FIELDS, OLD_CHECKPOINT_KEYS
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.loading import examples_root
@@ -257,7 +257,7 @@ def _risks(spec: ExperimentSpec) -> list[str]:
         spec: The experiment; no env is built.
     """
     risks: dict[str, None] = {}
-    for values in concrete_configs(spec.config, MOST_CONFIGS):
+    for values in concrete_configs(spec.config, MAX_CONFIGS):
         config = build_config(spec, values)
         if hasattr(config, "risk"):
             risks[config.risk()] = None

@@ -240,7 +240,7 @@ def _checked_steps(steps: list[int] | None, length: int) -> list[int]:
 
 def _numbers(text: str) -> list[int]:
     """Reads step numbers from the command line."""
-    from rllib_risk.evaluation.episode_plot import MOST_STEPS
+    from rllib_risk.evaluation.episode_plot import MAX_STEPS
 
     try:
         numbers = sorted({int(part) for part in text.split(",")})
@@ -248,9 +248,9 @@ def _numbers(text: str) -> list[int]:
         numbers = []
     if not numbers or numbers[0] < 0:
         raise ConfigError(f"--steps: write numbers such as 0,5,9, not {text!r}.")
-    if len(numbers) > MOST_STEPS:
+    if len(numbers) > MAX_STEPS:
         raise ConfigError(
-            f"--steps: a figure shows at most {MOST_STEPS} steps, not {len(numbers)}."
+            f"--steps: a figure shows at most {MAX_STEPS} steps, not {len(numbers)}."
         )
     return numbers
 

@@ -34,7 +34,7 @@ from rllib_risk.config.inheritance import (
     without_anchors,
 )
 from rllib_risk.config.loading import import_listed, is_comparison
-from rllib_risk.config.schema import MOST_SEED, ConfigError, Field, shown, suggest
+from rllib_risk.config.schema import MAX_SEED, ConfigError, Field, shown, suggest
 from rllib_risk.config.search_space import walk_domains
 from rllib_risk.config.yaml_reader import Document, KeyPath
 
@@ -87,7 +87,7 @@ _ONE_FOR_ALL: dict[str, str] = {
     "env": "all algorithms have the same env: write it under 'env'",
 }
 _RANGE = re.compile(r"(\d+)-(\d+)")
-_MOST_SEEDS = 10_000
+_MAX_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,9 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         match = _RANGE.fullmatch(part.strip())
-        if match and int(match[2]) - int(match[1]) >= _MOST_SEEDS:
+        if match and int(match[2]) - int(match[1]) >= _MAX_SEEDS:
             raise ConfigError(
-                f"--seeds: '{part.strip()}' has more than {_MOST_SEEDS:,} seeds. Use"
+                f"--seeds: '{part.strip()}' has more than {_MAX_SEEDS:,} seeds. Use"
                 " fewer."
             )
         if match and int(match[1]) <= int(match[2]):
@@ -237,9 +237,9 @@ def _check_seeds(seeds: list[Any], document: Document) -> tuple[int, ...]:
         raise document.error("seeds: is empty. Give at least one seed.", "seeds")
     for index, seed in enumerate(seeds):
         whole = isinstance(seed, int) and not isinstance(seed, bool)
-        if not whole or not 0 <= seed <= MOST_SEED:
+        if not whole or not 0 <= seed <= MAX_SEED:
             raise document.error(
-                f"seeds: must be whole numbers from 0 to {MOST_SEED:,}, not"
+                f"seeds: must be whole numbers from 0 to {MAX_SEED:,}, not"
                 f" {shown(seed)}.",
                 "seeds",
                 index,

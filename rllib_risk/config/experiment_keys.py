@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rllib_risk.config.schema import MOST_EPISODES, Field
+from rllib_risk.config.schema import MAX_EPISODES, Field
 
 EXTENDS = "extends"
 WITHOUT = "without"
@@ -69,7 +69,7 @@ EXPERIMENT_FIELDS: dict[str, Field] = {
         "Number of times to sample the search space.",
         int,
         low=1,
-        high=MOST_EPISODES,
+        high=MAX_EPISODES,
     ),
     "time_budget_s": Field(
         None,

@@ -40,7 +40,7 @@ from rllib_risk.config.searchers import RANDOM, check_searcher, parse_searcher
 from rllib_risk.config.yaml_reader import Document, KeyPath
 
 # File systems allow 255 bytes in the name of a folder, and Tune extends the name.
-MOST_CHARACTERS = 200
+MAX_CHARACTERS = 200
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
@@ -116,10 +116,10 @@ def check_name(name: str) -> str:
     Raises:
         ConfigError: If it is too long, or could leave the storage folder, as ``../x``.
     """
-    if len(name) > MOST_CHARACTERS:
+    if len(name) > MAX_CHARACTERS:
         raise ConfigError(
             f"experiment name {shown(name)}: has {len(name)} characters. It becomes the"
-            f" name of a folder: at most {MOST_CHARACTERS} characters are allowed."
+            f" name of a folder: at most {MAX_CHARACTERS} characters are allowed."
         )
     if not _NAME.fullmatch(name):
         raise ConfigError(

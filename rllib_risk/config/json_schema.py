@@ -20,7 +20,7 @@ from rllib_risk.config.experiment_keys import (
 )
 from rllib_risk.config.metrics import RLLIB_METRICS, TEAM_METRICS, TUNE_METRICS
 from rllib_risk.config.schedulers import SCHEDULERS
-from rllib_risk.config.schema import MOST_NUMBER, MOST_WHOLE, Field
+from rllib_risk.config.schema import MAX_NUMBER, MAX_WHOLE, Field
 from rllib_risk.config.search_space import LISTS, SAMPLERS
 from rllib_risk.config.searchers import SEARCHERS
 
@@ -339,7 +339,7 @@ def _value(field: Field) -> Schema:
 
 
 def _number(kind: str, field: Field) -> Schema:
-    most = MOST_NUMBER if kind == "number" else MOST_WHOLE
+    most = MAX_NUMBER if kind == "number" else MAX_WHOLE
     schema: Schema = {"type": kind}
     schema["exclusiveMinimum" if field.low_open else "minimum"] = (
         -most if field.low is None else field.low

@@ -15,7 +15,7 @@ from rllib_risk.config.extends import resolve
 from rllib_risk.config.imports import import_module
 from rllib_risk.config.schema import ConfigError, shown, suggest
 from rllib_risk.config.shift_grid import is_shift_grid
-from rllib_risk.config.yaml_reader import MOST_LEVELS, Document, read_yaml
+from rllib_risk.config.yaml_reader import MAX_LEVELS, Document, read_yaml
 
 EXAMPLES = "tuned_examples"
 
@@ -312,14 +312,14 @@ def parse_json(text: str, option: str) -> Document:
         raise ConfigError(f"{option}: must be a JSON object, not {shown(data)}.")
     if _is_deep(data):
         raise ConfigError(
-            f"{option}: has more than {MOST_LEVELS} nested levels. Use fewer."
+            f"{option}: has more than {MAX_LEVELS} nested levels. Use fewer."
         )
     return Document(data, option)
 
 
 def _is_deep(data: Any) -> bool:
     level = [data]
-    for _ in range(MOST_LEVELS):
+    for _ in range(MAX_LEVELS):
         parts = [item.values() if isinstance(item, dict) else item for item in level]
         level = [x for part in parts for x in part if isinstance(x, (dict, list))]
     return bool(level)

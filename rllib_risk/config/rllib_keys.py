@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Literal, Union, get_args, get_origin
 
 from rllib_risk.config.key_names import RENAMED
-from rllib_risk.config.schema import MOST_EPISODES, MOST_RATE, MOST_SEED, Field
+from rllib_risk.config.schema import MAX_EPISODES, MAX_RATE, MAX_SEED, Field
 
 # Types that accept every value, for type hints that cannot be checked.
 ANYTHING: tuple[type, ...] = (object, bool)
@@ -26,19 +26,19 @@ def anything(doc: str = "") -> Field:
     return Field(default=None, doc=doc, type=ANYTHING, optional=True)
 
 
-_MOST_STEPS = 10**9
-_MOST_ENVS = 10**5
-_MOST_RUNNERS = 10**4
+_MAX_STEPS = 10**9
+_MAX_ENVS = 10**5
+_MAX_RUNNERS = 10**4
 
 # Ranges of RLlib's common keys: low, high, and whether low itself is refused.
 _RANGES: dict[str, tuple[float | None, float | None, bool]] = {
     "gamma": (0, 1, False),
     "lambda": (0, 1, False),
     "tau": (0, 1, False),
-    "lr": (0, MOST_RATE, True),
-    "actor_lr": (0, MOST_RATE, True),
-    "critic_lr": (0, MOST_RATE, True),
-    "alpha_lr": (0, MOST_RATE, True),
+    "lr": (0, MAX_RATE, True),
+    "actor_lr": (0, MAX_RATE, True),
+    "critic_lr": (0, MAX_RATE, True),
+    "alpha_lr": (0, MAX_RATE, True),
     "adam_epsilon": (0, None, True),
     "clip_param": (0, None, True),
     "vf_clip_param": (0, None, True),
@@ -48,22 +48,22 @@ _RANGES: dict[str, tuple[float | None, float | None, bool]] = {
     "kl_target": (0, None, False),
     "vf_loss_coeff": (0, None, False),
     "num_epochs": (1, None, False),
-    "minibatch_size": (1, _MOST_STEPS, False),
-    "train_batch_size": (1, _MOST_STEPS, False),
-    "train_batch_size_per_learner": (1, _MOST_STEPS, False),
-    "rollout_fragment_length": (1, _MOST_STEPS, False),
-    "num_env_runners": (0, _MOST_RUNNERS, False),
-    "num_envs_per_env_runner": (1, _MOST_ENVS, False),
+    "minibatch_size": (1, _MAX_STEPS, False),
+    "train_batch_size": (1, _MAX_STEPS, False),
+    "train_batch_size_per_learner": (1, _MAX_STEPS, False),
+    "rollout_fragment_length": (1, _MAX_STEPS, False),
+    "num_env_runners": (0, _MAX_RUNNERS, False),
+    "num_envs_per_env_runner": (1, _MAX_ENVS, False),
     "num_cpus_per_env_runner": (0, None, False),
     "num_gpus_per_env_runner": (0, None, False),
     "num_cpus_for_main_process": (0, None, False),
     "num_gpus": (0, None, False),
-    "num_learners": (0, _MOST_RUNNERS, False),
+    "num_learners": (0, _MAX_RUNNERS, False),
     "num_cpus_per_learner": (0, None, False),
     "num_gpus_per_learner": (0, None, False),
     "evaluation_interval": (1, None, False),
-    "evaluation_duration": (1, MOST_EPISODES, False),
-    "evaluation_num_env_runners": (0, _MOST_RUNNERS, False),
+    "evaluation_duration": (1, MAX_EPISODES, False),
+    "evaluation_num_env_runners": (0, _MAX_RUNNERS, False),
     "metrics_num_episodes_for_smoothing": (1, None, False),
     "min_sample_timesteps_per_iteration": (0, None, False),
     "min_train_timesteps_per_iteration": (0, None, False),
@@ -73,7 +73,7 @@ _RANGES: dict[str, tuple[float | None, float | None, bool]] = {
     "num_steps_sampled_before_learning_starts": (0, None, False),
     "target_network_update_freq": (0, None, False),
     "n_step": (1, None, False),
-    "seed": (0, MOST_SEED, False),
+    "seed": (0, MAX_SEED, False),
 }
 
 # Keys that cannot change during a run; see Field.fixed.

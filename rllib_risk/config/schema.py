@@ -20,14 +20,14 @@ _Type = type
 
 # Upper bounds for keys that declare none. No run counts beyond the first; the second is
 # the largest float32, the type of networks and rewards.
-MOST_WHOLE = 10**12
-MOST_NUMBER = 3.4e38
+MAX_WHOLE = 10**12
+MAX_NUMBER = 3.4e38
 # Upper bounds of several keys, far above all practical values.
-MOST_RATE = 100.0
-MOST_WIDTH = 2**14
-MOST_EPISODES = 10**6
+MAX_RATE = 100.0
+MAX_WIDTH = 2**14
+MAX_EPISODES = 10**6
 # RLlib increases the seed for each env runner, and NumPy accepts seeds up to 2^32 - 1.
-MOST_SEED = 2**31 - 1
+MAX_SEED = 2**31 - 1
 # Maximum length in characters of a value in a message.
 _LONGEST = 80
 
@@ -47,8 +47,8 @@ class Field:
             never accepted as a number.
         choices: The accepted values; None: all values of the type.
         low: Smallest accepted number.
-        high: Largest accepted number; None: :data:`MOST_WHOLE` for a whole number and
-            :data:`MOST_NUMBER` for any other.
+        high: Largest accepted number; None: :data:`MAX_WHOLE` for a whole number and
+            :data:`MAX_NUMBER` for any other.
         low_open: True if ``low`` itself is refused.
         optional: True if ``None`` is accepted.
         unit: The unit of the number, such as ``env steps``.
@@ -171,8 +171,8 @@ def _check_range(key: str, value: float, field: Field) -> None:
             f"{key}: must be in {bracket}{low}, {high}{close}{unit}, not"
             f" {shown(value)}."
         )
-    most = MOST_WHOLE if int in field.types else math.inf
-    most = MOST_NUMBER if float in field.types else most
+    most = MAX_WHOLE if int in field.types else math.inf
+    most = MAX_NUMBER if float in field.types else most
     if abs(value) > most:
         limit = f"at most {most:g}" if value > 0 else f"at least {-most:g}"
         raise ConfigError(f"{key}: must be {limit}{unit}, not {shown(value)}.")
@@ -184,7 +184,7 @@ def shown(value: Any) -> str:
     Args:
         value: Any value of a configuration.
     """
-    if isinstance(value, int) and abs(value) > MOST_WHOLE:
+    if isinstance(value, int) and abs(value) > MAX_WHOLE:
         try:
             return f"{float(value):g}"
         except OverflowError:

@@ -22,7 +22,7 @@ from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import walk_domains
 from rllib_risk.config.yaml_reader import Document, KeyPath
 
-_MOST = ("choice", "uniform", "loguniform", "randint", "lograndint")
+_MAX = ("choice", "uniform", "loguniform", "randint", "lograndint")
 POINTS = "points_to_evaluate"
 RANDOM = "random"
 
@@ -42,7 +42,7 @@ class SearcherEntry:
     class_path: str
     module: str = ""
     package: str = ""
-    kinds: tuple[str, ...] = _MOST
+    kinds: tuple[str, ...] = _MAX
 
 
 # Searchers tested with Ray 2.60; docs/configuration.md lists the versions.
@@ -55,7 +55,7 @@ SEARCHERS: dict[str, SearcherEntry] = {
         "ray.tune.search.hyperopt:HyperOptSearch",
         "hyperopt",
         "hyperopt",
-        (*_MOST, "normal"),
+        (*_MAX, "normal"),
     ),
     # Ray uses a class that later versions of the package do not have.
     "bayesopt": SearcherEntry(

@@ -23,8 +23,8 @@ KeyPath = tuple[str | int, ...]
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _FLOAT_TAG = "tag:yaml.org,2002:float"
 # PyYAML reads about 20,000 values per second and recurses once per level.
-_MOST_VALUES = 50_000
-MOST_LEVELS = 100
+_MAX_VALUES = 50_000
+MAX_LEVELS = 100
 
 
 class _Unbounded(yaml.MarkedYAMLError):
@@ -51,13 +51,13 @@ class _StrictLoader(yaml.SafeLoader):
         self._level += 1
         if is_alias and anchor in self._open:
             problem = f"'*{anchor}' is inside '&{anchor}', so it contains itself"
-        elif self._values > _MOST_VALUES:
+        elif self._values > _MAX_VALUES:
             problem = (
-                f"more than {_MOST_VALUES:,} keys and values up to this line (an alias"
+                f"more than {_MAX_VALUES:,} keys and values up to this line (an alias"
                 " counts as all values that it stands for)"
             )
-        elif self._level > MOST_LEVELS:
-            problem = f"more than {MOST_LEVELS} nested levels"
+        elif self._level > MAX_LEVELS:
+            problem = f"more than {MAX_LEVELS} nested levels"
         else:
             problem = ""
         if problem:

@@ -16,7 +16,7 @@ from ray.rllib.env.env_context import EnvContext
 
 from rllib_risk.core import ray_internals, tune_internals
 from rllib_risk.core import stopwatch as sw
-from rllib_risk.core.callbacks import Several, functions_of
+from rllib_risk.core.callbacks import CombinedCallbacks, functions_of
 from rllib_risk.core.checkpointing import CheckpointingAlgorithm
 from rllib_risk.core.config import ALGORITHM_OF, TeamConfig
 from rllib_risk.core.envs import TeamSpaces, start_env, team_spaces_of
@@ -96,7 +96,7 @@ class TeamAlgorithm(
             full.seed = secrets.randbelow(2**31)
         # RLlib itself can make one class of callbacks only.
         if isinstance(full.callbacks_class, (list, tuple)):
-            full.callbacks_class = Several(full.callbacks_class)
+            full.callbacks_class = CombinedCallbacks(full.callbacks_class)
         self._progress_writer = ProgressWriter(tune_internals.trial_id(config))
         super().__init__(config=full, env=env, **kwargs)
 
@@ -281,12 +281,12 @@ class TeamAlgorithm(
         self.counters[_NUM_ROUNDS] += 1
         if group.num_remote_env_runners() == 0:
             episodes = self.env_runner.sample(index)
-            self.take_in(self.env_runner.take_report())
+            self.count_report(self.env_runner.take_report())
             return episodes
         with self.stopwatch.part(sw.WAITING):
             return sample_everywhere(self, index, overlap=self.config.overlap_sampling)
 
-    def take_in(self, report: EnvReport) -> None:
+    def count_report(self, report: EnvReport) -> None:
         """Counts lost episodes and keeps notices for the next result.
 
         Args:

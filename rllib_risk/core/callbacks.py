@@ -59,7 +59,7 @@ class Hooks:
         Args:
             config: A configuration; see RLlib's ``AlgorithmConfig.callbacks``.
         """
-        combined = Several(_as_list(config.callbacks_class))()
+        combined = CombinedCallbacks(_as_list(config.callbacks_class))()
         self._calls: dict[str, list[Callable[..., None]]] = {}
         for name in HOOKS:
             calls = functions_of(config, name)
@@ -87,7 +87,7 @@ class Hooks:
             call(**arguments)
 
 
-class Several:
+class CombinedCallbacks:
     """Several classes of callbacks as one, for RLlib, which calls what it is given.
 
     Attributes:

@@ -33,7 +33,7 @@ from rllib_risk.env_wrappers.team_env import BatchedTeamEnv, LoopedTeamEnvs, Tea
 from rllib_risk.env_wrappers.watchdog import Watchdog, on_give_up
 
 # The watchdog ends a process that hangs. Its message must reach the Ray driver.
-on_give_up.append(ray_internals.tell_driver)
+on_give_up.append(ray_internals.notify_driver)
 
 
 def make_env(config: AlgorithmConfig, context: EnvContext | None = None) -> TeamEnv:

@@ -140,7 +140,7 @@ class EvaluatingAlgorithm(Algorithm):
         ):
             runner: TeamRolloutWorker = group.local_env_runner
             episodes = runner.evaluate_episodes(range(num_episodes), seed, thresholds)
-            self.take_in(runner.take_report())
+            self.count_report(runner.take_report())
             return episodes
         return play_everywhere(self, group, num_episodes, seed, thresholds)
 

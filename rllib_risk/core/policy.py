@@ -78,7 +78,7 @@ class TeamPolicy(SamplerPolicy):
         # RLlib turns on torch's deterministic mode for a seed. In this mode torch also
         # fills every new tensor, which takes a tenth of the time of small networks. No
         # result depends on it, because no code here reads memory before writing to it.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.network: TeamNetwork = self.model.network
         self.update_index = 0
         self.wants_stats = True

@@ -89,7 +89,7 @@ def node_address() -> str:
     return ray.util.get_node_ip_address()
 
 
-def tell_driver(text: str) -> None:
+def notify_driver(text: str) -> None:
     """Prints a line where the Ray driver runs; does nothing without Ray.
 
     Touches ``push_error_to_driver``, by which Ray itself reports lost processes.

@@ -183,7 +183,7 @@ def _collect(
         for answer in ray_internals.take_answers(group, _TAG, _WAIT_S):
             if answer.ok:
                 episodes, report = answer.get()
-                algorithm.take_in(report)
+                algorithm.count_report(report)
                 algorithm.runner_answered(group, answer.actor_id)
                 results.append((answer.actor_id, episodes))
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rllib_risk.config.options import fields_of
-from rllib_risk.config.schema import MOST_EPISODES, Field
+from rllib_risk.config.schema import MAX_EPISODES, Field
 from rllib_risk.data.replay import StoreOptions
 from rllib_risk.parts.inputs import TeamOptions
 from rllib_risk.parts.slots import TEAM_PARTS
@@ -36,10 +36,10 @@ TEAM_FIELDS: dict[str, Field] = {
     "rmsprop_smoothing": Field(0.99, "RMSprop's decay.", float, low=0.0, high=1.0),
     "batch_size_episodes": Field(
         32,
-        "Episodes per update, or stretches of them.",
+        "Episodes per update, or sequences of their steps.",
         int,
         low=1,
-        high=MOST_EPISODES,
+        high=MAX_EPISODES,
         unit="episodes",
     ),
     **fields_of(StoreOptions),

@@ -24,7 +24,7 @@ from rllib_risk.data.replay import EpisodeReplay
 from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.parts.objectives.static import Static
 from rllib_risk.parts.regression import Gate
-from rllib_risk.parts.replay import Replay, stretch_of
+from rllib_risk.parts.replay import Replay, sequence_settings
 from rllib_risk.parts.slots import VALUE_PARTS
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class ValueAlgorithm(TeamAlgorithm):
                 room - room_held_out,
                 config.seed,
                 config.compact_replay,
-                stretch_of(config),
+                sequence_settings(config),
                 config.split(dataset),
             )
             self._groups = report_groups(dataset, self.replay, room_held_out)
@@ -69,7 +69,7 @@ class ValueAlgorithm(TeamAlgorithm):
                     f"batch_size_episodes: {size} different episodes make a batch, and"
                     f" of the dataset {held} are held at once; set it to {held} or"
                     " less, raise dataset_memory_mb or dataset_top_share, or learn from"
-                    " stretches (sequence_length)."
+                    " sequences (sequence_length)."
                 )
             objective = self.team_policy.network.objective
             if isinstance(objective, Static):

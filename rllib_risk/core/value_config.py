@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 
 from rllib_risk.config.options import fields_of
-from rllib_risk.config.schema import MOST_WIDTH, ConfigError, Field
+from rllib_risk.config.schema import MAX_WIDTH, ConfigError, Field
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.config_values import check_schedule
 from rllib_risk.core.model import team_sizes
-from rllib_risk.core.off_policy.estimates import LEAST_EPISODES
+from rllib_risk.core.off_policy.estimates import MIN_EPISODES
 from rllib_risk.core.team_fields import TEAM_FIELDS
 from rllib_risk.data.dataset import Dataset
 from rllib_risk.data.dataset_split import Split, num_held_out, split_dataset
@@ -182,9 +182,9 @@ class ValueConfig(TeamConfig):
         dataset = self.open_dataset()
         card = dataset.card
         held_out = num_held_out(card.num_episodes, self.dataset_holdout)
-        if self.off_policy_interval and held_out < LEAST_EPISODES:
+        if self.off_policy_interval and held_out < MIN_EPISODES:
             raise ConfigError(
-                f"off_policy_interval: an estimate needs {LEAST_EPISODES} held-out"
+                f"off_policy_interval: an estimate needs {MIN_EPISODES} held-out"
                 f" episodes, and dataset_holdout: {self.dataset_holdout:g} holds"
                 f" {held_out} of {card.num_episodes} out; raise dataset_holdout."
             )
@@ -344,7 +344,7 @@ class ValueConfig(TeamConfig):
             keys = [
                 key
                 for key, field in self.all_fields().items()
-                if field.high == MOST_WIDTH and key in network_keys(vars(self))
+                if field.high == MAX_WIDTH and key in network_keys(vars(self))
             ]
             key = max(keys, key=lambda name: getattr(self, name) or 0)
             raise ConfigError(
@@ -376,7 +376,7 @@ class ValueConfig(TeamConfig):
         return part.stored_episodes(self)
 
     def _least_episodes(self) -> int:
-        # Stretches are drawn with replacement.
+        # Sequences are drawn with replacement.
         return 1 if self.sequence_length is not None else self.batch_size_episodes
 
 

@@ -70,7 +70,7 @@ class ValuePolicy(TeamPolicy):
         if self.dual is not None:
             # RLlib knows the model's parameters only, so this one is not made where it
             # asks for optimizers.
-            lr = self.learning.dual_learner.beside_lr
+            lr = self.learning.dual_learner.auxiliary_lr
             group = {"params": list(self.dual.parameters()), "lr": lr}
             self.optimizers.append(torch.optim.Adam(scheduled([group])))
 
@@ -88,7 +88,7 @@ class ValuePolicy(TeamPolicy):
     @property
     def dual_block(self) -> int:
         """How many updates of :attr:`dual` come in a row; there must be one."""
-        return self.learning.dual_learner.beside_block
+        return self.learning.dual_learner.auxiliary_block
 
     def make_dual(self) -> nn.Module | None:
         """Makes :attr:`dual`, with new parameters."""

@@ -13,7 +13,7 @@ from ray.rllib.policy.sample_batch import SampleBatch
 from rllib_risk.data.dataset import BYTES_PER_GROUP, Dataset
 from rllib_risk.data.dataset_split import Split, split_dataset
 from rllib_risk.data.episodes import MASK, Episode
-from rllib_risk.data.replay import EpisodeReplay, Stretch
+from rllib_risk.data.replay import EpisodeReplay, SequenceSettings
 from rllib_risk.data.replay_memory import SEGMENT_BYTES
 from rllib_risk.data.segments import bytes_per_row
 
@@ -56,7 +56,7 @@ class DatasetReplay(EpisodeReplay):
         memory_bytes: int,
         seed: int,
         compact: bool = False,
-        stretch: Stretch | None = None,
+        sequences: SequenceSettings | None = None,
         split: Split | None = None,
     ) -> None:
         """Reads as many episodes as fit into memory.
@@ -66,7 +66,7 @@ class DatasetReplay(EpisodeReplay):
             memory_bytes: Memory for episodes and, if they do not all fit, for reading.
             seed: Seed of the draws and of the order of files.
             compact: See :class:`EpisodeReplay`.
-            stretch: See :class:`EpisodeReplay`.
+            sequences: See :class:`EpisodeReplay`.
             split: The episodes to learn from. None: all.
 
         Raises:
@@ -95,7 +95,7 @@ class DatasetReplay(EpisodeReplay):
                     split.num_episodes,
                     dataset.folder,
                 )
-        super().__init__(capacity, seed, segment, compact, stretch)
+        super().__init__(capacity, seed, segment, compact, sequences)
         self._restart(0)
 
     @property
@@ -122,12 +122,12 @@ class DatasetReplay(EpisodeReplay):
         self._owed += sum(len(episode) for episode in drawn)
         return drawn
 
-    def sample_stretches(
+    def sample_sequences(
         self, size: int, length: int, burn_in: int, *, padded: bool = False
     ) -> SampleBatch:
-        """See :meth:`EpisodeReplay.sample_stretches`."""
+        """See :meth:`EpisodeReplay.sample_sequences`."""
         self._move_window()
-        drawn = super().sample_stretches(size, length, burn_in, padded=padded)
+        drawn = super().sample_sequences(size, length, burn_in, padded=padded)
         self._owed += int(drawn[MASK].sum())
         return drawn
 

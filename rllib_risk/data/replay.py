@@ -64,7 +64,7 @@ class StoreOptions(FormatOptions):
 
 
 @dataclass(frozen=True)
-class Stretch:
+class SequenceSettings:
     """Settings of drawn sequences.
 
     Attributes:
@@ -89,7 +89,7 @@ class EpisodeReplay:
         capacity: Maximum number of episodes.
         seed: Seed of the draws.
         compact: Whether observations and states are stored in 16 bits or one bit.
-        stretch: Settings of the sequences that :meth:`draw` returns; None: whole
+        sequences: Settings of the sequences that :meth:`draw` returns; None: whole
             episodes.
         return_discount: Discount of the return before a sequence, which is then added
             to batches; None: it is not added.
@@ -103,7 +103,7 @@ class EpisodeReplay:
         seed: int,
         segment_bytes: int = SEGMENT_BYTES,
         compact: bool = False,
-        stretch: Stretch | None = None,
+        sequences: SequenceSettings | None = None,
     ) -> None:
         """Initializes an empty buffer.
 
@@ -114,11 +114,11 @@ class EpisodeReplay:
             compact: Whether to store observations and states in 16 bits, and action
                 masks and numbers that were always 0 or 1 in one bit. Draws still return
                 float32 and uint8.
-            stretch: Settings of the sequences that :meth:`draw` returns; None: whole
+            sequences: Settings of the sequences that :meth:`draw` returns; None: whole
                 episodes.
         """
         self.capacity = capacity
-        self.stretch = stretch
+        self.sequence_settings = sequences
         self.seed = seed
         self.compact = compact
         self._flags: Flags | None = None  # of all episodes so far, if compact
@@ -202,10 +202,10 @@ class EpisodeReplay:
         Returns:
             A batch as from :func:`rllib_risk.data.episodes.collate`.
         """
-        if self.stretch is None:
+        if self.sequence_settings is None:
             return collate(self.sample(size))
-        s = self.stretch
-        return self.sample_stretches(size, s.length, s.burn_in, padded=s.padded)
+        s = self.sequence_settings
+        return self.sample_sequences(size, s.length, s.burn_in, padded=s.padded)
 
     def sample(self, size: int, newest: int | None = None) -> list[Episode]:
         """Draws episodes uniformly, without replacement.
@@ -223,7 +223,7 @@ class EpisodeReplay:
             pool = self.newest_places(newest)
         return self.at(rng.choice(pool, size, replace=False))
 
-    def sample_stretches(
+    def sample_sequences(
         self, size: int, length: int, burn_in: int, *, padded: bool = False
     ) -> SampleBatch:
         """Draws sequences such that every stored step is equally likely.
@@ -235,7 +235,7 @@ class EpisodeReplay:
             padded: Whether zeros pad the steps before an episode's first step.
 
         Returns:
-            See :meth:`stretches`.
+            See :meth:`sequences`.
         """
         rng = self.next_rng()
         # L + length - 1 sequences overlap an episode of L steps, and each of its steps
@@ -245,9 +245,9 @@ class EpisodeReplay:
         drawn = rng.integers(ends[-1], size=size)
         chosen = np.searchsorted(ends, drawn, side="right")
         firsts = drawn - (ends - counts)[chosen] - (length - 1)
-        return self.stretches(chosen, firsts, length, burn_in, padded=padded)
+        return self.sequences(chosen, firsts, length, burn_in, padded=padded)
 
-    def stretches(
+    def sequences(
         self,
         chosen: np.ndarray,
         firsts: np.ndarray,

@@ -134,7 +134,7 @@ class MaskSearch:
         self.mask_like: list[str] = []
         self._unmasked = dict(unmasked)
 
-    def look_at(self, *sources: Any) -> None:
+    def warn_of_other_names(self, *sources: Any) -> None:
         """Records entries that look like masks under another name; warns once.
 
         Args:
@@ -149,7 +149,7 @@ class MaskSearch:
         if len(self.mask_like) > before:
             tell(f"masks {self.mask_like}", _mask_like_message(self.mask_like))
 
-    def look_at_reset(self, obs: Any, infos: Any) -> None:
+    def check_reset(self, obs: Any, infos: Any) -> None:
         """Searches the results of the first reset; later calls do nothing.
 
         Args:
@@ -173,7 +173,7 @@ class MaskSearch:
                 " or info has an entry of that name after reset(). Set it to one of the"
                 f" entries there: {', '.join(sorted(names)) or 'none'}"
             )
-        self.look_at(obs, infos)
+        self.warn_of_other_names(obs, infos)
         self._unmasked = {}
 
 

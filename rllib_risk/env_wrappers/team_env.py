@@ -224,7 +224,7 @@ class TeamEnv(gymnasium.Env):
             if not self._encoders[i].has_mask
         }
         self.masks = MaskSearch(self._mask_key, unmasked, len(unmasked) < len(names))
-        self.masks.look_at(
+        self.masks.warn_of_other_names(
             {a: self.parallel_env.observation_space(a) for a in unmasked}
         )
 
@@ -264,7 +264,7 @@ class TeamEnv(gymnasium.Env):
         if not self._alive:
             raise EnvContractError("reset() left no agent alive")
         team_obs = self._observe(obs, infos, set(self._alive), ended=False)
-        self.masks.look_at_reset(obs, infos)
+        self.masks.check_reset(obs, infos)
         return team_obs, {}
 
     def step(

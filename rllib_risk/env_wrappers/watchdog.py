@@ -51,8 +51,8 @@ _CLOSE_OVERDUE_S = 2.0
 _TICK_S = 1.0
 # Looking for new processes takes about 100 microseconds, and starting a process takes
 # 500. After a successful call, look only if the call took at least this time.
-_LOOK_AFTER_S = {"build": 0.0, "reset": 0.0002}
-_LOOK_AFTER_STEP_S = 0.02
+_SEARCH_AFTER_S = {"build": 0.0, "reset": 0.0002}
+_SEARCH_AFTER_STEP_S = 0.02
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class _Function(NamedTuple):
     name: str
     limit_s: float
     grace_s: float
-    look_after_s: float
+    search_after_s: float
 
 
 # A call that has not returned: function, thread, start. A plain tuple for speed: every
@@ -184,8 +184,8 @@ class Watchdog:
 
     def _function(self, slot: int, name: str) -> _Function:
         limit = self.timeout_s or math.inf
-        look_after = _LOOK_AFTER_S.get(name, _LOOK_AFTER_STEP_S)
-        return _Function(slot, name, limit, GRACE_S, look_after)
+        search_after = _SEARCH_AFTER_S.get(name, _SEARCH_AFTER_STEP_S)
+        return _Function(slot, name, limit, GRACE_S, search_after)
 
     def _call(self, what: _Function, function: Any, *args: Any, **kw: Any) -> Any:
         start = time.monotonic()
@@ -207,7 +207,7 @@ class Watchdog:
             # The call returned, but its processes have already been ended.
             self._look_for_processes(what.slot, self._built.get(what.slot, start))
             raise self._error(call)
-        if time.monotonic() - start >= what.look_after_s:
+        if time.monotonic() - start >= what.search_after_s:
             self._look_for_processes(what.slot, start)
         return result
 
@@ -244,11 +244,11 @@ class Watchdog:
 
     # The watcher's thread calls the following methods.
 
-    def look(self, seconds: float) -> None:
+    def check(self, seconds: float) -> None:
         """Interrupts the running call if it is overdue.
 
         Args:
-            seconds: Time since the last look.
+            seconds: Time since the last check.
         """
         call = self._running
         if call is not self._seen:
@@ -287,9 +287,9 @@ class Watchdog:
         for tell in on_give_up:
             with contextlib.suppress(Exception):
                 tell(text)
-        for dog in _watcher.dogs():
-            for slot in list(dog._processes):
-                dog.end(slot)
+        for watchdog in _watcher.watchdogs():
+            for slot in list(watchdog._processes):
+                watchdog.end(slot)
         os._exit(EXIT_STUCK)
 
 
@@ -301,15 +301,15 @@ class _Watcher:
     """The thread that looks at all running calls of this process."""
 
     def __init__(self) -> None:
-        self._dogs: weakref.WeakSet[Watchdog] = weakref.WeakSet()
+        self._watchdogs: weakref.WeakSet[Watchdog] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def add(self, dog: Watchdog) -> None:
+    def add(self, watchdog: Watchdog) -> None:
         """Adds a watchdog, and starts the thread if it does not run."""
         _install_handler()
         with self._lock:
-            self._dogs.add(dog)
+            self._watchdogs.add(watchdog)
             # A forked process has this object, but not its thread.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
@@ -317,10 +317,10 @@ class _Watcher:
                 )
                 self._thread.start()
 
-    def dogs(self) -> list[Watchdog]:
+    def watchdogs(self) -> list[Watchdog]:
         """The watchdogs in use."""
         with self._lock:
-            return list(self._dogs)
+            return list(self._watchdogs)
 
     def _run(self) -> None:
         tick, last = 0.05, time.monotonic()
@@ -329,12 +329,16 @@ class _Watcher:
             now = time.monotonic()
             # A longer time means that this process was stopped, for example by Ctrl-Z.
             seconds, last = min(now - last, 2 * tick), now
-            dogs = self.dogs()
-            for dog in dogs:
-                dog.look(seconds)
-            limits = [dog.timeout_s for dog in dogs if dog.timeout_s is not None]
+            watchdogs = self.watchdogs()
+            for watchdog in watchdogs:
+                watchdog.check(seconds)
+            limits = [
+                watchdog.timeout_s
+                for watchdog in watchdogs
+                if watchdog.timeout_s is not None
+            ]
             tick = max(min([_TICK_S, *(limit / 10 for limit in limits)]), 0.02)
-            del dogs
+            del watchdogs
 
 
 _watcher = _Watcher()
@@ -357,19 +361,19 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     global _target
     target, _target = _target, None
     if target is not None:
-        dog, call = target
-        if dog.is_in(call):
+        watchdog, call = target
+        if watchdog.is_in(call):
             raise _Overdue
     elif callable(_previous_handler):
         _previous_handler(number, frame)
 
 
-def _interrupt(dog: Watchdog, call: _Call, thread: int) -> None:
+def _interrupt(watchdog: Watchdog, call: _Call, thread: int) -> None:
     """Raises an exception in the thread of a call."""
     global _target
     main = threading.main_thread().ident == thread
     if main and signal.getsignal(signal.SIGURG) is _on_signal:
-        _target = dog, call
+        _target = watchdog, call
         signal.pthread_kill(thread, signal.SIGURG)
     else:
         _raise_in_thread(thread, _Overdue)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rllib_risk.evaluation.episode_trace import EpisodeTrace
 
 # More heat maps in one row are not readable.
-MOST_STEPS = 6
+MAX_STEPS = 6
 _MAP_WIDTH, _ROW_HEIGHT = 2.7, 0.22
-_MOST_HEIGHT = 6.0
+_MAX_HEIGHT = 6.0
 
 
 def default_steps(length: int, count: int = 4) -> list[int]:
@@ -51,7 +51,7 @@ def draw_episode(
     from matplotlib.figure import Figure
 
     rows = trace.atoms.shape[2]
-    height = 3.4 + np.clip(rows * _ROW_HEIGHT, 1.6, _MOST_HEIGHT)
+    height = 3.4 + np.clip(rows * _ROW_HEIGHT, 1.6, _MAX_HEIGHT)
     figure = Figure(
         figsize=(max(6.5, _MAP_WIDTH * len(steps)), height),
         dpi=160,

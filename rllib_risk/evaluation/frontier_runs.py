@@ -2,8 +2,8 @@
 
 The numbers are exact in a tabular game. The usual episode loop plays the policy along
 every outcome, in copies of the game with forced outcomes. The policy therefore gets the
-same observations as in an evaluation. A feed-forward policy needs one place per step,
-state and return so far. A recurrent policy needs one place per history. If there are
+same observations as in an evaluation. A feed-forward policy needs one node per step,
+state and return so far. A recurrent policy needs one node per history. If there are
 too many histories, or the env has no tables, episodes are sampled instead.
 
 Letters: ``n`` histories, ``t`` steps, ``N`` agents, ``E`` episodes.
@@ -27,11 +27,11 @@ from rllib_risk.env_wrappers.episode_loop import (
 )
 from rllib_risk.env_wrappers.game_tables import ForcedEnvs, GameTables
 from rllib_risk.ops.return_distribution import (
-    MAX_PLACES,
+    MAX_NODES,
     Histories,
     Memory,
     PlayedPolicy,
-    TooManyPlacesError,
+    TooManyNodesError,
     play_out,
 )
 from rllib_risk.ops.robust_mdp import Integers
@@ -118,7 +118,7 @@ def team_risk(
         try:
             played = play_exactly(algorithm.team_policy, tables)
             return _exact(played, alphas, label, source)
-        except TooManyPlacesError:
+        except TooManyNodesError:
             reason = "too many histories for exact numbers"
         except ActsAtRandomError:
             reason = "acts at random"
@@ -146,7 +146,7 @@ def play_exactly(policy: TeamPolicy, tables: GameTables) -> PlayedPolicy:
         The distribution of the return and the tree of outcomes.
 
     Raises:
-        TooManyPlacesError: If there are too many histories.
+        TooManyNodesError: If there are too many histories.
         ActsAtRandomError: If the policy is not deterministic.
     """
 
@@ -161,7 +161,7 @@ def play_exactly(policy: TeamPolicy, tables: GameTables) -> PlayedPolicy:
         act,
         step_limit=tables.step_limit,
         memory=memory,
-        max_places=MAX_HISTORIES if memory == "history" else MAX_PLACES,
+        max_nodes=MAX_HISTORIES if memory == "history" else MAX_NODES,
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rllib_risk.config.options import option
-from rllib_risk.config.schema import MOST_WIDTH
+from rllib_risk.config.schema import MAX_WIDTH
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.arrays import TORCH, Namespace, Rows, Step
 from rllib_risk.networks.encoder import Encoder
@@ -41,7 +41,7 @@ class StandardEncoder(Encoder):
             64,
             "Number of units of the agent network's hidden layers.",
             low=1,
-            high=MOST_WIDTH,
+            high=MAX_WIDTH,
             fixed=True,
         )
         recurrent: bool = option(

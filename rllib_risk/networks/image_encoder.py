@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from rllib_risk.config.options import option
-from rllib_risk.config.schema import MOST_WIDTH
+from rllib_risk.config.schema import MAX_WIDTH
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.arrays import Namespace, Rows, Step
 from rllib_risk.networks.encoders import StandardEncoder
@@ -62,7 +62,7 @@ class ImageEncoder(StandardEncoder):
         if not channels or not all(_is_count(number) for number in channels):
             raise ValueError(
                 "cnn_channels: must list at least one whole number from 1 to"
-                f" {MOST_WIDTH}, not {channels!r}."
+                f" {MAX_WIDTH}, not {channels!r}."
             )
         height, width, depth = sizes.image
         for _ in channels:
@@ -94,4 +94,4 @@ class ImageEncoder(StandardEncoder):
 
 def _is_count(number: object) -> bool:
     whole = isinstance(number, int) and not isinstance(number, bool)
-    return whole and 1 <= number <= MOST_WIDTH  # type: ignore[operator]
+    return whole and 1 <= number <= MAX_WIDTH  # type: ignore[operator]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rllib_risk.config.options import option
-from rllib_risk.config.schema import MOST_WIDTH
+from rllib_risk.config.schema import MAX_WIDTH
 from rllib_risk.networks.arrays import Namespace, Rows, Step
 from rllib_risk.networks.heads import UtilityHead
 
@@ -54,7 +54,7 @@ class QuantileHead(UtilityHead):
             "Number M of fractions (2m - 1)/(2M) at which acting evaluates sampled"
             " quantiles; null: num_atoms.",
             low=2,
-            high=MOST_WIDTH,
+            high=MAX_WIDTH,
         )
 
     options: Any

@@ -5,9 +5,9 @@ or on the whole history. The policy is played along every possible outcome. Ever
 history that is reached is kept with its probability. Histories are merged where the
 policy cannot distinguish them.
 
-A *place* is a set of merged histories in which the policy acts.
+A *node* is a set of merged histories in which the policy acts.
 
-Letters: ``n`` places at a step, ``t`` the step, ``K`` outcomes.
+Letters: ``n`` nodes at a step, ``t`` the step, ``K`` outcomes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from rllib_risk.ops.robust_mdp import Floats, Integers, TabularMDP, cvar_mean
 # Decimals to which returns are rounded before they are compared: the order in which
 # rewards are added changes the last bits.
 DIGITS = 9
-MAX_PLACES = 50_000
+MAX_NODES = 50_000
 
 
-class TooManyPlacesError(ValueError):
+class TooManyNodesError(ValueError):
     """Raised when there are too many histories to enumerate."""
 
 
@@ -68,7 +68,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Histories:
-    """One history for every place in which a policy acts at step ``t``.
+    """One history for every node in which a policy acts at step ``t``.
 
     Attributes:
         states: States visited, the current one last, int64 ``[n, t + 1]``.
@@ -123,13 +123,13 @@ class Histories:
 # What a policy depends on in addition to the step, the state and the return so far.
 Memory = Literal["none", "last_action", "history"]
 
-# A policy: chooses a joint action, int64 [n], in every place.
+# A policy: chooses a joint action, int64 [n], in every node.
 Act = Callable[[Histories], Integers]
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """The outcomes of all places of one step, ``[n, K]`` each.
+    """The outcomes of all nodes of one step, ``[n, K]`` each.
 
     Attributes:
         children: Place at the next step; -1 where the episode ends.
@@ -179,7 +179,7 @@ def play_out(
     step_limit: int,
     gamma: float = 1.0,
     memory: Memory = "none",
-    max_places: int = MAX_PLACES,
+    max_nodes: int = MAX_NODES,
 ) -> PlayedPolicy:
     """Plays a joint policy along every possible outcome.
 
@@ -191,13 +191,13 @@ def play_out(
         memory: What the policy depends on in addition to the step, the state and the
             return so far. With ``history``, outcomes are merged only if they belong to
             the same history and have the same next state and reward.
-        max_places: Maximum number of places at one step.
+        max_nodes: Maximum number of nodes at one step.
 
     Returns:
         The distribution of the return and the tree of outcomes.
 
     Raises:
-        TooManyPlacesError: If a step has more places than ``max_places``.
+        TooManyNodesError: If a step has more nodes than ``max_nodes``.
     """
     histories = Histories(
         np.array([[mdp.start]]),
@@ -222,18 +222,18 @@ def play_out(
         so_far = returns[rows, outcomes]
         remembered = {"none": [], "last_action": [actions[rows]], "history": [rows]}
         keys = [after, np.round(so_far, DIGITS), *remembered[memory]]
-        first, place = _merged(np.column_stack(keys))
+        first, node = _merged(np.column_stack(keys))
         children = np.full(chances.shape, -1)
-        children[rows, outcomes] = place
+        children[rows, outcomes] = node
         layers.append(_Layer(children, chances, rewards))
-        if len(first) > max_places:
-            raise TooManyPlacesError(
+        if len(first) > max_nodes:
+            raise TooManyNodesError(
                 f"at step {step + 1} there are {len(first)} histories to follow, more"
-                f" than the maximum of {max_places}."
+                f" than the maximum of {max_nodes}."
             )
         if len(first) == 0:
             break
-        reached = _sums(place, mass[rows, outcomes], len(first))
+        reached = _sums(node, mass[rows, outcomes], len(first))
         rows, outcomes = rows[first], outcomes[first]
         taken, paid = actions[rows], rewards[rows, outcomes]
         histories = histories.after(
@@ -251,12 +251,12 @@ def _merged(keys: Floats) -> tuple[Integers, Integers]:
     """
     if len(keys) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    _, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    return first, place.reshape(-1)
+    _, first, node = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return first, node.reshape(-1)
 
 
-def _sums(places: Integers, masses: Floats, number: int) -> Floats:
-    """Sums the masses of each of ``number`` places."""
+def _sums(nodes: Integers, masses: Floats, number: int) -> Floats:
+    """Sums the masses of each of ``number`` nodes."""
     sums = np.zeros(number)
-    np.add.at(sums, places, masses)
+    np.add.at(sums, nodes, masses)
     return sums

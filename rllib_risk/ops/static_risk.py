@@ -58,7 +58,7 @@ class StaticOptimum:
     _tables: _Tables
 
     def act(self, histories: Histories) -> Integers:
-        """Chooses the joint action in every place; see :func:`play_out`."""
+        """Chooses the joint action in every node; see :func:`play_out`."""
         step = histories.step
         y = histories.returns - self.threshold
         grid = self._tables.grids[step]

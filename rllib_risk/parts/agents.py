@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rllib_risk.config.options import option
-from rllib_risk.config.schema import MOST_WIDTH
+from rllib_risk.config.schema import MAX_WIDTH
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.agent import AgentNetwork
 from rllib_risk.networks.encoder import Encoder
@@ -36,7 +36,7 @@ class NetworkOptions(TeamOptions):
         1,
         "Number M of return atoms per action; 1: a plain action value.",
         low=1,
-        high=MOST_WIDTH,
+        high=MAX_WIDTH,
         fixed=True,
     )
     sort_atoms: bool = option(

@@ -81,7 +81,7 @@ class Batch:
             learned=None if steps is None else torch.from_numpy(steps).to(device),
         )
 
-    def stretch(self) -> Batch:
+    def without_burn_in(self) -> Batch:
         """Returns the batch without its burn-in steps.
 
         After both networks have encoded the rows, the loss needs only these steps.

@@ -11,7 +11,7 @@ import torch
 from rllib_risk.config.options import option
 from rllib_risk.parts.base import Part
 from rllib_risk.parts.batch import Batch
-from rllib_risk.parts.passes import Pass, encode
+from rllib_risk.parts.passes import EncodedBatch, encode
 from rllib_risk.parts.team import TeamNetwork
 
 
@@ -85,7 +85,7 @@ class Encoding(Part):
         *,
         burn_in: int = 0,
         generator: torch.Generator | None = None,
-    ) -> Pass:
+    ) -> EncodedBatch:
         """Runs both networks over a batch; see :func:`encode`.
 
         Args:

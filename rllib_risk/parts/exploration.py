@@ -87,7 +87,7 @@ class EpsilonGreedy(Explorer):
     def __init__(self, num_envs: int, num_agents: int, options: Any = None) -> None:
         """Initializes the explorer; see :class:`Explorer`."""
         super().__init__(num_envs, num_agents, options)
-        self.coins = self.shape  # one draw per agent
+        self.draw_shape = self.shape  # one draw per agent
 
     def explore(
         self,
@@ -97,7 +97,7 @@ class EpsilonGreedy(Explorer):
         rng: np.random.Generator,
     ) -> np.ndarray:
         """See :meth:`Explorer.explore`."""
-        explores = rng.random(self.coins) < epsilon[:, None]
+        explores = rng.random(self.draw_shape) < epsilon[:, None]
         greedy = utilities.argmax(axis=-1)
         return np.where(explores, random_available(action_mask, rng), greedy)
 
@@ -113,7 +113,7 @@ class TeamEpsilonGreedy(EpsilonGreedy):
     def __init__(self, num_envs: int, num_agents: int, options: Any = None) -> None:
         """Initializes the explorer; see :class:`Explorer`."""
         super().__init__(num_envs, num_agents, options)
-        self.coins = (num_envs, 1)  # one draw per team
+        self.draw_shape = (num_envs, 1)  # one draw per team
 
 
 class EpsilonZGreedy(EpsilonGreedy):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ray.rllib.policy.sample_batch import SampleBatch
 
-from rllib_risk.config.schema import MOST_EPISODES
+from rllib_risk.config.schema import MAX_EPISODES
 from rllib_risk.data.episodes import Episode, collate
 from rllib_risk.data.replay import EpisodeReplay, FormatOptions
 from rllib_risk.parts.base import Part
@@ -33,7 +33,7 @@ class LatestReplay(Replay):
         """Initializes an empty replay; see :class:`Replay`."""
         Part.__init__(self, options)
         EpisodeReplay.__init__(
-            self, MOST_EPISODES, seed, compact=self.options.compact_replay
+            self, MAX_EPISODES, seed, compact=self.options.compact_replay
         )
         # Episodes of this epoch that are not drawn yet.
         self._left = np.zeros(0, np.int64)

@@ -116,7 +116,9 @@ class Learning:
             network, target_network, batch, burn_in=burn_in, generator=generator
         )
         parts = self.target, self.weighting
-        return View(network, target_network, encoded, batch.stretch(), *parts, **more)
+        return View(
+            network, target_network, encoded, batch.without_burn_in(), *parts, **more
+        )
 
     def team_loss(self, view: View) -> Tensor:
         """Computes the loss of one update, without RMIX's quantile regression.

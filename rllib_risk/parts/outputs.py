@@ -22,7 +22,7 @@ TAKEN, FOLLOWING = slice(None, -1), slice(1, None)
 
 
 @dataclass
-class Pass:
+class EncodedBatch:
     """Outputs of the online and the target network for one batch.
 
     Attributes:
@@ -30,7 +30,7 @@ class Pass:
         target_network: The target network.
         double_q: Whether the online network chooses the greedy actions.
         encode_online: Computes :attr:`online`.
-        look: Returns a slice of the ``T+1`` steps, encoded by one of the networks.
+        at_steps: Returns a slice of the ``T+1`` steps, encoded by one of the networks.
         action_mask: Nonzero where an action is available, ``[B, T+1, N, A]``.
     """
 
@@ -38,7 +38,7 @@ class Pass:
     target_network: TeamNetwork
     double_q: bool
     encode_online: Callable[[], Unroll]
-    look: Callable[[TeamNetwork, slice], Unroll]
+    at_steps: Callable[[TeamNetwork, slice], Unroll]
     action_mask: Tensor
 
     @functools.cached_property
@@ -49,12 +49,12 @@ class Pass:
     @functools.cached_property
     def target(self) -> Unroll:
         """The steps of :attr:`online`, encoded by the target network."""
-        return self.look(self.target_network, TAKEN)
+        return self.at_steps(self.target_network, TAKEN)
 
     @functools.cached_property
     def following(self) -> Unroll:
         """The next step of each of these steps, encoded by the target network."""
-        return self.look(self.target_network, FOLLOWING)
+        return self.at_steps(self.target_network, FOLLOWING)
 
     @functools.cached_property
     def greedy(self) -> Tensor:
@@ -73,5 +73,5 @@ class Pass:
         if steps == FOLLOWING and not self.double_q:
             unroll = self.following
         else:
-            unroll = self.look(chooser, steps)
+            unroll = self.at_steps(chooser, steps)
         return chooser.greedy_actions(unroll, self.action_mask[:, steps])

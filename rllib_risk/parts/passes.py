@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 
 from rllib_risk.parts.batch import Batch
-from rllib_risk.parts.outputs import FOLLOWING, TAKEN, Pass
+from rllib_risk.parts.outputs import FOLLOWING, TAKEN, EncodedBatch
 from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.unroll import Unroll, pick_steps
 
@@ -24,7 +24,7 @@ def encode(
     double_q: bool,
     window: int | None = None,
     generator: torch.Generator | None = None,
-) -> Pass:
+) -> EncodedBatch:
     """Encodes a batch with the online and the target network.
 
     With a ``window`` of ``W`` steps, the hidden state of the next values starts one
@@ -74,11 +74,13 @@ def encode(
         with torch.no_grad():
             target_at = run(target_network, slice(None)).at
 
-    def look(which: TeamNetwork, steps: slice) -> Unroll:
+    def at_steps(which: TeamNetwork, steps: slice) -> Unroll:
         return online.at(steps) if which is network else target_at(steps)
 
     mask = pick_steps(batch.action_mask, learned)
-    return Pass(network, target_network, double_q, lambda: taken, look, mask)
+    return EncodedBatch(
+        network, target_network, double_q, lambda: taken, at_steps, mask
+    )
 
 
 def _encode_windows(
@@ -88,7 +90,7 @@ def _encode_windows(
     double_q: bool,
     window: int,
     generator: torch.Generator | None,
-) -> Pass:
+) -> EncodedBatch:
     """:func:`encode` with a window. Each encoding is computed when first needed."""
     inputs = network.inputs(batch.obs, batch.actions, batch.previous)
     rows = torch.arange(inputs.shape[1], device=inputs.device)
@@ -108,11 +110,13 @@ def _encode_windows(
 
     without_gradient = functools.cache(torch.no_grad()(present))
 
-    def look(which: TeamNetwork, steps: slice) -> Unroll:
+    def at_steps(which: TeamNetwork, steps: slice) -> Unroll:
         if steps == FOLLOWING:
             return following(which)
         taken = without_gradient(which)
         return taken if steps == TAKEN else taken.at(steps)
 
     online = functools.partial(present, network)
-    return Pass(network, target_network, double_q, online, look, action_mask)
+    return EncodedBatch(
+        network, target_network, double_q, online, at_steps, action_mask
+    )

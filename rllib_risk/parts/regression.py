@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rllib_risk.config.options import option
-from rllib_risk.config.schema import MOST_RATE
+from rllib_risk.config.schema import MAX_RATE
 from rllib_risk.ops.quantile import dummy_reward_targets
 from rllib_risk.parts.base import Part
 from rllib_risk.parts.fractions import GridOptions, fractions_of
@@ -62,7 +62,7 @@ class QuantileRegression(Gate):
             "Adam learning rate of the quantile regression.",
             low=0.0,
             low_open=True,
-            high=MOST_RATE,
+            high=MAX_RATE,
         )
         qr_eps: float = option(
             3.125e-4,

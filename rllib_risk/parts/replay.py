@@ -9,7 +9,7 @@ from typing import Any
 from ray.rllib.policy.sample_batch import SampleBatch
 
 from rllib_risk.config.options import option
-from rllib_risk.data.replay import EpisodeReplay, StoreOptions, Stretch
+from rllib_risk.data.replay import EpisodeReplay, SequenceSettings, StoreOptions
 from rllib_risk.parts.base import Part
 from rllib_risk.parts.encoding import PaddingOptions
 from rllib_risk.parts.view import View
@@ -21,7 +21,7 @@ class Replay(EpisodeReplay, Part):
     A custom replay overrides :meth:`draw`. It also overrides :meth:`learned` if it uses
     results of the learner, such as TD errors. It draws indices with :meth:`next_rng`,
     so that runs are reproducible. It returns ``collate(self.at(indices))`` or
-    :meth:`stretches`. State in addition to the episodes belongs into
+    :meth:`sequences`. State in addition to the episodes belongs into
     :meth:`state_arrays` and :meth:`load_arrays`, which checkpoints store.
     """
 
@@ -58,7 +58,7 @@ class Replay(EpisodeReplay, Part):
             o.buffer_size_episodes,
             seed,
             compact=o.compact_replay,
-            stretch=stretch_of(o),
+            sequences=sequence_settings(o),
         )
 
     @classmethod
@@ -95,7 +95,7 @@ class Replay(EpisodeReplay, Part):
         """
 
 
-def stretch_of(keys: Any) -> Stretch | None:
+def sequence_settings(keys: Any) -> SequenceSettings | None:
     """Returns the settings of sequences, or None if the replay draws whole episodes.
 
     Args:
@@ -104,4 +104,4 @@ def stretch_of(keys: Any) -> Stretch | None:
     if keys.sequence_length is None:
         return None
     padded = keys.window_padding == "zeros"
-    return Stretch(keys.sequence_length, keys.burn_in, padded)
+    return SequenceSettings(keys.sequence_length, keys.burn_in, padded)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rllib_risk.config.options import fields_of
-from rllib_risk.config.schema import MOST_WHOLE
+from rllib_risk.config.schema import MAX_WHOLE
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.parts.base import Choice
 from rllib_risk.parts.batch import Batch
@@ -148,7 +148,7 @@ class _Trial:
     def _try_loss(self, choice: Choice) -> None:
         loss, unused = self.learning.loss, {"td_weighting", "target"}
         # A loss may use a part only late in a run, so try the first and the last step.
-        for env_steps in (0, MOST_WHOLE):
+        for env_steps in (0, MAX_WHOLE):
             view = self.view(env_steps)
             view.weighting = weighting = _Recorded(self.learning.weighting)
             result = call_own(choice, "loss", loss.loss, view)
@@ -194,7 +194,7 @@ class _Trial:
                 f"qr_gate: {choice.name!r} must be a subclass of"
                 f" {Gate.__module__}.QuantileRegression, which computes the regression."
             )
-        for env_steps, success_rate in ((0, None), (MOST_WHOLE, 1.0)):
+        for env_steps, success_rate in ((0, None), (MAX_WHOLE, 1.0)):
             opens = call_own(choice, "is_open", gate.is_open, env_steps, success_rate)
             if not isinstance(opens, bool | np.bool_):
                 raise ValueError(

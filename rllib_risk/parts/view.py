@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rllib_risk.ops.schedule import Schedule, schedule_value
 from rllib_risk.ops.targets import masked_mean
 from rllib_risk.parts.batch import Batch
-from rllib_risk.parts.outputs import Pass
+from rllib_risk.parts.outputs import EncodedBatch
 from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.unroll import Unroll
 
@@ -52,7 +52,7 @@ class View:
 
     network: TeamNetwork
     target_network: TeamNetwork
-    encoded: Pass
+    encoded: EncodedBatch
     batch: Batch
     target: Target
     weighting: TDWeighting

@@ -110,7 +110,7 @@ def test_a_checkpoint_keeps_the_groups_of_episodes():
     arrays = replay.state_arrays()
     restored.load_arrays(arrays)
     assert [e.variant for e in restored.newest(3)] == [1, -1, 0]
-    assert restored.stretches(np.array([2, 0]), np.zeros(2, int), 1, 0)[
+    assert restored.sequences(np.array([2, 0]), np.zeros(2, int), 1, 0)[
         "variants"
     ].tolist() == [0, 1]
     # Checkpoints from before there were groups have none.
@@ -234,11 +234,11 @@ def test_time_counts_from_the_beginning_of_the_episode(policy):
     everything = policy.worst_rewards(policy.tensors(collate([whole])))[0, :, 0]
     replay = EpisodeReplay(1, seed=0)
     replay.add([whole])
-    part = replay.stretches(np.array([0]), np.array([3]), length=2, burn_in=1)
-    stretch = policy.tensors(part)
+    part = replay.sequences(np.array([0]), np.array([3]), length=2, burn_in=1)
+    sequence = policy.tensors(part)
     # Steps 2 to 4, of which 2 fills the memory and is not learned from.
     expected = [0.0, *everything[3:5].tolist()]
-    assert policy.worst_rewards(stretch)[0, :, 0].tolist() == pytest.approx(expected)
+    assert policy.worst_rewards(sequence)[0, :, 0].tolist() == pytest.approx(expected)
 
 
 def test_the_estimator_learns_the_head_of_the_group_alone(policy):
@@ -294,7 +294,7 @@ def test_a_fresh_start_follows_from_the_seed_alone(policy):
     policy.learn_on_batch(collate([episode(0)]))
     estimator = parameters(policy.estimator)
     random = torch.get_rng_state()
-    policy.start_afresh()
+    policy.reinitialize()
     first = parameters(policy.network)
     assert torch.equal(torch.get_rng_state(), random)
     assert not equal(first, start)
@@ -302,7 +302,7 @@ def test_a_fresh_start_follows_from_the_seed_alone(policy):
     assert not policy._optimizers[0].state
     policy.learn_on_batch(collate([episode(0)]))
     torch.randn(3)
-    policy.start_afresh()
+    policy.reinitialize()
     assert equal(parameters(policy.network), first)
     assert equal(parameters(policy.estimator), estimator)
 
@@ -363,7 +363,7 @@ def test_the_last_phase_begins_with_networks_of_its_own():
     assert algorithm.train()["phase"] == "training"
     begun = parameters(policy.network)
     assert not equal(begun, behaviour)
-    policy.start_afresh()
+    policy.reinitialize()
     assert equal(parameters(policy.network), begun)
     assert equal(parameters(policy.target_network), begun)
     # The target's next copy is a whole interval away, and nothing is owed.
@@ -427,7 +427,7 @@ def test_a_dual_variable_begins_anew_too():
     values, estimator, dual = policy._optimizers
     assert values.state and estimator.state and dual.state
     learned = parameters(policy.dual)
-    policy.start_afresh()
+    policy.reinitialize()
     assert not values.state and estimator.state and not dual.state
     assert not equal(parameters(policy.dual), learned)
     # It is the same one that its optimizer moves.

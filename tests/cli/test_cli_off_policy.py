@@ -21,11 +21,11 @@ def test_two_checkpoints_on_a_log(tmp_path, monkeypatch, capsys):
     """No environment and no Ray: the checkpoint learned from a dataset alone."""
     monkeypatch.chdir(tmp_path)
     short = functools.partial(
-        estimates.FqeSettings, least_updates=20, check_every=10, tau=1.0, tolerance=9.0
+        estimates.FqeSettings, min_updates=20, check_every=10, tau=1.0, tolerance=9.0
     )
     monkeypatch.setattr(estimates, "FqeSettings", short)
     # A handful of episodes supports few of the policy's actions.
-    monkeypatch.setattr(estimates, "LEAST_SUPPORT", 0.0)
+    monkeypatch.setattr(estimates, "MIN_SUPPORT", 0.0)
     arguments = ["evaluate", TEAM, TEAM, "--dataset", LOG, "--label", "A", "--label"]
     assert run([*arguments, "B", "--seed", "1", "--json"]) == 0
     assert not ray.is_initialized()

@@ -122,7 +122,7 @@ def test_sequences_and_drawn_numbers_are_those_of_the_whole_batch(keys):
     replay = EpisodeReplay(50, seed=1)
     replay.add(episodes())
     if "sequence_length" in keys:
-        batch = replay.sample_stretches(9, length=3, burn_in=2)
+        batch = replay.sample_sequences(9, length=3, burn_in=2)
     else:
         batch = collate(episodes())
     if keys.get("objective") == "static":

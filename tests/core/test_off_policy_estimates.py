@@ -96,7 +96,7 @@ def test_the_estimate_tells_the_better_checkpoint(folder, tmp_path, monkeypatch)
         low, high = (found[action][f"return_mean_{end}"] for end in ("low", "high"))
         assert low <= truth <= high or high - low < 1.0
     # An estimate that does not settle is none, and none is higher than the best one.
-    stiff = partial(FqeSettings, check_every=5, most_updates=10, tau=1.0, tolerance=0.0)
+    stiff = partial(FqeSettings, check_every=5, max_updates=10, tau=1.0, tolerance=0.0)
     monkeypatch.setattr(estimates, "FqeSettings", stiff)
     algorithm.estimates = again = estimates.Estimates(
         list(Dataset(folder).episodes()), seed=3

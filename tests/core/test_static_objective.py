@@ -28,7 +28,7 @@ STATIC = {
         ("COMA", {}),
         ("MAPPO", {}),
     ],
-    ids=["whole", "stretches", "coma", "mappo"],
+    ids=["whole", "sequences", "coma", "mappo"],
 )
 def test_stopping_and_resuming_changes_nothing(name, keys, tmp_path):
     """The range, the chosen threshold and what episodes were played for are kept."""

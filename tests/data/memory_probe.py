@@ -24,5 +24,5 @@ before = resident("VmRSS")
 replay = DatasetReplay(Dataset(folder), budget, seed=0)
 assert not replay.whole
 while replay.passes < passes:
-    replay.sample_stretches(32, 4, 0)
+    replay.sample_sequences(32, 4, 0)
 print(len(replay), resident("VmHWM") - before)

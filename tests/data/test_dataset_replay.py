@@ -58,7 +58,7 @@ def test_a_small_dataset_is_a_replay_of_all_of_it(folder):
     for _ in range(3):
         for a, b in zip(mine.sample(7), other.sample(7), strict=True):
             assert_same(a, b)
-        left, right = mine.sample_stretches(9, 2, 1), other.sample_stretches(9, 2, 1)
+        left, right = mine.sample_sequences(9, 2, 1), other.sample_sequences(9, 2, 1)
         for key, value in left.items():
             np.testing.assert_array_equal(value, right[key])
     assert mine.passes == 1.0
@@ -83,7 +83,7 @@ def test_as_many_steps_are_read_as_were_drawn(folder):
     replay.sample(3)
     # The window moves before the next draw: three episodes in, the oldest three out.
     assert held(replay) == stream[:8]
-    replay.sample_stretches(LENGTH * 2, 1, 0)
+    replay.sample_sequences(LENGTH * 2, 1, 0)
     assert sorted(held(replay)) == sorted(stream[3:11])
     replay.sample(1)
     assert sorted(held(replay)) == sorted(stream[5:13])
@@ -105,7 +105,7 @@ def test_steps_are_drawn_once_a_pass_on_average(folder):
 def test_it_goes_on_where_it_was(folder, draws):
     replay = window(folder, 8)
     for _ in range(draws):
-        replay.sample_stretches(7, 2, 1)
+        replay.sample_sequences(7, 2, 1)
     arrays = {key: value.copy() for key, value in replay.state_arrays().items()}
     assert sum(value.nbytes for value in arrays.values()) < 100
     other = window(folder, 8)

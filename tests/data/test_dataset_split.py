@@ -96,7 +96,7 @@ def test_a_window_moves_over_that_part_and_goes_on_where_it_was(dataset, monkeyp
         assert numbers(rest) == stream[begin:]
     some = numbers(replay.some_episodes(3))
     for _ in range(20):
-        replay.sample_stretches(7, 2, 1)
+        replay.sample_sequences(7, 2, 1)
     assert numbers(replay.some_episodes(3)) == some == stream[:3]
     other = window()
     other.load_arrays({k: v.copy() for k, v in replay.state_arrays().items()})

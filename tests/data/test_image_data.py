@@ -54,7 +54,7 @@ def test_a_replay_returns_the_bytes_that_were_added(compact):
     assert not batch[1, 3].any()  # padding
     # Two sequences of two steps, the second of them beyond the episode's end.
     ends = np.array([0, 1]), np.array([0, 1])
-    drawn = replay.stretches(*ends, length=2, burn_in=0)["obs"]
+    drawn = replay.sequences(*ends, length=2, burn_in=0)["obs"]
     assert_same_images(drawn[0], first.obs[:3])
     assert_same_images(drawn[1, :2], second.obs[1:3])
     # A checkpoint holds the arrays, and a replay that loads them holds the same bytes.

@@ -170,7 +170,7 @@ def test_collate_crops_to_the_longest():
 
 
 # An episode of five steps: burn-in is what there is of it, an end is an end only where
-# it comes along, and a place before the beginning shortens the stretch.
+# it comes along, and a place before the beginning shortens the sequence.
 @pytest.mark.parametrize(
     ("first", "length", "burn_in", "steps", "burned", "terminated"),
     [
@@ -182,11 +182,11 @@ def test_collate_crops_to_the_longest():
         (0, 5, 0, (0, 5), 0, True),
     ],
 )
-def test_stretch(first, length, burn_in, steps, burned, terminated):
+def test_a_sequence(first, length, burn_in, steps, burned, terminated):
     whole, other = episode(7, 5), episode(8, 5)
     replay = EpisodeReplay(capacity=2, seed=0)
     replay.add([other, whole])
-    alone = replay.stretches(np.array([1]), np.array([first]), length, burn_in)
+    alone = replay.sequences(np.array([1]), np.array([first]), length, burn_in)
     start, stop = steps
     for name in ROWS:
         expected = getattr(whole, name)[start : stop + 1]
@@ -208,7 +208,7 @@ def test_stretch(first, length, burn_in, steps, burned, terminated):
     assert alone.zero_padded
 
 
-def slow_stretches(episodes, firsts, length, burn_in, padded):
+def slow_sequences(episodes, firsts, length, burn_in, padded):
     """The same by hand, one number after the other."""
     parts = []
     for whole, first in zip(episodes, firsts, strict=True):
@@ -244,7 +244,7 @@ def slow_stretches(episodes, firsts, length, burn_in, padded):
     seed=st.integers(0, 99),
     padded=st.booleans(),
 )
-def test_stretches_are_those_of_the_episodes(
+def test_sequences_are_those_of_the_episodes(
     lengths, capacity, length, burn_in, segment_bytes, seed, padded
 ):
     rng = np.random.default_rng(seed)
@@ -264,8 +264,8 @@ def test_stretches_are_those_of_the_episodes(
     firsts = np.array(
         [rng.integers(1 - length, len(places[i])) for i in chosen.tolist()]
     )
-    batch = replay.stretches(chosen, firsts, length, burn_in, padded=padded)
-    expected = slow_stretches(
+    batch = replay.sequences(chosen, firsts, length, burn_in, padded=padded)
+    expected = slow_sequences(
         [places[i] for i in chosen.tolist()], firsts.tolist(), length, burn_in, padded
     )
     for name in expected:
@@ -293,13 +293,13 @@ class EveryPlace:
 
 
 @pytest.mark.parametrize("length", [1, 2, 4, 9])
-def test_stretches_reach_every_step_equally_often(monkeypatch, length):
+def test_sequences_reach_every_step_equally_often(monkeypatch, length):
     replay = EpisodeReplay(capacity=3, seed=0)
     replay.add([episode(0, 1), episode(1, 5), episode(2, 3)])
     places = 9 + 3 * (length - 1)
     monkeypatch.setattr(np.random, "default_rng", lambda _: EveryPlace())
     counts = {number: np.zeros(16) for number in range(3)}
-    batch = replay.sample_stretches(places, length, burn_in=2)
+    batch = replay.sample_sequences(places, length, burn_in=2)
     for b in range(places):
         number = int(batch["obs"][b, 0, 0, 0])
         times = batch["first"][b] + np.flatnonzero(batch["mask"][b])
@@ -308,9 +308,9 @@ def test_stretches_reach_every_step_equally_often(monkeypatch, length):
         assert counts[number].tolist() == [length] * steps + [0] * (16 - steps)
 
 
-def test_draws_of_stretches_depend_on_seed_and_count_alone():
+def test_draws_of_sequences_depend_on_seed_and_count_alone():
     def drawn(replay):
-        batch = replay.sample_stretches(20, 2, 1)
+        batch = replay.sample_sequences(20, 2, 1)
         return [batch[name].tolist() for name in ("obs", "first", "mask", "actions")]
 
     replay = EpisodeReplay(capacity=5, seed=4)
@@ -341,9 +341,9 @@ def seen_episode(number, length):
     return one
 
 
-def assert_near_stretches(compact, exact):
-    """The same stretches, but for the digits that 16 bits do not hold."""
-    ours, theirs = (r.sample_stretches(60, 3, 2) for r in (compact, exact))
+def assert_near_sequences(compact, exact):
+    """The same sequences, but for the digits that 16 bits do not hold."""
+    ours, theirs = (r.sample_sequences(60, 3, 2) for r in (compact, exact))
     assert ours.keys() == theirs.keys()
     for name, kept in ours.items():
         assert kept.dtype == theirs[name].dtype
@@ -363,7 +363,7 @@ def test_a_compact_replay_draws_the_same_but_for_three_digits():
         np.testing.assert_allclose(ours.obs, theirs.obs, rtol=2**-11, atol=1e-7)
         np.testing.assert_allclose(ours.state, theirs.state, rtol=2**-11, atol=1e-7)
         assert (ours.obs != theirs.obs).any()
-    assert_near_stretches(compact, exact)
+    assert_near_sequences(compact, exact)
 
 
 def test_a_compact_replay_comes_back_from_a_checkpoint_as_it_was():
@@ -438,5 +438,5 @@ def test_a_number_is_kept_in_one_bit_until_it_is_more_than_a_flag():
                 is_flag = (given == 0) | (given == 1)
                 np.testing.assert_array_equal(kept[is_flag], given[is_flag])
             np.testing.assert_array_equal(ours.action_mask, theirs.action_mask)
-    # Stretches from all segments in one batch.
-    assert_near_stretches(compact, exact)
+    # Sequences from all segments in one batch.
+    assert_near_sequences(compact, exact)

@@ -186,7 +186,7 @@ def test_40000_actions_go_through_store_replay_and_dataset_unchanged() -> None:
     replay = EpisodeReplay(2, 0)
     replay.add([played])
     assert replay.newest(1)[0].actions.tolist() == env.played
-    whole = replay.stretches(np.array([0]), np.array([0]), 3, 0)
+    whole = replay.sequences(np.array([0]), np.array([0]), 3, 0)
     assert whole["actions"][0].tolist() == env.played
     ((_, read),) = episodes_of([to_table([played], ["x"])])
     assert read.actions.tolist() == env.played

@@ -15,7 +15,7 @@ from rllib_risk.evaluation.frontier_runs import (
     play_exactly,
     team_risk,
 )
-from rllib_risk.ops.return_distribution import TooManyPlacesError, play_out
+from rllib_risk.ops.return_distribution import TooManyNodesError, play_out
 from rllib_risk.parts.acting import make_actor
 from rllib_risk.parts.team import TeamNetwork
 
@@ -170,7 +170,7 @@ def test_what_cannot_be_exact_is_sampled(monkeypatch):
             play_exactly(Restless(None, memory=False), tables)
     calm = ByStep([[0, 0], [0, 0]], memory=True)
     monkeypatch.setattr(frontier_runs, "MAX_HISTORIES", 1)
-    with pytest.raises(TooManyPlacesError):
+    with pytest.raises(TooManyNodesError):
         play_exactly(calm, tables)
 
     returns = [0.0, 1.0, 2.0, 3.0] * 250

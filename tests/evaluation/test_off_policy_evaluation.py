@@ -239,15 +239,15 @@ def test_values_pass_through_a_long_episode():
     # At most as many bootstraps as an episode has zeros behind its first step.
     paths = find_paths(log, replayed, 1.0)
     zeros = (done.reshape(60, 40)[:, 1:] == 0).sum(1)
-    assert paths.most_bootstraps == zeros.max()
+    assert paths.max_bootstraps == zeros.max()
 
 
 def test_an_estimate_that_does_not_settle_is_refused():
     rng = np.random.default_rng(9)
     log, seen, played, _ = random_log(rng, 20)
     behaviour = Behaviour(played[seen][:, None], 0.0, 0.0)
-    stiff = FqeSettings(check_every=5, most_updates=10, tau=1.0, tolerance=0.0)
-    choices = Choices(methods=("fqe", "dm", "wis"), fqe=stiff, least_ess=1.0)
+    stiff = FqeSettings(check_every=5, max_updates=10, tau=1.0, tolerance=0.0)
+    choices = Choices(methods=("fqe", "dm", "wis"), fqe=stiff, min_ess=1.0)
     found = evaluate_policy(
         log, behaviour, replay_table(played, seen), choices, label="same"
     )
@@ -268,7 +268,7 @@ def test_an_estimate_that_does_not_settle_is_refused():
 def test_held_out_members_never_saw_the_episode():
     rng = np.random.default_rng(6)
     log, seen, played, _ = random_log(rng, 20)
-    quick = FqeSettings(members=4, check_every=5, most_updates=10, tau=1.0)
+    quick = FqeSettings(members=4, check_every=5, max_updates=10, tau=1.0)
     fit = fit_fqe(log, replay_table(played, seen), settings=quick)
     assert fit.counts.shape == (4, 20)
     assert (fit.counts.sum(-1) == 20).all() and (fit.counts.min(-1) == 0).all()
@@ -299,7 +299,7 @@ def test_ratios_are_refused_below_the_stated_sample_size():
     behaviour = Behaviour(played[seen][:, None], 0.0, 0.0)
     never = np.eye(2)[played.argmin(-1)]
     replayed = replay_table(never, seen)
-    choices = Choices(methods=("wis",), least_ess=40.0)
+    choices = Choices(methods=("wis",), min_ess=40.0)
     found = evaluate_policy(log, behaviour, replayed, choices, label="rare")
     (wis,) = found.methods
     assert wis.mean is None and "40 are needed" in wis.refused
@@ -332,7 +332,7 @@ def test_support_by_hand():
 )
 def test_verdicts(ends, support, ess, verdict):
     found = [MethodResult(m, difference=Interval(2.0, a, b)) for m, a, b in ends]
-    confirmed = ess >= Choices().least_ess
+    confirmed = ess >= Choices().min_ess
     assert estimates._verdict(found, support, confirmed) == verdict
     sentence = estimates._sentence("A", found, support, ess, 50, verdict, confirmed)
     assert ("cannot tell" in sentence) == (verdict == "unknown")

@@ -17,7 +17,7 @@ from unittest import mock
 import pytest
 
 # One update of every algorithm and a second one to compare with, but no training.
-MOST_STEPS = 20
+MAX_STEPS = 20
 PROGRAMS = re.compile(r"python[\d.]*|pip[\d.]*|rllib|rllib-risk|ruff|mypy|ray|make")
 
 
@@ -75,7 +75,7 @@ class FastLayer:
 
     def _step(self, *args: Any) -> None:
         self.steps += 1
-        if self.steps > MOST_STEPS:
+        if self.steps > MAX_STEPS:
             leave("trains")
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:

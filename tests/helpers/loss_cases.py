@@ -106,7 +106,7 @@ def without_dual(**keys):
 def view_of(networks, batch, *, double_q=True, dual=None, **keys):
     """A batch as the parts of some keys see it."""
     encoded = encode(*networks, batch, double_q=double_q)
-    return learning_parts(**keys).view(networks, encoded, batch.stretch(), dual)
+    return learning_parts(**keys).view(networks, encoded, batch.without_burn_in(), dual)
 
 
 def tabular_network(table, **keys):

@@ -11,7 +11,7 @@ from rllib_risk.ops import static_risk
 from rllib_risk.ops.frontier import LEVELS, exact_frontier
 from rllib_risk.ops.return_distribution import (
     Distribution,
-    TooManyPlacesError,
+    TooManyNodesError,
     play_out,
 )
 from rllib_risk.ops.robust_mdp import (
@@ -235,13 +235,13 @@ def test_what_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="lower gamma"):
         monkeypatch.setattr("rllib_risk.ops.robust_mdp.MAX_SWEEPS", 3)
         nested_value_iteration(coin(terminal=False), alpha=0.5)
-    with pytest.raises(TooManyPlacesError, match="step 2 there are 4"):
+    with pytest.raises(TooManyNodesError, match="step 2 there are 4"):
         play_out(
             coin(terminal=False),
             lambda h: np.ones(len(h.returns), np.int64),
             step_limit=9,
             memory="history",
-            max_places=3,
+            max_nodes=3,
         )
     monkeypatch.setattr(static_risk, "MAX_CELLS", 30)
     with pytest.raises(TooManyReturnsError, match="too many for exact tables"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from layers import MOST_STEPS, FastLayer
+from layers import MAX_STEPS, FastLayer
 
 LAYER = FastLayer()
 
@@ -41,7 +41,7 @@ def build_algorithm():
         (start_ray, "starts Ray"),
         (put_with_ray, "starts Ray"),
         (build_algorithm, "builds an algorithm"),
-        (lambda: steps(MOST_STEPS + 1), "trains"),
+        (lambda: steps(MAX_STEPS + 1), "trains"),
         (lambda: subprocess.run([sys.executable, "-c", ""]), "process of Python"),
         (lambda: subprocess.run(["rllib", "--help"]), "process of Python"),
     ],
@@ -54,12 +54,12 @@ def test_what_is_slow_leaves_the_layer(action, reason):
 def test_what_is_fast_stays():
     with LAYER.limits():
         for _ in range(2):
-            steps(MOST_STEPS // 2)
+            steps(MAX_STEPS // 2)
         subprocess.run(["true"], check=True)
     # A new test begins at zero, and nothing is held outside of tests.
     with LAYER.limits():
-        steps(MOST_STEPS)
-    steps(MOST_STEPS + 1)
+        steps(MAX_STEPS)
+    steps(MAX_STEPS + 1)
 
 
 def test_the_option_skips_with_the_reason():

@@ -158,8 +158,8 @@ def test_the_whole_team_explores_or_nobody_does():
     assert (first == second).mean() < 0.01
 
 
-def stretch_lengths(exponent, steps=40, num_envs=20_000):
-    """Length of the first stretch of every environment, at epsilon 1."""
+def repeat_lengths(exponent, steps=40, num_envs=20_000):
+    """Length of the first repeat of every environment, at epsilon 1."""
     rng = np.random.default_rng(3)
     explorer = z_greedy(num_envs, 1, exponent)
     mask = everything(num_envs, 1, 50)
@@ -176,9 +176,9 @@ def stretch_lengths(exponent, steps=40, num_envs=20_000):
     return lengths
 
 
-def test_stretches_follow_the_zeta_distribution():
+def test_repeats_follow_the_zeta_distribution():
     # P(n) = n^-2 / zeta(2) with zeta(2) = pi^2 / 6: 0.6079, 0.1520, 0.0675. One in 50
-    # stretches is taken for a longer one, because the next has the same action: that
+    # repeats is taken for a longer one, because the next has the same action: that
     # scales P(1) by 49/50 and adds P(1) P(1) / 50 and so on to the rest.
     p = 6 / np.pi**2 / np.arange(1, 4) ** 2
     expected = [
@@ -186,11 +186,11 @@ def test_stretches_follow_the_zeta_distribution():
         p[1] * 0.98 + p[0] * p[0] * 0.98 / 50,
         p[2] * 0.98 + 2 * p[0] * p[1] * 0.98 / 50,
     ]
-    lengths = stretch_lengths(2.0)
+    lengths = repeat_lengths(2.0)
     shares = [(lengths == n).mean() for n in (1, 2, 3)]
     np.testing.assert_allclose(shares, expected, atol=0.012)
-    # A smaller exponent makes longer stretches.
-    assert (stretch_lengths(1.2) > 10).mean() > 3 * (lengths > 10).mean()
+    # A smaller exponent makes longer repeats.
+    assert (repeat_lengths(1.2) > 10).mean() > 3 * (lengths > 10).mean()
 
 
 class LongDraws:
@@ -203,8 +203,8 @@ class LongDraws:
         return np.full(shape, 10**12)
 
 
-def long_stretch():
-    """One environment, one agent, in the middle of a very long stretch of action 2."""
+def long_repeat():
+    """One environment, one agent, in the middle of a very long repeat of action 2."""
     rng = LongDraws()
     explorer = z_greedy(1, 1, 2.0)
     only_two = np.array([[[0, 0, 1]]], np.uint8)
@@ -218,24 +218,24 @@ def long_stretch():
 GREEDY, FREE = preferring(np.array([[0]]), 3), np.ones((1, 1, 3), np.uint8)
 
 
-def test_a_stretch_goes_on_without_further_draws_and_ends():
-    explorer, rng = long_stretch()
+def test_a_repeat_goes_on_without_further_draws_and_ends():
+    explorer, rng = long_repeat()
     for _ in range(MAX_REPEATS - 1):
         action = explorer.explore(GREEDY, FREE, np.zeros(1), rng)
         assert action.item() == 2
     assert explorer.explore(GREEDY, FREE, np.zeros(1), rng).item() == 0
 
 
-def test_a_stretch_ends_for_good_when_its_action_becomes_illegal():
-    explorer, rng = long_stretch()
+def test_a_repeat_ends_for_good_when_its_action_becomes_illegal():
+    explorer, rng = long_repeat()
     no_two = np.array([[[1, 1, 0]]], np.uint8)
     greedy = masked(GREEDY, no_two)
     assert explorer.explore(greedy, no_two, np.zeros(1), rng).item() == 0
     assert explorer.explore(GREEDY, FREE, np.zeros(1), rng).item() == 0
 
 
-def test_a_stretch_does_not_outlast_its_episode():
-    explorer, rng = long_stretch()
+def test_a_repeat_does_not_outlast_its_episode():
+    explorer, rng = long_repeat()
     explorer.reset(np.array([0]))
     assert explorer.explore(GREEDY, FREE, np.zeros(1), rng).item() == 0
 

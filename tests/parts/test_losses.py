@@ -630,22 +630,22 @@ def test_the_backup_is_a_contraction_at_a_fixed_level():
     assert max(shrunk) > 0.5  # the bound is not met by everything being equal
 
 
-# Episode and first step of each stretch: within, from the beginning, past the end; and
+# Episode and first step of each sequence: within, from the beginning, past the end; and
 # where the row that ends early is as long as any, so that its last step is its row's.
-STRETCHES = {
+SEQUENCES = {
     "many": ([0, 0, 0, 1, 2, 1, 0], [4, 0, 8, 2, -1, 1, 2]),
     "short": ([0, 1], [8, 0]),
 }
 
 
 def burned_in(places, length, burn_in):
-    """Stretches of three episodes, and which of their steps are learned from."""
+    """Sequences of three episodes, and which of their steps are learned from."""
     rng = np.random.default_rng(2)
     replay = EpisodeReplay(3, seed=0)
     lengths = [(9, True), (4, False), (2, True)]
     replay.add([random_episode(rng, n, terminated=end) for n, end in lengths])
-    chosen, firsts = map(np.array, STRETCHES[places])
-    samples = replay.stretches(chosen, firsts, length, burn_in)
+    chosen, firsts = map(np.array, SEQUENCES[places])
+    samples = replay.sequences(chosen, firsts, length, burn_in)
     return as_tensors(samples), learned_steps(np.asarray(samples["mask"]))
 
 
@@ -661,14 +661,14 @@ def test_what_fills_a_memory_may_be_left_out_afterwards(
     parts = without_dual(**{**keys, "td_lambda": td_lambda})
     batch, steps = burned_in(places, length=3, burn_in=2)
     kept = dataclasses.replace(batch, learned=torch.from_numpy(steps))
-    assert kept.stretch().actions.shape == (len(batch.actions), 3, 3)
+    assert kept.without_burn_in().actions.shape == (len(batch.actions), 3, 3)
     parameters = list(networks[0].parameters())
     for name in ("td", "quantile regression"):
         found = []
         for given in (batch, kept):
             generator = torch.Generator().manual_seed(4)
             encoded = encode(*networks, given, double_q=double_q, generator=generator)
-            view = parts.view(networks, encoded, given.stretch())
+            view = parts.view(networks, encoded, given.without_burn_in())
             if name == "td":
                 loss, stats = parts.learning.team_loss(view), view.logged
             elif networks[0].num_atoms > 1 and keys.get("loss") != "quantile":
@@ -681,7 +681,7 @@ def test_what_fills_a_memory_may_be_left_out_afterwards(
             torch.testing.assert_close(*found)
 
 
-@pytest.mark.parametrize("places", STRETCHES)
+@pytest.mark.parametrize("places", SEQUENCES)
 def test_what_fills_a_memory_may_be_left_out_for_the_dual_variable(places):
     networks = random_networks(mixer="qmix", recurrent=True)
     batch, steps = burned_in(places, length=2, burn_in=3)

@@ -11,7 +11,7 @@ from loss_cases import as_tensors, plain_batch, plain_networks, random_episode, 
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.data.episodes import collate
-from rllib_risk.data.replay import EpisodeReplay, Stretch
+from rllib_risk.data.replay import EpisodeReplay, SequenceSettings
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.dual import DualNetwork
 from rllib_risk.parts.objectives.static import ReturnWatch, Static
@@ -239,15 +239,15 @@ def test_agents_act_on_what_they_learn_from(gamma):
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_stretches_know_what_was_earned_before(padded):
-    """Every step of every stretch is seen as within its whole episode."""
+def test_sequences_know_what_was_earned_before(padded):
+    """Every step of every sequence is seen as within its whole episode."""
     rng = np.random.default_rng(2)
     played = episodes(rng)
     objective = static(-2.0, 3.0)
     half = torch.full((64,), 0.5)
     samples = collate(played)
     whole = objective.transform(as_tensors(samples), samples, 0.9, half[:4])
-    replay = EpisodeReplay(10, 0, stretch=Stretch(2, 1, padded))
+    replay = EpisodeReplay(10, 0, sequences=SequenceSettings(2, 1, padded))
     replay.add(played)
     replay.return_discount = 0.9
     drawn = replay.draw(64)

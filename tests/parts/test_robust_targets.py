@@ -453,7 +453,7 @@ def _build(name, seed=1, **keys) -> TeamAlgorithm:
     return config.build_algo()
 
 
-def test_a_burned_in_stretch_is_a_part_of_the_whole():
+def test_a_burned_in_sequence_is_a_part_of_the_whole():
     # With burn-in back to the beginning the memory is that of the whole episode, the
     # last action included: values and targets of the steps learned from are the same.
     torch.manual_seed(0)
@@ -469,7 +469,7 @@ def test_a_burned_in_stretch_is_a_part_of_the_whole():
     replay.add([episode])
     one, first = np.array([0]), np.array([6])
     whole, encoded, _ = targets(collate([episode]))
-    part, partial, batch = targets(replay.stretches(one, first, 2, 6))
+    part, partial, batch = targets(replay.sequences(one, first, 2, 6))
     torch.testing.assert_close(part[6:8], whole[6:8])
     # Burn-in steps are left out of the loss.
     assert batch.mask[0, :, 0].tolist() == [0] * 6 + [1, 1]
@@ -477,7 +477,7 @@ def test_a_burned_in_stretch_is_a_part_of_the_whole():
     torch.testing.assert_close(
         encoded.online.features[0, :8], partial.online.features[0]
     )
-    _, short, batch = targets(replay.stretches(one, first, 3, 0))
+    _, short, batch = targets(replay.sequences(one, first, 3, 0))
     assert not torch.allclose(
         short.online.features[0, 0], encoded.online.features[0, 6]
     )

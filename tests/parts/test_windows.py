@@ -28,7 +28,7 @@ def rows_of(episode, length, burn_in, firsts, *, padded):
     replay = EpisodeReplay(1, seed=0)
     replay.add([episode])
     chosen = np.zeros(len(firsts), np.int64)
-    samples = replay.stretches(chosen, np.array(firsts), length, burn_in, padded=padded)
+    samples = replay.sequences(chosen, np.array(firsts), length, burn_in, padded=padded)
     steps = learned_steps(np.asarray(samples["mask"]))
     learned = None if steps is None else torch.from_numpy(steps)
     return dataclasses.replace(as_tensors(samples), learned=learned)
@@ -61,7 +61,7 @@ def test_the_next_value_looks_through_the_window_that_acting_looks_through(
     (online, target), episode = networks_and_episode(rnn_cell=cell)
     batch = rows_of(episode, 1, WINDOW - 1, range(STEPS), padded=padded)
     encoded = encode(online, target, batch, double_q=double_q, window=WINDOW)
-    part = batch.stretch()
+    part = batch.without_burn_in()
     acts, acts_later = (
         acting_utilities(network, episode, padded=padded)
         for network in (online, target)
@@ -89,7 +89,11 @@ def test_a_target_by_hand():
     (online, target), episode = networks_and_episode(terminated=False)
     batch = rows_of(episode, 1, WINDOW - 1, range(STEPS), padded=True)
     encoded = encode(online, target, batch, double_q=False, window=WINDOW)
-    found = learning_parts().view((online, target), encoded, batch.stretch()).targets
+    found = (
+        learning_parts()
+        .view((online, target), encoded, batch.without_burn_in())
+        .targets
+    )
     best = acting_utilities(target, episode, padded=True)[1:].amax(-1).sum(-1)
     expected = torch.from_numpy(episode.rewards) + 0.9 * best
     torch.testing.assert_close(found.flatten(), expected)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from rllib_risk.config.options import fields_of
-from rllib_risk.config.schema import MOST_RATE, MOST_WIDTH, ConfigError, Field
+from rllib_risk.config.schema import MAX_RATE, MAX_WIDTH, ConfigError, Field
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.team_fields import TEAM_FIELDS
 from rllib_risk.env_wrappers.team_env import TeamEnv
@@ -29,10 +29,10 @@ ACTOR_CRITIC_FIELDS: dict[str, Field] = TEAM_FIELDS | {
         float,
         low=0.0,
         low_open=True,
-        high=MOST_RATE,
+        high=MAX_RATE,
     ),
     "critic_hidden_size": Field(
-        128, "Width of the critic's layers.", int, low=1, high=MOST_WIDTH, fixed=True
+        128, "Width of the critic's layers.", int, low=1, high=MAX_WIDTH, fixed=True
     ),
     "td_lambda": dataclasses.replace(
         fields_of(LambdaOptions)["td_lambda"],
@@ -71,7 +71,7 @@ OFF_POLICY_FIELDS: dict[str, Field] = {
         float,
         low=0.0,
         low_open=True,
-        high=MOST_RATE,
+        high=MAX_RATE,
     ),
     "dop_bias": Field(
         False,

@@ -19,9 +19,9 @@ from rllib_risk.data.episodes import Episode
 # The folder of the results.
 OFF_POLICY = "off_policy"
 # With fewer episodes the resamples hardly overlap with what they leave out.
-LEAST_EPISODES = 10
+MIN_EPISODES = 10
 # Of more episodes the first ones are used: they take memory a second time.
-MOST_EPISODES = 1000
+MAX_EPISODES = 1000
 _CVAR_LEVEL = 0.1
 
 
@@ -37,10 +37,10 @@ class Estimates:
 
         Args:
             episodes: At least two that the policy does not learn from. The first
-                :data:`MOST_EPISODES` are used.
+                :data:`MAX_EPISODES` are used.
             seed: Of all estimates.
         """
-        self._log = Log.of(episodes[:MOST_EPISODES])
+        self._log = Log.of(episodes[:MAX_EPISODES])
         self._settings = FqeSettings(seed=seed)
         self._best: float | None = None
         self.since_best = 0

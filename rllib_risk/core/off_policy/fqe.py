@@ -159,8 +159,8 @@ class _Fitting:
         """Learns until the estimate has settled; updates made, and whether it has."""
         s = self._settings
         adam = torch.optim.Adam(self._online.parameters(), s.lr)
-        needed = int(self._paths.most_bootstraps / s.tau)
-        least, most = max(s.least_updates, needed), max(s.most_updates, 2 * needed)
+        needed = int(self._paths.max_bootstraps / s.tau)
+        least, most = max(s.min_updates, needed), max(s.max_updates, 2 * needed)
         spread = max(float(self._log.returns(self._gamma).std()), self._scale)
         seen = [self._members_say()]
         update = 0

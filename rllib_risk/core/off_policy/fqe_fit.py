@@ -24,9 +24,9 @@ class FqeSettings:
         batch_size: ``B``, rows per member and update.
         lr: Of Adam.
         tau: Share of the target network that each update replaces.
-        least_updates: Updates before learning may stop. A value also needs ``1 / tau``
+        min_updates: Updates before learning may stop. A value also needs ``1 / tau``
             updates for each bootstrap on the way from an episode's end to its start.
-        most_updates: Updates at most, or twice what values need, if that is more.
+        max_updates: Updates at most, or twice what values need, if that is more.
         check_every: Updates between two looks at the estimate.
         tolerance: The estimate has settled when it changed by less than this share of
             the standard deviation of the log's returns between two looks, twice in a
@@ -42,8 +42,8 @@ class FqeSettings:
     batch_size: int = 64
     lr: float = 2e-3
     tau: float = 0.1
-    least_updates: int = 750
-    most_updates: int = 3000
+    min_updates: int = 750
+    max_updates: int = 3000
     check_every: int = 250
     tolerance: float = 0.05
     draws: int = 8

@@ -45,14 +45,14 @@ class Paths:
         rewards: Discounted, up to the cut, ``[M]``.
         discount: Of what follows the cut, ``[M]``.
         cut: Row to bootstrap from; -1: the episode ends before, int64 ``[M]``.
-        most_bootstraps: Bootstraps between the end of an episode and any of its steps,
+        max_bootstraps: Bootstraps between the end of an episode and any of its steps,
             at most.
     """
 
     rewards: Tensor
     discount: Tensor
     cut: Tensor
-    most_bootstraps: int
+    max_bootstraps: int
 
 
 def find_paths(log: Log, replayed: Replayed, gamma: float) -> Paths:

@@ -18,7 +18,7 @@ from rllib_risk.data.importing.mapping import AGENT, ColumnMap, Names
 from rllib_risk.data.importing.tables import Rows, Table
 
 # Names in a message about what columns there are.
-_MOST_NAMES = 12
+_MAX_NAMES = 12
 # Keys that may share columns.
 _TOGETHER = ({"observation", "state"}, {"next.observation", "next.state"})
 
@@ -154,8 +154,8 @@ def _match(table: Table, columns: ColumnMap, key: str, patterns: Names) -> Names
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    listed = ", ".join(shown(name) for name in names[:_MOST_NAMES])
+    more = len(names) - _MAX_NAMES
+    listed = ", ".join(shown(name) for name in names[:_MAX_NAMES])
     return f"{listed} and {more} more" if more > 0 else listed
 
 

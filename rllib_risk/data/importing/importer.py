@@ -17,7 +17,7 @@ from rllib_risk.data.importing.steps import StepReader
 from rllib_risk.data.rows import DatasetError
 
 # File names that a card lists.
-_MOST_FILES = 20
+_MAX_FILES = 20
 
 
 def import_files(
@@ -52,11 +52,11 @@ def import_files(
     files = find_files(sources)
     report = Report()
     behaviour: dict[str, Any] = {
-        "imported": ", ".join(file.name for file in files[:_MOST_FILES]),
+        "imported": ", ".join(file.name for file in files[:_MAX_FILES]),
         "format": "map",
     }
-    if len(files) > _MOST_FILES:
-        behaviour["imported"] += f" and {len(files) - _MOST_FILES} more"
+    if len(files) > _MAX_FILES:
+        behaviour["imported"] += f" and {len(files) - _MAX_FILES} more"
     if columns.labels:
         behaviour["action_labels"] = list(columns.labels)
     card = write_dataset(

@@ -48,7 +48,7 @@ _MASK = (
 )
 _STATE = ("state", "global_state", "share_obs", "s")
 _NEXT = ("next_", "new_")
-_MOST_LABELS = 1000
+_MAX_LABELS = 1000
 
 
 @dataclass
@@ -321,7 +321,7 @@ class _Guesser:
                 return
             found = {text for column in texts for text in column} - {""}
             labels = sorted(found, key=natural)
-            value["labels"] = labels[:_MOST_LABELS]
+            value["labels"] = labels[:_MAX_LABELS]
             hint = "the labels of the first rows, in the order of the alphabet"
         self._set("action", value, f"{hint}: add actions that are not taken there")
         if self._has_gaps(names[0]):

@@ -18,8 +18,8 @@ _KEYS = (
     *("terminated", "truncated", "end", "state", "mask", "next", "final"),
     *("separator", "decimal"),
 )
-_MOST_AGENTS = 10_000
-_MOST_ACTIONS = 100_000
+_MAX_AGENTS = 10_000
+_MAX_ACTIONS = 100_000
 
 
 def read_map(path: Path) -> ColumnMap:
@@ -234,8 +234,8 @@ class _Reader:
         found = [self._name(v, "agents", i) for i, v in enumerate(value)]
         if len(set(found)) < len(found):
             raise self._error("agents: a name is there twice.", "agents")
-        if len(found) > _MOST_AGENTS:
-            raise self._error(f"agents: at most {_MOST_AGENTS:,}.", "agents")
+        if len(found) > _MAX_AGENTS:
+            raise self._error(f"agents: at most {_MAX_AGENTS:,}.", "agents")
         return tuple(found)
 
     def _action(self, agents: Names) -> tuple[Names, Names, tuple[int, ...] | None]:
@@ -274,8 +274,8 @@ class _Reader:
             raise self._error(text, "action", "count")
         for count in each.values():
             whole = isinstance(count, int) and not isinstance(count, bool)
-            if not whole or not 1 <= count <= _MOST_ACTIONS:
-                text = f"must be a whole number from 1 to {_MOST_ACTIONS:,}, not"
+            if not whole or not 1 <= count <= _MAX_ACTIONS:
+                text = f"must be a whole number from 1 to {_MAX_ACTIONS:,}, not"
                 text = f"action.count: {text} {shown(count)}."
                 raise self._error(text, "action", "count")
         return tuple(each[name] for name in agents)

@@ -17,7 +17,7 @@ from rllib_risk.env_wrappers.car_following.env import (
     AGENTS,
     CarFollowing,
     Totals,
-    draw_luck,
+    draw_uniforms,
 )
 from rllib_risk.env_wrappers.car_following.road import NUM_ACTIONS, Cars, Outcome
 
@@ -54,7 +54,7 @@ class BatchedCarFollowing(BatchedTeamEnv):
         self._state_source = state
         self._road, self._limit = env.road, env.episode_limit
         self._cars = Cars.at_start(num_envs)
-        self._luck = np.zeros((num_envs, self._limit, len(AGENTS)))
+        self._uniforms = np.zeros((num_envs, self._limit, len(AGENTS)))
         self._steps = np.zeros(num_envs, np.int64)
         self._totals = Totals(num_envs)
         self._slots = np.arange(num_envs)
@@ -63,7 +63,9 @@ class BatchedCarFollowing(BatchedTeamEnv):
     def reset(self, slots: np.ndarray, seeds: np.ndarray) -> None:
         """Starts a new episode in some slots; see the base class."""
         for slot, seed in zip(slots.tolist(), seeds.tolist(), strict=True):
-            self._luck[slot] = draw_luck(np.random.default_rng(seed), self._limit)
+            self._uniforms[slot] = draw_uniforms(
+                np.random.default_rng(seed), self._limit
+            )
         self._cars.positions[slots] = 0.0
         self._cars.speeds[slots] = 0.0
         self._cars.arrived[slots] = False
@@ -75,9 +77,9 @@ class BatchedCarFollowing(BatchedTeamEnv):
         """Plays one joint action in every active slot; see the base class."""
         before = self._cars
         # Idle slots may be past the last row; their results are dropped below.
-        luck = self._luck[self._slots, np.minimum(self._steps, self._limit - 1)]
+        uniforms = self._uniforms[self._slots, np.minimum(self._steps, self._limit - 1)]
         chosen = np.where(active[:, None], actions, 0)
-        cars, outcome = self._road.step(before, chosen, luck)
+        cars, outcome = self._road.step(before, chosen, uniforms)
         if not active.all():
             moves = active[:, None]
             cars = Cars(

@@ -127,7 +127,7 @@ class CarFollowing(ParallelEnv):
             agent: spaces.Discrete(NUM_ACTIONS) for agent in AGENTS
         }
         self._rng = np.random.default_rng()
-        self._luck = np.zeros((episode_steps, NUM_CARS))
+        self._uniforms = np.zeros((episode_steps, NUM_CARS))
         self._cars = Cars.at_start(1)
         self._totals = Totals(1)
         self._steps = 0
@@ -154,7 +154,7 @@ class CarFollowing(ParallelEnv):
         """
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-        self._luck = draw_luck(self._rng, self.episode_limit)
+        self._uniforms = draw_uniforms(self._rng, self.episode_limit)
         self._cars = Cars.at_start(1)
         self._totals = Totals(1)
         self._steps = 0
@@ -188,8 +188,8 @@ class CarFollowing(ParallelEnv):
             if not 0 <= actions[agent] < NUM_ACTIONS:
                 raise ValueError(f"{agent} has no action {actions[agent]}")
         chosen = np.array([[int(actions[agent]) for agent in AGENTS]])
-        luck = self._luck[None, self._steps]
-        self._cars, outcome = self.road.step(self._cars, chosen, luck)
+        uniforms = self._uniforms[None, self._steps]
+        self._cars, outcome = self.road.step(self._cars, chosen, uniforms)
         self._totals.add(outcome)
         self._steps += 1
         ended = bool(outcome.together[0]) or self._steps >= self.episode_limit
@@ -277,6 +277,6 @@ class Totals:
         }
 
 
-def draw_luck(rng: np.random.Generator, episode_steps: int) -> np.ndarray:
+def draw_uniforms(rng: np.random.Generator, episode_steps: int) -> np.ndarray:
     """Uniform numbers that decide crashes, float64 [episode_steps, N]."""
     return rng.random((episode_steps, NUM_CARS))

@@ -30,13 +30,13 @@ _MARGIN = 0.9
 class PlanningPolicy:
     """Drives to the target without exceeding a speed; see the module's docstring."""
 
-    def __init__(self, most_speed: float) -> None:
+    def __init__(self, max_speed: float) -> None:
         """Computes position and speed changes of all plans.
 
         Args:
-            most_speed: Largest speed of the cars.
+            max_speed: Largest speed of the cars.
         """
-        self._most_speed = most_speed
+        self._most_speed = max_speed
         time = STEP_S * np.arange(1, _HORIZON + 1)[:, None]  # [H, 1]
         self._time = time
         self._driven = 0.5 * ACCELERATIONS * time**2  # [H, A]

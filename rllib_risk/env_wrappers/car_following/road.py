@@ -70,14 +70,14 @@ class Road:
     round_top_speed_time: bool
 
     def step(
-        self, cars: Cars, actions: np.ndarray, luck: np.ndarray
+        self, cars: Cars, actions: np.ndarray, uniforms: np.ndarray
     ) -> tuple[Cars, Outcome]:
         """Drives for one step.
 
         Args:
             cars: The cars before the step.
             actions: Number of the acceleration of each car, int64 [E, N].
-            luck: Uniform numbers in [0, 1), [E, N]. A car crashes if its number is
+            uniforms: Uniform numbers in [0, 1), [E, N]. A car crashes if its number is
                 below its probability of a crash.
 
         Returns:
@@ -91,7 +91,7 @@ class Road:
         distance = np.abs(positions - TARGET)
         arrives = ~cars.arrived & (distance < ARRIVED_WITHIN)
         arrived = cars.arrived | arrives
-        crashes = (luck < (speeds - self.speed_limit) * self.crash_rate).sum(axis=1)
+        crashes = (uniforms < (speeds - self.speed_limit) * self.crash_rate).sum(axis=1)
         near = np.abs(positions[:, 0] - positions[:, 1]) <= self.following_range
         together = np.asarray(arrived.all(axis=1))
         rewards = (

@@ -322,13 +322,13 @@ class _RandomPlay(Player, EpisodeObserver):
     """Plays random legal actions and records what the env returned."""
 
     def __init__(
-        self, envs: OneTeamEnv, recording: EnvRecording, most: int, most_of_first: int
+        self, envs: OneTeamEnv, recording: EnvRecording, most: int, max_first: int
     ) -> None:
         self.episodes: list[_Episode] = []
         self._envs = envs
         self._recording = recording
         self._most = most
-        self._most_of_first = most_of_first
+        self._most_of_first = max_first
         self._steps = 0
         self._rng = np.random.default_rng(_SEED)
 
@@ -371,7 +371,7 @@ def _play_randomly(
     recording: EnvRecording,
     num_episodes: int,
     most: int,
-    most_of_first: int,
+    max_first: int,
 ) -> list[_Episode]:
     """Plays random legal actions.
 
@@ -380,14 +380,14 @@ def _play_randomly(
         recording: The recording of the env.
         num_episodes: Largest number of episodes.
         most: Largest number of steps in all episodes.
-        most_of_first: Largest number of steps while the first episode runs; it may be
+        max_first: Largest number of steps while the first episode runs; it may be
             larger than `most`.
 
     Returns:
         The episodes; the last one may be unfinished.
     """
     envs = OneTeamEnv(team)
-    play = _RandomPlay(envs, recording, most, most_of_first)
+    play = _RandomPlay(envs, recording, most, max_first)
     seeds = _SEED + np.arange(num_episodes)
     rng = np.random.default_rng(_SEED)  # not used: an error of the env ends the play
     EpisodeLoop(envs, play, seeds, rng, EpisodeLimits(), play).play()

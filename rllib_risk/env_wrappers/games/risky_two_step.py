@@ -59,7 +59,7 @@ class RiskyTwoStep(TeamGame):
         one_hot = spaces.Box(0.0, 1.0, (NUM_STEPS,), np.float32)
         super().__init__(2, 2, one_hot, NUM_STEPS, episode_limit=NUM_STEPS)
         self._step = 0
-        self._luck = np.zeros(NUM_STEPS)
+        self._uniforms = np.zeros(NUM_STEPS)
         self._info: dict[str, Any] = {}
 
     @staticmethod
@@ -98,7 +98,7 @@ class RiskyTwoStep(TeamGame):
 
     def _start(self) -> None:
         self._step = 0
-        self._luck = self._rng.random(NUM_STEPS)
+        self._uniforms = self._rng.random(NUM_STEPS)
         self._info = {f"played_{name}": 0 for names in NAMES for name in names}
         self._info["mismatches"] = 0
 
@@ -110,7 +110,7 @@ class RiskyTwoStep(TeamGame):
             self._info["mismatches"] += 1
             return MISMATCH_REWARD, ended, self._info if ended else {}
         self._info[f"played_{NAMES[step][joint[0]]}"] = 1
-        outcome = int(self._luck[step] >= LOW_PROBABILITY)
+        outcome = int(self._uniforms[step] >= LOW_PROBABILITY)
         reward = PAYOFFS[step][joint[0]][outcome]
         return reward, ended, self._info if ended else {}
 

@@ -205,8 +205,8 @@ class TabularGame(TeamGame):
         # bridge breaks with a seed, it also breaks with this seed at every greater
         # failure probability.
         chances = np.cumsum(self.tables.transitions[here])
-        luck = self._rng.random() * chances[-1]
-        self._state = int(np.searchsorted(chances, luck, side="right"))
+        uniforms = self._rng.random() * chances[-1]
+        self._state = int(np.searchsorted(chances, uniforms, side="right"))
         self._steps += 1
         reward = float(self.tables.rewards[(*here, self._state)])
         return reward, bool(self.tables.terminal[self._state]), {}

@@ -35,8 +35,8 @@ from rllib_risk.env_wrappers.process_guard import ProcessGuard
 from rllib_risk.env_wrappers.smac.install import (
     check_game,
     check_map,
+    fix_colours,
     load_smac,
-    mend_colours,
 )
 
 __all__ = ["SMAC"]
@@ -282,7 +282,7 @@ class SMAC(ParallelEnv):
         """A picture of the battle, uint8 [H, W, 3]; drawn by SMAC with pygame."""
         if self.render_mode is None:
             return None
-        mend_colours()
+        fix_colours()
         return self._env.render(mode=self.render_mode)
 
     def close(self) -> None:

@@ -63,7 +63,7 @@ def load_smac() -> tuple[type, dict[str, Any]]:
         raise EnvConfigError(_import_help(error)) from error
 
 
-def mend_colours() -> None:
+def fix_colours() -> None:
     """Makes pysc2 4.0's colours of units work on Python 3.11 and later.
 
     pysc2's module of colours calls ``random.shuffle`` with a function as second

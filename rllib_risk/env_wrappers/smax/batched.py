@@ -14,7 +14,7 @@ from rllib_risk.env_wrappers.batched_env import (
     slots_where,
     state_size_of,
 )
-from rllib_risk.env_wrappers.smax.core import Seen, smax_core
+from rllib_risk.env_wrappers.smax.core import BattleViews, smax_core
 from rllib_risk.env_wrappers.smax.env import SMAX, battle_result
 
 
@@ -99,7 +99,9 @@ class BatchedSMAX(BatchedTeamEnv):
         self._fresh, self._fresh_seen = self._core.begin(seeds, self.num_envs)
         self._row_of = {seed: row for row, seed in enumerate(seeds)}
 
-    def _play(self, actions: np.ndarray, active: np.ndarray) -> tuple[Seen, np.ndarray]:
+    def _play(
+        self, actions: np.ndarray, active: np.ndarray
+    ) -> tuple[BattleViews, np.ndarray]:
         self._battles, seen, rewards = self._core.play(
             self._battles, actions, active, self._fresh, self._origin
         )
@@ -134,7 +136,7 @@ class BatchedSMAX(BatchedTeamEnv):
             infos,
         )
 
-    def _write(self, rows: Any, seen: Seen) -> None:
+    def _write(self, rows: Any, seen: BattleViews) -> None:
         self.obs[rows] = seen.obs
         self.action_mask[rows] = seen.action_mask
         if self._state_source == "concat_obs":

@@ -70,7 +70,7 @@ class SmaxScenario:
         return 12 * len(self.unit_types)
 
 
-class Seen(NamedTuple):
+class BattleViews(NamedTuple):
     """Observations, states and masks of battles, NumPy or JAX arrays.
 
     Attributes:
@@ -85,9 +85,9 @@ class Seen(NamedTuple):
     action_mask: Any
     alive: Any
 
-    def of(self, rows: Any) -> Seen:
+    def of(self, rows: Any) -> BattleViews:
         """The rows of some battles."""
-        return Seen(*(array[rows] for array in self))
+        return BattleViews(*(array[rows] for array in self))
 
 
 class Battles(NamedTuple):
@@ -153,7 +153,9 @@ class SmaxCore:
         self._begin = jax.jit(self._begin_all)
         self._play = jax.jit(self._play_all)
 
-    def begin(self, seeds: Sequence[int], num_battles: int) -> tuple[Battles, Seen]:
+    def begin(
+        self, seeds: Sequence[int], num_battles: int
+    ) -> tuple[Battles, BattleViews]:
         """Begins new battles.
 
         Args:
@@ -168,7 +170,9 @@ class SmaxCore:
         words[: len(given), 0] = given & 0xFFFFFFFF
         words[: len(given), 1] = given >> 32
         battles, seen = self._begin(words)
-        return battles, Seen(*(np.asarray(array)[: len(given)] for array in seen))
+        return battles, BattleViews(
+            *(np.asarray(array)[: len(given)] for array in seen)
+        )
 
     def play(
         self,
@@ -177,7 +181,7 @@ class SmaxCore:
         active: np.ndarray,
         fresh: Battles | None = None,
         origin: np.ndarray | None = None,
-    ) -> tuple[Battles, Seen, np.ndarray]:
+    ) -> tuple[Battles, BattleViews, np.ndarray]:
         """Replaces some battles by new ones, then steps the active battles.
 
         Args:
@@ -195,7 +199,7 @@ class SmaxCore:
             fresh, origin = battles, np.full(len(actions), -1, np.int32)
         chosen = self._to_smax[actions].astype(np.int32)
         battles, seen, rewards = self._play(battles, chosen, active, fresh, origin)
-        return battles, Seen(*map(np.asarray, seen)), np.asarray(rewards)
+        return battles, BattleViews(*map(np.asarray, seen)), np.asarray(rewards)
 
     def positions(self, battles: Battles, slot: int) -> dict[str, np.ndarray]:
         """Positions and health of the units of one battle, for pictures.
@@ -243,7 +247,7 @@ class SmaxCore:
             lambda x, y: jax.lax.convert_element_type(x, y.dtype), state, later
         )
 
-    def _seen(self, state: Any, obs: dict[str, Any], key: Any) -> Seen:
+    def _seen(self, state: Any, obs: dict[str, Any], key: Any) -> BattleViews:
         """Observations, state and masks of one battle."""
         jnp, env = self._jax.numpy, self._env
         masks = env.get_avail_actions(state)
@@ -251,7 +255,7 @@ class SmaxCore:
         mask = jnp.stack([masks[agent] for agent in env.agents])
         if self.scenario.enemy_noise_std > 0:
             rows = self._with_noise(rows, key)
-        return Seen(
+        return BattleViews(
             rows,
             obs["world_state"],
             mask[:, self._to_smax].astype(jnp.uint8),

@@ -20,7 +20,7 @@ from rllib_risk.config.schema import suggest
 from rllib_risk.env_wrappers.arguments import check_legal, positive, spread
 from rllib_risk.env_wrappers.errors import EnvConfigError, IllegalActionError
 from rllib_risk.env_wrappers.smax.core import (
-    Seen,
+    BattleViews,
     SmaxScenario,
     check_installed,
     smax_core,
@@ -125,7 +125,7 @@ class SMAX(ParallelEnv):
         self.scenario = make_scenario(map_name, allies, enemies, noise, smax_args)
         check_installed()
         self._battles: Any = None
-        self._seen: Seen | None = None
+        self._seen: BattleViews | None = None
         self._steps = 0
         self.possible_agents = [f"ally_{i}" for i in range(self.scenario.num_allies)]
         self.agents: list[str] = []

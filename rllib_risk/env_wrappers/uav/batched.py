@@ -65,7 +65,9 @@ class BatchedUAV(BatchedTeamEnv):
         self._cells = np.zeros((num_envs, u, 2), np.int64)
         self._ages = np.ones((num_envs, m), np.int64)
         rng = np.random.default_rng(0)
-        self._luck = np.zeros((num_envs, *self.world.draw_start(rng).luck.shape))
+        self._uniforms = np.zeros(
+            (num_envs, *self.world.draw_start(rng).uniforms.shape)
+        )
         self._steps = np.zeros(num_envs, np.int64)
         self._totals = Totals(self.world, num_envs)
         self._slots = np.arange(num_envs)
@@ -76,7 +78,7 @@ class BatchedUAV(BatchedTeamEnv):
         for slot, seed in zip(slots.tolist(), seeds.tolist(), strict=True):
             start = self.world.draw_start(np.random.default_rng(seed))
             self._cells[slot] = start.cells
-            self._luck[slot] = start.luck
+            self._uniforms[slot] = start.uniforms
         self._ages[slots] = self.world.initial_age
         self._steps[slots] = 0
         self._totals.clear(slots)
@@ -88,9 +90,9 @@ class BatchedUAV(BatchedTeamEnv):
         cells, ages = self._cells.copy(), self._ages.copy()
         # Idle slots may be past the last row; their results are dropped below.
         row = np.minimum(self._steps, self._limit - 1)
-        luck = self._luck[self._slots, row] if self._luck.shape[1] else None
+        uniforms = self._uniforms[self._slots, row] if self._uniforms.shape[1] else None
         chosen = actions if everywhere else np.where(active[:, None], actions, 0)
-        outcome = self.world.step(cells, ages, chosen, luck)
+        outcome = self.world.step(cells, ages, chosen, uniforms)
         train, report = self.world.rewards(outcome)
         rewards = train if self._env.reward_aggregation == "sum" else report
         if everywhere:

@@ -175,7 +175,7 @@ class UAV(ParallelEnv):
         self.agents: list[str] = []
         self._make_spaces()
         self._rng = np.random.default_rng()
-        self._luck = np.zeros((0, u))
+        self._uniforms = np.zeros((0, u))
         self._steps = 0
         self._cells = np.zeros((1, u, 2), np.int64)
         self._ages = np.ones((1, m), np.int64)
@@ -228,9 +228,9 @@ class UAV(ParallelEnv):
             self._rng = np.random.default_rng(seed)
         start = self.world.draw_start(self._rng)
         if options is not None and "cells" in options:
-            start = Start(self._given_cells(options["cells"]), start.luck)
+            start = Start(self._given_cells(options["cells"]), start.uniforms)
         self._cells = start.cells[None].copy()
-        self._luck = start.luck
+        self._uniforms = start.uniforms
         self._ages = np.full_like(self._ages, self.world.initial_age)
         self._steps = 0
         self._totals = Totals(self.world, 1)
@@ -261,8 +261,8 @@ class UAV(ParallelEnv):
         if not self.agents:
             raise RuntimeError("the episode has ended: call reset() first")
         chosen = [self._action(agent, actions[agent]) for agent in self.agents]
-        luck = self._luck[None, self._steps] if len(self._luck) else None
-        outcome = self.world.step(self._cells, self._ages, np.array([chosen]), luck)
+        uniforms = self._uniforms[None, self._steps] if len(self._uniforms) else None
+        outcome = self.world.step(self._cells, self._ages, np.array([chosen]), uniforms)
         self._totals.add(outcome)
         self._steps += 1
         truncated = self._steps >= self.episode_limit

@@ -33,12 +33,12 @@ class Start(NamedTuple):
 
     Attributes:
         cells: Start cells of the UAVs, int64 [U, 2].
-        luck: Uniform numbers, float64 [T, U]; [0, U] if there is no risk. A UAV in the
-            risk region is hit if its number is below `risk_probability`.
+        uniforms: Uniform numbers, float64 [T, U]; [0, U] if there is no risk. A UAV in
+            the risk region is hit if its number is below `risk_probability`.
     """
 
     cells: np.ndarray
-    luck: np.ndarray
+    uniforms: np.ndarray
 
 
 class Outcome(NamedTuple):
@@ -121,7 +121,7 @@ class World:
         cells: np.ndarray,
         ages: np.ndarray,
         actions: np.ndarray,
-        luck: np.ndarray | None,
+        uniforms: np.ndarray | None,
     ) -> Outcome:
         """Moves the UAVs and polls devices; changes cells and ages in place.
 
@@ -129,7 +129,8 @@ class World:
             cells: Cells of the UAVs, int64 [E, U, 2].
             ages: Ages of the devices' information, int64 [E, M].
             actions: `5 * device + move`, device M means no poll, int64 [E, U].
-            luck: This step's row of `Start.luck`, float64 [E, U]; None: no risk.
+            uniforms: This step's row of `Start.uniforms`, float64 [E, U]; None: no
+                risk.
 
         Returns:
             The outcome, from which rewards follow.
@@ -143,10 +144,10 @@ class World:
         np.minimum(ages + 1, self.max_age, out=ages)
         ages[polled[:, :-1]] = 1
         inside = self.risk[x, y]
-        if luck is None:
+        if uniforms is None:
             hits = np.zeros(len(cells), np.int64)
         else:
-            hits = (inside & (luck < self.risk_probability)).sum(axis=1)
+            hits = (inside & (uniforms < self.risk_probability)).sum(axis=1)
         power = self.power_w[x, y, device].sum(axis=1)
         return Outcome(ages.mean(axis=1), power, inside.sum(axis=1), hits)
 

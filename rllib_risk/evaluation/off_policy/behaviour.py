@@ -30,7 +30,7 @@ _HIDDEN = 64
 _LEARNING_RATE = 1e-3
 _BATCH = 512
 _EPOCHS = 60
-_LEAST_UPDATES = 400
+_MIN_UPDATES = 400
 _PATIENCE = 3
 _HELD_OUT = 0.2
 _TEMPERATURES = np.geomspace(0.5, 3.0, 25)
@@ -136,7 +136,7 @@ def _fit(
     least, best, waited = torch.inf, copy.deepcopy(net.state_dict()), 0
     per_epoch = -(-len(train) // _BATCH)
     # An epoch of a small log is too short to judge.
-    repeats = max(-(-_LEAST_UPDATES // (per_epoch * _PATIENCE)), 1)
+    repeats = max(-(-_MIN_UPDATES // (per_epoch * _PATIENCE)), 1)
     for _ in range(_EPOCHS):
         for _ in range(repeats):
             shuffled = train[torch.randperm(len(train), generator=generator)]

@@ -46,8 +46,8 @@ CVAR_LEVEL = 0.1
 SUPPORTED = 0.01
 # Below this share of supported steps no network estimates a return, and no policy is
 # called better or worse.
-LEAST_SUPPORT = 0.5
-LEAST_ESS = 30.0
+MIN_SUPPORT = 0.5
+MIN_ESS = 30.0
 # What sums in another order may differ by.
 _ROUNDING = 1e-9
 
@@ -120,7 +120,7 @@ class Choices:
         gamma: Discount of the return.
         threshold: Of the probability of falling below, in units of return; None: where
             the log's lowest tenth of returns ends.
-        least_ess: Effective episodes below which ratios give no estimate.
+        min_ess: Effective episodes below which ratios give no estimate.
         clip: Largest cumulative ratio.
         seed: Of clones, fits and resamples.
         fqe: How FQE learns; None: the defaults.
@@ -129,7 +129,7 @@ class Choices:
     methods: tuple[str, ...] = DEFAULT_METHODS
     gamma: float = 1.0
     threshold: float | None = None
-    least_ess: float = LEAST_ESS
+    min_ess: float = MIN_ESS
     clip: float = LARGEST_RATIO
     seed: int = 0
     fqe: FqeSettings | None = None
@@ -183,7 +183,7 @@ def evaluate_policy(
     ess = effective_sample_size(episode_weights(ratios, log.mask))
     support = support_of(behaviour, replayed)
     fit = None
-    if set(choices.methods) - {"wis"} and support >= LEAST_SUPPORT:
+    if set(choices.methods) - {"wis"} and support >= MIN_SUPPORT:
         settings = choices.fqe or FqeSettings(seed=choices.seed)
         fit = fit_fqe(log, replayed, gamma=choices.gamma, settings=settings)
     makers: dict[str, Callable[..., MethodResult]] = {
@@ -195,10 +195,10 @@ def evaluate_policy(
     found: list[MethodResult] = []
     for method in choices.methods:
         refused = None
-        if method in _BY_RATIOS and ess < choices.least_ess:
+        if method in _BY_RATIOS and ess < choices.min_ess:
             refused = (
                 f"effective sample size {ess:.1f} of {len(ratios)} episodes, and"
-                f" {choices.least_ess:g} are needed"
+                f" {choices.min_ess:g} are needed"
             )
         elif method != "wis":
             refused = _refusal_of_values(support, fit)
@@ -206,7 +206,7 @@ def evaluate_policy(
             found.append(makers[method](log, ratios, fit, choices))
         else:
             found.append(MethodResult(method, refused=refused))
-    confirmed = ess >= choices.least_ess
+    confirmed = ess >= choices.min_ess
     verdict = _verdict(found, support, confirmed)
     sentence = _sentence(label, found, support, ess, len(ratios), verdict, confirmed)
     return PolicyResult(label, source, ess, support, tuple(found), verdict, sentence)
@@ -217,7 +217,7 @@ def _refusal_of_values(support: float, fit: FqeFit | None) -> str | None:
     if fit is None:
         return (
             f"the data support its actions in {support:.0%} of the steps, and"
-            f" {LEAST_SUPPORT:.0%} are needed"
+            f" {MIN_SUPPORT:.0%} are needed"
         )
     if not fit.settled:
         return (
@@ -354,7 +354,7 @@ def _verdict(found: Sequence[MethodResult], support: float, confirmed: bool) -> 
     must be large enough (``confirmed``) for the methods that need no network.
     """
     counted = [m.difference for m in found if m.difference and m.method != "dm"]
-    if support < LEAST_SUPPORT or not confirmed or not counted:
+    if support < MIN_SUPPORT or not confirmed or not counted:
         return "unknown"
     if all(d.low > _ROUNDING for d in counted):
         return "better"
@@ -376,7 +376,7 @@ def _sentence(
     )
     if verdict == "unknown":
         why = ""
-        if support < LEAST_SUPPORT:
+        if support < MIN_SUPPORT:
             why = ": it often takes actions that the data do not hold"
         elif not confirmed:
             why = ": the effective sample size is too small to confirm an estimate"

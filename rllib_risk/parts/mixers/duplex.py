@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rllib_risk.config.options import option
-from rllib_risk.config.schema import MOST_WIDTH
+from rllib_risk.config.schema import MAX_WIDTH
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.layers import StackedMLPs, mlp
 from rllib_risk.parts.mixers.base import Mixer, MixerInputs
@@ -48,7 +48,7 @@ class DuplexMixer(Mixer):
             4,
             "Number of heads of mixer qplex's importance weights.",
             low=1,
-            high=MOST_WIDTH,
+            high=MAX_WIDTH,
             fixed=True,
         )
         # 1 in the authors' StarCraft runs, 3 in their matrix games.

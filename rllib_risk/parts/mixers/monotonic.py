@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rllib_risk.config.options import option
-from rllib_risk.config.schema import MOST_WIDTH
+from rllib_risk.config.schema import MAX_WIDTH
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.layers import mlp
 from rllib_risk.parts.mixers.base import Form, Mixer, MixerInputs
@@ -35,14 +35,14 @@ class MonotonicMixer(Mixer):
             32,
             "Number of units of mixer qmix's hidden layer.",
             low=1,
-            high=MOST_WIDTH,
+            high=MAX_WIDTH,
             fixed=True,
         )
         hypernet_embed_dim: int = option(
             64,
             "Number of units of qmix's hypernetworks, if they have two layers.",
             low=1,
-            high=MOST_WIDTH,
+            high=MAX_WIDTH,
             fixed=True,
         )
         hypernet_layers: int = option(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rllib_risk.config.options import option
-from rllib_risk.config.schema import MOST_WIDTH
+from rllib_risk.config.schema import MAX_WIDTH
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.layers import mlp
 from rllib_risk.parts.mixers.base import Form, Mixer, MixerInputs
@@ -44,7 +44,7 @@ class WeightedMixer(Mixer):
             1,
             "Number of attention heads of mixer riskq.",
             low=1,
-            high=MOST_WIDTH,
+            high=MAX_WIDTH,
             fixed=True,
         )
         riskq_unit_size: int | None = option(
@@ -53,7 +53,7 @@ class WeightedMixer(Mixer):
             " of this size from the start of the state, one per agent (SMAC's layout);"
             " null: it reads the agents' observations.",
             low=1,
-            high=MOST_WIDTH,
+            high=MAX_WIDTH,
             fixed=True,
         )
 

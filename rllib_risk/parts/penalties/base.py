@@ -22,8 +22,8 @@ class Penalty(Part):
     behaviour policy also defines :meth:`make_dual` and :meth:`dual_loss`.
 
     Attributes:
-        beside_lr: Adam learning rate of the auxiliary module of :meth:`make_dual`.
-        beside_block: Number of consecutive updates of the auxiliary module. The same
+        auxiliary_lr: Adam learning rate of the auxiliary module of :meth:`make_dual`.
+        auxiliary_block: Number of consecutive updates of the auxiliary module. The same
             number of updates of the values follows.
     """
 
@@ -39,8 +39,8 @@ class Penalty(Part):
         )
 
     options: Any
-    beside_lr: ClassVar[float] = 1e-3
-    beside_block: ClassVar[int] = 1
+    auxiliary_lr: ClassVar[float] = 1e-3
+    auxiliary_block: ClassVar[int] = 1
 
     def penalties(self, view: View) -> Tensor:
         """Computes the penalty of every step, without its weight.

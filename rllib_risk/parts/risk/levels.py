@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from rllib_risk.config.options import option
-from rllib_risk.config.schema import MOST_RATE, MOST_WIDTH
+from rllib_risk.config.schema import MAX_RATE, MAX_WIDTH
 from rllib_risk.networks.encoder import Encoder
 from rllib_risk.networks.level_predictor import RiskLevelPredictor
 from rllib_risk.ops.schedule import schedule_value
@@ -103,7 +103,7 @@ class PredictedLevel(RiskLevel):
             10,
             "Number K of predicted risk levels: 1/K, 2/K, ..., 1.",
             low=1,
-            high=MOST_WIDTH,
+            high=MAX_WIDTH,
             fixed=True,
         )
         risk_grad: Literal["straight_through", "frozen"] = option(
@@ -115,7 +115,7 @@ class PredictedLevel(RiskLevel):
             None,
             "Size of the level predictor's embedding; null: number of agents.",
             low=1,
-            high=MOST_WIDTH,
+            high=MAX_WIDTH,
             fixed=True,
         )
         risk_logit_scale: float | None = option(
@@ -144,7 +144,7 @@ class PredictedLevel(RiskLevel):
             "Learning rate of the level predictor; null: lr.",
             low=0.0,
             low_open=True,
-            high=MOST_RATE,
+            high=MAX_RATE,
         )
 
     options: Options

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from rllib_risk.config.options import option
-from rllib_risk.config.schema import MOST_RATE
+from rllib_risk.config.schema import MAX_RATE
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.ops.targets import lambda_returns
 from rllib_risk.parts.base import Part
@@ -66,7 +66,7 @@ class DualTarget(Target):
             " [[env_steps, value], ...].",
             low=0.0,
             low_open=True,
-            high=MOST_RATE,
+            high=MAX_RATE,
         )
         dual_block: int = option(
             4,
@@ -79,12 +79,12 @@ class DualTarget(Target):
     options: Any
 
     @property
-    def beside_lr(self) -> float | list:
+    def auxiliary_lr(self) -> float | list:
         """See :class:`Options`."""
         return self.options.dual_lr
 
     @property
-    def beside_block(self) -> int:
+    def auxiliary_block(self) -> int:
         """See :class:`Options`."""
         return self.options.dual_block
 

@@ -16,11 +16,11 @@ SAFE_LUCK = np.ones((1, 2))
 
 
 def drive(
-    positions, speeds, actions, luck=(1.0, 1.0), arrived=(False, False), road=ROAD
+    positions, speeds, actions, uniforms=(1.0, 1.0), arrived=(False, False), road=ROAD
 ):
     """One step of two cars."""
     cars = Cars(np.array([positions]), np.array([speeds]), np.array([arrived]))
-    return road.step(cars, np.array([actions]), np.array([luck]))
+    return road.step(cars, np.array([actions]), np.array([uniforms]))
 
 
 def test_the_accelerations():
@@ -86,8 +86,8 @@ def test_speeding_and_crashes():
     # at 1.5 a car crashes with .4 * .5 = .2; the limit itself is not speeding
     a = 1 / 21  # of action 11
     speed = 1.5 - 0.1 * a
-    for luck, crashes in (((0.19, 0.19), 2), ((0.19, 0.21), 1), ((0.21, 0.21), 0)):
-        _, outcome = drive((0.0, 0.0), (speed, speed), (11, 11), luck)
+    for uniforms, crashes in (((0.19, 0.19), 2), ((0.19, 0.21), 1), ((0.21, 0.21), 0)):
+        _, outcome = drive((0.0, 0.0), (speed, speed), (11, 11), uniforms)
         assert outcome.crashes[0] == crashes and outcome.speeding[0] == 2
         distance = 2 * (2.5 - speed * 0.1 - 0.005 * a)
         assert outcome.rewards[0] == pytest.approx(-1 - distance + 1 - crashes)

@@ -62,7 +62,7 @@ def test_the_price_of_a_poll(device, cell, cost):
 def test_a_fixed_trajectory():
     env = UAV()
     env.reset(seed=0, options={"cells": [[0, 0], [9, 9]]})
-    env._luck[:] = 1.0  # nobody is hit
+    env._uniforms[:] = 1.0  # nobody is hit
     steps = [(1, 17), (48, 10), (50, 50), (31, 12), (54, 51)]
     cells = [(2, 0, 7, 9), (2, 2, 7, 9), (2, 2, 7, 9), (4, 2, 5, 9), (4, 0, 7, 9)]
     ages = [
@@ -88,7 +88,7 @@ def test_a_fixed_trajectory():
 def test_a_hit(aggregation, reward):
     env = UAV(reward_aggregation=aggregation)
     env.reset(options={"cells": [[0, 0], [9, 9]]})
-    env._luck[:] = 0.0
+    env._uniforms[:] = 0.0
     rewards, infos = play(env, (1, 17), (48, 10), (50, 50), (31, 12))
     assert rewards[-1] == pytest.approx(reward, abs=1e-12)
     assert infos[-1]["risk_hit"] == 1 and infos[-2]["risk_hit"] == 0

@@ -8,14 +8,14 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from rllib_risk.cli.newest_checkpoint import go_on_from_newest
+from rllib_risk.cli.newest_checkpoint import continue_from_newest
 from rllib_risk.cli.output import note
 from rllib_risk.cli.progress import flatten, trial_label
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.core import tune_internals
 
 
-class GoingOn:
+class ResumedTrials:
     """Prepares the trials that Tune restores, before any of them starts.
 
     After SIGKILL, Tune's stored state may be older than the checkpoints on disk. A
@@ -58,7 +58,7 @@ class GoingOn:
             self._take_over(trial, self._spec)
         if not trial.is_finished():
             self.unfinished += 1
-            go_on_from_newest(trial)
+            continue_from_newest(trial)
 
     def _take_over(self, trial: Trial, spec: ExperimentSpec) -> None:
         result = flatten(trial.last_result) if trial.has_reported_at_least_once else {}
