@@ -22,7 +22,7 @@ from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import walk_domains
 from rllib_risk.config.yaml_reader import Document, KeyPath
 
-_MAX = ("choice", "uniform", "loguniform", "randint", "lograndint")
+_USUAL_KINDS = ("choice", "uniform", "loguniform", "randint", "lograndint")
 POINTS = "points_to_evaluate"
 RANDOM = "random"
 
@@ -42,7 +42,7 @@ class SearcherEntry:
     class_path: str
     module: str = ""
     package: str = ""
-    kinds: tuple[str, ...] = _MAX
+    kinds: tuple[str, ...] = _USUAL_KINDS
 
 
 # Searchers tested with Ray 2.60; docs/configuration.md lists the versions.
@@ -55,7 +55,7 @@ SEARCHERS: dict[str, SearcherEntry] = {
         "ray.tune.search.hyperopt:HyperOptSearch",
         "hyperopt",
         "hyperopt",
-        (*_MAX, "normal"),
+        (*_USUAL_KINDS, "normal"),
     ),
     # Ray uses a class that later versions of the package do not have.
     "bayesopt": SearcherEntry(

@@ -22,7 +22,7 @@ from rllib_risk.parts.draws import RowGenerator
 _LENGTHS = np.array([4, 2, 3, 1])
 _ROWS = np.array([0]), np.array([1, 2, 3])
 # Rounding makes a difference of 1e-6; a mean over episodes one of some per cent.
-_MAX = 1e-3
+_TOLERANCE = 1e-3
 
 
 def check_splits(
@@ -52,7 +52,7 @@ def check_splits(
             f" {type(error).__name__}: {cause}"
         ) from error
     difference = (parts - whole).norm() / whole.norm().clamp_min(1e-30)
-    if difference > _MAX:
+    if difference > _TOLERANCE:
         raise ValueError(
             f"num_learners: with {names} the gradients of parts of a batch do not add"
             f" up to that of the batch (difference {100 * difference.item():.2g} %)."

@@ -36,7 +36,7 @@ class PlanningPolicy:
         Args:
             max_speed: Largest speed of the cars.
         """
-        self._most_speed = max_speed
+        self._max_speed = max_speed
         time = STEP_S * np.arange(1, _HORIZON + 1)[:, None]  # [H, 1]
         self._time = time
         self._driven = 0.5 * ACCELERATIONS * time**2  # [H, A]
@@ -51,13 +51,13 @@ class PlanningPolicy:
         speed = obs[:, own, 2 * own + 1].astype(np.float64)[..., None, None]
         ends = position + speed * self._time + self._driven  # [E, N, H, A]
         fits = np.abs(ends - TARGET) < _MARGIN * ARRIVED_WITHIN
-        fits &= speed + self._gained <= self._most_speed
-        fits &= speed + self._gained >= -self._most_speed
+        fits &= speed + self._gained <= self._max_speed
+        fits &= speed + self._gained >= -self._max_speed
         # first the shortest plan, then the least acceleration
         plans = fits.reshape(*fits.shape[:2], -1)
         planned = plans.argmax(axis=-1) % len(ACCELERATIONS)
         after = speed[..., 0] + STEP_S * ACCELERATIONS  # [E, N, A]
-        allowed = (after <= self._most_speed).sum(axis=-1) - 1
+        allowed = (after <= self._max_speed).sum(axis=-1) - 1
         return np.where(plans.any(axis=-1), planned, np.maximum(allowed, 0))
 
 

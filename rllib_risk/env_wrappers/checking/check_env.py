@@ -328,7 +328,7 @@ class _RandomPlay(Player, EpisodeObserver):
         self._envs = envs
         self._recording = recording
         self._most = most
-        self._most_of_first = max_first
+        self._max_first = max_first
         self._steps = 0
         self._rng = np.random.default_rng(_SEED)
 
@@ -361,7 +361,7 @@ class _RandomPlay(Player, EpisodeObserver):
             episode.rows.append(self._envs.last)
         self._steps += 1
         first = len(self.episodes) == 1
-        most = self._most_of_first if first and not episode.ended else self._most
+        most = self._max_first if first and not episode.ended else self._most
         if self._steps >= most:
             loop.stop()
 
