@@ -238,6 +238,7 @@ def test_failed_trials_are_named_and_the_rest_gives_a_table(tmp_path: Path) -> N
     text = (
         TEXT.replace("two_step", "pettingzoo")
         .replace("lifetime: 400", "lifetime: 200")
+        .replace("[1, 2]", "[1]")
         .replace(
             "config:\n", "config:\n  env_config: {factory: 'burning:Burning'}\n", 1
         )
@@ -245,10 +246,9 @@ def test_failed_trials_are_named_and_the_rest_gives_a_table(tmp_path: Path) -> N
     )
     (tmp_path / "c.yaml").write_text(text)
     printed, errors = finish(start(tmp_path, *OPTIONS), code=1)
-    for seed in (1, 2):
-        assert f"trial QMIX-fast seed {seed} failed" in errors
+    assert "trial QMIX-fast seed 1 failed" in errors
     assert "trial VDN" not in errors
     assert "the simulator is on fire" in errors and "Traceback" not in errors
     rows = table(tmp_path / "results")
-    assert (rows["VDN"]["num_runs"], rows["QMIX-fast"]["num_runs"]) == ("2", "0")
-    assert re.search(r"QMIX-fast +0 of 2", printed)
+    assert (rows["VDN"]["num_runs"], rows["QMIX-fast"]["num_runs"]) == ("1", "0")
+    assert re.search(r"QMIX-fast +0 of 1", printed)
