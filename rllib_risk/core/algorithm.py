@@ -135,7 +135,7 @@ class TeamAlgorithm(
             config: The configuration.
         """
         self.start_profile()
-        # Before RLlib's part, at the end of which it calls on_algorithm_init.
+        # Before RLlib's part, which ends with a call of on_algorithm_init.
         self.replay = self.make_replay(config)
         # Called with the episodes of every round; who records a learner adds to it.
         self.on_episodes: list[Callable[[list[Episode]], None]] = []

@@ -100,7 +100,7 @@ def test_the_action_after_the_last_step_is_drawn_from_the_policy():
     assert drawn[:, 1].float().mean().item() == pytest.approx(0.8, abs=0.015)
 
 
-# Random data: three agents, four actions of which the last is never legal.
+# Random data: three agents, four actions, and the last is never legal.
 
 SIZES = TeamSizes(num_agents=3, num_actions=4, obs_size=5, state_size=6)
 LENGTHS = [(6, True), (3, False), (1, True), (4, False)]

@@ -157,7 +157,7 @@ def policy():
     built.stop()
 
 
-# Epsilon and level fall by 0.05 and 0.025 a step, and begin anew at 18.
+# Epsilon and level fall by 0.05 and 0.025 a step, and start again at 18.
 @pytest.mark.parametrize(
     ("steps", "phase", "epsilons", "level"),
     [
@@ -208,8 +208,8 @@ def test_the_last_phase_learns_from_the_least_head(policy):
 
 
 def test_the_least_head_is_taken_step_by_step(policy):
-    # The hidden layer passes on state 0 (as a number), of which heads 0 and 1 give
-    # opposite signs: |s| is the larger, -|s| the least. Head 2 is 1.
+    # The hidden layer passes on state 0 (as a number). Heads 0 and 1 give it opposite
+    # signs: |s| is the larger, -|s| the least. Head 2 is 1.
     estimator = policy.estimator
     with torch.no_grad():
         for parameter in estimator.parameters():
@@ -236,7 +236,7 @@ def test_time_counts_from_the_beginning_of_the_episode(policy):
     replay.add([whole])
     part = replay.sequences(np.array([0]), np.array([3]), length=2, burn_in=1)
     sequence = policy.tensors(part)
-    # Steps 2 to 4, of which 2 fills the memory and is not learned from.
+    # Steps 2 to 4. Step 2 is burn-in: it is not learned from.
     expected = [0.0, *everything[3:5].tolist()]
     assert policy.worst_rewards(sequence)[0, :, 0].tolist() == pytest.approx(expected)
 

@@ -102,5 +102,5 @@ def test_an_example_is_copied(
     assert capsys.readouterr().out.strip() == text.strip()
     assert run(["example", "get", name, "--out", str(target)]) == 0
     assert target.read_text() == text
-    # Nobody's edits are written over.
+    # A file that a user has changed is not overwritten.
     assert run(["example", "get", name, "--out", str(target)]) == 2

@@ -109,7 +109,7 @@ def test_own_parts_train_and_evaluate(
     command = re.search(r"Evaluate it with: rllib (evaluate .*)", printed)
     assert command is not None
     arguments = command.group(1).split()
-    # Whoever trained with the code trusts it.
+    # A user who trained with the code trusts it.
     assert arguments[-1] == "--trust-code"
     trial = Path(arguments[1]).parent
     last = json.loads((trial / "result.json").read_text().splitlines()[-1])

@@ -146,7 +146,7 @@ def test_what_is_left_out_is_not_taken_over(tmp_path: Path) -> None:
     specs = load(tmp_path, text)
     assert specs["x"].config == {"env_config": {"noise": 0.1}}
     assert specs["x"].stop == {"training_iteration": 5}
-    # A mapping that is left out may be written anew.
+    # A mapping that is left out may be written again.
     assert specs["y"].config == {"lr": 0.5, "env_config": {"width": 3}}
 
 

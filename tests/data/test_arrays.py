@@ -113,7 +113,7 @@ def test_arrays_that_cannot_be(change, message):
 
 
 class Changed:
-    """An episode, one array of which is changed after it was made."""
+    """An episode with one array that is changed after it was made."""
 
     def __init__(self, **change):
         self.change = change

@@ -34,7 +34,7 @@ def _small_segments(monkeypatch):
 
 
 def window(folder, episodes, seed=0):
-    """A replay with room for so many episodes, beside its spare segments."""
+    """A replay with room for a number of episodes and its spare segments."""
     room = episodes * (LENGTH + 1) * ROW
     for memory in itertools.count(room, ROW):
         replay = DatasetReplay(Dataset(folder), memory, seed)

@@ -166,7 +166,7 @@ def make_vault(folder, tree, index=None):
 
 @pytest.mark.parametrize("rows", [10_000, 2, 3])
 def test_a_vault(tmp_path, monkeypatch, rows):
-    """Three steps to a true end, four to a time limit, two that nobody finished."""
+    """Three steps to a true end, four to a time limit, two that were not finished."""
     monkeypatch.setattr(og_marl, "_ROWS", rows)
     tree = arrays(9)
     tree["terminals"][0, 2] = tree["truncations"][0, 6] = True

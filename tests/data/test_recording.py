@@ -37,7 +37,7 @@ def test_a_recording_repeats_with_its_seed_and_not_with_another():
 def test_several_policies_share_the_episodes(number):
     played = list(record(config(), players("idle", "greedy"), number, seed=0))
     assert len(played) == number
-    idle = sum(bool((e.actions >= 50).all()) for e in played)  # 50 to 54 poll nobody
+    idle = sum(bool((e.actions >= 50).all()) for e in played)  # 50 to 54 poll no device
     assert idle == number - number // 2
 
 

@@ -107,7 +107,7 @@ def test_frequencies_are_no_part_of_a_checkpoint():
 
 def test_it_learns_a_distribution_at_fractions_it_never_saw():
     # Uniform on [-1, 3]: the quantile at tau is 4 tau - 1. The targets are the
-    # midpoint quantiles; the fractions are drawn anew at every step.
+    # midpoint quantiles; the fractions are drawn again at every step.
     torch.manual_seed(1)
     head = QuantileHead(16, 1, 8)
     features = torch.ones(64, 16)

@@ -68,7 +68,7 @@ def test_sampled_fractions_come_in_any_order():
 
 def test_quantiles_that_cross_make_no_negative_mass():
     # 1 at fraction 0.1, 0 at 0.9: as pairs the only bin would have the mass 0.1 - 0.9.
-    # Rearranged it is 0.8, of which an interval of 0.5 covers half.
+    # Rearranged it is 0.8, and an interval of 0.5 covers half of that.
     got = td_likelihood(tensor([1, 0]), tensor([0.1, 0.9]), tensor([0.5]), 0.25)
     assert got.item() == pytest.approx(0.4)
 

@@ -33,7 +33,7 @@ def make(kind, num_envs, num_agents, exponent=2.0):
 
 
 def preferring(actions, num_actions):
-    """Utilities of which those actions are the highest."""
+    """Utilities that are highest at those actions."""
     return np.where(np.eye(num_actions, dtype=bool)[actions], 1.0, 0.0)
 
 
@@ -129,9 +129,9 @@ def test_joint_frequencies_with_one_coin_for_the_team():
     np.testing.assert_allclose(shares["plain"], [0.64, 0.16, 0.16, 0.04], atol=0.008)
 
 
-def test_the_whole_team_explores_or_nobody_does():
-    # Nobody's random action of 1000 is ever likely to be the greedy one. Every
-    # environment has its own coin, with its own epsilon, and a new one at each step.
+def test_the_whole_team_explores_or_no_agent_does():
+    # A random action out of 1000 is hardly ever the greedy one. Every
+    # environment draws once per step, with its own epsilon.
     rng = np.random.default_rng(9)
     epsilon = np.array([0.0, 0.5, 0.5, 1.0])
     explorer = TeamEpsilonGreedy(4, 3)

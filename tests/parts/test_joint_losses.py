@@ -100,7 +100,7 @@ def test_qtran_by_hand(terminated, last_target, critic_loss):
 
 
 def test_no_loss_where_no_slack_is_negative():
-    # Fact 22. V above 5 lifts all slacks, the least of which are -6.
+    # Fact 22. V above 5 lifts all slacks; the lowest are -6.
     networks, batch = qtran_networks(), plain_batch(False)
     for lift, expected in ((5.0, 2 / 3), (6.0, 0.0), (7.0, 0.0)):
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Where the risk level predictor's gradients go, and when it computes anew."""
+"""Where the risk level predictor's gradients go, and when it recomputes."""
 
 import copy
 

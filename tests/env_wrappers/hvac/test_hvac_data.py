@@ -192,7 +192,7 @@ def test_against_sustaingym_itself(building, weather, location, city):
     model = load_building(building)
     assert model.zones == tuple(zone.name for zone in given["zones"])
     np.testing.assert_allclose(model.transition, env.A_d, rtol=0, atol=1e-13)
-    # columns: people (nobody), ground, outdoor, actuators, sun
+    # columns: people (none), ground, outdoor, actuators, sun
     columns = [model.ground, model.outdoor, *model.actuators.T]
     np.testing.assert_allclose(env.BD_d[:, 0], 0.0)
     np.testing.assert_allclose(

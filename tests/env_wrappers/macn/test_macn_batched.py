@@ -77,7 +77,7 @@ def test_twins_agree(kwargs, adapter):
         running &= ~(one.terminateds | one.truncateds)
         for slot in np.flatnonzero(one.terminateds | one.truncateds):
             seen.add((one.infos[slot]["is_success"], bool(one.truncateds[slot])))
-    assert (False, False) in seen, "nobody ever fell: the test tests nothing"
+    assert (False, False) in seen, "no agent fell, so this test tests nothing"
 
 
 def test_twins_agree_on_a_whole_success():

@@ -139,7 +139,7 @@ def test_the_env_follows_these_rules():
 
 
 def test_best_returns(chain):
-    # width + 1 moves, the last of which pays 0: -width. Discounted with .99:
+    # width + 1 moves, and the last one pays 0: -width. Discounted with .99:
     # -(1 - .99^W) / .01, that is -6.7935 for 7 and -11.3615 for 12.
     width = chain.width
     assert chain.optimal()[0][chain.start] == pytest.approx(-width)
@@ -154,7 +154,7 @@ def test_best_returns_from_other_starts(chain):
     # (0,0) and (3,0): W + 2 and W + 1 moves, so W steps at -1, one in which the first
     # waits at -0.5, the last free: -W - 0.5.
     # (2,0) and (3,0): W and W + 1 moves: -(W - 1) - 0.5.
-    # Both at (0,0): W + 2 moves, the last of which is free: -(W + 1).
+    # Both at (0,0): W + 2 moves, and the last one is free: -(W + 1).
     assert value[chain.cell(0, 0, (3, 0))] == pytest.approx(best - 0.5)
     assert value[chain.cell(2, 0, (3, 0))] == pytest.approx(best + 0.5)
     assert value[chain.cell(0, 0)] == pytest.approx(best - 1.0)

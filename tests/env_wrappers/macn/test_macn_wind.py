@@ -100,7 +100,7 @@ def test_each_agent_is_blown_on_its_own_by_the_seed():
             expected.append(([(row, 0) for row in rows], -1.0 + noise[step]))
             seen.add(tuple(pushes[step].tolist()))
         assert play(env, [(UP, UP)] * limit, seed) == expected
-    assert len(seen) == 4, "all of nobody, one, the other, both"
+    assert len(seen) == 4, "none, one, the other, both"
 
 
 def test_old_seeds_give_the_old_numbers():
@@ -189,7 +189,7 @@ def test_the_twin_agrees(kwargs, adapter):
         for slot in np.flatnonzero(over):
             info = one.infos[slot]
             ends.add((info["is_success"], info["episode_limit"]))
-    assert (False, False) in ends, "nobody ever fell: the test tests nothing"
+    assert (False, False) in ends, "no agent fell, so this test tests nothing"
 
 
 @pytest.mark.parametrize(

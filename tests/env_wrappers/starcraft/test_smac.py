@@ -247,7 +247,7 @@ def test_close_saves_the_replay_ends_the_game_and_may_be_repeated(double, tmp_pa
     env.close()
     assert not running(pid)
     assert (tmp_path / "sc2" / "Replays" / "mine" / "battle.SC2Replay").is_file()
-    env.reset(seed=0)  # as PettingZoo has it: a closed env may begin anew
+    env.reset(seed=0)  # as PettingZoo has it: a closed env may be reset
     env.close()
 
 

@@ -143,7 +143,7 @@ def test_a_slot_does_not_know_of_the_others(battles):
 @pytest.mark.parametrize("plan", ["right", "none", "short", "other", "some"])
 def test_a_battle_is_its_seeds_whatever_was_expected(battles, plan):
     """Also with lost episodes, that are played again with another seed, and slots that
-    begin anew twice before a step."""
+    are reset twice before a step."""
     rng = np.random.default_rng(3)
     seeds = rng.integers(2**31, size=40)
     expected = {
@@ -160,7 +160,7 @@ def test_a_battle_is_its_seeds_whatever_was_expected(battles, plan):
     for _ in range(16):
         again = [next(coming) for _ in slots]
         if rng.random() < 0.2:
-            again[-1] = 2**35 + 5  # one that nobody could expect
+            again[-1] = 2**35 + 5  # an arbitrary one
         battles.reset(slots, np.array(again))
         for slot, seed in zip(slots.tolist(), again, strict=True):
             obs, _ = singles[slot].reset(seed=seed)

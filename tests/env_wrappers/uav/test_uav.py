@@ -62,7 +62,7 @@ def test_the_price_of_a_poll(device, cell, cost):
 def test_a_fixed_trajectory():
     env = UAV()
     env.reset(seed=0, options={"cells": [[0, 0], [9, 9]]})
-    env._uniforms[:] = 1.0  # nobody is hit
+    env._uniforms[:] = 1.0  # no UAV is hit
     steps = [(1, 17), (48, 10), (50, 50), (31, 12), (54, 51)]
     cells = [(2, 0, 7, 9), (2, 2, 7, 9), (2, 2, 7, 9), (4, 2, 5, 9), (4, 0, 7, 9)]
     ages = [
@@ -273,7 +273,7 @@ def test_the_twin_is_the_env(
 
 
 def mean_of(policy, episodes, **env_config):
-    """Infos at the ends of so many episodes of a scripted policy, averaged."""
+    """Mean infos at the ends of some episodes of a scripted policy."""
     env = make_batched("uav", env_config, episodes)
     rng = np.random.default_rng(0)
     env.reset(np.arange(episodes), np.arange(episodes))
