@@ -65,7 +65,7 @@ def test_one_group_is_refused(variants):
         game_config(env_variants=variants).validate()
 
 
-def test_a_clock_that_would_not_begin_anew_is_refused():
+def test_a_schedule_that_cannot_restart_is_refused():
     with pytest.raises(ConfigError, match="qr_gate: never"):
         game_config(num_atoms=4, qr_gate="step").validate()
 
@@ -417,7 +417,7 @@ def test_runners_know_the_phase(runners):
     algorithm.stop()
 
 
-def test_a_dual_variable_begins_anew_too():
+def test_a_dual_variable_is_reinitialized_too():
     algorithm = game_config(
         behaviour_env_steps=8, estimator_env_steps=8, target="tv", rho=0.2
     ).build_algo()

@@ -219,7 +219,7 @@ def test_lh_iqn_against_a_loop(seed):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
-def test_fractions_are_drawn_anew_and_repeat_with_the_generator():
+def test_new_fractions_repeat_with_the_generator():
     networks, batch = random_networks(**COMPOSITIONS["LHIQN"]), random_batch()
     parts = learning_parts(**COMPOSITIONS["LHIQN"])
 
