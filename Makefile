@@ -15,6 +15,7 @@ METADATA := pyproject.toml setup.cfg constraints.txt
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_DOCS := $(VENV)/.installed-docs
+INSTALLED_RELEASE := $(VENV)/.installed-release
 
 # pip writes a line per package and check; a person wants the big downloads only. The
 # rest is in the log. Errors go to stderr, which is left alone.
@@ -60,6 +61,12 @@ docs: $(INSTALLED_DOCS) ## Set up, then build the site of the documentation in b
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Open build/site/index.html, or run $(BIN)/mkdocs serve for a site with search"
 
+.PHONY: dist
+dist: $(INSTALLED_RELEASE) ## Set up, then build the wheel and the source distribution in dist, and check them.
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+
 .PHONY: coverage
 coverage: $(INSTALLED_DEV) ## Set up, then measure which lines `make test` runs.
 	$(BIN)/coverage run -m pytest -m "not long"
@@ -101,4 +108,9 @@ $(INSTALLED_DEV): $(METADATA) | $(BIN)/python
 $(INSTALLED_DOCS): $(METADATA) | $(BIN)/python
 	@echo "Installing with the tools for the site (details in $(PIP_LOG))"
 	@$(PIP_INSTALL) --editable '.[docs]' | $(SHOW_PROGRESS)
+	@touch $(INSTALLED) $@
+
+$(INSTALLED_RELEASE): $(METADATA) | $(BIN)/python
+	@echo "Installing with the tools for a release (details in $(PIP_LOG))"
+	@$(PIP_INSTALL) --editable '.[release]' | $(SHOW_PROGRESS)
 	@touch $(INSTALLED) $@

@@ -105,6 +105,10 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel):
     assert packed == expected
 
 
+def test_the_wheel_is_small(wheel):
+    assert Path(wheel.filename).stat().st_size < 5e6
+
+
 def test_the_examples_are_at_the_top_of_the_repository():
     link = ROOT / "tuned_examples"
     assert link.is_symlink() and link.resolve() == ROOT / "rllib_risk/tuned_examples"
