@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rllib_risk.evaluation.fitted_table import print_fitted_table
 from rllib_risk.evaluation.frontier_runs import Estimate, TeamRisk
 from rllib_risk.ops.frontier import FrontierPoint
 
@@ -41,17 +42,10 @@ def print_frontier(results: FrontierResults, console: Console) -> None:
         results: The results to print.
         console: Console to print on.
     """
-    from rich.table import Table
-
     levels = [f"{alpha:g}" for alpha in results.alphas]
     for title, rows in _tables(results):
-        table = Table(title=title, box=None, pad_edge=False, title_justify="left")
-        table.add_column("alpha", overflow="fold")
-        for level in levels:
-            table.add_column(level, justify="right", no_wrap=True)
-        for name, values in rows:
-            table.add_row(name, *values)
-        console.print(table)
+        lines = [[name, *values] for name, values in rows]
+        print_fitted_table(console, ["alpha", *levels], lines, title=title)
         console.print()
     for team in results.teams:
         console.print(f"{team.label}: {team.how}", highlight=False, soft_wrap=True)

@@ -7,11 +7,12 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rllib_risk.config.shift_grid import ShiftGrid
+from rllib_risk.evaluation.fitted_table import print_fitted_table
 from rllib_risk.evaluation.shift import (
     FloatArray,
     PolicyScores,
@@ -62,39 +63,24 @@ def write_shift(results: ShiftResults, folder: Path) -> list[Path]:
 
 def print_shift(results: ShiftResults, console: Console) -> None:
     """Prints the summary, and the means of the cells if there are few cells."""
-    from rich.table import Table
-
     grid = results.grid
     header, lines = _summary_table(results)
-    tables = {"Over all cells": (header, lines, 1)}
+    texts = (0, header.index(_WORST_CELL))
+    print_fitted_table(console, header, lines, title="Over all cells", texts=texts)
+    console.print()
     if len(grid.cells) <= _MAX_LINES:
         names = [axis.name for axis in grid.axes]
         means = [[_number(mean) for mean in p.means] for p in results.policies]
-        tables[f"Mean {results.metric} by cell"] = (
+        print_fitted_table(
+            console,
             [*names, *(policy.title for policy in results.policies)],
             [
                 [*cell.labels, *own]
                 for cell, *own in zip(grid.cells, *means, strict=True)
             ],
-            len(names),
+            title=f"Mean {results.metric} by cell",
+            texts=range(len(names)),
         )
-    for title, (header, lines, num_names) in tables.items():
-        # Without lines between columns most tables fit into 80 characters.
-        table = Table(title=title, box=None, pad_edge=False, title_justify="left")
-        least = [len(header) - 1]  # the gaps between columns
-        for index, name in enumerate(header):
-            text = index < num_names or name == _WORST_CELL
-            cells = [line[index] for line in lines]
-            # Texts may wrap, but names and numbers are never broken.
-            parts = [word for cell in (name, *cells) for word in cell.split()]
-            width = max(map(len, parts if text else cells))
-            justify: Literal["left", "right"] = "left" if text else "right"
-            table.add_column(name, justify=justify, min_width=width, overflow="fold")
-            least.append(width)
-        for line in lines:
-            table.add_row(*line)
-        wide = max(console.width, sum(least))
-        console.print(table, width=wide, soft_wrap=wide > console.width)
         console.print()
     console.print(_note(results), highlight=False, soft_wrap=True)
 

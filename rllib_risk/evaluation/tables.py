@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rllib_risk.evaluation.fitted_table import print_fitted_table
 from rllib_risk.evaluation.results import (
     Group,
 )
@@ -127,17 +128,8 @@ def print_table(
         title: Title on the terminal.
         threshold: Threshold of the metric, or None.
     """
-    from rich.table import Table
-
     header, cells, note = table_cells(rows, metric, x, threshold)
-    # Without lines between columns most tables fit into 80 characters.
-    table = Table(title=title, box=None, pad_edge=False, title_justify="left")
-    for name in header:
-        first = name == header[0]
-        table.add_column(name, justify="left" if first else "right", no_wrap=first)
-    for line in cells:
-        table.add_row(*line)
-    console.print(table)
+    print_fitted_table(console, header, cells, title=title)
     console.print(note, highlight=False, soft_wrap=True)
     markdown.write_text(f"{_markdown(header, cells)}\n{note}\n", encoding="utf-8")
 

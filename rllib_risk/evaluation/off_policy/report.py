@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_risk.evaluation.figure_style import COLORS
+from rllib_risk.evaluation.fitted_table import print_fitted_table
 from rllib_risk.evaluation.off_policy.estimates import (
     CVAR_LEVEL,
     Choices,
@@ -91,15 +92,8 @@ def print_off_policy(results: OffPolicyResults, console: Console) -> None:
         results: What to print.
         console: Where.
     """
-    from rich.table import Table
-
     header, lines = _table(results)
-    table = Table(title=_title(results), box=None, pad_edge=False, title_justify="left")
-    for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index > 1 else "left")
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
+    print_fitted_table(console, header, lines, title=_title(results), texts=(0, 1))
     for sentence in (*_sentences(results), _note(results)):
         console.print(sentence, highlight=False, soft_wrap=True)
 
