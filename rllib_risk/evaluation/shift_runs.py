@@ -133,7 +133,7 @@ def play_policy(
         EnvFailedError: If an environment fails too often; see ``max_env_restarts``.
         NonFiniteError: If an environment returns NaN that must not be skipped.
     """
-    return _play(
+    return play(
         configs, lambda envs, _: PolicyPlayer(policy, envs.num_envs), num_episodes, seed
     )
 
@@ -168,7 +168,7 @@ def play_references(
             ends = np.searchsorted(envs.part_of, np.arange(1, len(mine)))
             return ScriptedPlayer(mine, ends, rng)
 
-        yield name, _play(configs, player, num_episodes, seed)
+        yield name, play(configs, player, num_episodes, seed)
 
 
 def _without_state(spec: TeamSpec) -> TeamSpec:
@@ -185,13 +185,28 @@ def _located(grid: ShiftGrid, index: int) -> Iterator[None]:
 
 
 @one_thread()
-def _play(
+def play(
     configs: Sequence[TeamConfig],
     make_player: MakePlayer,
     num_episodes: int,
     seed: int,
 ) -> CellEpisodes:
-    """Plays all cells, in several batches if one is too small."""
+    """Plays all cells with any player, in several batches if one is too small.
+
+    Args:
+        configs: See :func:`play_policy`.
+        make_player: Creates the player of a batch, given its environments and the grid
+            index of its first cell.
+        num_episodes: See :func:`play_policy`.
+        seed: See :func:`play_policy`.
+
+    Returns:
+        The episodes.
+
+    Raises:
+        EnvFailedError: See :func:`play_policy`.
+        NonFiniteError: See :func:`play_policy`.
+    """
     seeds = np.array([evaluation_seed(seed, index) for index in range(num_episodes)])
     rng = np.random.default_rng((seed, _RETRY_STREAM))
     played: list[CellEpisodes] = []
