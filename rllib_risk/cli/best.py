@@ -92,11 +92,19 @@ def report_best(
         note("No checkpoint was saved.")
         return
     score, checkpoint, trial = best
-    if metric == NEWEST:
-        say(f"Last checkpoint: {checkpoint.path}")
-    else:
+    scored = score > -math.inf
+    if scored and metric != NEWEST:
         say(f"Best checkpoint ({metric} {shown(score, order)}): {checkpoint.path}")
-    if metric.startswith(_OFF_POLICY):
+    else:
+        say(f"Last checkpoint: {checkpoint.path}")
+    if not scored and metric != NEWEST:
+        say(f"No checkpoint has a value of {metric}, so none is known to be the best.")
+    if not scored and metric.startswith(_OFF_POLICY):
+        say(
+            "No estimate of the return was made: it did not settle, or its interval was"
+            " wider than the returns of the log spread. The return is unknown."
+        )
+    elif metric.startswith(_OFF_POLICY):
         say(
             "This is an estimate from held-out episodes, and the highest of several, so"
             " it is too good on average. Estimate it again from other episodes: rllib"

@@ -99,16 +99,32 @@ def test_cloning_has_a_loss_and_no_estimate(
 
 
 def test_the_best_checkpoint_by_an_off_policy_estimate(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    data = tmp_path / "log"
+    options = ["--env", "two_step", "--policy", "random", "--episodes", "100"]
+    assert run(["record", str(data), *options]) == 0
     file = write(tmp_path, data, "iql_cql", 0.5, "    off_policy_interval: 2")
     capsys.readouterr()
     assert run(["train", "file", str(file), "--ray-num-cpus", "1"]) == 0
     out = capsys.readouterr().out
     lines = [line for line in out.splitlines() if " updates |" in line]
-    assert ["off-policy -" in line for line in lines] == [False, True]
-    assert "Best checkpoint (off_policy/return_mean -" in out
+    estimate = re.compile(r"off-policy -?\d")
+    assert [bool(estimate.search(line)) for line in lines] == [False, True]
+    assert re.search(r"Best checkpoint \(off_policy/return_mean -?\d", out)
     assert "so it is too good on average." in out and "None" not in out
+
+
+def test_a_run_whose_estimates_are_all_left_out(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An interval that is wider than the returns of the log spread is no estimate."""
+    file = write(tmp_path, data, "iql_cql", 0.5, "    off_policy_interval: 2")
+    capsys.readouterr()
+    assert run(["train", "file", str(file), "--ray-num-cpus", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "Best checkpoint" not in out and "too good on average" not in out
+    assert "Last checkpoint: " in out and "The return is unknown." in out
 
 
 COMPARISON = """
