@@ -34,7 +34,7 @@ MAX_CONFIGS = 32
 # Time limit in seconds for the episode that shows what an env reports.
 _EPISODE_S = 5.0
 _STEPS = "num_env_steps_sampled_lifetime"
-_ITERATION_STEPS = "min_sample_timesteps_per_iteration"
+_MIN_STEPS = "min_sample_timesteps_per_iteration"
 _SUCCESS = "evaluation/success_rate"
 _MODEL = "model_config"
 _MAPPING = "policy_mapping_fn"
@@ -312,13 +312,12 @@ def first_iteration(stop: Mapping[str, float], config: Any) -> str:
         and for RLlib's own algorithms.
     """
     asked = stop.get(_STEPS)
-    least = getattr(config, _ITERATION_STEPS, None)
+    least = getattr(config, _MIN_STEPS, None)
     if asked is None or not hasattr(config, "preflight") or not least or asked >= least:
         return ""
     return (
         f"Stop: {asked:,} env steps are less than one iteration. A trial stops only at"
-        f" the end of an iteration, after {least:,} env steps or more"
-        f" ({_ITERATION_STEPS})."
+        f" the end of an iteration, after {least:,} env steps or more ({_MIN_STEPS})."
     )
 
 
