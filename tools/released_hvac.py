@@ -80,6 +80,7 @@ class ReleasedTeam(Player):
         self.networks = []
         for file in files:
             network = Network(obs_size)
+            # weights_only reads tensors alone and runs no code of the file.
             network.load_state_dict(torch.load(file, weights_only=True))
             self.networks.append(network)
         shape = len(files), num_envs, WINDOW, obs_size + ACTIONS

@@ -92,14 +92,14 @@ def report_best(
         note("No checkpoint was saved.")
         return
     score, checkpoint, trial = best
-    scored = score > -math.inf
-    if scored and metric != NEWEST:
-        say(f"Best checkpoint ({metric} {shown(score, order)}): {checkpoint.path}")
-    else:
+    unscored = metric != NEWEST and score == -math.inf
+    if unscored or metric == NEWEST:
         say(f"Last checkpoint: {checkpoint.path}")
-    if not scored and metric != NEWEST:
+    else:
+        say(f"Best checkpoint ({metric} {shown(score, order)}): {checkpoint.path}")
+    if unscored:
         say(f"No checkpoint has a value of {metric}, so none is known to be the best.")
-    if not scored and metric.startswith(_OFF_POLICY):
+    if unscored and metric.startswith(_OFF_POLICY):
         say(
             "No estimate of the return was made: it did not settle, or its interval was"
             " wider than the returns of the log spread. The return is unknown."

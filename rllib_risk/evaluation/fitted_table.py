@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 from rich.console import Console
 
@@ -36,21 +37,21 @@ def print_fitted_table(
         fixed = [] if index in texts else cells
         words = [word for text in (name, *cells) for word in text.split()]
         widths.append(max(map(len, [*words, *fixed]), default=0))
-        wanted.append(max(map(len, [name, *cells])))
+        wanted.append(max(map(len, [name, *cells])))  # at least the width
     # Two characters between columns, or one if the table is then narrow enough.
     between = len(header) - 1
     gap = 2 if sum(widths) + 2 * between <= console.width else 1
     for index, width in enumerate(wanted):
         room = max(console.width - gap * between - sum(widths), 0)
-        more = max(width - widths[index], 0)
+        more = width - widths[index]
         if more <= room or index in texts:
             widths[index] += min(room, more)
     # Without lines between columns most tables fit into 80 characters.
     table = Table(title=title, box=None, pad_edge=False, title_justify="left")
     table.padding = (0, gap, 0, 0)
     for index, (name, width) in enumerate(zip(header, widths, strict=True)):
-        justify = "left" if index in texts else "right"
-        table.add_column(name, justify=justify, width=width, overflow="fold")  # type: ignore[arg-type]
+        justify: Literal["left", "right"] = "left" if index in texts else "right"
+        table.add_column(name, justify=justify, width=width, overflow="fold")
     for line in lines:
         table.add_row(*line)
     table.width = sum(widths) + gap * between
