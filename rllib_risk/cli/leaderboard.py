@@ -18,7 +18,8 @@ LEADERBOARD_HELP = """Draw results of several comparisons, machines or programs 
 
 Reads the results.json of 'rllib compare' and files in the JSON form of
 marl-eval. Runs of the same algorithm on the same task count together. Every
-task gets a figure (IQM over seeds, 95 % intervals) and a table.
+task gets a figure (IQM over seeds, 95 % intervals) and a table. Several tasks
+also get a performance profile and an aggregate score.
 """
 
 

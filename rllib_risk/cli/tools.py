@@ -55,7 +55,7 @@ CURVES_HELP = """Draw learning curves from result folders: IQM with 95 % interva
     rllib plot ~/ray_results/rmix-macn ~/ray_results/qmix-macn --out curves.png
 
 Trials of one experiment that differ only in their seed form one curve. A .csv
-and a .md file next to the figure hold the numbers.
+file next to the figure holds the numbers, a .md and a .tex file the table.
 """
 EPISODE_HELP = """Draw one greedy episode: rewards, risk levels, and atoms of one agent.
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rllib_risk.evaluation.plots import write_groups
+from rllib_risk.evaluation.performance_profile import AGGREGATE, PROFILE, write_profile
+from rllib_risk.evaluation.plots import name_files, write_groups
 from rllib_risk.evaluation.results import (
     EVALUATION,
     X_DEFAULT,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 # Fewest episodes whose lowest tenth is a CVaR at 10 %.
 _FEWEST = 10
+_TABLE = "leaderboard"
 _HEADER = ("environment", "task", "algorithm", "seeds", "iqm", "ci95_low", "ci95_high")
 
 # Runs of each algorithm, by environment and task.
@@ -88,7 +90,7 @@ def _is_known(run: RunRecord, others: Sequence[RunRecord]) -> bool:
 def write_leaderboard(
     files: Sequence[Path], folder: Path, console: Console, metric: str | None = None
 ) -> list[Path]:
-    """Draws a figure and a table of every task.
+    """Draws a figure and a table of every task, and a profile over all tasks.
 
     Args:
         files: See :func:`merge`.
@@ -98,8 +100,8 @@ def write_leaderboard(
             :data:`~rllib_risk.evaluation.run_records.RETURNS`.
 
     Returns:
-        The files written: a ``.png``, ``.csv`` and ``.md`` file for each task, and
-        ``leaderboard.csv``.
+        The files written: a ``.png``, ``.csv``, ``.md`` and ``.tex`` file for each
+        task, the files of :func:`write_profile`, and ``leaderboard.csv``.
 
     Raises:
         ResultsError: See :func:`merge`; or if a run has no such metric.
@@ -113,7 +115,7 @@ def write_leaderboard(
     written: list[Path] = []
     lines: list[list[str]] = []
     key = EVALUATION + (metric or RETURNS[0])
-    stems: set[str] = set()
+    stems = {PROFILE, AGGREGATE, _TABLE}
     for (environment, task), groups in drawn.items():
         title = environment if task == environment else f"{environment}: {task}"
         out = folder / f"{_stem(environment, task, stems)}.png"
@@ -122,11 +124,12 @@ def write_leaderboard(
             numbers = [*row.final, row.cvar]
             shown = ["" if math.isnan(n) else f"{n:.10g}" for n in numbers]
             lines.append([environment, task, row.label, str(row.num_runs), *shown])
-    table = folder / "leaderboard.csv"
+    over_tasks = write_profile(drawn, folder, console)
+    table = folder / f"{_TABLE}.csv"
     with table.open("w", newline="", encoding="utf-8") as handle:
         csv.writer(handle).writerows([(*_HEADER, "cvar_10"), *lines])
-    console.print(f"Wrote {table}", highlight=False, soft_wrap=True)
-    return [*written, table]
+    name_files([*over_tasks, table], console)
+    return [*written, *over_tasks, table]
 
 
 def _stem(environment: str, task: str, taken: set[str]) -> str:

@@ -62,7 +62,7 @@ def run_plot_command(
             how many runs reached it.
 
     Returns:
-        The files written: figure, ``.csv`` and ``.md`` of the same name.
+        The files written: figure, ``.csv``, ``.md`` and ``.tex`` of the same name.
 
     Raises:
         ResultsError: If there are no results, no such metric, or ``out`` has another
@@ -96,16 +96,17 @@ def write_groups(
         threshold: Threshold of the metric.
 
     Returns:
-        The files written: figure, ``.csv`` and ``.md`` of the same name.
+        The files written: figure, ``.csv``, ``.md`` and ``.tex`` of the same name.
 
     Raises:
         ResultsError: If no group has a run, or ``out`` has another suffix.
     """
     _draw(groups, out, metric, x, title, y_min, threshold)
-    files = [out, out.with_suffix(".csv"), out.with_suffix(".md")]
+    files = [out, out.with_suffix(".csv")]
     rows = [summarise(group, threshold) for group in groups]
-    print_table(rows, files[-1], console, metric, x, title, threshold)
-    _name_files(files, console)
+    markdown = out.with_suffix(".md")
+    files += print_table(rows, markdown, console, metric, x, title, threshold)
+    name_files(files, console)
     return files
 
 
@@ -127,24 +128,27 @@ def write_comparison(
             reach it.
 
     Returns:
-        The files written: ``table.md``, ``table.csv``, ``curves.png``, ``curves.csv``.
+        The files written: ``table.md``, ``table.tex``, ``table.csv``, ``curves.png``
+        and ``curves.csv``.
 
     Raises:
         ResultsError: If there are no results, or no such metric.
     """
     x = natural_x([folder])
     groups = read_groups([folder], metric, x)
-    files = [folder / name for name in ("table.md", "table.csv", "curves.png")]
-    _draw(groups, files[-1], metric, x, title, None, threshold)
+    table, curves = folder / "table.csv", folder / "curves.png"
+    _draw(groups, curves, metric, x, title, None, threshold)
     rows = [summarise(group, threshold) for group in groups]
-    print_table(rows, files[0], console, metric, x, title, threshold)
-    write_csv(rows, files[1])
-    files.append(folder / "curves.csv")
-    _name_files(files, console)
+    markdown = folder / "table.md"
+    texts = print_table(rows, markdown, console, metric, x, title, threshold)
+    write_csv(rows, table)
+    files = [*texts, table, curves, folder / "curves.csv"]
+    name_files(files, console)
     return files
 
 
-def _name_files(files: Sequence[Path], console: Console) -> None:
+def name_files(files: Sequence[Path], console: Console) -> None:
+    """Prints one line for each file that was written."""
     for file in files:
         console.print(f"Wrote {file}", highlight=False, soft_wrap=True)
 

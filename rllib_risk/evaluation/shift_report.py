@@ -19,6 +19,7 @@ from rllib_risk.evaluation.shift import (
     ShiftResults,
     summarise_cells,
 )
+from rllib_risk.evaluation.table_files import latex_table, markdown_table
 from rllib_risk.ops.statistics import cvar_of_returns
 
 if TYPE_CHECKING:
@@ -48,16 +49,18 @@ def write_shift(results: ShiftResults, folder: Path) -> list[Path]:
         folder: An existing folder. Existing files of these names are replaced.
 
     Returns:
-        ``shift.md``, ``shift.csv``, ``shift.json`` and ``shift.png``.
+        ``shift.md``, ``shift.tex``, ``shift.csv``, ``shift.json`` and ``shift.png``.
     """
     from rllib_risk.evaluation.shift_plot import draw_shift
 
-    files = [folder / f"shift.{suffix}" for suffix in ("md", "csv", "json", "png")]
+    suffixes = ("md", "tex", "csv", "json", "png")
+    files = [folder / f"shift.{suffix}" for suffix in suffixes]
     files[0].write_text(shift_markdown(results), encoding="utf-8")
-    _write_csv(results, files[1])
+    files[1].write_text(_shift_latex(results), encoding="utf-8")
+    _write_csv(results, files[2])
     text = json.dumps(shift_json(results), indent=2, default=str)
-    files[2].write_text(f"{text}\n", encoding="utf-8")
-    draw_shift(results, files[3])
+    files[3].write_text(f"{text}\n", encoding="utf-8")
+    draw_shift(results, files[4])
     return files
 
 
@@ -89,10 +92,7 @@ def shift_markdown(results: ShiftResults) -> str:
     """Returns the tables as Markdown."""
     parts = [f"# {results.grid.name}\n"]
     for title, (header, lines) in _tables(results).items():
-        rows = [header, ["---"] * len(header), *lines]
-        # A bar inside a cell would start a new one.
-        texts = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-        table = "".join(f"| {' | '.join(row)} |\n" for row in texts)
+        table = markdown_table(header, lines, texts=range(len(header)))
         parts.append(f"## {title}\n\n{table}")
     sources = "".join(
         f"- {policy.title}: `{source}`\n"
@@ -100,6 +100,20 @@ def shift_markdown(results: ShiftResults) -> str:
         for source in policy.sources
     )
     return "\n".join([*parts, f"{_note(results)}\n", f"Checkpoints:\n\n{sources}"])
+
+
+def _shift_latex(results: ShiftResults) -> str:
+    """Returns the tables as LaTeX, one after the other."""
+    texts = {"policy", _WORST_CELL, *(axis.name for axis in results.grid.axes)}
+    return "\n".join(
+        latex_table(
+            header,
+            lines,
+            texts=[index for index, name in enumerate(header) if name in texts],
+            note=f"{title}. {_note(results)}",
+        )
+        for title, (header, lines) in _tables(results).items()
+    )
 
 
 def shift_json(results: ShiftResults) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Summary tables of several runs, on the terminal, as Markdown and as CSV."""
+"""Summary tables of several runs: on the terminal, as Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rllib_risk.evaluation.fitted_table import print_fitted_table
-from rllib_risk.evaluation.results import (
-    Group,
-)
+from rllib_risk.evaluation.results import Group
+from rllib_risk.evaluation.table_files import latex_table, markdown_table
 from rllib_risk.ops.statistics import bootstrap_ci, iqm
 
 if TYPE_CHECKING:
@@ -116,22 +115,52 @@ def print_table(
     x: str,
     title: str | None,
     threshold: float | None,
-) -> None:
-    """Prints the table and writes it as Markdown.
+) -> list[Path]:
+    """Prints the summary table and writes it as Markdown and as LaTeX.
 
     Args:
         rows: Lines of the table.
-        markdown: The Markdown file to write.
+        markdown: The Markdown file to write; the LaTeX file has the suffix ``.tex``.
         console: Console to print on.
         metric: Result key of the metric.
         x: Result key of the axis on which runs reach the threshold.
         title: Title on the terminal.
         threshold: Threshold of the metric, or None.
+
+    Returns:
+        The two files.
     """
     header, cells, note = table_cells(rows, metric, x, threshold)
+    return write_table(header, cells, note, markdown, console, title)
+
+
+def write_table(
+    header: list[str],
+    cells: list[list[str]],
+    note: str,
+    markdown: Path,
+    console: Console,
+    title: str | None = None,
+) -> list[Path]:
+    """Prints a table with its explanation and writes it as Markdown and as LaTeX.
+
+    Args:
+        header: Names of the columns.
+        cells: Cells of each line. The first column holds texts.
+        note: Explanation of the table.
+        markdown: The Markdown file to write; the LaTeX file has the suffix ``.tex``.
+        console: Console to print on.
+        title: Title on the terminal.
+
+    Returns:
+        The two files.
+    """
     print_fitted_table(console, header, cells, title=title)
     console.print(note, highlight=False, soft_wrap=True)
-    markdown.write_text(f"{_markdown(header, cells)}\n{note}\n", encoding="utf-8")
+    latex = markdown.with_suffix(".tex")
+    markdown.write_text(f"{markdown_table(header, cells)}\n{note}\n", encoding="utf-8")
+    latex.write_text(latex_table(header, cells, note=note), encoding="utf-8")
+    return [markdown, latex]
 
 
 def table_cells(
@@ -199,14 +228,6 @@ def _plus_minus(mean: float, std: float) -> str:
     if math.isnan(mean):
         return "–"
     return f"{mean:,.0f}" + ("" if math.isnan(std) else f" ± {std:,.0f}")
-
-
-def _markdown(header: list[str], cells: list[list[str]]) -> str:
-    """Builds a Markdown table."""
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *cells]
-    # A bar inside a cell would start a new one.
-    rows = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 _PARTS = {

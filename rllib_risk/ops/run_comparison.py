@@ -1,20 +1,23 @@
-"""Comparisons of the final scores of two groups of runs.
+"""Comparisons of the final scores of groups of runs, on one task or over several.
 
 Definitions of Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the
-Statistical Precipice", for one task. SciPy is imported inside the functions, because
-training does not need it.
+Statistical Precipice". SciPy is imported inside the functions, because training does
+not need it.
 
-Letters in shapes: ``R``, ``S`` runs (seeds) of the two groups.
+Letters in shapes: ``R``, ``S`` runs (seeds) of two groups, or of one task; ``P``
+thresholds. Scores over several tasks are a sequence of arrays ``[..., R]``, one per
+task, whose numbers of runs may differ.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rllib_risk.ops.statistics import FloatArray
+from rllib_risk.ops.statistics import FloatArray, iqm
 
 
 def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> float:
@@ -76,6 +79,75 @@ def probability_of_improvement_ci(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(interval.low), float(interval.high)
+
+
+def performance_profile(
+    tasks: Sequence[ArrayLike], thresholds: ArrayLike
+) -> FloatArray:
+    """Share of runs that score above each threshold, over several tasks.
+
+    Each task counts equally: its share of runs is averaged over tasks. With as many
+    runs on every task this is the run-score distribution of rliable.
+
+    Args:
+        tasks: Scores on each task, ``[..., R]``, normalised so that tasks compare.
+        thresholds: Thresholds, ``[P]``.
+
+    Returns:
+        Shares in [0, 1], ``[..., P]``.
+    """
+    limits = np.asarray(thresholds, np.float64)[:, None]
+    shares = [(np.asarray(t)[..., None, :] > limits).mean(axis=-1) for t in tasks]
+    return np.asarray(np.mean(shares, axis=0))
+
+
+def aggregate_iqm(tasks: Sequence[ArrayLike]) -> Any:
+    """Interquartile mean of the runs of all tasks together, as in rliable.
+
+    Args:
+        tasks: Scores on each task, ``[..., R]``, normalised so that tasks compare.
+
+    Returns:
+        A float, or an array of the leading axes.
+    """
+    return iqm(np.concatenate([np.asarray(t) for t in tasks], axis=-1), axis=-1)
+
+
+def stratified_ci(
+    tasks: Sequence[ArrayLike],
+    statistic: Callable[[Sequence[FloatArray]], Any],
+    *,
+    reps: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[FloatArray, FloatArray]:
+    """Percentile bootstrap interval that resamples the runs within each task.
+
+    The tasks stay the same, so the interval is about other seeds and not about other
+    tasks.
+
+    Args:
+        tasks: Final scores on each task, ``[R]``.
+        statistic: Maps resampled tasks ``[reps, R]`` to ``[reps]`` or ``[reps, P]``.
+        reps: Number of resamples.
+        level: Confidence level of the interval, in (0, 1).
+        seed: Seed of the resampling: the same scores give the same interval.
+
+    Returns:
+        Lower and upper end, ``[]`` or ``[P]``.
+
+    Raises:
+        ValueError: If there is no task, a task has no run, or a score is NaN or
+            infinite.
+    """
+    if not tasks:
+        raise ValueError("need the scores of at least one task")
+    rng = np.random.default_rng(seed)
+    scores = [_scores(task, f"task {index}") for index, task in enumerate(tasks)]
+    resampled = [rng.choice(task, (reps, task.size)) for task in scores]
+    ends = [(1.0 - level) / 2.0, (1.0 + level) / 2.0]
+    low, high = np.quantile(statistic(resampled), ends, axis=0)
+    return low, high
 
 
 def _probability(x: FloatArray, y: FloatArray, axis: int = -1) -> Any:

@@ -111,8 +111,8 @@ def test_machines_and_programs_stand_side_by_side(tmp_path):
     console = Console(file=io.StringIO(), width=200)
     files = write_leaderboard([one, two, one, theirs], tmp_path / "board", console)
     stem = f"lbf-{TASK}"
-    names = [f"{stem}.png", f"{stem}.csv", f"{stem}.md", "leaderboard.csv"]
-    assert [file.name for file in files] == names
+    names = [f"{stem}.{suffix}" for suffix in ("png", "csv", "md", "tex")]
+    assert [file.name for file in files] == [*names, "leaderboard.csv"]
     assert files[0].read_bytes().startswith(b"\x89PNG")
     with files[-1].open(newline="") as file:
         ours, other = csv.DictReader(file)
@@ -132,7 +132,44 @@ def test_tasks_have_figures_of_their_own(tmp_path):
     other, _ = compare(tmp_path / "b", {0: [(10, 2.0)]}, env_config={"sight": 2})
     files = write_leaderboard([one, other], tmp_path, Console(file=io.StringIO()))
     figures = [file.name for file in files if file.suffix == ".png"]
+    # One algorithm alone has no profile.
     assert figures == [f"lbf-{TASK}.png", "lbf-sight=2.png"]
+
+
+def test_a_profile_over_tasks(tmp_path):
+    """Hand-worked scores; an algorithm without runs on every task is left out."""
+    # Task a: evaluations from 0 to 10. Task b: from 0 to 2.
+    contents = {
+        "QMIX": {"a": [0, 10, 5], "b": [2, 2]},
+        "VDN": {"a": [5, 2.5], "b": [0, 1]},
+        "COMA": {"a": [7]},
+    }
+    files = [
+        save(
+            tmp_path / f"{algorithm}-{task}.json",
+            foreign(*([(1, [v])] for v in finals), algorithm=algorithm, task=task),
+        )
+        for algorithm, tasks in contents.items()
+        for task, finals in tasks.items()
+    ]
+    console = Console(file=io.StringIO(), width=80)
+    written = write_leaderboard(files, tmp_path / "board", console)
+    board = {file.name: file for file in written}
+    assert board["profile.png"].read_bytes().startswith(b"\x89PNG")
+    # QMIX has 0, 1, .5 and 1, 1: without the extremes (.5 + 1 + 1) / 3.
+    # VDN has .5, .25 and 0, .5: (.25 + .5) / 2.
+    table = board["aggregate.md"].read_text()
+    assert "| QMIX | 2 | 5 | 0.833 [" in table and "| VDN | 2 | 4 | 0.375 [" in table
+    assert "Without runs on every task: COMA." in table
+    assert r"QMIX & 2 & 5 & 0.833 [" in board["aggregate.tex"].read_text()
+    assert "All tasks" in console.file.getvalue()
+    with board["profile.csv"].open(newline="") as file:
+        shares = {
+            (r["algorithm"], r["score"]): r["share"] for r in csv.DictReader(file)
+        }
+    # Above .3: 2 of 3 and 2 of 2 runs of QMIX, 1 of 2 and 1 of 2 of VDN.
+    assert float(shares["QMIX", "0.3"]) == pytest.approx(5 / 6)
+    assert float(shares["VDN", "0.3"]) == 0.5
 
 
 def test_runs_of_one_name_in_two_foreign_files_are_two_runs(tmp_path):

@@ -47,10 +47,11 @@ def test_other_suffixes_are_refused_before_anything_is_written(results):
     assert not (results / "curves.csv").exists()
 
 
-def test_the_command_prints_a_table_and_writes_three_files(results):
+def test_the_command_prints_a_table_and_writes_four_files(results):
     console = Console(file=io.StringIO(), width=200)
     files = run_plot_command([results], results / "curves.png", console, threshold=-7.0)
-    assert [file.name for file in files] == ["curves.png", "curves.csv", "curves.md"]
+    names = [f"curves.{suffix}" for suffix in ("png", "csv", "md", "tex")]
+    assert [file.name for file in files] == names
     assert all(file.stat().st_size > 0 for file in files)
     screen = console.file.getvalue()
     markdown = files[2].read_text()

@@ -100,14 +100,14 @@ def policies():
 def test_the_files(tmp_path):
     shown = results(*policies())
     files = write_shift(shown, tmp_path)
-    assert [f.name for f in files] == [
-        "shift.md",
-        "shift.csv",
-        "shift.json",
-        "shift.png",
-    ]
+    names = [f"shift.{suffix}" for suffix in ("md", "tex", "csv", "json", "png")]
+    assert [f.name for f in files] == names
     assert files[0].read_text() == shift_markdown(shown)
-    with files[1].open(newline="") as handle:
+    latex = files[1].read_text()
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 3
+    # Summary; then columns of the axes to the left, those of numbers to the right.
+    assert r"\begin{tabular}{lrrrrl}" in latex and r"\begin{tabular}{llrrr}" in latex
+    with files[2].open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert len(rows) == 3 * 6
     first = rows[0]
@@ -129,7 +129,7 @@ def test_the_files(tmp_path):
     for row, difference in ((rows[6], "1.0"), (rows[12], "-20.0")):
         assert row["difference"] == row["difference_low"] == difference
     assert [row["reference"] for row in rows[11:13]] == ["0", "1"]
-    saved = json.loads(files[2].read_text())
+    saved = json.loads(files[3].read_text())
     assert saved == shift_json(shown)
     assert saved["nominal"] == {"city": "tucson", "season": "in"}
     assert saved["axes"] == {
@@ -151,7 +151,7 @@ def test_the_files(tmp_path):
     assert second["values"] == (ONE + 1).tolist()
     assert (second["crashes"], second["checkpoints"]) == (3, ["x/b"])
     assert second["cells"][0]["success_rate"] is None
-    with Image.open(files[3]) as image:
+    with Image.open(files[4]) as image:
         assert min(image.size) > 300
 
 

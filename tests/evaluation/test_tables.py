@@ -15,6 +15,7 @@ from rllib_risk.evaluation.results import (
     read_groups,
     write_plan,
 )
+from rllib_risk.evaluation.table_files import latex_table, markdown_table
 from rllib_risk.evaluation.tables import summarise
 
 
@@ -88,9 +89,9 @@ def test_a_comparison_counts_what_did_not_fail(comparison):
 def test_the_files_of_a_comparison(comparison):
     console = Console(file=io.StringIO(), width=200)
     files = write_comparison(comparison, console, title="two games", threshold=5.0)
-    names = ["table.md", "table.csv", "curves.png", "curves.csv"]
+    names = ["table.md", "table.tex", "table.csv", "curves.png", "curves.csv"]
     assert [file.name for file in files] == names
-    assert files[2].read_bytes().startswith(b"\x89PNG")
+    assert files[3].read_bytes().startswith(b"\x89PNG")
     head, _, rmix, coma, *_ = files[0].read_text().splitlines()
     assert head == (
         "| algorithm | seeds | final: IQM [95 % CI] | CVaR 10 % | best | reached |"
@@ -101,14 +102,14 @@ def test_the_files_of_a_comparison(comparison):
     assert coma == "| COMA | 0 of 2 | – | – | – | – | – | – | – |"
     screen = console.file.getvalue()
     assert "two games" in screen and "4 of 5" in screen
-    with files[1].open(newline="") as file:
+    with files[2].open(newline="") as file:
         first, second = csv.DictReader(file)
     assert (first["label"], first["planned"], first["num_runs"]) == ("RMIX", "5", "4")
     assert (first["final_iqm"], first["cvar"], first["best"]) == ("5.0", "3.0", "9.0")
     assert (first["num_reached"], first["x_mean"]) == ("2", "100.0")
     assert (second["num_reached"], second["final_iqm"]) == ("0", "")
     # The figure has no curve for what has no run.
-    with files[3].open(newline="") as file:
+    with files[4].open(newline="") as file:
         assert {row["group"] for row in csv.DictReader(file)} == {"RMIX"}
 
 
@@ -120,3 +121,26 @@ def test_no_table_where_everything_failed(comparison):
     ):
         write_comparison(comparison, Console(file=io.StringIO()))
     assert not (comparison / "table.md").exists()
+
+
+def test_tables_for_papers():
+    """What LaTeX would read as a command is escaped; numbers get a minus sign."""
+    header = ["group_1", "final [95 % CI]"]
+    lines = [["[RMIX] a&b {lr=1e-3}", "-7.00 ± 0.5 [-8, –]"], ["*", "~ ^ \\ # $ < >"]]
+    assert latex_table(header, lines, note="IQM\nof runs").splitlines() == [
+        r"% Needs \usepackage{booktabs}.",
+        "% IQM",
+        "% of runs",
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"group\_1 & final [95 \% CI] \\",
+        r"\midrule",
+        r"{}[RMIX] a\&b \{lr=1e-3\} & $-$7.00 $\pm$ 0.5 [$-$8, --] \\",
+        r"{}* & \textasciitilde{} \textasciicircum{} \textbackslash{} \# \$"
+        r" \textless{} \textgreater{} \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    assert markdown_table(["a", "b"], [["x|y", "1"]]) == (
+        "| a | b |\n| --- | ---: |\n| x\\|y | 1 |\n"
+    )

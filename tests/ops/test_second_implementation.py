@@ -64,6 +64,9 @@ BY_HAND = {
     "refit_interval": "test_off_policy.py::test_intervals_by_hand",
     "probability_of_improvement": "test_run_comparison.py::test_pairs_by_hand",
     "probability_of_improvement_ci": "test_run_comparison.py::test_pairs_by_hand",
+    "performance_profile": "test_run_comparison.py::test_a_profile_by_hand",
+    "aggregate_iqm": "test_run_comparison.py::test_a_profile_by_hand",
+    "stratified_ci": "test_run_comparison.py::test_resamples_stay_in_their_task",
     "cvar_ci": "test_statistics.py::test_interval_of_a_tail_by_hand",
     "conservative_penalty": "test_conservative.py::test_by_hand",
     "sampled_penalty": "test_conservative.py::test_sampled_joint_actions_by_hand",
@@ -938,6 +941,32 @@ def check_probability_of_improvement_ci(rng):
     got = run_comparison.probability_of_improvement_ci(x, y, reps=5_000, level=0.9)
     # Shares are multiples of 1/20, so a quantile may be one of them off.
     np.testing.assert_allclose(got, np.quantile(shares, [0.05, 0.95]), atol=0.051)
+
+
+def check_performance_profile(rng):
+    tasks = [rng.integers(0, 5, 6) / 4, rng.integers(0, 5, 3) / 4]  # with ties
+    shares = [
+        statistics.fmean(sum(x > limit for x in task) / len(task) for task in tasks)
+        for limit in (0.0, 0.3, 0.5, 1.0)
+    ]
+    same(run_comparison.performance_profile(tasks, [0.0, 0.3, 0.5, 1.0]), shares)
+
+
+def check_aggregate_iqm(rng):
+    tasks = [rng.normal(size=5), rng.normal(size=4)]
+    same(run_comparison.aggregate_iqm(tasks), middle([x for t in tasks for x in t]))
+
+
+def check_stratified_ci(rng):
+    tasks, draws = [rng.normal(size=6), rng.normal(size=4)], np.random.default_rng(4)
+    means = [
+        middle([x for t in tasks for x in t[draws.integers(0, len(t), len(t))]])
+        for _ in range(20_000)
+    ]
+    got = run_comparison.stratified_ci(
+        tasks, run_comparison.aggregate_iqm, reps=20_000, level=0.9
+    )
+    np.testing.assert_allclose(got, np.quantile(means, [0.05, 0.95]), atol=0.04)
 
 
 def check_cvar_ci(rng):

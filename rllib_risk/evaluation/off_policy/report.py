@@ -18,6 +18,7 @@ from rllib_risk.evaluation.off_policy.estimates import (
     MethodResult,
     PolicyResult,
 )
+from rllib_risk.evaluation.table_files import markdown_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,10 +70,7 @@ def write_off_policy(results: OffPolicyResults, folder: Path) -> list[Path]:
         ``off_policy.md``, ``.csv``, ``.json`` and ``.png``.
     """
     files = [folder / f"off_policy.{suffix}" for suffix in ("md", "csv", "json", "png")]
-    header, lines = _table(results)
-    rows = [header, ["---"] + ["---:"] * (len(header) - 1), *lines]
-    texts = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    table = "".join(f"| {' | '.join(row)} |\n" for row in texts)
+    table = markdown_table(*_table(results), texts=(0, 1))
     sentences = "".join(f"- {sentence}\n" for sentence in _sentences(results))
     files[0].write_text(
         f"# {_title(results)}\n\n{table}\n{sentences}\n{_note(results)}\n",
