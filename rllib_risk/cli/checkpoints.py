@@ -250,10 +250,7 @@ def _changed_env(
 
     With ``env_variants`` the changes apply to every variant.
     """
-    from rllib_risk.cli.catalog import RLlibCatalog
-    from rllib_risk.config.checks import check_inner, unknown_key
     from rllib_risk.config.shift_grid import apply_settings
-    from rllib_risk.config.yaml_reader import Document
     from rllib_risk.core.checkpoint import read_config
 
     values = {**read_config(folder)["config"], **given}
@@ -264,17 +261,7 @@ def _changed_env(
             "--env-config: this run learned from a dataset and has no environment."
             " Name one with --env."
         )
-    fields = RLlibCatalog().env_fields(env)
-    changed = dict(env_config)
-    if fields is not None:
-        for key in changed:
-            if "." in key and key.partition(".")[0] not in fields:
-                raise ConfigError(
-                    f"--env-config: {unknown_key(key, fields, 'env_config')}"
-                )
-        whole = {key: value for key, value in changed.items() if "." not in key}
-        document = Document(whole, "--env-config")
-        changed.update(check_inner("env_config", fields, document, whole, ()))
+    changed = _checked_settings(env, env_config)
     own = values.get("env_config") or {}
     result: dict[str, Any] = {"env_config": apply_settings(own, changed)}
     if given:
@@ -289,3 +276,41 @@ def _changed_env(
             several = [apply_settings(variant, changed) for variant in variants]
             (result if part is values else evaluation)["env_variants"] = several
     return result
+
+
+def changed_settings(
+    env: Any, env_config: Mapping[str, Any], own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns an ``env_config`` with the changes of ``--env-config``.
+
+    Args:
+        env: Name of the environment.
+        env_config: The changes. A key with a dot is a path, such as ``kwargs.size``.
+        own: The ``env_config`` to change.
+
+    Raises:
+        ConfigError: If the environment has no such key, or a value is wrong.
+    """
+    from rllib_risk.config.shift_grid import apply_settings
+
+    return apply_settings(own, _checked_settings(env, env_config))
+
+
+def _checked_settings(env: Any, env_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks the keys and values of ``--env-config``."""
+    from rllib_risk.cli.catalog import RLlibCatalog
+    from rllib_risk.config.checks import check_inner, unknown_key
+    from rllib_risk.config.yaml_reader import Document
+
+    fields = RLlibCatalog().env_fields(env)
+    changed = dict(env_config)
+    if fields is not None:
+        for key in changed:
+            if "." in key and key.partition(".")[0] not in fields:
+                raise ConfigError(
+                    f"--env-config: {unknown_key(key, fields, 'env_config')}"
+                )
+        whole = {key: value for key, value in changed.items() if "." not in key}
+        document = Document(whole, "--env-config")
+        changed.update(check_inner("env_config", fields, document, whole, ()))
+    return changed

@@ -38,7 +38,8 @@ EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes, or from a dataset
 
 Without --episodes and --seed, the command repeats the last evaluation of the
 training exactly. For the folder of a trial or an experiment, it uses the best
-checkpoint.
+checkpoint. An exported team (rllib export) can be evaluated too, except with
+--shift and --dataset.
 
 With --shift, one or more checkpoints play a grid of environments that differ
 from the training environment. Tables (mean, worst cell, CVaR over cells) and
@@ -185,8 +186,9 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="CHECKPOINT...",
-            help="Folder of a checkpoint, or of a trial or experiment, whose best"
-            " checkpoint is used. Several are allowed with --shift and --dataset.",
+            help="Folder of a checkpoint or an exported team, or of a trial or"
+            " experiment, whose best checkpoint is used. Several checkpoints are"
+            " allowed with --shift and --dataset.",
         ),
     ],
     options: EvaluationOptions,
@@ -234,7 +236,7 @@ def _evaluate_one(checkpoint: Path, options: EvaluationOptions) -> None:
 
     text, figure = options.env_config, options.figure
     env_config = parse_json(text, "--env-config").data if text else {}
-    _check_outputs(options.out, figure)
+    check_outputs(options.out, figure)
     with stdout_to_stderr():
         prepare(options.verbose)
         note(f"Loading {checkpoint} ...")
@@ -291,7 +293,13 @@ def _evaluate_shift(
         note(f"Wrote {written}")
 
 
-def _check_outputs(out: Path | None, render_out: Path | None) -> None:
+def check_outputs(out: Path | None, render_out: Path | None) -> None:
+    """Raises a ConfigError if a file cannot be written to where it should go.
+
+    Args:
+        out: File of the results.
+        render_out: File of the drawing.
+    """
     # Checked here, because the evaluation may take minutes.
     for path in (out, render_out):
         if path is not None and not path.resolve().parent.is_dir():
@@ -303,10 +311,10 @@ def _check_outputs(out: Path | None, render_out: Path | None) -> None:
 def run_evaluation(
     checkpoint: Path, env_config: Mapping[str, Any], options: EvaluationOptions
 ) -> tuple[dict[str, Any], list[Any]]:
-    """Evaluates a checkpoint.
+    """Evaluates a checkpoint or an exported team.
 
     Args:
-        checkpoint: Folder of the checkpoint.
+        checkpoint: Folder of the checkpoint or the team.
         env_config: Keys of ``env_config`` to change.
         options: Options of the command.
 
@@ -317,11 +325,15 @@ def run_evaluation(
         ConfigError: If the checkpoint does not exist or needs ``--algo``, or the env
             lacks a key of ``env_config``.
         CheckpointError: If the checkpoint is incomplete or was changed.
+        ArtefactError: If the exported team is damaged or of a later version.
     """
     from rllib_risk.cli.checkpoints import find_checkpoint, is_foreign, opened, verified
+    from rllib_risk.cli.exported import evaluate_exported, is_exported
     from rllib_risk.cli.foreign import evaluate_foreign
     from rllib_risk.cli.session import ray_session, register_all
 
+    if is_exported(checkpoint):
+        return evaluate_exported(checkpoint, env_config, options)
     checkpoint = find_checkpoint(checkpoint, "Evaluating")
     foreign = is_foreign(checkpoint)
     algo, render = options.algo, options.figure is not None

@@ -10,10 +10,12 @@ import typer
 from rllib_risk.cli import option_groups as g
 from rllib_risk.cli import options as o
 from rllib_risk.cli.output import note, out, say, stdout_to_stderr
+from rllib_risk.cli.pretrained import PLAY_HELP, play
 from rllib_risk.config.schema import ConfigError
 
 app = typer.Typer(
-    help="List, show and run the tuned examples of this package.",
+    help="List, show and run the tuned examples of this package, and play its trained"
+    " teams.",
     no_args_is_help=True,
 )
 _SCHEMA_HELP = """Print the JSON Schema of training files, for editors.
@@ -130,6 +132,9 @@ def schema_command() -> None:
         ]
         schema = training_schema(catalog, algorithms, [*ENVS])
     say(json.dumps(schema))
+
+
+app.command("play", help=PLAY_HELP)(play)
 
 
 @app.command("run")

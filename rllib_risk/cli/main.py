@@ -114,8 +114,9 @@ def run(arguments: list[str]) -> int:
             # A wrong option: typer's own error prints itself.
             error.show()
             return int(error.exit_code)
-        if type(error).__name__ == "CheckpointError":
-            # Compared by name: importing the class would load torch in every command.
+        if type(error).__name__ in ("CheckpointError", "ArtefactError"):
+            # Compared by name: importing the classes would load torch and NumPy in
+            # every command.
             fail(str(error))
             return EXIT_USAGE
         if isinstance(error, OSError) and error.strerror:

@@ -13,6 +13,7 @@ from rllib_risk.core import ray_internals
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.envs import team_spaces_of
 from rllib_risk.core.play import play_and_render
+from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.core.rollout_worker import TeamRolloutWorker
 from rllib_risk.core.runners import play_everywhere
 from rllib_risk.core.thresholds import choose_threshold
@@ -167,7 +168,8 @@ class EvaluatingAlgorithm(Algorithm):
         Returns:
             uint8 frames ``[height, width, 3]``.
         """
-        return play_and_render(self.team_policy, self.evaluation_config, seed)
+        player = PolicyPlayer(self.team_policy, 1)
+        return play_and_render(player, self.evaluation_config, seed)
 
     def team_spec(self) -> TeamSpec:
         """Agents and sizes of the team; there must be an env."""

@@ -236,6 +236,7 @@ def _provenance(algorithm: TeamAlgorithm) -> dict[str, Any]:
     trained = algorithm.restored_versions or ours
     dataset = getattr(config, "dataset", None)
     card = None if dataset is None else config.open_dataset().card
+    evaluated = algorithm.evaluation_config or config
     return {
         # Checkpoints of earlier versions do not hold a commit.
         "training": {key: trained.get(key) for key in ours},
@@ -246,6 +247,8 @@ def _provenance(algorithm: TeamAlgorithm) -> dict[str, Any]:
         },
         "env": config.env,
         "env_config": config.env_config,
+        # Evaluations may play in other settings, or in another environment.
+        "evaluation": {"env": evaluated.env, "env_config": evaluated.env_config},
         "dataset": card and {"folder": dataset, "content_hash": card.content_hash},
         "seeds": {
             "training": config.seed,

@@ -9,10 +9,8 @@ import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_risk.core.envs import loop_over, make_env
-from rllib_risk.core.players import PolicyPlayer
-from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.rounds import play_evaluation
-from rllib_risk.env_wrappers.episode_loop import EpisodeLoop, EpisodeObserver
+from rllib_risk.env_wrappers.episode_loop import EpisodeLoop, EpisodeObserver, Player
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.registry import (
     ENVS,
@@ -30,12 +28,12 @@ _WHAT_IS_NEEDED = (
 
 
 def play_and_render(
-    policy: TeamPolicy, config: AlgorithmConfig, seed: int
+    player: Player, config: AlgorithmConfig, seed: int
 ) -> list[np.ndarray]:
     """Plays the first evaluation episode and renders every step.
 
     Args:
-        policy: Who plays.
+        player: Chooses the actions of one environment.
         config: Names the environment; its factory must take ``render_mode``.
         seed: Of the evaluation.
 
@@ -51,7 +49,7 @@ def play_and_render(
     envs = loop_over(config, partial(_make_rendering_env, config))
     try:
         frames = _Frames(envs, config)
-        play_evaluation(config, envs, PolicyPlayer(policy, 1), seed, 0, frames)
+        play_evaluation(config, envs, player, seed, 0, frames)
         return frames.frames
     finally:
         envs.close()
