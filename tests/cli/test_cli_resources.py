@@ -1,4 +1,4 @@
-"""What a trial asks for against what Ray has here: never an endless, silent wait."""
+"""Trials that request more resources than Ray has never wait silently forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search spaces: reading, checking, and what becomes of them."""
+"""Search spaces: reading, checking and conversion to Tune's."""
 
 import pytest
 from ray.tune.search.sample import Domain as TuneDomain

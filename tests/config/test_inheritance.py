@@ -1,4 +1,4 @@
-"""What experiments take over: ``shared:``, ``extends:``, anchors and ``without:``."""
+"""What experiments inherit: ``shared:``, ``extends:``, anchors and ``without:``."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def load(folder: Path, text: str) -> dict[str, ExperimentSpec]:
 
 
 def places(folder: Path, spec: ExperimentSpec, *keys: tuple[Any, ...]) -> list[str]:
-    """Where values of an experiment stand, without the folder."""
+    """The places of an experiment's values, without the folder."""
     document = spec.document
     assert document is not None
     found = [document.where(spec.name, *key) for key in keys]

@@ -1,4 +1,4 @@
-"""What a replay takes, what a machine has, and the types of what is stored."""
+"""The memory of replays and machines, and the types of stored arrays."""
 
 from __future__ import annotations
 
@@ -105,14 +105,14 @@ def test_without_a_declared_limit_the_bound_is_a_warning() -> None:
 
 
 def test_a_container_has_what_it_may_use(tmp_path: Path) -> None:
-    """A container, or a job, is what a replay must fit into."""
+    """A replay must fit into the memory of its container or job."""
     whole = machine_memory(tmp_path)
     assert whole is not None and whole > 10**8
     (tmp_path / "memory.max").write_text("max\n")
     assert machine_memory(tmp_path) == whole
     (tmp_path / "memory.max").write_text("1000000\n")
     assert machine_memory(tmp_path) == 10**6
-    # A job of a scheduler: a group inside another one, which has the limit.
+    # A scheduler's job: a control group inside another one that has the limit.
     (tmp_path / "job" / "step").mkdir(parents=True)
     (tmp_path / "job" / "memory.max").write_text("900000\n")
     own = tmp_path / "cgroup"
@@ -177,7 +177,7 @@ class ManyActions(ParallelEnv):
 def test_40000_actions_go_through_store_replay_and_dataset_unchanged() -> None:
     env = ManyActions()
     envs = LoopedTeamEnvs(lambda: TeamEnv(env), 1)
-    config = TeamConfig().environment("two_step")  # whose limits count
+    config = TeamConfig().environment("two_step")  # only its limits are used
     rng = np.random.default_rng(0)
     player = ScriptedPlayer([RandomPolicy()], np.empty(0, np.int64), rng, 0.0)
     (played,), _ = play_episodes(config, envs, player, np.array([1]), rng)

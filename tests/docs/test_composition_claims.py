@@ -1,4 +1,4 @@
-"""What docs/composition.md says that compositions do, by training them."""
+"""Claims of docs/composition.md about compositions, checked by training."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 
 
 def greedy_shares(**keys: Any) -> tuple[float, float]:
-    """Trains on the risky bandit; shares of greedy episodes, joint safe and risky."""
+    """Trains on the risky bandit; gives the shares of joint safe and risky episodes."""
     config = (
         IndependentQConfig()
         .environment("risky_bandit")

@@ -1,4 +1,4 @@
-"""The reward model: its size, what it reads, and that it can tell groups apart."""
+"""The reward model: its size and its inputs."""
 
 import pytest
 import torch

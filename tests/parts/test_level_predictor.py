@@ -99,7 +99,7 @@ def logits_without_gradient(network):
 
 
 def logits_with_gradient(network):
-    # Under a gradient nothing is kept from call to call.
+    # With gradients the predictor caches nothing between calls.
     obs, _, actions, _ = make_inputs(network)
     return unroll(network, obs, actions).level_logits.detach()
 
