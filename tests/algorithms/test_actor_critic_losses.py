@@ -228,7 +228,7 @@ def test_illegal_actions_do_not_matter(kind, shift):
 
 @KINDS
 @pytest.mark.parametrize("shift", [0.0, 1e6])
-def test_a_single_legal_action_is_certain_and_moves_nothing(kind, shift):
+def test_a_single_legal_action_has_probability_one_and_no_gradient(kind, shift):
     """R8: one legal action."""
     batch = random_batch()
     batch.action_mask[:] = 0

@@ -280,7 +280,7 @@ def test_the_sources_constants():
         ({"overlap_sampling": True}, "overlap_sampling.*leave it off"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused(name, keys, message):
+def test_keys_without_effect_are_refused(name, keys, message):
     config = config_class(name)().environment("macn")
     with pytest.raises(ConfigError, match=message):
         config.training(**keys).validate()

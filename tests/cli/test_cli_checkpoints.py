@@ -76,7 +76,9 @@ def test_the_best_checkpoint_of_a_folder_is_found(
     assert found(experiment) == "a/checkpoint_000001"
 
 
-def test_off_policy_estimates_decide_where_nothing_was_played(tmp_path: Path) -> None:
+def test_without_evaluations_estimates_rank_checkpoints(
+    tmp_path: Path,
+) -> None:
     rows = [result(number, 0.0) for number in (1, 2, 3)]
     for row, mean in zip(rows, (-3.0, -1.0, -2.0), strict=True):
         del row["evaluation"]
@@ -85,7 +87,7 @@ def test_off_policy_estimates_decide_where_nothing_was_played(tmp_path: Path) ->
     assert found(tmp_path / "run") == "a/checkpoint_000001"
 
 
-def test_an_env_is_for_runs_that_had_none(experiment: Path) -> None:
+def test_env_option_is_refused_for_checkpoints_with_an_env(experiment: Path) -> None:
     ours = experiment / "a" / "checkpoint_000000"
     with (
         pytest.raises(ConfigError, match=r"was trained in 'macn', .* Leave --env out"),

@@ -200,7 +200,7 @@ def test_two_algorithms_two_seeds(tmp_path: Path) -> None:
         assert f"Wrote {results / name}" in printed
 
 
-def test_ctrl_c_then_resume_runs_what_was_left(
+def test_resume_after_ctrl_c_runs_the_remaining_trials(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = TEXT.replace("lifetime: 400", "lifetime: 1000")

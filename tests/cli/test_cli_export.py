@@ -40,7 +40,7 @@ def test_a_checkpoint_is_exported_and_acts(tmp_path, capsys):
         (["--format", "onnx"], 'pip install "rllib-risk[onnx]"'),
     ],
 )
-def test_what_cannot_be_written_is_said(
+def test_unavailable_formats_are_refused(
     arguments, message, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "onnx", None)  # as if it were not installed

@@ -98,7 +98,7 @@ def test_the_authors_form_in_the_old_and_the_present_order(tmp_path, capsys, old
     assert_same(list(Dataset(out).episodes()), episodes)
 
 
-def test_what_the_files_do_not_say_is_printed(tmp_path, capsys):
+def test_import_prints_cut_and_dropped_episodes(tmp_path, capsys):
     (tmp_path / "log.csv").write_text("ep,o,u,r\n1,1,0,1\n1,2,1,1\n2,3,0,1\n")
     (tmp_path / "map.yaml").write_text(
         "form: wide\nagents: [one]\nobservation: o\naction: {columns: u, count: 2}\n"

@@ -415,7 +415,7 @@ def test_json_has_no_nan() -> None:
 
 
 @pytest.mark.parametrize(("level", "shown"), [(1.0, False), (0.5, True)])
-def test_an_evaluation_prints_no_row_that_says_nothing(
+def test_evaluation_omits_uninformative_rows(
     level: float, shown: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     levels = {"risk_level_mean": level, "risk_level_agent_0": level}

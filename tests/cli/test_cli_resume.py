@@ -217,7 +217,7 @@ def test_learning_from_a_dataset_samples_no_steps(
         assert reason in capsys.readouterr().err
 
 
-def test_what_an_env_reports_may_be_unknown(
+def test_metrics_of_a_slow_env_are_not_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rllib_risk.algorithms import config_class

@@ -129,7 +129,7 @@ run:
         ("two_step", "", "evaluation_interval: null", ""),
     ],
 )
-def test_a_metric_that_can_never_come(
+def test_a_metric_that_is_never_reported_is_refused(
     kind: str, env: str, metric: str, config: str, message: str
 ) -> None:
     key = kind.split(":")[0]

@@ -48,7 +48,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
-def test_what_belongs_to_the_shift_only(
+def test_shift_options_are_refused_without_shift(
     fake: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "several checkpoints are allowed only" in refused(capsys, fake, fake)

@@ -105,13 +105,13 @@ def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
     ],
     ids=lambda text: text[:20],
 )
-def test_what_has_no_end_is_refused_at_its_line(text: str, message: str) -> None:
+def test_oversized_or_recursive_yaml_is_refused(text: str, message: str) -> None:
     """R27: text that is too large, too deep or inside itself, refused with its line."""
     with pytest.raises(ConfigError, match=message):
         parse_yaml(text, "f.yaml")
 
 
-def test_what_a_merge_brings_in_keeps_the_place_of_the_mapping_that_won() -> None:
+def test_merged_keys_keep_the_line_of_their_source() -> None:
     text = (
         "a: &a {x: 1, c: {p: 1, q: 2}}\n"
         "b: &b {x: 2, y: 2}\n"

@@ -110,7 +110,7 @@ def test_evaluation_of_a_checkpoint_repeats_the_logged_one(tmp_path):
     loaded.stop()
 
 
-def test_a_result_without_an_evaluation_carries_the_last_one(tmp_path):
+def test_a_result_without_an_evaluation_repeats_the_last_one(tmp_path):
     config = small_config("VDN")
     config.evaluation_interval = 2
     algorithm = config.build_algo()
@@ -199,7 +199,7 @@ def test_a_folder_that_is_no_checkpoint_is_an_error(checkpoints, tmp_path):
         rllib_risk.load(tmp_path / "empty")
 
 
-def test_other_doors_say_how_to_load_a_checkpoint(checkpoints):
+def test_other_from_checkpoint_methods_name_rllib_risk_load(checkpoints):
     from ray.rllib.algorithms.algorithm import Algorithm
     from ray.rllib.policy.policy import Policy
 
@@ -248,7 +248,7 @@ def test_a_pickle_in_a_checkpoint_is_refused_and_not_run(checkpoints, tmp_path, 
     assert not canary.exists()
 
 
-def test_a_pickle_of_tunes_kind_is_not_run(checkpoints, tmp_path):
+def test_a_tune_pickle_in_a_checkpoint_is_refused(checkpoints, tmp_path):
     """R25: Tune would load this file before the checkpoint is checked."""
     folder = tmp_path / "checkpoint"
     shutil.copytree(checkpoints / "checkpoint_000001", folder)
@@ -370,7 +370,7 @@ def test_a_checkpoint_cannot_set_unlisted_keys(checkpoints, tmp_path):
 
 
 @pytest.mark.parametrize("full", ["save_tensors", "save_arrays", "_write_json"])
-def test_a_full_disk_leaves_the_checkpoint_before(
+def test_a_failed_write_keeps_the_previous_checkpoint(
     checkpoints, tmp_path, monkeypatch, full
 ):
     """A failed write leaves no folder that passes as a checkpoint."""
@@ -407,7 +407,7 @@ def test_a_checkpoint_of_another_shape_is_refused(checkpoints):
     algorithm.stop()
 
 
-def test_target_network_is_copied_every_so_many_episodes():
+def test_target_network_is_copied_at_the_episode_interval():
     # Fact 31: equal right after the copy, different one step later.
     config = small_config("VDN", updates_per_episode=0.25)
     config.training(target_update_interval_episodes=12)
@@ -505,7 +505,7 @@ PADDED = {"sequence_length": 1, "window_padding": "zeros"}
         ("QPLEX", {"rnn_cell": "lstm"}),
     ],
 )
-def test_rllibs_own_actions_are_a_players(name, changes):
+def test_rllibs_actions_equal_the_players_actions(name, changes):
     algorithm = small_config(name, **changes).build_algo()
     policy = algorithm.team_policy
     # With fresh weights, utilities hardly depend on earlier observations.
@@ -533,7 +533,7 @@ def test_rllibs_own_actions_are_a_players(name, changes):
     algorithm.stop()
 
 
-def test_rllibs_own_actions_explore_by_the_schedule_and_leave_it_where_it_is():
+def test_rllibs_actions_explore_without_advancing_the_schedule():
     algorithm = small_config("QMIX", initial_epsilon=0.5).build_algo()
     policy = algorithm.team_policy
     obs, _ = make_team_env("macn").reset(seed=0)

@@ -461,7 +461,7 @@ def test_the_gradients_of_three_learners_add_up_for_every_algorithm(name):
     assert gradient_error(policy, make_batch(), learners=3) < 1e-6
 
 
-def test_agents_own_values_may_pass_through_a_mixer_of_ones_own():
+def test_a_users_mixer_may_return_one_value_per_agent():
     policy = make_policy({"mixer": f"{__name__}:Scaled"})
     policy.learn_on_batch(make_batch())
     assert policy.network.mixer.factor.grad.any()
@@ -533,7 +533,7 @@ def test_an_annealed_level_follows_the_env_steps():
         assert losses[0].item() == losses[1].item()
 
 
-def test_the_lesser_weight_follows_the_env_steps():
+def test_the_td_weight_schedule_follows_the_env_steps():
     # LH-IQN: 0.2 to 0.4 over 200 000 env steps.
     policy = make_policy({}, config_class("LHIQN"))
     batch = policy.tensors(make_batch())

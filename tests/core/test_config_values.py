@@ -60,7 +60,7 @@ def test_rllib_reads_the_dict_and_the_object(name: str) -> None:
         assert request.required_resources["CPU"] == 1
 
 
-def test_minus_one_is_a_value() -> None:
+def test_minus_one_is_kept_as_a_value() -> None:
     """RLlib takes -1 for "not given" and drops it on the way to an algorithm."""
     config = ValueConfig().training(v_min=-1.0, risk_parameter=-1.0)
     again = ValueConfig.from_state(config.get_state())

@@ -35,7 +35,7 @@ class CrashesOnOddSeeds(Walk):
         return np.full((1, 1, 3), self.time, np.uint8)
 
 
-def test_every_door_plays_the_same_episode_for_the_same_seed():
+def test_every_entry_point_plays_the_same_episode_for_a_seed():
     noisy = {"reward_noise_std": 1.0, "wind_probability": 0.2, "episode_limit": 12}
     config = small_config("RMIX").environment("macn", env_config=noisy)
     algorithm = config.build_algo()

@@ -67,7 +67,7 @@ def test_a_checkpoint_is_loaded_and_played_without_ray(algorithm):
     assert not ray.is_initialized()
 
 
-def test_what_an_artefact_says_of_itself(algorithm, tmp_path):
+def test_an_exported_record_holds_contract_risk_and_provenance(algorithm, tmp_path):
     record = export_team(algorithm, tmp_path / "team")
     written = json.loads((tmp_path / "team" / "policy.json").read_text())
     assert written.pop("networks") and record.pop("networks")
@@ -152,7 +152,7 @@ def test_a_folder_with_contents_is_left_alone(algorithm, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_team_that_would_act_otherwise_is_not_written(
+def test_an_artefact_that_acts_differently_is_not_written(
     algorithm, tmp_path, monkeypatch
 ):
     """R47: an exported team."""

@@ -79,7 +79,7 @@ def test_independent_agents_are_separate_learners(preset):
         ("IndependentQ", {}),
     ],
 )
-def test_all_else_has_one_limit(name, keys):
+def test_other_teams_share_one_gradient_limit(name, keys):
     policy = make_policy(name, **keys)
     stats = policy.learn_on_batch(make_batch())
     clipped = sum((p.grad**2).sum() for p in policy.network.parameters()).sqrt()

@@ -46,7 +46,7 @@ def test_independent_quantile_learners_act_at_their_level(quantiles, alpha, retu
 
 
 @pytest.mark.parametrize("runners", [0, 1])
-def test_a_scheduled_level_is_evaluated_where_it_stands(runners):
+def test_evaluation_uses_the_current_level_of_a_schedule(runners):
     """Evaluation has its own policies, which must get the number of env steps too."""
     config = config_class("QMIX")().environment("two_step")
     config.training(
@@ -134,7 +134,7 @@ def test_the_climbing_game(name, keys, payoff):
         ("IndependentQ", "P3", 0.0, {}),
     ],
 )
-def test_games_that_tell_factorisations_apart(name, payoff, best, keys):
+def test_payoffs_of_factorisations_on_nonmonotonic_games(name, payoff, best, keys):
     """R33: through the whole pipeline, including the failures of VDN and QMIX."""
     assert greedy_payoffs(name, payoff, 4000, lr=1e-3, **keys) == {best}
 

@@ -337,7 +337,7 @@ def test_a_batch_of_more_episodes_than_there_are_names_the_fix(folder):
         config.build_algo()
 
 
-def test_evaluations_may_be_elsewhere(folder):
+def test_evaluation_may_use_another_env_config(folder):
     config = offline("MACQR", folder)
     config.evaluation_config = {"env_config": {"episode_limit": 5}}
     config.validate()

@@ -263,7 +263,7 @@ def test_they_play_and_learn_and_come_back_from_a_checkpoint(tmp_path, ray_local
     ("expectile", "answer"),
     [(0.5, 2.2), (0.1, -0.58 / 0.26)],
 )
-def test_an_own_weighting_learns_what_is_known(expectile, answer, ray_local):
+def test_a_users_weighting_learns_the_known_expectile(expectile, answer, ray_local):
     made = config(
         exploration="my_explorer:Stubborn",
         favourite=1,
@@ -338,7 +338,7 @@ def test_a_key_of_another_method_is_not_suggested_under_its_own_name():
         config(**{key: 5})
 
 
-def test_a_bad_default_is_reported_as_the_classs(monkeypatch):
+def test_the_error_for_a_bad_default_names_the_users_class(monkeypatch):
     declared = [("steepness", float, option(-1.0, "Of nothing.", low=0.0))]
     options = dataclasses.make_dataclass("Options", declared, frozen=True)
     monkeypatch.setattr(Named, "Options", options)

@@ -82,7 +82,7 @@ def test_a_level_is_refused_where_it_has_no_meaning():
     algorithm.stop()
 
 
-def test_all_that_plays_a_policy_plays_this_one(trained):
+def test_traces_and_recordings_play_the_static_policy(trained):
     """A trace and a recording act as the evaluation does; RLlib's actions cannot."""
     algorithm, _, _ = trained
     policy, config = algorithm.team_policy, algorithm.config

@@ -21,7 +21,7 @@ def config_of(name, interval, envs, **training):
 
 
 @pytest.mark.parametrize(("interval", "envs"), [(3, 1), (2, 4)])
-def test_one_update_in_so_many_steps_from_the_episodes_that_have_ended(interval, envs):
+def test_updates_follow_the_interval_and_use_ended_episodes(interval, envs):
     algorithm = config_of("VDN", interval, envs).build_algo()
     played, updates = [0], []
     count, learn = algorithm.env_runner.on_steps, algorithm._learn

@@ -102,7 +102,7 @@ def test_steps_are_drawn_once_a_pass_on_average(folder):
 
 
 @pytest.mark.parametrize("draws", [0, 1, 5, 9, 40])
-def test_it_goes_on_where_it_was(folder, draws):
+def test_dataset_replay_resumes_from_a_checkpoint(folder, draws):
     replay = window(folder, 8)
     for _ in range(draws):
         replay.sample_sequences(7, 2, 1)

@@ -63,7 +63,7 @@ def test_without_the_last_observation(tmp_path):
     np.testing.assert_array_equal(cut.rewards, [2.0])
 
 
-def test_what_was_done_that_the_files_do_not_say(tmp_path):
+def test_report_counts_cut_steps_and_missing_flags(tmp_path):
     """The report counts cut steps, episodes of one row, and ends without a flag."""
     rows = LOG + "z,0,5,50,1,1,1.0,0,1\n" + "w,0,6,60,1,1,1.0,0,0\n"
     rows += "w,1,7,70,1,1,1.0,0,0\n"
@@ -311,7 +311,7 @@ def test_only_the_last_row_may_be_empty(tmp_path):
     wide=st.booleans(),
     seed=st.integers(0, 9),
 )
-def test_any_log_comes_back_whatever_the_blocks(
+def test_import_does_not_depend_on_block_size(
     tmp_path_factory, lengths, block, wide, seed
 ):
     folder = tmp_path_factory.mktemp("log")

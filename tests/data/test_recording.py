@@ -94,7 +94,7 @@ def test_parts_are_shares_of_steps_and_not_of_episodes(tmp_path):
     assert part_of_log(Dataset(tmp_path), "paper", 0.25) == (10, 11)
 
 
-def test_there_is_no_half_way_of_a_learner_that_did_not_learn(tmp_path):
+def test_medium_part_needs_a_learner_that_improved(tmp_path):
     log = log_of(tmp_path, np.arange(20.0)[::-1])
     with pytest.raises(DatasetError, match="did not get better"):
         part_of_log(log, "medium", 0.1)

@@ -76,7 +76,7 @@ def test_actions_fit_their_type(num_actions: int, kind: type) -> None:
     assert np.array(num_actions - 1).astype(chosen) == num_actions - 1
 
 
-def test_a_replay_that_does_not_fit_names_what_would() -> None:
+def test_a_too_large_replay_suggests_a_size_that_fits() -> None:
     # A row: 2 * 40 + 30 + 1 + 2 numbers of 4 bytes, 2 * 5 flags, 2 actions of 2 bytes.
     row = 4 * (2 * 40 + 30 + 1 + 2) + 2 * 5 + 2 * 2
     bound = ReplayBound.of([SPEC], 1000, 20_000, False)
@@ -104,7 +104,7 @@ def test_without_a_declared_limit_the_bound_is_a_warning() -> None:
     assert ReplayBound.of([SPEC], 1000, 10, False).steps == 10
 
 
-def test_a_container_has_what_it_may_use(tmp_path: Path) -> None:
+def test_container_memory_limit_is_used(tmp_path: Path) -> None:
     """A replay must fit into the memory of its container or job."""
     whole = machine_memory(tmp_path)
     assert whole is not None and whole > 10**8

@@ -55,7 +55,7 @@ def test_a_dict_of_observations_gives_a_dict_of_actions(folder):
         assert named.act(rows, masks) == dict(zip("abc", expected, strict=True))
 
 
-def test_what_was_carried_out_is_remembered(tmp_path):
+def test_remember_replaces_the_last_actions(tmp_path):
     network = write_artefact(tmp_path)
     team, actor = Team.load(tmp_path), NumpyActor(network, 1)
     changed = 0

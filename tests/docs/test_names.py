@@ -94,7 +94,7 @@ def test_the_envs_said_to_render_are_those_that_do() -> None:
     assert re.findall(r"`(\w+)`", told.partition(" or [")[0]) == envs_that_render()
 
 
-def test_no_page_speaks_of_what_is_to_come() -> None:
+def test_pages_have_no_planned_features() -> None:
     words = re.compile(r"\bplanned\b|not present\b|\bnot yet\b|filled from", re.I)
     found = [
         f"{page.name}: {line}"

@@ -116,7 +116,7 @@ def test_crashes_keep_their_slot():
     assert not np.array_equal(joined.obs[0], before[0])
 
 
-def test_the_longest_limit_counts_and_an_unknown_one_wins():
+def test_the_joined_limit_is_the_longest_or_unknown():
     joined = join(VARIANTS, 1)
     assert joined.spec.episode_limit == 12
     endless = LoopedTeamEnvs(lambda: TeamEnv(RandomDeathEnv()), 1)

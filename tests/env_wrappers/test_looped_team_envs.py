@@ -132,7 +132,7 @@ def test_an_env_that_breaks_in_every_step_stops_too(no_waiting):
     assert log.count("reset") == 3
 
 
-def test_only_a_completed_episode_forgives(no_waiting):
+def test_only_a_completed_episode_resets_the_failure_count(no_waiting):
     envs = flaky(1, [])
     one, zeros = np.ones(1, bool), np.zeros((1, 2), np.int64)
 

@@ -259,7 +259,7 @@ def test_the_final_row():
     np.testing.assert_array_equal(obs["action_mask"], [[1, 0, 0], [1, 0, 0]])
 
 
-def test_agents_that_just_vanish():
+def test_agents_that_vanish_without_a_flag_truncate_the_episode():
     class Vanishing(ScriptedEnv):
         def step(self, actions):
             row = super().step(actions)
@@ -395,7 +395,7 @@ def test_wrong_options_say_so(options, text):
         TeamEnv(ScriptedEnv([{}]), **options)
 
 
-def test_envs_that_are_none_say_so():
+def test_objects_that_are_no_parallel_env_are_refused():
     with pytest.raises(EnvConfigError, match="has no observation_space"):
         TeamEnv(gymnasium.Env())
     env = ScriptedEnv([{}])

@@ -97,7 +97,7 @@ def test_failed_trials_and_runs_without_an_env_are_left_out(tmp_path):
     assert write_results(tmp_path, "off_policy/return_mean", "", CODE) == []
 
 
-def test_machines_and_programs_stand_side_by_side(tmp_path):
+def test_results_of_machines_and_programs_are_merged(tmp_path):
     """Three seeds of two machines, and two runs of another program."""
     one, _ = compare(
         tmp_path / "a", {0: [(10, 0.0, 0.0), (20, 1.0, 0.5)], 1: [(20, 2.0, 1.0)]}

@@ -207,7 +207,7 @@ def test_fqe_agrees_with_tables_on_a_problem_of_one_agent(greedy):
     assert tail == pytest.approx(truth, abs=0.4 * spread)
 
 
-def test_values_pass_through_a_long_episode():
+def test_fqe_settles_on_long_episodes():
     """R49: FQE does not stop while values are still near those of the log.
 
     Each of 40 steps pays its action, 0 or 1. The log's actions are uniform, so it

@@ -177,7 +177,7 @@ def test_state_is_output_and_cell():
     [({}, 16), ({"rnn_cell": "lstm"}, 32), ({"recurrent": False}, 16)],
     ids=["gru", "lstm", "none"],
 )
-def test_size_of_what_lasts(keys, size):
+def test_sizes_of_the_hidden_state(keys, size):
     network = make_network(**keys, **RISK)
     assert network.agents[0].encoder.state_size == size
     shapes = [tuple(part.shape) for part in network.initial_carry(2)]

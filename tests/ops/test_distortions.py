@@ -130,7 +130,7 @@ def test_cpw_in_the_middle(parameter, middle):
     assert got.tolist() == pytest.approx([0.0, middle, 1.0], abs=1e-5)
 
 
-def test_cpw_as_iqn_samples_it_turns_prospect_theory_round():
+def test_cpw_in_iqn_gives_tails_less_weight():
     # Near 0 the map is tau^0.71, so g(u) is near u^(1/0.71) and the lowest of 100 atoms
     # has about 0.01^1.408 = 0.0015 instead of 0.01. Near 1, 1 - beta is (1 - tau)^0.71
     # / 0.71, so the highest has about (0.71 * 0.01)^1.408 = 0.0009.

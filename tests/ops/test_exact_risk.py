@@ -216,7 +216,7 @@ def test_the_frontier_of_a_coin():
 
 @settings(max_examples=15, deadline=None)
 @given(games(), st.integers(1, 2))
-def test_the_frontier_is_what_its_parts_say(mdp, steps):
+def test_frontier_equals_enumeration(mdp, steps):
     for point in exact_frontier(mdp, step_limit=steps):
         lotteries = all_lotteries(mdp, 0, steps)
         best = max(tail_mean(lottery, point.alpha) for lottery in lotteries)

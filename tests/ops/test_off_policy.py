@@ -208,7 +208,7 @@ def test_unbiased_on_a_game_that_is_enumerated():
     assert whole == pytest.approx((weights * returns).sum())
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say():
+def test_intervals_have_their_nominal_coverage():
     """R49: Skewed returns: the mean of an exponential distribution, 40 episodes."""
     held = 0
     for seed in range(200):

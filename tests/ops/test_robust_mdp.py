@@ -278,7 +278,7 @@ def moved(chances, rho, kind, rng):
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_the_robust_policy_keeps_its_promise(kind):
+def test_robust_value_is_a_lower_bound_in_the_set(kind):
     # Rewards of at least 0: nothing is worth less than v_min = 0.
     rng = np.random.default_rng(0)
     for seed in range(10):

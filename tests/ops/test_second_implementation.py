@@ -1192,7 +1192,7 @@ OF_GAMES = {
     "nested_value_iteration": "test_exact_risk.py::test_nested_value_iteration",
     "static_optima": "test_exact_risk.py::test_no_policy_is_better_than_the_optimum",
     "play_out": "test_exact_risk.py::test_no_policy_is_better_than_the_optimum",
-    "exact_frontier": "test_exact_risk.py::test_the_frontier_is_what_its_parts_say",
+    "exact_frontier": "test_exact_risk.py::test_frontier_equals_enumeration",
 }
 CHECKS = {
     name.removeprefix("check_"): value

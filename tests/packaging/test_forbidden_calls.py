@@ -72,7 +72,7 @@ def forbidden(source: str) -> list[str]:
         "def f():\n    import marshal",
     ],
 )
-def test_the_check_sees(source):
+def test_the_check_finds_each_forbidden_call(source):
     assert len(forbidden(source)) == 1
 
 

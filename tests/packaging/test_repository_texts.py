@@ -40,7 +40,7 @@ def texts() -> list[Path]:
 
 
 @pytest.mark.parametrize("kind", sorted(FORBIDDEN))
-def test_no_text_names(kind):
+def test_no_text_contains_forbidden_names(kind):
     pattern = re.compile(FORBIDDEN[kind], re.IGNORECASE)
     found = [
         f"{file.relative_to(ROOT)}:{number}: {line.strip()}"

@@ -136,7 +136,7 @@ def test_acting_notices_new_weights(change, guard):
     torch.testing.assert_close(after, logits_with_gradient(network))
 
 
-def test_a_copy_goes_its_own_way():
+def test_a_copied_network_keeps_its_weights():
     network = make_network(**RMIX)
     before = logits_without_gradient(network)
     target = copy.deepcopy(network)

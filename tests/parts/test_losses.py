@@ -513,7 +513,7 @@ def test_the_target_network_gets_no_gradient(keys):
 
 
 @CASES
-def test_the_loss_does_not_pull_at_its_own_target(keys):
+def test_targets_are_constants(keys):
     """R5: targets are constants."""
     # With one network in both roles the gradient must be that of fixed targets.
     network, _ = random_networks(**keys)
@@ -653,7 +653,7 @@ def burned_in(places, length, burn_in):
 @pytest.mark.parametrize(
     ("places", "double_q", "td_lambda"), [("many", True, 0.0), ("short", False, 0.6)]
 )
-def test_what_fills_a_memory_may_be_left_out_afterwards(
+def test_dropping_burn_in_steps_keeps_loss_and_gradients(
     keys, places, double_q, td_lambda
 ):
     """Leaving out burn-in steps after the unroll changes neither loss nor gradient."""

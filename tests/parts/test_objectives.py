@@ -75,7 +75,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("run", "keys", "begins", "advice"), REFUSED)
-def test_what_controls_no_such_risk_is_refused(run, keys, begins, advice):
+def test_objectives_refuse_unsupported_compositions(run, keys, begins, advice):
     with pytest.raises(ConfigError) as caught:
         configured(run, **keys)
     assert str(caught.value).startswith(begins), caught.value

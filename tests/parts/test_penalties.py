@@ -161,7 +161,7 @@ def test_the_model_of_the_data_is_behaviour_cloning_and_leaves_the_values_alone(
         assert torch.equal(a, b)
 
 
-def test_one_thing_is_learned_beside_the_networks():
+def test_only_one_auxiliary_module_is_allowed():
     online, _ = random_networks(**keys_of("cfcql"))
     robust = {"target": "tv", "rho": 0.2}
     learning = learning_parts(**keys_of("cfcql")).learning

@@ -54,9 +54,7 @@ def assert_legal_equal(utilities, expected):
 @PADDINGS
 @pytest.mark.parametrize("double_q", [False, True])
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_the_next_value_looks_through_the_window_that_acting_looks_through(
-    padded, double_q, cell
-):
+def test_next_value_uses_the_acting_window(padded, double_q, cell):
     """At every step of an episode, including the first and the last ones."""
     (online, target), episode = networks_and_episode(rnn_cell=cell)
     batch = rows_of(episode, 1, WINDOW - 1, range(STEPS), padded=padded)

@@ -131,7 +131,7 @@ def test_a_matrix_game_of_ones_own():
         ([[float("nan")]], "finite"),
     ],
 )
-def test_tables_that_are_none(payoff, text):
+def test_invalid_payoff_tables_are_refused(payoff, text):
     with pytest.raises(EnvConfigError, match=text):
         MatrixGame(payoff)
 
@@ -335,7 +335,7 @@ def test_the_risky_bandit():
         ({"safe_reward": "1"}, "must be numbers"),
     ],
 )
-def test_bandits_that_ask_nothing(kwargs, text):
+def test_bandits_without_a_risk_tradeoff_are_refused(kwargs, text):
     with pytest.raises(EnvConfigError, match=text):
         RiskyBandit(**kwargs)
 

@@ -275,7 +275,7 @@ def test_it_is_registered():
         ({**OWN, "start_state": 2}, "must not be one of terminal_states"),
     ],
 )
-def test_games_that_are_none(changes, text):
+def test_invalid_tabular_games_are_refused(changes, text):
     with pytest.raises(EnvConfigError, match=text):
         TabularGame(**changes)
 

@@ -51,7 +51,7 @@ def test_where_it_pushes():
     assert play(gale("right"), [(LEFT, LEFT)]) == [([(2, 1), (2, 1)], -100.0)]
 
 
-def test_it_blows_after_the_move_and_before_the_judgement():
+def test_wind_acts_after_the_move_and_before_the_reward():
     # up and blown back down; up and blown to the right, which is the edge
     assert play(gale("down"), [(UP, UP)]) == [([(2, 0), (2, 0)], -1.0)]
     assert play(gale("right"), [(UP, UP)]) == [([(1, 1), (1, 1)], -1.0)]
@@ -124,7 +124,7 @@ def test_old_seeds_give_the_old_numbers():
     assert reward == -1.0 + rng.normal(0.0, 2.0, 12)[6]
 
 
-def test_more_wind_is_the_same_wind_and_more():
+def test_stronger_wind_only_adds_pushes():
     def lifted(chance, seed):
         env = MACN(width=4, height=30, wind_probability=chance, wind_direction="up")
         return np.array([c for c, _ in play(env, [(LEFT, LEFT)] * 15, seed)])[:, :, 0]

@@ -401,7 +401,7 @@ PROTOBUF = "raise TypeError('Descriptors cannot be created directly.\\nIf this c
         ("import pysc2_not_there", "pysc2_not_there", ["rllib-risk[smac]"]),
     ],
 )
-def test_a_package_that_will_not_do(tmp_path, monkeypatch, env, text, commands):
+def test_a_broken_smac_package_is_reported(tmp_path, monkeypatch, env, text, commands):
     write_package(tmp_path, env)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(EnvConfigError, match=text) as error:

@@ -142,7 +142,7 @@ def test_a_slot_does_not_know_of_the_others(battles):
 
 
 @pytest.mark.parametrize("plan", ["right", "none", "short", "other", "some"])
-def test_a_battle_is_its_seeds_whatever_was_expected(battles, plan):
+def test_a_battle_depends_only_on_its_seed(battles, plan):
     """Includes lost episodes that get another seed, and slots that are reset twice."""
     rng = np.random.default_rng(3)
     seeds = rng.integers(2**31, size=40)
