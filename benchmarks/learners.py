@@ -1,9 +1,9 @@
 """RMIX updates at the size of 5m_vs_6m with several learners, and where time goes.
 
-The same batch goes to one learner and to several in turns. Time is that of the clock
-and that of the trial's own processor (learner 0): where other processes use the cores,
-only the second says what quiet cores would give. An update of a batch with next to no
-steps shows what splitting, sending and adding up cost by themselves.
+The same batch goes to one learner and to several, in turns. The table shows wall-clock
+time and the CPU time of the trial's own process (learner 0). If other processes use the
+cores, only the CPU time shows how fast the update is on free cores. A batch with very
+few steps shows the cost of splitting, sending and adding up.
 
 Run: ``python benchmarks/learners.py``
 """
@@ -32,11 +32,11 @@ STEPS = {"CVaR": "learn_on_batch", "quantile": "learn_quantiles_on_batch"}
 
 
 def short_episodes(number: int, like: Episode) -> list[Episode]:
-    """Episodes of one step.
+    """Returns episodes of one step.
 
     Args:
-        number: Their number.
-        like: What they are the first step of.
+        number: Number of episodes.
+        like: Episode whose first step they repeat.
     """
     rows = {key: getattr(like, key)[:2] for key in ("obs", "state", "action_mask")} | {
         key: getattr(like, key)[:1] for key in ("actions", "rewards", "risk_levels")
@@ -45,24 +45,24 @@ def short_episodes(number: int, like: Episode) -> list[Episode]:
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds of the clock, and of this process on the processor."""
+    """Returns wall-clock time and CPU time of this process, in seconds."""
     start, used = time.perf_counter(), time.process_time()
     function()
     return time.perf_counter() - start, time.process_time() - used
 
 
 def megabytes(arrays: Mapping[str, np.ndarray]) -> float:
-    """Size of a part of a batch."""
+    """Returns the size of a part of a batch in MB."""
     return sum(array.nbytes for array in arrays.values()) / 1e6
 
 
 def shrinking(turns: int) -> None:
-    """Prints what forward and backward pass cost for smaller and smaller parts.
+    """Prints the cost of forward and backward pass for smaller and smaller parts.
 
-    What does not shrink with the part limits how many learners help.
+    The cost that does not shrink with the part limits how many learners help.
 
     Args:
-        turns: Repetitions.
+        turns: Number of repetitions.
     """
     policy = make_policy()
     batch = collate(random_episodes(np.random.default_rng(0)))
@@ -90,7 +90,7 @@ def compare(number: int, turns: int) -> None:
 
     Args:
         number: Number of learners.
-        turns: Updates of each kind.
+        turns: Number of updates of each kind.
     """
     one, policy = make_policy(), make_policy()
     config = RMIXConfig().training(num_atoms=M, risk_levels=K)

@@ -1,10 +1,10 @@
 """Measures one offline update of MA-CCQR on ``uav`` against plain PyTorch without Ray.
 
-The reference is a simple script: arrays of transitions, an index per minibatch, two
-networks per agent, the sum over agents, the quantile Huber loss, the penalty, clipping,
-Adam, Polyak targets. First both start from the same weights, learn from the same
-minibatches, and must agree within 1e-4 in all parameters. Then both run in turns, so
-that other work on the machine affects both.
+The reference is a simple script with arrays of transitions, an index per minibatch and
+two networks per agent. Its update has the sum over agents, the quantile Huber loss, the
+penalty, clipping, Adam and Polyak targets. First both start from the same weights and
+learn from the same minibatches. All parameters must then agree within 1e-4. After that
+both run in turns, so that other work on the machine affects both.
 
 Run: ``python benchmarks/offline.py``
 """

@@ -270,15 +270,15 @@ def table(
     methods: tuple[str, ...],
     number: int,
 ) -> None:
-    """Prints the table of methods, and how often each verdict was right.
+    """Prints the table of methods, and how often each verdict is right.
 
     Args:
         env: Name of the environment.
         candidates: The policies.
-        results: What was said of them, by log.
+        results: Results of the policies, by log.
         owns: Mean return of each log.
         methods: The methods, in the order of the results.
-        number: Episodes of a log.
+        number: Number of episodes of a log.
     """
     from scipy.stats import spearmanr
 

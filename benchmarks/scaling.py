@@ -1,10 +1,10 @@
 """A small simulation of runs on 1 to 1,000 cores, from measured costs.
 
-A run plays rounds of whole episodes on runners and makes updates on learners; the first
-learner is the trial's own process. Runners need not wait for updates with
-``overlap_sampling``. Episodes are as long as chance has it, and the real function
-splits every batch. The costs are options; their defaults were measured on one core of a
-2-core machine (benchmarks/README.md).
+A run plays rounds of whole episodes on runners and makes updates on learners. The first
+learner is the trial's own process. With ``overlap_sampling``, runners need not wait for
+updates. Lengths of episodes are random, and the real function splits every batch. The
+costs are options. Their defaults were measured on one core of a 2-core machine
+(benchmarks/README.md).
 
 Run: ``python benchmarks/scaling.py``
 """
@@ -27,18 +27,19 @@ LEARNERS = (*range(1, 17), 20, 24, 28, 32)
 
 @dataclass(frozen=True)
 class Costs:
-    """What things cost.
+    """Costs of the parts of a run.
 
     Attributes:
-        update_s: One update on one learner.
-        fixed_share: Share of it that does not shrink with the part of the batch.
-        step_s: One env step on one runner, all its environments together.
-        episode_steps: Longest episode; lengths are even from a third of it on.
-        updates_per_episode: Updates per sampled episode.
-        batch: Episodes of a batch.
-        call_s: One update of nothing on two learners: requests and answers.
+        update_s: Time of one update on one learner, in seconds.
+        fixed_share: Share of this time that does not shrink with the part of the batch.
+        step_s: Seconds per env step on one runner, over all its environments.
+        episode_steps: Length of the longest episode. Lengths are uniform from a third
+            of it on.
+        updates_per_episode: Number of updates per sampled episode.
+        batch: Number of episodes of a batch.
+        call_s: Time of an update without work on two learners: requests and answers.
         batch_mb: Size of the batch.
-        parameters_mb: Size of what is sent, and of the gradients that come back.
+        parameters_mb: Size of the parameters that are sent, and of the gradients.
         mb_per_s: Speed of the network.
     """
 
@@ -55,7 +56,7 @@ class Costs:
 
     @functools.cached_property
     def masks(self) -> list[np.ndarray]:
-        """Masks of some batches, whose lengths differ."""
+        """Masks of 20 random batches."""
         rng, longest = np.random.default_rng(0), self.episode_steps
         return [
             np.arange(longest)
@@ -65,7 +66,7 @@ class Costs:
 
     @functools.cache  # noqa: B019
     def largest_part(self, learners: int) -> float:
-        """The share of the batch that the slowest learner has, on average."""
+        """Returns the largest share of the batch that a learner has, on average."""
         parts = [
             max(rows.weight for _, rows in split_batch({"mask": mask}, learners))
             for mask in self.masks
@@ -73,7 +74,7 @@ class Costs:
         return sum(parts) / len(parts)
 
     def update(self, learners: int) -> dict[str, float]:
-        """Seconds of one update by part.
+        """Returns the seconds of each part of one update.
 
         Args:
             learners: Number of learners.
@@ -82,7 +83,7 @@ class Costs:
         computing = self.update_s * (self.fixed_share + (1 - self.fixed_share) * part)
         if learners == 1:
             return {"computing": computing, "sending": 0.0, "adding up": 0.0}
-        # The trial's process sends every part; parameters and sums go along a tree.
+        # The trial's process sends every part. Parameters and sums pass along a tree.
         sent = self.batch_mb * (learners - 1) / learners / self.mb_per_s
         depth, each = math.ceil(math.log2(learners)), self.parameters_mb / self.mb_per_s
         return {
@@ -92,10 +93,10 @@ class Costs:
         }
 
     def seconds_per_episode(self, runners: int, learners: int) -> tuple[float, str]:
-        """Time per episode of a run, and what it waits for.
+        """Returns the seconds per episode of a run, and what limits the run.
 
         Args:
-            runners: Remote runners; 0: the trial's own process plays.
+            runners: Number of remote runners; 0: the trial's own process plays.
             learners: Number of learners.
         """
         playing = self.step_s * self.episode_steps * 2 / 3 / max(runners, 1)
@@ -107,14 +108,14 @@ class Costs:
         return learning, "learning"
 
     def best(self, cores: int) -> tuple[float, int, int, str]:
-        """The fastest run on some cores: time per episode, runners, learners, limit."""
+        """Returns time per episode, runners, learners and limit of the fastest run."""
         found = [
             (*self.seconds_per_episode(runners, learners), runners, learners)
             for runners in COUNTS
             for learners in LEARNERS
             if runners + learners <= cores and learners <= self.batch
         ]
-        # Of what is as fast within a hundredth, that with the fewest cores.
+        # Among runs within 1 % of the fastest, take the one with the fewest cores.
         least = min(found)[0]
         near = [row for row in found if row[0] <= 1.01 * least]
         seconds, limit, runners, learners = min(near, key=lambda row: row[2] + row[3])
@@ -122,13 +123,13 @@ class Costs:
 
 
 def table(name: str, costs: Costs, episodes: int, trials: int) -> None:
-    """Prints one run and many trials on each number of cores.
+    """Prints the results of one run and of many trials for each number of cores.
 
     Args:
-        name: Of the workload.
-        costs: Its costs.
-        episodes: Episodes of a run.
-        trials: Trials that are wanted: seeds times configurations.
+        name: Name of the workload.
+        costs: Costs of the workload.
+        episodes: Number of episodes of a run.
+        trials: Number of trials: seeds times configurations.
     """
     alone = costs.best(1)[0]
     print(f"\n{name}: {episodes:,} episodes a run, {trials} trials")

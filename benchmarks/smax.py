@@ -1,10 +1,10 @@
 """Measures env steps of `smax`: our rollout worker against a bare loop of JaxMARL.
 
 Both play 32 battles at once. They run in turns, so that other work on the machine
-affects both. The bare loop is the shortest one that could feed a learner: JaxMARL's
-`step` (which restarts finished battles), observations, state and legal actions,
-vectorised and compiled into one call. It draws random legal actions with NumPy and
-stores nothing. Our worker plays whole episodes with QMIX's recurrent policy. It
+affects both. The bare loop is the shortest one that could feed a learner. It has
+JaxMARL's `step` (which restarts finished battles), observations, state and legal
+actions, vectorised and compiled into one call. It draws random legal actions with NumPy
+and stores nothing. Our worker plays whole episodes with QMIX's recurrent policy. It
 explores with epsilon 1 (the network runs anyway) and stores everything that a replay
 needs. The table shows env steps per second, without the time for compiling.
 

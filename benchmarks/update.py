@@ -1,12 +1,12 @@
 """Measures one RMIX update at the size of 5m_vs_6m against a step-by-step reference.
 
-The reference works like the released code: a ``GRUCell`` in a loop over time, a full
-``torch.sort`` of the atoms of all actions at every step, cumulative sums for all risk
-levels, the history branch with all its atoms, and for quantile regression an ``M x M``
-tensor per step and agent. It computes the same mathematics as our policy, without the
-mistakes of the released code. It starts from a copy of the same weights, and its loss
-must equal ours to a relative 1e-5. Then both make whole steps in turns: forward,
-backward, clip, optimizer step.
+The reference works like the released code. It has a ``GRUCell`` in a loop over time, a
+full ``torch.sort`` of the atoms of all actions at every step, and cumulative sums for
+all risk levels. It forms all atoms of the history branch, and for quantile regression
+an ``M x M`` tensor per step and agent. It computes the same mathematics as our policy,
+without the mistakes of the released code. It starts from a copy of the same weights,
+and its loss must equal ours to a relative 1e-5. Then both make whole steps in turns:
+forward, backward, clip, optimizer step.
 
 Run: ``python benchmarks/update.py``
 """

@@ -10,30 +10,30 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-# Before torch is imported, here and in every process that a test starts: the networks
-# are tiny, and a second thread on a core that something else uses slows them a lot.
+# Must be set before torch is imported, here and in every process that a test starts.
+# The networks are tiny: a second thread on a busy core slows them a lot.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # RLlib imports JAX and Flax in every process where they are installed, and uses neither
 # here. The environment `smax` imports JAX itself.
 os.environ.setdefault("RLLIB_TEST_NO_JAX_IMPORT", "1")
 logging.getLogger("ray.rllib.utils.framework").setLevel(logging.ERROR)
 
-# The modules of helpers/, for tests of every folder and for their processes.
+# Makes the modules of helpers/ importable in all tests and in their processes.
 HELPERS = str(Path(__file__).parent / "helpers")
 sys.path.insert(0, HELPERS)
 paths = [HELPERS, os.environ.get("PYTHONPATH")]
 os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
 
-# A busy machine is no fault of what is tested.
+# A busy machine must not fail a test of Hypothesis.
 settings.register_profile("no deadline", parent=settings.default, deadline=None)
 settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the datasets that docs and examples say how to record, but small.
+    """Records small versions of the datasets of docs and examples; returns the folder.
 
-    To be run in, since they name them by relative paths.
+    Examples must run in this folder, since they name the datasets by relative paths.
     """
     from rllib_risk.core.config import TeamConfig
     from rllib_risk.core.dataset_recording import record, scripted_player
@@ -63,12 +63,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start_ray() -> None:
-    """Starts Ray with room for a few runners on however few cores."""
+    """Starts Ray with room for a few runners, whatever the number of cores."""
     import ray
 
     import rllib_risk
 
-    # "local": never a cluster that runs on this machine.
+    # "local" never joins a cluster that runs on this machine.
     ray.init(
         "local",
         num_cpus=8,
@@ -81,7 +81,7 @@ def start_ray() -> None:
 
 @pytest.fixture(scope="module")
 def ray_local() -> None:
-    """One Ray for all files of a worker that use this fixture."""
+    """Starts one Ray for all files of a pytest worker that use this fixture."""
     import ray
 
     if not ray.is_initialized():
@@ -90,7 +90,7 @@ def ray_local() -> None:
 
 @pytest.fixture(scope="module")
 def own_ray() -> Iterator[None]:
-    """A Ray for one file, which starts it with environment variables of its own."""
+    """Starts Ray for one file, with the environment variables that the file sets."""
     import ray
 
     start_ray()
@@ -104,7 +104,7 @@ LAST_FILE = pytest.StashKey[Path]()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Ends the Ray of `ray_local` before a file that does not use it."""
+    """Shuts down the Ray of `ray_local` before a file that does not use it."""
     ray = sys.modules.get("ray")
     first = item.session.stash.get(LAST_FILE, None) != item.path
     item.session.stash[LAST_FILE] = item.path
@@ -114,7 +114,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture
 def no_smac(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever SMAC is installed, a test sees the one that it puts there itself."""
+    """Unloads SMAC before and after a test, so that the test imports its own."""
 
     def forget() -> None:
         for name in list(sys.modules):
@@ -128,14 +128,14 @@ def no_smac(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def smac_double(no_smac: None, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a package `smac` that needs no game, now the first to be found."""
+    """Puts a `smac` that needs no game first on Python's path; returns its folder."""
     folder = Path(__file__).parent / "doubles"
     monkeypatch.syspath_prepend(str(folder))
     return folder
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--fast`: see helpers/layers.py."""
+    """Adds the option `--fast`; see helpers/layers.py."""
     parser.addoption(
         "--fast",
         action="store_true",
@@ -152,10 +152,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the files in order: the command, what trains or starts Ray, the others.
+    """Orders the files: tests of the command, tests that train or use Ray, the others.
 
-    The first are the longest, so that no worker is left alone with one of them in the
-    end. Those that share Ray follow each other. It needs xdist's option
+    The longest files come first, so that no worker ends with a long file alone. Files
+    that share Ray follow each other. The order needs xdist's option
     ``--no-loadscope-reorder``.
     """
     for item in items:
@@ -165,7 +165,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
         if "cli" in item.path.parts:
             return 0
-        # A file keeps its tests together: one of them decides.
+        # All tests of a file get the same place and stay together.
         return 1 if item.path in SHARING_RAY or "learning" in item.path.parts else 2
 
     items.sort(key=place)

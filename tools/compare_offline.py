@@ -358,7 +358,7 @@ def _compare_icq(module: dict[str, Any], terminated: Any, title: str) -> None:
     taken(values)
     with losses_noted() as losses:
         learner.train_critic(ours.released_batch(), log=defaultdict(list), t_env=0)
-    # The released code makes one optimizer step per time index; here none.
+    # The released code makes one optimizer step per time index; NoOptimizer makes none.
     theirs, gradients = sum(losses) / STEPS, taken(values, STEPS)
     row(f"MAICQ, critic, {title}", critic_loss(view), theirs, gradients, values)
 

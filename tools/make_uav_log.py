@@ -3,11 +3,11 @@
     python tools/make_uav_log.py wide.csv --rows 1000000
     python tools/make_uav_log.py long.csv --rows 1000000 --form long
 
-Two UAVs follow the scripted policy `greedy` and act at random in a share `--epsilon` of
-their decisions. In the wide form a row is a step of both UAVs, in the long form a step
-of one. Each flight has one more row (long: one for each UAV) with the last observation
-and no action. Since the env is known, what is learned from the log can be compared with
-the truth.
+Two UAVs follow the scripted policy `greedy`. A share `--epsilon` of their decisions is
+random. In the wide form a row is a step of both UAVs, in the long form a step of one.
+Each flight ends with one more row (long: one for each UAV), which has the last
+observation and no action. The env is known, so results from the log can be compared
+with the truth.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ AGENTS = ("uav_0", "uav_1")
 
 
 def wide(number: int, flight: Episode) -> Iterator[list[object]]:
-    """A row for each step of both UAVs."""
+    """Yields a row for each step of both UAVs."""
     for t, state in enumerate(flight.state.tolist()):
         over = t == len(flight)
         done = [""] * 3 if over else [*flight.actions[t].tolist(), flight.rewards[t]]
@@ -34,7 +34,7 @@ def wide(number: int, flight: Episode) -> Iterator[list[object]]:
 
 
 def long(number: int, flight: Episode) -> Iterator[list[object]]:
-    """A row for each UAV and step."""
+    """Yields a row for each UAV and step."""
     for t, state in enumerate(flight.state.tolist()):
         for index, agent in enumerate(AGENTS):
             over = t == len(flight)
@@ -43,7 +43,7 @@ def long(number: int, flight: Episode) -> Iterator[list[object]]:
 
 
 def main() -> None:
-    """Plays whole flights until there are as many rows as were asked for."""
+    """Plays whole flights until the file has at least ``--rows`` rows."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", help="CSV file to write")
     parser.add_argument("--rows", type=int, default=10_000, help="rows, at least")
@@ -65,7 +65,8 @@ def main() -> None:
         else:
             log.writerow(["flight", "t", "uav", *state, "action", "reward"])
         form = wide if arguments.form == "wide" else long
-        # Flights are played as they are asked for; there are more rows than flights.
+        # `record` plays flights one by one. The limit is never reached, because a
+        # flight has several rows.
         for flight in record(config, [player], arguments.rows, seed=arguments.seed):
             for row in form(flights, flight):
                 log.writerow(row)

@@ -7,8 +7,9 @@ both can be compared cell by cell. The weights come from a checkout of the relea
     python tools/released_hvac.py CHECKOUT robust_vdn_rho_0.008 robust_vdn_g_rho_0.5
 
 Each policy is a folder ``results_seeds_*/NAME_DATE_TIME``. The tool prints the mean
-``normalised_return`` of each cell, its mean over the runs of a name, and the population
-standard deviation over runs divided by the square root of their number, as published.
+``normalised_return`` of each cell and its mean over the runs of a name. It also prints
+the population standard deviation over runs, divided by the square root of their number,
+as published.
 
 Letters: ``E`` environments, ``N`` agents, ``D`` observation size, ``A`` actions, ``C``
 cells.

@@ -3,8 +3,8 @@ Reinforcement Learning via Robust Value Factorization", ICLR 2026, after Liu et 
 (2025).
 
 Idea: environments form groups (``env_variants``). The worst group is chosen by the
-reward, not by the transitions: a network predicts the reward of a step in every group,
-and the team is trained on the smallest prediction.
+reward, not by the transitions. A network predicts the reward of a step in every group,
+and the team learns from the smallest prediction.
 
 Three phases:
 
@@ -95,7 +95,7 @@ class GroupDRConfig(ValueConfig):
 
     declared: ClassVar[dict[str, Field]] = VALUE_FIELDS | GROUP_DR_FIELDS
     overrides: ClassVar[dict[str, Any]] = {"mixer": "vdn"}
-    # Their episodes have 287 steps, so the second phase has 1000 episodes.
+    # The authors' episodes have 287 steps, so the second phase has 1000 episodes.
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
             **PAPER,
@@ -154,7 +154,7 @@ class GroupDR(ValueAlgorithm):
         return begun[-1] if begun else BEHAVIOUR
 
     def training_step(self) -> dict[str, Any]:
-        """One round; see TeamAlgorithm."""
+        """Runs one round; see TeamAlgorithm."""
         # The policy's count of env steps may pass the end of a phase within a round.
         # The updates of that round still belong to the phase in which it was played.
         policy: GroupDRPolicy = self.team_policy
@@ -203,7 +203,7 @@ class GroupDR(ValueAlgorithm):
         return stats, updates * size
 
     def step(self) -> dict[str, Any]:
-        """One iteration and its evaluation; see TeamAlgorithm."""
+        """Runs one iteration and its evaluation; see TeamAlgorithm."""
         results = super().step()
         results["phase"] = self.phase
         now = self.team_policy.global_timestep

@@ -63,8 +63,8 @@ class GroupDRPolicy(ValuePolicy):
         sizes = team_sizes(observation_space, action_space)
         estimator = RewardModel(sizes, len(self.config["env_variants"]))
         self.estimator = estimator.to(self.device)
-        # Not in optimizer(): RLlib searches the acting model for the parameters. The
-        # optimizer of the dual variable must stay the last one.
+        # RLlib looks for the parameters of optimizer() in the acting model only, so it
+        # is added here. The optimizer of the dual variable must stay the last one.
         adam = torch.optim.Adam(self._estimated(), self.config["estimator_lr"])
         self.optimizers.insert(_ESTIMATOR, adam)
 
@@ -148,7 +148,7 @@ class GroupDRPolicy(ValuePolicy):
 
     @torch.no_grad()
     def worst_rewards(self, batch: Batch) -> Tensor:
-        """The smallest of the rewards that the estimator predicts for the groups.
+        """Returns the smallest predicted reward over the groups.
 
         Args:
             batch: A batch; its real rewards are not used.
@@ -161,7 +161,7 @@ class GroupDRPolicy(ValuePolicy):
         return worst / self.config["reward_scale"] * batch.mask
 
     def _predict(self, batch: Batch) -> Tensor:
-        """Scaled rewards ``[B, T, G]``."""
+        """Predicts scaled rewards, ``[B, T, G]``."""
         first = cast("Tensor", batch.first).unsqueeze(-1)  # [B, 1]
         steps = torch.arange(batch.actions.shape[1], device=first.device) + first
         return self.estimator(batch.state[:, :-1], batch.actions, steps)
@@ -177,7 +177,7 @@ class GroupDRPolicy(ValuePolicy):
     def learn_rewards_on_batch(
         self, samples: SampleBatch, groups: Sequence[int]
     ) -> dict[str, float]:
-        """One gradient step of the estimator, on the output of each row's own group.
+        """Makes one gradient step of the estimator; each row trains its group's output.
 
         Args:
             samples: A batch from :func:`rllib_risk.data.episodes.collate`.

@@ -1,7 +1,7 @@
 """Offline baselines: reference algorithms for offline learning of teams.
 
-Idea: five algorithms that learn from a log and that reviewers ask for. Each is a
-composition of parts. All share one set of network, optimizer and batch keys.
+Idea: five common baselines that learn from a log. Each is a composition of parts. All
+share one set of network, optimizer and batch keys.
 
 ==================  ============================  =====================================
 preset              source                        parts

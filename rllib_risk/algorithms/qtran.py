@@ -11,7 +11,7 @@ greedy action; with ``D(u) = sum_i Q_i(u_i) - Q_jt(u) + V(s)``, ``Q_jt`` held fi
 * ``L_nopt = min(D(u), 0)^2`` for the action taken.
 
 Three things are PyMARL's: the weights 1 and 0.1 of the two losses, the small networks,
-and ``V``, which reads only the state (in the paper it reads the agents' features).
+and ``V``. Here ``V`` reads only the state; in the paper it reads the agents' features.
 """
 
 from __future__ import annotations

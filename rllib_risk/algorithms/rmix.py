@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from rllib_risk.core.value_algorithm import ValueAlgorithm
 from rllib_risk.core.value_config import ValueConfig
 
-# What RMIX and RDN share.
+# Settings that RMIX and RDN share.
 RISK_DEFAULTS: dict[str, Any] = {
     "num_atoms": 100,
     "risk_measure": "cvar",

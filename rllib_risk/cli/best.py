@@ -134,9 +134,8 @@ def better_result(
         score: Score of the best checkpoint.
 
     Returns:
-        A sentence about the best result, and the beginning of a sentence about how to
-        keep its checkpoint (the caller adds the full stop); None if no result was
-        better.
+        A text about the best result and how to keep its checkpoint, without the last
+        full stop; None if no result was better.
     """
     found: tuple[float, dict[str, Any], Any] | None = None
     for trial in trials:
@@ -156,7 +155,7 @@ def better_result(
 
 
 def _progress(row: Mapping[str, Any]) -> str:
-    """How far a run was: env steps, or updates where nothing is sampled."""
+    """Describes the progress of a run: env steps, or updates for a run on a dataset."""
     if "dataset_passes" in row:
         return f"{int(row.get(UPDATES, 0)):,} updates"
     return f"{int(row.get(STEPS, 0)):,} env steps"
@@ -206,15 +205,15 @@ def read_results(trial: Path) -> Iterator[dict[str, Any]]:
 
 
 def usual_score(trials: Sequence[Path], evaluated: str) -> str:
-    """By what the checkpoints of trials are scored where nothing says it.
+    """Returns the metric that scores checkpoints if the experiment names none.
 
     Args:
-        trials: Their folders.
-        evaluated: The result of evaluations.
+        trials: Folders of the trials.
+        evaluated: Metric of evaluations.
 
     Returns:
-        The off-policy estimate where there are such estimates and no evaluation, else
-        ``evaluated``.
+        The off-policy estimate if the trials have estimates but no evaluations,
+        otherwise ``evaluated``.
     """
     keys = {key for trial in trials for row in read_results(trial) for key in row}
     estimated = ESTIMATE_METRIC in keys and evaluated not in keys

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from rllib_risk.config.experiments import ExperimentSpec
     from rllib_risk.evaluation.results import Plan
 
-# What runs without an environment and without estimates are compared by: of held-out
-# episodes, or of learned ones.
+# Metrics that compare runs without an environment and without estimates: on held-out
+# episodes, or on the episodes learned from.
 _AGREEMENTS = ("holdout/data_agreement", "data/data_agreement")
 
 
@@ -171,13 +171,13 @@ def _check(
         except ConfigError as error:
             raise ConfigError(f"{error} (In '{spec.name}'.)") from error
     if metric == NEWEST:
-        # TD errors and losses of different methods do not say the same.
+        # TD errors and losses of different methods are not comparable.
         metric = _AGREEMENTS[not held_out]
     return metric, trials, risks
 
 
 def _differ(spec: ExperimentSpec, first: ExperimentSpec) -> str:
-    """Why two algorithms cannot be compared."""
+    """Explains why two algorithms cannot be compared."""
     if not has_env(first):
         return (
             "off_policy_interval: without an environment all algorithms are compared by"

@@ -1,4 +1,4 @@
-"""``rllib dataset``: what is in a dataset, whether it is whole, and imports."""
+"""``rllib dataset``: describes, checks and imports datasets."""
 
 from __future__ import annotations
 
@@ -150,9 +150,9 @@ def import_dataset(
 def _what_to_import(
     paths: list[str], form: str | None, map_file: Path | None
 ) -> tuple[str, Path, list[str]]:
-    """Format, folder to write to, and files."""
+    """Returns the format, the folder to write to, and the files."""
     if paths[0] in _FORMATS[1:] and form is None and map_file is None:
-        # As version 0.1 had it: FORMAT SOURCE OUT.
+        # The form of version 0.1: FORMAT SOURCE OUT.
         if len(paths) != 3:
             raise ConfigError(
                 f"give 'OUT FILE --format {paths[0]}', or '{paths[0]} FILE OUT'."
@@ -168,7 +168,7 @@ def _what_to_import(
 
 
 def _infer(paths: list[str], map_file: Path | None) -> None:
-    """Writes a first map, and says what was guessed."""
+    """Writes a first map and prints the guesses in it."""
     from rllib_risk.data.importing.inference import infer_map
     from rllib_risk.data.rows import DatasetError
 
@@ -188,7 +188,7 @@ def _infer(paths: list[str], map_file: Path | None) -> None:
 def _import_files(
     out: Path, files: list[str], map_file: Path, env: str | None, settings: Any
 ) -> Card:
-    """Imports files by a map, and says what the files did not."""
+    """Imports files by a map and prints which information they lack."""
     from rllib_risk.data.importing.importer import import_files
 
     card, report = import_files(out, files, map_file, env=env, env_config=settings)
@@ -233,11 +233,11 @@ def _import_foreign(
 
 
 def describe(folder: Path, card: Card) -> None:
-    """Prints what a card says.
+    """Prints the contents of a dataset's card.
 
     Args:
-        folder: Where the dataset is.
-        card: Its card.
+        folder: Folder of the dataset.
+        card: The card of the dataset.
     """
     sizes, returns = card.sizes, card.returns
     settings = json.dumps(dict(card.env_config)) if card.env_config else ""

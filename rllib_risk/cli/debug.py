@@ -31,7 +31,7 @@ def run_debug(specs: Sequence[ExperimentSpec], ray_options: RayOptions) -> int:
         The exit code.
 
     Raises:
-        ConfigError: If an experiment cannot work.
+        ConfigError: If an experiment cannot run.
     """
     prepare(ray_options.verbose)
     register_all()

@@ -18,14 +18,14 @@ def checkpoint_metric(spec: ExperimentSpec) -> tuple[str, str]:
 
 
 def usual_metric(spec: ExperimentSpec) -> str:
-    """The result that says how good a run is, if no other is asked for.
+    """Returns the metric that ranks runs if the experiment names no other.
 
     Args:
         spec: The experiment.
 
     Returns:
-        That of evaluations; without an environment the off-policy estimate, or
-        :data:`NEWEST` where none is made.
+        The metric of evaluations. Without an environment: the off-policy estimate, or
+        :data:`NEWEST` if the run makes no estimates.
     """
     if has_env(spec):
         return default_metric(spec.algorithm)

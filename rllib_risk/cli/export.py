@@ -1,4 +1,4 @@
-"""``rllib export``: a trained team for a machine without Ray."""
+"""The command ``rllib export``: writes a trained team that acts without Ray."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def export(
     imports: ImportOption = None,
     verbose: ShowRayOption = 0,
 ) -> None:
-    """Exports a team and says what was written."""
+    """Exports a team and prints a summary."""
     from rllib_risk.cli.checkpoints import opened, verified
     from rllib_risk.cli.session import prepare, register_all
     from rllib_risk.config.loading import import_modules

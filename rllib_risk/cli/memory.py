@@ -62,7 +62,7 @@ def check_memory(trials: Sequence[Trials], options: RayOptions) -> str:
         A line to print about the replays; empty if there are none.
 
     Raises:
-        ConfigError: With the place of the key to change, if the replays do not fit.
+        ConfigError: If the replays do not fit. The message has the place of the key.
     """
     bounds = [bound for each in trials for bound in each.largest_first()]
     bounds.sort(key=lambda bound: -bound.bytes)

@@ -1,4 +1,4 @@
-"""``rllib evaluate --dataset``: what a log says of policies that did not play it."""
+"""``rllib evaluate --dataset``: evaluates policies from a log of another policy."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ _PANEL = "From a dataset"
 
 @dataclass(frozen=True)
 class OffPolicyOptions:
-    """What the command line says of an evaluation from a dataset.
+    """Options of an evaluation from a dataset.
 
     Attributes:
-        data: Its folder; None: episodes are played.
-        method: Names of methods, with commas between them; None: the usual ones.
-        threshold: Of the probability of falling below; None: from the log.
-        min_ess: Effective episodes below which ratios give no estimate; None: as
-            usual.
+        data: Folder of the dataset; None: the evaluation plays episodes.
+        method: Names of methods, separated by commas; None: the default methods.
+        threshold: Return threshold for the probability of a lower return; None: the
+            end of the log's lowest tenth.
+        min_ess: Effective sample size (in episodes) below which ratios give no
+            estimate; None: the default.
         clip: Largest cumulative ratio; None: no limit.
-        stochastic: Whether actor-critic teams draw their actions.
+        stochastic: Whether actor-critic teams sample their actions.
     """
 
     data: Annotated[
@@ -93,7 +94,7 @@ class OffPolicyOptions:
 
     @property
     def given(self) -> list[str]:
-        """The options that only have a meaning with ``--dataset``."""
+        """Names of the given options that have a meaning only with ``--dataset``."""
         values = {
             "--method": self.method,
             "--threshold": self.threshold,
@@ -108,14 +109,14 @@ def choices_of(options: OffPolicyOptions, seed: int | None) -> Choices:
     """Checks the options.
 
     Args:
-        options: What the command line says.
-        seed: Of clones, fits and resamples; None: 0.
+        options: Options of the command line.
+        seed: Seed of clones, fits and resamples; None: 0.
 
     Returns:
-        How to evaluate.
+        The settings of the evaluation.
 
     Raises:
-        ConfigError: If a method does not exist, or a number cannot be.
+        ConfigError: If a method does not exist, or a number is out of range.
     """
     from rllib_risk.config.schema import suggest
     from rllib_risk.evaluation.off_policy import estimates
@@ -144,17 +145,19 @@ def choices_of(options: OffPolicyOptions, seed: int | None) -> Choices:
 
 
 def off_policy_folder(out: Path | None, dataset: Path) -> Path:
-    """Where the results go; checked before minutes of learning.
+    """Returns the folder for the results, after checking that it can be created.
+
+    The check comes before learning, which takes minutes.
 
     Args:
-        out: The folder asked for; None: ``off-policy-DATASET`` where the command runs.
-        dataset: The dataset.
+        out: Requested folder; None: ``off-policy-DATASET`` in the working directory.
+        dataset: Folder of the dataset.
 
     Returns:
-        A folder, or where one can be made.
+        The absolute folder, which may not exist yet.
 
     Raises:
-        ConfigError: If it cannot be made.
+        ConfigError: If it cannot be created.
     """
     folder = (
         (out or Path(f"off-policy-{dataset.resolve().name}")).expanduser().resolve()
@@ -175,22 +178,22 @@ def run_off_policy(
     seed: int | None,
     trust_code: bool,
 ) -> OffPolicyResults:
-    """Evaluates checkpoints from a dataset. Neither Ray nor an environment starts.
+    """Evaluates checkpoints from a dataset, without Ray and without an environment.
 
     Args:
-        checkpoints: Folders, at least one.
-        options: What the command line says.
-        labels: Names of the checkpoints; empty: made up.
-        episodes: Episodes of the dataset to use, from its beginning; None: all.
+        checkpoints: Folders of checkpoints, at least one.
+        options: Options of the command line.
+        labels: Names of the checkpoints; empty: names of their algorithms.
+        episodes: Number of episodes to use, from the dataset's beginning; None: all.
         seed: See :func:`choices_of`.
         trust_code: Whether code that a checkpoint names may be imported.
 
     Returns:
-        What the dataset says of them.
+        The results of all policies.
 
     Raises:
         ConfigError: If an option is wrong, or a checkpoint does not fit the dataset.
-        CheckpointError: If a checkpoint was cut short or changed.
+        CheckpointError: If a checkpoint is incomplete or was changed.
     """
     from rllib_risk.cli.checkpoints import verified
     from rllib_risk.cli.session import register_all
@@ -233,13 +236,13 @@ def evaluate_off_policy(
     """Evaluates checkpoints from a dataset, prints the result and writes it.
 
     Args:
-        checkpoints: Folders, at least one.
+        checkpoints: Folders of checkpoints, at least one.
         dataset: Folder of the dataset.
-        options: What the command line says of any evaluation.
-        off_policy: What it says of this one.
+        options: Options of all evaluations.
+        off_policy: Options of an evaluation from a dataset.
 
     Raises:
-        ConfigError: See :func:`run_off_policy`; or an option is for playing.
+        ConfigError: See :func:`run_off_policy`; or if an option needs an environment.
     """
     from rllib_risk.cli import output
     from rllib_risk.cli.session import prepare
@@ -284,7 +287,7 @@ def evaluate_off_policy(
 
 
 def _check_fits(folder: Path, card: Card) -> None:
-    """Compares what a checkpoint and a card say of the environment."""
+    """Compares the environment of a checkpoint with that of a dataset's card."""
     from rllib_risk.core.checkpoint import read_config, reading
 
     with reading(folder):

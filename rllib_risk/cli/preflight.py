@@ -122,7 +122,7 @@ def preflight(spec: ExperimentSpec) -> Checked:
         The results of the checks.
 
     Raises:
-        ConfigError: With the place, if a configuration or its environment is wrong.
+        ConfigError: If a configuration or its env is wrong. The message has the place.
     """
     first = None
     replays: list[ReplayBound | None] = []
@@ -158,7 +158,7 @@ def check_combinations(spec: ExperimentSpec) -> None:
         spec: The experiment.
 
     Raises:
-        ConfigError: With the place, if keys are incompatible.
+        ConfigError: If keys are incompatible. The message has the place.
     """
     for _ in _validated(spec):
         pass
@@ -196,7 +196,7 @@ def check_reachable(metric: str, config: Any) -> None:
         config: The validated ``AlgorithmConfig`` of the run.
 
     Raises:
-        ConfigError: If the run can never report the metric, with what to use instead.
+        ConfigError: If the run can never report it. The message suggests another one.
     """
     reason = unreachable(metric, config)
     if reason is not None:
@@ -283,7 +283,7 @@ def check_stop_can_be_met(spec: ExperimentSpec, config: Any) -> None:
         config: The validated ``AlgorithmConfig`` of one of its trials.
 
     Raises:
-        ConfigError: With the place of the criterion.
+        ConfigError: If there is such a criterion. The message has its place.
     """
     for metric in spec.stop:
         reason = unreachable(metric, config)

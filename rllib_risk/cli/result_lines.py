@@ -1,4 +1,4 @@
-"""The numbers of an evaluation, as lines on the terminal."""
+"""Prints the numbers of an evaluation as lines on the terminal."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def print_table(result: Mapping[str, Any]) -> None:
     """Prints the numbers of a result, one per line, without uninformative ones.
 
     Args:
-        result: Of an evaluation. With its ``returns``, the mean and the CVaR get 95 %
-            intervals.
+        result: Result of an evaluation. If it has ``returns``, the mean and the CVaR
+            get 95 % intervals.
     """
     for key, value in result.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):

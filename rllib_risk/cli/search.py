@@ -50,8 +50,8 @@ def build_search(spec: ExperimentSpec, config: Any) -> tuple[Any, Any]:
         Scheduler and searcher; each is None if the experiment names none.
 
     Raises:
-        ConfigError: With the place, if a class refuses its arguments, or the run can
-            never report the metric that compares trials.
+        ConfigError: If a class refuses its arguments, or the run can never report the
+            metric that compares trials. The message has the place.
     """
     metric = default_metric(spec.algorithm)
     if not config.evaluation_interval:

@@ -1,15 +1,15 @@
-"""What to change so that a run takes less time: from where its time went to keys."""
+"""Advice on keys that make a run faster, from the time that each part took."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# A part with a smaller share than this is not the cause.
+# A part with a smaller share of the time is not named as the cause.
 _CAUSE = 1 / 3
-# An update that takes less gains next to nothing from more learners; docs/scaling.md.
+# A shorter update gains almost nothing from more learners; see docs/scaling.md.
 _SHARED_UPDATE_S = 0.05
-# With this many environments a pass of the network costs little per environment.
+# From this number of environments on, a pass of the network costs little for each.
 _MANY_ENVS = 16
 
 
@@ -19,12 +19,12 @@ def advice(
     update_s: float,
     config: Any,
 ) -> str:
-    """Says which part took most of the time, and which keys make it smaller.
+    """Names the part that took most of the time, and the keys that reduce it.
 
     Args:
         shares: Share of each part of the trials' own processes.
         runners: Share of each part of the remote runners' time; empty without runners.
-        update_s: Mean seconds of an update; 0: there was none.
+        update_s: Mean time of an update in seconds; 0 without updates.
         config: The validated ``AlgorithmConfig``.
 
     Returns:
@@ -46,7 +46,7 @@ def advice(
         each = f"{1000 * update_s:.0f} ms each"
         return f"Updates{took} ({each}). {_updates(runners, update_s, config)}"
     if cause == "evaluation" and not config.evaluation_interval:
-        # A run without an environment: reports on held-out episodes, and estimates.
+        # A run without an environment has reports on the dataset and estimates instead.
         interval = getattr(config, "off_policy_interval", 0)
         return (
             f"Reports on the dataset and off-policy estimates{took}. Raise"
@@ -57,7 +57,7 @@ def advice(
     return f"{what}{took}. {do.format(**_values(config))}"
 
 
-# What the part is, and what to do.
+# Description of each part, and what to change.
 _OTHERS = {
     "replay and batches": (
         "Storing episodes and making batches",

@@ -18,7 +18,7 @@ from rllib_risk.core import stopwatch as sw
 from rllib_risk.core.profile import PROFILE, RUNNERS
 
 UPDATE = "update"
-# What the line shows as one number: the names of the parts in results, by label.
+# Parts that the line shows as one number: their names in results, by label.
 GROUPS: dict[str, tuple[str, ...]] = {
     "environment": (sw.ENVIRONMENT,),
     "acting": (sw.ACTING,),

@@ -77,7 +77,7 @@ def check_config(
         The section with numbers converted and search spaces parsed.
 
     Raises:
-        ConfigError: With place and suggestion, for the first wrong key.
+        ConfigError: If a key is wrong. The message has its place and a suggestion.
     """
     if config is None:
         return {}

@@ -109,7 +109,7 @@ class Comparison:
         """Returns a comparison of some of the algorithms, in the order of the file.
 
         Raises:
-            ConfigError: If a label does not exist, with the closest one.
+            ConfigError: If a label does not exist. The message suggests another one.
         """
         known = [spec.name for spec in self.specs]
         for label in labels:
@@ -155,7 +155,7 @@ def parse_comparison(document: Document, catalog: Catalog) -> Comparison:
         The comparison, with a checked experiment for each label.
 
     Raises:
-        ConfigError: With place and suggestion, for the first error.
+        ConfigError: If the file is wrong. The message has the place of the first error.
     """
     document = without_anchors(document)
     data = _check_keys(document)
@@ -178,7 +178,7 @@ def parse_comparison(document: Document, catalog: Catalog) -> Comparison:
 
 
 def _shared(data: Mapping[str, Any], document: Document) -> Section:
-    """Returns what every algorithm inherits."""
+    """Returns the section that every algorithm inherits."""
     keys = ("env", "stop", "config", *_EXPERIMENT_KEYS)
     shared = {key: data[key] for key in keys if key in data}
     places = {p: where for p, where in document.places.items() if p[0] in shared}

@@ -145,7 +145,7 @@ def parse_experiment(
         The experiment.
 
     Raises:
-        ConfigError: With place and suggestion, for the first error.
+        ConfigError: If the section is wrong. The message has the first error's place.
     """
     try:
         check_name(name)

@@ -92,7 +92,7 @@ class _Resolver:
         if not isinstance(own.data, Mapping):
             return own  # parse_experiment refuses it
         parts = ((SHARED, shared), (name, own))
-        # Merged from the most distant values to the nearest, which win.
+        # The most distant values come first, and nearer values replace them.
         section = Section({})
         for where, part in parts:
             if part.data.get(EXTENDS) is not None:

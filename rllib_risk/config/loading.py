@@ -104,7 +104,7 @@ def import_listed(modules: Any, document: Document, *path: str) -> tuple[str, ..
         The names of the modules.
 
     Raises:
-        ConfigError: With the place of the first module that cannot be imported.
+        ConfigError: If a module cannot be imported. The message has its place.
     """
     place = (*path, "imports")
     names = modules if isinstance(modules, list) else [modules] if modules else []
@@ -170,8 +170,8 @@ def resolve_document(document: Document) -> Document:
         place.
 
     Raises:
-        ConfigError: With the place, if the file is of another kind, or the inheritance
-            is wrong.
+        ConfigError: If the file is of another kind, or the inheritance is wrong. The
+            message has the place.
     """
     return resolve(_check_kind(document), find_example, read_training_file)
 
@@ -187,7 +187,8 @@ def parse_document(document: Document, catalog: Catalog) -> list[ExperimentSpec]
         The checked experiments.
 
     Raises:
-        ConfigError: With file, line and a suggestion, for the first error.
+        ConfigError: If the file is wrong. The message has file and line of the first
+            error.
     """
     document = resolve_document(document)
     specs = []

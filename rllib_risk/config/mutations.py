@@ -159,8 +159,8 @@ def check_start(
         config: The experiment's configuration, with search spaces.
 
     Raises:
-        ConfigError: If a start value is missing or has the wrong type, with which Tune
-            would fail during the run.
+        ConfigError: If a start value is missing or has the wrong type. Tune would then
+            fail during the run.
     """
     for path in mutated:
         name, place = ".".join(path), config

@@ -166,7 +166,7 @@ def known_entry(what: str, name: Any, known: Mapping[str, Any]) -> Any:
     """Looks up a scheduler or searcher by name.
 
     Raises:
-        ConfigError: If the name is unknown, with a suggestion.
+        ConfigError: If the name is unknown. The message suggests the closest one.
     """
     entry = known.get(str(name).lower())
     if entry is None:

@@ -103,7 +103,7 @@ def check_searcher(
         path: Path of the experiment in the document.
 
     Raises:
-        ConfigError: With the place, if the searcher cannot.
+        ConfigError: If the searcher cannot search it. The message has the place.
     """
     name, simple = searcher.name, searcher.name == RANDOM
     domains = list(walk_domains(config))

@@ -167,7 +167,7 @@ def parse_shift_grid(document: Document, name: str) -> ShiftGrid:
         The grid.
 
     Raises:
-        ConfigError: With place and suggestion, for the first error.
+        ConfigError: If the file is wrong. The message has the place of the first error.
     """
     data = _check_keys(document)
     axes = tuple(

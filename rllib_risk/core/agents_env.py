@@ -1,9 +1,10 @@
 """PettingZoo environments for RLlib's own multi-agent algorithms.
 
-The algorithms of this package see a team as one agent. RLlib's own, such as PPO, take
-every agent by itself. A training file names this module under ``imports:``. It
-registers the env ``pettingzoo_agents``, which takes the same ``factory`` and ``kwargs``
-as ``pettingzoo``. :func:`own_policy` can be its ``policy_mapping_fn``.
+The algorithms of this package see a team as one agent. RLlib's own algorithms, such as
+PPO, see every agent separately. To use this module, name it under ``imports:`` in a
+training file. It registers the env ``pettingzoo_agents``, which takes the same
+``factory`` and ``kwargs`` as ``pettingzoo``. :func:`own_policy` can be the
+``policy_mapping_fn``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ NAME = "pettingzoo_agents"
 
 
 def make_agents_env(env_config: Mapping[str, Any]) -> ParallelPettingZooEnv:
-    """Builds a PettingZoo parallel env as RLlib's own algorithms take it.
+    """Builds a PettingZoo parallel env for RLlib's own algorithms.
 
     Args:
         env_config: ``factory``, the env's import path ``pkg.module:callable``, and
@@ -45,15 +46,15 @@ def make_agents_env(env_config: Mapping[str, Any]) -> ParallelPettingZooEnv:
 
 
 def own_policy(agent_id: str, *arguments: Any, **others: Any) -> str:
-    """A ``policy_mapping_fn`` that gives each agent a policy of its own.
+    """A ``policy_mapping_fn`` that gives each agent its own policy.
 
     Args:
-        agent_id: The agent.
+        agent_id: Name of the agent.
         *arguments: RLlib's further arguments.
         **others: RLlib's further arguments.
 
     Returns:
-        The agent's name, which is that of its policy.
+        The agent's name, which is also the name of its policy.
     """
     return agent_id
 

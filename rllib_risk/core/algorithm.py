@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 NUM_EPISODES = "num_episodes_lifetime"
 _NUM_ROUNDS = "num_rounds_lifetime"
 _NUM_CRASHES = "num_env_crashes_lifetime"
-# Result with what a user should read about the environments, one notice a line.
+# Key of the result with notices about the environments, one per line.
 NOTICES = "env_notices"
 
 
@@ -51,16 +51,16 @@ class TeamAlgorithm(
     RunnerReplacingAlgorithm,
     LearningAlgorithm,
 ):
-    """Sample a round of whole episodes, learn, report, evaluate.
+    """Samples a round of whole episodes, learns, reports and evaluates.
 
-    Every unit of progress is counted in one place: sampled env steps drive epsilon and
-    every other schedule, episodes drive updates, as in PyMARL. How an update is made is
-    the subclass's part: :meth:`_learn`.
+    Each unit of progress is counted in one place. Sampled env steps drive epsilon and
+    all other schedules, and episodes drive updates, as in PyMARL. Subclasses implement
+    one update in :meth:`_learn`.
 
     Attributes:
-        config_class: The class of its configuration. Most named algorithms set nothing
+        config_class: Class of the configuration. Most named algorithms set nothing
             else.
-        policy_class: The class of its policy.
+        policy_class: Class of the policy.
     """
 
     config: TeamConfig
@@ -68,7 +68,7 @@ class TeamAlgorithm(
     policy_class: ClassVar[type[TeamPolicy]] = TeamPolicy
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Tells the configuration class which algorithm it is for."""
+        """Registers the class as the algorithm of its ``config_class``."""
         super().__init_subclass__(**kwargs)
         if "config_class" in vars(cls):
             ALGORITHM_OF[cls.config_class] = cls
@@ -82,8 +82,8 @@ class TeamAlgorithm(
         """Initializes the algorithm; see RLlib's ``Algorithm``.
 
         Args:
-            config: Configuration or dict of keys. Without ``seed`` one is drawn, kept
-                in the configuration and reported, so that any run can be repeated.
+            config: Configuration or dict of keys. A missing ``seed`` is drawn, kept in
+                the configuration and reported, so that the run can be repeated.
             env: RLlib's deprecated argument.
             **kwargs: RLlib's arguments.
         """
@@ -94,16 +94,16 @@ class TeamAlgorithm(
             full.update_from_dict(config or {})
         if full.seed is None:
             full.seed = secrets.randbelow(2**31)
-        # RLlib itself can make one class of callbacks only.
+        # RLlib creates callbacks from a single class.
         if isinstance(full.callbacks_class, (list, tuple)):
             full.callbacks_class = CombinedCallbacks(full.callbacks_class)
         self._progress_writer = ProgressWriter(tune_internals.trial_id(config))
         super().__init__(config=full, env=env, **kwargs)
 
     def __repr__(self) -> str:
-        """Its name. Ray asks for it also after a failed start, where RLlib's own fails.
+        """Returns the name of the class; Ray also calls it after a failed start.
 
-        The cause of the failure would be lost then.
+        RLlib's own method raises an error then, which hides the cause of the failure.
         """
         return type(self).__name__
 
@@ -125,7 +125,7 @@ class TeamAlgorithm(
             return None, lambda _: None  # type: ignore[return-value]
         name = env_specifier if isinstance(env_specifier, str) else None
         if not issubclass(config.env_runner_cls, TeamRolloutWorker):
-            return name, functools.partial(start_env, config)  # RLlib's own plays in it
+            return name, functools.partial(start_env, config)  # RLlib's runner steps it
         return name, functools.partial(_hand_out, team_spaces_of(config))
 
     def setup(self, config: AlgorithmConfig) -> None:
@@ -135,26 +135,26 @@ class TeamAlgorithm(
             config: The configuration.
         """
         self.start_profile()
-        # Before RLlib's part, which ends with a call of on_algorithm_init.
+        # Before RLlib's setup, which calls on_algorithm_init at its end.
         self.replay = self.make_replay(config)
-        # Called with the episodes of every round; who records a learner adds to it.
+        # Called with the episodes of every round; recording a learner adds a function.
         self.on_episodes: list[Callable[[list[Episode]], None]] = []
         self._updates_owed = 0.0
-        # Whether an update of this round was logged; see update_interval_env_steps.
+        # Whether an update of this round has statistics (update_interval_env_steps).
         self._has_stats = False
-        # Where the counters stood when something was last done, by its name.
+        # Value of a counter when an action was last done, by the action's name.
         self._last: dict[str, int] = {}
         self._success_rate: float | None = None
-        # The last evaluation, and how many results ago it was made.
+        # The last evaluation, and its age in results.
         self._last_evaluation: dict[str, Any] = {}
         self._evaluation_age = 0
         self._learner_stats: dict[str, float] = {}
-        # Notices about environments: keys of all, texts since the last result.
+        # Notices about environments: all keys, and new texts since the last result.
         self._noticed: set[str] = set()
         self._new_notices: list[str] = []
-        # How often each runner came back since it last finished its part.
+        # Number of times each runner was restored since it last finished its part.
         self._replaced: Counter[tuple[bool, int]] = Counter()
-        # What it does, and env steps of that which no counter holds yet.
+        # Current activity, and its env steps that no counter holds yet.
         self._doing, self._uncounted = "starting", 0
         remote = config.num_env_runners or config.evaluation_num_env_runners
         remote = remote or config.num_learners > 1
@@ -162,7 +162,7 @@ class TeamAlgorithm(
             super().setup(config)
         self.set_up_learners()
         self.share_stopwatch()
-        # RLlib's own worker has a policy, and is no runner of ours.
+        # RLlib's own worker has no team_policy.
         objective = cast("TeamPolicy", self.get_policy()).network.objective
         if isinstance(objective, Static):
             self.replay.return_discount = self.config.gamma
@@ -176,7 +176,7 @@ class TeamAlgorithm(
                 group.local_env_runner.on_steps = self._count_steps
 
     def make_replay(self, config: AlgorithmConfig) -> EpisodeReplay:
-        """Makes the replay.
+        """Creates the replay.
 
         Args:
             config: The configuration.
@@ -191,10 +191,10 @@ class TeamAlgorithm(
     # Training
 
     def training_step(self) -> dict[str, Any]:
-        """One round: sample, store, learn, hand out the new weights.
+        """Runs one round: samples episodes, stores them and learns.
 
         Returns:
-            The last update's statistics.
+            Statistics of the last update.
         """
         remote = self.env_runner_group.num_remote_env_runners()
         self._has_stats = False
@@ -213,14 +213,14 @@ class TeamAlgorithm(
         if self.config.update_interval_env_steps is None:
             self._updates_owed += len(episodes) * self.config.updates_per_episode
             with ray_internals.timers(self)["learn"]:
-                # Only of the last one before a result is anything read.
+                # Results report only the last update.
                 self._make_updates(lambda: self._updates_owed < 1.0)
         return dict(self._learner_stats)
 
     def _make_updates(self, wants_stats: Callable[[], bool]) -> int:
-        """Makes the updates that are owed, and returns how many there were."""
+        """Makes the updates that are owed, and returns their number."""
         if len(self.replay) < self.config.learning_starts_episodes:
-            # No debt from before learning began: PyMARL takes no step then.
+            # Episodes before learning starts owe no updates, as in PyMARL.
             self._updates_owed %= 1.0
             return 0
         number = int(self._updates_owed)
@@ -236,7 +236,7 @@ class TeamAlgorithm(
 
     @property
     def counters(self) -> Counter[str]:
-        """What the algorithm counts, by name; a checkpoint holds it."""
+        """Counters of the algorithm by name; a checkpoint holds them."""
         return ray_internals.counters(self)
 
     @property
@@ -249,20 +249,20 @@ class TeamAlgorithm(
         self._progress_writer.write(self.progress)
 
     def _count_steps(self, steps: int) -> None:
-        """Called by a local runner after every step that it plays."""
+        """Counts steps of a local runner, and makes updates between them if due."""
         self._uncounted += steps
         self._progress_writer.write(self.progress)
         interval = self.config.update_interval_env_steps
         if interval is None or self._doing != "sampling":
             return
         self._updates_owed += steps / interval
-        # What is logged of one update a round is enough.
+        # One update per round computes statistics.
         if self._make_updates(lambda: not self._has_stats):
             self._has_stats = True
             self.env_runner.refresh_player()
 
     def progress(self) -> Progress:
-        """What was done so far; it may be asked for at any time, by any thread."""
+        """Returns the progress so far; any thread may call this at any time."""
         sampled = self.env_steps + (self._uncounted if self._doing == "sampling" else 0)
         doing = self._doing
         if doing == "evaluating" and self._uncounted:
@@ -290,7 +290,7 @@ class TeamAlgorithm(
         """Counts lost episodes and keeps notices for the next result.
 
         Args:
-            report: Of an env runner.
+            report: Report of an env runner.
         """
         self.counters[_NUM_CRASHES] += report.crashes
         self.add_runner_seconds(report.seconds)
@@ -312,10 +312,10 @@ class TeamAlgorithm(
         """Calls ``on_learn_on_batch`` of the callbacks.
 
         Args:
-            batch: What an update is about to learn from.
+            batch: Batch of the next update.
 
         Returns:
-            What the callbacks log; it is part of the results under ``learner``.
+            Values that the callbacks log; the results hold them under ``learner``.
         """
         logged: dict[str, float] = {}
         self.env_runner.hooks.call(
@@ -337,18 +337,18 @@ class TeamAlgorithm(
         self._progress_writer.write(self.progress)
 
     def _learn(self) -> tuple[dict[str, float], int]:
-        """One update of everything that learns, targets included.
+        """Makes one update of all networks, including the target networks.
 
         Returns:
-            What to log, and how many env steps were learned from.
+            Values to log, and the number of env steps learned from.
         """
         raise NotImplementedError
 
     def step(self) -> dict[str, Any]:
-        """One iteration and its evaluation; see RLlib.
+        """Runs one iteration and its evaluation; see RLlib.
 
         Returns:
-            RLlib's results and ours.
+            RLlib's results and those of this package.
         """
         first = self.iteration == 0
         if first:
@@ -374,14 +374,14 @@ class TeamAlgorithm(
         return results
 
     def _check_replay_memory(self, seen_steps: int | None = None) -> None:
-        """Refuses a replay that cannot fit, where the local runner has an env.
+        """Checks that the replay fits into memory, if the local runner has an env.
 
         Args:
-            seen_steps: Mean length of the episodes so far, which counts where the
+            seen_steps: Mean length of the episodes so far. It is used if the
                 environment declares no limit. None: before the first episode.
         """
         env = self.env_runner.env
-        # Nothing is sampled beside a dataset.
+        # A run that learns from a dataset samples nothing.
         offline = getattr(self.config, "dataset", None) is not None
         if env is None or offline or self.config.env_variants:
             return
@@ -396,5 +396,5 @@ class TeamAlgorithm(
 
 
 def _hand_out(spaces: TeamSpaces, context: EnvContext) -> TeamSpaces:
-    """What each runner of RLlib calls to make an environment."""
+    """Environment creator for the env runners; returns spaces that already exist."""
     return spaces

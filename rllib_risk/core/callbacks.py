@@ -1,11 +1,12 @@
 """RLlib's callbacks for rounds of whole episodes.
 
-``callbacks`` takes what RLlib takes: a subclass of ``RLlibCallback``, a list of them, a
-callable that makes one, and functions (``config.callbacks(on_episode_end=...)``). In a
-file it is an import path, ``my_module:MyCallbacks``, or a list of them.
+``callbacks`` accepts the same as in RLlib: a subclass of ``RLlibCallback``, a list of
+subclasses, a callable that creates callbacks, and functions
+(``config.callbacks(on_episode_end=...)``). In a file it is an import path,
+``my_module:MyCallbacks``, or a list of import paths.
 
 Hooks of episodes are called where episodes are played: in the trial's own process, or
-in the remote env runners. A hook that can never be called here is refused.
+in the remote env runners. A hook that this package never calls is refused.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 
-# Hooks that can never be called here, and what to use instead.
+# Hooks that this package never calls, and what to use instead.
 REFUSED_HOOKS: dict[str, str] = {
     "on_postprocess_trajectory": "use on_sample_end, which gets whole episodes",
     "on_sub_environment_created": "use on_environment_created",
@@ -51,10 +52,10 @@ HOOKS: tuple[str, ...] = (
 
 
 class Hooks:
-    """The hooks that a configuration's callbacks override; all others cost nothing."""
+    """Calls the hooks that a configuration's callbacks override, and no others."""
 
     def __init__(self, config: AlgorithmConfig) -> None:
-        """Makes the callbacks.
+        """Creates the callbacks.
 
         Args:
             config: A configuration; see RLlib's ``AlgorithmConfig.callbacks``.
@@ -69,10 +70,10 @@ class Hooks:
                 self._calls[name] = calls
 
     def wants(self, prefix: str) -> bool:
-        """Whether any hook whose name begins so is overridden.
+        """Whether any hook with a prefix is overridden.
 
         Args:
-            prefix: Such as ``on_episode_``.
+            prefix: Start of the hook's name, such as ``on_episode_``.
         """
         return any(name.startswith(prefix) for name in self._calls)
 
@@ -80,37 +81,37 @@ class Hooks:
         """Calls a hook of all callbacks, in the order in which they were given.
 
         Args:
-            name: The hook.
-            **arguments: As RLlib documents them.
+            name: Name of the hook.
+            **arguments: Arguments of the hook, as RLlib documents them.
         """
         for call in self._calls.get(name, ()):
             call(**arguments)
 
 
 class CombinedCallbacks:
-    """Several classes of callbacks as one, for RLlib, which calls what it is given.
+    """Several classes of callbacks as one; RLlib calls it to create callbacks.
 
     Attributes:
-        makers: The classes, or callables that make callbacks.
+        makers: Classes of callbacks, or callables that create callbacks.
     """
 
     def __init__(self, makers: Sequence[Any]) -> None:
-        """Initializes what stands in for one class.
+        """Initializes the combination.
 
         Args:
-            makers: See the attributes; texts are paths ``module:Class``.
+            makers: See the attributes. Strings are import paths ``module:Class``.
 
         Raises:
-            ConfigError: If one cannot be imported.
+            ConfigError: If a class cannot be imported.
         """
         self.makers: list[Callable[[], RLlibCallback]] = resolve_callbacks(list(makers))
 
     def __repr__(self) -> str:
-        """For ``params.json``."""
+        """Returns the text that ``params.json`` holds."""
         return f"{type(self).__name__}({self.makers!r})"
 
     def __call__(self) -> RLlibCallback:
-        """One callback object with the hooks of all of them, and no others."""
+        """Creates one callback object with the overridden hooks of all classes."""
         instances = [make() for make in self.makers]
         combined = RLlibCallback()
         for name in (*HOOKS, *REFUSED_HOOKS):
@@ -126,14 +127,14 @@ def _call_all(methods: list[Callable[..., None]], **arguments: Any) -> None:
 
 
 def functions_of(config: AlgorithmConfig, hook: str) -> list[Callable[..., None]]:
-    """The functions that a configuration has for a hook.
+    """Returns the functions that a configuration has for a hook.
 
     Args:
         config: The configuration.
         hook: Name of the hook.
 
     Returns:
-        What ``config.callbacks(on_...=...)`` was given.
+        The functions that ``config.callbacks(on_...=...)`` set.
     """
     return _as_list(getattr(config, f"callbacks_{hook}", None))
 
@@ -142,13 +143,13 @@ def resolve_callbacks(value: Any) -> Any:
     """Imports callbacks that are named by import path.
 
     Args:
-        value: What ``callbacks`` may be; texts are paths ``module:Class``.
+        value: Value of ``callbacks``. Strings are import paths ``module:Class``.
 
     Returns:
-        The same with classes in place of texts.
+        The value with classes in place of strings.
 
     Raises:
-        ConfigError: If one cannot be imported.
+        ConfigError: If a class cannot be imported.
     """
     if isinstance(value, (list, tuple)):
         return [resolve_callbacks(item) for item in value]
@@ -164,7 +165,8 @@ def check_callbacks(config: AlgorithmConfig) -> None:
         config: The configuration.
 
     Raises:
-        ConfigError: If there is one; the message names what to use instead.
+        ConfigError: If there is such a hook, or a callback cannot be called. The
+            message names what to use instead.
     """
     functions = [function for hook in HOOKS for function in functions_of(config, hook)]
     for make in (*functions, *_as_list(config.callbacks_class)):
@@ -185,7 +187,7 @@ def check_callbacks(config: AlgorithmConfig) -> None:
 
 
 def _overrides(callbacks: Any, hook: str) -> bool:
-    """Whether a class of callbacks, or an instance, has a hook of its own."""
+    """Whether a class of callbacks, or an instance, overrides a hook."""
     if not isinstance(callbacks, type):
         if hook in vars(callbacks):
             return True

@@ -1,10 +1,11 @@
-"""Checkpoints without pickles: tensors, arrays and JSON, each with its hash.
+"""Checkpoints without pickles: files of tensors, arrays and JSON, with checksums.
 
-A checkpoint folder holds ``config.json`` (what to build), ``policy.safetensors`` (both
-networks), ``optimizers.safetensors``, ``replay.safetensors``, ``state.json`` (counters)
-and ``manifest.json`` with the SHA-256 of the others. The manifest is written last: a
-folder without a matching one was cut short. ``rllib_checkpoint.json`` is a note for
-RLlib; this package does not read it.
+A checkpoint folder holds ``config.json`` (algorithm and configuration),
+``policy.safetensors`` (parameters of all networks), ``optimizers.safetensors``,
+``replay.safetensors``, ``state.json`` (counters) and ``manifest.json`` with the SHA-256
+of these files. The manifest is written last. If it is missing or does not match, the
+checkpoint was cut short or changed. ``rllib_checkpoint.json`` is a note for RLlib; this
+package does not read it.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ POLICY = "policy.safetensors"
 OPTIMIZERS = "optimizers.safetensors"
 REPLAY = "replay.safetensors"
 STATE = "state.json"
-# What RLlib's own `Algorithm.from_checkpoint` and `Policy.from_checkpoint` read first.
-# They could only load a checkpoint from pickles. RLlib reports a version that it cannot
-# read with this text, so that its error says what to do.
+# RLlib's own `Algorithm.from_checkpoint` and `Policy.from_checkpoint` read this file
+# first. They can only load checkpoints with pickles. RLlib's error about an unknown
+# version quotes this text, so that it says what to do.
 RLLIB_NOTE = "rllib_checkpoint.json"
 _NOTE = {
     "type": "rllib_risk",
@@ -63,13 +64,13 @@ def write_checkpoint(
 
     Args:
         folder: Existing folder.
-        config: What to build, as JSON.
+        config: Algorithm and configuration, as JSON.
         tensors: Parameters by name.
-        optimizers: Their state goes by position of the parameter.
-        replay: Arrays by name.
-        state: Counters and such, as JSON.
+        optimizers: Optimizers. Their state is stored by position of the parameter.
+        replay: Arrays of the replay by name.
+        state: Counters and other state, as JSON.
     """
-    # Whatever an earlier attempt left is no longer vouched for.
+    # An old manifest must not remain while files change.
     (folder / MANIFEST).unlink(missing_ok=True)
     _write_json(folder / CONFIG, config)
     copies = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
@@ -86,17 +87,17 @@ def write_checkpoint(
 
 
 def verify_checkpoint(folder: Path | str) -> Path:
-    """Checks that a checkpoint is whole.
+    """Checks that a checkpoint is complete and unchanged.
 
     Args:
-        folder: Its folder.
+        folder: Folder of the checkpoint.
 
     Returns:
         The folder.
 
     Raises:
-        CheckpointError: If it is missing, was cut short, was changed, or has a format
-            of another version.
+        CheckpointError: If it is missing, was cut short, was changed, or has the
+            format of another version.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -122,7 +123,7 @@ def verify_checkpoint(folder: Path | str) -> Path:
 
 
 def _no_manifest(folder: Path) -> str:
-    """Says what a folder without a manifest may be."""
+    """Returns the error message for a folder without a manifest."""
     inside = numbered_checkpoints(folder)
     if inside:
         return (
@@ -138,7 +139,7 @@ def _no_manifest(folder: Path) -> str:
 
 
 def _others(folder: Path) -> str:
-    """Names the checkpoint before a damaged one, for a message."""
+    """Returns a text that names the checkpoint before a damaged one, or ``""``."""
     number = checkpoint_number(folder)
     before = [
         path
@@ -149,20 +150,20 @@ def _others(folder: Path) -> str:
 
 
 def checkpoint_number(folder: Path) -> int:
-    """The number in a name that Tune gives to a trial's checkpoints.
+    """Returns the number in the name that Tune gives to a trial's checkpoint.
 
     Args:
         folder: A folder.
 
     Returns:
-        Such as 7 of ``checkpoint_000007``; -1 of any other name.
+        For example 7 for ``checkpoint_000007``; -1 for any other name.
     """
     match = re.fullmatch(r"checkpoint_(\d{6,})", folder.name)
     return int(match.group(1)) if match else -1
 
 
 def numbered_checkpoints(trial: Path) -> list[Path]:
-    """Checkpoint folders of a trial, whole or not, in the order they were written.
+    """Returns the checkpoint folders of a trial, complete or not, by their number.
 
     Args:
         trial: Folder of the trial.
@@ -175,29 +176,28 @@ def numbered_checkpoints(trial: Path) -> list[Path]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What to build, from a verified checkpoint."""
+    """Reads algorithm and configuration from a verified checkpoint."""
     return _read_json(folder / CONFIG)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Counters, from a verified checkpoint."""
+    """Reads counters and other state from a verified checkpoint."""
     return _read_json(folder / STATE)
 
 
 @contextlib.contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """Turns what odd contents of a checkpoint raise into a CheckpointError.
+    """Turns errors from unexpected contents of a checkpoint into a CheckpointError.
 
     Args:
-        folder: A verified checkpoint. Its contents may still be of another program, or
-            made up.
+        folder: A verified checkpoint. Its contents may still come from another program
+            or be forged.
 
     Yields:
         Nothing.
 
     Raises:
-        CheckpointError: If something in the checkpoint has another form than this
-            version writes.
+        CheckpointError: If the contents do not have the form that this version writes.
     """
     try:
         yield
@@ -211,19 +211,20 @@ def reading(folder: Path) -> Iterator[None]:
 
 
 def read_replay(folder: Path) -> dict[str, np.ndarray]:
-    """The replay's arrays, from a verified checkpoint."""
+    """Reads the replay's arrays from a verified checkpoint."""
     return _load_safetensors(load_arrays, folder / REPLAY)
 
 
 def load_parameters(folder: Path, named: Mapping[str, torch.Tensor]) -> None:
-    """Copies saved parameters into tensors that exist.
+    """Copies saved parameters into existing tensors.
 
     Args:
         folder: A verified checkpoint.
         named: Tensors by name; changed in place.
 
     Raises:
-        CheckpointError: If names or shapes differ, or the file is no safetensors file.
+        CheckpointError: If names, shapes or types differ, or the file is no safetensors
+            file.
     """
     saved = _load_safetensors(load_tensors, folder / POLICY)
     if saved.keys() != named.keys():
@@ -249,11 +250,11 @@ def load_parameters(folder: Path, named: Mapping[str, torch.Tensor]) -> None:
 
 
 def load_optimizers(folder: Path, optimizers: list[torch.optim.Optimizer]) -> None:
-    """Restores moments and step counts; learning rates stay the configuration's.
+    """Restores moments and step counts; learning rates stay as configured.
 
     Args:
         folder: A verified checkpoint.
-        optimizers: In the order in which they were saved.
+        optimizers: Optimizers, in the order in which they were saved.
     """
     saved = _load_safetensors(load_tensors, folder / OPTIMIZERS)
     for i, optimizer in enumerate(optimizers):

@@ -1,4 +1,4 @@
-"""Saving and restoring an algorithm; :mod:`.checkpoint` reads and writes the files."""
+"""Saves and restores an algorithm; :mod:`.checkpoint` reads and writes the files."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class CheckpointingAlgorithm(Algorithm):
     """The part of an algorithm that writes and reads its checkpoints."""
 
     config: TeamConfig
-    # Versions and commit of the code that wrote the checkpoint that was restored.
+    # Versions and commit of the code that wrote the restored checkpoint.
     restored_versions: dict[str, Any] | None = None
-    # Off-policy estimates while it learns from a dataset; None: it makes none.
+    # Off-policy estimates of a run that learns from a dataset; None: no estimates.
     estimates: Estimates | None = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -64,7 +64,7 @@ class CheckpointingAlgorithm(Algorithm):
         )
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Restores a checkpoint, and never another one in its place.
+        """Restores exactly this checkpoint; there is no fallback to another one.
 
         Args:
             checkpoint_dir: Folder that :meth:`save_checkpoint` wrote to.
@@ -81,8 +81,8 @@ class CheckpointingAlgorithm(Algorithm):
             checkpoint_path: A folder, or Tune's ``Checkpoint`` or saved result.
 
         Raises:
-            CheckpointError: If the folder holds a pickle that Tune would load and run,
-                or see :meth:`load_checkpoint`.
+            CheckpointError: If the folder holds a pickle that Tune would load and run.
+                See also :meth:`load_checkpoint`.
         """
         if tune_internals.holds_pickled_state(checkpoint_path):
             raise ckpt.CheckpointError(
@@ -105,7 +105,7 @@ class CheckpointingAlgorithm(Algorithm):
         self.load_checkpoint(str(path))
 
     def _restore(self, folder: Path) -> None:
-        """Restores a verified checkpoint; hashing a large replay once is enough."""
+        """Restores a checkpoint that is verified, so a large replay is hashed once."""
         with ckpt.reading(folder):
             self._restore_contents(folder)
         self._publish_env_steps()
@@ -123,7 +123,7 @@ class CheckpointingAlgorithm(Algorithm):
         self._updates_owed = state["updates_owed"]
         self._last = state["last"]
         self._success_rate = state["success_rate"]
-        # Checkpoints of 0.1 have none.
+        # Checkpoints of version 0.1 hold no evaluation.
         self._last_evaluation = state.get("last_evaluation", {})
         self._evaluation_age = state.get("evaluation_age", 0)
         self._learner_stats = state["learner_stats"]
@@ -139,23 +139,24 @@ class CheckpointingAlgorithm(Algorithm):
     def from_checkpoint(
         cls, path: str | Path, *, trust_code: bool = False, **kwargs: Any
     ) -> Self:
-        """Builds the algorithm that a checkpoint came from, in the state it was in.
+        """Builds the algorithm of a checkpoint and restores its state.
 
-        Nothing that the checkpoint names is imported or called, but for the factory of
-        a ``pettingzoo`` environment and a mixer or risk measure by import path, and
-        those only if they are trusted.
+        A checkpoint can name code by import path: the factory of an environment, a
+        module that registers environments, or a custom part. Such code is imported
+        only if it is trusted.
 
         Args:
             path: A checkpoint folder.
-            trust_code: Whether such code may be imported and called.
+            trust_code: Whether code that the checkpoint names may be imported and
+                called.
             **kwargs: Keys that replace those of the checkpoint's configuration.
 
         Returns:
             The algorithm.
 
         Raises:
-            CheckpointError: If the checkpoint is not whole, does not fit, is of another
-                algorithm than this class, or names code that is not trusted.
+            CheckpointError: If the checkpoint is damaged, does not fit, belongs to
+                another algorithm than this class, or names code that is not trusted.
         """
         folder = ckpt.verify_checkpoint(path)
         with ckpt.reading(folder):
@@ -185,7 +186,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _plain(results: dict[str, Any]) -> dict[str, Any]:
-    """Numbers and texts of nested results, as JSON can hold them."""
+    """Returns the numbers and texts of nested results in a form that JSON can hold."""
     plain: dict[str, Any] = {}
     for key, value in results.items():
         if isinstance(value, np.generic):

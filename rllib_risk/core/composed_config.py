@@ -1,4 +1,4 @@
-"""The keys of a configuration: those of its algorithm, its parts and its preset."""
+"""Keys of a configuration: those of its algorithm, its parts and its preset."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from rllib_risk.core.team_fields import TEAM_FIELDS
 from rllib_risk.parts.base import Composition
 from rllib_risk.parts.slots import TEAM_PARTS
 
-# A note in the dict of a trial: own parts of the whole search space, by their slot.
+# Key in the dict of a trial: custom parts of the whole search space, by their slot.
 OWN_PARTS = "__own_parts__"
 
 
 class ComposedConfig(AlgorithmConfig):
-    """Which keys an algorithm has, and what they are where a file does not say.
+    """The keys of an algorithm and their defaults.
 
     Attributes:
-        declared: The keys of this package that the algorithm has.
-        composition: The slots that it has.
-        overrides: Defaults that differ from those of :attr:`declared`, or of RLlib's
-            keys.
-        presets: Named sets of values; ``preset`` in a configuration picks one, and
-            keys beside it win over it.
-        preset: The one that was picked.
-        unused_keys: What happens to keys of parts that are not in use.
+        declared: Keys of this package that the algorithm has.
+        composition: Slots of the algorithm.
+        overrides: Defaults that differ from those of :attr:`declared`, or from those of
+            RLlib's keys.
+        presets: Named sets of values. The key ``preset`` chooses one. Other keys of the
+            same configuration override its values.
+        preset: Name of the chosen preset.
+        unused_keys: How keys of parts that are not in use are treated.
     """
 
     declared: ClassVar[dict[str, Field]] = TEAM_FIELDS
@@ -46,7 +46,7 @@ class ComposedConfig(AlgorithmConfig):
 
     @classmethod
     def fields(cls) -> dict[str, Field]:
-        """The keys this package adds, with this algorithm's defaults."""
+        """Returns the keys of this package, with this algorithm's defaults."""
         fields = {
             key: dataclasses.replace(
                 field, default=cls.overrides.get(key, field.default)
@@ -63,17 +63,18 @@ class ComposedConfig(AlgorithmConfig):
 
     @classmethod
     def own_fields(cls, values: Mapping[str, Any]) -> dict[str, Field]:
-        """The keys that parts of the user's own declare.
+        """Returns the keys that custom parts declare.
 
         Args:
-            values: Keys and values of a configuration, in which such parts are named
-                by import path.
+            values: Keys and values of a configuration, which names custom parts by
+                import path.
 
         Returns:
-            Key -> declaration; nothing where there are no such parts.
+            Key -> declaration; empty if there are no custom parts.
 
         Raises:
-            ConfigError: If a part cannot be imported, or declares a key that there is.
+            ConfigError: If a part cannot be imported, or declares a key that already
+                exists.
         """
         slots = cls.composition.slots
         named = {key: _texts(values[key]) for key in slots if key in values}
@@ -85,14 +86,16 @@ class ComposedConfig(AlgorithmConfig):
 
     @classmethod
     def note_of_own_parts(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What every trial must know of own parts that only some trials have.
+        """Returns the custom parts of a sweep, for the dict of every trial.
+
+        A trial reads them to recognise keys of custom parts that other trials use.
 
         Args:
             values: Keys and values of a configuration, with search spaces.
 
         Returns:
-            :data:`OWN_PARTS` and the import paths by the key of their slot; nothing if
-            no search space names such a part.
+            :data:`OWN_PARTS` -> slot -> import paths; empty if no search space names a
+            custom part.
         """
         spaces = {k: v for k, v in values.items() if not isinstance(v, str)}
         named = {
@@ -106,7 +109,7 @@ class ComposedConfig(AlgorithmConfig):
     def _leave_out_others(
         self, values: dict[str, Any], parts: Mapping[str, list[str]]
     ) -> None:
-        """Drops, or refuses, keys of own parts that other trials of a sweep have."""
+        """Drops or refuses keys of custom parts that other trials of a sweep use."""
         if not parts:
             return
         mine = self.own_fields(vars(self) | values)
@@ -122,7 +125,7 @@ class ComposedConfig(AlgorithmConfig):
                     del values[key]
 
     def _check_default(self, key: str, field: Field) -> None:
-        """Says whose default it is that an own part's declaration refuses."""
+        """Raises a ConfigError that names a custom part with an invalid default."""
         try:
             check_value(key, field.default, field)
         except ConfigError as error:
@@ -135,25 +138,26 @@ class ComposedConfig(AlgorithmConfig):
                     ) from error
 
     def _usual(self, key: str) -> tuple[Any, Any]:
-        """The values that a key may have where no part reads it.
+        """Returns the values that a key may have if no part reads it.
 
-        The first is what algorithm and preset give it, the second its declared default.
+        These are the default of the algorithm with its preset, and the declared
+        default.
         """
         preset = self.presets[self.preset] if self.preset is not None else {}
         default = self.declared[key].default
         return preset.get(key, self.overrides.get(key, default)), default
 
     def forget_unused(self) -> None:
-        """Resets keys that belong to parts that are not in use.
+        """Resets the keys of parts that are not in use.
 
-        Versions before 0.2 accepted them, and recorded all keys in checkpoints.
+        Versions before 0.2 accepted such keys, and recorded all keys in checkpoints.
         """
         for key in self.composition.unused(self):
             setattr(self, key, self._usual(key)[0])
 
     def _check_parts(self) -> None:
-        """Refuses keys of parts that are not in use, and what the parts refuse."""
-        # First, since it may be what other keys do not go together with.
+        """Refuses keys of unused parts, and combinations that the parts refuse."""
+        # The objective comes first, because it can be the cause of other conflicts.
         objective = self.composition.slots["objective"].part(self.objective)
         if objective.of_values and "target" not in self.composition.slots:
             raise ConfigError(
@@ -172,16 +176,16 @@ class ComposedConfig(AlgorithmConfig):
             raise ConfigError(message)
 
     def risk(self) -> str:
-        """Which risk the team controls, in one line; see ``docs/risk.md``."""
+        """Describes in one line which risk the team controls; see ``docs/risk.md``."""
         objective = self.composition.slots["objective"].part(self.objective)
         return objective.risk(self)
 
     def all_fields(self) -> dict[str, Field]:
-        """The keys of this configuration: the package's, and those of its own parts."""
+        """Returns the keys of this package and of the configuration's custom parts."""
         return self.fields() | self.own_fields(vars(self))
 
     def _declare_own(self, given: Mapping[str, Any]) -> dict[str, Field]:
-        """Sets the defaults of own parts that are about to be chosen."""
+        """Sets the defaults of custom parts that are about to be chosen."""
         own = self.own_fields(vars(self) | dict(given))
         for key, field in own.items():
             if not hasattr(self, key):
@@ -190,7 +194,7 @@ class ComposedConfig(AlgorithmConfig):
 
     def _apply_preset(self, given: Mapping[str, Any]) -> None:
         name = given.get("preset")
-        # A config that was already resolved (Tune hands one on) must not be reset.
+        # Tune passes on resolved configurations, whose keys must not be reset.
         if name is None or name == self.preset:
             return
         field = self.fields().get("preset")
@@ -210,12 +214,12 @@ def _belongs(key: str, owner: str) -> str:
 
 @cache
 def _rllib_keys() -> tuple[str, ...]:
-    """The keys of every algorithm of RLlib's."""
+    """Returns the keys that all of RLlib's algorithms share."""
     return tuple(key_of(name) for name in vars(AlgorithmConfig()))
 
 
 def _texts(value: Any) -> list[str]:
-    """All texts that a value, or a search space in its place, may be."""
+    """Returns all strings that a value or a search space can take."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, Domain):

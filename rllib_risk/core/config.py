@@ -35,30 +35,30 @@ from rllib_risk.env_wrappers.team_env import TeamEnv
 
 _STACK = ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2")
 
-# Which algorithm each configuration class is for. Not an attribute of the class: Ray
-# disassembles an algorithm's class with all classes that it refers to, and would never
-# end if they referred to each other.
+# Algorithm class of each configuration class. It is not an attribute of the class,
+# because Ray follows all references of an algorithm's class, and a cycle of references
+# would never end.
 ALGORITHM_OF: dict[type, type] = {}
 
 
 class TeamConfig(ComposedConfig):
-    """What all algorithms share: sampling, replay, optimizer, evaluation, checks."""
+    """Keys and checks of all algorithms: sampling, replay, optimizer, evaluation."""
 
     def __init__(self, algo_class: type | None = None) -> None:
         """Initializes a configuration with the algorithm's defaults.
 
         Args:
-            algo_class: The Algorithm class it builds; if not given, the one that names
-                this class as its ``config_class``.
+            algo_class: Algorithm class to build. Default: the class whose
+                ``config_class`` is this class.
         """
         super().__init__(algo_class=algo_class or ALGORITHM_OF.get(type(self)))
-        # Without one, RLlib warns at every look at the stack and its sampler fails.
+        # Without a type, api_stack() logs a warning, and RLlib's sampler fails.
         self.exploration_config = {"type": "StochasticSampling"}
         self.api_stack(
             enable_rl_module_and_learner=False,
             enable_env_runner_and_connector_v2=False,
         )
-        # RLlib keys, at the values of PyMARL's protocol.
+        # Keys of RLlib, with the values of PyMARL's protocol.
         self.framework_str = "torch"
         self.gamma = 0.99
         self.lr = 5e-4
@@ -72,19 +72,19 @@ class TeamConfig(ComposedConfig):
         self.evaluation_duration_unit = "episodes"
         self.evaluation_num_env_runners = 0
         self.restart_failed_env_runners = True
-        # One round being played and one waiting; see core/runners.py.
+        # One round that is played and one that waits; see core/runners.py.
         self.max_requests_in_flight_per_env_runner = 2
         self.env_runner_cls = TeamRolloutWorker
         ray_internals.skip_preprocessors(self)
         for key, field in self.declared.items():
             setattr(self, key, field.default)
-        # Keys of RLlib's may be among them.
+        # Overrides may contain keys of RLlib.
         for key, value in self.overrides.items():
             setattr(self, key, value)
         self.preset: str | None = None
 
     def __eq__(self, other: object) -> bool:
-        """Whether another configuration is of the same algorithm, with equal values."""
+        """Whether another configuration has the same class and equal values."""
         if type(self) is not type(other):
             return NotImplemented
         mine, theirs = (
@@ -94,33 +94,33 @@ class TeamConfig(ComposedConfig):
         return same_value(mine, theirs)
 
     def __hash__(self) -> int:
-        """By identity, since a configuration can change."""
+        """Hashes by identity, because a configuration can change."""
         return object.__hash__(self)
 
     def get_state(self) -> dict[str, Any]:
-        """See RLlib, which leaves out every -1: it takes that for "not given"."""
+        """See RLlib. Keeps keys of value -1, which RLlib leaves out."""
         keys = self.all_fields()
         return super().get_state() | {key: getattr(self, key) for key in keys}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """See RLlib, which leaves the name of the class behind as a setting."""
+        """See RLlib. Removes the class name, which RLlib leaves as a setting."""
         config = super().from_state(state)
         vars(config).pop("class", None)
         return config
 
     def training(self, **kwargs: Any) -> Self:
-        """Sets keys of this package and of RLlib's ``training()`` alike.
+        """Sets keys of this package and of RLlib's ``training()``.
 
         Args:
-            **kwargs: Keys and values; a value may be one of Tune's search spaces.
+            **kwargs: Keys and values. A value may be a search space of Tune.
 
         Returns:
             This configuration.
 
         Raises:
-            ConfigError: If there is no such key, or a value of ours is wrong. RLlib's
-                keys are checked by :meth:`validate`.
+            ConfigError: If a key does not exist, or a key of this package has a wrong
+                value. :meth:`validate` checks RLlib's keys.
         """
         ours = self.fields() | self._declare_own(kwargs)
         known = {*ours, *inspect.signature(super().training).parameters}
@@ -138,13 +138,13 @@ class TeamConfig(ComposedConfig):
         return super().training(**kwargs)
 
     def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
-        """See RLlib; a preset comes before the other keys, whatever their order.
+        """See RLlib. A preset is applied before the other keys, in any order of keys.
 
-        Keys that do not exist are refused by :meth:`validate`, as on every other path.
+        :meth:`validate` refuses keys that do not exist.
         """
         if isinstance(config_dict, AlgorithmConfig):
             config_dict = config_dict.to_dict()
-        # Tune keeps notes of its own in a trial's dict: __trial_info__ and the like.
+        # Tune adds its own entries to a trial's dict, such as __trial_info__.
         values = {k: v for k, v in config_dict.items() if not k.startswith("__")}
         self._leave_out_others(values, config_dict.get(OWN_PARTS) or {})
         # RLlib writes the one default policy in a form that it cannot read.
@@ -161,7 +161,7 @@ class TeamConfig(ComposedConfig):
         """Checks every key and every combination of keys.
 
         Raises:
-            ConfigError: If one is wrong; the message names the key and the fix.
+            ConfigError: If a check fails. The message names the key and the fix.
         """
         self._check_keys()
         super().validate()
@@ -174,11 +174,11 @@ class TeamConfig(ComposedConfig):
         self._check_combinations()
 
     def _check_keys(self) -> None:
-        """Refuses keys that do not exist, and those of RLlib that have no effect."""
-        # RLlib itself changes some in the copy for evaluations.
+        """Refuses keys that do not exist, and keys of RLlib that have no effect."""
+        # RLlib changes some of these keys in the copy for evaluations.
         if self.in_evaluation:
             return
-        # The stack first: RLlib changes other settings together with it.
+        # The API stack comes first, because RLlib changes other settings with it.
         for attribute in sorted(vars(self), key=lambda name: name not in _STACK):
             self._check_key(attribute, getattr(self, attribute))
         changes = self.evaluation_config or {}
@@ -194,13 +194,13 @@ class TeamConfig(ComposedConfig):
                 return
             message = self._no_such_key(key_of(attribute))
             raise ConfigError(f"{where.rstrip('.')}: {message}" if where else message)
-        # The dataset of a run without an environment says its spaces.
+        # A run without an environment takes its spaces from the dataset.
         if self.env is None and attribute in ("observation_space", "action_space"):
             return
         default = defaults[attribute]
         if where and attribute == "explore":
-            default = False  # as RLlib's users write, and as an evaluation is
-        # Another env runner, such as RLlib's own, may use any of them.
+            default = False  # RLlib's users set it, and evaluations are greedy
+        # Another env runner, such as RLlib's own, may use all settings.
         ours = issubclass(self.env_runner_cls, TeamRolloutWorker)
         if ours and attribute in REFUSED and not same_value(value, default):
             raise ConfigError(f"{where}{self._unused(key_of(attribute))}")
@@ -244,7 +244,7 @@ class TeamConfig(ComposedConfig):
             optional = key in ("grad_clip", "seed")
             field = Field(None, "", kind, optional=optional, **range_of(key))
             setattr(self, key, check_value(key, getattr(self, key), field))
-        rate: Any = self.lr  # RLlib's hint knows of numbers only
+        rate: Any = self.lr  # RLlib's type hint has no lists
         if isinstance(rate, list):
             check_schedule("lr", rate, high=range_of("lr")["high"])
         if self.evaluation_config and not self.evaluation_interval:
@@ -318,25 +318,25 @@ class TeamConfig(ComposedConfig):
             )
 
     def split_refusals(self) -> Iterator[str]:
-        """Why a batch cannot be split among learners, as messages for users."""
+        """Yields the reasons why learners cannot split a batch, as messages."""
         yield from ()
 
     def _least_episodes(self) -> int:
-        """How many episodes there must be for one update."""
+        """Returns the smallest number of episodes that allows an update."""
         return self.batch_size_episodes
 
     def preflight(self) -> ReplayBound | None:
-        """Makes the environments once and checks that the networks fit them.
+        """Builds the environments once and checks that the networks fit them.
 
         Returns:
-            The most that the replay can take; None if nothing is sampled.
+            Upper bound of the replay's memory; None if the run samples nothing.
 
         Raises:
             ConfigError: If the networks do not fit the environment.
-            EnvConfigError: If the environment is unknown or no team environment.
-            EnvFailedError: If it cannot be started.
+            EnvConfigError: If an environment is unknown or no team environment.
+            EnvFailedError: If an environment cannot be started.
         """
-        with notices.captured():  # the trial tells them, once
+        with notices.captured():  # the trial itself logs them, once
             specs = [self._checked_spec(config) for config in variants_of(self)]
             if self.evaluation_config:
                 for config in variants_of(self.get_evaluation_config_object()):
@@ -352,10 +352,10 @@ class TeamConfig(ComposedConfig):
         return env.spec_team
 
     def replay_bound(self, specs: Sequence[TeamSpec]) -> ReplayBound:
-        """The most that the replay can take.
+        """Returns an upper bound of the replay's memory.
 
         Args:
-            specs: Sizes of the environments whose episodes it holds.
+            specs: Team sizes of the environments whose episodes the replay holds.
         """
         return ReplayBound.of(
             specs,
@@ -382,11 +382,11 @@ class TeamConfig(ComposedConfig):
             env: The environment.
 
         Raises:
-            ConfigError: If they do not.
+            ConfigError: If the networks do not fit.
         """
 
 
 @cache
 def _defaults(config_class: Callable[[], TeamConfig]) -> dict[str, Any]:
-    """The values of a new configuration; they must not be changed."""
+    """Returns the values of a new configuration. Callers must not change them."""
     return dict(vars(config_class()))

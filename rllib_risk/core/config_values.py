@@ -1,4 +1,4 @@
-"""Values of a configuration: whether two are the same, and what a schedule may be."""
+"""Compares values of configurations, and checks schedules."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def same_value(one: Any, other: Any) -> bool:
         other: A value.
 
     Returns:
-        Equality of all parts; objects that do not define it are compared by their
-        attributes.
+        Whether all nested values are equal. Objects without ``__eq__`` are compared by
+        their attributes.
     """
     # RLlib has two forms of a policy's specification.
     one, other = map(_plain, (one, other))
@@ -34,14 +34,14 @@ def same_value(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(same_value, one, other))
     if type(one) is not type(other):
         return bool(one == other)
-    # Tune's search spaces and their samplers have no equality of their own.
+    # Tune's search spaces and their samplers do not define __eq__.
     if _has_parts(one):
         return same_value(vars(one), vars(other))
     return bool(one == other)
 
 
 def _has_parts(value: Any) -> bool:
-    """Whether a value is an instance that is equal only to itself, with attributes."""
+    """Whether a value is an instance with attributes and without ``__eq__``."""
     equality: Any = type(value).__eq__
     named = inspect.isclass(value) or inspect.isroutine(value)
     return equality is object.__eq__ and not named and hasattr(value, "__dict__")
@@ -59,14 +59,14 @@ def check_schedule(
     low_open: bool = True,
     high: float = math.inf,
 ) -> None:
-    """Checks a schedule of a number that lies between two limits.
+    """Checks a schedule whose values must lie between two limits.
 
     Args:
         key: Name of the key, for the message.
         points: ``[[env_steps, value], ...]``.
-        low: The smallest value that is accepted.
+        low: Smallest accepted value.
         low_open: Whether ``low`` itself is refused.
-        high: The greatest value that is accepted.
+        high: Largest accepted value.
 
     Raises:
         ConfigError: If steps do not ascend or a value is out of range.

@@ -1,7 +1,7 @@
-"""What results say of a policy where a dataset is all there is to judge it by.
+"""Statistics of a policy on the episodes of a dataset, for results.
 
-Letters: ``B`` episodes, ``T`` steps, ``G`` values that are learned (1, or one for each
-agent), ``M`` atoms.
+Letters: ``B`` episodes, ``T`` steps, ``G`` learned values (1, or one for each agent),
+``M`` atoms.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from rllib_risk.ops.statistics import cvar_of_returns
 from rllib_risk.parts.objectives.static import Static
 from rllib_risk.parts.view import View
 
-# The groups of episodes, which are the folders of the results.
+# Groups of episodes, and keys of their results.
 DATA, HOLDOUT = "data", "holdout"
-# Episodes that stand for those that are learned from.
+# Size of the sample of the episodes to learn from.
 NUM_SAMPLED = 100
-# Episodes that go through the networks at once.
+# Number of episodes in one forward pass.
 _CHUNK = 32
-# Apart from the streams of updates.
+# Stream of random numbers that no update uses.
 _STREAM = 2**18
 
 
 def report_groups(
     dataset: Dataset, replay: DatasetReplay, memory_bytes: float
 ) -> dict[str, list[Episode]]:
-    """The episodes that results speak of: the same ones throughout a run.
+    """Chooses the episodes of the report, which stay the same throughout a run.
 
     Args:
         dataset: The dataset.
-        replay: What is learned from.
-        memory_bytes: For held-out episodes; of more than fit the first ones are taken,
-            but at least one.
+        replay: Replay of the dataset.
+        memory_bytes: Memory for held-out episodes. If they need more, only the first
+            ones are kept, but at least one.
 
     Returns:
-        Some of those that are learned from, and all that are held out, if there are
+        A sample of the episodes to learn from, and the held-out episodes, if there are
         any.
     """
     groups = {DATA: replay.some_episodes(NUM_SAMPLED)}
@@ -64,19 +64,19 @@ def report_groups(
 def report(
     policy: ValuePolicy, groups: Mapping[str, Sequence[Episode]]
 ) -> dict[str, dict[str, float]]:
-    """What the learner would log of whole episodes, and what it expects at their start.
+    """Computes loss, logged statistics and start values of whole episodes.
 
-    Nothing is learned and no random number of a later update is used.
+    The policy does not learn, and the random numbers of later updates stay the same.
 
     Args:
         policy: The policy.
-        groups: From :func:`report_groups`.
+        groups: Episodes from :func:`report_groups`.
 
     Returns:
-        For each group means over its env steps of ``loss`` and of all that the parts
-        log; and ``start_value_mean`` and ``start_value_cvar_10``, in the units of
-        unscaled rewards: mean and mean of the lowest tenth of what the policy's first
-        joint actions are estimated to return, where there is such an estimate.
+        For each group, means over its env steps of ``loss`` and of all values that the
+        parts log. If :func:`start_values` gives estimates, also ``start_value_mean``
+        and ``start_value_cvar_10``: their mean and the mean of their lowest tenth, in
+        units of unscaled rewards.
     """
     wanted, policy.wants_stats = policy.wants_stats, True
     try:
@@ -110,16 +110,16 @@ def _numbers(policy: ValuePolicy, episodes: Sequence[Episode]) -> dict[str, floa
 
 
 def start_values(policy: ValuePolicy, view: View) -> Tensor | None:
-    """What the greedy joint action is estimated to return in the first states.
+    """Estimates the return of the greedy joint action in the first state.
 
     Args:
         policy: The policy.
-        view: Whole episodes.
+        view: View of whole episodes.
 
     Returns:
-        ``[B, G M]`` in units of unscaled rewards: atoms, where the loss fits them.
-        None: behaviour cloning estimates nothing, and objective ``static`` estimates
-        shortfalls of thresholds.
+        Estimates ``[B, G M]`` in units of unscaled rewards; atoms if the loss fits
+        atoms. None for behaviour cloning, which estimates no values, and for objective
+        ``static``, which estimates shortfalls of thresholds.
     """
     network, loss = policy.network, policy.learning.loss
     if not loss.uses_targets or isinstance(network.objective, Static):

@@ -1,4 +1,4 @@
-"""Where datasets come from: scripted and trained policies."""
+"""Records episodes of scripted and trained policies for datasets."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from rllib_risk.env_wrappers.registry import ENVS
 from rllib_risk.env_wrappers.scripted import ScriptedPolicy
 from rllib_risk.parts.exploration import EpsilonGreedy
 
-# First word of the random streams of recordings.
+# First seed word of the random stream of a recording.
 _RECORD_STREAM = 6
-# Copies of an environment that is vectorised; others are played one at a time, since
-# the cost of a copy is unknown.
+# Copies of an environment that is named in ENVS. Other environments get one copy,
+# because the cost of a copy is unknown.
 _COPIES = 32
 
-# Makes the player of a number of environments, with a source of randomness.
+# Creates a player for a number of environments, with a random number generator.
 MakePlayer = Callable[[int, np.random.Generator], Player]
 
 
 def scripted_player(policy: ScriptedPolicy, epsilon: float) -> MakePlayer:
-    """A scripted policy whose agents each act at random now and then.
+    """Returns the maker of a player: a scripted policy with random exploration.
 
     Args:
         policy: The policy.
         epsilon: Probability of a random available action, per agent and step.
 
     Returns:
-        What makes the player.
+        Function that creates the player.
     """
 
     def make(num_envs: int, rng: np.random.Generator) -> Player:
@@ -46,14 +46,14 @@ def scripted_player(policy: ScriptedPolicy, epsilon: float) -> MakePlayer:
 
 
 def trained_player(policy: TeamPolicy, epsilon: float) -> MakePlayer:
-    """A trained policy whose agents each act at random now and then.
+    """Returns the maker of a player: a trained policy with random exploration.
 
     Args:
         policy: The policy.
         epsilon: Probability of a random available action, per agent and step.
 
     Returns:
-        What makes the player.
+        Function that creates the player.
     """
 
     def make(num_envs: int, rng: np.random.Generator) -> Player:
@@ -72,10 +72,11 @@ def record(
     """Plays episodes for a dataset.
 
     Args:
-        config: Its environment, and its limits.
-        players: Who plays; of several each plays the same number of episodes, in turns.
-        num_episodes: How many, of all of them.
-        seed: Of environments and players.
+        config: Configuration with the environment and the limits of episodes.
+        players: Makers of the players. Several players take turns, and their numbers of
+            episodes differ by at most one.
+        num_episodes: Number of episodes of all players together.
+        seed: Seed of environments and players.
 
     Yields:
         The episodes.

@@ -1,4 +1,4 @@
-"""From the ``env`` of a configuration to team environments."""
+"""Builds the team environments of a configuration."""
 
 from __future__ import annotations
 
@@ -43,13 +43,14 @@ def make_env(config: AlgorithmConfig, context: EnvContext | None = None) -> Team
         config: Its ``env`` is a name of this package, a name registered with Ray Tune
             whose creator returns a ``TeamEnv`` or a PettingZoo ``ParallelEnv``, or such
             a class.
-        context: What the creator of a registered environment gets; made if missing.
+        context: Context for the creator of a registered environment. Default: a context
+            with the configuration's ``env_config``.
 
     Returns:
         The environment.
 
     Raises:
-        EnvConfigError: If there is no such environment, or it is no team environment.
+        EnvConfigError: If the environment is unknown, or no team environment.
     """
     if config.env in ENVS:
         return make_team_env(config.env, dict(config.env_config))
@@ -66,18 +67,19 @@ def make_env(config: AlgorithmConfig, context: EnvContext | None = None) -> Team
 
 
 def start_env(config: AlgorithmConfig, context: EnvContext | None = None) -> TeamEnv:
-    """Like :func:`make_env`, for simulators that fail or hang now and then.
+    """Like :func:`make_env`, but retries if the environment fails or hangs.
 
     Args:
-        config: See :func:`make_env`; ``max_env_restarts`` bounds the attempts, and
-            ``env_timeout_s`` each of them and every call of the environment.
+        config: See :func:`make_env`. ``max_env_restarts`` limits the number of
+            attempts. ``env_timeout_s`` limits the time of each attempt and of every
+            call of the environment.
         context: See :func:`make_env`.
 
     Returns:
-        The environment. Its ``close`` is bounded too and raises nothing.
+        The environment. Its ``close`` has the same time limit and raises no error.
 
     Raises:
-        EnvConfigError: If there is no such environment, or it is no team environment.
+        EnvConfigError: If the environment is unknown, or no team environment.
         EnvFailedError: If it failed ``max_env_restarts`` times in a row.
     """
     watchdog = Watchdog(env_name(config), config.env_timeout_s)
@@ -89,24 +91,24 @@ def start_env(config: AlgorithmConfig, context: EnvContext | None = None) -> Tea
 
 
 def env_name(config: AlgorithmConfig) -> str:
-    """The env of a configuration, as messages name it."""
+    """Returns the name of a configuration's env for messages."""
     if config.env in ENVS:
         return env_title(str(config.env), config.env_config)
     return str(config.env)
 
 
 class TeamSpaces(gymnasium.Env):
-    """What RLlib gets instead of an environment: it reads the spaces and never steps.
+    """Replaces the environment that RLlib builds in every runner.
 
-    RLlib builds and resets an environment of its own in every runner, and plays no
-    episode in it. With a simulator that would be one more process in each runner.
+    RLlib resets this environment and reads its spaces, but never steps it. A simulator
+    would be one more process in each runner.
 
     Attributes:
         spec_team: Sizes of the team.
     """
 
     def __init__(self, env: TeamEnv) -> None:
-        """Reads the sizes off an environment.
+        """Reads sizes and spaces of an environment.
 
         Args:
             env: The environment; it may be closed afterwards.
@@ -118,14 +120,14 @@ class TeamSpaces(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """RLlib seeds every environment in this way.
+        """Returns zeros; RLlib calls it to seed every environment.
 
         Args:
             seed: Unused.
             options: Unused.
 
         Returns:
-            Zeros, and no info.
+            Observation of zeros, and an empty info.
         """
         zeros = {
             key: np.zeros(space.shape, space.dtype)
@@ -141,7 +143,7 @@ def team_spaces_of(config: AlgorithmConfig) -> TeamSpaces:
         config: See :func:`start_env`.
 
     Returns:
-        Its spaces; they can be sent to other processes.
+        The sizes and spaces, which can be sent to other processes.
 
     Raises:
         EnvConfigError: See :func:`start_env`.
@@ -160,13 +162,13 @@ def make_batched_env(
     """Makes several environments that step together.
 
     Args:
-        config: See :func:`make_env`. With ``env_variants`` each of them gets the same
+        config: See :func:`make_env`. With ``env_variants`` each variant gets the same
             number of environments.
-        num_envs: How many.
-        context: What the creator of a registered environment gets.
+        num_envs: Number of environments.
+        context: Context for the creator of a registered environment.
 
     Returns:
-        The environment's own vectorised twin where there is one, else a loop.
+        The vectorised twin of the environment, or a loop if there is none.
     """
     if config.env_variants:
         configs = variants_of(config)
@@ -195,12 +197,13 @@ def make_batched_env(
 def loop_over(
     config: AlgorithmConfig, make: Callable[[], TeamEnv], num_envs: int = 1
 ) -> LoopedTeamEnvs:
-    """Steps environments in a loop, with the configuration's limits for failures.
+    """Makes environments that step in a loop, with the limits for failures.
 
     Args:
-        config: Its ``max_env_restarts`` and ``env_timeout_s`` count.
+        config: Configuration; ``max_env_restarts`` and ``env_timeout_s`` are the
+            limits.
         make: Makes one environment.
-        num_envs: How many.
+        num_envs: Number of environments.
 
     Returns:
         The environments.
@@ -215,13 +218,13 @@ def loop_over(
 
 
 def scripted_policies(config: AlgorithmConfig) -> dict[str, ScriptedPolicy]:
-    """The scripted policies of an environment.
+    """Returns the scripted policies of an environment.
 
     Args:
         config: See :func:`make_env`.
 
     Returns:
-        By name: ``random``, and what an environment of this package offers.
+        Policies by name: ``random``, and those of an environment of this package.
     """
     if config.env in ENVS:
         return reference_policies(str(config.env), config.env_config)
@@ -229,7 +232,7 @@ def scripted_policies(config: AlgorithmConfig) -> dict[str, ScriptedPolicy]:
 
 
 def variants_of(config: AlgorithmConfig) -> list[AlgorithmConfig]:
-    """One configuration per entry of ``env_variants``, or the configuration itself.
+    """Returns a configuration per entry of ``env_variants``, or the configuration.
 
     Args:
         config: A configuration.

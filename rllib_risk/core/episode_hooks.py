@@ -1,4 +1,4 @@
-"""What callbacks see and log of the episodes that are being played.
+"""Running episodes as callbacks see them, and the metrics that callbacks log.
 
 Letters: ``E`` environments, ``N`` agents, ``D`` observation size.
 """
@@ -21,25 +21,26 @@ if TYPE_CHECKING:
 
 
 class RunningEpisode:
-    """What the hooks of an episode see of it.
+    """A running episode, as hooks see it.
 
-    The attributes and methods are those of RLlib's episodes, as far as they make sense
-    for a team that is one agent.
+    It has the attributes and methods of RLlib's episodes that make sense for a team
+    that is one agent.
 
     Attributes:
-        episode_id: Unique within the env runner.
-        env_index: Which of the runner's environments plays it.
-        length: Steps so far.
+        episode_id: Id of the episode, unique within the process.
+        env_index: Index of its environment in the runner.
+        length: Number of steps so far.
         total_reward: Sum of the team's rewards so far.
         custom_metrics: Numbers to log. The means over episodes are in the results, as
             ``env_runners/custom_metrics/NAME_mean`` and ``evaluation/NAME``.
-        user_data: Room for the callbacks' own data; ``custom_data`` is the same.
+        user_data: Data of the callbacks; ``custom_data`` is the same dict.
         hist_data: As in RLlib. It is not logged.
-        obs: float32 ``[N, D]``, what the agents observe now.
-        last_actions: int64 ``[N]``; None before the first step.
-        last_reward: The team's last reward.
-        last_info: What the environment reported with the last step.
-        is_terminated: Whether it ended; with ``is_truncated`` for a time limit.
+        obs: Present observations of the agents, float32 ``[N, D]``.
+        last_actions: Last actions, int64 ``[N]``; None before the first step.
+        last_reward: Last reward of the team.
+        last_info: Info of the environment from the last step.
+        is_terminated: Whether the environment ended the episode; ``is_truncated``: a
+            time limit ended it.
     """
 
     def __init__(self, episode_id: str, env_index: int) -> None:
@@ -64,12 +65,12 @@ class RunningEpisode:
         self.is_terminated = self.is_truncated = False
 
     def __len__(self) -> int:
-        """Steps so far."""
+        """Number of steps so far."""
         return self.length
 
     @property
     def is_done(self) -> bool:
-        """Whether it ended, by the environment or by a time limit."""
+        """Whether the environment or a time limit ended the episode."""
         return self.is_terminated or self.is_truncated
 
     def get_return(self) -> float:
@@ -77,22 +78,22 @@ class RunningEpisode:
         return self.total_reward
 
     def last_info_for(self, agent_id: Any = None) -> Mapping[str, Any]:
-        """What the environment reported with the last step.
+        """Returns the info of the environment from the last step.
 
         Args:
-            agent_id: RLlib's argument; the team's infos are those of one agent.
+            agent_id: RLlib's argument; not used, because the team is one agent.
         """
         return self.last_info
 
 
 class EpisodeLogger:
-    """``metrics_logger`` of a hook: what it logs becomes metrics of the episode."""
+    """``metrics_logger`` of a hook; logged values become metrics of the episode."""
 
     def __init__(self, metrics: dict[str, float]) -> None:
         """Initializes the logger.
 
         Args:
-            metrics: Filled with what is logged.
+            metrics: Dict that receives the logged values.
         """
         self._metrics = metrics
         self._values: dict[str, list[float]] = {}
@@ -100,17 +101,17 @@ class EpisodeLogger:
     def log_value(
         self, key: str | tuple[str, ...], value: Any, *, reduce: str = "mean", **_: Any
     ) -> None:
-        """Logs a number; several of one episode are reduced to one.
+        """Logs a number; several numbers of one episode are reduced to one.
 
         Args:
-            key: Name, or names that are joined by ``/``.
+            key: Name, or several names, which are joined by ``/``.
             value: The number.
-            reduce: ``mean``, ``sum``, ``min`` or ``max``.
+            reduce: Reduction: ``mean``, ``sum``, ``min`` or ``max``.
             **_: Arguments of RLlib's logger about windows over results. Results hold
                 means over ``metrics_num_episodes_for_smoothing`` episodes.
 
         Raises:
-            ConfigError: If there is no such reduction.
+            ConfigError: If the reduction does not exist.
         """
         reductions: dict[str, Callable[[list[float]], Any]] = {
             "mean": np.mean,
@@ -145,12 +146,12 @@ class EpisodeHooks:
     _numbers = itertools.count()
 
     def __init__(self, hooks: Hooks, runner: Any, envs: BatchedTeamEnv) -> None:
-        """Initializes for a round.
+        """Initializes the hooks of one round.
 
         Args:
             hooks: The callbacks.
             runner: The env runner that plays.
-            envs: Its environments.
+            envs: Environments of the runner.
         """
         self._hooks = hooks
         self._envs = envs
@@ -166,10 +167,10 @@ class EpisodeHooks:
         self._loggers: dict[int, EpisodeLogger] = {}
 
     def create(self, slots: np.ndarray) -> None:
-        """New episodes are about to begin; what these environments played is gone.
+        """Creates new episodes, replaces the old ones, calls ``on_episode_created``.
 
         Args:
-            slots: Their environments.
+            slots: Environments of the new episodes.
         """
         for slot in slots.tolist():
             episode = RunningEpisode(str(next(self._numbers)), slot)
@@ -178,23 +179,23 @@ class EpisodeHooks:
             self._call("on_episode_created", slot)
 
     def start(self, slots: np.ndarray) -> None:
-        """They have begun.
+        """Records first observations and calls ``on_episode_start``.
 
         Args:
-            slots: Their environments.
+            slots: Environments of the new episodes.
         """
         for slot in slots.tolist():
             self._running[slot].obs = self._envs.obs[slot]
             self._call("on_episode_start", slot)
 
     def step(self, actions: np.ndarray, step: BatchedStep, active: np.ndarray) -> None:
-        """A step was made.
+        """Records a step of all active environments and calls ``on_episode_step``.
 
         Args:
-            actions: ``[E, N]``.
-            step: What the environments returned. The hooks of episodes that crashed
-                are not called any more.
-            active: Which environments stepped, bool ``[E]``.
+            actions: Actions, ``[E, N]``.
+            step: Results of the environments. The hooks of a crashed episode are not
+                called any more.
+            active: Whether each environment made a step, bool ``[E]``.
         """
         for slot in slots_where(active):
             if slot in step.crashed:
@@ -211,13 +212,13 @@ class EpisodeHooks:
             self._call("on_episode_step", slot)
 
     def end(self, slot: int) -> dict[str, float]:
-        """An episode has ended.
+        """Calls ``on_episode_end`` and returns the metrics of an episode.
 
         Args:
-            slot: Its environment.
+            slot: Environment of the episode.
 
         Returns:
-            What the callbacks logged of it.
+            Metrics that the callbacks logged for the episode.
         """
         self._call("on_episode_end", slot, prev_episode_chunks=[])
         return {k: float(v) for k, v in self._running[slot].custom_metrics.items()}
@@ -239,7 +240,7 @@ def call_sample_end(hooks: Hooks, runner: Any, episodes: list[Episode]) -> None:
     Args:
         hooks: The callbacks.
         runner: The env runner that played.
-        episodes: Of the round. What is logged becomes a metric of the last one.
+        episodes: Episodes of the round. Logged values become metrics of the last one.
     """
     logger = EpisodeLogger(episodes[-1].metrics)
     hooks.call(

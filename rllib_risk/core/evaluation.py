@@ -1,4 +1,4 @@
-"""Evaluations of an algorithm: greedy episodes, and what results say of them."""
+"""Evaluations of an algorithm: greedy episodes and their statistics."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class EvaluatingAlgorithm(Algorithm):
     config: TeamConfig
 
     def _carry_evaluation(self, results: dict[str, Any]) -> None:
-        """Repeats the last evaluation in a result that has none of its own.
+        """Repeats the last evaluation in results without an evaluation.
 
-        Schedulers and searchers of Tune want their metric in every result. How many
-        results old it is, ``evaluation/age_iterations`` says.
+        Schedulers and searchers of Tune need their metric in every result.
+        ``evaluation/age_iterations`` is the age of the evaluation in results.
         """
         fresh = results.get("evaluation")
         if fresh:
@@ -48,18 +48,18 @@ class EvaluatingAlgorithm(Algorithm):
         }
 
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
-        """Plays ``evaluation_duration`` greedy episodes, always the same ones.
+        """Plays ``evaluation_duration`` greedy episodes, with the same seeds each time.
 
         Args:
             parallel_train_future: RLlib's argument; not used.
 
         Returns:
-            Statistics of exactly that many returns; see :meth:`evaluate_episodes`.
+            Statistics of exactly these episodes; see :meth:`evaluate_episodes`.
         """
         self._call("on_evaluate_start", metrics_logger=self.metrics)
         result = self.evaluate_episodes(self.config.evaluation_duration)
         result.pop("returns")
-        # Where tools made for RLlib look.
+        # Tools made for RLlib read these keys.
         result["env_runners"] = {
             "episode_return_mean": result["return_mean"],
             "episode_len_mean": result["episode_len_mean"],
@@ -79,29 +79,29 @@ class EvaluatingAlgorithm(Algorithm):
         frames: list[np.ndarray] | None = None,
         alpha: float | None = None,
     ) -> dict[str, Any]:
-        """Plays a number of greedy episodes and sums them up.
+        """Plays greedy episodes and computes their statistics.
 
         Args:
-            num_episodes: How many.
-            seed: Of the evaluation; the configuration's if not given. The seeds of the
-                environments never coincide with those of training.
-            frames: A list to add rendered frames of the first episode to.
-            alpha: With objective ``static`` the level that it is for; None: the
-                configuration's.
+            num_episodes: Number of episodes.
+            seed: Seed of the evaluation. Default: the configuration's. The seeds of the
+                environments are never those of training.
+            frames: List that receives rendered frames of the first episode.
+            alpha: Risk level of objective ``static``. Default: the configuration's.
 
         Returns:
             ``episodes``, ``return_mean``, ``return_median``, ``return_min``,
-            ``return_cvar_10`` and the like, ``success_rate`` where the environment
-            reports success, ``risk_level_mean`` and one level per agent, the mean of
-            every other number the environment reports, and ``returns``. With objective
-            ``static`` also the level ``alpha``, the ``threshold`` that was chosen for
-            it, and CVaR of these episodes at that level, ``return_cvar_alpha``.
+            ``return_cvar_10`` and similar keys; ``success_rate``, NaN if the
+            environment does not report success; ``risk_level_mean`` and one level per
+            agent; the mean of every other number that the environment reports; and
+            ``returns``. With objective ``static`` also the level ``alpha``, the
+            ``threshold`` chosen for it, and the CVaR of these episodes at that level,
+            ``return_cvar_alpha``.
         """
         self.require_env()
         self._begin_to("evaluating")
         seed = self.config.seed if seed is None else seed
         chosen = choose_threshold(self, seed, alpha)
-        if frames is not None:  # first, since an environment may be unable to render
+        if frames is not None:  # first, because rendering may fail
             frames += self.render_episode(seed)
         thresholds = None if chosen is None else [chosen.threshold]
         episodes = self.play_greedily(num_episodes, seed, thresholds)
@@ -116,19 +116,19 @@ class EvaluatingAlgorithm(Algorithm):
     def play_greedily(
         self, num_episodes: int, seed: int, thresholds: list[float] | None = None
     ) -> list[Episode]:
-        """Plays greedy episodes where evaluations do.
+        """Plays greedy episodes in the environments of evaluations.
 
         Args:
-            num_episodes: How many.
-            seed: Of the evaluation.
+            num_episodes: Number of episodes.
+            seed: Seed of the evaluation.
             thresholds: See :meth:`.TeamRolloutWorker.evaluate_episodes`.
 
         Returns:
-            Exactly that many.
+            Exactly ``num_episodes`` episodes.
         """
         group = self.eval_env_runner_group or self.env_runner_group
         if group is not self.env_runner_group:
-            # Schedules depend on the env steps, that of a risk level included.
+            # Schedules, such as that of a risk level, depend on the env steps.
             alone = group.num_remote_env_runners() == 0
             with ray_internals.starting_no_ray(alone):
                 group.sync_weights(
@@ -146,7 +146,7 @@ class EvaluatingAlgorithm(Algorithm):
         return play_everywhere(self, group, num_episodes, seed, thresholds)
 
     def require_env(self) -> None:
-        """Refuses to play where there is nothing to play in.
+        """Checks that the run has an environment.
 
         Raises:
             EnvConfigError: If the run learned from a dataset alone.
@@ -163,7 +163,7 @@ class EvaluatingAlgorithm(Algorithm):
         """Plays one greedy episode in an environment that renders.
 
         Args:
-            seed: Of the evaluation; the episode is its first one.
+            seed: Seed of the evaluation, whose first episode is played.
 
         Returns:
             uint8 frames ``[height, width, 3]``.
@@ -172,7 +172,7 @@ class EvaluatingAlgorithm(Algorithm):
         return play_and_render(player, self.evaluation_config, seed)
 
     def team_spec(self) -> TeamSpec:
-        """Agents and sizes of the team; there must be an env."""
+        """Returns agents and sizes of the team; the run must have an env."""
         runner = (self.eval_env_runner_group or self.env_runner_group).local_env_runner
         if runner.env is None:
             runner = self.env_runner
@@ -182,7 +182,7 @@ class EvaluatingAlgorithm(Algorithm):
 
 
 def summarise(episodes: Sequence[Episode], agents: Sequence[str]) -> dict[str, Any]:
-    """Sums up evaluation episodes.
+    """Computes the statistics of evaluation episodes.
 
     Args:
         episodes: Finished episodes.
@@ -201,7 +201,7 @@ def summarise(episodes: Sequence[Episode], agents: Sequence[str]) -> dict[str, A
     for name, level in zip(agents, levels.mean(axis=0, dtype=np.float64), strict=True):
         result[f"risk_level_{name}"] = float(level)
     names = set.intersection(*(set(e.metrics) for e in episodes))
-    # A rate of its own; and the index of a variant has no mean.
+    # Success has its own rate. The mean of variants' indices has no meaning.
     names -= {"is_success", VARIANT}
     for name in sorted(names):
         result[name] = float(np.mean([e.metrics[name] for e in episodes]))

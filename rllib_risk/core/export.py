@@ -1,8 +1,8 @@
 """Writes a trained team as an artefact that acts without Ray and PyTorch.
 
-:mod:`rllib_risk.deploy` reads it. An artefact holds numbers and names of operations, no
-code. Before it is written, the exported team and the checkpoint's own must agree on
-random inputs.
+:mod:`rllib_risk.deploy` reads the artefact. It holds numbers and names of operations,
+but no code. The exported team must agree with the trained team on random inputs;
+otherwise the artefact is deleted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from rllib_risk.core.policy import TeamPolicy
 
 FORMATS = ("safetensors", "onnx")
-# Of the trial: environments, steps, and how far utilities may lie apart.
+# Comparison on random inputs: environments, steps, and tolerance of the utilities.
 _TRIAL_ENVS, _TRIAL_STEPS, _TOLERANCE = 4, 12, 1e-4
 # How the interval of the last evaluation's mean was computed.
 _INTERVAL = (
@@ -56,21 +56,21 @@ _INTERVAL = (
 def export_team(
     algorithm: TeamAlgorithm, folder: Path, file_format: str = "safetensors"
 ) -> dict[str, Any]:
-    """Writes a team's greedy policy, and the sampled one where it is stochastic.
+    """Writes a team's greedy policy, and its sampled policy if it is stochastic.
 
     Args:
-        algorithm: Whose team; its environment is built once, to read its spaces. A team
-            that learned without one has its dataset read for action masks instead.
-        folder: To write to; it must not exist, or be empty.
+        algorithm: Algorithm with the team. Its environment is built once, to read its
+            spaces. Without an environment, action masks are read from the dataset.
+        folder: Folder to write. It must be empty or not exist.
         file_format: ``safetensors`` or ``onnx``.
 
     Returns:
         The contents of ``policy.json``.
 
     Raises:
-        ConfigError: If the folder is not empty, a part of the user's own cannot be
-            exported, ``onnx`` is not installed, or the dataset of a team that learned
-            without an environment is missing or damaged.
+        ConfigError: If the folder is not empty, a custom part cannot be exported, the
+            exported team acts differently, ``onnx`` is not installed, or the dataset of
+            a team that learned without an environment is missing or damaged.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists and is not empty; choose another folder.")
@@ -152,7 +152,7 @@ def _write_onnx(folder: Path, record: dict[str, Any], traced: TracedTeam) -> lis
 
 
 def _contract(algorithm: TeamAlgorithm, policy: TeamPolicy) -> dict[str, Any]:
-    """What the team expects; see :class:`rllib_risk.deploy.contract.Contract`."""
+    """Returns the contract; see :class:`rllib_risk.deploy.contract.Contract`."""
     network, config = policy.network, algorithm.config
     needs_return = isinstance(network.objective, Static)
     obs_size = network.sizes.obs_size - needs_return
@@ -181,10 +181,10 @@ def _contract(algorithm: TeamAlgorithm, policy: TeamPolicy) -> dict[str, Any]:
 
 
 def _agents_of(dataset: Dataset, obs_size: int) -> tuple[list[dict[str, Any]], bool]:
-    """The agents of a dataset, and whether their actions are masked.
+    """Returns the agents of a dataset, and whether their actions are masked.
 
-    Actions behind an agent's last available one are padding: no agent has them. Any
-    other action that is unavailable in a step shows that the environment masks actions.
+    Actions after the last one that was ever available to an agent are padding. If any
+    other action is unavailable in a step, the environment masks actions.
 
     Raises:
         ConfigError: If the dataset cannot be read.
@@ -204,7 +204,7 @@ def _agents_of(dataset: Dataset, obs_size: int) -> tuple[list[dict[str, Any]], b
 def _of_policy(
     algorithm: TeamAlgorithm, policy: TeamPolicy, traced: TracedTeam
 ) -> dict[str, Any]:
-    """What the team learned: algorithm, memory, risk."""
+    """Describes the policy: algorithm, exploration, memory, risk."""
     config, network = algorithm.config, policy.network
     share = policy.epsilon_at(algorithm.env_steps) if policy.stochastic else 0.0
     risk: dict[str, Any] = {
@@ -230,7 +230,7 @@ def _of_policy(
 
 
 def _provenance(algorithm: TeamAlgorithm) -> dict[str, Any]:
-    """Where the team comes from: code, data, seeds, and the last evaluation."""
+    """Returns the origin of the team: code, data, seeds, and the last evaluation."""
     config = algorithm.config
     ours = source_version()
     trained = algorithm.restored_versions or ours
@@ -252,8 +252,8 @@ def _provenance(algorithm: TeamAlgorithm) -> dict[str, Any]:
         "dataset": card and {"folder": dataset, "content_hash": card.content_hash},
         "seeds": {
             "training": config.seed,
-            # The seeds of its episodes follow from this one, and never coincide with
-            # those of training.
+            # The environment seeds of evaluations follow from this seed. They are
+            # never those of training.
             "evaluation": config.seed,
             "dataset": card and card.seed,
         },
@@ -264,7 +264,7 @@ def _provenance(algorithm: TeamAlgorithm) -> dict[str, Any]:
 
 
 def _last_evaluation(algorithm: TeamAlgorithm) -> dict[str, Any] | None:
-    """Statistics of the last evaluation, with the interval of its mean return."""
+    """Returns the statistics of the last evaluation, with an interval of the mean."""
     found = {
         key: value
         for key, value in algorithm._last_evaluation.items()
@@ -287,7 +287,7 @@ def _last_evaluation(algorithm: TeamAlgorithm) -> dict[str, Any] | None:
 
 
 def _compare(team: Team, policy: TeamPolicy) -> None:
-    """Refuses a team that acts differently from the one it was made from.
+    """Checks that the exported team acts like the trained team.
 
     Raises:
         ConfigError: If utilities differ on random inputs.

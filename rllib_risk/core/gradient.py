@@ -1,4 +1,4 @@
-"""Optimizers and gradient steps, the same for all learners."""
+"""Optimizers and gradient steps of all learners."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from rllib_risk.data.splitting import RowShare
 from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.ops.targets import masked_mean
 
-# Where a parameter group keeps what its learning rate follows.
+# Key of a parameter group that holds the schedule of its learning rate.
 _SCHEDULE = "schedule"
 _ADAMS = {"adam": torch.optim.Adam, "radam": torch.optim.RAdam}
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one of several learners contributes to an update.
+    """The share of one learner in an update of several learners.
 
     Attributes:
-        rows: The rows of the batch that it has.
+        rows: The learner's rows of the batch.
         add_up: Adds up tensors over all learners, in place. It returns True in the
-            learner that makes the step, and only there the tensors hold the sums.
-        copy: Gives tensors the values that they have in that learner.
+            learner that makes the step. Only there do the tensors hold the sums.
+        copy: Sets tensors of all learners to the values in the learner that makes the
+            step.
     """
 
     rows: RowShare
@@ -37,14 +38,14 @@ class Share:
     copy: Callable[[Sequence[Tensor]], None]
 
     def mean(self, values: Tensor, mask: Tensor) -> Tensor:
-        """:func:`masked_mean` over the rows of all learners, known to each of them.
+        """Computes :func:`masked_mean` over the rows of all learners.
 
         Args:
-            values: Of this learner's rows, without gradient, ``[b, T, G]``.
-            mask: ``[b, T, 1]``.
+            values: Values of this learner's rows, without gradient, ``[b, T, G]``.
+            mask: Mask of these rows, ``[b, T, 1]``.
 
         Returns:
-            A scalar.
+            A scalar, the same in every learner.
         """
         mean = masked_mean(values, mask) * self.rows.weight
         self.add_up([mean])
@@ -55,10 +56,10 @@ class Share:
 def make_optimizer(
     config: Mapping[str, Any], groups: list[dict[str, Any]]
 ) -> torch.optim.Optimizer:
-    """The optimizer that a configuration names.
+    """Creates the optimizer that a configuration names.
 
     Args:
-        config: Its keys and values.
+        config: Keys and values of the configuration.
         groups: Parameters and learning rates, which may be schedules.
 
     Returns:
@@ -73,13 +74,13 @@ def make_optimizer(
 
 
 def scheduled(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Parameter groups whose learning rates :func:`follow_schedules` sets.
+    """Prepares parameter groups for :func:`follow_schedules`.
 
     Args:
         groups: Parameters and learning rates, which may be schedules.
 
     Returns:
-        The groups, with the learning rate at the start.
+        The groups with their learning rates at env step 0, and with their schedules.
     """
     return [
         group | {"lr": schedule_value(group["lr"], 0), _SCHEDULE: group["lr"]}
@@ -91,7 +92,7 @@ def follow_schedules(optimizer: torch.optim.Optimizer, env_steps: int) -> None:
     """Sets learning rates that follow a schedule to their present values.
 
     Args:
-        optimizer: Of groups from :func:`scheduled`; of others nothing changes.
+        optimizer: Optimizer. Only groups from :func:`scheduled` change.
         env_steps: Env steps sampled so far.
     """
     for group in optimizer.param_groups:
@@ -107,23 +108,24 @@ def gradient_step(
     share: Share | None = None,
     stopwatch: Stopwatch | None = None,
 ) -> float:
-    """One gradient step.
+    """Makes one gradient step.
 
-    Every loss is a mean over the learned steps of a batch. So is the sum over learners
-    of ``weight`` times the mean over their own rows, and its gradient is the sum of
-    theirs. It is clipped after that sum, once, as one learner's gradient is.
+    Every loss is a mean over the learned steps of a batch. With several learners it is
+    the sum of ``weight`` times the mean over each learner's rows. Its gradient is the
+    sum of the learners' gradients. This sum is clipped once, as the gradient of a
+    single learner is.
 
     Args:
         optimizer: The optimizer.
-        loss: A scalar.
-        parameters: Groups of parameters. Each is clipped on its own.
+        loss: Loss, a scalar.
+        parameters: Groups of parameters. Each group is clipped separately.
         clip: Largest L2 norm of a group's gradient; None: no limit.
-        share: What this learner contributes; None: it is the only one.
-        stopwatch: Measures the parts of the step; None: they are not measured.
+        share: This learner's share of the update; None: it is the only learner.
+        stopwatch: Measures the parts of the step; None: no measurement.
 
     Returns:
         The L2 norm of the gradient of all groups together, before clipping. NaN in a
-        learner that contributes its gradient and makes no step.
+        learner that contributes its gradient but makes no step.
 
     Raises:
         FloatingPointError: If the gradient is not finite.

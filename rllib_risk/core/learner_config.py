@@ -9,7 +9,7 @@ from typing import Any
 
 from rllib_risk.config.schema import ConfigError
 
-# Keys that are about the learners beside the trial's own process, and their defaults.
+# Keys of the learners other than the trial's own process, and their defaults.
 _OF_OTHERS: dict[str, Any] = {
     "num_cpus_per_learner": "auto",
     "num_gpus_per_learner": 0,
@@ -21,7 +21,8 @@ def check_learners(config: Any) -> None:
     """Checks the keys of learners, and that a batch can be split among them.
 
     Args:
-        config: A configuration. One of evaluations learns nothing and is not checked.
+        config: A configuration. A configuration of evaluations is not checked, because
+            it learns nothing.
 
     Raises:
         ConfigError: If a key is wrong, or has no effect.

@@ -1,7 +1,7 @@
-"""What learners say to one another: sums and copies of tensors, by torch.distributed.
+"""Sums and copies of tensors between learners, by torch.distributed.
 
-A process group of its own, not torch's global one: several algorithms may learn in one
-process, and a program may use the global one for something else.
+The process group is separate from torch's global one. Several algorithms may learn in
+one process, and a program may use the global group for something else.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# The longest that one learner waits for another. Then it is taken for lost.
+# Seconds after which a learner that does not answer counts as lost.
 TIMEOUT_S = 300.0
-# How often a waiting learner looks whether the sum is there, and at the other learners.
+# Seconds between checks for the result, and between checks of the other learners.
 _POLL_S, _LOOK_S = 2e-4, 0.5
 
 
@@ -26,7 +26,7 @@ class LinkError(RuntimeError):
 
 
 class Link:
-    """One learner's end of the connection; learner 0 makes the steps.
+    """Connection of one learner to the others; learner 0 makes the gradient steps.
 
     Attributes:
         watch: Called every half second while this learner waits. It raises an error if
@@ -41,11 +41,11 @@ class Link:
 
         Args:
             store: torch.distributed's store, which learner 0 serves.
-            rank: This learner's number.
+            rank: Number of this learner.
             size: Number of learners.
-            address: Of this machine, as the others reach it.
-            device: Where tensors are while they are sent: a GPU that no other learner
-                uses (NCCL), or the CPU (gloo).
+            address: Address at which the other learners reach this machine.
+            device: Device from which tensors are sent: a GPU that no other learner uses
+                (NCCL), or the CPU (gloo).
         """
         self._rank, self._device = rank, device
         self._group: Any
@@ -57,7 +57,7 @@ class Link:
         else:
             options = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
             options._timeout = timeout
-            # Not the address of the host's name, which may be that of the loopback.
+            # The host name may resolve to the loopback address.
             options._devices = [dist.ProcessGroupGloo.create_device(hostname=address)]
             self._group = dist.ProcessGroupGloo(store, rank, size, options)
         self._sending: list[tuple[Any, Tensor]] = []
@@ -65,19 +65,21 @@ class Link:
         self.waited_s = 0.0
 
     def send(self, tensors: Iterable[Tensor]) -> None:
-        """Sends tensors to all learners, who call :meth:`receive`; does not wait.
+        """Sends tensors to the other learners, without waiting.
+
+        The other learners call :meth:`receive`.
 
         Args:
-            tensors: Their present values are sent, whatever becomes of them.
+            tensors: Tensors. Later changes do not affect the values that are sent.
         """
         for flat in self._flat(tensors):
             self._sending.append((self._group.broadcast(flat, 0), flat))
 
     def receive(self, tensors: Sequence[Tensor]) -> None:
-        """Takes what learner 0 sends.
+        """Receives the tensors that learner 0 sends.
 
         Args:
-            tensors: Of the same shapes and types, in the same order; changed in place.
+            tensors: Tensors with the same shapes, types and order; changed in place.
         """
         flats = self._flat(tensors)
         for flat in flats:
@@ -85,10 +87,10 @@ class Link:
         _spread(flats, tensors)
 
     def copy(self, tensors: Sequence[Tensor]) -> None:
-        """Gives tensors the values that they have in learner 0.
+        """Copies tensors from learner 0 to the other learners.
 
         Args:
-            tensors: Changed in place in the other learners.
+            tensors: Tensors; changed in place in the other learners.
         """
         if self._rank == 0:
             self.send(tensors)
@@ -99,7 +101,7 @@ class Link:
         """Adds up tensors over all learners; learner 0 gets the sums.
 
         Args:
-            tensors: Changed in place in learner 0.
+            tensors: Tensors; changed in place in learner 0.
 
         Returns:
             Whether this is learner 0.
@@ -117,11 +119,11 @@ class Link:
         return self._rank == 0
 
     def _flat(self, tensors: Iterable[Tensor]) -> list[Tensor]:
-        """One vector for each type, so that there are few messages."""
+        """Returns one vector per type, so that there are few messages."""
         return [torch.cat(t).to(self._device) for t in _by_type(tensors).values()]
 
     def _wait(self, work: Any) -> None:
-        """Waits for an operation, but not for a learner that has failed.
+        """Waits for an operation; raises an error if another learner has failed.
 
         Raises:
             LinkError: If the connection breaks, or after :data:`TIMEOUT_S`.
@@ -143,7 +145,7 @@ class Link:
 
 
 def _by_type(tensors: Iterable[Tensor]) -> dict[torch.dtype, list[Tensor]]:
-    """Tensors as vectors, by their type, in the order in which they are given."""
+    """Returns tensors as vectors by type, in the given order."""
     found: dict[torch.dtype, list[Tensor]] = {}
     for tensor in tensors:
         found.setdefault(tensor.dtype, []).append(tensor.detach().reshape(-1))
@@ -151,7 +153,7 @@ def _by_type(tensors: Iterable[Tensor]) -> dict[torch.dtype, list[Tensor]]:
 
 
 def _spread(flats: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
-    """Copies vectors that were made of tensors back into these."""
+    """Copies the vectors of :meth:`Link._flat` back into the tensors."""
     with torch.no_grad():
         for flat, parts in zip(flats, _by_type(tensors).values(), strict=True):
             pieces = flat.split([part.numel() for part in parts])

@@ -2,11 +2,10 @@
 
 Learner 0 is the trial's own process. It holds the replay, the optimizers and everything
 that a checkpoint holds, and it alone makes gradient steps. The others are Ray actors
-that keep nothing from one update to the next: they get the present parameters and their
-rows of the batch, and give a gradient. A restored checkpoint, a target copy, a schedule
-or a new phase therefore needs no message of its own, and a learner that is lost takes
-nothing with it. Sending parameters and adding up gradients moves the same number of
-bytes as adding up gradients everywhere does.
+that keep nothing between updates. They get the current parameters and their rows of the
+batch, and return a gradient. So a restored checkpoint, a target copy, a schedule or a
+new phase needs no message of its own, and a lost learner loses no data. Sending
+parameters and adding up gradients moves as many bytes as an all-reduce of gradients.
 """
 
 from __future__ import annotations
@@ -33,25 +32,25 @@ from rllib_risk.core.learner_link import TIMEOUT_S, Link, LinkError
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.data.splitting import RowShare, split_batch
 
-# The longest that learners may take to start. Their resources may not be free.
+# Longest time in seconds for learners to start. Their resources may not be free.
 START_TIMEOUT_S = 300.0
-# The longest to wait for Ray to say why a learner broke the connection.
+# Longest time in seconds for Ray to report why a learner broke the connection.
 _CAUSE_S = 10.0
 
 
 class LearnerLostError(RuntimeError):
-    """A learner was lost within an update, which is not complete."""
+    """A learner was lost during an update, so the update is not complete."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A part of an update, for one learner.
+    """One learner's part of an update.
 
     Attributes:
-        method: Name of the policy's method.
+        method: Name of the policy's method to call.
         samples: The learner's rows of the batch.
         arguments: Further arguments of the method.
-        rows: Which rows they are.
+        rows: Positions and weight of these rows in the batch.
         update_index: See :class:`TeamPolicy`.
         wants_stats: See :class:`TeamPolicy`.
         env_steps: Env steps so far, on which schedules depend.
@@ -67,31 +66,31 @@ class Call:
 
 
 class RemoteLearner:
-    """A learner in a process of its own."""
+    """A learner in a separate process."""
 
     def __init__(
         self, policy_class: type[TeamPolicy], spaces: tuple[Any, Any], config: Any
     ) -> None:
-        """Builds the policy; its parameters come with every update.
+        """Builds the policy. Every update sends its parameters.
 
         Args:
-            policy_class: Its class.
+            policy_class: Class of the policy.
             spaces: The team's observation and action space.
-            config: The configuration's dict.
+            config: The configuration as a dict.
         """
         self._policy = policy_class(*spaces, config)
 
     def address(self) -> str:
-        """The address of this machine, as others reach it."""
+        """Returns the address at which other machines reach this one."""
         return ray_internals.node_address()
 
     def connect(self, host: str, port: int, rank: int, size: int, nccl: bool) -> None:
-        """Waits until all learners are connected.
+        """Connects to all learners, and waits for them.
 
         Args:
             host: Address of learner 0.
-            port: Of its store.
-            rank: This learner's number.
+            port: Port of learner 0's store.
+            rank: Number of this learner.
             size: Number of learners.
             nccl: Whether every learner has a GPU of its own.
         """
@@ -101,31 +100,31 @@ class RemoteLearner:
         self._link = Link(store, rank, size, self.address(), device)
 
     def learn(self, call: Call) -> dict[str, float]:
-        """Contributes its rows to what learner 0 learns.
+        """Contributes the gradients of its rows to an update of learner 0.
 
         Args:
-            call: What to do.
+            call: This learner's part of the update.
 
         Returns:
-            What to log of these rows.
+            Statistics of these rows to log.
         """
         policy = self._policy
         policy.update_index, policy.wants_stats = call.update_index, call.wants_stats
         policy.on_global_var_update({"timestep": call.env_steps})
         self._link.receive(list(state_of(policy)))
-        # Arrays out of Ray's store are read-only, which torch warns about.
+        # Arrays from Ray's store are read-only, and torch warns about that.
         samples = {key: array.copy() for key, array in call.samples.items()}
         return contribute(policy, replace(call, samples=samples), self._link)
 
 
 def state_of(policy: TeamPolicy) -> Iterator[Tensor]:
-    """Everything that an update depends on and that changes while a run goes on.
+    """Yields the tensors of a policy that an update reads and that change in a run.
 
     Args:
         policy: A policy.
 
     Yields:
-        Parameters and buffers of everything that a checkpoint holds.
+        Parameters and buffers of all modules that a checkpoint holds.
     """
     for module in policy.modules().values():
         yield from module.parameters()
@@ -146,13 +145,14 @@ def _link_device(policy: TeamPolicy, nccl: bool) -> torch.device:
 
 
 def learner_bundle(config: AlgorithmConfig) -> dict[str, float]:
-    """What Ray reserves for each learner but the trial's own process.
+    """Resources that Ray reserves for each learner except the trial's own process.
 
     Args:
         config: The configuration.
 
     Returns:
-        Amounts by resource. As in RLlib, "auto" is one CPU, and none beside a GPU.
+        Amounts by resource. As in RLlib, "auto" is one CPU without a GPU, and no CPU
+        with a GPU.
     """
     cpus, gpus = config.num_cpus_per_learner, config.num_gpus_per_learner
     if cpus == "auto":
@@ -162,16 +162,16 @@ def learner_bundle(config: AlgorithmConfig) -> dict[str, float]:
 
 
 class LearnerGroup:
-    """The learners of a trial, seen from its own process, which is learner 0.
+    """The learners of a trial, as the trial's own process (learner 0) uses them.
 
     Attributes:
-        seconds: What the last update took, by part: ``split`` and ``send`` the batch,
-            the ``rest`` of the update, and in it ``wait``, for slower learners and the
-            sum of the gradients.
+        seconds: Seconds of the last update by part: ``split`` the batch, ``send`` batch
+            and parameters, and the ``rest``. ``wait`` is the part of the rest in which
+            learner 0 waits for slower learners and for the sum of the gradients.
     """
 
     def __init__(self, policy: TeamPolicy, config: AlgorithmConfig) -> None:
-        """Starts nothing yet: a run that is only evaluated needs no learners.
+        """Initializes the group without processes: evaluations alone need none.
 
         Args:
             policy: The policy that learns.
@@ -187,7 +187,7 @@ class LearnerGroup:
         self.seconds: dict[str, float] = {}
 
     def begin(self) -> None:
-        """Asks Ray for the processes, and does not wait for them."""
+        """Starts the processes without waiting for them."""
         if self._learners:
             return
         more = {k: v for k, v in self._bundle.items() if k not in ("CPU", "GPU")}
@@ -230,7 +230,7 @@ class LearnerGroup:
     def learn(
         self, method: str, samples: Mapping[str, Any], *args: Any, env_steps: int
     ) -> dict[str, float]:
-        """Learns from a batch, on all learners.
+        """Learns from a batch on all learners.
 
         Args:
             method: Name of the policy's method.
@@ -239,11 +239,12 @@ class LearnerGroup:
             env_steps: Env steps so far.
 
         Returns:
-            What to log of the batch.
+            Statistics of the batch to log.
 
         Raises:
-            LearnerLostError: If a learner was lost. No step was made of a part of a
-                batch then.
+            LearnerLostError: If a learner was lost. No gradient step uses only a part
+                of a batch.
+            RuntimeError: If the learners do not start in time.
         """
         with self._failing_cleanly():
             if self._link is None:
@@ -290,17 +291,17 @@ class LearnerGroup:
         ray.get(self._answers())
 
     def _answers(self) -> list[Any]:
-        """The calls that have ended, well or not."""
+        """Returns the calls that have ended, with a result or with an error."""
         number = len(self._pending)
         ready: list[Any] = ray.wait(self._pending, num_returns=number, timeout=0)[0]
         return ready
 
     @contextlib.contextmanager
     def _failing_cleanly(self) -> Iterator[None]:
-        """Ends all learners after any failure, and says which one was lost.
+        """Ends all learners after any failure, and raises an error with its cause.
 
-        A step is made once all gradients are there, so no parameter has half of one.
-        The next update starts new learners.
+        A gradient step waits for all gradients, so no parameter gets half a step. The
+        next update starts new learners.
         """
         try:
             yield
@@ -320,14 +321,14 @@ class LearnerGroup:
             raise
 
     def _cause(self, error: Exception) -> Exception:
-        """What Ray says of a broken connection: a learner that died, or its error."""
+        """Waits for the cause of a broken connection: a dead learner, or its error."""
         end = time.monotonic() + _CAUSE_S
         while isinstance(error, LinkError) and time.monotonic() < end:
             for answer in self._answers():
                 try:
                     ray.get(answer)
                 except RayError as cause:
-                    # Others fail because the first one did.
+                    # A LinkError follows from the failure of another learner.
                     if not isinstance(cause, LinkError):
                         return cause
             time.sleep(0.1)
@@ -344,15 +345,15 @@ class LearnerGroup:
 def merged(
     logged: Sequence[Mapping[str, float]], weights: Sequence[float]
 ) -> dict[str, float]:
-    """What to log of a batch, from means over the rows of each learner.
+    """Combines the statistics of all learners into those of the batch.
 
     Args:
-        logged: Numbers of each learner, learner 0 first.
-        weights: The share of the batch's steps that each learner has.
+        logged: Means over the rows of each learner, learner 0 first.
+        weights: Each learner's share of the steps of the batch.
 
     Returns:
-        Means over the batch. What only learner 0 knows (NaN elsewhere: the norm of the
-        gradient) is as it says.
+        Means over the batch. A number that is NaN in all other learners, such as the
+        norm of the gradient, is the number of learner 0.
     """
     numbers = {}
     for key, first in logged[0].items():

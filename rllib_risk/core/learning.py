@@ -1,4 +1,4 @@
-"""The part of an algorithm that learns on one process, or on several."""
+"""The part of an algorithm that learns in one process or in several."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from rllib_risk.core.learners import LearnerGroup, learner_bundle
 
 
 class LearningAlgorithm(Algorithm):
-    """The part of an algorithm that makes gradient steps on all of its learners."""
+    """The part of an algorithm that learns from batches on all of its learners."""
 
     config: TeamConfig
     _learners: LearnerGroup | None = None
 
     def set_up_learners(self) -> None:
-        """Prepares for several learners, if there are to be several."""
+        """Creates the group of learners if ``num_learners`` is above 1."""
         if self.config.num_learners > 1:
             self._learners = LearnerGroup(self.team_policy, self.config)
 
     def begin_learners(self) -> None:
-        """Starts the processes that are missing, and does not wait for them."""
+        """Starts the learners if they do not run yet, without waiting for them."""
         if self._learners is not None:
             self._learners.begin()
 
     def learn_on(self, method: str, batch: Any, *args: Any) -> dict[str, float]:
-        """Learns from a batch, on all learners that there are.
+        """Learns from a batch on all learners.
 
         Args:
-            method: Name of a method of the policy that works with a part of a batch;
-                see :attr:`.TeamPolicy.share`.
-            batch: Its first argument.
-            *args: Its other arguments.
+            method: Name of a method of the policy that can learn from a part of a
+                batch; see :attr:`.TeamPolicy.share`.
+            batch: First argument of the method.
+            *args: Other arguments of the method.
 
         Returns:
-            What the method returns, of the whole batch.
+            Result of the method for the whole batch.
         """
         if self._learners is None:
             learned: dict[str, float] = getattr(self.team_policy, method)(batch, *args)
@@ -49,13 +49,13 @@ class LearningAlgorithm(Algorithm):
     def default_resource_request(
         cls, config: AlgorithmConfig | dict[str, Any]
     ) -> PlacementGroupFactory:
-        """What Tune reserves for a trial; see RLlib, which leaves the learners out.
+        """Resources that Tune reserves for a trial; RLlib leaves the learners out.
 
         Args:
             config: The configuration.
 
         Returns:
-            RLlib's bundles, and one for each learner beside the trial's own process.
+            RLlib's bundles, and one for each learner except the trial's own process.
         """
         request = super().default_resource_request(config)
         full = cls.get_default_config().update_from_dict(config)
@@ -66,7 +66,7 @@ class LearningAlgorithm(Algorithm):
         return PlacementGroupFactory(bundles, strategy=request.strategy)
 
     def cleanup(self) -> None:
-        """See RLlib; ends the learners too."""
+        """See RLlib. Ends the learners too."""
         if self._learners is not None:
             self._learners.stop()
         super().cleanup()

@@ -1,4 +1,4 @@
-"""Env runners of an algorithm that are lost and come back."""
+"""Restoring lost env runners of an algorithm."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from rllib_risk.core.envs import env_name
 
 
 class RunnerReplacingAlgorithm(Algorithm):
-    """The part of an algorithm that brings lost env runners back, or gives up."""
+    """The part of an algorithm that restores lost env runners, or stops the run."""
 
     config: TeamConfig
-    # How often each runner came back since it last finished its part.
+    # How often each runner was restored since it last finished its episodes.
     _replaced: Counter[tuple[bool, int]]
 
     def replace_lost_runners(self, group: EnvRunnerGroup) -> list[int]:
-        """Brings lost env runners back, between RLlib's own attempts to do so.
+        """Restores lost env runners, in addition to RLlib's own attempts.
 
         Args:
             group: The env runners of training or of evaluations.
 
         Returns:
-            Indices of those that came back.
+            Indices of the restored runners.
         """
         restored = self.restore_env_runners(group)
         if restored:
@@ -38,13 +38,13 @@ class RunnerReplacingAlgorithm(Algorithm):
         return restored
 
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
-        """Counts what RLlib restores; see there.
+        """See RLlib. Counts the restored runners.
 
         Args:
             env_runner_group: The env runners of training or of evaluations.
 
         Returns:
-            Indices of those that came back.
+            Indices of the restored runners.
         """
         restored = super().restore_env_runners(env_runner_group)
         for index in restored:
@@ -52,24 +52,24 @@ class RunnerReplacingAlgorithm(Algorithm):
         return restored
 
     def runner_answered(self, group: EnvRunnerGroup, index: int) -> None:
-        """Notes that a runner finished its part, however often it was lost before.
+        """Resets the count of a runner that has finished its episodes.
 
         Args:
             group: The env runners of training or of evaluations.
-            index: Of the runner.
+            index: Index of the runner.
         """
         self._replaced.pop(self._key_of(group, index), None)
 
     def runner_lost(self, group: EnvRunnerGroup, index: int, cause: str) -> None:
-        """Gives up if a runner is lost again and again.
+        """Stops the run if a runner is lost too often.
 
         Args:
             group: The env runners of training or of evaluations.
-            index: Of the runner.
-            cause: What Ray says about it.
+            index: Index of the runner.
+            cause: Ray's description of the cause.
 
         Raises:
-            RuntimeError: If it was lost ``max_env_restarts`` times in a row.
+            RuntimeError: If the runner was lost ``max_env_restarts`` times in a row.
         """
         lost = self._replaced[self._key_of(group, index)] + 1
         if lost >= self.config.max_env_restarts:

@@ -19,17 +19,17 @@ MODEL_NAME = "rllib_risk_team"
 
 
 def team_sizes(obs_space: spaces.Space, action_space: spaces.Space) -> TeamSizes:
-    """Reads the sizes of the team contract off its spaces.
+    """Reads the sizes of a team from its spaces.
 
     Args:
-        obs_space: ``Dict(obs [N, D], state [S], action_mask [N, A])``.
-        action_space: ``MultiDiscrete([A] * N)``.
+        obs_space: Observations, ``Dict(obs [N, D], state [S], action_mask [N, A])``.
+        action_space: Actions, ``MultiDiscrete([A] * N)``.
 
     Returns:
         The sizes.
 
     Raises:
-        ValueError: If these are not the spaces of a team environment.
+        ValueError: If the observation space is not one of a team environment.
     """
     obs_space = getattr(obs_space, "original_space", obs_space)
     if not isinstance(obs_space, spaces.Dict) or "action_mask" not in obs_space.spaces:
@@ -46,10 +46,10 @@ def team_sizes(obs_space: spaces.Space, action_space: spaces.Space) -> TeamSizes
 
 
 class TeamModel(TorchModelV2, nn.Module):
-    """A thin shell around :class:`TeamNetwork`.
+    """A thin wrapper around :class:`TeamNetwork`.
 
-    ``forward`` and :meth:`step` serve RLlib's own sampler, one step at a time. Our
-    sampler and our losses talk to :attr:`network` directly.
+    RLlib's own sampler calls ``forward`` and :meth:`step`, one step at a time. This
+    package's sampler and losses use :attr:`network` directly.
 
     RLlib carries the state from step to step. The state of a policy that acts on a
     window of the last ``W`` steps is ``W`` memories. Each step updates all of them and
@@ -58,8 +58,8 @@ class TeamModel(TorchModelV2, nn.Module):
 
     Attributes:
         network: The team's network.
-        window: Steps to act on; None: the whole episode so far.
-        padded: Whether zeros fill the window at the beginning of an episode.
+        window: Number of last steps to act on. None: the whole episode so far.
+        padded: Whether zeros fill the window at the start of an episode.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class TeamModel(TorchModelV2, nn.Module):
         Args:
             obs_space: The team's observation space.
             action_space: The team's action space.
-            num_outputs: Utilities in all, ``N * A``.
-            model_config: RLlib's model settings; none of them matters here.
+            num_outputs: Number of utilities, ``N * A``.
+            model_config: RLlib's model settings; not used.
             name: Name of the model.
-            window: Steps to act on; None: the whole episode so far.
-            padded: Whether steps with zero observations and action 0 stand before the
-                first one of an episode. Their memory depends on the weights: ask for
-                the initial state again after the weights have changed.
+            window: Number of last steps to act on. None: the whole episode so far.
+            padded: Whether steps with zero observations and action 0 fill the window at
+                the start of an episode. The initial state then depends on the weights:
+                call :meth:`get_initial_state` again after they have changed.
             **network: The keys that :class:`TeamNetwork` reads.
         """
         nn.Module.__init__(self)
@@ -94,7 +94,7 @@ class TeamModel(TorchModelV2, nn.Module):
         self.padded = padded
 
     def get_initial_state(self) -> list[Tensor]:
-        """What lasts between steps, for one environment; see TorchModelV2."""
+        """State of one environment at the start of an episode; see TorchModelV2."""
         if self.window is None:
             return [part.squeeze(0) for part in self.network.initial_carry(1)]
         if self.padded:
@@ -102,7 +102,7 @@ class TeamModel(TorchModelV2, nn.Module):
         return self.network.initial_carry(self.window)  # [W, ...] each
 
     def _carry_of_padding(self, window: int) -> list[Tensor]:
-        """``W`` memories; the one that acts ``k``-th has seen ``W - k`` zero steps."""
+        """``W`` memories. The one that acts at step ``k`` has seen ``W - k`` zeros."""
         network, sizes = self.network, self.network.sizes
         device = network.device
         obs = torch.zeros(1, sizes.num_agents, sizes.obs_size, device=device)
@@ -120,13 +120,13 @@ class TeamModel(TorchModelV2, nn.Module):
     def step(
         self, obs: Tensor, action_mask: Tensor, state: list[Tensor]
     ) -> tuple[Decision, list[Tensor]]:
-        """One step of acting.
+        """Computes one acting step.
 
         Args:
-            obs: ``[E, N, D]``.
-            action_mask: ``[E, N, A]``.
-            state: From :meth:`get_initial_state` for each environment, ``[E, ...]``,
-                or from the step before.
+            obs: Observations, ``[E, N, D]``.
+            action_mask: Nonzero where an action is available, ``[E, N, A]``.
+            state: State from :meth:`get_initial_state` for each environment,
+                ``[E, ...]``, or from the previous step.
 
         Returns:
             The decision and the next state. The caller writes the actions that it took
@@ -156,8 +156,8 @@ class TeamModel(TorchModelV2, nn.Module):
         """Writes the actions taken into the state.
 
         Args:
-            state: From :meth:`step`; changed in place.
-            actions: int64 ``[E, N]``.
+            state: State from :meth:`step`; changed in place.
+            actions: Actions taken, int64 ``[E, N]``.
         """
         if self.window is not None:
             actions = _repeat(actions, self.window)
@@ -166,18 +166,18 @@ class TeamModel(TorchModelV2, nn.Module):
     def forward(
         self, input_dict: dict[str, Any], state: list[Tensor], seq_lens: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        """Utilities ``[E, N * A]`` of one step, and the next state."""
+        """Returns the utilities ``[E, N * A]`` of one step, and the next state."""
         obs = input_dict["obs"]
         decision, state = self.step(obs["obs"].float(), obs["action_mask"], list(state))
         return decision.utilities.flatten(1), state
 
     def value_function(self) -> Tensor:
-        """There is none; RLlib's base class asks for the method."""
+        """Returns zero: there is no value function, but RLlib needs the method."""
         return torch.zeros(1)
 
 
 def _repeat(tensor: Tensor, window: int) -> Tensor:
-    """``[E, ...]`` to ``[E, W, ...]``."""
+    """Repeats ``[E, ...]`` to ``[E, W, ...]``."""
     return tensor.unsqueeze(1).expand(-1, window, *tensor.shape[1:])
 
 

@@ -1,4 +1,4 @@
-"""One greedy episode that can be looked at."""
+"""Plays and renders one greedy episode."""
 
 from __future__ import annotations
 
@@ -34,16 +34,19 @@ def play_and_render(
 
     Args:
         player: Chooses the actions of one environment.
-        config: Names the environment; its factory must take ``render_mode``.
-        seed: Of the evaluation.
+        config: Configuration. The factory of its environment must take
+            ``render_mode``.
+        seed: Seed of the evaluation.
 
     Returns:
-        uint8 frames ``[height, width, 3]``, one more than there are steps.
+        Frames, uint8 ``[height, width, 3]``, one more than the number of steps.
 
     Raises:
-        EnvConfigError: If the environment cannot render. If it cannot render at all,
-            no step has been played.
+        EnvConfigError: If the environment cannot render. An environment that cannot
+            render at all is refused before the first step.
+        EnvContractError: If the episode does not end.
         EnvFailedError: If the environment fails too often.
+        NonFiniteError: If the environment gives NaN that must not be skipped.
     """
     _check_renders(config)
     envs = loop_over(config, partial(_make_rendering_env, config))
@@ -56,7 +59,7 @@ def play_and_render(
 
 
 class _Frames(EpisodeObserver):
-    """Pictures of the running episode, from its first observation on."""
+    """Renders a frame of every observation of the running episode."""
 
     def __init__(self, envs: LoopedTeamEnvs, config: AlgorithmConfig) -> None:
         self.frames: list[np.ndarray] = []
@@ -64,7 +67,7 @@ class _Frames(EpisodeObserver):
         self._config = config
 
     def started(self, loop: EpisodeLoop, slots: np.ndarray) -> None:
-        # What there is of an episode that was lost goes.
+        # Drops the frames of a lost episode.
         self.frames = [_frame(self._envs.env(0), self._config)]
 
     def stepped(
@@ -75,7 +78,7 @@ class _Frames(EpisodeObserver):
 
 
 def with_render_mode(config: AlgorithmConfig) -> AlgorithmConfig:
-    """The same configuration with ``render_mode: rgb_array`` for the environment."""
+    """Copies a configuration and sets ``render_mode: rgb_array`` for its env."""
     copy = config.copy(copy_frozen=False)
     env_config: dict[str, Any] = dict(config.env_config)
     if config.env == PETTINGZOO:
@@ -89,7 +92,7 @@ def with_render_mode(config: AlgorithmConfig) -> AlgorithmConfig:
 
 def _check_renders(config: AlgorithmConfig) -> None:
     """Raises an EnvConfigError if the env's factory takes no ``render_mode``."""
-    if config.env not in ENVS:  # the creator of a registered env has no arguments
+    if config.env not in ENVS:  # a registered creator has no arguments to check
         return
     factory, _, _ = resolve(config.env, dict(config.env_config))
     if takes_render_mode(factory):
@@ -132,7 +135,7 @@ def _frame(env: TeamEnv, config: AlgorithmConfig) -> np.ndarray:
 
 
 def _named(config: AlgorithmConfig) -> str:
-    """The env of a configuration, as messages name it."""
+    """Returns the name of a configuration's env for messages."""
     if config.env == PETTINGZOO:
         return f"env '{PETTINGZOO}' of factory {config.env_config['factory']!r}"
     return f"env {config.env!r}"

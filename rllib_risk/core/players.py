@@ -1,4 +1,4 @@
-"""Who plays: a trained policy, greedy or exploring, or a scripted one.
+"""Players: a trained policy, greedy or exploring, or a scripted policy.
 
 Letters: ``E`` environments, ``N`` agents, ``A`` actions, ``D`` observation size.
 """
@@ -14,12 +14,12 @@ from rllib_risk.env_wrappers.episode_loop import Player
 from rllib_risk.env_wrappers.scripted import ScriptedPolicy
 from rllib_risk.parts.exploration import Explorer, random_available
 
-# Epsilon of each environment, [E], after a number of env steps of a round.
+# Returns the epsilon of each environment, [E], after a number of env steps of a round.
 Epsilons = Callable[[int], np.ndarray]
 
 
 class PolicyPlayer(Player):
-    """A trained policy with the weights that it has now; see :meth:`refresh`."""
+    """Plays a trained policy with its current weights; see :meth:`refresh`."""
 
     def __init__(
         self,
@@ -35,11 +35,11 @@ class PolicyPlayer(Player):
         Args:
             policy: The policy.
             num_envs: ``E``.
-            explorer: Who turns utilities into actions; None: the best one is taken.
-            epsilons: For the explorer. An episode keeps the one that it began with.
-            rng: For the explorer.
-            thresholds: Of the episodes by their index, where the objective has some;
-                None: the chosen one for all.
+            explorer: Chooses actions by their utilities. None: greedy actions.
+            epsilons: Epsilons of the explorer. An episode keeps its first epsilon.
+            rng: Random generator of the explorer.
+            thresholds: Thresholds of the episodes by their index, for an objective with
+                thresholds. None: the chosen threshold for all episodes.
         """
         self._actor = policy.make_actor(num_envs)
         self._returns = policy.watch_returns(num_envs, thresholds)
@@ -76,11 +76,11 @@ class PolicyPlayer(Player):
             self._returns.earn(rewards)
 
     def refresh(self) -> None:
-        """Takes over weights that have changed while episodes are running."""
+        """Uses weights that have changed while episodes are running."""
         self._actor.refresh()
 
     def reset(self, slots: np.ndarray, steps_done: int = 0) -> None:
-        """See :meth:`Player.reset`; without exploration steps do not matter."""
+        """See :meth:`Player.reset`. Only exploration uses ``steps_done``."""
         self._actor.reset(slots)
         if self._exploration is not None:
             explorer, epsilons, _ = self._exploration
@@ -89,7 +89,7 @@ class PolicyPlayer(Player):
 
 
 class ScriptedPlayer(Player):
-    """A scripted policy, which may differ in its settings between environments."""
+    """Plays scripted policies, each in a group of consecutive environments."""
 
     def __init__(
         self,
@@ -101,9 +101,9 @@ class ScriptedPlayer(Player):
         """Initializes the player.
 
         Args:
-            policies: One or more.
-            ends: Where the environments of each but the last one end, int.
-            rng: Source of their randomness.
+            policies: One or more policies.
+            ends: End index of the environments of each policy except the last one, int.
+            rng: Random generator of the policies and of random actions.
             epsilon: Probability of a random available action, per agent and step.
         """
         self._epsilon = epsilon
@@ -129,4 +129,4 @@ class ScriptedPlayer(Player):
         return actions, 1.0
 
     def reset(self, slots: np.ndarray, steps_done: int) -> None:
-        """A scripted policy has no memory."""
+        """Does nothing: scripted policies have no memory."""

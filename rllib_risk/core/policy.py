@@ -29,26 +29,26 @@ from rllib_risk.parts.exploration import Explorer
 from rllib_risk.parts.objectives.static import ReturnWatch, Static
 from rllib_risk.parts.team import TeamNetwork, network_keys
 
-# Stream of thresholds; those of losses are small numbers.
+# Random stream of thresholds. The streams of losses have lower numbers.
 _THRESHOLD_STREAM = 2**20
 
 
 class TeamPolicy(SamplerPolicy):
-    """One policy for the whole team: acting, and what all learners share.
+    """One policy for the whole team: acting, and learning code for all algorithms.
 
-    A learner adds :meth:`optimizer`, :meth:`make_explorer`, :meth:`modules`, and the
-    updates that its algorithm asks for.
+    A subclass adds :meth:`optimizer`, :meth:`make_explorer`, :meth:`modules`, and the
+    updates that its algorithm calls.
 
     Attributes:
-        stochastic: Whether utilities are logits that actions are sampled by.
-        relabels: Whether episodes are learned from for other thresholds than they were
-            played for, where the objective has thresholds.
+        stochastic: Whether utilities are logits from which actions are sampled.
+        relabels: Whether updates replace the thresholds with which episodes were
+            played, for an objective with thresholds.
         network: The network that acts.
-        update_index: How many updates were made before; all randomness of an update
-            follows from it and the seed, so that a resumed run repeats.
-        wants_stats: Whether an update need say more than its gradient's norm.
-        share: What this process contributes to the present update, where several
-            learners share it; None: it is the only one.
+        update_index: Number of previous updates. All randomness of an update follows
+            from it and the seed, so that a resumed run repeats exactly.
+        wants_stats: Whether to compute logging statistics besides the gradient's norm.
+            Most updates skip them.
+        share: This learner's part of the current update. None: the only learner.
         stopwatch: Measures the parts of an update.
     """
 
@@ -110,7 +110,7 @@ class TeamPolicy(SamplerPolicy):
         return ray_internals.optimizers(self)
 
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """The optimizer that the configuration names; see :func:`.make_optimizer`.
+        """Creates the configured optimizer; see :func:`.make_optimizer`.
 
         Args:
             groups: Parameters and learning rates, which may be schedules.
@@ -118,7 +118,7 @@ class TeamPolicy(SamplerPolicy):
         return make_optimizer(self.config, groups)
 
     def on_global_var_update(self, global_vars: Mapping[str, Any]) -> None:
-        """Takes the env steps so far, on which schedules depend; see RLlib."""
+        """Updates schedules to the env steps so far; see RLlib."""
         super().on_global_var_update(global_vars)
         for optimizer in self.optimizers:
             follow_schedules(optimizer, self.global_timestep)
@@ -126,18 +126,18 @@ class TeamPolicy(SamplerPolicy):
     # Acting
 
     def make_actor(self, num_envs: int) -> Actor:
-        """Someone who acts greedily with the present weights.
+        """Creates an actor with the current weights.
 
         Args:
-            num_envs: How many environments act at once.
+            num_envs: Number of environments that act at once.
 
         Returns:
-            An actor at the start of that many episodes.
+            An actor at the start of ``num_envs`` episodes.
         """
         return make_actor(self.network, num_envs, **self.window())
 
     def window(self) -> dict[str, Any]:
-        """The steps to act on, as arguments of :func:`make_actor`."""
+        """Returns the window of steps to act on, as arguments of ``make_actor``."""
         return {
             "window": self.config.get("acting_window"),
             "padded": self.config.get("window_padding") == "zeros",
@@ -146,10 +146,10 @@ class TeamPolicy(SamplerPolicy):
     def watch_returns(
         self, num_envs: int, thresholds: np.ndarray | None = None
     ) -> ReturnWatch | None:
-        """What agents see of the return so far; None: they do not see it.
+        """Creates the tracker of returns so far; None if agents do not see them.
 
         Args:
-            num_envs: How many environments act at once.
+            num_envs: Number of environments that act at once.
             thresholds: See :class:`~rllib_risk.parts.objectives.static.ReturnWatch`.
         """
         objective = self.network.objective
@@ -158,13 +158,13 @@ class TeamPolicy(SamplerPolicy):
         return ReturnWatch(objective, self.config["gamma"], num_envs, thresholds)
 
     def make_explorer(self, num_envs: int) -> Explorer:
-        """Who turns utilities into exploring actions.
+        """Creates the explorer, which chooses actions while sampling.
 
         Args:
-            num_envs: How many environments act at once.
+            num_envs: Number of environments that act at once.
 
         Returns:
-            A fresh explorer.
+            A new explorer.
         """
         raise NotImplementedError
 
@@ -178,14 +178,14 @@ class TeamPolicy(SamplerPolicy):
         return schedule_value(points, env_steps)
 
     def epsilons_at(self, env_steps: int, num_envs: int) -> np.ndarray:
-        """Epsilon of every environment of all runners.
+        """Returns the epsilon of every environment of all runners.
 
         Args:
             env_steps: Env steps sampled so far.
-            num_envs: ``E``, over all runners.
+            num_envs: ``E``, number of environments of all runners.
 
         Returns:
-            float64 ``[E]``.
+            Epsilons, float64 ``[E]``.
         """
         return np.full(num_envs, self.epsilon_at(env_steps))
 
@@ -195,10 +195,11 @@ class TeamPolicy(SamplerPolicy):
         """Moves a collated batch to the device.
 
         Args:
-            samples: From :func:`rllib_risk.data.episodes.collate`.
+            samples: Batch from :func:`rllib_risk.data.episodes.collate`.
 
         Returns:
-            The batch as tensors.
+            The batch as tensors. With objective ``static`` its rewards are changes of
+            the shortfall.
         """
         batch = Batch.of(samples, self.device)
         objective = self.network.objective
@@ -212,18 +213,18 @@ class TeamPolicy(SamplerPolicy):
 
     @property
     def gamma(self) -> float:
-        """The learner's discount, of the rewards that :meth:`tensors` gives."""
+        """Discount of the rewards that :meth:`tensors` returns."""
         return self.network.objective.gamma(self.config["gamma"])
 
     def generator(self, stream: int) -> torch.Generator:
-        """The source of all randomness of one update; see :attr:`update_index`.
+        """Creates a random generator for this update; see :attr:`update_index`.
 
         Args:
-            stream: Tells several sources of one update apart.
+            stream: Number that distinguishes the generators of one update.
 
         Returns:
-            A generator on the CPU, so that any device draws the same. Where several
-            learners share the update, it knows which rows are this one's.
+            A generator on the CPU, so that all devices draw the same numbers. With
+            several learners it is a :class:`RowGenerator` for this learner's rows.
         """
         words = (self.config.get("seed") or 0, self.update_index, stream)
         seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
@@ -234,7 +235,7 @@ class TeamPolicy(SamplerPolicy):
         return generator.manual_seed(seed >> 1)
 
     def modules(self) -> dict[str, nn.Module]:
-        """Everything that a checkpoint must hold, by name."""
+        """Returns the modules that a checkpoint must hold, by name."""
         raise NotImplementedError
 
     def _step(
@@ -243,7 +244,7 @@ class TeamPolicy(SamplerPolicy):
         loss: Tensor,
         *parameters: Sequence[Tensor],
     ) -> float:
-        """One gradient step, clipped as the configuration says.
+        """Makes one gradient step, clipped at ``grad_clip``.
 
         Args:
             optimizer: The optimizer.
@@ -270,8 +271,8 @@ def move_towards(
     """Moves a network's parameters towards another's.
 
     Args:
-        target: Changed in place.
-        online: In the same order, of the same shapes.
-        tau: 1 copies; less is the Polyak rate.
+        target: Parameters to move; changed in place.
+        online: Parameters to move to, in the same order and with the same shapes.
+        tau: Polyak rate; 1 copies.
     """
     torch._foreach_lerp_(list(target), list(online), tau)

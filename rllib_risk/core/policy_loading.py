@@ -1,7 +1,8 @@
-"""The policy of a checkpoint without its algorithm: no Ray, no environment, no replay.
+"""Loads the policy of a checkpoint without its algorithm.
 
-The sizes that an environment would say come from the caller, such as the card of a
-dataset. What is loaded acts as the policy of the algorithm does.
+This needs no running Ray, no environment and no replay. The caller gives the sizes of
+the team, for example from the card of a dataset. The loaded policy acts like the policy
+of the algorithm.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ def load_policy(
     """Builds the policy of a checkpoint with its weights, schedules and threshold.
 
     Args:
-        folder: A verified checkpoint.
-        sizes: Sizes of the team that it was trained with.
+        folder: Folder of a verified checkpoint.
+        sizes: Sizes of the team with which the policy was trained.
         trust_code: Whether code that the checkpoint names may be imported and called.
 
     Returns:
@@ -52,7 +53,7 @@ def load_policy(
         objective = policy.network.objective
         if isinstance(objective, Static):
             objective.load(state["objective"])
-        # Schedules follow the steps that the run counted.
+        # Schedules follow the trained steps with a dataset, else the sampled steps.
         learned = record["config"].get("dataset") is not None
         steps = ray_internals.counted_steps(state["counters"], trained=learned)
         policy.on_global_var_update({"timestep": steps})

@@ -1,4 +1,4 @@
-"""The part of an algorithm that measures where the time of a trial goes."""
+"""The part of an algorithm that measures the time of each part of a trial."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class ProfilingAlgorithm(Algorithm):
         self._updates_before: int | None = None
 
     def share_stopwatch(self) -> None:
-        """Lets the trial's own worker and its policy measure their parts."""
+        """Gives the stopwatch to the trial's own worker and its policy."""
         worker = self.env_runner
-        if isinstance(worker, TeamRolloutWorker):  # RLlib's own worker has no parts
+        if isinstance(worker, TeamRolloutWorker):  # RLlib's worker has no stopwatch
             worker.stopwatch = worker.team_policy.stopwatch = self.stopwatch
 
     def add_runner_seconds(self, seconds: Mapping[str, float]) -> None:
-        """Counts the time of a remote env runner.
+        """Adds the time of a remote env runner to the profile.
 
         Args:
             seconds: Seconds by part.

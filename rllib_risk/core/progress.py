@@ -1,7 +1,8 @@
-"""What a trial does between two results, for the status lines of the command.
+"""Progress of a trial between two results, for the status lines of the command.
 
-A trial writes a small file, at most once a second, into a folder that the command names
-in the environment of all workers. On a machine without that folder nothing is written.
+A trial writes a small file, at most once a second, into a folder. The command sets the
+folder in an environment variable of all workers. A machine without the folder writes
+nothing.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-# Environment variable with the folder.
+# Environment variable that holds the folder.
 FOLDER = "RLLIB_RISK_PROGRESS"
 _EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a trial has done.
+    """Progress of a trial.
 
     Attributes:
-        doing: What it does, such as ``sampling``.
+        doing: Current activity, such as ``sampling``.
         episodes: Episodes sampled.
-        env_steps: Env steps sampled, those of running episodes included; from a
-            dataset: learned from.
+        env_steps: Env steps sampled, including those of running episodes; with a
+            dataset, env steps learned from.
         updates: Updates of the networks.
         lost: Episodes that were lost to crashes of the environment.
     """
@@ -39,7 +40,7 @@ class Progress:
     lost: int
 
     def __str__(self) -> str:
-        """Such as ``sampling | 12 episodes | 340 env steps | 0 updates``."""
+        """Formats it as ``sampling | 12 episodes | 340 env steps | 0 updates``."""
         parts = [
             self.doing,
             f"{self.episodes:,} episodes",
@@ -58,8 +59,8 @@ class ProgressWriter:
         """Initializes the writer.
 
         Args:
-            trial: Id of the trial, by which it is read.
-            every_s: Least time between two writings.
+            trial: Id of the trial; :func:`read_progress` finds the file by it.
+            every_s: Minimum time between two writes, in seconds.
         """
         folder = os.environ.get(FOLDER)
         self._file = _file(folder, trial) if folder else None
@@ -67,23 +68,23 @@ class ProgressWriter:
         self._next = 0.0
 
     def write(self, progress: Callable[[], Progress]) -> None:
-        """Writes progress, unless that was done a moment ago.
+        """Writes progress, unless the last write was less than ``every_s`` ago.
 
         Args:
-            progress: Makes what to write; called only then.
+            progress: Returns the progress; called only if it is written.
         """
         if self._file is None or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._every_s
         part = self._file.with_suffix(".part")
-        # A status line is not worth a failed trial.
+        # A status line that cannot be written must not fail the trial.
         with contextlib.suppress(OSError):
             part.write_text(json.dumps(asdict(progress())))
             part.replace(self._file)
 
 
 def read_progress(trial: str) -> Progress | None:
-    """Reads what a trial wrote last; None if it wrote nothing.
+    """Reads the last progress of a trial; None if there is none.
 
     Args:
         trial: Id of the trial.
@@ -99,7 +100,7 @@ def read_progress(trial: str) -> Progress | None:
 
 
 def sum_up(all_progress: list[Progress]) -> Progress:
-    """The progress of several trials together; there is at least one."""
+    """Adds up the progress of one or more trials."""
     values = [asdict(progress) for progress in all_progress]
     doing = sorted({str(value.pop("doing")) for value in values})
     totals: Mapping[str, int] = {key: sum(v[key] for v in values) for key in values[0]}

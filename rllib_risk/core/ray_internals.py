@@ -1,8 +1,8 @@
-"""Everything of Ray and RLlib that is not public; of Tune: ``tune_internals.py``.
+"""Access to non-public parts of Ray and RLlib; for Tune see ``tune_internals.py``.
 
 The rest of the package uses Ray's public API and the classes of RLlib's old API stack
-that it extends. What else it needs is here, one small function each, with a comment
-that says what the function touches. Checked with Ray 2.48 to 2.60 by
+that it extends. All other access to Ray is here, in one small function for each use. A
+comment says what the function touches. Checked with Ray 2.48 to 2.60 by
 ``tools/check_ray_versions.py``. Ray is imported inside the functions, so that a program
 can set its environment variables first.
 """
@@ -43,7 +43,7 @@ NOISY_LOGGERS = (
 
 
 def env_creator(name: str) -> Callable[[Any], Any] | None:
-    """The function that was registered with ``ray.tune.register_env``.
+    """Returns the function that was registered with ``ray.tune.register_env``.
 
     Args:
         name: Name of the environment.
@@ -60,8 +60,8 @@ def env_creator(name: str) -> Callable[[Any], Any] | None:
 
 
 def rllib_registry() -> Mapping[str, Callable[[], tuple[type, Any]]]:
-    """RLlib's own algorithms: name to a function that gives class and configuration."""
-    # The public get_algorithm_class() says neither the names nor the configurations.
+    """Returns RLlib's algorithms: functions that give class and config, by name."""
+    # The public get_algorithm_class() gives neither the names nor the configurations.
     from ray.rllib.algorithms.registry import ALGORITHMS
 
     return {name: get for name, get in ALGORITHMS.items() if not name.startswith("_")}
@@ -75,7 +75,7 @@ def not_provided() -> object:
 
 
 def log_once(key: str) -> bool:
-    """Whether this process asks with this key for the first time."""
+    """Whether this is the first call with this key in this process."""
     from ray.util.debug import log_once as first_time
 
     return first_time(key)
@@ -90,9 +90,9 @@ def node_address() -> str:
 
 
 def notify_driver(text: str) -> None:
-    """Prints a line where the Ray driver runs; does nothing without Ray.
+    """Prints a line where the Ray driver runs; does nothing outside of a Ray worker.
 
-    Touches ``push_error_to_driver``, by which Ray itself reports lost processes.
+    Touches ``push_error_to_driver``, with which Ray itself reports lost processes.
 
     Args:
         text: The line.
@@ -109,14 +109,14 @@ def notify_driver(text: str) -> None:
 
 @contextlib.contextmanager
 def starting_no_ray(wanted: bool) -> Iterator[None]:
-    """Lets a group without remote runners do without Ray where Ray is not up.
+    """Keeps a group without remote runners from starting Ray.
 
-    RLlib's group of runners puts configuration and weights for remote ones into Ray's
-    store, which would start Ray, also where there are none. Touches the name ``ray`` in
-    the module of the group.
+    RLlib's group of runners puts configuration and weights for remote runners into
+    Ray's store. This starts Ray even if there is no remote runner. Touches the name
+    ``ray`` in the module of the group, unless Ray runs already.
 
     Args:
-        wanted: Whether there is no remote runner.
+        wanted: Whether there is no remote runner. False: nothing changes.
 
     Yields:
         Nothing.
@@ -135,7 +135,7 @@ def starting_no_ray(wanted: bool) -> Iterator[None]:
 
 
 class _NoStore:
-    """The module ``ray``, but for what reaches the store."""
+    """Stands in for the module ``ray``, without its store."""
 
     def __getattr__(self, name: str) -> Any:
         import ray
@@ -143,19 +143,19 @@ class _NoStore:
         return getattr(ray, name)
 
     def put(self, value: Any) -> None:
-        """Keeps nothing: no runner will ask."""
+        """Stores nothing, because no remote runner reads it."""
 
 
 # Episodes
 
 
 def episode_metrics(length: int, total: float, numbers: Mapping[str, float]) -> Any:
-    """What a RolloutWorker reports about an episode.
+    """Builds what a RolloutWorker reports about an episode.
 
     Args:
-        length: Env steps.
-        total: Return.
-        numbers: Custom metrics.
+        length: Env steps of the episode.
+        total: Return of the episode.
+        numbers: Custom metrics by name.
 
     Returns:
         An object with ``episode_length``, ``episode_reward`` and ``custom_metrics``.
@@ -169,12 +169,12 @@ def episode_metrics(length: int, total: float, numbers: Mapping[str, float]) -> 
 
 
 def counters(algorithm: Algorithm) -> Counter[str]:
-    """Everything that the algorithm counts, by name."""
+    """Returns the counters of the algorithm, by name."""
     return algorithm._counters
 
 
 def timers(algorithm: Algorithm) -> Mapping[str, Any]:
-    """Timers whose means RLlib reports under ``timers/``, by name."""
+    """Returns the timers whose means RLlib reports under ``timers/``, by name."""
     return algorithm._timers
 
 
@@ -195,17 +195,17 @@ def add_trained_steps(algorithm: Algorithm, steps: int) -> None:
 
 
 def num_sampled_steps(algorithm: Algorithm) -> int:
-    """Env steps sampled in all; ``num_env_steps_sampled_lifetime`` in results."""
+    """Total env steps sampled; ``num_env_steps_sampled_lifetime`` in results."""
     return counted_steps(algorithm._counters, trained=False)
 
 
 def num_trained_steps(algorithm: Algorithm) -> int:
-    """Env steps learned from in all."""
+    """Total env steps learned from."""
     return counted_steps(algorithm._counters, trained=True)
 
 
 def counted_steps(counters: Mapping[str, Any], *, trained: bool) -> int:
-    """Env steps sampled, or learned from, by an algorithm's counters."""
+    """Reads the env steps sampled, or learned from, from an algorithm's counters."""
     from ray.rllib.utils import metrics
 
     return int(
@@ -217,12 +217,12 @@ def counted_steps(counters: Mapping[str, Any], *, trained: bool) -> int:
 
 
 def episode_history(algorithm: Algorithm) -> list[Any]:
-    """Metrics of the episodes that ``env_runners/`` results are means over."""
+    """Metrics of the episodes whose means are the ``env_runners/`` results."""
     return algorithm._episode_history
 
 
 def set_progress(algorithm: Algorithm, iteration: int, history: list[Any]) -> None:
-    """Restores what RLlib counts outside of :func:`counters`.
+    """Restores RLlib's progress that is not in :func:`counters`.
 
     Args:
         algorithm: The algorithm.
@@ -234,15 +234,15 @@ def set_progress(algorithm: Algorithm, iteration: int, history: list[Any]) -> No
 
 
 def skip_preprocessors(config: AlgorithmConfig) -> None:
-    """Lets observations reach the policy as they are."""
-    # AlgorithmConfig.experimental() sets it too; the name stays private there.
+    """Makes RLlib pass observations to the policy unchanged."""
+    # AlgorithmConfig.experimental() can set it too, under the same private name.
     config._disable_preprocessor_api = True
-    # RLlib repeats it here when it validates, and `model` is compared with its default.
+    # RLlib's validation sets it here too. Set now, `model` still equals its default.
     config.model["_disable_preprocessor_api"] = True
 
 
 def optimizers(policy: TorchPolicyV2) -> list[Any]:
-    """The optimizers of a policy, in the order of ``optimizer()``; may be changed."""
+    """Returns a policy's list of optimizers, in the order of ``optimizer()``."""
     return policy._optimizers
 
 
@@ -262,8 +262,8 @@ def call_runners(
 
     Args:
         group: The runners.
-        function: Is called with the runner, in the runner's process.
-        tag: By which :func:`take_answers` finds the answers.
+        function: Function to call with the runner, in the runner's process.
+        tag: Tag of the requests; :func:`take_answers` finds the answers by it.
         runners: Ids of the runners; None: all healthy ones.
     """
     group._worker_manager.foreach_actor_async(
@@ -277,7 +277,8 @@ def take_answers(group: EnvRunnerGroup, tag: str, timeout_s: float) -> list[Any]
     Args:
         group: The runners.
         tag: The tag of the requests.
-        timeout_s: How long to wait for the first answer.
+        timeout_s: Longest wait for all answers, in seconds. Then the answers that are
+            there are returned.
 
     Returns:
         Objects with ``ok``, ``actor_id`` and ``get()``.

@@ -1,10 +1,9 @@
-"""A configuration as JSON in a checkpoint, and back, without trusting the file.
+"""Writes a configuration to a checkpoint as JSON, and reads it without trusting it.
 
-A checkpoint may come from anywhere, so what it may name is limited: configuration
-classes that the caller has imported already (``rllib_risk.register()`` imports those of
-this package), keys that are listed here, and environments that are registered. What
-names code is the factory of a ``pettingzoo`` environment and a part of the user's own
-by import path; the caller must agree to that.
+A checkpoint may come from anywhere, so it may name only: configuration classes that are
+already imported (``rllib_risk.register()`` imports those of this package), known keys,
+and registered environments. Import paths of environments and of custom parts name code.
+The caller must allow them.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _PARTS = tuple(VALUE_PARTS.slots)
 
 
 def to_record(algorithm: str, config: TeamConfig) -> dict[str, Any]:
-    """What a checkpoint says of how it was made.
+    """Returns what a checkpoint records of its algorithm, configuration and versions.
 
     Args:
         algorithm: Name of the algorithm's class.
@@ -72,16 +71,16 @@ def from_record(record: Mapping[str, Any], *, trust_code: bool) -> TeamConfig:
     """Rebuilds a configuration.
 
     Args:
-        record: From :func:`to_record`, by way of a file.
-        trust_code: Whether what the record names by import path (an environment's
-            factory, a part of the user's own) may be imported and called.
+        record: Record of :func:`to_record`, read from a file.
+        trust_code: Whether code that the record names by import path (an environment's
+            factory, a custom part) may be imported and called.
 
     Returns:
         The configuration; not yet validated.
 
     Raises:
-        CheckpointError: If the record names a class or key that it must not, or code
-            that is not trusted.
+        CheckpointError: If the record names an unknown class or key, or code that is
+            not trusted.
     """
     values = record.get("config")
     cls = _find_class(record)
@@ -101,7 +100,7 @@ def from_record(record: Mapping[str, Any], *, trust_code: bool) -> TeamConfig:
         raise CheckpointError(
             f"The checkpoint's configuration has unknown keys: {odd}."
         )
-    # A preset has done its work: the values it set are recorded too.
+    # Set first, so that the preset is not applied again: its values are recorded too.
     config.preset = values.get("preset")
     config.update_from_dict(values)
     config.forget_unused()
@@ -109,14 +108,14 @@ def from_record(record: Mapping[str, Any], *, trust_code: bool) -> TeamConfig:
 
 
 def named_code(values: Mapping[str, Any]) -> Iterator[str]:
-    """Import paths in a configuration: what it would have Python import and call.
+    """Yields the import paths of a configuration, which Python imports and calls.
 
     Args:
-        values: Keys and values.
+        values: Keys and values of the configuration.
 
     Yields:
-        Factories of environments, modules that register them, and parts of a network
-        of the user's own.
+        Factories of environments, modules that register environments, and custom
+        parts.
     """
     evaluation = values.get("evaluation_config") or {}
     for part in (values, evaluation):
@@ -130,14 +129,14 @@ def named_code(values: Mapping[str, Any]) -> Iterator[str]:
         for env_config in (part.get("env_config") or {}, *variants):
             for key in ("factory", "id"):
                 named = env_config.get(key)
-                # A plain id is looked up among what is imported already.
+                # An id without a module is looked up in registered environments.
                 if named is not None and (key == "factory" or ":" in str(named)):
                     yield str(named)
 
 
 def _find_class(record: Mapping[str, Any]) -> type[TeamConfig]:
     path = record.get("config_class")
-    # Only among classes that exist already: a file must not have modules imported.
+    # Only imported classes count, because a file must not cause imports.
     for cls in _subclasses(TeamConfig):
         if path == _path(cls):
             return cls

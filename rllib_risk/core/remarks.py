@@ -1,4 +1,4 @@
-"""What a user should read about a configuration before a run, once per process."""
+"""Remarks about a configuration for the user before a run, once per process."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _told: set[str] = set()
 
 
 def tell(config: Any, say: Callable[[str], None]) -> None:
-    """Says what a configuration remarks, unless this process has said it before.
+    """Reports the remarks of a configuration that this process has not reported yet.
 
     Args:
-        config: Any algorithm's configuration; those of this package have ``remarks``.
-        say: Takes a line.
+        config: Configuration of any algorithm; one of RLlib's has no remarks.
+        say: Reports one line.
     """
     for text in getattr(config, "remarks", list)():
         if text not in _told:

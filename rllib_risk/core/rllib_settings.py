@@ -1,16 +1,17 @@
 """What every setting of RLlib's ``AlgorithmConfig`` does in this package.
 
-RLlib has some 250 settings. Many of them belong to parts that this package replaces
-(sampler, connectors, learner group, offline data), and would be without effect. Each
+RLlib has about 250 settings. Many of them belong to parts that this package replaces
+(sampler, connectors, learner group, offline data), and would have no effect. Each
 attribute of ``AlgorithmConfig`` is in exactly one of three lists:
 
 * :data:`HONOURED`: it works as RLlib documents it.
 * :data:`REFUSED`: it has no effect here. A value that differs from the default is an
   error that names what to use instead.
-* :data:`IRRELEVANT`: RLlib's bookkeeping, and settings of TensorFlow. They are ignored.
+* :data:`IRRELEVANT`: it is RLlib's bookkeeping or a setting of TensorFlow. It is
+  ignored.
 
-A test walks all attributes of ``AlgorithmConfig``, so that a new release of Ray cannot
-add one that is ignored without a word.
+A test checks all attributes of ``AlgorithmConfig``, so that a new release of Ray cannot
+add one that is silently ignored.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ _STACK = "these algorithms run on RLlib's TorchPolicyV2 stack; leave it as it is
 _TEAM = "a team is one RLlib agent here; use parameter_sharing"
 _UPDATE = "use batch_size_episodes and updates_per_episode"
 
-# Attribute of AlgorithmConfig: what to use instead.
+# Attributes of AlgorithmConfig, and what to use instead.
 REFUSED: dict[str, str] = {
     # Environment
     "observation_space": "the environment or the dataset says it",
@@ -275,7 +276,7 @@ REFUSED: dict[str, str] = {
     "export_native_model_files": _CHECKPOINTS,
     "checkpoint_trainable_policies_only": _CHECKPOINTS,
     "_use_msgpack_checkpoints": _CHECKPOINTS,
-    # Names of older releases, at a mark that says "not given"
+    # Names of older releases; their default is a mark for "not given"
     "buffer_size": _REPLAY,
     "learning_starts": _REPLAY,
     "prioritized_replay": _REPLAY,
@@ -303,8 +304,8 @@ REFUSED: dict[str, str] = {
     "always_attach_evaluation_results": "results carry the last evaluation on",
 }
 
-# Keys that are no attribute of AlgorithmConfig, but that users of RLlib's replay
-# algorithms bring along.
+# Keys that users of RLlib may set, although AlgorithmConfig has no such attribute; and
+# what to use instead.
 FOREIGN: dict[str, str] = {
     "replay_buffer_config": "use buffer_size_episodes",
     "store_buffer_in_checkpoints": "checkpoints always hold the replay",
@@ -312,7 +313,7 @@ FOREIGN: dict[str, str] = {
     "local_mode": "Ray has none any more; use rllib train file --debug",
 }
 
-# Attribute: why it does not matter.
+# Attributes of AlgorithmConfig, and why they are ignored.
 IRRELEVANT: dict[str, str] = {
     **dict.fromkeys(
         (
@@ -349,7 +350,7 @@ IRRELEVANT: dict[str, str] = {
     ),
 }
 
-# Names in files and dicts of attributes that are called otherwise.
+# Attributes whose keys in files and dicts have another name.
 _KEYS: dict[str, str] = {
     "input_": "input",
     "framework_str": "framework",
@@ -361,25 +362,25 @@ _KEYS: dict[str, str] = {
 
 
 def key_of(attribute: str) -> str:
-    """The name by which users know an attribute of ``AlgorithmConfig``.
+    """Returns the key by which users set an attribute of ``AlgorithmConfig``.
 
     Args:
-        attribute: Such as ``framework_str``.
+        attribute: Name of the attribute, such as ``framework_str``.
 
     Returns:
-        Such as ``framework``.
+        The key, such as ``framework``.
     """
     return _KEYS.get(attribute, attribute)
 
 
 def attribute_of(key: str) -> str:
-    """The attribute of ``AlgorithmConfig`` that a key sets; see :func:`key_of`.
+    """Returns the attribute of ``AlgorithmConfig`` that a key sets.
 
     Args:
-        key: Such as ``framework``.
+        key: A key as :func:`key_of` returns it, such as ``framework``.
 
     Returns:
-        Such as ``framework_str``.
+        Name of the attribute, such as ``framework_str``.
     """
     for attribute, name in _KEYS.items():
         if name == key:
@@ -387,7 +388,7 @@ def attribute_of(key: str) -> str:
     return key
 
 
-# By the names that users know: key, and what to use instead.
+# All refused keys by the names that users write, and what to use instead.
 UNUSED_KEYS: dict[str, str] = {
     **{key_of(name): text for name, text in REFUSED.items()},
     **FOREIGN,

@@ -30,17 +30,17 @@ from rllib_risk.env_wrappers.episode_loop import SEED_RANGE
 from rllib_risk.env_wrappers.team_env import BatchedTeamEnv
 from rllib_risk.parts.objectives.static import Static
 
-# First word of the random streams of training; those of an evaluation have another.
+# Seed word of the random streams of training; evaluations have another one.
 _TRAIN_STREAM = 1
 
 
 class EnvReport(NamedTuple):
-    """What happened to the environments of a runner since its last report.
+    """Report of a runner about its environments since its last report.
 
     Attributes:
-        crashes: Episodes that were lost.
+        crashes: Number of lost episodes.
         notices: Texts by key; see :mod:`rllib_risk.env_wrappers.notices`.
-        seconds: What a remote runner's time went to, by part.
+        seconds: Seconds of a remote runner, by part of its work.
     """
 
     crashes: int
@@ -51,15 +51,15 @@ class EnvReport(NamedTuple):
 class TeamRolloutWorker(RolloutWorker):
     """Plays rounds of whole episodes.
 
-    RLlib keeps its part: policy map, weight sync, global variables, creation of remote
-    workers and their recovery. What is replaced is the loop: one batched forward pass
+    RLlib still handles the policy map, weight sync, global variables, and creation and
+    recovery of remote workers. This class replaces the loop: one batched forward pass
     for all environments, one call to step them, preallocated arrays.
 
-    A round has a fixed number of episodes; a free environment takes the next until none
-    is left, and the round ends when all have ended. So no episode is ever cut or
-    carried over, short ones are not favoured, and between rounds there is no hidden
-    state: all randomness of a round follows from the seed, the worker's index and the
-    round's number.
+    A round has a fixed number of episodes. A free environment takes the next one, and
+    the round ends when all have ended. So no episode is cut or continued in the next
+    round, short ones are not favoured, and no hidden state outlives a round. All
+    randomness of a round follows from the seed, the worker's index and the round's
+    number.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -70,10 +70,10 @@ class TeamRolloutWorker(RolloutWorker):
         """
         config = kwargs["config"]
         self._num_envs = config.num_envs_per_env_runner
-        # RLlib would vectorise the environment itself; we need one of it, for spaces.
+        # RLlib would vectorise its environment, but only the spaces of one are needed.
         single = config.copy(copy_frozen=False)
         single.num_envs_per_env_runner = 1
-        # RLlib's worker can make one class of callbacks only, and no functions.
+        # RLlib's worker supports one callback class and no functions; see `hooks`.
         single.callbacks_class = RLlibCallback
         notices.forget()
         super().__init__(**{**kwargs, "config": single})
@@ -85,7 +85,7 @@ class TeamRolloutWorker(RolloutWorker):
         self._player: PolicyPlayer | None = None
         # Called at every step with the env steps that were just played.
         self.on_steps: Callable[[int], None] = lambda steps: None
-        # In the trial's own process the algorithm's.
+        # In the trial's own process this becomes the algorithm's stopwatch.
         self.stopwatch = Stopwatch()
         self._metrics: list[Any] = []
         self._rounds = 0
@@ -93,12 +93,12 @@ class TeamRolloutWorker(RolloutWorker):
 
     @property
     def team_policy(self) -> TeamPolicy:
-        """The one policy."""
+        """The policy of the team, the worker's only one."""
         return self.policy_map[DEFAULT_POLICY_ID]
 
     @property
     def team_envs(self) -> BatchedTeamEnv:
-        """The environments, made when first needed."""
+        """The environments, created at their first use."""
         if self._team_envs is None:
             self._team_envs = make_batched_env(
                 self.config, self._num_envs, self.env_context
@@ -115,10 +115,10 @@ class TeamRolloutWorker(RolloutWorker):
     def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Calls a function with this worker; see RLlib's ``FaultAwareApply``.
 
-        RLlib ends the process on any error, and a minute later starts another. What
-        gets this far has already been retried in a new environment, or is a mistake in
-        code or configuration: a new process would only repeat it, and the message
-        would be lost.
+        RLlib's own version ends the process on any error and starts another one a
+        minute later. An error that reaches this method was already retried in a new
+        environment, or is a mistake in code or configuration. A new process would
+        repeat it, and its message would be lost.
         """
         return func(self, *args, **kwargs)
 
@@ -128,9 +128,10 @@ class TeamRolloutWorker(RolloutWorker):
         """Plays one exploring round.
 
         Args:
-            round_index: Number of the round, which fixes all its randomness; the
-                worker's own count if not given.
-            num_episodes: Of the round; ``episodes_per_round`` if not given.
+            round_index: Number of the round, which determines all its randomness.
+                Default: the worker's own count.
+            num_episodes: Number of episodes of the round. Default:
+                ``episodes_per_round``, or one per environment.
 
         Returns:
             The episodes, in the order in which they began.
@@ -171,11 +172,12 @@ class TeamRolloutWorker(RolloutWorker):
         """Plays greedy episodes.
 
         Args:
-            indices: Which episodes of the evaluation; each index has its own fixed
-                environment seed, so that any split over workers plays the same ones.
-            seed: Of the evaluation.
-            thresholds: Those of the objective. Episodes that share an environment
-                seed are played in a row, one for each threshold. None: there are none.
+            indices: Indices of the episodes in the evaluation. An index determines the
+                environment seed, so any split over workers plays the same episodes.
+            seed: Seed of the evaluation.
+            thresholds: Thresholds of the objective. Consecutive indices share an
+                environment seed, one for each threshold. None: the chosen threshold, if
+                the objective has thresholds.
 
         Returns:
             The episodes, in the order of ``indices``.
@@ -191,17 +193,17 @@ class TeamRolloutWorker(RolloutWorker):
         return self._play(player, np.array(seeds), evaluation_rng(seed))
 
     def refresh_player(self) -> None:
-        """Lets running episodes go on with weights that have just changed."""
+        """Makes running episodes use weights that have just changed."""
         if self._player is not None:
             self._player.refresh()
 
     def take_report(self) -> EnvReport:
-        """Lost episodes and new notices since the last call."""
+        """Returns lost episodes and new notices since the last call."""
         count, self._crashes = self._crashes, 0
         return EnvReport(count, notices.take_new())
 
     def get_metrics(self) -> list[Any]:
-        """Returns and forgets the metrics of training episodes; see RolloutWorker."""
+        """Returns and clears the metrics of training episodes; see RolloutWorker."""
         metrics, self._metrics = self._metrics, []
         return metrics
 
@@ -211,13 +213,13 @@ class TeamRolloutWorker(RolloutWorker):
         super().stop()
 
     def stop_envs(self) -> None:
-        """Closes the environments that play; they are made again when needed."""
+        """Closes the environments; their next use creates new ones."""
         if self._team_envs is not None:
             self._team_envs.close()
             self._team_envs = None
 
     def _epsilons(self) -> Callable[[int], np.ndarray]:
-        """Epsilon of each environment as a function of the steps of this round."""
+        """Returns a function from the env steps of this round to epsilons, ``[E]``."""
         start = int(self.global_vars["timestep"])
         runners = max(self.num_workers, 1)
         first = max(self.worker_index - 1, 0) * self._num_envs
@@ -225,7 +227,7 @@ class TeamRolloutWorker(RolloutWorker):
         everywhere = runners * self._num_envs
 
         def epsilons(steps: int) -> np.ndarray:
-            # The other runners are about as far in their rounds as this one.
+            # Other runners have played about as many steps of their rounds.
             now = start + steps * runners
             return self.team_policy.epsilons_at(now, everywhere)[mine]
 

@@ -1,7 +1,7 @@
 """Rounds of whole episodes, in several environments at once.
 
-The loop itself is :class:`rllib_risk.env_wrappers.episode_loop.EpisodeLoop`; here are
-the episodes that it plays for training and evaluation. Who plays is one argument: see
+The loop itself is :class:`rllib_risk.env_wrappers.episode_loop.EpisodeLoop`. This
+module runs it for training and evaluation, and stores the episodes. Players are in
 :mod:`rllib_risk.core.players`.
 """
 
@@ -30,17 +30,16 @@ from rllib_risk.env_wrappers.episode_loop import (
 )
 from rllib_risk.env_wrappers.team_env import BatchedStep, BatchedTeamEnv
 
-# First word of the random streams of evaluations.
+# Seed word of the random streams of evaluations.
 _EVAL_STREAM = 2
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Keeps PyTorch to one thread, as Ray does in remote runners.
+    """Limits PyTorch to one thread, as Ray does in remote runners.
 
-    The matrices of a step are so small that a second thread brings next to nothing, and
-    where another process wants that core, waiting for it makes a step tens of times
-    slower.
+    The matrices of a step are so small that a second thread hardly helps. If another
+    process uses that core, waiting for it makes a step tens of times slower.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -64,20 +63,22 @@ def play_episodes(
     """Plays one episode per seed; a free environment takes the next.
 
     Args:
-        config: Its limits count: ``max_episode_steps`` and ``on_nonfinite``.
-        envs: Where; what they were doing before is forgotten.
-        player: Who, at the beginning of as many episodes as there are environments.
-        seeds: Of the episodes' environments, ``[R]``.
+        config: Configuration; ``max_episode_steps`` and ``on_nonfinite`` are used.
+        envs: Environments to play in. Their running episodes are dropped.
+        player: Chooses the actions. It must be at the start of an episode in every
+            environment.
+        seeds: Environment seeds of the episodes, ``[R]``.
         rng: Draws the seeds of episodes that are played again after a crash.
-        store: Memory to use, from an earlier call for the same environments.
-        hooks: Callbacks to call; None: there are none.
-        stopwatch: Tells acting and environment apart; None: they are not measured.
+        store: Arrays of an earlier call for the same environments. None: new arrays.
+        hooks: Callbacks to call. None: no callbacks.
+        stopwatch: Measures acting and environment separately. None: no measurement.
 
     Returns:
-        The episodes, in the order of their seeds, and how often one was lost.
+        The episodes, in the order of their seeds, and the number of lost episodes.
 
     Raises:
         EnvContractError: If an episode does not end.
+        EnvFailedError: If an environment fails too often.
         NonFiniteError: If an environment gives NaN that must not be skipped.
     """
     store = store or EpisodeStore(envs.spec, envs.num_envs)
@@ -102,12 +103,13 @@ def play_evaluation(
         config: See :func:`play_episodes`.
         envs: See :func:`play_episodes`.
         player: See :func:`play_episodes`.
-        seed: Of the evaluation.
-        index: Of the episode in it.
-        observer: Sees the episode, also one that is lost and played again.
+        seed: Seed of the evaluation.
+        index: Index of the episode in the evaluation.
+        observer: Records the episode, including lost attempts that are played again.
 
     Raises:
         EnvContractError: See :func:`play_episodes`.
+        EnvFailedError: See :func:`play_episodes`.
         NonFiniteError: See :func:`play_episodes`.
     """
     seeds = np.array([evaluation_seed(seed, index)])
@@ -116,10 +118,11 @@ def play_evaluation(
 
 
 def limits_of(config: AlgorithmConfig) -> EpisodeLimits:
-    """The limits that a configuration sets to playing.
+    """Returns the limits of a configuration for playing episodes.
 
     Args:
-        config: Its ``max_episode_steps`` and ``on_nonfinite`` count.
+        config: Configuration; its environment, ``max_episode_steps`` and
+            ``on_nonfinite`` are used.
     """
     return EpisodeLimits(
         env_name=env_name(config),
@@ -129,11 +132,11 @@ def limits_of(config: AlgorithmConfig) -> EpisodeLimits:
 
 
 def evaluation_seed(seed: int, index: int) -> int:
-    """The environment seed of one evaluation episode; never one of training's.
+    """Returns the environment seed of an evaluation episode; training never uses it.
 
     Args:
-        seed: Of the evaluation.
-        index: Of the episode.
+        seed: Seed of the evaluation.
+        index: Index of the episode in the evaluation.
 
     Returns:
         A number in [2^30, 2^31).
@@ -143,23 +146,23 @@ def evaluation_seed(seed: int, index: int) -> int:
 
 
 def evaluation_rng(seed: int) -> np.random.Generator:
-    """Draws the seeds of evaluation episodes that are played again after a crash.
+    """Creates the generator of new seeds for lost episodes of an evaluation.
 
     Args:
-        seed: Of the evaluation.
+        seed: Seed of the evaluation.
     """
     return np.random.default_rng((seed, _EVAL_STREAM))
 
 
 class EpisodeStore:
-    """Preallocated arrays for the running episodes, as long as the longest so far.
+    """Preallocated arrays for the running episodes; they grow for longer episodes.
 
     Attributes:
         on_steps: Called at every step with the env steps that were just played.
     """
 
     def __init__(self, spec: TeamSpec, num_envs: int) -> None:
-        """Makes room; see :func:`play_episodes`."""
+        """Allocates the arrays for ``num_envs`` environments."""
         self.slots = np.arange(num_envs)
         self.on_steps: Callable[[int], None] = lambda steps: None
         self.arrays: dict[str, np.ndarray] = {
@@ -177,8 +180,8 @@ class EpisodeStore:
     def write_rows(
         self, loop: EpisodeLoop, actions: np.ndarray, levels: np.ndarray | float
     ) -> None:
-        """What the agents see and do."""
-        # One row beyond the step that follows must stay free for the last observation.
+        """Writes what the agents observe and do in a step."""
+        # One more row must stay free for the observation after this step.
         if loop.longest + 2 > self.arrays["obs"].shape[1]:
             self._grow(2 * self.arrays["obs"].shape[1])
         at = (self.slots, loop.time)
@@ -189,12 +192,12 @@ class EpisodeStore:
         self.arrays["risk_levels"][at] = levels
 
     def write_rewards(self, loop: EpisodeLoop, rewards: np.ndarray) -> None:
-        """What they got."""
+        """Writes the rewards of a step, and calls :attr:`on_steps`."""
         self.arrays["rewards"][self.slots, loop.time] = rewards
         self.on_steps(int(np.count_nonzero(loop.active)))
 
     def take(self, loop: EpisodeLoop, slot: int, step: BatchedStep) -> Episode:
-        """Copies a finished episode out."""
+        """Copies a finished episode out of the arrays."""
         steps = int(loop.time[slot])
         a, envs = self.arrays, loop.envs
         a["obs"][slot, steps] = envs.obs[slot]
@@ -213,9 +216,9 @@ class EpisodeStore:
 
 
 class _Kept(EpisodeObserver):
-    """Whole episodes by index, with what the callbacks log of them.
+    """Keeps whole episodes by index, with the metrics of the callbacks.
 
-    It is called where acting ends and the environment begins, and so it measures both.
+    It also measures acting and environment, because the loop calls it between them.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Sampling and evaluating on remote runners, which may be lost on the way."""
+"""Sampling and evaluation on remote runners, which may be lost at any time."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _WAIT_S = 0.5
 def sample_everywhere(
     algorithm: TeamAlgorithm, round_index: int, *, overlap: bool
 ) -> list[Episode]:
-    """One round on all remote runners.
+    """Plays one round on all remote runners.
 
-    Without overlap every runner gets the newest weights, plays its round, and all are
-    waited for: with the same seed the same episodes come back in the same order. With
-    overlap every runner always has a second round waiting behind the one it plays, so
-    that it is never idle while the learner learns.
+    Without overlap, every runner gets the newest weights and plays its round, and the
+    call waits for all of them. The same seed then gives the same episodes in the same
+    order. With overlap, every runner always has a second round in its queue, so that it
+    is not idle while the learner learns.
 
     Args:
-        algorithm: Whose runners, weights and counters.
+        algorithm: Algorithm that owns the runners, weights and counters.
         round_index: Number of the round.
         overlap: Whether sampling overlaps learning.
 
     Returns:
-        At least one runner's episodes.
+        Episodes of at least one runner. Those of lost runners are missing.
 
     Raises:
-        EnvFailedError: If an environment was given up.
+        EnvFailedError: If an environment fails too often.
         RuntimeError: If a runner is lost too often, or all runners stay lost.
     """
     group = algorithm.env_runner_group
@@ -77,22 +77,22 @@ def play_everywhere(
     seed: int,
     thresholds: Sequence[float] | None = None,
 ) -> list[Episode]:
-    """Evaluation episodes ``0 .. num_episodes - 1``, split over the remote runners.
+    """Plays evaluation episodes ``0 .. num_episodes - 1`` on the remote runners.
 
-    What a lost runner had to play is played by another.
+    The healthy runners play the episodes of a lost runner.
 
     Args:
-        algorithm: Whose configuration.
+        algorithm: Algorithm that owns the configuration and restores lost runners.
         group: The evaluation runners.
-        num_episodes: How many.
-        seed: Of the evaluation.
+        num_episodes: Number of episodes.
+        seed: Seed of the evaluation.
         thresholds: See :meth:`.TeamRolloutWorker.evaluate_episodes`.
 
     Returns:
         Exactly ``num_episodes`` episodes, in order.
 
     Raises:
-        EnvFailedError: If an environment was given up.
+        EnvFailedError: If an environment fails too often.
         RuntimeError: If a runner is lost too often, or all runners stay lost.
     """
     done: dict[int, Episode] = {}
@@ -159,7 +159,7 @@ def _dispatch(
 def _dispatch_ahead(
     group: EnvRunnerGroup, round_index: int, runners: list[int] | None
 ) -> None:
-    """Fills up to two rounds per runner; no runner gets the same number twice."""
+    """Fills each runner's queue to two rounds with different round numbers."""
     for ahead in range(2):
         _dispatch(group, 2 * round_index + ahead, runners)
 
@@ -167,16 +167,16 @@ def _dispatch_ahead(
 def _collect(
     algorithm: TeamAlgorithm, group: EnvRunnerGroup, *, wait_for_all: bool
 ) -> list[tuple[int, list[Episode]]]:
-    """Episodes by runner; those of a lost runner are missing.
+    """Collects episodes by runner; those of a lost runner are missing.
 
     Args:
-        algorithm: Whose runners; it gets their reports.
+        algorithm: Algorithm that owns the runners and receives their reports.
         group: The runners.
-        wait_for_all: Whether to wait for every outstanding request, or for one.
+        wait_for_all: Whether to wait for all outstanding requests instead of one.
 
     Raises:
         RuntimeError: If a runner is lost too often. An error of an environment is
-            raised as it is.
+            raised unchanged.
     """
     results: list[tuple[int, list[Episode]]] = []
     while ray_internals.num_unanswered(group, _TAG):

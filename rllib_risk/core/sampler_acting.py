@@ -1,7 +1,7 @@
 """Acting for RLlib's own sampler, one step at a time.
 
-``Algorithm.compute_single_action`` and RLlib's own worker come this way. Our worker
-does not: it acts with :mod:`rllib_risk.parts.acting`.
+``Algorithm.compute_single_action`` and RLlib's own worker use this module. The worker
+of this package acts with :mod:`rllib_risk.parts.acting` instead.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from rllib_risk.parts.exploration import EpsilonGreedy, Explorer
 
 
 class SamplerPolicy(TorchPolicyV2):
-    """A policy that RLlib's own sampler can ask for actions."""
+    """A policy that RLlib's own sampler can act with."""
 
     _num_explored = 0
 
     def epsilon_at(self, env_steps: int) -> float:
-        """The schedule's epsilon.
+        """Returns epsilon after a number of env steps.
 
         Args:
             env_steps: Env steps sampled so far.
@@ -48,10 +48,10 @@ class SamplerPolicy(TorchPolicyV2):
     ) -> tuple[Tensor, Tensor, None, list[Tensor]]:
         """Acts for RLlib's own sampler; see TorchPolicyV2.
 
-        Serves ``Algorithm.compute_single_action`` and comparisons with RLlib's worker.
-        Without state an episode begins. Exploration keeps nothing between calls, so it
-        is plain epsilon-greedy here whatever the configuration says. Our worker does
-        not come this way.
+        It serves ``Algorithm.compute_single_action`` and comparisons with RLlib's
+        worker. A call without state begins an episode. Exploration has no state between
+        calls, so the key ``exploration`` has no effect: it is plain epsilon-greedy, or
+        samples from the policy if the team is stochastic.
 
         Raises:
             ValueError: If the state is not what this policy returned, or the objective
@@ -84,7 +84,7 @@ class SamplerPolicy(TorchPolicyV2):
         return actions, torch.zeros(len(actions)), None, state
 
     def _complete_state(self, state: list[Tensor], num_envs: int) -> list[Tensor]:
-        """The state of an episode's start where none is given; checks one that is."""
+        """Checks a given state; without one, returns that of an episode's start."""
         parts = self.model.get_initial_state()
         first = [part.expand(num_envs, *part.shape) for part in parts]
         if not state:
@@ -101,7 +101,7 @@ class SamplerPolicy(TorchPolicyV2):
     def compute_actions_from_input_dict(
         self, input_dict: dict[str, Any], *args: Any, **kwargs: Any
     ) -> tuple[Any, list[Any], dict[str, Any]]:
-        """See RLlib. Schedules do not move on: the actions are not of the training."""
+        """See RLlib. Schedules stay, because the actions are not part of training."""
         obs = input_dict[SampleBatch.OBS]
         if isinstance(obs, np.ndarray) and obs.dtype == object:
             # Algorithm.compute_actions stacks whole dicts.
@@ -113,13 +113,13 @@ class SamplerPolicy(TorchPolicyV2):
     def compute_actions(
         self, *args: Any, **kwargs: Any
     ) -> tuple[Any, list[Any], dict[str, Any]]:
-        """See RLlib. Schedules do not move on: the actions are not of the training."""
+        """See RLlib. Schedules stay, because the actions are not part of training."""
         with self._standing_schedules():
             return super().compute_actions(*args, **kwargs)
 
     @contextlib.contextmanager
     def _standing_schedules(self) -> Iterator[None]:
-        # RLlib's own versions count the actions as env steps of the training.
+        # RLlib's own versions count the actions as env steps of training.
         now: int = self.global_timestep  # type: ignore[has-type]
         try:
             yield

@@ -1,4 +1,4 @@
-"""Which code of this package runs: its version, and its git commit in a checkout."""
+"""Version of the running code, and its git commit in a checkout."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _TIMEOUT_S = 10.0
 
 
 def source_version() -> dict[str, Any]:
-    """Version and git commit of the package, as they were at the first call.
+    """Returns version and git commit of the package, as they were at the first call.
 
     Returns:
         ``rllib_risk``, the version; ``git_commit``, 40 hexadecimal digits; and
         ``git_modified``, whether tracked files differed from it. The last two are None
-        where the package is no git checkout, or git cannot be run.
+        if the package is not a git checkout, or git cannot be run.
     """
     commit, modified = _commit_of(_ROOT)
     return {
@@ -32,7 +32,7 @@ def source_version() -> dict[str, Any]:
 
 @functools.cache
 def _commit_of(root: Path) -> tuple[str | None, bool | None]:
-    """Commit of a checkout, and whether it was changed; None if it is no checkout."""
+    """Returns the commit and whether files differ; None if it is no checkout."""
     # An installed package may lie inside another project's repository, for example in a
     # virtual environment. Only this project's checkout tracks the package at its top.
     top = _git(root, "rev-parse", "--show-toplevel")
@@ -48,7 +48,7 @@ def _commit_of(root: Path) -> tuple[str | None, bool | None]:
 
 def _git(root: Path, *arguments: str) -> str | None:
     """Output of git; None if it failed."""
-    # Git sets variables such as GIT_DIR for its hooks; they would name another one.
+    # Git sets variables such as GIT_DIR for hooks. They may name another repository.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
         done = subprocess.run(

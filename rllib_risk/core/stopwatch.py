@@ -1,4 +1,4 @@
-"""Measures where the time of a process goes."""
+"""Measures the time of each part of a process's work."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Stopwatch:
             self.switch(before)
 
     def seconds(self) -> dict[str, float]:
-        """Returns the seconds of each part since the start."""
+        """Returns the seconds of each part since the start or the last :meth:`take`."""
         self.switch(self._part)
         return dict(self._seconds)
 

@@ -1,4 +1,4 @@
-"""The keys that all algorithms of this package have, beside RLlib's."""
+"""The keys that all algorithms of this package have in addition to RLlib's."""
 
 from __future__ import annotations
 

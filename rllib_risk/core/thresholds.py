@@ -1,4 +1,4 @@
-"""The threshold of objective ``static``: learned for all, chosen for one level."""
+"""Choice of the threshold of objective ``static`` for one risk level."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from rllib_risk.core.algorithm import TeamAlgorithm
     from rllib_risk.data.dataset import Dataset
 
-# First word of the random stream of the episodes that thresholds are chosen by.
+# Seed word of the random stream of the episodes that choose a threshold.
 _CHOICE_STREAM = 7
 
 
 @dataclass(frozen=True)
 class ChosenThreshold:
-    """What an evaluation is for.
+    """The threshold of an evaluation.
 
     Attributes:
-        alpha: The level.
-        threshold: The best threshold for it.
+        alpha: Risk level.
+        threshold: Best threshold at this level.
     """
 
     alpha: float
@@ -35,21 +35,22 @@ class ChosenThreshold:
 def choose_threshold(
     algorithm: TeamAlgorithm, seed: int, alpha: float | None = None
 ) -> ChosenThreshold | None:
-    """Chooses the threshold ``b`` by greedy episodes, and keeps it.
+    """Chooses the threshold ``b`` by greedy episodes, and sets it in the objective.
 
-    ``argmax_b b + E[min(R_b - b, 0)] / alpha`` over evenly spread candidates, each of
-    which plays the same episodes; these are never those of an evaluation.
+    It is ``argmax_b b + E[min(R_b - b, 0)] / alpha`` over evenly spaced candidates. All
+    candidates play the same environment seeds, which are not those of the evaluation.
 
     Args:
-        algorithm: Whose team plays.
-        seed: Of the evaluation.
-        alpha: The level; None: the configuration's.
+        algorithm: Algorithm whose team plays.
+        seed: Seed of the evaluation.
+        alpha: Risk level. None: the level of the configuration.
 
     Returns:
-        What was chosen; None: the objective has no thresholds.
+        The choice; None if the objective has no thresholds.
 
     Raises:
-        ConfigError: If a level is given where none has a meaning, or it is none.
+        ConfigError: If ``alpha`` is given without objective ``static``, or is not in
+            (0, 1].
     """
     objective = algorithm.team_policy.network.objective
     if not isinstance(objective, Static):
@@ -78,11 +79,11 @@ def choose_threshold(
 
 
 def observe_dataset(objective: Static, dataset: Dataset, gamma: float) -> None:
-    """Takes the range of thresholds from a dataset.
+    """Sets the range of thresholds from the returns of a dataset, unless configured.
 
     Args:
         objective: The objective.
-        dataset: The dataset. With a discount of 1 its card says the returns; otherwise
+        dataset: The dataset. With a discount of 1 its card gives the returns; otherwise
             it is read once.
         gamma: Discount of the return.
     """

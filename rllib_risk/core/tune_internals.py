@@ -1,4 +1,4 @@
-"""Everything of Ray Tune that is not public; see ``ray_internals.py``."""
+"""Access to non-public parts of Ray Tune; see ``ray_internals.py``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def default_storage_path() -> str:
-    """Where Tune keeps results: ``~/ray_results``, unless the environment says else."""
+    """Returns the default folder of Tune's results, ``~/ray_results``."""
     from ray.train.constants import DEFAULT_STORAGE_PATH
 
     return DEFAULT_STORAGE_PATH
@@ -23,8 +23,8 @@ def default_storage_path() -> str:
 def share_storage(experiments: Sequence[Any]) -> None:
     """Makes several Tune experiments write to the folder of the first one.
 
-    Tune copies the results of the first one's storage only, and each has a working
-    folder of its own.
+    Tune copies only the results in the storage of the first experiment, but each
+    experiment has a working folder of its own.
     """
     for experiment in experiments:
         experiment.storage = experiments[0].storage
@@ -37,14 +37,14 @@ def trial_folder(trial: Any) -> Path:
 
 
 def trial_id(config: Any) -> str:
-    """Id of the trial that an algorithm is made for; a fixed text outside of Tune.
+    """Returns the id of an algorithm's trial; a fixed text outside of Tune.
 
     Touches ``__trial_info__``, which Tune adds to the dict of a trial. The public
-    ``Trainable.trial_id`` misses it, since RLlib makes a configuration of that dict.
-    Checked with Ray 2.60.0.
+    ``Trainable.trial_id`` does not find it, because RLlib converts that dict to a
+    configuration. Checked with Ray 2.60.0.
 
     Args:
-        config: What the algorithm's constructor got.
+        config: Argument ``config`` of the algorithm's constructor.
     """
     info = config.get("__trial_info__") if isinstance(config, dict) else None
     return "no-trial" if info is None else info.trial_id
@@ -59,7 +59,7 @@ def saved_checkpoints(trial: Any) -> list[Any]:
     """The checkpoints that a trial still has.
 
     Returns:
-        Objects with ``checkpoint`` and ``metrics``, the result they were saved after.
+        Objects with ``checkpoint`` and ``metrics``, the last result before the save.
     """
     # The private CheckpointManager of Ray Train; a trial has no public list of them.
     manager = trial.run_metadata.checkpoint_manager
@@ -87,13 +87,13 @@ def holds_pickled_state(checkpoint: Any) -> bool:
 
 
 def listed_values(value: Any) -> list[Any] | None:
-    """The values that one of Tune's search spaces lists or ends at.
+    """Returns the values that a Tune search space lists, or the ends of its range.
 
     Args:
         value: Any value of a configuration.
 
     Returns:
-        The values, none for a function that samples; None if it is no search space.
+        The values; empty for a function that samples. None if it is no search space.
     """
     # The classes behind tune.choice(), tune.uniform() and so on.
     from ray.tune.search.sample import Categorical, Domain
@@ -110,7 +110,7 @@ def listed_values(value: Any) -> list[Any] | None:
     return [end for end in (low, high) if end is not None and math.isfinite(end)]
 
 
-# Going on with a stopped Tune run
+# Resuming a stopped Tune run
 
 
 def num_trials_in_state(file: Path) -> int:
@@ -134,7 +134,7 @@ def num_trials_in_state(file: Path) -> int:
 
 
 def continue_from(trial: Any, checkpoint: Path, metrics: Mapping[str, Any]) -> None:
-    """Makes a restored trial go on from another checkpoint than Tune remembers.
+    """Makes a restored trial continue from another checkpoint than Tune would use.
 
     Touches ``_TrainingResult``, ``_CheckpointManager.register_checkpoint`` and
     ``_CheckpointManager._checkpoint_results``. Checked with 2.60.0.
@@ -142,7 +142,7 @@ def continue_from(trial: Any, checkpoint: Path, metrics: Mapping[str, Any]) -> N
     Args:
         trial: A Tune trial that does not run.
         checkpoint: Folder of the checkpoint.
-        metrics: The result after which it was saved.
+        metrics: The result after which the checkpoint was saved.
     """
     from ray.train._internal.session import _TrainingResult
     from ray.tune import Checkpoint
@@ -159,7 +159,7 @@ def continue_from(trial: Any, checkpoint: Path, metrics: Mapping[str, Any]) -> N
 
 
 def forget_checkpoints(trial: Any) -> None:
-    """Makes a restored trial begin again, since none of its checkpoints is whole.
+    """Makes a restored trial start again, because no checkpoint of it is complete.
 
     Touches the fields of ``_CheckpointManager``. Checked with 2.60.0.
     """
@@ -181,13 +181,13 @@ def number_checkpoints_after(trial: Any, number: int) -> None:
 def save_trial_at(trial: Any, frequency: int, at_end: bool) -> None:
     """Changes when a restored trial saves checkpoints.
 
-    Touches ``_CheckpointManager.checkpoint_config``, which is its own copy. Checked
-    with 2.60.0.
+    Touches ``_CheckpointManager.checkpoint_config``, which is the manager's own copy.
+    Checked with 2.60.0.
 
     Args:
         trial: A Tune trial.
-        frequency: Iterations between checkpoints; 0: none.
-        at_end: Whether the end of the trial saves one.
+        frequency: Iterations between checkpoints; 0: no checkpoints.
+        at_end: Whether to save a checkpoint at the end of the trial.
     """
     config = trial.run_metadata.checkpoint_manager.checkpoint_config
     config.checkpoint_frequency = frequency
@@ -231,13 +231,13 @@ def table_logger() -> Any:
 
 
 def pbt_checkpoints(scheduler: Any) -> set[str]:
-    """Paths of the checkpoints that population based training may copy from.
+    """Returns paths of checkpoints that population based training may copy from.
 
     Touches ``PopulationBasedTraining._trial_state`` and ``_FutureTrainingResult`` (a
     checkpoint that is being written). Checked with Ray 2.60.0.
 
     Args:
-        scheduler: Tune's PBT or PB2.
+        scheduler: Tune's PBT or PB2 scheduler.
     """
     from ray.train._internal.session import _FutureTrainingResult
 
@@ -253,7 +253,7 @@ def pbt_checkpoints(scheduler: Any) -> set[str]:
 
 
 def latest_checkpoints(trials: Iterable[Any]) -> set[str]:
-    """Paths of the checkpoints that unfinished trials go on from.
+    """Returns paths of the checkpoints from which unfinished trials continue.
 
     Touches ``Trial.checkpoint``. Checked with Ray 2.60.0.
 
@@ -272,8 +272,8 @@ def delete_worst_checkpoints(trial: Any, keep: int, needed: set[str]) -> None:
 
     Args:
         trial: Tune's trial.
-        keep: How many to keep. The latest one stays beside them.
-        needed: Paths of checkpoints that stay.
+        keep: Number of best checkpoints to keep. The latest one is kept too.
+        needed: Paths of checkpoints that are kept in any case.
     """
     manager = trial.run_metadata.checkpoint_manager
     results: Sequence[Any] = manager._checkpoint_results

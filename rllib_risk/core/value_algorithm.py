@@ -41,7 +41,7 @@ class ValueAlgorithm(TeamAlgorithm):
     policy_class: ClassVar[type[TeamPolicy]] = ValuePolicy
 
     def setup(self, config: AlgorithmConfig) -> None:
-        """See TeamAlgorithm; a dataset takes the place of what would be played."""
+        """See TeamAlgorithm. A dataset replaces the replay of sampled episodes."""
         remarks.tell(config, logger.warning)
         super().setup(config)
         config = self.config
@@ -77,18 +77,18 @@ class ValueAlgorithm(TeamAlgorithm):
                 observe_dataset(objective, dataset, config.gamma)
 
     def make_replay(self, config: AlgorithmConfig) -> EpisodeReplay:
-        """See TeamAlgorithm; the replay is a part."""
+        """See TeamAlgorithm. The replay is a part of the composition."""
         return VALUE_PARTS.make("replay", vars(config), seed=config.seed)
 
     @property
     def env_steps(self) -> int:
-        """Env steps sampled so far; from a dataset: learned from."""
+        """Env steps sampled so far; with a dataset, env steps learned from."""
         if self.config.dataset is None:
             return super().env_steps
         return ray_internals.num_trained_steps(self)
 
     def training_step(self) -> dict[str, Any]:
-        """See TeamAlgorithm; from a dataset a number of updates."""
+        """See TeamAlgorithm. With a dataset it makes a number of updates."""
         if self.config.dataset is None:
             return super().training_step()
         self._begin_to("learning")
@@ -162,7 +162,7 @@ class ValueAlgorithm(TeamAlgorithm):
         return results
 
     def _estimate(self, estimates: Estimates) -> dict[str, float]:
-        """An off-policy estimate, if one is due; and how old the best one is."""
+        """Makes an off-policy estimate if one is due; adds the age of the best one."""
         found = {}
         if (self.iteration + 1) % self.config.off_policy_interval == 0:
             self._begin_to("estimating the return from held-out episodes")

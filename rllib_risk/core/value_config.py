@@ -30,9 +30,9 @@ from rllib_risk.parts.targets.base import DualTarget
 from rllib_risk.parts.team import TeamNetwork, network_keys
 from rllib_risk.parts.trial import try_own_parts
 
-# A part that works without a state, by the key of one that needs it.
+# Alternatives that work without a global state, by key.
 _STATELESS = {"mixer": "vdn", "joint_critic": "none", "target": "contamination"}
-# The keys of the parts, beside those that all teams have.
+# The keys of the parts, without those that all teams have.
 COMPOSITION_FIELDS: dict[str, Field] = {
     key: field
     for key, field in (fields_of(NetworkOptions) | VALUE_PARTS.fields()).items()
@@ -107,29 +107,30 @@ class ValueConfig(TeamConfig):
     composition: ClassVar[Composition] = VALUE_PARTS
 
     def validate(self) -> None:
-        """See TeamConfig; without an environment the dataset says what there is."""
+        """See TeamConfig. Without an environment, the dataset gives the spaces."""
         if self.dataset is not None and self.env is None:
             sizes = self.open_dataset().card.sizes
             self.observation_space, self.action_space = team_spaces(sizes)
-            # There is nowhere to play.
+            # Evaluations need an environment.
             self.evaluation_interval = 0
         if self.dataset is not None:
-            # What an iteration is, updates_per_iteration says.
+            # `updates_per_iteration` sets the length of an iteration.
             self.min_sample_timesteps_per_iteration = 0
         super().validate()
 
     def remarks(self) -> list[str]:
-        """What a user should know about the composition before a run, line by line."""
+        """Returns remarks about the composition for the user, one line each."""
         return list(rigm.remarks(self))
 
     def open_dataset(self) -> Dataset:
-        """The dataset that is learned from; there must be one.
+        """Opens the dataset to learn from; the key ``dataset`` must be set.
 
         Returns:
-            The dataset, its files looked at but not read.
+            The dataset. Only the headers of its files were read.
 
         Raises:
-            ConfigError: If it is none, or not whole.
+            ConfigError: If the folder is no dataset, is incomplete, or needs a seed
+                that is not set.
         """
         if "{seed}" in self.dataset and self.seed is None:
             raise ConfigError("dataset: {seed} in it needs a seed; set seed.")
@@ -139,16 +140,17 @@ class ValueConfig(TeamConfig):
             raise ConfigError(f"dataset: {error}.") from error
 
     def split(self, dataset: Dataset) -> Split:
-        """Which episodes of the dataset are learned from, and which are held out.
+        """Splits the dataset into episodes to learn from and held-out episodes.
 
         Args:
-            dataset: From :meth:`open_dataset`.
+            dataset: Dataset from :meth:`open_dataset`.
 
         Returns:
             The split.
 
         Raises:
-            ConfigError: If it is of one episode, and one is to be held out.
+            ConfigError: If the only episode would be held out, or the dataset is
+                damaged.
         """
         try:
             return split_dataset(
@@ -158,26 +160,27 @@ class ValueConfig(TeamConfig):
             raise ConfigError(f"dataset_holdout: {error}.") from error
 
     def preflight(self) -> ReplayBound | None:
-        """See TeamConfig; without an environment the dataset is looked at alone."""
+        """See TeamConfig. Without an environment, only the dataset is checked."""
         if self.env is None:
             if self.dataset is not None:
                 self._check_network(self.check_dataset(None).card.sizes)
             return None
         bound = super().preflight()
-        # Nothing is sampled beside a dataset, and dataset_memory_mb bounds that.
+        # With a dataset nothing is sampled, and dataset_memory_mb bounds its memory.
         return bound if self.dataset is None else None
 
     def check_dataset(self, env: TeamEnv | None) -> Dataset:
-        """Opens the dataset and checks that it is of an environment.
+        """Opens the dataset and checks that it comes from an environment.
 
         Args:
-            env: The environment; None: there is none.
+            env: The environment. None: it is not compared.
 
         Returns:
             The dataset.
 
         Raises:
-            ConfigError: If it is of another one, or not whole.
+            ConfigError: If the dataset comes from another environment, is incomplete,
+                or holds out too few episodes for ``off_policy_interval``.
         """
         dataset = self.open_dataset()
         card = dataset.card
@@ -272,8 +275,7 @@ class ValueConfig(TeamConfig):
         )
 
     def _check_sampling(self) -> None:
-        # Nothing is sampled from a dataset's environment, so what says how much to
-        # sample first has nothing to agree with.
+        # With a dataset nothing is sampled, so the keys of sampling need not agree.
         if self.dataset is None:
             super()._check_sampling()
 
@@ -284,11 +286,11 @@ class ValueConfig(TeamConfig):
             env: The environment.
 
         Raises:
-            ConfigError: If a part needs a state that the environment does not have, or
-                a part of the user's own cannot be built.
+            ConfigError: If a part needs a state that the environment does not have, a
+                custom part cannot be built, or the dataset does not fit.
         """
         self._check_network(team_sizes(env.observation_space, env.action_space))
-        # Evaluations may be in any other environment of this size.
+        # Evaluations may use any other environment of this size.
         if self.dataset is not None and not self.in_evaluation:
             self.check_dataset(env)
 
@@ -309,7 +311,7 @@ class ValueConfig(TeamConfig):
                 " env_config: {state: concat_obs} to use the agents' observations side"
                 f" by side, or choose {without}."
             ) from error
-        except Exception as error:  # a part of the user's own may fail in any way
+        except Exception as error:  # a custom part may fail in any way
             cause = str(error).partition("\n")[0]
             if not isinstance(error, (ValueError, RuntimeError, MemoryError)):
                 cause = f"{type(error).__name__}: {cause}"
@@ -329,13 +331,13 @@ class ValueConfig(TeamConfig):
             raise ConfigError(str(error)) from error
 
     def _check_network_memory(self, sizes: TeamSizes) -> None:
-        """Counts the parameters without making them."""
+        """Refuses a network that does not fit in memory, without creating it."""
         try:
             with torch.device("meta"):
                 network = TeamNetwork(sizes, vars(self))
         except Exception:
-            # A part of the user's own may not work on this device, which has no memory.
-            # The real network is built next, and its errors are reported there.
+            # A custom part may not work on this device, which has no memory. The real
+            # network is built next, and its errors are reported there.
             return
         # Online and target network, gradients, and the optimizer's moments.
         needed = 5 * sum(p.numel() * p.element_size() for p in network.parameters())

@@ -22,10 +22,10 @@ from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.view import View
 
-# Streams of random fractions: no two losses of one update share one. The dual updates
-# of a block take the streams from the last one on.
+# Random streams of fractions; each loss of an update has its own. The dual updates of a
+# block use consecutive streams from _DUAL_STREAM on.
 _TD_STREAM, _QUANTILE_STREAM, _DUAL_STREAM = 0, 1, 2
-# What penalties draw with a stream has this distance from what networks draw with it.
+# Offset of the streams of penalties from those of networks.
 _DRAWS = 2**19
 
 
@@ -33,12 +33,12 @@ class ValuePolicy(TeamPolicy):
     """The policy of value-based algorithms; GroupDR subclasses it.
 
     Attributes:
-        learning: The parts that say how it learns.
-        target_network: The network that targets come from.
-        dual: What the target or the penalty learns beside the networks, or None. It has
-            no target copy, and acting does not need it.
-        on_batch: Called with every batch of :meth:`learn_on_batch` and its view, before
-            the step.
+        learning: The learning parts of the composition.
+        target_network: The network that computes targets.
+        dual: Auxiliary module that the target or the penalty trains, or None. It has no
+            target copy, and acting does not use it.
+        on_batch: Functions called with every batch of :meth:`learn_on_batch` and its
+            view, before the gradient step.
     """
 
     relabels: ClassVar[bool] = True
@@ -56,7 +56,7 @@ class ValuePolicy(TeamPolicy):
             action_space: The team's action space.
             config: A :class:`~rllib_risk.core.value_config.ValueConfig`, or its dict.
         """
-        # First, since RLlib asks for optimizers while it initializes the policy.
+        # First, because RLlib's initialization calls `optimizer`, which reads it.
         self.learning = Learning.of(dict(config))
         super().__init__(observation_space, action_space, config)
         self.on_batch: list[Callable[[SampleBatch, View], None]] = []
@@ -68,17 +68,16 @@ class ValuePolicy(TeamPolicy):
         self._clipped = self._clip_groups()
         self.dual = self.make_dual()
         if self.dual is not None:
-            # RLlib knows the model's parameters only, so this one is not made where it
-            # asks for optimizers.
+            # Not in `optimizer`: RLlib expects only parameters of the model there.
             lr = self.learning.dual_learner.auxiliary_lr
             group = {"params": list(self.dual.parameters()), "lr": lr}
             self.optimizers.append(torch.optim.Adam(scheduled([group])))
 
     def _clip_groups(self) -> list[list[nn.Parameter]]:
-        """Parameters whose gradients share one limit.
+        """Returns groups of parameters. Each group has its own gradient limit.
 
-        Independent agents with networks of their own are separate learners, so each of
-        them has its own limit. All else is clipped together.
+        Independent agents with separate networks are separate learners, so each of them
+        is a group. Otherwise all parameters are one group.
         """
         network = self.network
         agents = [list(agent.parameters()) for agent in network.agents]
@@ -87,19 +86,19 @@ class ValuePolicy(TeamPolicy):
 
     @property
     def dual_block(self) -> int:
-        """How many updates of :attr:`dual` come in a row; there must be one."""
+        """Number of updates of :attr:`dual` in a row; :attr:`dual` must exist."""
         return self.learning.dual_learner.auxiliary_block
 
     def make_dual(self) -> nn.Module | None:
-        """Makes :attr:`dual`, with new parameters."""
+        """Creates :attr:`dual` with new parameters; None if no part needs it."""
         dual = self.learning.make_dual(self.network)
         return None if dual is None else dual.to(self.device)
 
     def optimizer(self) -> list[torch.optim.Optimizer]:
-        """The TD optimizer, and where QR is on a second one over the same parameters.
+        """Creates the TD optimizer, and a second one if quantile regression is on.
 
-        Two, because the released RMIX gives quantile regression its own rate and its
-        own Adam moments. See TorchPolicyV2.
+        Both have the same parameters. The released RMIX gives quantile regression its
+        own learning rate and its own Adam moments. See TorchPolicyV2.
         """
         c = self.config
         # The order is fixed: a checkpoint stores optimizer state by position.
@@ -130,7 +129,7 @@ class ValuePolicy(TeamPolicy):
         return modules
 
     def on_global_var_update(self, global_vars: Mapping[str, Any]) -> None:
-        """Takes the env steps so far, on which schedules depend; see RLlib."""
+        """Updates schedules to the env steps so far; see RLlib."""
         super().on_global_var_update(global_vars)
         level = self.network.level.at(self.global_timestep)
         if level is not None:
@@ -156,15 +155,15 @@ class ValuePolicy(TeamPolicy):
     def view(
         self, batch: Batch, stream: int, network: TeamNetwork | None = None
     ) -> View:
-        """What the parts may ask of a batch.
+        """Creates the view of a batch that the parts read.
 
         Args:
             batch: The batch.
-            stream: Of random numbers; see :meth:`generator`.
-            network: In the place of the online network.
+            stream: Stream of random numbers; see :meth:`generator`.
+            network: Network in place of the online network.
 
         Returns:
-            The view, with schedules at their present values.
+            The view, with schedules at their current values.
         """
         c = self.config
         online = self.learning.copies.online
@@ -184,7 +183,7 @@ class ValuePolicy(TeamPolicy):
         )
 
     def team_loss(self, view: View) -> Tensor:
-        """The loss of utilities, mixer and critic.
+        """Computes the loss of utilities, mixer and critic.
 
         Args:
             view: The batch.
@@ -195,31 +194,31 @@ class ValuePolicy(TeamPolicy):
         return self.learning.team_loss(view)
 
     def td_targets_and_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, and what to log of it."""
+        """Returns the TD loss of a batch, and the statistics to log."""
         view = self.view(batch, _TD_STREAM)
         return self.team_loss(view), view.logged
 
     def quantile_regression_loss(self, batch: Batch) -> Tensor:
-        """RMIX's quantile-regression loss; the gate must be one of a regression."""
+        """Returns RMIX's quantile-regression loss; the gate must be a regression."""
         gate = cast("QuantileRegression", self.learning.gate)
         return gate.loss(self.view(batch, _QUANTILE_STREAM))
 
     def loss(self, model: Any, dist_class: Any, train_batch: SampleBatch) -> Tensor:
-        """The TD loss; see TorchPolicyV2."""
+        """Returns the TD loss; see TorchPolicyV2."""
         return self.td_targets_and_loss(self.tensors(train_batch))[0]
 
     def learn_on_batch(self, postprocessed_batch: SampleBatch) -> dict[str, float]:
-        """One TD step.
+        """Makes one TD step.
 
         TorchPolicyV2's own version pads to short sequences, splits over towers and
-        keeps one gradient per parameter for all optimizers; whole episodes and two
+        keeps one gradient per parameter for all optimizers. Whole episodes and two
         optimizers over the same parameters need none of that.
 
         Args:
-            postprocessed_batch: From :func:`rllib_risk.data.episodes.collate`.
+            postprocessed_batch: Batch from :func:`rllib_risk.data.episodes.collate`.
 
         Returns:
-            What to log.
+            Statistics to log.
         """
         view = self.view(self.tensors(postprocessed_batch), _TD_STREAM)
         loss = self.team_loss(view)
@@ -229,36 +228,36 @@ class ValuePolicy(TeamPolicy):
         return _numbers(view) | {"grad_norm": norm}
 
     def _step_networks(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
-        # The loss is a mean over agents. Times their number, it gives each network of
-        # an independent agent the gradient of that agent's own loss.
+        # The loss is a mean over agents. Multiplied by their number, it gives each
+        # independent agent's network the gradient of that agent's own loss.
         groups = self._clipped
         return self._step(optimizer, loss * len(groups), *groups)
 
     def learn_quantiles_on_batch(self, samples: SampleBatch) -> dict[str, float]:
-        """One quantile-regression step, with its own optimizer.
+        """Makes one quantile-regression step, with its own optimizer.
 
         Args:
-            samples: From :func:`rllib_risk.data.episodes.collate`.
+            samples: Batch from :func:`rllib_risk.data.episodes.collate`.
 
         Returns:
-            What to log.
+            Statistics to log.
         """
         loss = self.quantile_regression_loss(self.tensors(samples))
         norm = self._step_networks(self.optimizers[1], loss)
         return {"qr_loss": loss.item(), "qr_grad_norm": norm}
 
     def learn_dual_on_batch(self, samples: SampleBatch, index: int) -> dict[str, float]:
-        """One step of the dual variable; there must be one.
+        """Makes one step of :attr:`dual`, which must exist.
 
         Args:
-            samples: From :func:`rllib_risk.data.episodes.collate`.
-            index: Of this step among those before one update of the values.
+            samples: Batch from :func:`rllib_risk.data.episodes.collate`.
+            index: Index of this step in its block of dual updates.
 
         Returns:
-            What to log.
+            Statistics to log.
         """
         batch, dual = self.tensors(samples), cast("nn.Module", self.dual)
-        # The online network is run where it chooses actions, and gets no gradient.
+        # With double Q-learning the online network chooses actions, without gradient.
         double_q = self.learning.encoding.options.double_q
         with torch.no_grad():
             view = self.view(
@@ -274,7 +273,7 @@ class ValuePolicy(TeamPolicy):
         """Moves the target network towards the online network.
 
         Args:
-            tau: 1 copies; less is the Polyak rate.
+            tau: Polyak rate; 1 copies.
         """
         move_towards(self._target, self._online, tau)
 

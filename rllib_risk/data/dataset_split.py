@@ -35,14 +35,14 @@ class Split:
 
 
 def num_held_out(number: int, holdout: float) -> int:
-    """How many episodes a share to hold out is.
+    """Computes the number of episodes to hold out.
 
     Args:
-        number: Episodes of the dataset.
-        holdout: Share to hold out, in [0, 1).
+        number: Number of episodes of the dataset.
+        holdout: Fraction of episodes to hold out, in [0, 1).
 
     Returns:
-        0 for a share of 0; else at least one episode, and at least one less than all.
+        0 if ``holdout`` is 0, else at least 1 and at most ``number - 1``.
     """
     return min(max(round(holdout * number), 1), number - 1) if holdout > 0.0 else 0
 

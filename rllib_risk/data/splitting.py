@@ -1,4 +1,4 @@
-"""Splits a batch by rows, for learners that work side by side.
+"""Splits a batch by rows among parallel learners.
 
 Letters: ``B`` rows of a batch (episodes, or sequences of them), ``T`` steps.
 """
@@ -13,23 +13,23 @@ import numpy as np
 
 from rllib_risk.data import episodes as columns
 
-# Arrays with an entry for each step, and those with one more for what follows.
+# Arrays with an entry per step, and arrays with one more, after the last step.
 _OF_STEPS = (columns.ACTIONS, columns.REWARDS, columns.TERMINATEDS, columns.MASK)
 _OF_STATES = (columns.OBS, columns.STATE, columns.ACTION_MASK)
 
 
 @dataclass(frozen=True)
 class RowShare:
-    """Which rows of a batch a learner has.
+    """The rows of a batch that one learner gets.
 
     Attributes:
-        rows: Their numbers in the batch, ascending, int64 ``[b]``.
-        num_rows: ``B``, the rows of the batch.
-        steps_cut: Steps of padding that were cut off at the end, since none of these
-            rows needs them.
-        weight: Their share of the batch's learned steps. The sum over learners of
-            ``weight`` times the mean over these rows is the mean over the batch.
-        lengths: Learned steps of each row of the batch, ``[B]``.
+        rows: Indices of these rows in the batch, ascending, int64 ``[b]``.
+        num_rows: ``B``, number of rows of the batch.
+        steps_cut: Number of padding steps that were cut off at the end, because none of
+            these rows needs them.
+        weight: Share of these rows in the batch's learned steps. The sum over learners
+            of ``weight`` times the mean over these rows is the mean over the batch.
+        lengths: Number of learned steps of each row of the batch, ``[B]``.
     """
 
     rows: np.ndarray
@@ -39,14 +39,14 @@ class RowShare:
     lengths: np.ndarray
 
     def among(self, rows: np.ndarray) -> tuple[np.ndarray, float]:
-        """What a learner has of a part of the batch.
+        """Finds the learner's rows in a part of the batch.
 
         Args:
-            rows: Numbers of rows of the batch.
+            rows: Indices of the part's rows in the batch.
 
         Returns:
-            Places in :attr:`rows` of those that it has, and their share of the steps
-            of the part.
+            Positions in :attr:`rows` of those that are in the part, and their share of
+            the part's learned steps.
         """
         own = np.flatnonzero(np.isin(self.rows, rows))
         total = max(float(self.lengths[rows].sum()), 1.0)
@@ -56,19 +56,19 @@ class RowShare:
 def split_batch(
     samples: Mapping[str, Any], number: int
 ) -> list[tuple[dict[str, np.ndarray], RowShare]]:
-    """Splits a batch by whole rows, with about the same learned steps in each part.
+    """Splits a batch by whole rows into parts with about equal learned steps.
 
-    The longest row goes first, each to the part that has the fewest steps so far
-    (Graham, "Bounds on Multiprocessing Timing Anomalies", 1969). The result depends on
-    the lengths alone.
+    Rows are assigned from longest to shortest, each to the part that has the fewest
+    steps so far (Graham, "Bounds on Multiprocessing Timing Anomalies", 1969). The
+    result depends only on the lengths.
 
     Args:
-        samples: A batch of :func:`rllib_risk.data.episodes.collate`, or of sequences.
+        samples: A batch from :func:`rllib_risk.data.episodes.collate`, or of sequences.
         number: Number of parts, at most ``B``.
 
     Returns:
-        For each part its arrays, and which rows they are. Padding that no row of a part
-        needs is cut off.
+        The arrays and the rows of each part. Padding that no row of a part needs is cut
+        off.
 
     Raises:
         ValueError: If there are fewer rows than parts.
@@ -106,7 +106,7 @@ def _part(
     for key in samples:
         array = np.asarray(samples[key])
         if array.shape[:1] != mask.shape[:1]:
-            continue  # no entry for each row: nothing that is learned from
+            continue  # no entry per row, so learners do not use it
         if key in _OF_STEPS:
             array = array[:, :steps]
         elif key in _OF_STATES:

@@ -75,8 +75,8 @@ class _Rows:
         shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
         softmax = shifted / shifted.sum(axis=-1, keepdims=True)
         weights = ((1.0 - share) * softmax + share / logits.shape[-1]) * mask
-        # Among independent exponential times with rates p, the one of rate p is the
-        # smallest with probability proportional to p.
+        # Exponential race: among independent exponential times with rates p, that of an
+        # action is the smallest with a probability proportional to its p.
         rings = np.full(weights.shape, np.inf)
         clocks = rng.standard_exponential(weights.shape)
         np.divide(clocks, weights, out=rings, where=weights > 0.0)

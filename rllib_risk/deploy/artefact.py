@@ -73,7 +73,7 @@ class Artefact:
         return bool(self.policy["stochastic"])
 
     def network_of(self, agent: int) -> Decide:
-        """The network of an agent.
+        """Returns the network of an agent.
 
         Args:
             agent: Index of the agent.
@@ -83,7 +83,7 @@ class Artefact:
     def inputs(
         self, agents: np.ndarray, memory: np.ndarray, last_action: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """The inputs of networks that the user does not give.
+        """Returns the inputs of networks that the user does not give.
 
         Args:
             agents: Index of each row's agent, int64 ``[R]``.

@@ -75,7 +75,7 @@ class Contract:
         return tuple(agent.name for agent in self.agents)
 
     def own_actions(self) -> np.ndarray:
-        """Whether an agent has an action at all, bool ``[N, A]``."""
+        """Returns whether each agent has each action, bool ``[N, A]``."""
         counts = np.array([agent.num_actions for agent in self.agents])
         return np.arange(self.num_actions) < counts[:, None]
 
@@ -115,7 +115,7 @@ def observations(given: Any, shape: tuple[int, ...], whose: str) -> np.ndarray:
     Args:
         given: The observations.
         shape: The required shape.
-        whose: Their owner, for the message.
+        whose: Owner of the observations, for the message.
 
     Raises:
         InputError: If they have another shape, or hold NaN or infinity.
@@ -169,7 +169,7 @@ def masks(given: Any, own: np.ndarray, needed: bool, whose: str) -> np.ndarray:
 
 
 def padded(given: Mapping[str, Any], names: Sequence[str], what: str) -> list[Any]:
-    """The entries of a mapping in the order of the agents.
+    """Returns the entries of a mapping in the order of the agents.
 
     Args:
         given: Entries by name of the agent.

@@ -19,7 +19,7 @@ import numpy as np
 from rllib_risk.deploy.errors import ArtefactError
 
 FORMAT_VERSION = 2
-# 1 differs from 2 in the provenance alone.
+# Formats 1 and 2 differ only in the provenance.
 READABLE_VERSIONS = (1, FORMAT_VERSION)
 MANIFEST = "manifest.json"
 POLICY = "policy.json"
@@ -31,7 +31,7 @@ _LENGTH_BYTES = 8
 
 
 def as_json(value: Any) -> str:
-    """JSON text in the only form that this package writes."""
+    """Formats a value as JSON text, always in the same form."""
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 

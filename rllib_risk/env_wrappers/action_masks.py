@@ -213,7 +213,7 @@ def _like_mask(value: Any, num_actions: int) -> bool:
         return int(np.prod(value.shape)) == num_actions
     if isinstance(value, spaces.Box):
         flags = bool((value.low == 0).all() and (value.high == 1).all())
-        # A Box of floats in [0, 1] may hold anything, so only its values can show it.
+        # A float Box in [0, 1] may hold fractions, so its bounds show no mask.
         whole = np.issubdtype(value.dtype, np.integer) or value.dtype == np.bool_
         return flags and whole and int(np.prod(value.shape)) == num_actions
     if isinstance(value, spaces.MultiDiscrete):

@@ -57,11 +57,11 @@ def check_arguments(
     Args:
         factory: A function or a class.
         kwargs: Keyword arguments for it.
-        where: Where they are written, such as `env_config`.
+        where: Configuration key that holds them, such as `env_config`.
         also_known: Further names for the suggestion of an error.
 
     Raises:
-        EnvConfigError: If there is no such argument.
+        EnvConfigError: If the factory does not take one of the arguments.
     """
     named = argument_names(factory)
     if named is None:
@@ -85,7 +85,7 @@ def argument_names(factory: Callable[..., Any]) -> list[str] | None:
 
 
 def suggestion(word: str, known: Iterable[Any]) -> str:
-    """Text ": did you mean ...?", else a list of what there is."""
+    """Text ": did you mean ...?" if a known word is similar, else the known words."""
     words = [str(other) for other in known]
     close = difflib.get_close_matches(str(word), words, n=1)
     if close:
@@ -98,11 +98,11 @@ def check_package(env: str, module: str, extra: str) -> None:
 
     Args:
         env: Name of the env.
-        module: What would be imported.
-        extra: Extra of this package that brings it.
+        module: Name of the module that the env imports.
+        extra: Extra of this package that installs the module.
 
     Raises:
-        EnvConfigError: If there is no such module; the text has the command to run.
+        EnvConfigError: If the module is missing; the text says how to install it.
     """
     if importlib.util.find_spec(module) is None:
         raise EnvConfigError(

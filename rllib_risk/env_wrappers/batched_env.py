@@ -1,4 +1,4 @@
-"""Several team envs that one call steps.
+"""Vectorised team envs: one call steps several envs.
 
 `BatchedTeamEnv` is the interface for the sampler. The envs `macn`, `car_following`,
 `hvac`, `uav`, `smax` and `vmas` have vectorised twins with this interface. For every
@@ -125,18 +125,18 @@ class BatchedTeamEnv(ABC):
             Rewards, end flags, infos and crashed slots.
         """
 
-    def expect(self, seeds: np.ndarray) -> None:  # noqa: B027 - none need prepare
-        """Tells the seeds of the next episodes, before the first of them begins.
+    def expect(self, seeds: np.ndarray) -> None:  # noqa: B027 - optional
+        """Announces the seeds of the next episodes, before the first one begins.
 
-        An env that can begin many episodes as fast as one may prepare them. The call
-        changes no episode. `reset` may also get other seeds: a lost episode is played
-        again with a new seed.
+        An env may use the seeds to begin many episodes at once. The call changes no
+        episode. `reset` may also get other seeds: a lost episode is played again with a
+        new seed.
 
         Args:
             seeds: Seeds in the order in which `reset` will get them, integers [R].
         """
 
-    def close(self) -> None:  # noqa: B027 - nothing to close is a fine default
+    def close(self) -> None:  # noqa: B027 - optional
         """Frees the resources of the envs."""
 
 

@@ -1,6 +1,6 @@
 """Finds and ends the processes that this process has started.
 
-It reads /proc, as Linux has it. On other systems it finds no processes.
+It reads Linux's /proc. On other systems it finds no processes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from rllib_risk.env_wrappers.process_guard import ProcessGuard
 
-# How long a process may take to end after SIGTERM.
+# Time that processes have to end after SIGTERM, and again after SIGKILL.
 _TERM_S = 1.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -96,7 +96,7 @@ def _has_children() -> bool:
 
 
 def _children(pid: int) -> list[int]:
-    """The children of a process, of all its threads."""
+    """The children that all threads of a process have started."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:  # it has ended

@@ -23,7 +23,7 @@ from rllib_risk.env_wrappers.team_env import TeamEnv
 
 # Environment seeds of training lie below this number; those of evaluations start at it.
 SEED_RANGE = 2**30
-# Start of a crash text if the environment gave NaN or infinity.
+# A crash text starts with this if the environment gave NaN or infinity.
 _NON_FINITE = NonFiniteError.__name__
 
 
@@ -36,7 +36,7 @@ class Player(Protocol):
         """Chooses the actions of one step.
 
         Args:
-            obs: Observations, float32 `[E, N, D]`.
+            obs: Observations, `[E, N, D]`, float32 or (images) uint8.
             action_mask: Nonzero where an action is available, uint8 `[E, N, A]`.
 
         Returns:

@@ -222,7 +222,8 @@ def describe(error: BaseException, when: str) -> str:
         when: When it was raised; see `moment`.
 
     Returns:
-        Such as "OSError: no answer (step 3 of the episode; sim.py, line 9, in step)".
+        Text such as
+        "OSError: no answer (step 3 of the episode; sim.py, line 9, in step)".
     """
     text = " ".join(str(error).split())
     name = type(error).__name__

@@ -1,4 +1,4 @@
-"""Games whose rules are tables: their tables, and copies with given outcomes.
+"""Tables of games with known rules, and copies of such games with given outcomes.
 
 An env class offers its tables in two static methods, which take the arguments of the
 class. `joint_mdp(**env_config) -> TabularMDP` gives the rules.

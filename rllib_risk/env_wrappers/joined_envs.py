@@ -69,8 +69,8 @@ class JoinedTeamEnvs(BatchedTeamEnv):
         )
         self.parts = tuple(parts)
         self.part_of = np.repeat(np.arange(len(parts)), sizes)
-        # First the first slot of every part, then the second slots, and so on: even a
-        # few episodes then cover all parts.
+        # The first slots of all parts come first, then the second slots, and so on, so
+        # that even a few episodes cover all parts.
         place = np.concatenate([np.arange(size) for size in sizes])
         self.order = np.lexsort((self.part_of, place))
         ends = np.cumsum(sizes).tolist()
@@ -161,8 +161,8 @@ def spec_difference(expected: TeamSpec, found: TeamSpec) -> str:
         found: Sizes of the other team.
 
     Returns:
-        Such as "2 agents instead of 3, obs_size 9 instead of 36"; empty if all sizes
-        are equal.
+        Text such as "2 agents instead of 3, obs_size 9 instead of 36"; empty if all
+        sizes are equal.
     """
     pairs = [
         (f"{size} {getattr(found, size)}", getattr(expected, size))

@@ -38,7 +38,7 @@ def tell(key: str, text: str, error: BaseException | None = None) -> None:
 
 @contextlib.contextmanager
 def captured() -> Iterator[dict[str, str]]:
-    """Collects the notices of a block, even those told before, and does not log them.
+    """Collects the notices of a block, even those logged before; does not log them.
 
     Yields:
         The notices by key; empty at first.

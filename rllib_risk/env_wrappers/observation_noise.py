@@ -19,7 +19,7 @@ from rllib_risk.env_wrappers.errors import EnvConfigError
 # Second word of the seeds. The env itself uses the plain seed of the episode, and the
 # noise must not repeat its numbers.
 _STREAM = 1
-# Steps that are drawn at once, so that most steps need no call per slot.
+# Steps whose noise is drawn at once, so that most steps need no call per slot.
 _BLOCK = 16
 
 

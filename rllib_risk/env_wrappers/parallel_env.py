@@ -210,7 +210,7 @@ def episode_limit(env: ParallelEnv) -> int | None:
 
 
 def merge_infos(infos: dict[Any, Any], played: list[Any]) -> dict[str, Any]:
-    """Merges the numbers and flags of all agents' infos into one info of the team."""
+    """Merges numbers and flags in the infos of agents that acted into one info."""
     columns: dict[str, list[Any]] = {}
     for source in [*played, "common"]:  # PettingZoo allows an extra key "common"
         for key, value in (infos.get(source) or {}).items():

@@ -1,4 +1,4 @@
-"""Envs by name, as YAML files and the command line name them."""
+"""Registry of the envs, by the names that YAML files and the command line use."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ ADAPTER_DEFAULTS: dict[str, Any] = {
     "action_mask_key": ACTION_MASK,
     "obs_noise_std": 0.0,
 }
-# What every vectorised twin understands itself; the attribute `batched_keys` of an env
-# has more. Noise is added around it; if any other adapter key differs from its default,
-# the envs are looped over.
+# Adapter keys that every vectorised twin implements; an env lists further ones in its
+# attribute `batched_keys`. A wrapper adds the noise. If any other adapter key differs
+# from its default, `LoopedTeamEnvs` replaces the twin.
 _TWIN_KEYS = ("time_limit_is_terminal", "state")
 
 PETTINGZOO = "pettingzoo"
@@ -53,7 +53,7 @@ class EnvEntry:
     Attributes:
         name: Name in configurations.
         factory: "pkg.module:callable" that returns a PettingZoo ParallelEnv; empty for
-            `pettingzoo`, whose factory the user names.
+            `pettingzoo`, where the user names the factory.
         doc: One line for listings.
     """
 
@@ -166,7 +166,7 @@ ENVS: dict[str, EnvEntry] = {
 
 
 def make_team_env(name: str, env_config: Mapping[str, Any] | None = None) -> TeamEnv:
-    """Builds one env under the team contract.
+    """Builds one env and wraps it in the adapter `TeamEnv`.
 
     Args:
         name: A key of `ENVS`.
@@ -198,8 +198,9 @@ def make_batched(
 ) -> BatchedTeamEnv:
     """Builds `num_envs` copies of an env behind one call.
 
-    The env's vectorised twin (its attribute `batched`) is used if it has one and
-    env_config asks the adapter for nothing that the twin does not know.
+    If the env has a vectorised twin (attribute `batched`), the twin is used, unless an
+    adapter key that it does not implement differs from its default. Otherwise,
+    `LoopedTeamEnvs` loops over single envs.
 
     Args:
         name: A key of `ENVS`.
@@ -213,8 +214,8 @@ def make_batched(
 
     Raises:
         EnvConfigError: If the name, a key or a value is wrong.
-        EnvFailedError: If the env cannot be started.
-        EnvTimeoutError: If a twin takes too long.
+        EnvFailedError: If a single env cannot be built.
+        EnvTimeoutError: If building the twin takes longer than `timeout_s`.
     """
     factory, kwargs, adapter = resolve(name, env_config)
     twin = getattr(factory, "batched", None)
@@ -232,7 +233,7 @@ def make_batched(
             return envs
         if not envs.pads_observations:
             return NoisyTeamEnvs(envs, noise_std)
-        envs.close()  # noise must leave padding alone, and the loop knows what that is
+        envs.close()  # padding gets no noise; only the loop knows the padding
     return LoopedTeamEnvs(
         partial(make_team_env, name, dict(env_config or {})),
         num_envs,
@@ -243,14 +244,14 @@ def make_batched(
 
 
 def env_title(name: str, env_config: Mapping[str, Any] | None) -> str:
-    """The name of an env in messages; with the factory or id, if the user names one."""
+    """Name of an env in messages, with the factory or id if the user names one."""
     config = env_config or {}
     named = config.get("factory") or (name == GYMNASIUM and config.get("id"))
     return f"{name} ({named})" if name in (PETTINGZOO, GYMNASIUM) and named else name
 
 
 def register_envs() -> None:
-    """Makes every name known to Ray; calling it twice does no harm."""
+    """Registers every env with Ray; it may be called more than once."""
     from ray.tune import register_env
 
     for name in ENVS:
@@ -260,15 +261,15 @@ def register_envs() -> None:
 def resolve(
     name: str, env_config: Mapping[str, Any] | None
 ) -> tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]:
-    """Finds the factory behind a name and sorts the keys of env_config.
+    """Finds the factory of an env; splits env_config into arguments and adapter keys.
 
     Args:
         name: A key of `ENVS`.
         env_config: As in `make_team_env`.
 
     Returns:
-        The factory, its keyword arguments, and the adapter keys that were given or
-        that the env has defaults of its own for.
+        The factory, its keyword arguments, and the adapter keys. These are the given
+        keys, and keys for which the env has its own default.
 
     Raises:
         EnvConfigError: If the name or a key is unknown or the factory is missing.
@@ -305,7 +306,7 @@ def resolve(
 
 
 def import_factory(path: str) -> Callable[..., Any]:
-    """The callable behind "pkg.module:callable"; see `import_path`.
+    """Imports the callable "pkg.module:callable"; see `import_path`.
 
     Args:
         path: Module and attribute, joined by a colon.
@@ -314,7 +315,7 @@ def import_factory(path: str) -> Callable[..., Any]:
         The callable.
 
     Raises:
-        EnvConfigError: If there is no such callable, with the reason.
+        EnvConfigError: If it cannot be imported; the text gives the reason.
     """
     factory: Callable[..., Any] = import_path(path, "factory", error=EnvConfigError)
     return factory
@@ -345,7 +346,7 @@ def envs_that_render() -> list[str]:
 def build_parallel_env(
     factory: Callable[..., Any], kwargs: Mapping[str, Any]
 ) -> ParallelEnv:
-    """Calls a factory and checks what it is not.
+    """Calls a factory; refuses None and a `TeamEnv` as its result.
 
     Args:
         factory: Returns a PettingZoo ParallelEnv.
@@ -355,18 +356,19 @@ def build_parallel_env(
         The env.
 
     Raises:
-        EnvConfigError: If an argument is missing or the result is no env.
+        EnvConfigError: If the arguments do not fit the factory, or it returns None or a
+            `TeamEnv`.
     """
     try:
         inspect.signature(factory).bind(**kwargs)
     except ValueError:
-        pass  # a built-in callable without a signature: let the call itself complain
+        pass  # a built-in callable without a signature
     except TypeError as error:
         raise EnvConfigError(f"the env cannot be built: {error}") from error
     try:
         env = factory(**kwargs)
     except TypeError as error:
-        # a factory that takes **kwargs passes them on to a class that does not
+        # A factory that takes **kwargs may pass them on to a class that refuses them.
         if "keyword argument" not in str(error):
             raise
         raise EnvConfigError(f"the env cannot be built: {error}") from error

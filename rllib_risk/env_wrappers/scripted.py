@@ -24,7 +24,7 @@ class ScriptedPolicy(Protocol):
         """Chooses one joint action per copy.
 
         Args:
-            obs: Observations as the team env gives them, float32 [E, N, D].
+            obs: Observations of the team env, [E, N, D], float32 or (images) uint8.
             action_mask: 1 where an action is legal, uint8 [E, N, A].
             rng: Source of all randomness of the policy.
 
@@ -42,7 +42,7 @@ class RandomPolicy:
     ) -> np.ndarray:
         """Draws the actions; see `ScriptedPolicy.act`."""
         if action_mask.all():
-            # Counting legal actions takes ten times a step of a vectorised env.
+            # Counting legal actions takes ten times as long as a vectorised env step.
             return rng.integers(action_mask.shape[-1], size=action_mask.shape[:-1])
         legal_so_far = (action_mask != 0).cumsum(-1, dtype=np.int32)  # [E, N, A]
         rank = rng.integers(legal_so_far[..., -1])  # [E, N], counted from 0

@@ -90,7 +90,7 @@ class ObsEncoder:
 
         Raises:
             EnvContractError: If the observation does not have the declared size, or an
-                image holds something else than whole numbers from 0 to 255.
+                image holds anything but whole numbers from 0 to 255.
         """
         if obs is None:
             raise EnvContractError(f"the observation of agent '{self._agent}' is None")
@@ -140,7 +140,7 @@ class ObsEncoder:
         return array.astype(np.float32, copy=False).reshape(-1)
 
     def _pixels(self, array: np.ndarray) -> np.ndarray:
-        """Flattens an image to uint8; other numbers than bytes are refused."""
+        """Flattens an image to uint8; refuses numbers that are not bytes."""
         if array.dtype != np.uint8:
             wrong = ~((array >= 0) & (array <= 255) & (array == np.floor(array)))
             if wrong.any():

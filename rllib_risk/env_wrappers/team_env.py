@@ -82,7 +82,7 @@ def team_spaces(
         sizes: The sizes of the team.
 
     Returns:
-        The space of observations, with state and action mask, and that of actions.
+        The observation space, with state and action mask, and the action space.
     """
     n, num_actions = sizes.num_agents, sizes.num_actions
     obs = spaces.Box(-np.inf, np.inf, (n, sizes.obs_size), np.float32)
@@ -411,7 +411,7 @@ class TeamEnv(gymnasium.Env):
         return {"obs": team_obs, "state": state, "action_mask": mask}
 
     def _check_numbers(self, team_obs: np.ndarray, shown: set[Any]) -> None:
-        """Raises if a number is not finite; warns once of agents outside of bounds."""
+        """Raises if a number is not finite; warns once per agent outside its bounds."""
         if not np.isfinite(team_obs).all():
             first = int(np.argwhere(~np.isfinite(team_obs))[0, 0])
             bad = self.spec_team.agents[first]

@@ -1,4 +1,4 @@
-"""One reward of the team, of the agents' rewards.
+"""Computes the team's reward from the agents' rewards.
 
 Letters: k rows, N agents.
 """
@@ -14,24 +14,24 @@ from rllib_risk.env_wrappers.errors import EnvConfigError, NonFiniteError
 
 TEAM_REWARDS = ("shared", "sum", "mean")
 
-# Rewards that differ by less than this count as one shared reward: an env may compute
-# the same number along two roundings.
+# Rewards that differ by at most this count as one shared reward, because an env may
+# round the same number in two ways.
 _SHARED_REWARD_TOLERANCE = 1e-6
 
-# NaN compares false with it, and larger rewards are infinite as float32.
+# Larger rewards are infinite as float32. NaN compares false with every number.
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 def check_choice(key: str, value: Any, choices: Sequence[str]) -> None:
-    """Refuses a value of the adapter's keys that is none of the choices.
+    """Refuses a value of an adapter key that is not one of the choices.
 
     Args:
         key: Name of the key.
         value: Its value.
-        choices: The values that there are.
+        choices: The allowed values.
 
     Raises:
-        EnvConfigError: If it is none of them.
+        EnvConfigError: If the value is not one of the choices.
     """
     if value not in choices:
         raise EnvConfigError(
@@ -45,7 +45,7 @@ def team_reward(how: str, agents: Sequence[Any], values: Sequence[float]) -> flo
     Args:
         how: "shared", "sum" or "mean".
         agents: The agents that acted.
-        values: Reward of each of them.
+        values: Reward of each agent that acted.
 
     Returns:
         The number that all agents got, the sum, or the mean.
@@ -73,20 +73,21 @@ def team_rewards(how: str, agents: Sequence[Any], rewards: np.ndarray) -> np.nda
 
     Args:
         how: "shared", "sum" or "mean".
-        agents: The agents, all of which acted.
-        rewards: Reward of each of them, float32 [k, N].
+        agents: The agents; all of them acted.
+        rewards: Reward of each agent, float32 [k, N].
 
     Returns:
-        float32 [k]; NaN and infinity stay what they are.
+        Team rewards, float32 [k]; NaN or infinite where a reward of an agent is.
 
     Raises:
         EnvConfigError: If the rewards differ under "shared".
     """
     if how == "shared":
-        spread = rewards.max(1, initial=-np.inf) - rewards.min(1, initial=np.inf)
-        for row in rewards[spread > _SHARED_REWARD_TOLERANCE]:
-            team_reward(how, agents, row.tolist())  # which raises
-        return rewards[:, 0]
+        finite = np.isfinite(rewards).all(1)
+        spread = rewards[finite].max(1) - rewards[finite].min(1)
+        for row in rewards[finite][spread > _SHARED_REWARD_TOLERANCE]:
+            team_reward(how, agents, row.tolist())  # raises the error
+        return np.where(finite, rewards[:, 0], np.float32(np.nan))
     total = rewards.sum(1, dtype=np.float64)
     return (total / len(agents) if how == "mean" else total).astype(np.float32)
 

@@ -47,7 +47,7 @@ GRACE_S = 5.0
 CLOSE_S = 10.0
 # Time limit of close() after an overdue call.
 _CLOSE_OVERDUE_S = 2.0
-# Longest time between two looks at the running calls, and between two interrupts.
+# Longest time between two checks of the running calls; shortest between two interrupts.
 _TICK_S = 1.0
 # Looking for new processes takes about 100 microseconds, and starting a process takes
 # 500. After a successful call, look only if the call took at least this time.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# More curves than these hide each other's bands in one panel.
+# Above this number of curves, the bands in one panel hide each other.
 MAX_CURVES_PER_PANEL = 4
 _GREY = "0.8"
 _CAPTION = (

@@ -23,7 +23,8 @@ class EpisodeTrace:
         values: Utilities of all actions, float32 ``[L, N, A]``.
         atoms: Ascending atoms of all actions, float32 ``[L, N, A, M]``.
         weights: Weight of each atom in the utility of an action, float64 ``[L, N, M]``.
-            None if the risk measure does not weight atoms by their order.
+            None if the risk measure does not weight atoms by their order, or acting
+            uses another number of atoms than learning.
         metrics: Metrics that the environment reported at the end.
     """
 

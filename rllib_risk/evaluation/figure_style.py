@@ -28,8 +28,8 @@ def curve_colors(labels: Sequence[str]) -> list[str]:
         labels: Labels of the curves.
 
     Returns:
-        For the first label that begins with the name of an algorithm that has a colour:
-        this colour. For all others: the colours that are left, in turn.
+        One colour per label. The first label that begins with the name of an algorithm
+        in `_OWN_COLORS` gets that colour. The others get the remaining ones in turn.
     """
     chosen: dict[str, str] = {}
     for label in labels:

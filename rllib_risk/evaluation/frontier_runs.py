@@ -166,7 +166,7 @@ def play_exactly(policy: TeamPolicy, tables: GameTables) -> PlayedPolicy:
 
 
 def memory_of(policy: TeamPolicy) -> Memory:
-    """What a policy depends on in addition to observation and return so far.
+    """Determines what a policy depends on besides observation and return so far.
 
     Args:
         policy: The policy.

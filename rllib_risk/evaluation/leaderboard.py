@@ -1,4 +1,4 @@
-"""Merges files of results of several machines and programs, and draws them by task."""
+"""Merges result files of several machines and programs, and draws each task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from rllib_risk.ops.statistics import cvar_of_returns
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Fewest episodes whose lowest tenth is a CVaR at 10 %.
+# Smallest number of episodes from which a CVaR at 10 % is computed.
 _FEWEST = 10
 _TABLE = "leaderboard"
 _HEADER = ("environment", "task", "algorithm", "seeds", "iqm", "ci95_low", "ci95_high")
@@ -40,7 +40,7 @@ Tasks = dict[tuple[str, str], dict[str, list[RunRecord]]]
 def merge(files: Sequence[Path]) -> Tasks:
     """Reads files and collects the runs of each algorithm on each task.
 
-    A run that stands in several files with the same evaluations counts once.
+    A run counts once if several files contain it with the same evaluations.
 
     Args:
         files: Files of ``rllib compare``, or in marl-eval's form.
@@ -63,7 +63,7 @@ def merge(files: Sequence[Path]) -> Tasks:
 
 
 def _is_known(run: RunRecord, others: Sequence[RunRecord]) -> bool:
-    """Whether a run is among others already.
+    """Whether the other runs already contain this run.
 
     Raises:
         ResultsError: If it contradicts one of them.
@@ -73,7 +73,7 @@ def _is_known(run: RunRecord, others: Sequence[RunRecord]) -> bool:
         if same_name and other.evaluations == run.evaluations:
             return True
         if run.config_hash is None or other.config_hash is None:
-            continue  # run_1 of two files are two runs
+            continue  # names such as run_1 do not identify a run
         if run.config_hash != other.config_hash:
             raise ResultsError(
                 f"{run.place}: the configuration differs from that in {other.file}."
@@ -96,7 +96,7 @@ def write_leaderboard(
         files: See :func:`merge`.
         folder: Folder for the figures and tables.
         console: Console to print the tables on.
-        metric: Name of the metric; None: the return, under the names of
+        metric: Name of the metric; None: the return, under one of the names in
             :data:`~rllib_risk.evaluation.run_records.RETURNS`.
 
     Returns:

@@ -24,7 +24,7 @@ from rllib_risk.evaluation.run_records import (
 ABSOLUTE = "absolute_metrics"
 _COUNT = "step_count"
 _SECONDS = "elapsed_time"  # written by Mava
-# Our metrics that are exported, and their names there.
+# Metrics that are always exported -> their names in marl-eval's form.
 _NAMES = {
     "return_mean": "return",
     "return_cvar_10": "return_cvar_10",
@@ -86,7 +86,7 @@ def from_marl_eval(data: Mapping[str, Any], file: Path) -> list[RunRecord]:
 
 
 def _entries(value: Any, file: Path, *path: str) -> Iterable[tuple[str, Any]]:
-    """The entries of a mapping at some place of the file."""
+    """The entries of a mapping in the file, with a check that it has some."""
     if not isinstance(value, Mapping) or not value:
         place = f"{file}: {'/'.join(path)}" if path else str(file)
         raise ResultsError(

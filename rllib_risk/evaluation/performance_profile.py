@@ -40,7 +40,7 @@ Scores = dict[str, list[FloatArray]]
 
 
 def normalised_scores(tasks: Sequence[Sequence[Group]]) -> tuple[Scores, list[str]]:
-    """Returns final scores that compare between tasks.
+    """Returns final scores that are comparable between tasks.
 
     On each task, 0 is the lowest evaluation of all runs, and 1 the highest. If all are
     equal, every score is 1.

@@ -87,7 +87,7 @@ def write_groups(
 
     Args:
         groups: The groups of runs.
-        out: See :func:`run_plot_command`, as the other arguments.
+        out: File to write; see :func:`run_plot_command`.
         console: Console to print the table on.
         metric: Result key of the metric.
         x: Result key of the horizontal axis.

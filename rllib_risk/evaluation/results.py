@@ -37,7 +37,7 @@ _LARGEST = 1e100
 
 
 class ResultsError(ValueError):
-    """Raised for results that cannot be shown; the message names folder or metric."""
+    """Raised for results that cannot be shown. The message names folder or metric."""
 
 
 @dataclass(frozen=True)
@@ -384,7 +384,7 @@ def _differences(trials: list[Trial]) -> list[str]:
 
 
 def _experiment_names(experiments: list[Path]) -> dict[Path, str]:
-    """Returns folder names, with as many parent folders as make them unique."""
+    """Returns folder names, with enough parent folders to make them unique."""
     names = {}
     for path in experiments:
         others = [other for other in experiments if other != path]

@@ -1,6 +1,6 @@
-"""``results.json`` of a comparison: its runs in one file, to be merged and drawn.
+"""Writes and reads ``results.json``: the runs of a comparison in one file.
 
-The file is an extract of the trial folders that Tune wrote. They stay the source.
+The file is an extract of the trial folders that Tune wrote. They remain the source.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from rllib_risk.evaluation.run_records import (
 
 RESULTS_FILE, MARL_EVAL_FILE = "results.json", "marl_eval.json"
 FORMAT, FORMAT_VERSION = "rllib_risk results", 1
-# Keys of env_config that name a task; their values stand without the key.
+# Keys of env_config that name a task; the task's name holds only their values.
 _TASK_KEYS = ("id", "task", "map_name", "scenario", "factory", "payoff")
 # Keys of env_config that do not change the task.
 _NOT_OF_TASK = ("state", "action_mask_key")
@@ -54,7 +54,7 @@ def write_results(
         code: Version and git commit of the package.
 
     Returns:
-        The files written; none if no run was evaluated in an environment.
+        The files written; an empty list if no run was evaluated in an environment.
     """
     plan = read_plan(folder)
     if plan is None or not metric.startswith(EVALUATION):
@@ -117,9 +117,9 @@ def task_name(env: str, config: Mapping[str, Any]) -> str:
         config: The configuration of an algorithm.
 
     Returns:
-        What ``env_config`` says, with the changes of ``evaluation_config``: the id or
-        map, then the other keys, such as ``width=12``. The name of the environment if
-        it says nothing.
+        The id or map in ``env_config``, then its other keys, such as ``width=12``.
+        Values in ``evaluation_config`` replace those of the training. The name of the
+        environment if no key is set.
     """
     evaluation = (config.get("evaluation_config") or {}).get("env_config") or {}
     settings = {**(config.get("env_config") or {}), **evaluation}

@@ -1,4 +1,4 @@
-"""Results of single runs, as files of results hold them, whatever their form."""
+"""Records of single runs: the common form of all files of results."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Evaluation:
     """One evaluation of a run.
 
     Attributes:
-        env_steps: Env steps of training before it.
+        env_steps: Env steps of training before the evaluation.
         metrics: Numbers by name: one for the whole evaluation, or one per episode.
-        seconds: Seconds of training before it; None if unknown.
+        seconds: Seconds of training before the evaluation; None if unknown.
     """
 
     env_steps: float
@@ -49,7 +49,8 @@ class RunRecord:
         evaluations: The evaluations, by increasing env steps.
         file: The file that holds the run.
         metric: Name of the metric that the file's own comparison used, or None.
-        config_hash: Hash of the configuration without the seed; None if unknown.
+        config_hash: Hash of the configuration without seed and resources; None if
+            unknown.
     """
 
     environment: str
@@ -63,16 +64,16 @@ class RunRecord:
 
     @property
     def place(self) -> str:
-        """Where the run stands, for messages."""
+        """Location of the run, for messages."""
         return (
             f"{self.file}: {self.environment}/{self.task}/{self.algorithm}/{self.name}"
         )
 
     def metric_name(self, wanted: str | None) -> str:
-        """Returns the metric to show of this run.
+        """Returns the name of the metric to show for this run.
 
         Args:
-            wanted: The metric that the user wants; None: the return.
+            wanted: Name of the metric that the user chose; None: the return.
 
         Raises:
             ResultsError: If an evaluation does not have it.
@@ -92,11 +93,11 @@ class RunRecord:
 def check_evaluations(
     evaluations: Sequence[Evaluation], place: str
 ) -> list[Evaluation]:
-    """Sorts the evaluations of a run and checks that there are some.
+    """Checks the evaluations of a run and sorts them by env steps.
 
     Args:
         evaluations: The evaluations in any order.
-        place: Where they stand, for messages.
+        place: Location of the evaluations, for messages.
 
     Raises:
         ResultsError: If there are none, or two have the same number of env steps.
@@ -117,7 +118,7 @@ def finite_number(value: Any, place: str) -> float:
 
     Args:
         value: A value of a JSON file.
-        place: Where it stands, for messages.
+        place: Location of the value, for messages.
 
     Raises:
         ResultsError: If it is something else.

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +19,9 @@ from numpy.typing import NDArray
 from rllib_risk.config.shift_grid import ShiftGrid
 from rllib_risk.ops.statistics import bootstrap_ci, cvar_of_returns
 
-if TYPE_CHECKING:
-    pass
-
 FloatArray = NDArray[np.float64]
 
-# Fraction of worst cells whose mean is the CVaR over cells.
+# The CVaR over cells is the mean of this fraction of the worst cells.
 CELL_SHARE = 0.2
 
 

@@ -126,7 +126,7 @@ def _draw_maps(results: ShiftResults, figure: Any) -> None:
         place.set_yticks(range(len(rows)), rows, fontsize=8)
         place.tick_params(length=0)
         place.spines[:].set_visible(False)
-    for place in axes.flat[max(number - across, 0) : number]:  # nothing below these
+    for place in axes.flat[max(number - across, 0) : number]:  # no panel below these
         place.set_xlabel(grid.axes[1].name, fontsize=9)
         place.tick_params(labelbottom=True)
     names = [axis.name for axis in (grid.axes[0], *grid.axes[2:])]
@@ -139,7 +139,7 @@ def _draw_maps(results: ShiftResults, figure: Any) -> None:
 
 
 def _extend(results: ShiftResults, low: float, high: float) -> str:
-    """Returns which ends of the colour scale have values beyond them."""
+    """Returns the ends of the colour scale that some values exceed."""
     means: FloatArray = np.concatenate([p.means for p in results.policies])
     below, above = bool(means.min() < low), bool(means.max() > high)
     return {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[

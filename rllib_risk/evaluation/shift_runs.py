@@ -44,8 +44,8 @@ from rllib_risk.env_wrappers.team_env import BatchedStep, LoopedTeamEnvs
 
 # Seed words of separate random streams; the rollout worker uses 1 and 2.
 _RETRY_STREAM, _SCRIPTED_STREAM = 3, 4
-# Slots of one batch of a vectorised environment. More slots cost memory and add no
-# speed.
+# Maximum number of slots in a batch of a vectorised environment. More slots cost memory
+# and add no speed.
 MAX_SLOTS = 4096
 
 
@@ -122,7 +122,7 @@ def play_policy(
     Args:
         configs: Configurations of the cells; see :func:`cell_configs`.
         policy: The policy.
-        num_episodes: ``R``.
+        num_episodes: Number of episodes per cell, ``R``.
         seed: Seed of the evaluation. Episode ``r`` has the same environment seed in
             every cell, for every policy, and in ``rllib evaluate``.
 
@@ -236,7 +236,7 @@ def play(
 def _batch(
     configs: Sequence[TeamConfig], num_episodes: int
 ) -> Iterator[JoinedTeamEnvs]:
-    """Builds one batch with as many of the cells as it can hold.
+    """Builds one batch with as many cells as it can hold.
 
     Args:
         configs: Configurations of the remaining cells, at least one.

@@ -45,9 +45,9 @@ def latex_table(
     r"""Returns a table in LaTeX, to be read with ``\input`` inside a ``table``.
 
     Args:
-        header: See :func:`markdown_table`, as ``lines`` and ``texts``.
+        header: Names of the columns.
         lines: Cells of each line.
-        texts: Indices of the columns with texts.
+        texts: Indices of the columns with texts; see :func:`markdown_table`.
         note: Explanation of the table. It becomes a comment.
     """
     columns = "".join("l" if index in texts else "r" for index in range(len(header)))
@@ -65,6 +65,6 @@ def _latex(text: str) -> str:
     """Escapes the characters that LaTeX would read as commands."""
     marked = _MINUS.sub("−", text)  # a minus sign, not a hyphen
     escaped = "".join(_LATEX.get(character, character) for character in marked)
-    # After the end of a row, a bracket or a star would belong to that end.
+    # LaTeX would read a bracket or a star after a row's end as an argument of it.
     guard = "{}" if escaped[:1] in ("[", "*") else ""
     return guard + escaped.replace("−", "$-$")

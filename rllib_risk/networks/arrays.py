@@ -141,7 +141,7 @@ class Numpy:
 
     def layer_norm(self, layer: nn.LayerNorm) -> Step:
         """See :meth:`Torch.layer_norm`, by PyTorch: the same bits as learning."""
-        # Half the time of `of_torch`, which switches autograd off in every call.
+        # This takes half the time of `of_torch`, which disables autograd in every call.
         weight, bias = layer.weight.detach(), layer.bias.detach()
         shape, epsilon = layer.normalized_shape, layer.eps
         return lambda rows: F.layer_norm(
@@ -149,7 +149,7 @@ class Numpy:
         ).numpy()
 
     def conv(self, layer: nn.Conv2d) -> Step:
-        """See :meth:`Torch.conv`. It is computed by PyTorch."""
+        """See :meth:`Torch.conv`. PyTorch computes it."""
         return self.of_torch(TORCH.conv(layer))
 
     def concat(self, *parts: Rows) -> Rows:

@@ -67,7 +67,7 @@ class TeamCritic(nn.Module):
         raise NotImplementedError
 
     def mix(self, values: Tensor, state: Tensor) -> Tensor:
-        """Mixes the agents' values into the values that the targets are for.
+        """Mixes the agents' values into the values that are fitted to the targets.
 
         Args:
             values: One value per agent, ``[..., N]``.

@@ -1,7 +1,7 @@
 """Network of the dual variable of total variation, from state and joint action.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents, ``A`` actions, ``S`` state size,
-``G`` the mixer's outputs (1, or ``N``).
+``G`` outputs of the mixer (1, or ``N``).
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ class DualNetwork(nn.Module):
 
 
 class FactoredDualNetwork(DualNetwork):
-    """``eta(s, u) = sum_i eta_i(s, u_i) + eta(s, u)``, for nested CVaR.
+    """Network of ``eta(s, u) = sum_i eta_i(s, u_i) + eta'(s, u)``, for nested CVaR.
 
-    The sum learns about an agent's action from every joint action that it is part of.
-    Without the sum, ``eta`` is far off for joint actions that are seldom taken. Each
+    Each ``eta_i`` learns about an action of agent ``i`` from all joint actions that
+    contain it. Without this sum, ``eta`` has large errors at rare joint actions. Each
     error of ``eta`` lowers the target, so the greedy joint action would not change.
     """
 
@@ -83,12 +83,12 @@ class FactoredDualNetwork(DualNetwork):
         """Initializes the network.
 
         Args:
-            sizes: What the environment fixes.
-            num_outputs: ``G``, one number for every value that is learned.
+            sizes: Sizes of the team and its observations.
+            num_outputs: ``G``, number of learned values.
             embed_dim: Width of all layers.
 
         Raises:
-            NeedsStateError: If there is no state.
+            NeedsStateError: If the environment has no global state.
         """
         super().__init__(sizes, num_outputs, embed_dim, part="cvar")
         num_heads = sizes.num_agents * sizes.num_actions

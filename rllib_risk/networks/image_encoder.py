@@ -23,11 +23,11 @@ _LARGEST_PIXEL = 255.0
 class ImageEncoder(StandardEncoder):
     """Convolutions over the image, then the standard encoder.
 
-    Each convolution has a 3x3 kernel, stride 2, padding 1 and a ReLU, so it halves
-    height and width (rounded up) and fits images of any size. Pixels are divided by
-    255. The rest of the input (last action, agent id) joins the flat result, and
-    :class:`StandardEncoder` reads both. Small strided convolutions for pixels are those
-    of A3C and DQN (Mnih et al., 2015 and 2016), with smaller kernels.
+    Each convolution has a 3x3 kernel, stride 2, padding 1 and a ReLU. It halves height
+    and width (rounded up), so images may have any size. Pixels are divided by 255. The
+    rest of the input (last action, agent id) joins the flat result, and
+    :class:`StandardEncoder` reads both. The convolutions follow A3C and DQN (Mnih et
+    al., 2015 and 2016), with smaller kernels.
 
     Attributes:
         convolutions: The convolutions, in order.
@@ -50,7 +50,7 @@ class ImageEncoder(StandardEncoder):
         """Initializes the encoder; see :class:`~rllib_risk.networks.encoder.Encoder`.
 
         Raises:
-            ValueError: If observations are no images, or ``cnn_channels`` is wrong.
+            ValueError: If observations are not images, or ``cnn_channels`` is wrong.
         """
         if sizes.image is None:
             raise ValueError(

@@ -1,8 +1,8 @@
-"""Off-policy estimates of a policy's return from episodes that another one played.
+"""Off-policy estimates of a policy's return from episodes of another policy.
 
 All estimators of a mean are :class:`~rllib_risk.ops.ratio_terms.Terms`. A policy's
-probability of a joint action is the product over its agents, and so is the ratio of two
-policies: its variance grows exponentially with agents and steps.
+probability of a joint action is the product over its agents. So is the ratio of two
+policies, and its variance grows exponentially with agents and steps.
 
 Sources: Precup, Sutton and Singh (2000), per-decision importance sampling; Jiang and Li
 (2016), "Doubly Robust Off-policy Value Evaluation for Reinforcement Learning"; Thomas
@@ -36,24 +36,24 @@ LARGEST_RATIO = 1e100
 def cumulative_ratios(
     target: Floats, behaviour: Floats, mask: Flags, clip: float = LARGEST_RATIO
 ) -> Floats:
-    """``rho_t``: product over steps up to ``t`` and agents of ``pi / b``.
+    """Computes ``rho_t``, the product of ``pi / b`` over agents and steps up to ``t``.
 
-    After its end an episode keeps its last ratio, as if it went on in a state in which
-    both policies agree.
+    After its end an episode keeps its last ratio, as if it continued with steps in
+    which both policies agree.
 
     Args:
         target: Probability under the evaluated policy of each agent's logged action,
             ``[E, T, N]``.
-        behaviour: The same under the policy that played, above 0 where ``mask``,
+        behaviour: The same under the behaviour policy, above 0 where ``mask``,
             ``[E, T, N]``.
         mask: Real steps, ``[E, T]``.
-        clip: Largest cumulative ratio; larger ones count as this one.
+        clip: Largest cumulative ratio; larger ratios are set to it.
 
     Returns:
         ``[E, T]``.
 
     Raises:
-        ValueError: If the policy that played never takes an action that it took, or
+        ValueError: If the behaviour policy has probability 0 for a logged action, or
             ``clip`` is not above 0.
     """
     if clip <= 0.0:
@@ -68,10 +68,12 @@ def cumulative_ratios(
 
 
 def effective_sample_size(weights: Floats) -> float:
-    """Kish's ``(sum w)^2 / sum w^2``: ``E`` for equal weights, 1 for a single one.
+    """Computes Kish's effective sample size, ``(sum w)^2 / sum w^2``.
+
+    It is ``E`` for equal weights, and 1 if only one weight is positive.
 
     Args:
-        weights: Not negative, ``[E]``.
+        weights: Weights of the episodes, not negative, ``[E]``.
 
     Returns:
         Between 1 and ``E``; 0 if all weights are 0.
@@ -84,22 +86,23 @@ def effective_sample_size(weights: Floats) -> float:
 
 
 def episode_weights(ratios: Floats, mask: Flags) -> Floats:
-    """Share of each episode in the weighted log.
+    """Computes the share of each episode in the weighted log.
 
-    At every step the episodes that go on share what is left in proportion to their
-    cumulative ratios. An episode that ends keeps the share that it had in its last
-    step, whatever becomes of the ratios of others later (the weighted product-limit
-    estimator of Kaplan and Meier, 1958). So the shares of all ends add up to 1. If
-    ended episodes kept their ratios instead, the shares of their ends would be taken of
-    other totals than those of later ends, and would add up to more or less than 1: with
-    heavy ratios a large bias.
+    The episodes that reach a step share the remaining weight in proportion to their
+    cumulative ratios. An episode that ends keeps the share of its last step; later
+    ratios of other episodes do not change it. This is the weighted product-limit
+    estimator of Kaplan and Meier (1958). So the shares of all episodes sum to 1. If
+    ended episodes kept their ratios instead, early and late ends would be divided by
+    different totals. Their shares would not sum to 1, a large bias if some ratios are
+    large.
 
     Args:
         ratios: ``rho_t``, ``[E, T]``.
         mask: Real steps, ``[E, T]``.
 
     Returns:
-        ``[E]``, of sum 1; zeros if at some step all episodes that go on have ratio 0.
+        ``[E]``; they sum to 1. Zeros if weight remains at a step that only episodes of
+        ratio 0 reach.
     """
     weights, left = np.zeros(len(ratios)), 1.0
     on = _going_on(mask)
@@ -124,17 +127,17 @@ def importance_terms(
 ) -> Terms:
     """Per-decision importance sampling: ``sum_t gamma^t E[rho_t r_t]``.
 
-    Weighted, the mean of a step is that of the episodes that reach it, weighted by
-    ``rho_t``, times the share that reaches it; see :func:`episode_weights`. Where all
-    episodes are of one length, this is the usual form: ``rho_t`` divided by its mean.
+    In the weighted form, a step adds the mean over the episodes that reach it, weighted
+    by ``rho_t``, times the share that reaches it; see :func:`episode_weights`. If all
+    episodes have one length, this is the usual form: ``rho_t`` divided by its mean.
 
     Args:
         ratios: ``rho_t``, ``[E, T]``.
-        rewards: 0 after the end, ``[E, T]``.
+        rewards: Rewards, 0 after the end, ``[E, T]``.
         mask: Real steps, ``[E, T]``.
         gamma: Discount in [0, 1].
-        weighted: Whether weights are normalised at every step: biased, but consistent
-            and far less variable. Without it the estimate is unbiased.
+        weighted: Whether weights are normalised at every step. The estimate is then
+            biased, but consistent and far less variable. If not, it is unbiased.
 
     Returns:
         One term per step.
@@ -158,16 +161,16 @@ def doubly_robust_terms(
     *,
     weighted: bool = True,
 ) -> Terms:
-    """``sum_t gamma^t E[rho_t (r_t - Q(h_t, a_t)) + rho_{t-1} V(h_t)]``.
+    """Doubly robust: ``sum_t gamma^t E[rho_t (r_t - Q(h_t, a_t)) + rho_{t-1} V(h_t)]``.
 
-    Jiang and Li (2016), Eq. 10, unrolled; weighted as in Thomas and Brunskill (2016),
-    Section 5, with the weights of :func:`episode_weights`. Unbiased without weighting
-    if either the ratios or the values are right, and the values do not come from the
-    same episodes.
+    Jiang and Li (2016), Eq. 10, unrolled. The weighted form is that of Thomas and
+    Brunskill (2016), Section 5, with the weights of :func:`episode_weights`. The
+    unweighted form is unbiased if the ratios or the values are right, and the values
+    do not come from the same episodes.
 
     Args:
         ratios: ``rho_t``, ``[E, T]``.
-        rewards: 0 after the end, ``[E, T]``.
+        rewards: Rewards, 0 after the end, ``[E, T]``.
         taken_values: ``Q`` of the logged actions, 0 after the end, ``[E, T]``.
         values: ``V`` of the evaluated policy, 0 after the end, ``[E, T]``.
         mask: Real steps, ``[E, T]``.
@@ -197,13 +200,13 @@ def doubly_robust_terms(
 def below_terms(
     ratios: Floats, returns: Floats, mask: Flags, threshold: float
 ) -> Terms:
-    """Probability that the return is below a threshold, by weighted episodes.
+    """Probability that the return is below a threshold, over weighted episodes.
 
     Args:
         ratios: ``rho_t``, ``[E, T]``.
-        returns: ``[E]``.
+        returns: Returns of the episodes, ``[E]``.
         mask: Real steps, ``[E, T]``.
-        threshold: In units of return.
+        threshold: Threshold, in units of return.
     """
     ends = mask & ~_going_on(mask)
     hits = (ends & (returns < threshold)[:, None]).astype(np.float64)
@@ -213,11 +216,11 @@ def below_terms(
 def weighted_cvar(returns: Floats, weights: Floats, level: float) -> float:
     """Mean of the lowest share ``level`` of weighted returns.
 
-    A return that lies across the border of the share counts in part.
+    A return that lies only partly within the share counts with that part.
 
     Args:
-        returns: ``[E]``.
-        weights: Not negative, ``[E]``.
+        returns: Returns of the episodes, ``[E]``.
+        weights: Weights of the episodes, not negative, ``[E]``.
         level: Share of the weight, in (0, 1]; 1 gives the weighted mean.
 
     Returns:
@@ -242,8 +245,8 @@ def weighted_cvar_interval(
     """Percentile bootstrap interval of :func:`weighted_cvar` over episodes.
 
     Args:
-        returns: ``[E]``.
-        weights: Not negative, ``[E]``.
+        returns: Returns of the episodes, ``[E]``.
+        weights: Weights of the episodes, not negative, ``[E]``.
         level: See :func:`weighted_cvar`.
         coverage: Share of the bootstrap distribution inside the interval.
         reps: Number of resamples.
@@ -269,18 +272,18 @@ def _discounts(rewards: Floats, gamma: float) -> Floats:
 
 
 def _going_on(mask: Flags) -> Flags:
-    """Steps after which the episode goes on, ``[E, T]``."""
+    """Steps after which the episode continues, ``[E, T]``."""
     return np.concatenate([mask[:, 1:], np.zeros_like(mask[:, :1])], axis=1)
 
 
 def _scaled(ratios: Floats) -> Floats:
-    """Ratios ``[E, ...]`` over the largest of each column: only proportions matter."""
+    """Divides ratios ``[E, ...]`` by each column's largest; only proportions count."""
     largest = ratios.max(axis=0, keepdims=True)
     return np.asarray(ratios / np.where(largest > 0.0, largest, 1.0))
 
 
 def _cvars(ordered: Floats, weights: Floats, level: float) -> Floats:
-    """CVaR of ascending returns ``[E]`` for several sets of weights ``[R, E]``."""
+    """Computes CVaRs of ascending returns ``[E]``, one per row of weights [R, E]."""
     if not 0.0 < level <= 1.0:
         raise ValueError(f"level must be in (0, 1], not {level}")
     total = weights.sum(-1, keepdims=True)

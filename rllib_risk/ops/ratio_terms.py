@@ -1,8 +1,8 @@
 """Estimates as sums of ratios of means over episodes, and their intervals.
 
 An estimate is ``sum_k f_k mean_e(a_ek) / mean_e(b_ek)`` over episodes ``e``. The factor
-``f_k`` is the share of episodes that reach the step of the term: a product of such
-ratios itself. So one bootstrap and one formula of errors serve all estimators.
+``f_k`` is the share of episodes that reach the step of the term. It is itself a product
+of such ratios. So all estimators use one bootstrap and one formula for errors.
 
 Sources: Efron and Tibshirani (1993), Chapter 12, the studentised bootstrap; Hao et al.
 (2021), "Bootstrapping Fitted Q-Evaluation for Off-Policy Inference".
@@ -20,7 +20,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-# Resamples that are computed together.
+# Number of resamples that are computed together.
 _BLOCK = 100
 
 
@@ -34,10 +34,11 @@ class Terms:
 
     Attributes:
         numerators: ``a``, float64 ``[E, K]``.
-        denominators: ``b``, float64 ``[E, K]``; ones where nothing is normalised.
-        steps: Step of each term, int64 ``[K]``. Its factor is the product over the
-            steps before of ``mean_e(going_on) / mean_e(reached)``. Empty: all 1.
-        going_on: Weights of episodes that go on after a step, float64 ``[E, T]``.
+        denominators: ``b``, float64 ``[E, K]``; 1 in terms that are not normalised.
+        steps: Step of each term, int64 ``[K]``. The factor of a term is the product of
+            ``mean_e(going_on) / mean_e(reached)`` over earlier steps. Empty: all
+            factors are 1.
+        going_on: Weights of episodes that continue after a step, float64 ``[E, T]``.
         reached: Weights of episodes that reach a step, float64 ``[E, T]``.
     """
 
@@ -54,14 +55,15 @@ class Terms:
 
     @property
     def standard_error(self) -> float:
-        """By the delta method over episodes; exact for a plain mean (n - 1)."""
+        """Standard error by the delta method; exact for a plain mean (n - 1)."""
         return float(_evaluate(self, np.ones((1, len(self.numerators))))[1][0])
 
     def minus(self, other: Terms) -> Terms:
-        """The difference of two estimates from the same episodes.
+        """Subtracts another estimate from the same episodes.
 
         Args:
-            other: What is subtracted; of factors 1, as :func:`mean_terms`.
+            other: Estimate to subtract, without factors, such as
+                :func:`mean_terms`.
 
         Raises:
             ValueError: If ``other`` has factors.
@@ -81,10 +83,11 @@ class Terms:
 
 
 def mean_terms(values: Floats) -> Terms:
-    """A plain mean over episodes: the log's own return, or the direct method.
+    """Builds a plain mean over episodes: the log's own return, or the direct method.
 
     Args:
-        values: ``[E]``; for the direct method ``V(s_0)`` of a model.
+        values: Values of the episodes, ``[E]``; for the direct method ``V(s_0)`` of a
+            model.
     """
     return Terms(values[:, None], np.ones((len(values), 1)))
 
@@ -92,11 +95,11 @@ def mean_terms(values: Floats) -> Terms:
 def studentised_interval(
     terms: Terms, *, coverage: float = 0.95, reps: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Bootstrap-t interval over whole episodes.
+    """Computes a bootstrap-t interval over whole episodes.
 
     ``[x - s q_{1 - c/2}, x - s q_{c/2}]`` with ``q`` the quantiles of
-    ``(x* - x) / s*`` over resamples. It follows skewed weights, which an interval of
-    the normal distribution does not.
+    ``(x* - x) / s*`` over resamples. Unlike an interval of the normal distribution, it
+    is asymmetric if the weights are skewed.
 
     Args:
         terms: The estimate.
@@ -105,8 +108,8 @@ def studentised_interval(
         seed: Seed of the resampling.
 
     Returns:
-        Lower and upper end; twice the estimate where the episodes do not vary, and NaN
-        where the estimate is NaN.
+        Lower and upper end. Both equal the estimate if the episodes do not vary, or if
+        the estimate is NaN.
     """
     value, error = terms.value, terms.standard_error
     if not error > 0.0:  # NaN too
@@ -130,23 +133,23 @@ def refit_interval(
     left_over: Floats | None = None,
     coverage: float = 0.95,
 ) -> tuple[float, float]:
-    """Interval around an estimate from fits to resampled episodes.
+    """Computes an interval around an estimate from fits to resampled episodes.
 
     ``value +- t s`` with ``s`` the standard deviation of the refits (n - 1) and ``t``
     the quantile of Student's distribution with ``n - 1`` degrees of freedom. Hao et al.
     (2021) take percentiles, which need hundreds of fits.
 
-    The refits do not show errors that they have in common, as those of one kind of
-    network. A part of these shows on episodes that a fit has not seen: what its values
-    leave over of an episode has mean 0 if they are right. So with ``left_over`` the
-    half width is ``sqrt((t s)^2 + z^2 (m^2 + v / E))``, with ``m`` and ``v`` the mean
-    and the variance of ``left_over`` and ``z`` the quantile of the normal distribution.
-    (Not in Hao et al.; the log's own episodes stand for those of the policy.)
+    The refits do not show errors that all of them make, such as those of one kind of
+    network. Held-out episodes show a part of these errors: the residual of an episode
+    has mean 0 if the values are right. So with ``left_over`` the half width is
+    ``sqrt((t s)^2 + z^2 (m^2 + v / E))``, with ``m`` and ``v`` the mean and the
+    variance of ``left_over`` and ``z`` the quantile of the normal distribution. (This
+    is not in Hao et al. It uses the log's episodes in place of the policy's.)
 
     Args:
         value: The estimate.
-        refits: Of each fit, ``[n]`` with ``n`` at least 2.
-        left_over: Of each episode, ``[E]`` with ``E`` at least 2.
+        refits: Estimate of each fit, ``[n]`` with ``n`` at least 2.
+        left_over: Residual of each episode, ``[E]`` with ``E`` at least 2.
         coverage: Wanted probability of the truth inside the interval.
 
     Returns:
@@ -164,38 +167,38 @@ def refit_interval(
 
 
 def ratios_of_means(above: Floats, below: Floats) -> Floats:
-    """``above / below``; NaN or infinite, without a warning, where ``below`` is 0.
+    """Divides; NaN or infinite, without a warning, where ``below`` is 0.
 
     Args:
-        above: Any shape.
-        below: The same shape.
+        above: Numerators, any shape.
+        below: Denominators, of the same shape.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(above / below)
 
 
 def resamples(number: int, reps: int, rng: np.random.Generator) -> list[Floats]:
-    """How often each episode is drawn in each resample.
+    """Draws how often each episode occurs in each resample.
 
     Args:
-        number: Episodes ``E``.
-        reps: Resamples ``R``.
-        rng: Draws them.
+        number: ``E``, number of episodes.
+        reps: ``R``, number of resamples.
+        rng: Random generator.
 
     Returns:
-        Blocks ``[., E]``, ``R`` rows together.
+        Counts in blocks ``[., E]``, which have ``R`` rows together.
     """
     counts = rng.multinomial(number, np.full(number, 1.0 / number), size=reps)
     return np.array_split(counts.astype(np.float64), max(reps // _BLOCK, 1))
 
 
 def _evaluate(terms: Terms, counts: Floats) -> tuple[Floats, Floats]:
-    """Estimates and delta-method errors with episodes counted several times, ``[R]``.
+    """Computes estimates and delta-method errors of resamples, ``[R]`` each.
 
-    The influence of an episode is the derivative of the estimate with respect to its
-    share of all episodes. Of a term it is ``f_k (a_ek - theta_k b_ek) / mean_e(b_ek)``,
-    and of the ratio of a step the sum of all terms behind it times ``going_on_et /
-    mean - reached_et / mean``.
+    The influence of an episode is the derivative of the estimate with respect to the
+    episode's share. A term adds ``f_k (a_ek - theta_k b_ek) / mean_e(b_ek)``. The ratio
+    of a step adds the sum of all later terms times ``going_on_et / mean - reached_et /
+    mean``.
     """
     number = counts.sum(axis=-1, keepdims=True)
     below = counts @ terms.denominators / number  # [R, K]
@@ -206,7 +209,7 @@ def _evaluate(terms: Terms, counts: Floats) -> tuple[Floats, Floats]:
         passed = _or_zero(on, at).cumprod(-1)  # [R, T]
         whole = np.concatenate([np.ones_like(number), passed], axis=1)
         factors = whole[:, terms.steps]
-    needed = factors > 0.0  # no episode reaches the others
+    needed = factors > 0.0  # no episode reaches the other terms
     theta = np.where(needed, theta, 0.0)
     scale = _or_zero(factors, below)
     influence = terms.numerators @ scale.T - terms.denominators @ (scale * theta).T

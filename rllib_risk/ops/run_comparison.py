@@ -23,8 +23,8 @@ from rllib_risk.ops.statistics import FloatArray, iqm
 def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> float:
     """Probability that a run of one group scores higher than a run of another.
 
-    The share of pairs of runs in which ours is higher. Ties count one half. This is the
-    Mann-Whitney statistic divided by the number of pairs.
+    It is the share of pairs of runs in which ours is higher. Ties count one half. This
+    is the Mann-Whitney statistic divided by the number of pairs.
 
     Args:
         ours: Final scores, ``[R]``.
@@ -86,11 +86,11 @@ def performance_profile(
 ) -> FloatArray:
     """Share of runs that score above each threshold, over several tasks.
 
-    Each task counts equally: its share of runs is averaged over tasks. With as many
-    runs on every task this is the run-score distribution of rliable.
+    Each task counts equally: the shares of the tasks are averaged. If all tasks have
+    the same number of runs, this is the run-score distribution of rliable.
 
     Args:
-        tasks: Scores on each task, ``[..., R]``, normalised so that tasks compare.
+        tasks: Scores on each task, ``[..., R]``, normalised to be comparable.
         thresholds: Thresholds, ``[P]``.
 
     Returns:
@@ -105,7 +105,7 @@ def aggregate_iqm(tasks: Sequence[ArrayLike]) -> Any:
     """Interquartile mean of the runs of all tasks together, as in rliable.
 
     Args:
-        tasks: Scores on each task, ``[..., R]``, normalised so that tasks compare.
+        tasks: Scores on each task, ``[..., R]``, normalised to be comparable.
 
     Returns:
         A float, or an array of the leading axes.

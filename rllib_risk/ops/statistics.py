@@ -80,7 +80,7 @@ def mean_interval(mean: float, std: float, number: int) -> tuple[float, float] |
     freedom. The interval is exact for normal samples, and approximate for others.
 
     Args:
-        mean: Of the sample.
+        mean: Mean of the sample.
         std: Standard deviation of the sample, with divisor ``number - 1``.
         number: Size of the sample.
 
@@ -98,9 +98,8 @@ def mean_interval(mean: float, std: float, number: int) -> tuple[float, float] |
 def cvar_of_returns(returns: ArrayLike, level: float) -> float:
     """Conditional value at risk of a sample: the mean of its lowest fraction ``level``.
 
-    The share is rounded up to whole episodes, ``ceil(level * E)``. The level counts as
-    the decimal number it is written as: in floating point 0.1 * 30 exceeds 3, and the
-    ceiling would take a fourth episode.
+    The share is rounded up to whole episodes, ``ceil(level * E)``. The level is read as
+    a decimal number. In floating point 0.1 * 30 exceeds 3, and its ceiling would be 4.
 
     Args:
         returns: Returns of the episodes, ``[E]``.

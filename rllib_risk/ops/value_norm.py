@@ -37,7 +37,7 @@ def update_moments(
         values: ``x``, ``[B, T, G]``.
         mask: 1 on real steps, ``[B, T, 1]``.
         decay: ``d`` in [0, 1).
-        mean: The mean over real steps; another one if these are a part of the batch.
+        mean: Mean over real steps. With several learners, the mean over all of them.
 
     Returns:
         Moments after the batch, ``[3]``.

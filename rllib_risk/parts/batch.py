@@ -24,7 +24,7 @@ class Batch:
     """A training batch as tensors. A row is an episode or a sequence of its steps.
 
     Attributes:
-        obs: Observations, ``[B, T+1, N, D]``; of images the pixels, not scaled.
+        obs: Observations, ``[B, T+1, N, D]``; for images, the pixels without scaling.
         state: Global states, ``[B, T+1, S]``.
         action_mask: Nonzero where an action is available, ``[B, T+1, N, A]``.
         actions: Actions taken, int64 ``[B, T, N]``.
@@ -36,8 +36,8 @@ class Batch:
         first: Step of its episode at which each row begins, int64 ``[B]``. None: all
             rows are whole episodes.
         learned: Indices of the steps that the loss uses and of the step after them,
-            int64 ``[B, L+1]``; ``T`` beyond the end. The steps before them are burn-in
-            for the hidden state. None: the loss uses all steps.
+            int64 ``[B, L+1]``. Beyond the end the index is ``T``. The steps before them
+            are burn-in for the hidden state. None: the loss uses all steps.
     """
 
     obs: Tensor

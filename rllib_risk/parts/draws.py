@@ -25,7 +25,7 @@ class RowGenerator(torch.Generator):
 
 
 def rand_rows(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Uniform numbers in [0, 1), with one entry of the first axis for each row.
+    """Draws uniform numbers in [0, 1), with one entry of the first axis for each row.
 
     Args:
         shape: ``[rows, ...]``.
@@ -33,7 +33,7 @@ def rand_rows(shape: Sequence[int], generator: torch.Generator) -> Tensor:
             numbers that these rows have in the whole batch.
 
     Returns:
-        float32, of this shape.
+        Numbers of this shape, float32.
     """
     if not isinstance(generator, RowGenerator):
         return torch.rand(tuple(shape), generator=generator)
@@ -43,14 +43,14 @@ def rand_rows(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def rand_steps(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """As :func:`rand_rows`, where the second axis counts steps.
+    """Draws numbers like :func:`rand_rows`; the second axis of the shape counts steps.
 
     Args:
         shape: ``[rows, steps, ...]``.
         generator: See :func:`rand_rows`.
 
     Returns:
-        float32, of this shape.
+        Numbers of this shape, float32.
     """
     if not isinstance(generator, RowGenerator):
         return torch.rand(tuple(shape), generator=generator)
@@ -60,14 +60,14 @@ def rand_steps(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def row_numbers(rows: int, generator: torch.Generator) -> Tensor:
-    """The number that each row has in the whole batch.
+    """Returns the index that each row has in the whole batch.
 
     Args:
         rows: Number of rows.
         generator: See :func:`rand_rows`.
 
     Returns:
-        int64 ``[rows]``.
+        Indices, int64 ``[rows]``.
     """
     if isinstance(generator, RowGenerator):
         return torch.from_numpy(generator.share.rows)

@@ -182,8 +182,8 @@ class PolicySampler(Explorer):
     ) -> np.ndarray:
         """See :meth:`Explorer.explore`."""
         weights = _softmax_weights(utilities, action_mask, epsilon)
-        # Exponential race: the first of independent exponential times with rates p is
-        # that of action a with probability proportional to p(a).
+        # Exponential race: among independent exponential times with rates p, that of
+        # action a is the smallest with a probability proportional to p(a).
         clocks = rng.standard_exponential(weights.shape)
         rings = np.full(weights.shape, np.inf)
         np.divide(clocks, weights, out=rings, where=weights > 0.0)

@@ -1,4 +1,4 @@
-"""A replay that holds the newest round of episodes, as PQN learns from it."""
+"""A replay that holds the newest round of episodes, from which PQN learns."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class LatestReplay(Replay):
     def draw(self, size: int) -> SampleBatch:
         """Returns the next episodes of a shuffled epoch.
 
-        Fewer than ``size`` episodes that are left at the end of an epoch are skipped.
+        An epoch skips its last episodes if fewer than ``size`` are left.
 
         Args:
             size: Number of episodes, at most ``len(self)``.

@@ -53,7 +53,7 @@ class EncodedBatch:
 
     @functools.cached_property
     def following(self) -> Unroll:
-        """The next step of each of these steps, encoded by the target network."""
+        """The step after each step of :attr:`online`, from the target network."""
         return self.at_steps(self.target_network, FOLLOWING)
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""RMIX's quantile regression, a second loss of the networks, and when it starts."""
+"""RMIX's quantile regression, a second loss of the networks, and its start."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rllib_risk.parts.view import View
 
 
 class Gate(Part):
-    """Decides when RMIX's quantile regression starts; this base class: never.
+    """Decides when RMIX's quantile regression starts; this base class never starts it.
 
     Attributes:
         regresses: Whether there is a quantile regression.

@@ -48,7 +48,8 @@ class TargetCopies(Part):
     def online(self) -> bool:
         """Whether the online network computes the targets.
 
-        A copy after every update has the same parameters, and costs a second pass.
+        A target network that is copied after every update has the same parameters, but
+        costs a second pass.
         """
         return self.options.target_update_tau == 1.0
 

@@ -51,7 +51,7 @@ def try_own_parts(network: TeamNetwork, values: Mapping[str, Any]) -> None:
         _try_explorer(own["exploration"], network.sizes)
     if own.keys() & set(_LEARNING):
         _Trial(network, values, own).run()
-    # What explores and what stores does not compute a gradient.
+    # Explorers and replays compute no gradient.
     learning = {k: v for k, v in own.items() if k not in ("exploration", "replay")}
     if learning and values.get("num_learners", 0) > 1:
         check_splits(

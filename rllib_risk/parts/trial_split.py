@@ -1,4 +1,4 @@
-"""Tries whether parts of the user's own work where several learners share a batch.
+"""Checks that custom parts work if several learners share a batch.
 
 Letters: ``B`` episodes, ``T`` steps, ``N`` agents.
 """
@@ -17,11 +17,12 @@ from rllib_risk.parts.base import Choice
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.draws import RowGenerator
 
-# Learned steps of the episodes of the batch, and the rows of two learners. Shares of
-# episodes (1/4) and of steps (4/10) differ, so that a mean over episodes is noticed.
+# Learned steps of each episode of the batch, and the rows of two learners. The first
+# learner has 1/4 of the episodes and 4/10 of the steps, so that the check detects a
+# loss that is a mean over episodes.
 _LENGTHS = np.array([4, 2, 3, 1])
 _ROWS = np.array([0]), np.array([1, 2, 3])
-# Rounding makes a difference of 1e-6; a mean over episodes one of some per cent.
+# Rounding causes differences of 1e-6. A mean over episodes causes some per cent.
 _TOLERANCE = 1e-3
 
 
@@ -30,22 +31,22 @@ def check_splits(
     own: Mapping[str, Choice],
     gradient: Callable[[Batch, torch.Generator], Tensor],
 ) -> None:
-    """Compares the gradient of a batch with the sum of those of its parts.
+    """Compares the gradient of a batch with the weighted sum of its parts' gradients.
 
     Args:
-        sizes: What the environment fixes.
-        own: The parts of the user's own, by key.
-        gradient: Gradient of the losses of a batch, with a source of random numbers.
+        sizes: Sizes of the team and its observations.
+        own: The custom parts, by the key of their slot.
+        gradient: Computes the gradient of a batch's losses with a random generator.
 
     Raises:
-        ValueError: If they differ, or a part fails.
+        ValueError: If the gradients differ, or a part fails.
     """
     names = ", ".join(f"{key} {choice.name!r}" for key, choice in own.items())
     batch = _random_batch(sizes)
     try:
         whole = gradient(batch, torch.Generator().manual_seed(0))
         parts = sum(_of_rows(batch, rows, gradient) for rows in _ROWS)
-    except Exception as error:  # a part of the user's own may fail in any way
+    except Exception as error:  # a custom part may raise anything
         cause = str(error).partition("\n")[0] or "no message"
         raise ValueError(
             f"num_learners: {names} fails when it is tried on part of a batch:"

@@ -81,7 +81,7 @@ class View:
 
     @property
     def state(self) -> Tensor:
-        """The global states in which they were taken, ``[B, T, S]``."""
+        """The global states of these steps, ``[B, T, S]``."""
         return self.batch.state[:, :-1]
 
     @property

@@ -27,7 +27,7 @@ def build(name, **training):
 
 @NAMES
 def test_stopping_and_resuming_changes_nothing(name, tmp_path):
-    """R13: six iterations against three, a checkpoint, a new algorithm, three more."""
+    """R13: six iterations equal three, a checkpoint, a new algorithm and three more."""
     results, again, resumed = straight_and_resumed(name, tmp_path)
     # The target critic was copied before and after the checkpoint.
     assert results[2]["num_critic_steps_lifetime"] > 50
@@ -42,9 +42,9 @@ def test_stopping_and_resuming_changes_nothing(name, tmp_path):
 @NAMES
 @pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
 def test_the_critics_sweep_by_hand(name, optimizer):
-    """One step of the optimizer per time index, written out a second time.
+    """The critic takes one optimizer step per time index, as a second version does.
 
-    The limit is low enough to clip every step. DOP's values and mixing share it.
+    `grad_clip` is low enough to clip every step. DOP's values and mixing share it.
     """
     algorithm = build(name, optimizer=optimizer, reward_scale=0.1, grad_clip=0.01)
     policy = algorithm.team_policy
@@ -64,7 +64,7 @@ def test_the_critics_sweep_by_hand(name, optimizer):
         if optimizer == "adam"
         else torch.optim.RMSprop(groups, alpha=0.99, eps=1e-5)
     )
-    # A copy: an optimizer would go on with the very tensors that it is given.
+    # `load_state_dict` does not copy tensors, so both optimizers would share them.
     own.load_state_dict(copy.deepcopy(policy._optimizers[1].state_dict()))
     seen, norms = torch.zeros(*batch.actions.shape, 4), []
     inputs = critic.inputs(batch.obs[:, :-1], batch.state[:, :-1], batch.actions)
@@ -199,7 +199,7 @@ def test_dop_learns_from_the_newest_and_from_all():
         algorithm.training_step()
 
     def places(episodes):
-        return [e.obs.ctypes.data for e in episodes]  # where the replay has them
+        return [e.obs.ctypes.data for e in episodes]  # addresses in the replay
 
     newest = places(algorithm.replay.newest(8))
     everything = set(places(algorithm.replay.newest(20)))
@@ -218,7 +218,7 @@ def test_dop_learns_from_the_newest_and_from_all():
 
 @NAMES
 def test_acting_follows_the_policy_that_the_learner_computes(name):
-    """Frequencies of first actions, against the learner's own probabilities."""
+    """The frequencies of first actions are the learner's probabilities."""
     algorithm = build(name)
     policy = algorithm.team_policy
     with torch.no_grad():
@@ -282,7 +282,7 @@ def test_dops_sizes_must_fit(keys, message):
 
 
 def test_a_round_must_fit_into_the_buffer():
-    # COMA keeps eight episodes: of 64 it would never see 56.
+    # COMA's buffer holds 8 episodes, so it would never learn from 56 of the 64.
     config = config_class("COMA")().environment("macn")
     config.env_runners(num_envs_per_env_runner=64)
     with pytest.raises(ConfigError, match=r"buffer_size_episodes \(8\).* 64 episodes"):
@@ -318,8 +318,8 @@ def test_a_critic_that_diverges_stops_the_run(name):
     algorithm.stop()
 
 
-# Learning. Both agents gain by their second action whatever the other does, so that the
-# one optimum, (1, 1), is where every gradient leads.
+# Learning. The second action is better for both agents, whatever the other does. Every
+# gradient therefore leads to the only optimum, (1, 1).
 PAYOFF = [[0.0, 2.0], [3.0, 8.0]]
 
 
@@ -355,7 +355,7 @@ def test_a_matrix_game_is_solved(name, seed):
     batch = policy.tensors(collate(algorithm.replay.newest(1)))
     probabilities = policy.probabilities(batch)[0, 0]
     assert (probabilities[:, 1] > 0.9).all()
-    # The critic's value of what is done is what it pays (one step, then the end).
+    # Episodes have one step, so the value of the joint action is its payoff.
     values = policy.critic(
         policy.critic.inputs(
             batch.obs[:, :1], batch.state[:, :1], torch.ones(1, 1, 2, dtype=torch.long)

@@ -37,14 +37,14 @@ def test_comas_targets(terminated, expected):
     assert pencil_targets("coma", terminated)[0].tolist() == expected
 
 
-# On-policy. Q_tot of what was done: 6/4 + 3 * 8/4 = 7.5, then 3/4 + 21/4 = 6, and after
-# the last step 4/4 + 9/4 = 3.25.
+# On-policy. Q_tot of the actions taken: 6/4 + 3 * 8/4 = 7.5, then 3/4 + 21/4 = 6, and
+# after the last step 4/4 + 9/4 = 3.25.
 # Time limit: G_2 = 3 + 3.25/2 = 4.625; G_1 = 2 + 0.25 (6 + 4.625) = 4.65625;
 #   G_0 = 1 + 0.25 (7.5 + 4.65625) = 4.0390625.
 # True end: 3; 2 + 0.25 (6 + 3) = 4.25; 1 + 0.25 (7.5 + 4.25) = 3.9375.
 #
-# Off-policy. The policy is even, but for the last row, so that E Q_tot is
-# 4/4 + 18/4 = 5.5, then 2/4 + 18/4 = 5, then 3.25; every joint action done has
+# Off-policy. The policy is uniform except in the last row, so E Q_tot is
+# 4/4 + 18/4 = 5.5, then 2/4 + 18/4 = 5, then 3.25. Every joint action taken has
 # probability 1/4, and gamma lambda / 4 = 0.1.
 # delta_0 = 1 + 5.5/2 - 0 = 3.75; delta_1 = 2 + 5/2 - 7.5 = -3;
 # delta_2 = 3 + 3.25/2 - 6 = -1.375, or 3 - 6 = -3 at a true end.
@@ -73,7 +73,7 @@ def test_two_steps_of_tree_backup_look_no_further():
 
 
 def test_rewards_are_scaled_in_targets():
-    # Without a future the target is the scaled reward.
+    # With gamma = 0 the target is the scaled reward.
     config = dataclasses.replace(CONFIG, gamma=0.0, reward_scale=0.1)
     targets = pencil_targets("dop", True, episodes=2, config=config)
     for row in targets:
@@ -81,8 +81,8 @@ def test_rewards_are_scaled_in_targets():
 
 
 def test_the_action_after_the_last_step_is_drawn_from_the_policy():
-    # One agent, two actions of probabilities 0.2 and 0.8 there; 20 000 episodes, one
-    # standard deviation of the share is 0.003.
+    # One agent. After the last step its two actions have probabilities 0.2 and 0.8. One
+    # standard deviation of the share over 20 000 episodes is 0.003.
     episodes = 20_000
     batch = Batch(
         obs=torch.zeros(episodes, 3, 1, 1),
@@ -135,7 +135,7 @@ def random_batch(seed=0, *, padding=0, episodes=0):
 
 
 def random_logits(batch, seed=1):
-    """Logits that a network might give: a function of what the agent sees."""
+    """Logits that depend on the observation alone, as a network's do."""
     generator = torch.Generator().manual_seed(seed)
     return batch.obs @ torch.randn(5, 4, generator=generator)
 
@@ -180,7 +180,7 @@ def targets_and_loss(kind, batch, logits, on_policy=2):
 @KINDS
 @pytest.mark.parametrize(("padding", "episodes"), [(1, 0), (7, 0), (0, 1), (3, 2)])
 def test_padding_changes_nothing(kind, padding, episodes):
-    """R7: padded steps and episodes; draws after the last step included."""
+    """R7: padded steps and episodes, and the action drawn after the last step."""
     small, large = random_batch(), random_batch(padding=padding, episodes=episodes)
     one = targets_and_loss(kind, small, random_logits(small))
     two = targets_and_loss(kind, large, random_logits(large))
@@ -200,7 +200,7 @@ def test_what_stands_in_the_padding_does_not_matter(kind):
     odd = random_batch()
     padded = odd.mask[..., 0] == 0
     odd.rewards[padded] = math.nan
-    # One row more than there are steps is real: the one after the last step.
+    # The row after the last step is real, too.
     beyond = torch.cat([torch.zeros(4, 2, dtype=torch.bool), padded[:, 1:]], dim=1)
     odd.obs[beyond] = 1e3
     odd.state[beyond] = -1e3
@@ -216,7 +216,7 @@ def test_what_stands_in_the_padding_does_not_matter(kind):
 @KINDS
 @pytest.mark.parametrize("shift", [1e6, -1e6])
 def test_illegal_actions_do_not_matter(kind, shift):
-    """R8: their logits, the row after the last step included."""
+    """R8: their logits do not matter, also in the row after the last step."""
     batch = random_batch()
     logits = random_logits(batch)
     shifted = torch.where(batch.action_mask > 0, logits, logits + shift)
@@ -228,7 +228,7 @@ def test_illegal_actions_do_not_matter(kind, shift):
 
 @KINDS
 @pytest.mark.parametrize("shift", [0.0, 1e6])
-def test_a_single_legal_action_is_certain_and_moves_nothing(kind, shift):
+def test_a_single_legal_action_has_probability_one_and_no_gradient(kind, shift):
     """R8: one legal action."""
     batch = random_batch()
     batch.action_mask[:] = 0
@@ -324,7 +324,7 @@ def test_the_actors_loss_as_a_loop(kind):
 
 @KINDS
 def test_the_actors_gradient_by_finite_differences(kind):
-    """R5: that of `-k A log pi` with the advantage held, in float64."""
+    """R5: the gradient of `-k A log pi` with a constant advantage, in float64."""
     batch = random_batch()
     batch.mask = batch.mask.double()
     weights = critic_of(kind).weights(batch.state[:, :-1]).detach().double()

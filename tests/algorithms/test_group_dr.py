@@ -17,9 +17,9 @@ from rllib_risk.parts.exploration import EpsilonGreedy, TeamEpsilonGreedy
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
-# Two groups of one game. Mean of both tables: d(u) + d(v) with d = (2, 1, 0), best at
-# (0, 0) with 4. Least of both, entry by entry: m(u) + m(v) with m = (-2, 1, -1), best
-# at (1, 1) with 2. So a sum of utilities fits either of them without error.
+# Two groups of one game. The mean of both tables is d(u) + d(v) with d = (2, 1, 0); its
+# maximum is 4 at (0, 0). Their entrywise minimum is m(u) + m(v) with m = (-2, 1, -1);
+# its maximum is 2 at (1, 1). A sum of utilities fits either of them without error.
 GROUPS = (
     ((12, 7, 7), (7, 2, 0), (7, 0, -2)),
     ((-4, -1, -3), (-1, 2, 2), (-3, 2, 2)),
@@ -28,7 +28,7 @@ VARIANTS = [{"payoff": [list(row) for row in table]} for table in GROUPS]
 
 
 def game_config(name="GroupDR", **training):
-    """Rounds of eight episodes of one step, so that episodes and env steps agree."""
+    """A configuration with rounds of eight episodes of one env step."""
     config = config_class(name)().environment("matrix_game")
     config.env_runners(num_envs_per_env_runner=8).debugging(seed=0)
     keys = {
@@ -113,7 +113,7 @@ def test_a_checkpoint_keeps_the_groups_of_episodes():
     assert restored.sequences(np.array([2, 0]), np.zeros(2, int), 1, 0)[
         "variants"
     ].tolist() == [0, 1]
-    # Checkpoints from before there were groups have none.
+    # Checkpoints of older versions have no groups.
     del arrays["variants"]
     restored.load_arrays(arrays)
     assert [e.variant for e in restored.newest(3)] == [-1, -1, -1]
@@ -157,7 +157,7 @@ def policy():
     built.stop()
 
 
-# Epsilon and level fall by 0.05 and 0.025 a step, and start again at 18.
+# Epsilon falls by 0.05 a step and the risk level by 0.025. Both restart at step 18.
 @pytest.mark.parametrize(
     ("steps", "phase", "epsilons", "level"),
     [
@@ -184,14 +184,14 @@ def test_phase_and_schedules_follow_from_the_env_steps(
 
 
 def constant_heads(policy, values):
-    """Makes the estimator predict the same for every step."""
+    """Makes each head of the estimator predict one value at every step."""
     with torch.no_grad():
         policy.estimator.output.weight.zero_()
         policy.estimator.output.bias.copy_(torch.tensor(values))
 
 
 def test_the_last_phase_learns_from_the_least_head(policy):
-    # In scaled units -1 is the least of (3, -1, 2), and rewards are scaled by 0.5.
+    # The lowest head predicts -1 in scaled units. The reward scale is 0.5.
     constant_heads(policy, [3.0, -1.0, 2.0])
     long, short = episode(0, 3), episode(1, 2)
     long.rewards[:] = [5.0, 6.0, 7.0]
@@ -202,14 +202,14 @@ def test_the_last_phase_learns_from_the_least_head(policy):
     policy.on_global_var_update({"timestep": 18})
     batch = policy.tensors(samples)
     assert batch.rewards[..., 0].tolist() == [[-2.0, -2.0, -2.0], [-2.0, -2.0, 0.0]]
-    # Nothing else changes, and what is logged is what is learned from.
+    # Nothing else changes, and the logged reward is the one learned from.
     assert batch.actions.tolist() == samples["actions"].tolist()
     assert policy.learn_on_batch(samples)["reward_mean"] == pytest.approx(-2.0)
 
 
 def test_the_least_head_is_taken_step_by_step(policy):
-    # The hidden layer passes on state 0 (as a number). Heads 0 and 1 give it opposite
-    # signs: |s| is the larger, -|s| the least. Head 2 is 1.
+    # The hidden layer passes on the state s. Head 0 is s, head 1 is -s and head 2 is 1,
+    # so the lowest head is -|s|.
     estimator = policy.estimator
     with torch.no_grad():
         for parameter in estimator.parameters():
@@ -247,18 +247,18 @@ def test_the_estimator_learns_the_head_of_the_group_alone(policy):
     played[0].rewards[:] = 4.0
     constant_heads(policy, [1.0, 5.0, -1.0])
     stats = policy.learn_rewards_on_batch(collate(played), [0, 2])
-    # Scaled rewards are 2 and 0: errors -1, three times, and -1, twice.
+    # Scaled rewards are 2 (three steps) and 0 (two steps). Every error is -1.
     assert stats == pytest.approx(
         {"estimator_loss": 1.0, "estimator_loss_0": 1.0, "estimator_loss_2": 1.0}
     )
     after = policy.estimator.output.bias.tolist()
-    # Adam's first step is the learning rate, towards the reward; head 1 stays.
+    # Adam's first step is as large as the learning rate. Head 1 does not change.
     assert after == pytest.approx([1.0005, 5.0, -0.9995], abs=1e-6)
     assert equal(parameters(policy.network), network)
 
 
 def test_the_estimator_learns_tables_of_two_groups(policy):
-    """Rewards that depend on group, state, both actions and time."""
+    """The rewards depend on the group, the state, both actions and the time."""
     rng = np.random.default_rng(0)
     tables = rng.normal(size=(2, 3, 3))
 
@@ -283,7 +283,7 @@ def test_the_estimator_learns_tables_of_two_groups(policy):
         predicted = policy._predict(policy.tensors(collate(fresh)))[..., :2].numpy()
     for index, one in enumerate(fresh):
         for variant in (0, 1):
-            # What the other group would have paid, too; it was never seen for it.
+            # Also checks the reward of the group that did not play this episode.
             table = tables[variant][one.actions[:, 0], one.actions[:, 1]]
             expected = 0.5 * truth(table, variant, one.state[:4, 0])
             np.testing.assert_allclose(predicted[index, :, variant], expected, atol=0.1)
@@ -311,8 +311,8 @@ def test_a_fresh_start_follows_from_the_seed_alone(policy):
 
 
 def test_phases_change_between_rounds():
-    # 8 steps a round: the second phase is due at 12 and begins at 16, the third at 30
-    # and begins at 32.
+    # A round has 8 steps. The second phase is due at 12 and begins at 16; the third is
+    # due at 30 and begins at 32.
     algorithm = game_config(
         behaviour_env_steps=12, estimator_env_steps=18, estimator_updates=3
     ).build_algo()
@@ -330,7 +330,7 @@ def test_phases_change_between_rounds():
             if not equal(parameters(module), before)
         ]
         seen.append((result["phase"], len(algorithm.replay), *moved))
-    # The replay is emptied where a phase begins. One update an episode.
+    # A new phase empties the replay. There is one update per episode.
     assert seen == [
         ("behaviour", 8, "values"),
         ("behaviour", 16, "values"),
@@ -341,9 +341,9 @@ def test_phases_change_between_rounds():
     ]
     assert algorithm._last["estimator"] == 16 and algorithm._last["training"] == 32
     assert result["num_updates_lifetime"] == 48
-    # 8 TD updates of 8 steps a round; 8 times 3 of the estimator, of 256.
+    # A round has 8 TD updates of 8 steps, or 8 * 3 estimator updates of 256 steps.
     assert algorithm._counters["num_env_steps_trained"] == 4 * 64 + 2 * 24 * 256
-    # Other phases' numbers are gone, the estimator's stay.
+    # The estimator's statistics stay in the result after its phase.
     assert {"estimator_loss", "estimator_loss_0", "estimator_loss_1"} < set(
         result["learner"]
     )
@@ -351,7 +351,7 @@ def test_phases_change_between_rounds():
 
 
 def test_the_last_phase_begins_with_networks_of_its_own():
-    # Two rounds until there is an update, so that the fifth has none.
+    # An update needs the episodes of two rounds, so the fifth round has none.
     algorithm = game_config(
         behaviour_env_steps=16, estimator_env_steps=16, learning_starts_episodes=16
     ).build_algo()
@@ -366,7 +366,7 @@ def test_the_last_phase_begins_with_networks_of_its_own():
     policy.reinitialize()
     assert equal(parameters(policy.network), begun)
     assert equal(parameters(policy.target_network), begun)
-    # The target's next copy is a whole interval away, and nothing is owed.
+    # The interval until the next target copy restarts, and no update is owed.
     assert algorithm._last["target_update"] == 32
     assert algorithm._updates_owed == 0.0
     algorithm.stop()
@@ -395,7 +395,7 @@ def test_an_estimator_that_never_learned_stops_the_run():
 
 @pytest.mark.parametrize("runners", [0, 1])
 def test_runners_know_the_phase(runners):
-    """Each phase explores in its own way, wherever the environments are."""
+    """Each phase explores in its own way, with local and with remote runners."""
     config = game_config(
         behaviour_env_steps=32,
         estimator_env_steps=32,
@@ -411,7 +411,7 @@ def test_runners_know_the_phase(runners):
         newest = algorithm.replay.newest(8)
         played[phase] |= {tuple(e.actions[0].tolist()) for e in newest}
         rounds += 1
-    # Uniform actions, but the greedy joint action alone for the estimator.
+    # Actions are uniform, except in the estimator's phase: its epsilon is 0.
     assert len(played["estimator"]) == 1
     assert len(played["behaviour"]) > 4 and len(played["training"]) > 4
     algorithm.stop()
@@ -430,7 +430,7 @@ def test_a_dual_variable_is_reinitialized_too():
     policy.reinitialize()
     assert not values.state and estimator.state and not dual.state
     assert not equal(parameters(policy.dual), learned)
-    # It is the same one that its optimizer moves.
+    # The optimizer still updates this dual variable.
     assert dual.param_groups[0]["params"] == list(policy.dual.parameters())
     assert np.isfinite(algorithm.train()["learner"]["dual_loss"])
     assert estimator.state
@@ -452,7 +452,7 @@ def test_stopping_in_any_phase_and_resuming_changes_nothing(tmp_path):
         folders.append(folder)
     end = fingerprint(straight)
     phases = [result["phase"] for result in results]
-    # In the middle of every phase, and at both of their ends.
+    # Stop after the first iteration of each phase and after the last one before it.
     stops = {phases.index(phase) for phase in ("behaviour", "estimator", "training")}
     stops |= {index - 1 for index in stops if index}
     assert len(stops) == 5 and max(stops) < 9
@@ -471,7 +471,7 @@ def test_stopping_in_any_phase_and_resuming_changes_nothing(tmp_path):
 
 
 def learn_game(name, **keys):
-    """What is played greedily in both groups after uniform actions throughout."""
+    """Trains on uniform actions; gives greedy returns, reward tables, last result."""
     config = game_config(
         name,
         batch_size_episodes=64,
@@ -492,7 +492,7 @@ def learn_game(name, **keys):
 
 
 def predicted_rewards(algorithm):
-    """The estimator's tables, ``[G, A, A]``."""
+    """The rewards that the estimator predicts, ``[G, A, A]``."""
     actions = torch.cartesian_prod(torch.arange(3), torch.arange(3)).unsqueeze(1)
     with torch.no_grad():
         heads = algorithm.team_policy.estimator(
@@ -514,7 +514,7 @@ def test_groupdr_plays_for_the_worst_reward():
         estimator_updates=1,
         estimator_batch_size_steps=64,
     )
-    # (1, 1) pays 2 in both. Evaluation shows what the groups pay, not predictions.
+    # (1, 1) pays 2 in both groups. Evaluation reports their rewards, not predictions.
     assert robust == {2.0}
     assert result["phase"] == "training"
     np.testing.assert_allclose(tables, GROUPS, atol=0.3)

@@ -46,7 +46,7 @@ def small_policy(name, **keys):
 
 
 class Twin:
-    """Updates of one epoch and one minibatch, episode by episode, a second time."""
+    """A second implementation of updates with one epoch and one minibatch."""
 
     def __init__(self, policy):
         self.policy = policy
@@ -59,7 +59,7 @@ class Twin:
         ]
 
     def rows(self, episode):
-        """The policy, log-probabilities of what was done, and values with gradients."""
+        """The policy, log-probabilities of the actions taken, and values."""
         obs = torch.from_numpy(episode.obs)[None]
         actions = torch.from_numpy(episode.actions)[None]
         inputs = self.network.inputs(obs, actions)
@@ -129,7 +129,7 @@ class Twin:
 @NAMES
 @pytest.mark.parametrize("recurrent", [True, False])
 def test_two_updates_by_hand(name, recurrent):
-    """R5: written out with other tools; both gradients are clipped."""
+    """R5: equal to a second implementation. Both gradients are clipped."""
     rng = np.random.default_rng(0)
     keys = {"epochs_per_update": 1, "grad_clip": 0.05, "policy_gain": 1.0}
     policy = small_policy(name, recurrent=recurrent, **keys)
@@ -172,14 +172,14 @@ def test_epochs_and_minibatches(name):
         assert sorted(one + other) == firsts
     assert (
         len({tuple(sorted(one)) for one in seen[::2]}) > 1
-    )  # in an order that changes
+    )  # epochs differ in their order
     assert stats["clipped_share"] > 0.0 and stats["ratio_mean"] != 1.0
 
 
 def test_padding_changes_nothing():
     """An episode's loss and gradient do not depend on what is batched with it."""
     played = episodes(np.random.default_rng(2), plan=((3, False), (6, True)))
-    # Without the normaliser, which moves with each call.
+    # Without the normaliser, because each call changes it.
     policy = small_policy("IPPO", normalize_values=False)
     batch = policy.tensors(collate(played))
     whole, _ = policy.experience(batch)
@@ -204,7 +204,7 @@ def test_padding_changes_nothing():
     ("keys", "values", "copies", "size"),
     [
         ({"critic_input": "state"}, 1, 1, 5),
-        # 4 + 3 actions + 2 agents beside the state
+        # state 5, observation 4, last action 3, agent id 2
         ({"critic_input": "state_and_agent"}, 2, 1, 14),
         ({"critic_input": "agent"}, 2, 1, 9),
         ({"critic_input": "agent", "parameter_sharing": False}, 2, 2, 9),
@@ -231,7 +231,7 @@ def test_the_sources_initialisation():
     (agent,) = policy.network.agents
     weight = agent.head.weight
     torch.testing.assert_close(weight @ weight.T, 1e-4 * torch.eye(3))
-    # ReLU's gain is the root of 2; of 16 rows and 9 columns the columns are orthogonal.
+    # ReLU's gain is sqrt(2). With 16 rows and 9 columns the columns are orthogonal.
     first = agent.encoder.fc1.weight
     torch.testing.assert_close(first.T @ first, 2.0 * torch.eye(9), atol=1e-5, rtol=0)
     assert not any(p.any() for p in policy.critic.parameters() if p.dim() == 1)
@@ -280,7 +280,7 @@ def test_the_sources_constants():
         ({"overlap_sampling": True}, "overlap_sampling.*leave it off"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused(name, keys, message):
+def test_keys_without_effect_are_refused(name, keys, message):
     config = config_class(name)().environment("macn")
     with pytest.raises(ConfigError, match=message):
         config.training(**keys).validate()
@@ -325,7 +325,7 @@ def test_every_episode_is_learned_from_in_one_update(monkeypatch):
     for _ in range(6):
         algorithm.training_step()
     assert learned == [joined(played[:3]), joined(played[3:6])]
-    # A lost runner: a round of three, and the batch is complete one round later.
+    # A lost runner makes a round of three, so the batch is complete one round later.
     sample = algorithm._sample_round
     algorithm._sample_round = lambda: sample()[:3]
     algorithm.training_step()

@@ -18,7 +18,7 @@ from rllib_risk.parts.latest_replay import LatestReplay
 
 
 def episode(number):
-    """One step; the reward says which episode it is."""
+    """An episode of one step whose reward is its number."""
     rows, one = np.zeros((2, 1, 1), np.float32), np.zeros((1, 1), np.int16)
     return Episode(
         obs=rows,
@@ -44,7 +44,7 @@ def test_every_episode_of_the_newest_round_is_drawn_once_per_epoch():
     orders = []
     for _ in range(4):
         first, second = drawn(replay, 3), drawn(replay, 3)
-        # The seventh is left over, and skipped.
+        # Two batches of three skip one of the seven episodes.
         assert len({*first, *second}) == 6 and {*first, *second} < set(range(7))
         orders.append((first, second))
     assert len(set(map(str, orders))) > 1
@@ -56,7 +56,7 @@ def test_every_episode_of_the_newest_round_is_drawn_once_per_epoch():
 
 
 def test_targets_come_from_the_online_network():
-    """Sums of the online network's maxima: 3, 7, 4, 6."""
+    """The sums of the online network's maxima are 3, 7, 4 and 6."""
     online, _ = plain_networks(mixer="vdn")
     batch = plain_batch(True)
     encoded = encode(online, online, batch, double_q=False)
@@ -92,7 +92,7 @@ CVAR = {"num_atoms": 4, "risk_measure": "cvar", "alpha": 0.5}
     ids=str,
 )
 def test_the_gradient_is_that_of_a_target_network_with_the_same_parameters(keys):
-    """No gradient goes through the targets; and the copy has no part in them."""
+    """No gradient goes through the targets, and the target network is not used."""
     torch.manual_seed(0)
     config = PQNConfig().training(hidden_size=8, grad_clip=None, **keys)
     config.debugging(seed=5).validate()
@@ -149,9 +149,9 @@ def test_the_replay_takes_the_memory_of_a_round():
     ("mixer", "best", "steps"), [("vdn", 7.0, 1_600), ("qmix", 8.0, 4_000)]
 )
 def test_the_two_step_game(mixer, best, steps):
-    """As VDN and QMIX with a replay: docs/algorithms/vdn.md.
+    """Same returns as VDN and QMIX with a replay: docs/algorithms/vdn.md.
 
-    All actions are random, so that lambda-returns must be cut at the first of them.
+    All actions are random, so lambda-returns must be cut where one is not greedy.
     """
     config = PQNConfig().environment("two_step").debugging(seed=0)
     config.training(mixer=mixer, lr=2e-3, initial_epsilon=1.0, final_epsilon=1.0)

@@ -4,10 +4,11 @@ import pytest
 
 from rllib_risk.algorithms import config_class
 
-# As in the defaults and the files of the algorithms there: optimizer, learning rate,
-# width, GRU, last action and id in the input, epsilon's steps, episodes of a batch and
-# of the replay, episodes between target copies, lambda, environments, updates per
-# episode, and the norm at which the gradient of the squared error is clipped.
+# From the default and algorithm files of both libraries: optimizer, learning rate,
+# hidden size, GRU, last action and agent id in the input, env steps of epsilon's decay,
+# batch and replay size in episodes, episodes between target copies, lambda,
+# environments, updates per episode, and the clipping norm of the squared error's
+# gradient.
 KEYS = (
     "optimizer",
     "lr",
@@ -28,7 +29,7 @@ IQL = ("adam", 3e-4, 128, True, False, True, 200_000, 32, 5000, 200, 0, 1, 1, 10
 EPYMARL = ("adam", 5e-4, 64, False, False, True, 50_000, 32, 5000, 200, 0, 1, 1, 10)
 TUNED = ("adam", 1e-3, 64, True, True, True, 1e5, 128, 5000, 200, 0.6, 8, 1 / 8, 20)
 TUNED_IQL = ("adam", 5e-4, 64, True, True, True, 1e5, 32, 5000, 200, 0, 8, 1 / 8, 20)
-# The same in all of them.
+# Values that all presets share.
 SHARED = {
     "gamma": 0.99,
     "double_q": True,

@@ -1,4 +1,4 @@
-"""What all tests of the command share."""
+"""Fixtures that all tests of the command share."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def as_it_was() -> Iterator[None]:
-    """Nothing that the command sets for its process outlives a test."""
+    """Restores the environment variables and the import path after a test."""
     environ, path = dict(os.environ), list(sys.path)
     yield
     os.environ.clear()
@@ -20,7 +20,7 @@ def as_it_was() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_command_runs_on() -> Iterator[None]:
-    """A command whose test failed before its end does not outlive the test."""
+    """Kills the commands that a failed test left running."""
     yield
     for process in command.STARTED:
         with process:  # waits, and closes its pipes

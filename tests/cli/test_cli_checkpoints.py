@@ -49,7 +49,7 @@ def write_trial(folder: Path, results: list[dict], saved: list[int]) -> Path:
 def experiment(tmp_path: Path) -> Path:
     root = tmp_path / "run"
     write_trial(root / "a", [result(1, 5.0), result(2, 3.0, cvar=2.0)], [1, 2])
-    # The evaluation that iteration 4 repeats is of iteration 3, which is not on disk.
+    # Iteration 4 repeats the evaluation of iteration 3, which has no checkpoint.
     write_trial(root / "b", [result(3, 9.0), result(4, 9.0, age=1)], [4])
     return root
 
@@ -68,7 +68,7 @@ def test_the_best_checkpoint_of_a_folder_is_found(
     )
     assert found(experiment / "b") == "b/checkpoint_000000"
     assert "the last checkpoint; no checkpoint has a" in capsys.readouterr().err
-    # A plain checkpoint stays what it is, damaged or not.
+    # The path of a checkpoint is returned unchanged, even if the checkpoint is damaged.
     damaged = experiment / "a" / "checkpoint_000000"
     (damaged / "state.json").write_text("{}")
     assert checkpoints.find_checkpoint(damaged) == damaged
@@ -76,7 +76,9 @@ def test_the_best_checkpoint_of_a_folder_is_found(
     assert found(experiment) == "a/checkpoint_000001"
 
 
-def test_off_policy_estimates_decide_where_nothing_was_played(tmp_path: Path) -> None:
+def test_without_evaluations_estimates_rank_checkpoints(
+    tmp_path: Path,
+) -> None:
     rows = [result(number, 0.0) for number in (1, 2, 3)]
     for row, mean in zip(rows, (-3.0, -1.0, -2.0), strict=True):
         del row["evaluation"]
@@ -85,7 +87,7 @@ def test_off_policy_estimates_decide_where_nothing_was_played(tmp_path: Path) ->
     assert found(tmp_path / "run") == "a/checkpoint_000001"
 
 
-def test_an_env_is_for_runs_that_had_none(experiment: Path) -> None:
+def test_env_option_is_refused_for_checkpoints_with_an_env(experiment: Path) -> None:
     ours = experiment / "a" / "checkpoint_000000"
     with (
         pytest.raises(ConfigError, match=r"was trained in 'macn', .* Leave --env out"),
@@ -101,7 +103,7 @@ def test_the_experiments_own_score_decides(experiment: Path) -> None:
     (experiment / "experiment.json").write_text(json.dumps(record))
     assert found(experiment) == "a/checkpoint_000001"
     assert found(experiment / "a") == "a/checkpoint_000001"
-    # A comparison keeps it elsewhere.
+    # A comparison stores the score in `comparison.json`.
     (experiment / "experiment.json").unlink()
     details = {"QMIX": {"checkpoint": {**checkpoint, "checkpoint_score_order": "min"}}}
     (experiment / "comparison.json").write_text(json.dumps({"details": details}))
@@ -142,7 +144,7 @@ def test_env_config_is_checked(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # It is refused before anything needs Ray.
+    # The refusal comes before anything needs Ray.
     monkeypatch.setattr(session, "ray_session", lambda *_: contextlib.nullcontext())
     folder = str(experiment / "a" / "checkpoint_000000")
     assert run(["evaluate", folder, "--env-config", options]) == 2

@@ -29,7 +29,7 @@ algorithms:
   VDN:
   QMIX-fast: {run: QMIX, config: {lr: 0.01}}
 """
-# Fails in the first iteration of a trial, if its iterations are long.
+# Fails after 300 env steps: in a trial's first iteration, if its iterations are long.
 BURNING = """
 from rllib_risk.env_wrappers.games.two_step import TwoStepGame
 class Burning(TwoStepGame):
@@ -45,7 +45,7 @@ class Burning(TwoStepGame):
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    # Nothing of `prepare` may outlive the test.
+    # Restores what `prepare` changes after the test.
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in (
@@ -72,7 +72,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("two_step", "two_stepp", "c.yaml:1: env: unknown environment 'two_stepp'"),
         ("run: QMIX", "run: QMXI", "c.yaml:12: run: unknown algorithm 'QMXI'"),
         ("run: QMIX", "run: PPO", "c.yaml:9: unknown key 'hidden_size' of PPO"),
-        # Found only with the whole configuration: by the algorithm, and by the env.
+        # Only a check of the whole configuration finds these.
         (
             "lr: 0.01",
             "batch_size_episodes: 99",
@@ -92,9 +92,9 @@ def test_files(
     printed = refused(["compare", "c.yaml", "--out", "results"], capsys)
     assert message in printed
     if "of VDN" not in printed and "c.yaml:1:" not in printed:
-        # The one label that is wrong, where the key is shared.
+        # The message names the label that is wrong.
         assert "(In 'QMIX-fast'.)" in printed
-    # Not even the label that is right has started.
+    # The correct label has not started either.
     assert [path.name for path in folder.iterdir()] == ["c.yaml"]
 
 
@@ -200,12 +200,12 @@ def test_two_algorithms_two_seeds(tmp_path: Path) -> None:
         assert f"Wrote {results / name}" in printed
 
 
-def test_ctrl_c_then_resume_runs_what_was_left(
+def test_resume_after_ctrl_c_runs_the_remaining_trials(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = TEXT.replace("lifetime: 400", "lifetime: 1000")
     (folder / "c.yaml").write_text(text.replace("[1, 2]", "[1]"))
-    # One at a time: Ctrl-C finds one trial running and one that waits.
+    # One trial at a time, so one runs and one waits when Ctrl-C comes.
     options = [*OPTIONS, "--max-concurrent", "1"]
     process = start(folder, *options)
     assert process.stdout is not None
@@ -227,7 +227,7 @@ def test_ctrl_c_then_resume_runs_what_was_left(
     finish(start(folder, *options, "--resume"))
     for name in ("VDN_seed_1", "QMIX-fast_seed_1"):
         lines = (results / name / "result.json").read_text().splitlines()
-        # 208 env steps an iteration; no gap and no repetition where the runs meet.
+        # An iteration has 208 env steps. The two runs join without gap or repetition.
         iterations = [json.loads(line)["training_iteration"] for line in lines]
         assert iterations == [1, 2, 3, 4, 5], name
     assert [row["num_runs"] for row in table(results).values()] == ["1", "1"]

@@ -1,4 +1,4 @@
-"""Everything that cannot work ends with one message and exit code 2, at once."""
+"""Wrong files and options end at once with one message and exit code 2."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from rllib_risk.cli.main import app, run
 
-# A file that is there, and is no training file.
+# An existing file that is not a training file.
 TEXT = Path(__file__).parents[2] / "setup.cfg"
 HEAD = "run:\n  run: {run}\n  env: {env}\n  config:\n"
 
@@ -16,7 +16,7 @@ HEAD = "run:\n  run: {run}\n  env: {env}\n  config:\n"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    # Nothing of `prepare` may outlive the test.
+    # Restores what `prepare` changes after the test.
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in (
@@ -91,7 +91,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             " {checkpoint_score_attribute: evaluation/return_mean}",
             "f.yaml:6: checkpoint_score_attribute: this run can never report",
         ),
-        # Found only by making the environment.
+        # Only building the environment finds these.
         (
             "QMIX",
             "risky_bandit",

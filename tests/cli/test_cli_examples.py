@@ -39,7 +39,7 @@ def test_comparisons_are_listed_with_their_command(
     printed = capsys.readouterr().out
     assert "compare/macn-4x7" in printed
     assert "rllib compare tuned_examples/compare/NAME.yaml" in printed
-    # Each in the folder that says so, and nothing else there.
+    # `compare/` holds all comparisons and nothing else.
     for name in list_examples():
         data = read_yaml(examples_root() / f"{name}.yaml").data
         assert is_comparison(data) == name.startswith("compare/"), name
@@ -58,7 +58,7 @@ def test_grids_are_listed_with_their_command(
     printed = capsys.readouterr().out
     assert "shift/macn-cliff" in printed
     assert "--shift tuned_examples/shift/NAME.yaml" in printed
-    # Each in the folder that says so, and nothing else there.
+    # `shift/` holds all grids and nothing else.
     for name in list_examples():
         data = read_yaml(examples_root() / f"{name}.yaml").data
         assert is_shift_grid(data) == name.startswith("shift/"), name
@@ -74,7 +74,7 @@ def test_grids_are_listed_with_their_command(
 def test_every_example_is_correct_and_explained(
     name: str, recorded: Path, smac_double: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R27: every YAML that is shipped, under the strict loader."""
+    """R27: the strict loader accepts every shipped YAML file."""
     register_all()
     monkeypatch.chdir(recorded)
     file = examples_root() / f"{name}.yaml"

@@ -1,4 +1,4 @@
-"""``rllib export``: what it writes, what it says, what it refuses."""
+"""``rllib export``: what it writes, what it prints, what it refuses."""
 
 import sys
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_a_checkpoint_is_exported_and_acts(tmp_path, capsys):
     text = f"{len(team.agents)} agents, {contract.obs_size} numbers each"
     assert text in said.out and str(out) in said.err
     assert team.act(np.zeros((len(team.agents), contract.obs_size))).dtype == np.int64
-    # What is there is not overwritten.
+    # Existing files are not overwritten.
     assert export("--out", str(out)) == 2
     assert "is not empty; choose another folder" in capsys.readouterr().err
 
@@ -40,7 +40,7 @@ def test_a_checkpoint_is_exported_and_acts(tmp_path, capsys):
         (["--format", "onnx"], 'pip install "rllib-risk[onnx]"'),
     ],
 )
-def test_what_cannot_be_written_is_said(
+def test_unavailable_formats_are_refused(
     arguments, message, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "onnx", None)  # as if it were not installed

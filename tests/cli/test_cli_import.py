@@ -17,14 +17,14 @@ from rllib_risk.data.dataset import Dataset
 
 
 def called(capsys, *arguments, code=0):
-    """What the command prints, on both streams."""
+    """Runs the command and returns what it prints on both streams."""
     assert run(["dataset", *map(str, arguments)]) == code
     printed = capsys.readouterr()
     return " ".join((printed.out + printed.err).split())
 
 
 def renamed(rows, *names):
-    """The same rows, with other names of columns."""
+    """The same rows with renamed columns."""
 
     def name(key):
         for old, new in names:
@@ -35,7 +35,7 @@ def renamed(rows, *names):
 
 
 def test_from_columns_to_a_dataset_in_the_wide_form(tmp_path, monkeypatch, capsys):
-    """The first map of well named columns needs no change."""
+    """The guessed map of well-named columns needs no change."""
     monkeypatch.chdir(tmp_path)
     episodes = log((4, 3))
     rows = renamed(wide_rows(episodes), ("0_o", "0_obs_"), ("1_o", "1_obs_"))
@@ -55,7 +55,7 @@ def test_from_columns_to_a_dataset_in_the_wide_form(tmp_path, monkeypatch, capsy
 
 @pytest.mark.parametrize("name", ["{a}_{k}", "{k}.{a}"])
 def test_agents_of_one_letter(name, tmp_path, monkeypatch, capsys):
-    """Their names stand in other words too, and "a" may mean an action."""
+    """One-letter names also occur in other words, and "a" may mean an action."""
     monkeypatch.chdir(tmp_path)
     episodes = log((3,))
     rows = wide_rows(episodes)
@@ -70,7 +70,7 @@ def test_agents_of_one_letter(name, tmp_path, monkeypatch, capsys):
 
 
 def test_from_columns_to_a_dataset_in_the_long_form(tmp_path, monkeypatch, capsys):
-    """What could not be guessed stands in the map, and the import asks for it."""
+    """The map marks what was not guessed, and the import asks for it."""
     monkeypatch.chdir(tmp_path)
     episodes = log((4, 3))
     rows = renamed(long_rows(episodes), ("end", "is_over"), ("o0", "obs_0"))
@@ -98,7 +98,7 @@ def test_the_authors_form_in_the_old_and_the_present_order(tmp_path, capsys, old
     assert_same(list(Dataset(out).episodes()), episodes)
 
 
-def test_what_the_files_do_not_say_is_printed(tmp_path, capsys):
+def test_import_prints_cut_and_dropped_episodes(tmp_path, capsys):
     (tmp_path / "log.csv").write_text("ep,o,u,r\n1,1,0,1\n1,2,1,1\n2,3,0,1\n")
     (tmp_path / "map.yaml").write_text(
         "form: wide\nagents: [one]\nobservation: o\naction: {columns: u, count: 2}\n"

@@ -11,7 +11,7 @@ from test_cli_runs import VDN, results
 
 
 def test_a_killed_trial_goes_on_without_a_gap_or_a_repetition(tmp_path: Path) -> None:
-    """R18: SIGKILL of the process that learns, with `max_failures: 1`.
+    """R18: the learning process gets SIGKILL, with `max_failures: 1`.
 
     R31: W&B is not installed, and no run needs it.
     """
@@ -35,7 +35,7 @@ def test_a_killed_trial_goes_on_without_a_gap_or_a_repetition(tmp_path: Path) ->
     assert len({row["pid"] for row in rows}) == 2
     steps = [row["num_env_steps_sampled_lifetime"] for row in rows]
     assert steps == sorted(set(steps))
-    # As if nothing had happened, to the last digit.
+    # The results equal those of an undisturbed run, to the last digit.
     for one, two in zip(rows, expected, strict=True):
         for key in ("training_iteration", "evaluation", "learner", "replay_episodes"):
             texts = [json.dumps(row[key], sort_keys=True) for row in (one, two)]

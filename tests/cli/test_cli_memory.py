@@ -1,4 +1,4 @@
-"""What a command says of the memory of replays before anything starts."""
+"""The memory of replays, which a command checks before it starts anything."""
 
 import pytest
 
@@ -50,7 +50,7 @@ def test_what_does_not_fit_is_refused_with_the_line_of_the_key(machine: dict) ->
     message = r"^f\.yaml:7: buffer_size_episodes: the replay can take up to 585 MB .*"
     with pytest.raises(ConfigError, match=message) as error:
         check_memory([trials("1_000_000")], RayOptions())
-    # What it suggests fits.
+    # The suggested size fits.
     size = str(error.value).rpartition("buffer_size_episodes: ")[2].partition(",")[0]
     assert check_memory([trials(size.rstrip("."))], RayOptions())
 
@@ -61,10 +61,10 @@ def test_what_does_not_fit_is_refused_with_the_line_of_the_key(machine: dict) ->
         ({"seed": "{grid_search: [1, 2]}"}, 8, False),
         ({"seeds": 2}, 8, False),  # as in a comparison
         ({"more": "num_samples: 2"}, 8, False),
-        # One after the other they need the room of one.
+        # Trials that run one after the other need the memory of one.
         ({"seed": "{grid_search: [1, 2]}"}, 1, True),
         ({"more": "{num_samples: 2, max_concurrent_trials: 1}"}, 8, True),
-        # Of two sizes each is there once.
+        # Two trials of different sizes at the same time.
         ({"size": "{grid_search: [100_000, 1000]}"}, 8, True),
     ],
 )

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.usefixtures("as_it_was")
 
 
 def test_two_checkpoints_on_a_log(tmp_path, monkeypatch, capsys):
-    """No environment and no Ray: the checkpoint learned from a dataset alone."""
+    """It needs neither Ray nor an environment. The checkpoint is of an offline run."""
     monkeypatch.chdir(tmp_path)
     short = functools.partial(
         estimates.FqeSettings, min_updates=20, check_every=10, tau=1.0, tolerance=9.0
     )
     monkeypatch.setattr(estimates, "FqeSettings", short)
-    # A handful of episodes supports few of the policy's actions.
+    # A few episodes support few of the policy's actions.
     monkeypatch.setattr(estimates, "MIN_SUPPORT", 0.0)
     arguments = ["evaluate", TEAM, TEAM, "--dataset", LOG, "--label", "A", "--label"]
     assert run([*arguments, "B", "--seed", "1", "--json"]) == 0
@@ -34,11 +34,11 @@ def test_two_checkpoints_on_a_log(tmp_path, monkeypatch, capsys):
     assert printed == json.loads((folder / "off_policy.json").read_text())
     first, second = printed["policies"]
     assert (first["label"], second["label"]) == ("A", "B")
-    # The same checkpoint and seed: the same numbers.
+    # The same checkpoint and seed give the same numbers.
     assert first["methods"] == second["methods"]
     assert [m["method"] for m in first["methods"]] == ["fqe", "wis", "dr"]
     assert first["methods"][0]["mean"]["low"] < first["methods"][0]["mean"]["high"]
-    # A handful of episodes: no importance sampling, and no claim.
+    # Few episodes allow no importance sampling and no claim.
     assert all(m["refused"] for m in first["methods"][1:])
     assert first["sentence"].startswith("These data cannot tell whether A is better")
 

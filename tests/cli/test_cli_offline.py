@@ -1,4 +1,4 @@
-"""Runs without an environment speak of what there is: the data."""
+"""Runs without an environment report numbers of their dataset."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from-a-log:
 
 @pytest.fixture(name="data", scope="module")
 def _data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """20 episodes of five steps of two UAVs."""
+    """A dataset of 20 episodes with five steps and two UAVs."""
     folder = tmp_path_factory.mktemp("data") / "uav"
     options = ["--env-config", '{"episode_steps": 5}', "--policy", "greedy"]
     options += ["--epsilon", "0.5", "--episodes", "20"]
@@ -76,7 +76,7 @@ def test_a_run_from_its_header_to_its_figure(
     experiment = tmp_path / "results" / "from-a-log"
     (trial,) = (p.parent for p in experiment.glob("*/result.json"))
     assert trial.name.startswith("OfflineBaselines_") and "None" not in trial.name
-    # The best one, and the last one, which Tune keeps beside it.
+    # Tune keeps the best checkpoint and the last one.
     assert 1 <= len(list(trial.glob("checkpoint_*"))) <= 2
     figure = tmp_path / "curve.png"
     assert run(["plot", str(experiment), "--out", str(figure)]) == 0
@@ -118,7 +118,7 @@ def test_the_best_checkpoint_by_an_off_policy_estimate(
 def test_a_run_whose_estimates_are_all_left_out(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An interval that is wider than the returns of the log spread is no estimate."""
+    """An estimate is left out if its interval is too wide for the log's returns."""
     file = write(tmp_path, data, "iql_cql", 0.5, "    off_policy_interval: 2")
     capsys.readouterr()
     assert run(["train", "file", str(file), "--ray-num-cpus", "1"]) == 0

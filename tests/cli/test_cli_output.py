@@ -1,4 +1,4 @@
-"""Lines, causes, interrupts and tracking, without Ray running."""
+"""Progress lines, causes of errors, interrupts and tracking, without Ray."""
 
 import contextlib
 import math
@@ -59,8 +59,8 @@ def test_time_left_of_a_new_trial() -> None:
     episodes = "num_episodes_lifetime"
     timer, stop = Timer(), {STEPS: 10_000, "training_iteration": 5, episodes: 60}
     timer.update(result(1000, 10, 1) | {episodes: 10}, stop)
-    # 100 steps/s: 90 s for the steps; 10 s per iteration: 40 s for the iterations; an
-    # episode per second.
+    # 100 steps/s leave 90 s for the steps. 10 s per iteration leave 40 s for the
+    # iterations. There is one episode per second.
     assert timer.per_s(STEPS) == 100
     assert timer.seconds_left(stop) == 40
     assert timer.seconds_left({episodes: 60}) == 50
@@ -131,7 +131,7 @@ rllib_risk.env_wrappers.errors.EnvFailedError: env 'x' failed
         "    with a second line"
     )
     assert root_cause("") == "unknown cause"
-    # An error of Tune holds another traceback, and below it pages of text.
+    # Tune's error contains another traceback, with pages of text below it.
     error = "TuneError: " + text.replace("second", "long " * 99) + "  more\n" * 1000
     assert root_cause(error).startswith("rllib_risk.env_wrappers.errors.EnvFail")
     assert len(root_cause(error)) < 600
@@ -154,7 +154,7 @@ def test_ctrl_c_pauses_trials_and_then_ends_the_loop(
 
     interrupt._on_signal(signal.SIGINT, None)
     assert interrupt.requested
-    # Its checkpoint is written because it is paused, and it must not start again.
+    # Pausing writes the trial's checkpoint, and the trial must not start again.
     assert scheduler.on_trial_result(None, trial, {}) == TrialScheduler.PAUSE
     assert scheduler.choose_trial_to_run(None) is None
     interrupt.on_step_end(1, [trial])
@@ -262,12 +262,12 @@ def test_a_silent_trial_gets_status_lines(
     assert status() == (
         f"2 trials still running, {begun} | 0 episodes | 0 env steps | 0 updates"
     )
-    # What the trial itself wrote counts, also before its first result.
+    # The status shows what the trial itself wrote, also before its first result.
     writer = progress.ProgressWriter("a", every_s=0)
     writer.write(lambda: progress.Progress("sampling", 5, 1234, 7, 2))
     trials[1].status = Trial.TERMINATED
     assert "sampling | 5 episodes | 1,234 env steps | 7 updates | 2 lost" in status()
-    # A result without an evaluation has no line of its own.
+    # A result without an evaluation prints no line.
     lines.on_trial_result(1, trials, trials[0], result(10, 1, 1))
     assert "1,234 env steps" in status()
     lines.on_trial_result(
@@ -276,7 +276,7 @@ def test_a_silent_trial_gets_status_lines(
     capsys.readouterr()
     lines.on_step_end(1, trials)
     assert capsys.readouterr().out == ""
-    # On a machine without the folder nothing is written, and nothing fails.
+    # On a machine without the folder, the trial writes nothing and does not fail.
     monkeypatch.setenv(progress.FOLDER, str(tmp_path / "elsewhere"))
     progress.ProgressWriter("a").write(
         lambda: progress.Progress("learning", 1, 1, 1, 0)
@@ -316,7 +316,7 @@ class FakeRun:
 
 @pytest.fixture
 def wandb_runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
-    """Stands in for W&B; collects the runs that are started."""
+    """Replaces W&B and collects the runs that are started."""
     runs: list[FakeRun] = []
 
     def init(**arguments: Any) -> FakeRun:
@@ -341,7 +341,7 @@ def wandb_runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
 def test_wandb_steps_are_env_steps_and_never_repeat(
     wandb_runs: list[FakeRun], tmp_path: Path
 ) -> None:
-    """R31: after SIGKILL and --resume too."""
+    """R31: steps do not repeat after SIGKILL and --resume either."""
     trial = types.SimpleNamespace(
         trial_id="a_00000", local_path=str(tmp_path / "t"), config={"lr": 1, "f": len}
     )
@@ -363,7 +363,7 @@ def test_wandb_steps_are_env_steps_and_never_repeat(
     # Tune has not even stored the state of this callback.
     resumed = tracking.WandbRuns(WandbOptions("project"), "group", str(tmp_path))
     for steps in (200, 300):
-        # The evaluation is carried on from an earlier result.
+        # The evaluation is repeated from an earlier result.
         old = {"return_mean": 9.0, "age_iterations": 1}
         resumed.on_trial_result(1, [trial], trial, {STEPS: steps, "evaluation": old})
     resumed.on_experiment_end([trial])
@@ -377,7 +377,7 @@ def test_wandb_steps_are_env_steps_and_never_repeat(
 def test_wandb_without_a_network_is_offline(
     wandb_runs: list[FakeRun], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R31: no server to reach."""
+    """R31: the server cannot be reached."""
     assert tracking.choose_mode(WandbOptions("p", key="k" * 40)) == "offline"
     message = capsys.readouterr().err
     assert "none.invalid cannot be reached" in message
@@ -415,7 +415,7 @@ def test_json_has_no_nan() -> None:
 
 
 @pytest.mark.parametrize(("level", "shown"), [(1.0, False), (0.5, True)])
-def test_an_evaluation_prints_no_row_that_says_nothing(
+def test_evaluation_omits_uninformative_rows(
     level: float, shown: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     levels = {"risk_level_mean": level, "risk_level_agent_0": level}

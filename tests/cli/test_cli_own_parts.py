@@ -1,4 +1,4 @@
-"""A mixer and a risk measure of the user's own: docs/composition.md, by the command."""
+"""The command with a user's own mixer and risk measure, from docs/composition.md."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class Whole(WorstAtom):
 """
 
 
-# Opens a file beside the training file, as it can where the command is run.
+# Opens a file by a path relative to the folder in which the command runs.
 RELATIVE = """
 from pathlib import Path
 from rllib_risk.env_wrappers.games.two_step import TwoStepGame
@@ -50,7 +50,7 @@ class Relative(TwoStepGame):
 
 
 def shown(language: str, beginning: str) -> str:
-    """The block of the page that begins so."""
+    """The page's code block that starts with `beginning`."""
     (text,) = re.findall(
         rf"^```{language}\n({re.escape(beginning)}.*?)^```$", PAGE, re.DOTALL | re.M
     )
@@ -59,7 +59,7 @@ def shown(language: str, beginning: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the two files of the page, in which commands are run."""
+    """The working folder of the commands, with the page's two files."""
     (tmp_path / "my_parts.py").write_text(shown("python", "# my_parts.py\n"))
     (tmp_path / "own.yaml").write_text(shown("yaml", "own:\n"))
     (tmp_path / "wrong.py").write_text(FLAT)
@@ -69,7 +69,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def rllib(*arguments: str) -> str:
     """Runs the command in a process of its own; returns what it printed."""
-    # The folder of the parts is not on PYTHONPATH: the command is run there.
+    # PYTHONPATH does not contain the parts' folder, but the command runs in it.
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "rllib_risk", *arguments],
@@ -119,13 +119,13 @@ def test_own_parts_train_and_evaluate(
     assert (folder / "imported").exists()
     result = json.loads(printed)
     assert result["returns"] and result["episodes"] == 32
-    # The only checkpoint is that of the end.
+    # The only checkpoint is the one at the end.
     assert result["return_mean"] == last["evaluation"]["return_mean"]
 
     (folder / "imported").unlink()
     assert run(arguments[:-1]) == 2
     errors = capsys.readouterr().err
-    # As the page shows it, but for which of the two parts comes first.
+    # The message is the page's, but it may name the other part first.
     message = shown("text", "Error: The checkpoint")
     pattern = re.escape(message.strip()).replace("WorstAtom", r"\w+")
     assert re.search(pattern, errors), errors
@@ -256,8 +256,8 @@ def refused(
     old: str,
     new: str,
 ) -> str:
-    """Changes the file, runs it, and returns the error before anything started."""
-    # Nothing of the process that runs the command may outlive the test.
+    """Changes the file, runs it, and returns the error that comes before Ray starts."""
+    # Restores what the command changes in this process.
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.syspath_prepend(str(folder))
     for name in (

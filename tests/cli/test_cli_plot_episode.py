@@ -1,4 +1,4 @@
-"""``rllib plot episode``: what is drawn is the evaluation's episode."""
+"""``rllib plot episode`` draws an episode of the evaluation."""
 
 import csv
 from pathlib import Path
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("as_it_was")
 
 @pytest.fixture(scope="module", name="trained")
 def _trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EpisodeTrace]:
-    """A checkpoint of RMIX, and its second episode of the evaluation with seed 11."""
+    """A checkpoint of RMIX and the second episode of its evaluation with seed 11."""
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     rllib_risk.register()
     try:

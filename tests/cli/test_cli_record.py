@@ -32,13 +32,13 @@ walker:
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What the command prints when all is well."""
+    """Runs a command that succeeds and returns what it prints."""
     assert run([*map(str, arguments)]) == 0
     return capsys.readouterr().out
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What the command says when it exits with 2."""
+    """Runs a command that exits with 2 and returns its error message."""
     assert run([*map(str, arguments)]) == 2
     return " ".join(capsys.readouterr().err.split())
 
@@ -84,12 +84,12 @@ def test_from_a_learner_to_parts_of_its_log_and_back_to_learning(
     }
     said(capsys, "record", paper, log, "--part", "paper", "--share", 0.2)
     said(capsys, "record", direct, file, "--part", "paper", "--share", 0.2)
-    # A learner repeats with its seed, and so does what is cut out of its log.
+    # A run repeats with its seed, and so does the part that is cut out of its log.
     cut = Dataset(paper).card
     assert cut.content_hash == Dataset(direct).card.content_hash
     assert cut.behaviour["share"] == 0.2 and 0 < cut.num_steps < 0.4 * card.num_steps
     assert not list(tmp_path.glob("direct-log-*"))
-    # What was cut is no log of a learner any more.
+    # A part is not the whole log of a learner.
     message = refused(capsys, "record", tmp_path / "x", paper, "--part", "expert")
     assert "is not the whole log of a learner" in message
     train = tmp_path / "offline.yaml"

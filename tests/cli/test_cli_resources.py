@@ -1,4 +1,4 @@
-"""What a trial asks for against what Ray has here: never an endless, silent wait."""
+"""Trials that request more resources than Ray has never wait silently forever."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_file_for_a_gpu_trains_without_one(tmp_path, capsys, name):
     assert all(json.loads(trial.read_text())["num_gpus"] == 0 for trial in trials)
 
 
-def test_gpus_that_ray_is_told_of_are_asked_for(tmp_path, capsys):
+def test_gpus_given_to_ray_are_requested_by_trials(tmp_path, capsys):
     file = tmp_path / "small.yaml"
     file.write_text(TRAIN + "    num_gpus: 2\n")
     few = [*command("train", file, tmp_path / "out"), "--ray-num-gpus", "1"]

@@ -44,10 +44,10 @@ def test_a_run_never_mixes_with_an_earlier_one(folder: Path) -> None:
     names = [new_place(spec(folder)).name for _ in range(3)]
     assert names == ["mine", "mine-2", "mine-3"]
     assert "mine holds an earlier run" in new_place(spec(folder)).remark
-    # An experiment whose name looks like a number of this one.
+    # Another experiment whose name is a numbered name of this one.
     assert new_place(spec(folder, "mine-2")).name == "mine-2-2"
     assert stopped_place(spec(folder)).name == "mine-4"
-    # A folder of a version that wrote no record.
+    # A folder of an older version, which wrote no record.
     write_state(folder / "old")
     old = stopped_place(spec(folder, "old"))
     assert (old.name, old.goes_on) == ("old", True)
@@ -76,7 +76,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(
     newest.write_text(newest.read_text()[:-5])
     assert stopped_place(spec(folder)).goes_on
     assert "experiment_state-2.json is damaged" in capsys.readouterr().err
-    assert not newest.exists()  # Tune would read it and begin again.
+    assert not newest.exists()  # Tune would read it and start over.
     (folder / "mine/experiment_state-1.json").write_text("")
     with pytest.raises(ConfigError, match=r"damaged.*--restore CHECKPOINT"):
         stopped_place(spec(folder))
@@ -112,7 +112,7 @@ def test_what_trials_cannot_take_over_is_refused(
 
 
 def begin(folder: Path) -> None:
-    """Leaves the folder of a run that began with the file as it was."""
+    """Creates the folder of a run that was started with the unchanged file."""
     from rllib_risk.cli.option_groups import CommonChanges
     from rllib_risk.cli.train import load_changed
 
@@ -135,7 +135,7 @@ def test_a_raised_stop_is_taken_over(
     check_changes(now, stopped_place(now))
     printed = " ".join(capsys.readouterr().err.split())
     assert "--resume: stop.training_iteration was 2 when the experiment in" in printed
-    # Said once: the run goes on with the new criterion from here.
+    # The message appears once: the run continues with the new criterion.
     check_changes(now, stopped_place(now))
     assert capsys.readouterr().err == ""
 
@@ -217,7 +217,7 @@ def test_learning_from_a_dataset_samples_no_steps(
         assert reason in capsys.readouterr().err
 
 
-def test_what_an_env_reports_may_be_unknown(
+def test_metrics_of_a_slow_env_are_not_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rllib_risk.algorithms import config_class
@@ -231,7 +231,7 @@ def test_what_an_env_reports_may_be_unknown(
     with monkeypatch.context() as short:
         short.setattr(preflight, "_EPISODE_S", 0.2)
         assert preflight.unreachable("evaluation/success_rate", config) is None
-    # However long an episode takes on a busy machine.
+    # Long enough for an episode on a busy machine.
     monkeypatch.setattr(preflight, "_EPISODE_S", 200.0)
     # A user's callbacks may add any metric.
     plain = config.copy(copy_frozen=False)

@@ -1,4 +1,4 @@
-"""RLlib's own algorithms: the API stack that a file means, and whole runs."""
+"""RLlib's own algorithms: the API stack that a file selects, and whole runs."""
 
 import json
 import subprocess

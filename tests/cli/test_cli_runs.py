@@ -48,8 +48,8 @@ cartpole-ppo:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """Command lines of the processes that commands started here left behind."""
-    # Ray's workers notice that the command has ended.
+    """Command lines of processes that outlive the commands started in `folder`."""
+    # Ray's workers need some time to notice that the command has ended.
     end = time.monotonic() + 60
     while (left := processes(folder)) and time.monotonic() < end:
         time.sleep(0.2)
@@ -122,8 +122,8 @@ def test_train_then_evaluate(
 
 
 def test_the_best_checkpoints_are_kept_and_not_the_newest(tmp_path: Path) -> None:
-    # A nested result that rises with every iteration, and less is better: the first
-    # checkpoint is the best one. Tune keeps the latest beside it.
+    # The score is a nested result that rises with every iteration. Lower is better, so
+    # the first checkpoint is the best one. Tune also keeps the latest.
     keep = {
         "checkpoint_frequency": 1,
         "num_to_keep": 1,
@@ -145,9 +145,9 @@ def test_the_best_checkpoints_are_kept_and_not_the_newest(tmp_path: Path) -> Non
 
 
 def test_ctrl_c_saves_and_resume_continues(tmp_path: Path) -> None:
-    """R21: within ten seconds, with a checkpoint, and with nothing left behind.
+    """R21: it ends within ten seconds, with a checkpoint and no leftover process.
 
-    A busy machine, where the start takes longer, may take as long for the end.
+    On a busy machine the end may take as long as the start.
     """
     long = VDN.replace("lifetime: 400", "lifetime: 100000000")
     (tmp_path / "long.yaml").write_text(long)
@@ -181,7 +181,7 @@ def test_ctrl_c_saves_and_resume_continues(tmp_path: Path) -> None:
     with (trial / "progress.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [int(row["training_iteration"]) for row in table] == iterations
-    # Tune's own table has other columns from where the second run begins.
+    # The second run continues with the columns of the first one.
     assert [float(row["epsilon"]) for row in table] == [
         row["epsilon"] for row in results(trial)
     ]
@@ -206,7 +206,7 @@ def test_sigterm_while_an_env_is_built_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_after_sigkill_the_newest_whole_checkpoint_is_used(tmp_path: Path) -> None:
-    """R13: in a new process, beside a checkpoint that was cut short."""
+    """R13: a new process resumes, and a newer checkpoint is cut short."""
     text = VDN.replace("lifetime: 400", "lifetime: 2500")
     text += "  checkpoint_config: {checkpoint_frequency: 2}\n"
     whole = text.replace("vdn-two-step", "whole").lstrip()
@@ -219,10 +219,10 @@ def test_after_sigkill_the_newest_whole_checkpoint_is_used(tmp_path: Path) -> No
     wait_for(process, " 1,456 steps | ")
     process.send_signal(signal.SIGKILL)
     finish(process, code=-signal.SIGKILL)
-    # Tune writes its state every ten seconds.
+    # Tune writes its state every ten seconds, so it may be an old one.
     state.write_text(early)
     (trial,) = (tmp_path / "r/vdn-two-step").glob("VDN_*")
-    # Cut short while it was written.
+    # The next checkpoint is cut short while it is written.
     shutil.copytree(trial / "checkpoint_000001", trial / "checkpoint_000007")
     (trial / "checkpoint_000007/manifest.json").unlink()
 
@@ -242,7 +242,7 @@ def test_after_sigkill_the_newest_whole_checkpoint_is_used(tmp_path: Path) -> No
 
 
 def records(file: Path) -> Iterator[Any]:
-    """Reads what W&B wrote offline: a log of blocks, as LevelDB's is."""
+    """Reads the records of an offline run of W&B, a log in LevelDB's block format."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, place, text = file.read_bytes(), 7, b""
@@ -264,19 +264,19 @@ def records(file: Path) -> Iterator[Any]:
 def holds(file: Path, text: bytes) -> bool:
     try:
         return text in file.read_bytes()
-    except OSError:  # a file that is gone since, or a socket
+    except OSError:  # a file that was removed, or a socket
         return False
 
 
 def test_a_sweep_gives_complete_wandb_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R31: offline, and resumed.
+    """R31: a sweep that is offline and resumed.
 
-    R26: nor does the key of W&B get into any file, log or line that is printed.
+    R26: the key of W&B does not get into any file, log or printed line.
     """
     key = "5ec2e7" + "0123456789abcdef" * 2 + "99"
-    # Ray's logs, in a short folder: its sockets are there, too.
+    # The folder of Ray's logs and sockets. A socket's path must be short.
     logs = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     monkeypatch.setenv("RAY_TMPDIR", str(logs))
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -285,7 +285,7 @@ def test_a_sweep_gives_complete_wandb_runs(
     options = ["train", "file", "sweep.yaml", "--storage-path", "r"]
     options += ["--wandb-project", "p", "--wandb-key", key]
     said = [*finish(start(tmp_path, *options))]
-    # A raised criterion lets the trials go on that had reached it.
+    # A raised criterion continues the trials that had reached it.
     stop = ["--resume", "--stop", '{"training_iteration": 3}']
     said += finish(start(tmp_path, *options, *stop))
     assert "stop.training_iteration was 2 when the experiment in" in said[-1]
@@ -333,7 +333,7 @@ def test_a_sweep_gives_complete_wandb_runs(
             "num_envs_per_env_runner",
             "seed",
         }
-        # Every result, the last one included, and each once.
+        # Every result is logged once, the last one included.
         assert steps[name] == [row["num_env_steps_sampled_lifetime"] for row in rows]
         assert len(rows) == 3 and steps[name] == sorted(set(steps[name]))
         best = max(row["evaluation"]["return_mean"] for row in rows)
@@ -358,7 +358,7 @@ class Burning(TwoStepGame):
     text = VDN.replace("two_step\n", f"{env}\n", 1).replace(
         "config:\n", "config:\n    env_config: {factory: 'burning:Burning'}\n"
     )
-    # Tune itself refuses the first one, when it starts.
+    # Tune itself refuses the first experiment when it starts.
     refused = VDN.replace("vdn-two-step", "refused")
     refused += "  resources_per_trial: {cpu: 1}\n"
     several = [refused, text.replace("vdn-two-step", "fire"), VDN]
@@ -371,7 +371,7 @@ class Burning(TwoStepGame):
     assert len(errors) < 3000
     log = re.search(r"full text: (.*error\.txt)", errors)
     assert log is not None and Path(log.group(1)).is_file()
-    # What comes after the failed ones still runs.
+    # The experiment after the failed ones still runs.
     assert re.search(r"  refused +failed: .*Resources for", printed)
     assert re.search(r"  fire +failed: .*the simulator is on fire", printed)
     assert re.search(r"  vdn-two-step +done\n", printed)

@@ -25,7 +25,7 @@ TRAINING = [n for n in list_examples() if not n.startswith(("compare/", "shift/"
 
 @pytest.fixture(scope="module")
 def schema() -> dict:
-    """What the command prints."""
+    """The schema that the command prints."""
     stream = io.StringIO()
     with contextlib.redirect_stdout(stream):
         assert run(["example", "schema"]) == 0
@@ -34,7 +34,7 @@ def schema() -> dict:
 
 @pytest.fixture(scope="module")
 def wrong(schema: dict) -> Callable[[str], list[str]]:
-    """The messages of a validator about the text of a training file."""
+    """A function: the messages of a validator about the text of a training file."""
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(schema)
 

@@ -1,4 +1,4 @@
-"""Searchers and schedulers, and what they make of rare evaluations, without trials."""
+"""Searchers and schedulers, and how they treat rare evaluations, without trials."""
 
 import math
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_max_concurrent_trials() -> None:
     assert limited.suggest("a") is not None and limited.suggest("b") is None
     limited.on_trial_complete("a", {METRIC: 1.0, "training_iteration": 1})
     assert limited.suggest("c") is not None
-    # Tune's limiter passes the random searcher by.
+    # Tune's limiter does not apply to the random searcher.
     component = parse_searcher("random", {"random_state": 1})
     assert build_searcher(component, {}, METRIC, 3).max_concurrent == 3
 
@@ -125,11 +125,11 @@ run:
             "success_rate: the env does not report 'is_success'",
         ),
         ("two_step", ", {kind}_config: {{metric: evaluation/success_rate}}", "", ""),
-        # The default metric is one that comes.
+        # The default metric is one that the run reports.
         ("two_step", "", "evaluation_interval: null", ""),
     ],
 )
-def test_a_metric_that_can_never_come(
+def test_a_metric_that_is_never_reported_is_refused(
     kind: str, env: str, metric: str, config: str, message: str
 ) -> None:
     key = kind.split(":")[0]
@@ -199,11 +199,11 @@ def test_a_checkpoint_that_another_trial_goes_on_from_is_kept(tmp_path: Path) ->
     state.last_checkpoint = saved(0, 1.0)
     saved(1, 9.0)
     saved(2, 3.0)
-    # The best, the newest, and what PBT may hand on.
+    # The best, the newest and the one that PBT may copy to another trial.
     assert left() == ["0", "1", "2"]
     other.checkpoint, state.last_checkpoint = state.last_checkpoint, None
     saved(3, 4.0)
-    # The other trial is still to start from 0.
+    # The other trial has yet to start from checkpoint 0.
     assert left() == ["0", "1", "3"]
     other.checkpoint = None
     keep.on_experiment_end(trials)
@@ -212,7 +212,7 @@ def test_a_checkpoint_that_another_trial_goes_on_from_is_kept(tmp_path: Path) ->
 
 def test_a_checkpoint_is_not_credited_with_an_older_evaluation(tmp_path: Path) -> None:
     trial = a_trial(tmp_path)
-    # An evaluation of its own, and a better one that is carried.
+    # The first result has its own evaluation, the second repeats an older, better one.
     for number, (value, age) in enumerate([(5.0, 0), (9.0, 2)]):
         result = {"evaluation": {"return_mean": value, "age_iterations": age}}
         TopLevelScore(METRIC)().on_train_result(algorithm=None, result=result)

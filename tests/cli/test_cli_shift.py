@@ -25,7 +25,7 @@ grid:
 
 @pytest.fixture
 def fake(tmp_path: Path) -> Path:
-    """A checkpoint that is whole but is never loaded."""
+    """A complete checkpoint that is never loaded."""
     folder = tmp_path / "fake"
     folder.mkdir()
     record = {"algorithm": "VDN"}
@@ -43,12 +43,12 @@ def grid(tmp_path: Path) -> Path:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What the command says when it exits with 2."""
+    """Runs a command that exits with 2 and returns its error message."""
     assert run(["evaluate", *map(str, arguments)]) == 2
     return " ".join(capsys.readouterr().err.split())
 
 
-def test_what_belongs_to_the_shift_only(
+def test_shift_options_are_refused_without_shift(
     fake: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "several checkpoints are allowed only" in refused(capsys, fake, fake)
@@ -101,7 +101,7 @@ def test_a_wrong_grid_is_told_before_anything_starts(
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Untrained policies: two of VDN and one of COMA, by name."""
+    """Checkpoints of untrained policies by name: two of VDN and one of COMA."""
     folders = {}
     with ray_session(RayOptions(num_cpus=1)):
         register_all()
@@ -142,7 +142,7 @@ def test_several_checkpoints_on_a_grid(
     assert saved["episodes"] == 5 and saved["seed"] == 0
     assert [len(policy["values"][0]) for policy in saved["policies"]] == [4] * 4
 
-    # The nominal cell is what an ordinary evaluation with this seed says.
+    # The nominal cell equals an ordinary evaluation with this seed.
     options = ["--episodes", "5", "--seed", "0", "--json"]
     assert run(["evaluate", folders[0], *options]) == 0
     alone = json.loads(capsys.readouterr().out)

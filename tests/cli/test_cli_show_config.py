@@ -40,7 +40,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shown(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, str]:
-    """Each line's origin by its ``key: value``."""
+    """Maps each printed ``key: value`` to its origin."""
     assert run(["train", "file", "f.yaml", "--show-config", *options]) == 0
     text = capsys.readouterr().out
     assert yaml.safe_load(text)  # readable by other programs
@@ -72,7 +72,7 @@ def test_every_value_has_its_origin(
         "num_workers: 2": "base.yaml:8",
     }
     assert {key: lines.get(key) for key in expected} == expected
-    # What is replaced is not shown, under no spelling.
+    # A replaced value is not shown under any spelling.
     keys = [line.partition(":")[0] for line in lines]
     assert len(set(keys)) == len(keys)
     assert not {"training_iteration", "num_env_runners"} & {*keys}
@@ -118,7 +118,7 @@ def test_a_wrong_value_is_an_error_here_too(
 
 
 def test_options_win_over_every_spelling_in_a_file(files: Path) -> None:
-    """``--checkpoint-freq`` was lost where the file had a ``checkpoint_config``."""
+    """``--checkpoint-freq`` also replaces a value in a ``checkpoint_config``."""
     from rllib_risk.cli.option_groups import Changes
     from rllib_risk.cli.train import load_changed
 
@@ -136,7 +136,7 @@ def test_an_option_that_is_wrong_is_named(
 
 
 def test_the_text_is_a_training_file(files: Path) -> None:
-    """What is printed holds the same values, so that two of them can be compared."""
+    """The printed file has the same values, so that two of them can be compared."""
     from rllib_risk.cli.option_groups import Changes
     from rllib_risk.cli.show_config import configuration_text
     from rllib_risk.cli.train import load_changed

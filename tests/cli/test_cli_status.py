@@ -1,4 +1,4 @@
-"""A run whose first result takes long is never silent."""
+"""A run prints status lines until its first result."""
 
 import re
 import textwrap
@@ -9,7 +9,7 @@ import pytest
 from rllib_risk.cli import progress
 from rllib_risk.cli.main import run
 
-# Each step takes a while until a status line has told of steps. An episode crashes.
+# Steps are slow until a status line reports env steps. Two episodes crash.
 SLOW = """
 import pathlib, time
 import gymnasium, numpy as np, pettingzoo

@@ -21,7 +21,7 @@ def check(algorithm: str, key: str, value: Any) -> Any:
 
 
 def wrong_type(field: Field) -> Any:
-    """A value that none of the accepted types covers."""
+    """A value of none of the accepted types."""
     for candidate in ("text", 3.5, {"a": 1}, [1]):
         if not isinstance(candidate, field.types):
             return candidate
@@ -29,7 +29,7 @@ def wrong_type(field: Field) -> Any:
 
 
 def usable_fields(algorithm: str) -> dict[str, Field]:
-    """The algorithm's own keys; of RMIX and DOP also those of RLlib."""
+    """The algorithm's own keys; for RMIX and DOP also RLlib's keys."""
     if algorithm not in ("RMIX", "DOP"):
         return config_class(algorithm).fields()
     fields, unused = CATALOG.algorithm_fields(algorithm), CATALOG.unused_keys(algorithm)
@@ -87,7 +87,7 @@ def test_a_wrong_type_is_refused(algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_value_outside_the_range_is_refused(algorithm: str) -> None:
-    """R27: below the least, above the most, and none of the choices."""
+    """R27: below the minimum, above the maximum, and not among the choices."""
     for key, field in usable_fields(algorithm).items():
         outside: list[Any] = []
         if field.low is not None:

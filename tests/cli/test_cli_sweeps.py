@@ -71,7 +71,7 @@ CELLS = {
         ("random", "optuna"), SCHEDULERS, EVALUATIONS.items()
     )
 }
-# PBT mutates values itself.
+# PBT changes the values itself, so it takes no searcher.
 REFUSED = [f"optuna-pbt-{evaluation}" for evaluation in EVALUATIONS]
 # Both searchers, and a scheduler that stops trials and one that copies them.
 FEW = ["optuna-asha-never", "random-pbt-second"]
@@ -87,7 +87,7 @@ def test_a_searcher_beside_pbt_is_refused() -> None:
 
 
 def test_schedulers_and_searchers_run_with_rare_evaluations(tmp_path: Path) -> None:
-    """R32: ASHA, PBT and others from YAML, to their ends."""
+    """R32: ASHA with Optuna, and PBT, run from YAML to their ends."""
     run_cells(tmp_path, FEW)
 
 
@@ -117,7 +117,7 @@ def run_cells(folder: Path, names: list[str]) -> None:
 
 
 def check(experiment: Path) -> None:
-    """Both trials reported, with values of their own and evaluations as asked for."""
+    """Both trials have results, different values and the requested evaluations."""
     rates = set()
     for trial in experiment.glob("VDN_*"):
         text = (trial / "result.json").read_text()

@@ -1,8 +1,8 @@
-"""Bit flips in every kind of file: one message each, and no wrong value in silence.
+"""Bit flips in every kind of file: one message each, and no silent wrong value.
 
-A file that a checksum covers must be refused, unless the flip changed nothing that is
-read, such as one kind of space for another. Other files have no checksum, so that a
-flipped digit is a digit; reading them must never end in a raw Python error.
+A file with a checksum must be refused, unless the flip changes nothing that is read,
+such as the kind of a space. Without a checksum a flipped digit cannot be noticed, but
+reading the file must never end in a raw Python error.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ REFUSED = (ckpt.CheckpointError, ConfigError, DatasetError, ResultsError)
 
 
 def flipped(content: bytes) -> list[bytes]:
-    """The content with one bit turned, at seeded places."""
+    """Copies of the content with one flipped bit each, at seeded places."""
     rng = np.random.default_rng(0)
     copies = []
     for bit in rng.integers(8 * len(content), size=FLIPS).tolist():
@@ -50,7 +50,7 @@ def flipped(content: bytes) -> list[bytes]:
 
 
 def outcomes(file: Path, read: Callable[[], Any]) -> list[Any]:
-    """What reading gives after each flip; None where it was refused."""
+    """The results of reading after each flip; None where reading is refused."""
     content = file.read_bytes()
     found: list[Any] = []
     for copy in flipped(content):
@@ -87,7 +87,7 @@ def test_a_checkpoint(tmp_path: Path, name: str) -> None:
 
 
 def test_tensors_without_a_checksum(tmp_path: Path) -> None:
-    """R25: a header of safetensors that was made to fit its checksum."""
+    """R25: a flip in a safetensors header that no checksum reveals."""
     shutil.copytree(OLD / "rmix", tmp_path / "checkpoint")
     file = tmp_path / "checkpoint" / ckpt.POLICY
     named = {k: torch.zeros_like(v) for k, v in load_file(file).items()}
@@ -284,7 +284,7 @@ def test_a_figure_that_cannot_be_written(
 
 
 def damaged_checkpoint(root: Path) -> Path:
-    """The second of two checkpoints of a trial; the first one is whole."""
+    """Writes two checkpoints of a trial; damages and returns the second one."""
     for number in range(2):
         shutil.copytree(OLD / "rmix", root / f"checkpoint_{number:06d}")
     last = root / "checkpoint_000001"
@@ -323,7 +323,7 @@ def test_no_command_takes_another_checkpoint(
     words = {"CHECKPOINT": str(checkpoint), "OUT": "out"}
     assert run([words.get(word, word) for word in command]) == 2
     said = capsys.readouterr().err
-    # Before it, at most the line that says what is being done.
+    # At most one line comes before the error: the one that says what is being done.
     assert said.splitlines()[-1].startswith("Error: ") and said.count("\n") <= 2
     assert checkpoint.name in said
     if damage == "changed":
@@ -337,7 +337,7 @@ def test_a_storage_that_cannot_be_used(
     capsys: pytest.CaptureFixture[str],
     as_it_was: None,
 ) -> None:
-    """A file, or a full disk, is refused before anything starts."""
+    """A file as storage path, or a full disk, is refused before anything starts."""
     import ray
 
     from rllib_risk.cli.main import run

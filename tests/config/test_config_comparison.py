@@ -1,4 +1,4 @@
-"""Comparisons: what the file of ``rllib compare`` may say."""
+"""Comparisons: what the file of ``rllib compare`` may contain."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Experiments: what a training file may say."""
+"""Experiments: what a training file may contain."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -9,8 +9,8 @@ from test_config_experiments import HEAD, load, refused
 from rllib_risk.config.flat_space import fill, flatten_point, flatten_space
 from rllib_risk.config.search_space import Domain, concrete_configs, map_domains
 
-# Everything a user may write: inside a free mapping, a list, another search space, and
-# as the whole of a key; and mappings that only look like search spaces.
+# Search spaces in a free mapping, in a list, in another search space and as a key's
+# whole value. Some mappings only look like search spaces.
 EVERYWHERE = """\
 run:
   run: ALGO
@@ -55,8 +55,8 @@ def test_the_preflight_gets_concrete_configurations() -> None:
     configs = concrete_configs(load(EVERYWHERE).config, 32)
     for config in configs:
         check_sample(config)
-    # The first one; then 1 seed, 1 rate, and of env_config: the other end of noise,
-    # the second value, and the other ends of its two numbers.
+    # The first configuration; the other seed; the other rate; the other end of noise;
+    # the second env_config, and the other ends of its two numbers.
     assert len(configs) == 1 + 1 + 1 + 1 + 3
 
 

@@ -8,7 +8,7 @@ from rllib_risk.config.metrics import RLLIB_METRICS, TEAM_METRICS, check_metric
 from rllib_risk.config.rllib_keys import field_for, signature_fields, types_of_hint
 from rllib_risk.config.schema import ConfigError, check_value
 
-# RLlib spells its hints so, which at run time is something else than `int | None`.
+# RLlib writes its hints this way. At run time they differ from `int | None`.
 OPTIONAL_INT = Optional[int]  # noqa: UP045
 OPTIONAL_FLOAT = Optional[float]  # noqa: UP045
 OPTIONAL_TYPE = Optional[type]  # noqa: UP045
@@ -39,11 +39,11 @@ def test_fields_from_hint_and_default() -> None:
     for wrong in ("abc", 1.5, -0.1, None, True):
         with pytest.raises(ConfigError, match="gamma"):
             check_value("gamma", wrong, gamma)
-    # The default's own type is accepted beside the hint's: 'auto' here.
+    # The default's type is accepted in addition to the hint's: 'auto' here.
     fragment = field_for("rollout_fragment_length", "auto", OPTIONAL_INT)
     assert check_value("k", "auto", fragment) == "auto"
     assert check_value("k", 5, fragment) == 5
-    # What YAML cannot tell is left alone.
+    # A type that YAML cannot express is not checked.
     free = field_for("callbacks", None, OPTIONAL_TYPE)
     assert check_value("k", True, free) is True
 

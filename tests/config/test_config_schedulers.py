@@ -82,7 +82,7 @@ def test_pbt_values_stay_inside_their_ranges() -> None:
     fields = {**FIELDS, "env_config": Field({}, "", dict)}
     component = parse_scheduler("pbt", {"hyperparam_mutations": mutations}, fields)
     clip = ClipToBounds(component.bounds)
-    # PBT's factor 1.2 took gamma from 0.99 to 1.188, and noise from 1.8 to 2.16.
+    # PBT's factor 1.2 changes gamma from 0.99 to 1.188, and noise from 1.8 to 2.16.
     config = {"gamma": 1.188, "lr": 0.5, "env_config": {"noise": 2.16}, "seed": 1}
     assert clip(config) == {
         "gamma": 0.999,

@@ -1,4 +1,4 @@
-"""Search spaces: reading, checking, and what becomes of them."""
+"""Search spaces: reading, checking and conversion to Tune's."""
 
 import pytest
 from ray.tune.search.sample import Domain as TuneDomain
@@ -45,7 +45,7 @@ def test_what_is_a_search_space() -> None:
         ({"choice": ["mean", "static"]}, MODE),
     ],
 )
-def test_samplers_become_rays(value: dict, field: Field) -> None:
+def test_samplers_are_converted_to_ray_tune(value: dict, field: Field) -> None:
     sampler = parse(value, field).to_tune()
     assert isinstance(sampler, TuneDomain)
     check_value("k", sampler.sample(), field)

@@ -35,7 +35,7 @@ def test_every_key_has_its_line() -> None:
     document = parse_yaml(text, "f.yaml")
     assert document.where("a", "b") == "f.yaml:2"
     assert document.where("a", "c", 1, "e") == "f.yaml:5"
-    # The closest known key, where the key itself was not written.
+    # A key that is not written has the place of the closest written key.
     assert document.where("a", "missing") == "f.yaml:1"
     assert document.where("missing") == "f.yaml"
 
@@ -90,7 +90,7 @@ def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
         ("{a: " * 3000 + "1" + "}" * 3000, r"f\.yaml:1: more than 100 nested levels"),
         ("".join(" " * i + "a:\n" for i in range(3000)), r"f\.yaml:1\d\d: more than"),
         ("".join(f"k{i}: 1\n" for i in range(30_000)), r"f\.yaml:2\d{4}: more than 50"),
-        # A merge takes everything that its aliases stand for, whatever wins.
+        # A merge counts all keys of its aliases, even those that others override.
         (
             "a0: &a0 {x: 1}\n"
             + "".join(
@@ -105,13 +105,13 @@ def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
     ],
     ids=lambda text: text[:20],
 )
-def test_what_has_no_end_is_refused_at_its_line(text: str, message: str) -> None:
-    """R27: too large, too deep, or inside itself: refused at once, with the line."""
+def test_oversized_or_recursive_yaml_is_refused(text: str, message: str) -> None:
+    """R27: text that is too large, too deep or inside itself, refused with its line."""
     with pytest.raises(ConfigError, match=message):
         parse_yaml(text, "f.yaml")
 
 
-def test_what_a_merge_brings_in_keeps_the_place_of_the_mapping_that_won() -> None:
+def test_merged_keys_keep_the_line_of_their_source() -> None:
     text = (
         "a: &a {x: 1, c: {p: 1, q: 2}}\n"
         "b: &b {x: 2, y: 2}\n"
@@ -121,6 +121,6 @@ def test_what_a_merge_brings_in_keeps_the_place_of_the_mapping_that_won() -> Non
     assert document.data["run"] == {"x": 1, "y": 2, "c": {"q": 3}}
     assert document.where("run", "x") == "f.yaml:1"
     assert document.where("run", "y") == "f.yaml:2"
-    # `c` of `a` is replaced as a whole, so that `p` is written nowhere.
+    # `c` of `a` is replaced as a whole, so `p` has no place.
     assert ("run", "c", "p") not in document.places
     assert document.where("run", "c", "q") == "f.yaml:5"

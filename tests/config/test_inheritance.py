@@ -1,4 +1,4 @@
-"""What experiments take over: ``shared:``, ``extends:``, anchors and ``without:``."""
+"""What experiments inherit: ``shared:``, ``extends:``, anchors and ``without:``."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def load(folder: Path, text: str) -> dict[str, ExperimentSpec]:
 
 
 def places(folder: Path, spec: ExperimentSpec, *keys: tuple[Any, ...]) -> list[str]:
-    """Where values of an experiment stand, without the folder."""
+    """The places of an experiment's values, without the folder."""
     document = spec.document
     assert document is not None
     found = [document.where(spec.name, *key) for key in keys]
@@ -136,7 +136,7 @@ def test_anchors_may_stand_under_shared_or_a_key_with_a_dot(tmp_path: Path) -> N
     assert places(tmp_path, specs["x"], ("config", "num_atoms")) == ["f.yaml:2"]
 
 
-def test_what_is_left_out_is_not_taken_over(tmp_path: Path) -> None:
+def test_keys_in_without_are_not_inherited(tmp_path: Path) -> None:
     text = (
         "x:\n  extends: base.yaml:one\n"
         "  without: [lr, env_config.width, stop.time_total_s]\n"

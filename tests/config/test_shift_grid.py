@@ -1,4 +1,4 @@
-"""Grids of shifted environments: what a file says, and what is wrong with it."""
+"""Grids of shifted environments: what a file may contain, and what is refused."""
 
 from pathlib import Path
 
@@ -138,7 +138,7 @@ def test_what_is_wrong_is_told_with_its_line(text, message):
 @pytest.mark.parametrize(
     ("message", "line"),
     [
-        # lines of GRID, which begins with an empty one
+        # line numbers of GRID, whose first line is empty
         ("unknown key env_config.sensor_sigma", 9),
         ("city must be one of ...", 6),
         ("env_config.bins must be even", 3),
@@ -164,8 +164,8 @@ FILES = sorted((examples_root() / "shift").glob("*.yaml"))
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_examples_are_grids(file: Path):
     grid = parse_shift_grid(read_yaml(file), file.stem)
-    # Like training: the first cell, but for the wind that macn-wind was trained in, and
-    # for full power, which stands between less and more.
+    # The nominal cell is the one of the training. It is the first cell, except for the
+    # training wind of macn-wind and for full power, in the middle of its axis.
     assert grid.nominal == {"macn-wind": 1, "hvac-power-noise": 8}.get(file.stem, 0)
     assert len(grid.cells) > 4
     text = file.read_text()

@@ -90,7 +90,7 @@ def test_two_processes_with_one_seed_are_identical(names):
 
 @pytest.mark.parametrize("name", sorted(value_based()))
 def test_stopping_and_resuming_changes_nothing(name, tmp_path):
-    """R13: six iterations against three, a checkpoint, a new algorithm, three more."""
+    """R13: six iterations equal three, a checkpoint, a new algorithm and three more."""
     results, again, resumed = straight_and_resumed(name, tmp_path)
     for a, b in zip(again, results[3:], strict=True):
         assert a["training_iteration"] == b["training_iteration"]
@@ -110,7 +110,7 @@ def test_evaluation_of_a_checkpoint_repeats_the_logged_one(tmp_path):
     loaded.stop()
 
 
-def test_a_result_without_an_evaluation_carries_the_last_one(tmp_path):
+def test_a_result_without_an_evaluation_repeats_the_last_one(tmp_path):
     config = small_config("VDN")
     config.evaluation_interval = 2
     algorithm = config.build_algo()
@@ -126,7 +126,7 @@ def test_a_result_without_an_evaluation_carries_the_last_one(tmp_path):
         assert fourth["age_iterations"] == 0
         fifth = goes_on.train()["evaluation"]
         assert fifth == {**fourth, "age_iterations": 1}
-    # What the heir carries before an evaluation of its own is the checkpoint's.
+    # Until it evaluates, the heir reports the evaluation of the checkpoint.
     heir.load_checkpoint(str(tmp_path))
     assert heir._last_evaluation["return_mean"] == second["evaluation"]["return_mean"]
     assert heir._evaluation_age == 1
@@ -199,7 +199,7 @@ def test_a_folder_that_is_no_checkpoint_is_an_error(checkpoints, tmp_path):
         rllib_risk.load(tmp_path / "empty")
 
 
-def test_other_doors_say_how_to_load_a_checkpoint(checkpoints):
+def test_other_from_checkpoint_methods_name_rllib_risk_load(checkpoints):
     from ray.rllib.algorithms.algorithm import Algorithm
     from ray.rllib.policy.policy import Policy
 
@@ -248,8 +248,8 @@ def test_a_pickle_in_a_checkpoint_is_refused_and_not_run(checkpoints, tmp_path, 
     assert not canary.exists()
 
 
-def test_a_pickle_of_tunes_kind_is_not_run(checkpoints, tmp_path):
-    """R25: Tune would load this file before the checkpoint is looked at."""
+def test_a_tune_pickle_in_a_checkpoint_is_refused(checkpoints, tmp_path):
+    """R25: Tune would load this file before the checkpoint is checked."""
     folder = tmp_path / "checkpoint"
     shutil.copytree(checkpoints / "checkpoint_000001", folder)
     canary = tmp_path / "canary"
@@ -345,7 +345,7 @@ def test_a_checkpoint_cannot_import_a_part_unasked(
     with pytest.raises(CheckpointError, match=f"{module}:Part.*--trust-code"):
         rllib_risk.load(folder)
     assert not canary.exists()
-    # Trusted, it is imported, and refused for what it is.
+    # With trust_code the module is imported, and refused for its contents.
     with pytest.raises(ValueError, match=f"{key}.*no class 'Part'"):
         rllib_risk.load(folder, trust_code=True)
     assert canary.exists()
@@ -370,10 +370,10 @@ def test_a_checkpoint_cannot_set_unlisted_keys(checkpoints, tmp_path):
 
 
 @pytest.mark.parametrize("full", ["save_tensors", "save_arrays", "_write_json"])
-def test_a_full_disk_leaves_the_checkpoint_before(
+def test_a_failed_write_keeps_the_previous_checkpoint(
     checkpoints, tmp_path, monkeypatch, full
 ):
-    """A write that fails leaves no folder that would be taken for a checkpoint."""
+    """A failed write leaves no folder that passes as a checkpoint."""
     root = tmp_path / "trial"
     shutil.copytree(checkpoints, root)
     last, new = root / "checkpoint_000001", root / "checkpoint_000002"
@@ -387,7 +387,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
         patch.setattr(ckpt, full, no_space)
         with pytest.raises(OSError, match="No space left"):
             algorithm.save_checkpoint(str(new))
-        # Over an older one, too: nothing vouches for the mixture.
+        # The same over an older checkpoint: the mixture must not pass as one.
         with pytest.raises(OSError, match="No space left"):
             algorithm.save_checkpoint(str(last))
     algorithm.stop()
@@ -407,7 +407,7 @@ def test_a_checkpoint_of_another_shape_is_refused(checkpoints):
     algorithm.stop()
 
 
-def test_target_network_is_copied_every_so_many_episodes():
+def test_target_network_is_copied_at_the_episode_interval():
     # Fact 31: equal right after the copy, different one step later.
     config = small_config("VDN", updates_per_episode=0.25)
     config.training(target_update_interval_episodes=12)
@@ -420,8 +420,8 @@ def test_target_network_is_copied_every_so_many_episodes():
         copied.append(
             all(torch.equal(a, b) for a, b in zip(online, target, strict=True))
         )
-    # Learning starts at 8 episodes, and online differs from then on. 12 episodes after
-    # the (initial) copy at 0 comes the first, in round 3; then rounds 6 and 9.
+    # Learning starts at 8 episodes; the online network differs from then on. The first
+    # copy comes 12 episodes after the start, in round 3, then in rounds 6 and 9.
     assert copied == [True, False, True] + [False, False, True] * 2 + [False]
     algorithm.stop()
 
@@ -440,7 +440,7 @@ def test_one_update_per_episode_from_the_32nd_on():
 
 def test_quantile_steps_keep_their_interval_and_their_gate():
     # Fact 16, strict inequalities: over the threshold, more than qr_start_step.
-    # The small run has a gate's own qr_start_step, which this gate has not.
+    # The small run sets qr_start_step, a key that this gate does not have.
     keys = {"qr_gate": "winrate", "qr_interval": 10, "unused_keys": "ignore"}
     algorithm = small_config("RMIX", **keys).build_algo()
     gate = algorithm.team_policy.learning.gate
@@ -505,10 +505,10 @@ PADDED = {"sequence_length": 1, "window_padding": "zeros"}
         ("QPLEX", {"rnn_cell": "lstm"}),
     ],
 )
-def test_rllibs_own_actions_are_a_players(name, changes):
+def test_rllibs_actions_equal_the_players_actions(name, changes):
     algorithm = small_config(name, **changes).build_algo()
     policy = algorithm.team_policy
-    # Fresh weights hardly react to what was seen before.
+    # With fresh weights, utilities hardly depend on earlier observations.
     for parameter in policy.network.parameters():
         parameter.data.mul_(3.0)
     env = make_team_env("macn")
@@ -533,7 +533,7 @@ def test_rllibs_own_actions_are_a_players(name, changes):
     algorithm.stop()
 
 
-def test_rllibs_own_actions_explore_by_the_schedule_and_leave_it_where_it_is():
+def test_rllibs_actions_explore_without_advancing_the_schedule():
     algorithm = small_config("QMIX", initial_epsilon=0.5).build_algo()
     policy = algorithm.team_policy
     obs, _ = make_team_env("macn").reset(seed=0)
@@ -553,7 +553,7 @@ def test_rllibs_own_actions_explore_by_the_schedule_and_leave_it_where_it_is():
 
 @pytest.mark.parametrize("name", ["RMIX", "QMIX"])
 def test_a_compact_replay_changes_no_loss_by_a_thousandth(name):
-    """The same episodes and draws; the state of coordinates is no multiple of 2^-11."""
+    """Episodes and draws are the same; coordinates are no multiples of 2^-11."""
     losses = []
     for compact in (False, True):
         config = small_config(name, compact_replay=compact)
@@ -586,7 +586,7 @@ def test_a_learning_rate_follows_its_points():
 def test_a_mutated_learning_rate_survives_the_checkpoint(tmp_path):
     """R32: PBT loads a checkpoint into a trial with changed values.
 
-    Moments come from the checkpoint, rates from the configuration.
+    Moments come from the checkpoint, learning rates from the configuration.
     """
     donor = small_config("RMIX", lr=1e-3).build_algo()
     donor.train()
@@ -604,7 +604,7 @@ def test_a_mutated_learning_rate_survives_the_checkpoint(tmp_path):
 
 
 def test_a_mutated_level_and_epsilon_survive_the_checkpoint(tmp_path):
-    """R32: what is learned and played with is the trial's own."""
+    """R32: learning and playing use the level and epsilon of the new trial."""
     static = {"risk_mode": "static", "risk_lr": None}
     donor = small_config("RMIX", alpha=1.0, **static).build_algo()
     donor.train()

@@ -20,7 +20,7 @@ SMALL = {"hidden_size": 8, "batch_size_episodes": 4, "learning_starts_episodes":
 
 
 class Recorder(RLlibCallback):
-    """Notes the name of every hook that is called; the episode's hooks log."""
+    """Records the name of every hook that is called; episode hooks also log values."""
 
     calls: ClassVar[list[str]] = []
 
@@ -52,7 +52,7 @@ for _name in HOOKS:
 
 
 class Second(RLlibCallback):
-    """Another class beside it."""
+    """A second callback class."""
 
     def on_episode_end(self, *, episode: Any, **others: Any) -> None:
         episode.custom_metrics["second"] = 2.0
@@ -92,7 +92,7 @@ def test_every_hook_is_called_and_what_it_logs_is_in_the_results(
 def test_hooks_are_called_in_remote_runners_and_from_a_file(
     ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As a file names them. Remote runners cannot import this module.
+    # A file names callbacks in this way. Remote runners cannot import this module.
     monkeypatch.setitem(sys.modules, "my_callbacks", sys.modules[__name__])
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     config = config_for("COMA", runners=1).training(batch_size_episodes=3)
@@ -140,6 +140,6 @@ def test_what_is_no_callback_is_refused() -> None:
 def test_without_callbacks_there_is_nothing_to_call() -> None:
     hooks = Hooks(config_for())
     assert not hooks.wants("on_")
-    # Tune's own classes are callbacks as well; only what they override counts.
+    # A callback class that overrides no hook has nothing to call.
     assert not Hooks(config_for().callbacks(RLlibCallback)).wants("on_")
     assert algorithm_class("QMIX").get_default_config() == config_class("QMIX")()

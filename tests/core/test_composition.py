@@ -1,4 +1,4 @@
-"""Free composition: what is refused, with the reason, and that all the rest learns."""
+"""Free composition: some combinations are refused with a reason, all others learn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rllib_risk.parts.team import network_keys
 
 
 class ScaledSum(Mixer):
-    """A mixer of a user's own: a sum with one learned factor."""
+    """A user's own mixer: a sum with one learned factor."""
 
     def __init__(self, sizes):
         super().__init__()
@@ -36,7 +36,7 @@ class ScaledSum(Mixer):
 
 
 class Scaled(Mixer):
-    """One value per agent."""
+    """A user's own mixer with one value per agent."""
 
     def __init__(self, sizes):
         super().__init__()
@@ -47,7 +47,7 @@ class Scaled(Mixer):
 
 
 class MidRange(RiskMeasure):
-    """A measure of a user's own, for fixed atoms and for sampled quantiles."""
+    """A user's own risk measure, for fixed atoms and for sampled quantiles."""
 
     def forward(self, atoms, level_logits=None):
         return (atoms.amin(dim=-1) + atoms.amax(dim=-1)) / 2
@@ -60,7 +60,7 @@ class MidRange(RiskMeasure):
 
 
 class FixedOnly(RiskMeasure):
-    """A measure that has no map of fractions."""
+    """A user's own risk measure without a map of fractions."""
 
     def forward(self, atoms, level_logits=None):
         return atoms.amin(dim=-1)
@@ -76,7 +76,7 @@ QUANTILE = ATOMS | {"loss": "quantile"}
 WQMIX = {"mixer": "qmix", "joint_critic": "wqmix"}
 QTRAN = {"mixer": "vdn", "joint_critic": "qtran", "loss": "qtran"}
 
-# What is wrong, and what the message must name: the key, and what to do.
+# Keys that do not fit, and what the message must name: the key, and what to do.
 REFUSED = [
     (
         {"evaluation_config": {"env_config": {}}, "evaluation_interval": None},
@@ -216,14 +216,14 @@ def test_a_sweep_over_parts_may_give_each_its_keys():
     config = make_config(sweep | {"mixer": "qmix"})
     config.validate()
     assert (config.mixing_embed_dim, config.rho) == (8, 0.0)
-    # A key that no part has is an error still.
+    # A key that no part has is still an error.
     with pytest.raises(ConfigError, match=r"mixing_embed_dims.*Did you mean"):
         make_config(sweep | {"mixing_embed_dims": 8}).validate()
 
 
 @pytest.mark.parametrize("name", value_based())
 def test_any_key_may_be_given_to_any_algorithm(name):
-    # Named ones differ by their defaults alone: undo them, and the plain one is left.
+    # Algorithms differ only in their defaults. Without these the plain one is left.
     fields = ValueConfig.fields()
     changed = config_class(name).overrides.keys() & fields.keys()
     undone = {key: fields[key].default for key in changed}
@@ -252,7 +252,7 @@ def test_parts_that_do_not_fit_the_environment_are_refused():
     make_config(keys).check_env(without)
     with pytest.raises(ConfigError, match="FixedOnly has no map of fractions"):
         make_config(keys | {"quantiles": "sampled"}).check_env(without)
-    # A critic's targets are the team's; one value per agent would only broadcast.
+    # A critic's targets are the team's; one value per agent would be broadcast to them.
     keys = {"mixer": f"{__name__}:Scaled", "joint_critic": "wqmix"}
     with pytest.raises(ConfigError, match=r"joint_critic: 'wqmix'.*Scaled'.*per agent"):
         make_config(keys).check_env(with_state)
@@ -334,7 +334,7 @@ AXES = {
 LEVELS = {"cvar predicted", "var predicted"}
 CRITICS = {"qtran critic", "wqmix critic"}
 AXIS_OF = {name: axis for axis, names in AXES.items() for name in names}
-# Pairs that nothing beside them makes sense of.
+# Pairs that are refused whatever the other choices.
 NEVER = {
     frozenset(pair)
     for left, right in [
@@ -379,7 +379,7 @@ def is_accepted(row):
 
 
 def covering_rows():
-    """Accepted rows in which every pair occurs that is not in `NEVER`."""
+    """Accepted rows that together contain every pair outside `NEVER`."""
     rng = random.Random(0)
     values = {axis: list(names) for axis, names in AXES.items()}
     missing = {
@@ -416,7 +416,7 @@ def test_pairs_that_no_combination_contains():
 
 
 def ought_to_learn(name, keys):
-    """V(s) of QTRAN's critic is in no loss but QTRAN's own. All else learns."""
+    """All parameters learn, but V(s) of QTRAN's critic only in QTRAN's own loss."""
     of_value = name.startswith("joint_critic.value") and keys["loss"] != "qtran"
     return not (of_value and keys["joint_critic"] == "qtran")
 
@@ -461,7 +461,7 @@ def test_the_gradients_of_three_learners_add_up_for_every_algorithm(name):
     assert gradient_error(policy, make_batch(), learners=3) < 1e-6
 
 
-def test_agents_own_values_may_pass_through_a_mixer_of_ones_own():
+def test_a_users_mixer_may_return_one_value_per_agent():
     policy = make_policy({"mixer": f"{__name__}:Scaled"})
     policy.learn_on_batch(make_batch())
     assert policy.network.mixer.factor.grad.any()
@@ -471,7 +471,7 @@ def test_agents_own_values_may_pass_through_a_mixer_of_ones_own():
 
 
 def test_fractions_follow_from_the_seed_and_the_number_of_the_update():
-    # What a resumed run must repeat, and no two updates share.
+    # A resumed run must repeat the fractions; no two updates share them.
     keys = composition("LHIQN") | {"qr_gate": "never"}
     policy, other = (make_policy(keys, config_class("LHIQN")) for _ in range(2))
     batch = policy.tensors(make_batch())
@@ -488,7 +488,7 @@ def test_fractions_follow_from_the_seed_and_the_number_of_the_update():
             assert torch.equal(again[0], expected[0]) and again[1] == expected[1]
     reseeded = make_policy(keys | {"seed": 6}, config_class("LHIQN"))
     assert not torch.equal(update(reseeded, 0)[0], first[0])
-    # RMIX's quantile step draws others than the TD step of the same update.
+    # A quantile step draws other fractions than the TD step of the same update.
     policy.update_index = 0
     assert not torch.equal(policy.view(batch, 1).online.fractions, first[0])
 
@@ -503,8 +503,8 @@ def test_drawing_fractions_does_not_disturb_other_randomness():
 
 
 def test_an_annealed_level_follows_the_env_steps():
-    # From 1 to 0.2 over 1000 env steps: 0.6 half way. Of five atoms the ceil(5 level)
-    # lowest count: 5, then 3, then 1.
+    # The level falls from 1 to 0.2 over 1000 env steps and is 0.6 half way. The
+    # ceil(5 level) lowest of five atoms count: 5, then 3, then 1.
     keys = {"num_atoms": 5, "risk_measure": "cvar", "mixer": "vdn"}
     policy = make_policy(keys | {"alpha": [[0, 1.0], [1000, 0.2]]})
     expected = {
@@ -521,7 +521,7 @@ def test_an_annealed_level_follows_the_env_steps():
         for network in (policy.network, policy.target_network):
             assert network.risk.levels == pytest.approx((level,))
             assert network.risk.weights[0].tolist() == pytest.approx(weights)
-        # Acting and learning read the same level as a network built with it.
+        # Acting and learning give the same as a network that is built with this level.
         fixed = make_policy(keys | {"alpha": round(level, 9)})
         for ours, theirs in zip(
             policy.make_actor(4).act(obs, mask),
@@ -533,7 +533,7 @@ def test_an_annealed_level_follows_the_env_steps():
         assert losses[0].item() == losses[1].item()
 
 
-def test_the_lesser_weight_follows_the_env_steps():
+def test_the_td_weight_schedule_follows_the_env_steps():
     # LH-IQN: 0.2 to 0.4 over 200 000 env steps.
     policy = make_policy({}, config_class("LHIQN"))
     batch = policy.tensors(make_batch())

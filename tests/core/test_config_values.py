@@ -54,13 +54,13 @@ def test_two_functions_are_two_values() -> None:
 def test_rllib_reads_the_dict_and_the_object(name: str) -> None:
     config = make(name)
     config.validate()
-    config.validate()  # which changes nothing
+    config.validate()  # a second call changes nothing
     for form in (make(name).to_dict(), make(name)):
         request = algorithm_class(name).default_resource_request(form)
         assert request.required_resources["CPU"] == 1
 
 
-def test_minus_one_is_a_value() -> None:
+def test_minus_one_is_kept_as_a_value() -> None:
     """RLlib takes -1 for "not given" and drops it on the way to an algorithm."""
     config = ValueConfig().training(v_min=-1.0, risk_parameter=-1.0)
     again = ValueConfig.from_state(config.get_state())
@@ -157,7 +157,7 @@ def test_a_replay_larger_than_the_memory_stops_before_the_first_step(
     ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make("QMIX").training(hidden_size=8, buffer_size_episodes=10**9)
-    algorithm = config.build_algo()  # as an evaluation needs it; nothing is held yet
+    algorithm = config.build_algo()  # works for an evaluation, which holds no replay
     with pytest.raises(ConfigError, match=r"buffer_size_episodes: .* up to \d+ GB"):
         algorithm.train()
     algorithm.stop()
@@ -175,7 +175,7 @@ def test_a_mistyped_key_is_refused_by_the_algorithm_and_its_checkpoints(
         cls.from_checkpoint(tmp_path, clip_rewards=True)
     with pytest.raises(ConfigError, match=r"'gama'.*'gamma'"):
         cls(config={"env": "two_step", "gama": 0.5})
-    # What Tune itself adds to the dict is none of the user's keys.
+    # Keys that Tune itself adds to the dict are accepted.
     cls(config={"env": "two_step", "hidden_size": 8, "__stdout_file__": None}).stop()
     # Ray asks for the name of an actor whose start failed.
     assert repr(object.__new__(cls)) == "QMIX"

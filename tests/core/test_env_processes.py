@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("smac_double")
 
 @pytest.fixture(autouse=True, scope="module")
 def folder(tmp_path_factory):
-    """What looks like the game's folder; remote workers find it and the doubles."""
+    """A fake folder of the game; remote workers find it and the test doubles."""
     folder = tmp_path_factory.mktemp("sc2")
     install_game(folder, "3m")
     paths = [str(DOUBLES), os.environ.get("PYTHONPATH", "")]
@@ -46,7 +46,7 @@ def run_config(env, env_config, **keys):
 
 
 def hanging(runners, **kwargs):
-    """A run whose env hangs; the limit is above a slow start on a busy machine."""
+    """A run whose env hangs; the time limit is above a slow start on a busy machine."""
     env_config = {"factory": "hanging_envs:Hanging", "kwargs": kwargs}
     return run_config(
         "pettingzoo", env_config, num_env_runners=runners, env_timeout_s=3
@@ -54,7 +54,7 @@ def hanging(runners, **kwargs):
 
 
 def left(folder) -> list[str]:
-    """Simulators and games of this module that still run after some seconds."""
+    """Simulators and games of this module that still run after at most 60 s."""
     end = time.monotonic() + 60  # the guard of a killed process needs a moment
     while (found := simulators(folder)) and time.monotonic() < end:
         time.sleep(0.2)
@@ -74,7 +74,7 @@ def simulators(folder) -> list[str]:
 
 @pytest.mark.parametrize(("runners", "envs", "games"), [(0, 2, 4), (2, 1, 3)])
 def test_one_game_for_each_copy_that_plays(own_ray, folder, runners, envs, games):
-    """As many copies play in an evaluation as in a runner; nothing else has a game."""
+    """An evaluation plays as many copies as a runner; only these copies have a game."""
     launches = folder / "launches.txt"
     launches.write_text("")
     config = run_config(
@@ -94,7 +94,7 @@ def test_one_game_for_each_copy_that_plays(own_ray, folder, runners, envs, games
 
 
 def test_remote_environments_that_hang_once_cost_an_episode_each(own_ray, folder):
-    """R16: and those whose close hangs hold nothing up."""
+    """R16: an environment whose close() hangs does not block the run."""
     algorithm = hanging(2, step="once", close_hangs=True).build_algo()
     result = algorithm.train()
     # One in each runner that samples, and one in the process that evaluates.
@@ -105,7 +105,7 @@ def test_remote_environments_that_hang_once_cost_an_episode_each(own_ray, folder
 
 
 def test_an_environment_that_always_hangs_stops_the_run(own_ray, folder):
-    """R16: with the cause."""
+    """R16: the error names the cause."""
     algorithm = hanging(0, step="always").build_algo()
     with pytest.raises(EnvFailedError, match=r"3 times.*step\(\) did not return"):
         algorithm.train()
@@ -115,7 +115,7 @@ def test_an_environment_that_always_hangs_stops_the_run(own_ray, folder):
 
 @pytest.mark.long
 def test_runners_that_cannot_be_interrupted_stop_the_run(own_ray, folder):
-    """R16: their processes end; a bounded number of times, as environments."""
+    """R16: their processes are ended, with the same bound as for environments."""
     config = hanging(1, step="deadlock").training(max_env_restarts=1)
     algorithm = config.build_algo()
     with pytest.raises(RuntimeError, match="lost 1 times in a row"):

@@ -1,4 +1,4 @@
-"""One loop plays all episodes: every door shows the same one for the same seed."""
+"""One loop plays all episodes: every entry point plays the same one for one seed."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 
 
 class CrashesOnOddSeeds(Walk):
-    """Pays its seed's remainder, and crashes in the middle if the seed is odd."""
+    """Pays the seed modulo 1000, and crashes in the third step if the seed is odd."""
 
     def __init__(self, render_mode=None):
         super().__init__()
@@ -35,7 +35,7 @@ class CrashesOnOddSeeds(Walk):
         return np.full((1, 1, 3), self.time, np.uint8)
 
 
-def test_every_door_plays_the_same_episode_for_the_same_seed():
+def test_every_entry_point_plays_the_same_episode_for_a_seed():
     noisy = {"reward_noise_std": 1.0, "wind_probability": 0.2, "episode_limit": 12}
     config = small_config("RMIX").environment("macn", env_config=noisy)
     algorithm = config.build_algo()
@@ -73,7 +73,7 @@ def test_an_episode_that_crashed_is_played_with_the_same_new_seed_at_every_door(
         trace = trace_episode(policy, config, seed)
         assert trace.rewards.tolist() == episode.rewards.tolist()
         assert len(trace.atoms) == len(trace.rewards) == 5
-        # A lost episode's pictures are not among the frames.
+        # The frames contain no pictures of a lost episode.
         frames = play_and_render(policy, config, seed)
         assert [int(frame[0, 0, 0]) for frame in frames] == [0, 1, 2, 3, 4, 5]
     algorithm.stop()

@@ -1,4 +1,4 @@
-"""Seeds of evaluations: never those of the training, and always the same."""
+"""Evaluation seeds: never seeds of the training, and always the same."""
 
 import pytest
 from small_runs import small_config
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 
 
 def test_evaluations_play_seeds_of_their_own(tmp_path, monkeypatch):
-    """R12: never those of the training, and the same 32 for the same checkpoint."""
+    """R12: never seeds of the training, and the same 32 for the same checkpoint."""
     played, play = [], TeamRolloutWorker._play
     monkeypatch.setattr(
         TeamRolloutWorker,

@@ -1,4 +1,4 @@
-"""Exported teams beside the policies that they come from, over whole episodes."""
+"""Exported teams act as the policies that they come from, over whole episodes."""
 
 import importlib.util
 import json
@@ -30,7 +30,7 @@ spec = importlib.util.spec_from_file_location("parity", ROOT / "tools/deploy_par
 parity = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(parity)
 
-# Every family of environments, and every kind of network somewhere.
+# Covers every family of environments and every kind of network.
 PLAYED = [
     ("macn", "CVaR, predicted level"),
     ("macn", "padded window"),
@@ -46,7 +46,7 @@ PLAYED = [
 
 @pytest.mark.parametrize(("env", "kind"), PLAYED)
 def test_an_exported_team_plays_as_the_policy_does(env, kind):
-    """R47: ``tools/deploy_parity.py`` plays longer, and everything everywhere."""
+    """R47: ``tools/deploy_parity.py`` plays longer, and every kind in every env."""
     for name, both in parity.rows(env, kind, 120, "safetensors"):
         assert both.decisions >= 240, name
         assert both.differing == 0, name
@@ -67,7 +67,7 @@ def test_a_checkpoint_is_loaded_and_played_without_ray(algorithm):
     assert not ray.is_initialized()
 
 
-def test_what_an_artefact_says_of_itself(algorithm, tmp_path):
+def test_an_exported_record_holds_contract_risk_and_provenance(algorithm, tmp_path):
     record = export_team(algorithm, tmp_path / "team")
     written = json.loads((tmp_path / "team" / "policy.json").read_text())
     assert written.pop("networks") and record.pop("networks")
@@ -85,7 +85,7 @@ def test_what_an_artefact_says_of_itself(algorithm, tmp_path):
     assert origin["env"] == "macn"
     assert origin["seeds"] == {"training": seed, "evaluation": seed, "dataset": None}
     assert origin["env_steps"] == algorithm.env_steps > 0
-    # Version 0.1 wrote no commit, and made no evaluation here.
+    # Version 0.1 wrote no commit, and this run made no evaluation.
     assert origin["training"]["rllib_risk"].startswith("0.1")
     assert origin["training"]["git_commit"] is None
     assert origin["last_evaluation"] is None
@@ -152,7 +152,7 @@ def test_a_folder_with_contents_is_left_alone(algorithm, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_team_that_would_act_otherwise_is_not_written(
+def test_an_artefact_that_acts_differently_is_not_written(
     algorithm, tmp_path, monkeypatch
 ):
     """R47: an exported team."""
@@ -238,9 +238,9 @@ def test_agents_of_unequal_sizes_with_masks_and_names(tmp_path):
     ("unavailable", "needed", "num_actions"),
     [
         ([], False, [3, 3]),
-        # An action that comes back is masked; it is the last step of an episode.
+        # An action is masked only once, in the last step of an episode.
         ([(5, 1, 2)], True, [3, 3]),
-        # Never available, but not the last one: it exists.
+        # An action is never available, but it is not the last one, so it exists.
         ([(slice(None), 0, 1)], True, [3, 3]),
         # The first agent's third action is padding: the importer masks it throughout.
         ([(slice(None), 0, 2)], False, [2, 3]),
@@ -250,9 +250,9 @@ def test_agents_of_unequal_sizes_with_masks_and_names(tmp_path):
 def test_a_team_without_an_environment_needs_masks_if_its_data_have_any(
     tmp_path, unavailable, needed, num_actions
 ):
-    """R47: exports of such teams demanded masks that no data had."""
+    """R47: an exported team must not demand masks that its data do not have."""
     episodes = []
-    for shown in (False, True):  # steps are masked in the second episode alone
+    for shown in (False, True):  # single steps are masked only in the second episode
         mask = np.ones((7, 2, 3), np.uint8)
         for where in unavailable:
             if shown or isinstance(where[0], slice):

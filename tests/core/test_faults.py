@@ -1,4 +1,4 @@
-"""Environments that do one thing wrong: each run ends with the cause, or goes on."""
+"""Environments with one fault each: a run ends with the cause, or goes on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from rllib_risk.env_wrappers.scripted import RandomPolicy
 
 GIVEN_UP = r"pettingzoo \(faulty_envs:Faulty\).* failed 3 times in a row .*"
 IN_STEP = r".*\(step 3 of the episode"
-# By fault: the class of the error and a part of its text; None: it is harmless.
+# Fault -> class of the error and a part of its text. None: the fault is harmless.
 FAULTS = {
     "": None,
     "float64": None,
@@ -72,7 +72,7 @@ FAULTS = {
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    """No notice was given before, and nothing waits."""
+    """Forgets earlier notices, and removes the waits after failures."""
     monkeypatch.setattr(failures, "BACKOFF_S", 0.0)
     notices.forget()
 
@@ -119,10 +119,10 @@ def two_runners(ray_local):
             faulty_envs.FAULT = fault
             worker.stop_envs()
 
-        # What the other runner answered to the fault before.
+        # Discards the other runner's answer to the previous fault.
         while ray_internals.num_unanswered(group, _TAG):
             ray_internals.take_answers(group, _TAG, 1.0)
-        algorithm.replace_lost_runners(group)  # An error counts as a loss for RLlib.
+        algorithm.replace_lost_runners(group)  # RLlib counts an error as a loss.
         group.foreach_env_runner(renew, local_env_runner=False)
         return [algorithm.train() for _ in range(2)][-1]
 
@@ -160,7 +160,7 @@ def test_a_cause_is_told_once_and_every_lost_episode_is_counted(ray_local, caplo
     assert "env_notices" not in second
     assert [r.message for r in caplog.records if "simulator" in r.message] == told
     crashes = first["num_env_crashes_lifetime"]
-    # 100 episodes and two evaluations: about ten are lost in each iteration.
+    # An iteration has 100 episodes and an evaluation, and loses about ten.
     assert 0 < crashes < second["num_env_crashes_lifetime"]
 
 
@@ -186,7 +186,7 @@ def test_the_soak_script_measures_memory_while_episodes_are_lost(
 def test_a_replay_too_large_for_the_episodes_so_far_is_refused(
     ray_local, monkeypatch, caplog
 ):
-    """Without a limit of episodes there is only a warning before the first one."""
+    """Without max_episode_steps there is only a warning before the first episode."""
     monkeypatch.setattr("rllib_risk.core.algorithm.machine_memory", lambda: 10**6)
     algorithm = faulty_config().build_algo()
     with pytest.raises(ConfigError, match=r"of at most 5 steps.*Set buffer_size_epis"):
@@ -237,7 +237,7 @@ def test_only_a_whole_episode_ends_a_row_of_failures():
 
 def test_three_quarters_of_the_recent_episodes_are_the_limit():
     counts = EnvFailures("e", 1, 10**6)
-    for _ in range(1000):  # two in three
+    for _ in range(1000):  # two of three are lost
         lose(counts)
         lose(counts)
         counts.completed(0)
@@ -295,7 +295,7 @@ def test_a_seed_that_cannot_start_gives_way_to_another(monkeypatch):
 
 
 class Twin(GuardedTwin):
-    """A vectorised walk; ``script`` says what the next steps do."""
+    """A vectorised two-step game; ``script`` says what the next calls do."""
 
     made = 0
     script: ClassVar[list[str]] = []

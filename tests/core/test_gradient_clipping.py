@@ -1,4 +1,4 @@
-"""Which parameters share one limit of the gradient's norm."""
+"""Groups of parameters that share one limit of the gradient's norm."""
 
 import copy
 
@@ -38,7 +38,7 @@ def make_batch():
 
 @pytest.mark.parametrize("preset", ["ma_dqn", "ma_qr_dqn", "ma_ciql", "ma_ciqr"])
 def test_independent_agents_are_separate_learners(preset):
-    """Each has its own loss, limit and Adam, written out a second time."""
+    """Each has its own loss, limit and Adam, which are written again here."""
     policy, samples = make_policy(preset=preset), make_batch()
     networks = [copy.deepcopy(n) for n in (policy.network, policy.target_network)]
     agents = list(networks[0].agents)
@@ -79,7 +79,7 @@ def test_independent_agents_are_separate_learners(preset):
         ("IndependentQ", {}),
     ],
 )
-def test_all_else_has_one_limit(name, keys):
+def test_other_teams_share_one_gradient_limit(name, keys):
     policy = make_policy(name, **keys)
     stats = policy.learn_on_batch(make_batch())
     clipped = sum((p.grad**2).sum() for p in policy.network.parameters()).sqrt()

@@ -12,10 +12,10 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 def test_independent_quantile_learners_act_at_their_level(quantiles, alpha, returns):
     """R34: trained on the reward itself, a cautious team plays safe.
 
-    Actions are uniform while sampling, so that each agent's team-mate plays either
-    action half the time. Safe pays 1 or -1, risky -1 half the time, -5 in a tenth and 4
-    in four tenths of it. Level 1: 0 against 0.6. Level 0.3, the worst three tenths: -1
-    against (0.1 * -5 + 0.2 * -1) / 0.3 = -2.33.
+    Actions are uniform while sampling, so each agent's team-mate plays either action
+    half the time. Safe pays 1 or -1. Risky pays -1 with probability 0.5, -5 with 0.1
+    and 4 with 0.4. At level 1 safe is worth 0 and risky 0.6. At level 0.3, the worst
+    three tenths, they are worth -1 and (0.1 * -5 + 0.2 * -1) / 0.3 = -2.33.
     """
     config = config_class("IndependentQ")().environment("risky_bandit")
     config.training(
@@ -46,8 +46,8 @@ def test_independent_quantile_learners_act_at_their_level(quantiles, alpha, retu
 
 
 @pytest.mark.parametrize("runners", [0, 1])
-def test_a_scheduled_level_is_evaluated_where_it_stands(runners):
-    """Evaluation has policies of its own, which must hear of the env steps too."""
+def test_evaluation_uses_the_current_level_of_a_schedule(runners):
+    """Evaluation has its own policies, which must get the number of env steps too."""
     config = config_class("QMIX")().environment("two_step")
     config.training(
         num_atoms=10,
@@ -61,14 +61,14 @@ def test_a_scheduled_level_is_evaluated_where_it_stands(runners):
     config.debugging(seed=0)
     config.min_sample_timesteps_per_iteration = 20  # ten episodes of two steps
     algorithm = config.build_algo()
-    # Half the way from 1.0 to 0.3, then the end of it.
+    # Half way from 1.0 to 0.3, then the end of the schedule.
     levels = [algorithm.train()["evaluation"]["risk_level_mean"] for _ in range(3)]
     algorithm.stop()
     assert levels == pytest.approx([0.65, 0.3, 0.3])
 
 
 def greedy_payoffs(name, payoff, steps, **keys):
-    """What an algorithm plays on a matrix game after uniform actions."""
+    """Greedy returns on a matrix game after training on uniform actions."""
     config = config_class(name)().environment(
         "matrix_game", env_config={"payoff": payoff}
     )
@@ -94,9 +94,9 @@ def greedy_payoffs(name, payoff, steps, **keys):
 # Ordinary independent Q-learning on the climbing game [[11, -30, 0], [-30, 7, 6],
 # [0, 0, 5]] with a uniform team-mate: row means (-6.33, -5.67, 1.67), column means
 # (-6.33, -7.67, 3.67), so both play their last action, which pays 5. VDN's
-# least-squares fit adds row and column means: the same. With errors below zero weighted
-# 0.1 the fixed points are (6.67, 4.76, 4.17) and (6.67, 3.33, 5.42): both play the
-# first, 11.
+# least-squares fit adds row and column means and plays the same. If negative errors
+# have the weight 0.1, the fixed points are (6.67, 4.76, 4.17) and (6.67, 3.33, 5.42):
+# both play the first action, which pays 11.
 @pytest.mark.parametrize(
     ("name", "keys", "payoff"),
     [
@@ -111,8 +111,8 @@ def test_the_climbing_game(name, keys, payoff):
 
 
 # The best joint action pays 8 and is surrounded by -12. Weighted QMIX solves both
-# games: its central value fits the table, and a monotonic value that misses what pays
-# less than the best, at a tenth of the weight, keeps 8 at the corner (fixed points:
+# games: its central value fits the table, and its monotonic value keeps 8 at the corner
+# because errors at lower payoffs have a tenth of the weight (fixed points:
 # tests/learning/test_factorised_games.py). QTRAN and QPLEX can represent the table.
 # QMIX's best fit of P4 leaves an error of 21.43, with -9.14 at the corner: it plays 0.
 @pytest.mark.parametrize(
@@ -134,14 +134,14 @@ def test_the_climbing_game(name, keys, payoff):
         ("IndependentQ", "P3", 0.0, {}),
     ],
 )
-def test_games_that_tell_factorisations_apart(name, payoff, best, keys):
-    """R33: through the whole pipeline, the failures of VDN and QMIX too."""
+def test_payoffs_of_factorisations_on_nonmonotonic_games(name, payoff, best, keys):
+    """R33: through the whole pipeline, including the failures of VDN and QMIX."""
     assert greedy_payoffs(name, payoff, 4000, lr=1e-3, **keys) == {best}
 
 
 @pytest.mark.parametrize("name", ["COMA", "DOP"])
 def test_actor_critics_learn_to_remember(name):
-    """R33: 1 needs a memory, and credit through time; without one 0.5 is the most."""
+    """R33: a return of 1 needs memory and credit over time; else it is at most 0.5."""
     config = config_class(name)().environment("memory_game", env_config={"delay": 1})
     config.training(
         optimizer="adam",

@@ -1,4 +1,4 @@
-"""Learning on several processes: the same numbers, and what happens if one is lost."""
+"""Learning in several processes: equal results, and the loss of a process."""
 
 import os
 import signal
@@ -61,7 +61,7 @@ def parameters_of(policy):
     return torch.cat([p.detach().flatten() for m in modules for p in m.parameters()])
 
 
-# The gradient of a batch; that of every algorithm and pair is in test_composition.py.
+# Gradients of a batch. test_composition.py tests every algorithm and pair of parts.
 
 OTHERS = {
     "quantile step": ({"qr_gate": "step"}, "RMIX", "learn_quantiles_on_batch", ()),
@@ -132,7 +132,7 @@ def test_sequences_and_drawn_numbers_are_those_of_the_whole_batch(keys):
 
 @pytest.mark.parametrize("name", ["MAPPO", "IPPO"])
 def test_normalised_advantages_and_minibatches_are_those_of_one_learner(name):
-    # Of the minibatches of one or two episodes, a learner often has nothing.
+    # Minibatches have one or two episodes, so a learner often has none of them.
     keys = {"epochs_per_update": 2, "minibatches_per_epoch": 3, "hidden_size": 8}
     sizes = {"obs_size": 5, "state_size": 6, "agents": 3, "actions": 4}
     one, *two = (make_team(name, **sizes, **keys) for _ in range(3))
@@ -150,7 +150,7 @@ def test_normalised_advantages_and_minibatches_are_those_of_one_learner(name):
 
 
 def test_what_is_logged_is_of_the_whole_batch():
-    # Weights 3/4 and 1/4: 0.75 * 2 + 0.25 * 6 = 3. Only the first knows the norm.
+    # Weights 3/4 and 1/4: 0.75 * 2 + 0.25 * 6 = 3. Only the first has the norm.
     logged = [{"td_loss": 2.0, "grad_norm": 7.0}, {"td_loss": 6.0, "grad_norm": np.nan}]
     assert merged(logged, [0.75, 0.25]) == {"td_loss": 3.0, "grad_norm": 7.0}
 
@@ -176,7 +176,7 @@ def test_a_learner_that_does_not_answer_ends_the_wait(monkeypatch):
     assert time.monotonic() - start < 30
 
 
-# What is refused
+# Refused configurations
 
 
 class PerEpisode(Loss):
@@ -271,7 +271,7 @@ def test_two_learners_give_the_numbers_of_one_and_each_time_the_same(tmp_path):
     assert again.config.num_learners == 2
     again.train()
     assert fingerprint(again) == fingerprint(two)
-    # A checkpoint of two learners is one of any number.
+    # A checkpoint of two learners can be resumed with any number of learners.
     alone = algorithm_class("RMIX").from_checkpoint(tmp_path, num_learners=0)
     alone.train()
     found = parameters_of(alone.team_policy)
@@ -293,7 +293,7 @@ def test_a_killed_learner_ends_the_update_and_leaves_no_half_of_it():
         algorithm.train()
     assert time.monotonic() - start < 60
     assert torch.equal(parameters_of(algorithm.team_policy), before)
-    # The next one has new learners.
+    # The next update has new learners.
     algorithm.train()
     assert not torch.equal(parameters_of(algorithm.team_policy), before)
     algorithm.stop()

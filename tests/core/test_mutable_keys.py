@@ -1,4 +1,4 @@
-"""Which keys a run can go on with another value of: what ``Field.fixed`` says."""
+"""``Field.fixed`` is set for the keys that cannot change when a run goes on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEAM = spaces.Dict(
     state=spaces.Box(-np.inf, np.inf, (6,), np.float32),
     action_mask=spaces.Box(0, 1, (3, 4), np.uint8),
 )
-# Between them they use every part that has a number.
+# Together they use every part that has a number.
 PARTS = {
     "RMIX": {"num_atoms": 4, "hidden_size": 8, "target": "tv", "rho": 0.1},
     "QPLEX": {"hidden_size": 8},
@@ -78,7 +78,7 @@ def test_numbers_that_may_mutate_change_no_shape(name, keys):
     assert free > 15
 
 
-def test_every_fixed_number_changes_one():
+def test_every_fixed_number_changes_a_shape():
     changing, fixed = set(), set()
     for name, keys in CONFIGS:
         config = make(name, keys)
@@ -87,7 +87,7 @@ def test_every_fixed_number_changes_one():
             if not field.fixed or not {int, float} & {*field.types}:
                 continue
             value = getattr(config, key)
-            # A rho of 0 needs no dual network; of other values one is like the other.
+            # A rho of 0 needs no dual network; all other values have the same shapes.
             setattr(config, key, 0.0 if key == "rho" else another(field, value))
             fixed.add(key)
             if shapes(config) != before:

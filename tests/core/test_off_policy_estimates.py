@@ -16,8 +16,8 @@ from rllib_risk.core.off_policy.fqe import FqeSettings
 from rllib_risk.data.dataset import Dataset, write_dataset
 from rllib_risk.env_wrappers.scripted import RandomPolicy
 
-# Two agents, three steps. State 0: both must choose 1 to get 1 and stay, all else leads
-# to state 1, which pays -1 a step. State 2 is the end of an episode.
+# Two agents, three steps. In state 0 both must choose 1 to get 1 and stay. Other joint
+# actions lead to state 1, which pays -1 per step. State 2 is the end of an episode.
 STAY, LEAVE, END = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
 GAME = {
     "transitions": [
@@ -78,7 +78,8 @@ def prefer(algorithm, action):
 def test_the_estimate_tells_the_better_checkpoint(folder, tmp_path, monkeypatch):
     """R49: off-policy evaluation.
 
-    Always 1 returns 1 + 1 + 1; always 0 returns 0 - 1 - 1. Nothing is played.
+    Always choosing 1 returns 1 + 1 + 1, always choosing 0 returns 0 - 1 - 1. No episode
+    is played.
     """
     quick = partial(FqeSettings, members=3, hidden=16, batch_size=32)
     monkeypatch.setattr(estimates, "FqeSettings", quick)
@@ -95,7 +96,7 @@ def test_the_estimate_tells_the_better_checkpoint(folder, tmp_path, monkeypatch)
     for action, truth in ((0, -2.0), (1, 3.0)):
         low, high = (found[action][f"return_mean_{end}"] for end in ("low", "high"))
         assert low <= truth <= high or high - low < 1.0
-    # An estimate that does not settle is none, and none is higher than the best one.
+    # An estimate that does not settle is left out and counts as no improvement.
     stiff = partial(FqeSettings, check_every=5, max_updates=10, tau=1.0, tolerance=0.0)
     monkeypatch.setattr(estimates, "FqeSettings", stiff)
     algorithm.estimates = again = estimates.Estimates(
@@ -106,7 +107,7 @@ def test_the_estimate_tells_the_better_checkpoint(folder, tmp_path, monkeypatch)
     assert set(algorithm.train()["off_policy"]) == {
         *("log_return_mean", "td_error", "estimates_since_best")
     }
-    # Nor is one whose interval is wider than the returns of the log spread.
+    # The same holds if its interval is wider than the spread of the log's returns.
     real = estimates.fit_fqe
 
     def members_that_differ(*args, **kwargs):

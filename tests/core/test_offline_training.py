@@ -111,7 +111,7 @@ def held_out(algorithm):
 
 
 def test_numbers_of_held_out_episodes_are_those_of_acting_on_them(folder):
-    """Agreement, gap and estimate again, from the actor, one step at a time."""
+    """Recomputes agreement, gap and estimate with the actor, one step at a time."""
     config = offline(
         "IndependentQ",
         folder,
@@ -183,13 +183,13 @@ def test_a_run_that_is_resumed_is_the_same_run(
 ):
     """R13: learning from a dataset."""
     if memory_mb == 1:
-        # A window over a dataset that is small for a test.
+        # Makes the memory so small that the replay is a window over the dataset.
         monkeypatch.setattr("rllib_risk.core.value_algorithm.BYTES_PER_MB", 2**14)
         monkeypatch.setattr("rllib_risk.data.dataset_replay._MIN_SEGMENT_BYTES", 1)
         monkeypatch.setattr("rllib_risk.data.dataset_replay._READING_BYTES", 0)
     config = offline(
         *("OfflineBaselines", folder),
-        preset="cfcql",  # the model of the data's policy goes on, too
+        preset="cfcql",  # resumes the behaviour model as well
         sequence_length=2,
         dataset_memory_mb=memory_mb,
         dataset_holdout=0.1,
@@ -242,7 +242,7 @@ def test_a_policy_goes_on_online_from_its_checkpoint(folder, tmp_path):
 
 
 def test_greedy_actions_of_behaviour_cloning_are_those_of_the_data(tmp_path):
-    """One action per state, whatever it earned: BC and a heavy penalty find it."""
+    """Each state has one action in the data; BC and a heavy penalty must find it."""
     obs = np.eye(6, dtype=np.float32)[:, None, :].repeat(2, axis=1)
     taken = np.array([[3, 1], [0, 2], [2, 2], [1, 0], [3, 3]])
     rng = np.random.default_rng(0)
@@ -281,7 +281,7 @@ def test_greedy_actions_of_behaviour_cloning_are_those_of_the_data(tmp_path):
 
 
 def changed_card(folder, tmp_path, **values):
-    """The dataset again, with another card."""
+    """Copies the dataset and changes its card."""
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in folder.iterdir():
@@ -291,7 +291,7 @@ def changed_card(folder, tmp_path, **values):
 
 
 def test_training_refuses_rows_that_cannot_be(folder, tmp_path):
-    """What `rllib dataset check` refuses in a row, training refuses when it reads."""
+    """Training refuses the rows that `rllib dataset check` refuses, on reading them."""
     copy = changed_card(folder, tmp_path)
     card = read_card(copy)
     path = copy / card.shards[0].file
@@ -337,7 +337,7 @@ def test_a_batch_of_more_episodes_than_there_are_names_the_fix(folder):
         config.build_algo()
 
 
-def test_evaluations_may_be_elsewhere(folder):
+def test_evaluation_may_use_another_env_config(folder):
     config = offline("MACQR", folder)
     config.evaluation_config = {"env_config": {"episode_limit": 5}}
     config.validate()

@@ -1,6 +1,6 @@
-"""A part of a user's own in every slot of the network, each from one file.
+"""A user's own part in every slot of the network, each from one file.
 
-YAML with strict keys, learning, acting, checkpoints; and a mixer of distributions.
+Tests strict keys in YAML, learning, acting, checkpoints, and a mixer of distributions.
 """
 
 import importlib
@@ -171,7 +171,7 @@ CRITIC = """
             return values.gather(-1, actions.unsqueeze(-1)).sum(-2)
 """
 ATOMS = {"num_atoms": 5}
-# Slot, file, class, its key and a value, a value out of range, and what goes with it.
+# Slot -> file, class, its key, a value, a value out of range, and other needed keys.
 CASES = {
     "encoder": (ENCODER, "Echo", "echo_rate", 0.25, 2.0, {}),
     "quantiles": (HEAD, "Duel", "duel_width", 4, 0, ATOMS),
@@ -197,7 +197,7 @@ TEAM = spaces.Dict(
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """Writes a slot's part into a module; gives its import path and keys."""
+    """A function that writes a slot's part into a module and returns its keys."""
 
     def write(slot):
         source, name, key, value, _, beside = CASES[slot]
@@ -261,7 +261,7 @@ def test_it_learns_and_both_actors_agree(slot, own):
     for name, parameter in policy.network.named_parameters():
         assert not torch.equal(parameter, before[name]), name
     if slot == "risk_mode":
-        # 1 / (1 + 30 / 10) of five atoms: the two lowest.
+        # The level is 1 / (1 + 30 / 10): the two lowest of five atoms.
         assert policy.network.risk.levels == (0.25,)
         assert policy.network.risk.weights[0].tolist() == [0.5, 0.5, 0, 0, 0]
     actors = [kind(policy.network, 3) for kind in (NumpyActor, TorchActor)]
@@ -273,7 +273,7 @@ def test_it_learns_and_both_actors_agree(slot, own):
             actor.remember(batch.actions[:, step].numpy())
             if step == 1:
                 actor.reset(np.array([2]))
-    # And acting is what was learned.
+    # Acting gives the utilities that learning computes.
     unroll = policy.network.unroll(policy.network.inputs(batch.obs, batch.actions))
     learned = policy.network.utilities(unroll, batch.action_mask)[:2, 2]
     legal = batch.action_mask[:2, 2] != 0
@@ -288,12 +288,12 @@ def test_the_log_says_once_what_numpy_cannot_do(own, caplog):
             for network in networks.values():
                 NumpyActor(network, 2)
     said = [record.getMessage().split()[0] for record in caplog.records]
-    # The head states its step.
+    # The head defines `one_step`, so numpy can run it.
     assert sorted(said) == ["my_encoder:Echo", "my_risk_measure:Entropic"]
 
 
 def test_a_subclass_that_changes_learning_changes_acting(own):
-    # It inherits a `one_step` that is no longer true.
+    # The subclass inherits a `one_step` that no longer matches its forward().
     network = TeamNetwork(TeamSizes(2, 3, 4, 0), {"num_atoms": 4})
     fast = NumpyActor(network, 1)
     seen = np.ones((1, 2, 4), np.float32), np.ones((1, 2, 3), np.uint8)
@@ -355,7 +355,7 @@ def test_wrong_shapes_are_refused(slot, old, new, message, own, monkeypatch):
         TeamNetwork(TeamSizes(3, 4, 5, 6), own(slot))
 
 
-# A mixer of distributions, as the page has it.
+# The mixer of distributions from docs/composition.md.
 
 
 @pytest.fixture
@@ -380,7 +380,7 @@ def test_the_mean_of_dmix_is_qmix_of_the_means(dmix):
     of_means = network.mixer.of_means(MixerInputs(means, arguments[1], batch.actions))
     torch.testing.assert_close(atoms.mean(-1), of_means)
     torch.testing.assert_close(of_means, network.values_of(unroll, *arguments))
-    # And about that mean it is spread as the sum of the agents is.
+    # The spread about that mean is the sum of the agents' spreads.
     spread = network.atoms_of(unroll, batch.actions) - means.unsqueeze(-1)
     torch.testing.assert_close(
         atoms - of_means.unsqueeze(-1), spread.sum(-2, keepdim=True)

@@ -1,4 +1,4 @@
-"""Parts from outside own their keys as the package's do: YAML, checks, checkpoints."""
+"""A user's own parts declare keys as the package's do: YAML, checks, checkpoints."""
 
 import dataclasses
 import json
@@ -144,7 +144,7 @@ REPLAY = """
             super().load_arrays(arrays)
             self.errors = arrays["errors"]
 """
-# By slot: the file, its class, and a key with a value and one that it must not have.
+# Slot -> file, class, key, a value of the key and a value out of range.
 OWN = {
     "exploration": (EXPLORER, "my_explorer:Stubborn", "favourite", 1, 11),
     "td_weighting": (WEIGHTING, "my_weighting:Expectile", "expectile", 0.1, 1.5),
@@ -165,7 +165,7 @@ SLOTS = pytest.mark.parametrize("slot", OWN)
 
 @pytest.fixture(autouse=True)
 def own(tmp_path, monkeypatch):
-    """The files, where Python finds them."""
+    """Writes the files to a folder on Python's path."""
     for source, part, *_ in OWN.values():
         module = part.partition(":")[0]
         (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
@@ -233,15 +233,15 @@ def test_they_play_and_learn_and_come_back_from_a_checkpoint(tmp_path, ray_local
     algorithm = made.build_algo()
     learner = algorithm.train()["learner"]
     assert learner["log_cosh"] > 0 and learner["highest_target"] <= 3.5
-    # Logged of every loss that asks for values and targets.
+    # Logged for every loss that reads values and targets.
     assert learner["target_mean"] <= 3.5
     distance = abs(learner["target_mean"] - learner["q_taken_mean"])
     assert 0 < distance <= learner["td_error_abs"] + 1e-6
-    # A positive error counts a tenth, a negative one nine.
+    # A positive error has the weight 0.1, a negative one 0.9.
     assert 0.1 <= learner["td_weight_mean"] <= 0.9
     (episode, *_) = algorithm.env_runner.sample(0)
     np.testing.assert_array_equal(episode.actions, 1)
-    # Some episodes were learned from, and what was found out about them is kept.
+    # Some episodes were learned from, and the replay keeps their errors.
     assert len(np.unique(algorithm.replay.errors[: len(algorithm.replay)])) > 2
     algorithm.save_checkpoint(str(tmp_path))
     algorithm.train()
@@ -263,7 +263,7 @@ def test_they_play_and_learn_and_come_back_from_a_checkpoint(tmp_path, ray_local
     ("expectile", "answer"),
     [(0.5, 2.2), (0.1, -0.58 / 0.26)],
 )
-def test_an_own_weighting_learns_what_is_known(expectile, answer, ray_local):
+def test_a_users_weighting_learns_the_known_expectile(expectile, answer, ray_local):
     made = config(
         exploration="my_explorer:Stubborn",
         favourite=1,
@@ -293,20 +293,20 @@ def test_a_key_of_a_part_that_is_not_in_use_is_refused_by_naming_it():
         "'epsilon_greedy'",
     ):
         wrong.validate()
-    # A version that accepted it has written such checkpoints.
+    # A checkpoint may have such a key: an earlier version accepted it.
     record = json.loads(json.dumps(to_record("IndependentQ", wrong)))
     from_record(record, trust_code=False).validate()
 
 
 def test_a_key_at_its_default_may_stay_where_no_part_reads_it():
     config(epsilon_z_exponent=2.0, td_weighting_alpha=0.1).validate()
-    # What an own replay does not declare, it does not read.
+    # An own target reads no key that it does not declare.
     with pytest.raises(ConfigError, match="td_lambda: belongs to target: plain or"):
         config(target="my_target:Capped", td_lambda=0.5).validate()
 
 
 class Named(TDWeighting):
-    """An option with the name of the test's choice."""
+    """A weighting whose option gets its name from the test."""
 
     Options: type
 
@@ -338,7 +338,7 @@ def test_a_key_of_another_method_is_not_suggested_under_its_own_name():
         config(**{key: 5})
 
 
-def test_a_bad_default_is_reported_as_the_classs(monkeypatch):
+def test_the_error_for_a_bad_default_names_the_users_class(monkeypatch):
     declared = [("steepness", float, option(-1.0, "Of nothing.", low=0.0))]
     options = dataclasses.make_dataclass("Options", declared, frozen=True)
     monkeypatch.setattr(Named, "Options", options)
@@ -346,7 +346,7 @@ def test_a_bad_default_is_reported_as_the_classs(monkeypatch):
     message = f"^td_weighting: '{part}' declares the option 'steepness' with a default"
     with pytest.raises(ConfigError, match=rf"{message}.*\[0.0, inf\), not -1.0"):
         config(td_weighting=part).validate()
-    # What the user sets is judged alone.
+    # If the user sets the key, only that value is checked.
     config(td_weighting=part, steepness=1.0).validate()
     with pytest.raises(ConfigError, match=r"^steepness: must be in"):
         config(td_weighting=part, steepness=-2.0)

@@ -1,4 +1,4 @@
-"""Rendering an episode: which environments can, and what the others answer."""
+"""Rendering an episode: the environments that can, and the errors of the others."""
 
 import sys
 from types import ModuleType, SimpleNamespace
@@ -17,7 +17,7 @@ from rllib_risk.env_wrappers.registry import ENVS, envs_that_render, import_fact
 
 
 class Stays:
-    """A policy, and its actor: always the first action."""
+    """A policy and its actor, which always take the first action."""
 
     network = SimpleNamespace(risk=SimpleNamespace(levels=(1.0,)))
 
@@ -76,7 +76,7 @@ class DrawsText(NeverDraws):
 
 
 class RefusesTheMode(NeverDraws):
-    """Knows other modes only."""
+    """Refuses every render_mode."""
 
     def __init__(self, render_mode=None):
         if render_mode is not None:

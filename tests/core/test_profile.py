@@ -1,4 +1,4 @@
-"""Where the time of a run goes, on a clock that only the test moves."""
+"""The profile of a run's time, on a clock that only the test moves."""
 
 import types
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 
 
 class Clock:
-    """A clock that work moves on."""
+    """A clock that only the test moves."""
 
     def __init__(self):
         self.now = 0.0
@@ -57,10 +57,10 @@ def test_a_part_within_another_interrupts_it():
 
 @pytest.mark.parametrize("interval", [None, 7])
 def test_every_second_of_a_run_is_in_its_part(interval):
-    """Also where updates are made while episodes are played."""
+    """Holds with and without updates while episodes are played."""
     clock = Clock()
     algorithm = small_config("VDN", update_interval_env_steps=interval).build_algo()
-    # The real watch has been running since the start.
+    # The stopwatch has run on the real clock since the start.
     algorithm.stopwatch._clock, algorithm.stopwatch._since = clock, 0.0
     algorithm.stopwatch._seconds.clear()
     runner, policy = algorithm.env_runner, algorithm.team_policy
@@ -120,7 +120,7 @@ def test_each_cause_names_its_keys():
     assert "took 50%" in text and "num_envs_per_env_runner (now 4)" in text
     config.env_runners(num_envs_per_env_runner=32)
     assert "num_env_runners (now 0)" in advice_on(config, acting=0.5)
-    # Half of the time after the start.
+    # Updates take half of the time after the start.
     text = advice_on(config, starting=0.5, update=0.25)
     assert text.startswith("Updates took 50% of the time after the start (100 ms each)")
     assert "num_learners (now 1)" in text and "updates_per_episode (now 2)" in text

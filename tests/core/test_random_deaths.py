@@ -14,7 +14,7 @@ EPISODES, AGENTS = 200, 4
 def test_random_deaths():
     """R23: 200 episodes without an exception; every batch is N agents wide.
 
-    The env itself asserts that only living agents act, and legally.
+    The env itself asserts that only living agents act, and only with legal actions.
     """
     env_config = {"factory": "scripted_envs:RandomDeathEnv"}
     config = config_class("QMIX")().environment("pettingzoo", env_config=env_config)

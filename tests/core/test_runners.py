@@ -1,4 +1,4 @@
-"""Remote runners: sampling, evaluation, and what happens when something dies."""
+"""Remote runners: sampling, evaluation, and faults of runners and environments."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_evaluation_does_not_depend_on_how_it_is_split():
 def test_a_killed_runner_is_replaced(overlap):
     """R17: kill -9 of a sampling runner and of an evaluating one."""
     config = walk_config(runners=2)
-    # Those that evaluate do not depend on the overlap.
+    # Runners that evaluate do not depend on the overlap.
     config.evaluation(evaluation_num_env_runners=0 if overlap else 2)
     config.training(overlap_sampling=overlap)
     algorithm = config.build_algo()
@@ -104,7 +104,7 @@ def test_a_killed_runner_is_replaced(overlap):
         result = algorithm.train()
         assert result["evaluation"]["episodes"] == 4
         assert result["num_env_steps_sampled_lifetime"] > 0
-    # The limit of a test ends the wait for a runner that never comes.
+    # The time limit of a test ends this wait if a runner never comes back.
     while any(g.num_healthy_remote_env_runners() < 2 for g in groups):
         algorithm.train()
     algorithm.stop()
@@ -114,8 +114,7 @@ def test_a_killed_runner_is_replaced(overlap):
 def test_crashing_environments_cost_only_their_episodes(runners):
     """R14: one step in a thousand and one reset in a hundred fail.
 
-    An episode that got into the replay lasted 5 steps at reward 1, whatever crashed
-    around it.
+    Every episode in the replay has 5 steps with reward 1, whatever crashed beside it.
     """
     config = walk_config(runners=runners, envs=8, step_crash=1e-3, reset_crash=1e-2)
     config.min_sample_timesteps_per_iteration = 5000
@@ -161,9 +160,9 @@ def test_nan_is_named_and_never_stored():
 
 
 def test_nan_may_cost_the_episode_instead():
-    # The agents of one environment in two meet the NaN; the other's episodes are kept.
+    # Episodes with an odd seed meet the NaN and are lost; the others are kept.
     config = walk_config(envs=4, nan_in_odd_episodes=True)
-    # One episode in two is lost, so that several in a row are nothing unusual.
+    # Half of the episodes are lost, so several losses in a row are usual.
     config.training(on_nonfinite="skip_episode")
     algorithm = config.build_algo()
     result = algorithm.train()

@@ -31,7 +31,7 @@ STATIC = {
     ids=["whole", "sequences", "coma", "mappo"],
 )
 def test_stopping_and_resuming_changes_nothing(name, keys, tmp_path):
-    """The range, the chosen threshold and what episodes were played for are kept."""
+    """The range, the chosen threshold and the thresholds of episodes are kept."""
     results, again, resumed = straight_and_resumed(name, tmp_path, **STATIC, **keys)
     for a, b in zip(again, results[3:], strict=True):
         for key in ("threshold", "return_mean", "return_cvar_alpha"):
@@ -82,8 +82,8 @@ def test_a_level_is_refused_where_it_has_no_meaning():
     algorithm.stop()
 
 
-def test_all_that_plays_a_policy_plays_this_one(trained):
-    """A trace and a recording act as the evaluation does; RLlib's way cannot."""
+def test_traces_and_recordings_play_the_static_policy(trained):
+    """A trace and a recording act as the evaluation does; RLlib's actions cannot."""
     algorithm, _, _ = trained
     policy, config = algorithm.team_policy, algorithm.config
     threshold = policy.network.objective.threshold
@@ -109,7 +109,7 @@ def test_remote_runners_know_the_range_and_the_threshold():
     first, second = algorithm.train(), algorithm.train()
     low, high = algorithm.team_policy.network.objective.limits
     held = algorithm.replay.at(range(len(algorithm.replay)))
-    # The first round knows no return; later ones draw from their range.
+    # The first round has no returns yet; later rounds draw from the returns' range.
     assert {e.threshold for e in held[:4]} == {0.0}
     later = [e.threshold for e in held[-8:]]
     assert low < min(later) < max(later) < high

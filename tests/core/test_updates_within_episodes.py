@@ -21,7 +21,7 @@ def config_of(name, interval, envs, **training):
 
 
 @pytest.mark.parametrize(("interval", "envs"), [(3, 1), (2, 4)])
-def test_one_update_in_so_many_steps_from_the_episodes_that_have_ended(interval, envs):
+def test_updates_follow_the_interval_and_use_ended_episodes(interval, envs):
     algorithm = config_of("VDN", interval, envs).build_algo()
     played, updates = [0], []
     count, learn = algorithm.env_runner.on_steps, algorithm._learn
@@ -40,8 +40,8 @@ def test_one_update_in_so_many_steps_from_the_episodes_that_have_ended(interval,
         algorithm.training_step()
         ends.append(algorithm.env_steps)
         held.append(len(algorithm.replay))
-    # Debts from before learning begins are forgotten but for a fraction of an update,
-    # so that updates stay at multiples of the interval.
+    # Updates that are due before learning begins are dropped, except for a fraction of
+    # an update, so that updates stay at multiples of the interval.
     first = next(end for end, size in zip(ends, held, strict=True) if size >= 8)
     expected = []
     for end, begin, size in zip(ends[1:], ends[:-1], held[:-1], strict=True):
@@ -77,7 +77,7 @@ def test_running_episodes_go_on_with_the_new_weights():
     algorithm.training_step()
     (episode,) = algorithm.replay.newest(1)
     # No agent falls off the cliff. An update follows every second step, and the next
-    # two steps follow it.
+    # two steps play by it.
     assert steps % 2 == 0 and len(episode) == 20 and len(bests) == 11
     np.testing.assert_array_equal(episode.actions[:, 0], np.repeat(bests, 2)[:20])
     algorithm.stop()

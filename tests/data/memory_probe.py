@@ -1,4 +1,4 @@
-"""Reads a dataset through a window and prints how many bytes that took at its peak."""
+"""Reads a dataset through a window; prints its episodes and the peak of bytes."""
 
 import re
 import sys
@@ -17,9 +17,9 @@ def resident(kind: str) -> int:
 
 
 folder, budget, passes = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-# Arrow's threads and buffers exist before anything large is read.
+# Arrow creates its threads and buffers before the measurement.
 next(Dataset(folder).episodes())
-Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
+Path("/proc/self/clear_refs").write_text("5")  # resets the peak
 before = resident("VmRSS")
 replay = DatasetReplay(Dataset(folder), budget, seed=0)
 assert not replay.whole

@@ -30,7 +30,7 @@ def test_what_is_derived():
 
 
 def test_the_last_observation_is_not_known():
-    """Zeros follow a true end; a cut takes the last step away."""
+    """Zeros follow a true end; an episode that was cut off loses its last step."""
     ended = made(OBS[:3], terminated=True, state=np.ones((3, 2)))
     np.testing.assert_array_equal(ended.obs[..., 0], [[0, 1], [2, 3], [4, 5], [0, 0]])
     np.testing.assert_array_equal(ended.state[3], [0, 0])
@@ -113,7 +113,7 @@ def test_arrays_that_cannot_be(change, message):
 
 
 class Changed:
-    """An episode with one array that is changed after it was made."""
+    """Makes an episode and then changes its arrays."""
 
     def __init__(self, **change):
         self.change = change

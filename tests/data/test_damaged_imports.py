@@ -1,7 +1,7 @@
 """Damaged rows, files and maps: one clear message each, and nothing left behind.
 
-Damage that leaves a log that could be true is not here: a number cut short in the last
-cell of a CSV, or a flipped bit of a Parquet file, which has no checksum.
+Damage that leaves a plausible log is not tested: a number that is cut short in the last
+cell of a CSV, or a flipped bit in a Parquet file, which has no checksum.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def refusal(tmp_path: Path, file: Path, text: str) -> str:
 
 
 def put(column, value, kinds=FORMATS):
-    """Puts a value into one cell, at a random row that has one."""
+    """A function that puts a value into a random filled cell of a column."""
 
     def damage(rows, rng):
         places = [i for i, row in enumerate(rows) if row[column] is not None]
@@ -53,10 +53,10 @@ def put(column, value, kinds=FORMATS):
     return damage
 
 
-TEXTS = ("csv", "csv.gz", "jsonl")  # what has a type per cell
+TEXTS = ("csv", "csv.gz", "jsonl")  # formats with a type per cell
 NUMBERS = {"wide": ["uav_1_o2", "state_0", "reward", "next_uav_0_o1"]}
 NUMBERS["long"] = ["o0", "s4", "reward"]
-# Values that no column of numbers holds.
+# Values that are wrong in a column of numbers.
 BAD = [
     ("oops", TEXTS),
     (float("nan"), FORMATS),
@@ -102,7 +102,8 @@ CELLS["long"] += [
 def test_cells(tmp_path, form):
     """R46: damaged input is refused, and named.
 
-    Each value in a CSV and in another format: file, row and column are named.
+    Each value is tried in a CSV and in another format. The message names file, row and
+    column.
     """
     rng = np.random.default_rng(SEED)
     number = 0
@@ -116,7 +117,7 @@ def test_cells(tmp_path, form):
             where = re.search(r", (line|row) (\d+), column '(.+?)'", message)
             assert where, message
             if damage.column in ("t", "agent", "end", "episode"):
-                continue  # seen at the row after, or at the other rows of the step
+                continue  # noticed at the next row or at another row of the step
             first = 0 if where[1] == "row" else 1 if kind.startswith("json") else 2
             found = (int(where[2]) - first, where[3])
             assert found == (row, damage.column), message
@@ -165,7 +166,8 @@ def without_action(rows):
     rows[2]["action"] = rows[3]["action"] = None
 
 
-# Rows of the wide log: 0 to 3 and 4 to 6; of the long one: 0 to 9 and 10 to 17.
+# The episodes are rows 0 to 3 and 4 to 6 of the wide log, and rows 0 to 9 and 10 to 17
+# of the long log.
 ORDERS = {
     "wide": [
         (drop(1), "line 3, column 't': the time is 2 after .* rows are missing"),

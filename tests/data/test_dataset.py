@@ -25,7 +25,7 @@ def episode(number, length, *, terminated=False, state_size=3, obs_size=4):
     rng = np.random.default_rng(number)
     action_mask = rng.integers(0, 2, (length + 1, 2, 5)).astype(np.uint8)
     actions = rng.integers(0, 5, (length, 2)).astype(np.int16)
-    # What is taken is allowed, and after the last step something is.
+    # The actions taken are available, and so is action 0 after the last step.
     np.put_along_axis(action_mask[:-1], actions[..., None].astype(int), 1, axis=2)
     action_mask[-1, :, 0] = 1
     return Episode(
@@ -101,7 +101,7 @@ def test_the_card(tmp_path):
         "state_size": 3,
     }
     assert written["behaviour"] == {"policy": "greedy"}
-    # The same data have the same hash, other data another one.
+    # Equal data have equal hashes, different data different ones.
     again = write(tmp_path / "again", episodes, rows_per_shard=10)
     other = write(tmp_path / "other", episodes[::-1], rows_per_shard=10)
     assert again.content_hash == card.content_hash != other.content_hash
@@ -137,7 +137,7 @@ def test_shards_in_any_order(tmp_path):
 
 
 def damaged(folder, edit):
-    """A dataset of two shards, opened and read after an edit of its folder."""
+    """Writes a dataset of two shards, edits its folder and reads it."""
     write(folder, [episode(n, 5) for n in range(4)], rows_per_shard=10)
     edit(folder)
     return list(Dataset(folder).episodes())
@@ -174,7 +174,7 @@ def link_a_shard(folder):
 
 
 def name_a_shard(folder, file):
-    """Names another file in the card, with hashes that match."""
+    """Renames a shard in the card, with matching hashes."""
     card = read_card(folder)
     first, second = card.shards
     changed = replace(card, shards=(first, replace(second, file=file)))
@@ -194,7 +194,7 @@ def name_a_shard(folder, file):
         (lambda f: (f / CARD).write_text("{}"), "dataset.json is not whole"),
         (lambda f: (f / CARD).write_text("3"), "dataset.json is not whole"),
         (lambda f: change_the_card(f, version=9), "has format 9"),
-        # The card is covered by its own checksum.
+        # The card contains its own checksum.
         (lambda f: change_the_card(f, shards=[]), "its card_hash does not match"),
         (lambda f: change_the_card(f, env="macn"), "its card_hash does not match"),
         (lambda f: change_the_card(f, card_hash="0"), "its card_hash does not match"),
@@ -223,7 +223,7 @@ def test_damage_is_refused(tmp_path, edit, message):
 
 
 def test_a_card_without_a_hash_is_of_the_first_format(tmp_path):
-    """Datasets of version 0.1 load; the rest of a new card cannot be left out."""
+    """Datasets of version 0.1 load without a hash; later cards need one."""
     write(tmp_path, [episode(0, 3)])
     values = json.loads((tmp_path / CARD).read_text())
     del values["card_hash"]
@@ -297,7 +297,7 @@ def test_a_row_is_counted_over_all_groups_of_a_file(cut):
 
 
 def test_check_reads_what_training_reads_and_more(tmp_path):
-    """Training refuses the rows that `check` refuses; names are compared by `check`."""
+    """Training refuses wrong rows; `check` also compares names and statistics."""
     episodes = [episode(n, 5) for n in range(2)]
     write(tmp_path, episodes)
     Dataset(tmp_path).check()

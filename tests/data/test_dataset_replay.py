@@ -1,4 +1,4 @@
-"""A dataset as a replay: what it holds, how its window moves, and how it goes on."""
+"""A dataset as a replay: what it holds, how its window moves, and how it resumes."""
 
 import itertools
 
@@ -18,7 +18,7 @@ ROW = bytes_per_row(episode(0, LENGTH))
 
 @pytest.fixture(name="folder", scope="module")
 def _folder(tmp_path_factory):
-    """40 episodes, four to a file; the state of episode n tells n."""
+    """A dataset of 40 episodes, four per file; the state of episode n is n."""
     folder = tmp_path_factory.mktemp("data") / "set"
     episodes = [episode(n, LENGTH) for n in range(40)]
     for number, one in enumerate(episodes):
@@ -34,7 +34,7 @@ def _small_segments(monkeypatch):
 
 
 def window(folder, episodes, seed=0):
-    """A replay with room for a number of episodes and its spare segments."""
+    """A replay whose window has room for this number of episodes."""
     room = episodes * (LENGTH + 1) * ROW
     for memory in itertools.count(room, ROW):
         replay = DatasetReplay(Dataset(folder), memory, seed)
@@ -70,7 +70,7 @@ def test_every_pass_reads_every_episode_once_in_another_order(folder):
     first, second, third = stream[:40], stream[40:80], stream[80:]
     assert sorted(first) == sorted(second) == sorted(third) == list(range(40))
     assert len({tuple(first), tuple(second), tuple(third), tuple(range(40))}) == 4
-    # Files come as a whole.
+    # The episodes of a file come together.
     assert all(b == a + 1 for a, b in zip(first[::4], first[1::4], strict=True))
     other = window(folder, 8, seed=1)
     assert numbers(itertools.islice(other._episodes_from(0), 40)) != first
@@ -81,7 +81,7 @@ def test_as_many_steps_are_read_as_were_drawn(folder):
     stream = numbers(itertools.islice(replay._episodes_from(0), 100))
     assert held(replay) == stream[:8]
     replay.sample(3)
-    # The window moves before the next draw: three episodes in, the oldest three out.
+    # The window moves before the next draw: three episodes replace the oldest three.
     assert held(replay) == stream[:8]
     replay.sample_sequences(LENGTH * 2, 1, 0)
     assert sorted(held(replay)) == sorted(stream[3:11])
@@ -96,13 +96,13 @@ def test_steps_are_drawn_once_a_pass_on_average(folder):
     while replay.passes < 60:
         for drawn in replay.sample(4):
             counts[int(drawn.state[0, 0])] += 1
-    # About 60 draws each; a Poisson count would spread by 7.7.
+    # Each is drawn about 60 times. A Poisson count has a standard deviation of 7.7.
     assert counts.sum() == pytest.approx(60 * 40, rel=0.02)
     assert counts.min() > 30 and counts.max() < 90
 
 
 @pytest.mark.parametrize("draws", [0, 1, 5, 9, 40])
-def test_it_goes_on_where_it_was(folder, draws):
+def test_dataset_replay_resumes_from_a_checkpoint(folder, draws):
     replay = window(folder, 8)
     for _ in range(draws):
         replay.sample_sequences(7, 2, 1)
@@ -126,7 +126,7 @@ def test_arrays_of_another_dataset_change_nothing(folder, tmp_path):
     for arrays in (other.state_arrays(), online.state_arrays()):
         replay.load_arrays(arrays)
         assert held(replay) == held(fresh)
-    # Nor do those of a dataset put episodes into a replay of played ones.
+    # A dataset's arrays do not put episodes into a replay of played ones either.
     online.load_arrays(other.state_arrays())
     assert len(online) == 1
 

@@ -1,4 +1,4 @@
-"""Episodes that are held out, and those of the highest return."""
+"""Held-out episodes, and the share of episodes with the highest returns."""
 
 import itertools
 
@@ -20,7 +20,7 @@ RETURNS = [(7 * n) % 40 for n in range(40)]
 
 @pytest.fixture(name="dataset", scope="module")
 def _dataset(tmp_path_factory):
-    """40 episodes, four to a file; the state of episode n tells n."""
+    """A dataset of 40 episodes, four per file; the state of episode n is n."""
     folder = tmp_path_factory.mktemp("data") / "set"
     episodes = [episode(n, LENGTH) for n in range(40)]
     for number, one in enumerate(episodes):

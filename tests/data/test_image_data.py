@@ -52,7 +52,7 @@ def test_a_replay_returns_the_bytes_that_were_added(compact):
     batch = collate([first, second])["obs"]
     assert_same_images(batch[1, :3], second.obs)
     assert not batch[1, 3].any()  # padding
-    # Two sequences of two steps, the second of them beyond the episode's end.
+    # Two sequences of two steps. The second one reaches beyond its episode's end.
     ends = np.array([0, 1]), np.array([0, 1])
     drawn = replay.sequences(*ends, length=2, burn_in=0)["obs"]
     assert_same_images(drawn[0], first.obs[:3])
@@ -70,7 +70,7 @@ def test_a_dataset_holds_bytes_and_the_shape_of_images(tmp_path):
     assert dataset.card == card and card.sizes.image == IMAGE
     for read, written in zip(dataset.episodes(), episodes, strict=True):
         assert_same_images(read.obs, written.obs)
-    # Without a shape they are numbers as all others, and the card has no entry.
+    # Without an image shape they are stored as floats, and the card has no entry.
     write_dataset(tmp_path / "numbers", episodes)
     plain = Dataset(tmp_path / "numbers")
     assert next(plain.episodes()).obs.dtype == np.float32

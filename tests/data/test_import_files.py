@@ -29,7 +29,7 @@ def test_every_format_and_form(tmp_path, kind, form):
 
 @pytest.mark.parametrize("form", ["wide", "long"])
 def test_a_log_of_uavs(tmp_path, form):
-    """55 actions, and numbers of 32 bits that go through texts."""
+    """55 actions, and 32-bit numbers that are written as text."""
     episodes = uav_log()
     rows = wide_rows(episodes) if form == "wide" else long_rows(episodes)
     file = write_csv(tmp_path / "log.csv", rows)

@@ -1,4 +1,4 @@
-"""What the keys of a map mean, by hand."""
+"""The meaning of a map's keys, on logs worked by hand."""
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ from rllib_risk.data.importing import array_files, csv_files, json_lines
 from rllib_risk.data.importing.importer import import_files
 from rllib_risk.data.rows import DatasetError
 
-# Two agents; a and b are what they observe, u and v what they do.
+# Two agents: a and b are their observations, u and v their actions.
 HEAD = "ep,t,a,b,u,v,r,done,cut\n"
 LOG = (
     "x,0,1,10,0,1,0.5,0,0\n"
@@ -51,7 +51,7 @@ def read(tmp_path, text, head=NAMES, rows=LOG, name="log.csv"):
 
 
 def test_without_the_last_observation(tmp_path):
-    """Zeros follow a true end; of an episode that was cut off a step is left out."""
+    """Zeros follow a true end; an episode that was cut off loses its last step."""
     ended, cut = read(tmp_path, MAP)
     np.testing.assert_array_equal(ended.obs[..., 0], [[1, 10], [2, 20], [0, 0]])
     np.testing.assert_array_equal(ended.actions, [[0, 1], [1, 1]])
@@ -63,8 +63,8 @@ def test_without_the_last_observation(tmp_path):
     np.testing.assert_array_equal(cut.rewards, [2.0])
 
 
-def test_what_was_done_that_the_files_do_not_say(tmp_path):
-    """A cut step, an episode of one row, and an end without a flag are counted."""
+def test_report_counts_cut_steps_and_missing_flags(tmp_path):
+    """The report counts cut steps, episodes of one row, and ends without a flag."""
     rows = LOG + "z,0,5,50,1,1,1.0,0,1\n" + "w,0,6,60,1,1,1.0,0,0\n"
     rows += "w,1,7,70,1,1,1.0,0,0\n"
     (tmp_path / "log.csv").write_text(NAMES + rows)
@@ -95,7 +95,7 @@ def test_flags_alone_say_where_episodes_end(tmp_path):
 
 
 def test_files_that_count_their_own_episodes(tmp_path):
-    """per_file: a name is one within its file; without a column a file is one."""
+    """`per_file`: names hold within a file; without a column a file is an episode."""
     files = [tmp_path / "logs" / f"{n}.csv" for n in range(2)]
     files[0].parent.mkdir()
     for file in files:
@@ -131,7 +131,7 @@ def test_rewards_of_agents(tmp_path, team, wanted):
 
 
 def test_labels(tmp_path):
-    """The place of a label is the number of its action; 2.0 is the label 2."""
+    """A label's position is the number of its action; 2.0 is the label 2."""
     text = MAP.replace("count: 2", "labels: [stay, 2, go]")
     rows = "x,0,1,10,go,2,0.5,0,0\nx,1,2,20,2.0,stay,1.5,1,0\n"
     (episode,) = read(tmp_path, text, rows=rows)
@@ -142,7 +142,7 @@ def test_labels(tmp_path):
 
 
 def test_agents_of_several_sizes(tmp_path):
-    """Zeros and unavailable actions fill up to the widest agent."""
+    """Zeros and unavailable actions pad every agent to the widest one."""
     text = MAP.replace('["{agent}_o"]', '"{agent}_o*"')
     text = text.replace("count: 2", "count: {left: 3, right: 1}")
     head = NAMES.replace("right_o", "left_o2").replace("left_u", "right_o,left_u")
@@ -195,7 +195,7 @@ def test_arrays_of_all_agents(tmp_path):
         "obs": episode.obs,
         "state": episode.state,
         "mask": episode.action_mask,
-        # Nothing is done in the last row.
+        # The last row has no action.
         "action": np.vstack([episode.actions, [[np.nan, np.nan]]]),
         "reward": np.append(episode.rewards, np.nan),
         "episode": np.zeros(6, np.int64),
@@ -255,7 +255,7 @@ terminated: done
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "npz"])
 @pytest.mark.parametrize("form", ["wide", "long"])
 def test_blocks_and_files_may_end_anywhere(tmp_path, monkeypatch, kind, form):
-    """A block of one or two rows, and three files that part episodes between steps."""
+    """Blocks have one or two rows, and three files split episodes between steps."""
     for module in (csv_files, json_lines, array_files):
         monkeypatch.setattr(module, "BLOCK_BYTES", 2000)
     monkeypatch.setattr(array_files, "_PARQUET_ROWS", 3)
@@ -286,7 +286,7 @@ def test_a_text_is_split_as_the_map_says(tmp_path):
 
 
 def test_only_the_last_row_may_be_empty(tmp_path):
-    """final: row: the last row may leave actions, reward and flags empty, no other."""
+    """With `final: row` only the last row may lack actions, reward and flags."""
     rows = "x,0,1,10,0,1,0.5,0,0\nx,1,2,20,1,1,1.5,0,1\nx,2,3,30,,,,,\n"
     text = MAP + "final: row\n"
     (episode,) = read(tmp_path, text, rows=rows)
@@ -311,7 +311,7 @@ def test_only_the_last_row_may_be_empty(tmp_path):
     wide=st.booleans(),
     seed=st.integers(0, 9),
 )
-def test_any_log_comes_back_whatever_the_blocks(
+def test_import_does_not_depend_on_block_size(
     tmp_path_factory, lengths, block, wide, seed
 ):
     folder = tmp_path_factory.mktemp("log")

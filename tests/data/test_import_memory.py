@@ -32,7 +32,7 @@ REST = "reward: r\nepisode: e\ntime: t\nend: truncated\n"
 
 
 def write(path, rows, form):
-    """Rows whose numbers do not compress, written by Arrow's own code."""
+    """Writes rows whose numbers do not compress."""
     rng = np.random.default_rng(0)
     step = np.arange(rows) // (1 if form == "wide" else 2)
     columns = {
@@ -57,7 +57,7 @@ def write(path, rows, form):
 
 
 def peak(path, text, out):
-    """Greatest memory of NumPy, Python and Arrow during an import, in bytes."""
+    """Peak memory of NumPy, Python and Arrow during an import, in bytes."""
     (out.parent / "map.yaml").write_text(text)
     pool = pa.proxy_memory_pool(pa.default_memory_pool())
     before = pa.default_memory_pool()
@@ -76,7 +76,7 @@ def peak(path, text, out):
     [("csv", "wide"), ("npz", "wide"), ("jsonl", "long"), ("parquet", "long")],
 )
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, kind, form):
-    """R46: damaged input is refused, and named."""
+    """R46: the memory of an import does not grow with the file."""
     for module in (csv_files, json_lines, array_files):
         monkeypatch.setattr(module, "BLOCK_BYTES", PIECE)
     monkeypatch.setattr(array_files, "_PARQUET_ROWS", 200)
@@ -86,5 +86,5 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, kind, form):
         path = tmp_path / f"{rows}.{kind}"
         write(path, rows, form)
         found.append(peak(path, FORMS[form] + REST, tmp_path / f"out{rows}"))
-    # Four times the rows. Names and returns of episodes are held, which is little.
+    # Four times the rows. Only the names and returns of episodes stay in memory.
     assert found[1] < 1.2 * found[0] + 4 * PIECE, found

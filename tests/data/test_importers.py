@@ -24,7 +24,7 @@ def uav_episodes(number=3):
 
 
 def test_the_authors_csv(tmp_path):
-    # The log is cut in the middle of an episode, as a share of rows is.
+    # The log starts in the middle of an episode, as a share of rows may.
     written = uav_episodes()
     source = csv_of(tmp_path / "data.csv", written, start=3)
     card = import_csv(source, tmp_path / "out", {"episode_steps": 7})
@@ -128,7 +128,7 @@ def arrays(steps, seed=0):
 
 
 def make_vault(folder, tree, index=None):
-    """As Flashbax 0.1.3 lays a vault out: zarr arrays in one OCDBT store."""
+    """Writes a vault in the layout of Flashbax 0.1.3: zarr arrays in an OCDBT store."""
     folder.mkdir(parents=True)
 
     def write(name, array, room):
@@ -166,7 +166,7 @@ def make_vault(folder, tree, index=None):
 
 @pytest.mark.parametrize("rows", [10_000, 2, 3])
 def test_a_vault(tmp_path, monkeypatch, rows):
-    """Three steps to a true end, four to a time limit, two that were not finished."""
+    """Three steps to a true end, four to a time limit, two of an unfinished episode."""
     monkeypatch.setattr(og_marl, "_ROWS", rows)
     tree = arrays(9)
     tree["terminals"][0, 2] = tree["truncations"][0, 6] = True
@@ -177,7 +177,8 @@ def test_a_vault(tmp_path, monkeypatch, rows):
     assert card.behaviour["imported"] == "smac/Good"
     ended, cut, unfinished = Dataset(tmp_path / "out").episodes()
     obs, state = tree["observations"][0], tree["infos"]["state"][0]
-    # What follows a true end is nothing; the last step before a limit is what followed.
+    # Zeros follow a true end. Other episodes lose their last step, which only gives
+    # the observation that followed.
     assert [len(e) for e in (ended, cut, unfinished)] == [3, 3, 1]
     assert [e.terminated for e in (ended, cut, unfinished)] == [True, False, False]
     np.testing.assert_array_equal(ended.obs, [*obs[:3], np.zeros((N, D))])

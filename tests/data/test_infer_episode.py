@@ -87,7 +87,7 @@ def test_numbers_with_decimals_are_measurements_in_parquet_too(tmp_path):
 
 
 def test_a_guessed_episode_is_not_observed_in_the_long_form(tmp_path):
-    """Every row repeats the time for the second agent, which is no restart."""
+    """The second agent's row repeats the time, which is not a restart."""
     rows = ["flight,t,agent,x,action,reward"]
     for flight, steps in ((4, 3), (5, 2)):
         for t in range(steps):
@@ -96,7 +96,7 @@ def test_a_guessed_episode_is_not_observed_in_the_long_form(tmp_path):
     found, text = guessed(tmp_path / "log.csv")
     assert found == "flight"
     assert yaml.safe_load(text)["observation"] == "x"
-    other = tmp_path / "other.csv"  # whose step a row is, no column's name tells
+    other = tmp_path / "other.csv"  # no column name marks the agent
     other.write_text("\n".join([rows[0].replace("agent", "who"), *rows[1:]]) + "\n")
     assert guessed(other)[0] == "flight"
     (tmp_path / "map.yaml").write_text(text + "end: truncated\n")

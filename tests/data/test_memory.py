@@ -1,4 +1,4 @@
-"""A dataset ten times the memory that its reader may use."""
+"""A dataset that is ten times as large as its reader's memory budget."""
 
 import os
 import subprocess
@@ -43,6 +43,6 @@ def test_no_more_memory_than_was_given(tmp_path):
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )
     held, peak = map(int, done.stdout.split())
-    # Most of the budget is the window; all of it with reading is within the budget.
+    # The window takes most of the budget. With reading it stays within the budget.
     assert held * size > 0.5 * BUDGET
     assert 0.5 * BUDGET < peak < BUDGET

@@ -1,4 +1,4 @@
-"""Recordings: who plays, how often, and what is cut out of a learner's log."""
+"""Recordings: the players, their shares of episodes, and parts of a learner's log."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_epsilon_is_the_share_of_random_actions():
     played = list(record(config(), players("idle", epsilon=0.3), 200, seed=0))
     polls = np.concatenate([e.actions < 50 for e in played])
     assert polls.mean() == pytest.approx(0.3 * 50 / 55, abs=0.015)
-    # Each agent has a coin of its own.
+    # Agents explore independently.
     both = (polls[:, 0] & polls[:, 1]).mean()
     assert both == pytest.approx(polls.mean() ** 2, abs=0.015)
 
@@ -70,8 +70,8 @@ def log_of(folder, returns, length=5):
 
 
 def test_parts_of_a_log(tmp_path):
-    # Returns rise from 0 to 99 over 100 episodes; half of the gain is reached by the
-    # mean of five episodes (5 %) from 2 to 97 that is at least 49.5: 47.5 to 52.
+    # Returns rise from 0 to 99 over 100 episodes, and means of five episodes (5 %) from
+    # 2 to 97. The first mean of at least 49.5, half of the gain, is that of 48 to 52.
     log = log_of(tmp_path, np.arange(100.0))
     assert part_of_log(log, "replay", 0.1) == (0, 100)
     assert part_of_log(log, "paper", 0.16) == (50, 66)
@@ -88,13 +88,13 @@ def test_a_part_ends_with_the_log(tmp_path):
 
 
 def test_parts_are_shares_of_steps_and_not_of_episodes(tmp_path):
-    # 40 steps in 10 episodes, then 40 in two: half way is where the long ones begin.
+    # 40 steps in ten episodes, then 40 in two: the long ones begin at half the steps.
     episodes = [episode(n, 4) for n in range(10)] + [episode(n, 20) for n in range(2)]
     write(tmp_path, episodes, behaviour={"part": "replay"})
     assert part_of_log(Dataset(tmp_path), "paper", 0.25) == (10, 11)
 
 
-def test_there_is_no_half_way_of_a_learner_that_did_not_learn(tmp_path):
+def test_medium_part_needs_a_learner_that_improved(tmp_path):
     log = log_of(tmp_path, np.arange(20.0)[::-1])
     with pytest.raises(DatasetError, match="did not get better"):
         part_of_log(log, "medium", 0.1)

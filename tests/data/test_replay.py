@@ -18,7 +18,7 @@ STEPS = ("actions", "rewards", "risk_levels")
 
 
 def episode(number, length=2, *, terminated=True):
-    """Two agents, three actions; every number of it tells which episode it is of."""
+    """An episode of two agents with three actions; its number fixes all values."""
     rng = np.random.default_rng(number)
     return Episode(
         obs=np.full((length + 1, 2, 4), number, np.float32),
@@ -104,7 +104,7 @@ def test_round_trip(added):
     restored.load_arrays(arrays)
     assert len(restored) == len(replay) == min(added, 5)
     assert restored.num_steps == replay.num_steps
-    # From here on both do the same, when they draw and when they make room.
+    # From here on both draw and drop the same episodes.
     for buffer in (replay, restored):
         buffer.add([episode(100), episode(101, terminated=False)])
     for _ in range(3):
@@ -118,7 +118,7 @@ def test_round_trip(added):
 
 @pytest.mark.parametrize(("capacity", "kept"), [(2, [3, 4]), (5, [2, 3, 4])])
 def test_another_capacity_keeps_the_newest(capacity, kept):
-    # A ring of 3 that held 0 .. 4 holds 3, 4, 2; the oldest is 2.
+    # After adding 0 to 4, a ring of 3 holds 3, 4, 2; the oldest is 2.
     full = EpisodeReplay(3, seed=0)
     full.add(episode(n) for n in range(5))
     other = EpisodeReplay(capacity, seed=0)
@@ -143,7 +143,7 @@ def test_collate():
         "previous": (2, 2),
         "first": (2,),
     }
-    # The true end stands at the last step, a time limit nowhere.
+    # A true end is marked at the last step, a time limit is not marked.
     assert batch["terminateds"].tolist() == [[0, 0, 1], [0, 0, 0]]
     assert batch["mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     # Whole episodes: nothing came before them.
@@ -169,8 +169,8 @@ def test_collate_crops_to_the_longest():
     assert collate([episode(0, 1), episode(1, 2)])["obs"].shape[1] == 3
 
 
-# An episode of five steps: burn-in is what there is of it, an end is an end only where
-# it comes along, and a place before the beginning shortens the sequence.
+# An episode of five steps. Burn-in starts at the first step at the earliest. A true end
+# is marked only if the sequence contains it. A negative place shortens the sequence.
 @pytest.mark.parametrize(
     ("first", "length", "burn_in", "steps", "burned", "terminated"),
     [
@@ -209,7 +209,7 @@ def test_a_sequence(first, length, burn_in, steps, burned, terminated):
 
 
 def slow_sequences(episodes, firsts, length, burn_in, padded):
-    """The same by hand, one number after the other."""
+    """A second implementation of `EpisodeReplay.sequences`, one episode at a time."""
     parts = []
     for whole, first in zip(episodes, firsts, strict=True):
         begin, stop = max(first, 0), min(first + length, len(whole))
@@ -254,7 +254,7 @@ def test_sequences_are_those_of_the_episodes(
     ]
     replay.add(added)
     kept = {n: e for n, e in enumerate(added) if n >= len(added) - capacity}
-    # Whole ones come back as they were, wherever they lie.
+    # Whole episodes come back unchanged from every place.
     for mine in replay.newest(len(replay)):
         other = kept[numbers([mine])[0]]
         for name in (*ROWS, *STEPS):
@@ -280,7 +280,7 @@ def test_memory_of_episodes_that_left_is_given_back():
     replay.add([episode(2)])
     gc.collect()
     assert segment() is None
-    # What was taken from the replay stays as it was.
+    # An episode that was taken from the replay does not change.
     np.testing.assert_array_equal(kept.obs, episode(0).obs)
 
 
@@ -333,7 +333,7 @@ def test_return_of_an_episode():
 
 
 def seen_episode(number, length):
-    """Two agents, eleven actions; numbers as environments show them."""
+    """An episode of two agents with eleven actions and normal observations."""
     rng = np.random.default_rng(number)
     one = episode(number, length)
     one.obs = rng.normal(size=(length + 1, 2, 4)).astype(np.float32)
@@ -342,7 +342,7 @@ def seen_episode(number, length):
 
 
 def assert_near_sequences(compact, exact):
-    """The same sequences, but for the digits that 16 bits do not hold."""
+    """Asserts that both draw the same sequences, up to the rounding to 16 bits."""
     ours, theirs = (r.sample_sequences(60, 3, 2) for r in (compact, exact))
     assert ours.keys() == theirs.keys()
     for name, kept in ours.items():
@@ -385,7 +385,7 @@ def test_what_16_bits_cannot_hold_is_refused(name):
 
 
 def test_bytes_of_the_largest_map_of_the_paper():
-    """corridor: 6 agents, 156 and 282 numbers, 30 actions; the paper has 14.4 GB."""
+    """`corridor`: 6 agents, observations 156, state 282, 30 actions; 14.4 GB there."""
     one = Episode(
         obs=np.zeros((401, 6, 156), np.float32),
         state=np.zeros((401, 282), np.float32),
@@ -395,12 +395,12 @@ def test_bytes_of_the_largest_map_of_the_paper():
         terminated=False,
         risk_levels=np.ones((400, 6), np.float32),
     )
-    # 4 (936 + 282) of what is seen, 180 legal actions, 2 * 6, 4, 4 * 6
+    # 4 (936 + 282) of observations and state, 180 of the mask, actions, reward, levels
     assert bytes_per_row(one) == 4872 + 180 + 12 + 4 + 24
-    # 2 (936 + 282), 6 times four bytes of bits, and the rest as it was
+    # 2 (936 + 282), 6 times four bytes of mask bits, and the rest unchanged
     assert bytes_per_row(one, compact=True) == 2436 + 24 + 12 + 4 + 24
-    # SMAC's layout: of an observation 4 moves, 24 enemies in reach and 5 allies in
-    # sight are 0 or 1 (33 bits, five bytes), of the state 6 * 30 last actions (23)
+    # SMAC's flags: in an observation 4 moves, 24 enemies in reach and 5 allies in sight
+    # (33 bits, 5 bytes); in the state 6 * 30 last actions (180 bits, 23 bytes)
     one.obs[..., 33:] = 0.5
     one.state[..., 180:] = 0.5
     flags = flags_of(one)
@@ -426,7 +426,7 @@ def test_a_number_is_kept_in_one_bit_until_it_is_more_than_a_flag():
     for number, one in enumerate(episodes):
         exact.add([one])
         compact.add([one])
-        # A number that is none any more begins a new segment, and nothing else does.
+        # A new segment begins only where a column stops being a flag.
         segments = {id(segment) for segment, _ in compact._held}
         assert len(segments) == (1, 1, 2, 2, 3)[number]
         for ours, theirs in zip(

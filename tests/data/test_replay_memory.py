@@ -1,4 +1,4 @@
-"""What a replay takes, what a machine has, and the types of what is stored."""
+"""The memory of replays and machines, and the types of stored arrays."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_actions_fit_their_type(num_actions: int, kind: type) -> None:
     assert np.array(num_actions - 1).astype(chosen) == num_actions - 1
 
 
-def test_a_replay_that_does_not_fit_names_what_would() -> None:
+def test_a_too_large_replay_suggests_a_size_that_fits() -> None:
     # A row: 2 * 40 + 30 + 1 + 2 numbers of 4 bytes, 2 * 5 flags, 2 actions of 2 bytes.
     row = 4 * (2 * 40 + 30 + 1 + 2) + 2 * 5 + 2 * 2
     bound = ReplayBound.of([SPEC], 1000, 20_000, False)
@@ -104,15 +104,15 @@ def test_without_a_declared_limit_the_bound_is_a_warning() -> None:
     assert ReplayBound.of([SPEC], 1000, 10, False).steps == 10
 
 
-def test_a_container_has_what_it_may_use(tmp_path: Path) -> None:
-    """A container, or a job, is what a replay must fit into."""
+def test_container_memory_limit_is_used(tmp_path: Path) -> None:
+    """A replay must fit into the memory of its container or job."""
     whole = machine_memory(tmp_path)
     assert whole is not None and whole > 10**8
     (tmp_path / "memory.max").write_text("max\n")
     assert machine_memory(tmp_path) == whole
     (tmp_path / "memory.max").write_text("1000000\n")
     assert machine_memory(tmp_path) == 10**6
-    # A job of a scheduler: a group inside another one, which has the limit.
+    # A scheduler's job: a control group inside another one that has the limit.
     (tmp_path / "job" / "step").mkdir(parents=True)
     (tmp_path / "job" / "memory.max").write_text("900000\n")
     own = tmp_path / "cgroup"
@@ -177,7 +177,7 @@ class ManyActions(ParallelEnv):
 def test_40000_actions_go_through_store_replay_and_dataset_unchanged() -> None:
     env = ManyActions()
     envs = LoopedTeamEnvs(lambda: TeamEnv(env), 1)
-    config = TeamConfig().environment("two_step")  # whose limits count
+    config = TeamConfig().environment("two_step")  # only its limits are used
     rng = np.random.default_rng(0)
     player = ScriptedPlayer([RandomPolicy()], np.empty(0, np.int64), rng, 0.0)
     (played,), _ = play_episodes(config, envs, player, np.array([1]), rng)

@@ -7,7 +7,7 @@ from rllib_risk.data.splitting import split_batch
 
 
 def batch(lengths, longest=6, begins=0):
-    """One number per entry: 100 for a row, 1 for a step."""
+    """A batch whose values are 100 times the row plus the step."""
     rows = len(lengths)
     mask = np.zeros((rows, longest), np.float32)
     for row, length in enumerate(lengths):
@@ -23,7 +23,7 @@ def batch(lengths, longest=6, begins=0):
 
 
 def test_the_longest_rows_go_first_to_the_emptiest_part():
-    # 6 | 5, then 4 to the second (9), then 3 to the first (9).
+    # 6 goes to the first part, 5 and 4 to the second (9), 3 to the first (9).
     (first, of_first), (second, of_second) = split_batch(batch([6, 3, 5, 4]), 2)
     assert (of_first.rows.tolist(), of_second.rows.tolist()) == ([0, 1], [2, 3])
     assert (of_first.weight, of_second.weight) == (0.5, 0.5)
@@ -47,12 +47,12 @@ def test_every_row_is_in_one_part_and_the_weights_add_up():
     assert sum(share.weight for _, share in parts) == pytest.approx(1.0, abs=1e-12)
     for arrays, share in parts:
         assert share.weight == pytest.approx(arrays["mask"].sum() / lengths.sum())
-        # The longest row is shorter than what the heaviest part has above the mean.
+        # No part differs from the mean by as much as the longest row.
         assert abs(share.weight - 0.25) < 50 / lengths.sum()
 
 
 def test_steps_that_only_fill_a_memory_do_not_count():
-    # Two steps in front of each row, of 1 and 3 learned ones.
+    # Two burn-in steps precede the 1 and 3 learned steps of the rows.
     parts = split_batch(batch([1, 3], begins=2), 2)
     assert [share.weight for _, share in parts] == [0.75, 0.25]
     assert [arrays["mask"].shape[1] for arrays, _ in parts] == [5, 3]

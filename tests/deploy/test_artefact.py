@@ -1,4 +1,4 @@
-"""Reading artefacts: the kept one of each format, and damaged ones."""
+"""Reading artefacts: a stored one of each format, and damaged ones."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ from rllib_risk.deploy.files import (
 )
 
 ROOT = Path(__file__).parents[2]
-# Of the kept artefact on five steps of seed 0, from the version that wrote it.
+# Outputs of the stored artefact on five steps of seed 0, by the version that wrote it.
 EXPECTED_ACTIONS = [[1, 1], [1, 1], [1, 1], [2, 2], [1, 1]]
 EXPECTED_LEVELS = [[0.9, 0.9], [0.7, 0.5], [0.3, 0.5], [0.3, 0.3], [0.7, 0.8]]
 
@@ -37,7 +37,7 @@ def play(team):
 
 @pytest.mark.parametrize("version", READABLE_VERSIONS)
 def test_an_artefact_of_each_format_acts_as_it_did(version):
-    """R48: Both are the same checkpoint; formats 1 and 2 differ in the provenance."""
+    """R48: formats 1 and 2 hold the same checkpoint and differ in the provenance."""
     folder = OLD_ARTEFACTS / str(version)
     assert json.loads((folder / MANIFEST).read_text())["format"] == version
     actions, levels = play(Team.load(folder))
@@ -112,7 +112,7 @@ def test_files_that_are_missing_or_cut_short_are_named(tmp_path):
 
 
 def change(folder, edit):
-    """Changes policy.json and vouches for it again."""
+    """Changes `policy.json` and updates its checksum."""
     policy = json.loads((folder / POLICY).read_text())
     edit(policy)
     (folder / POLICY).write_text(json.dumps(policy))

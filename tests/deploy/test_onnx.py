@@ -1,4 +1,4 @@
-"""ONNX graphs compute what the networks do that they were translated from."""
+"""ONNX graphs compute the outputs of the networks from which they are exported."""
 
 import numpy as np
 import pytest

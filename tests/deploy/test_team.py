@@ -55,7 +55,7 @@ def test_a_dict_of_observations_gives_a_dict_of_actions(folder):
         assert named.act(rows, masks) == dict(zip("abc", expected, strict=True))
 
 
-def test_what_was_carried_out_is_remembered(tmp_path):
+def test_remember_replaces_the_last_actions(tmp_path):
     network = write_artefact(tmp_path)
     team, actor = Team.load(tmp_path), NumpyActor(network, 1)
     changed = 0
@@ -67,7 +67,7 @@ def test_what_was_carried_out_is_remembered(tmp_path):
         actor.remember(np.zeros((1, 3), np.int64))
     assert changed > 0
     with pytest.raises(InputError, match=r"\[0, 0, 2\] are not actions of the team"):
-        team.remember([0, 0, 2])  # agent c has two
+        team.remember([0, 0, 2])  # agent c has two actions
 
 
 def test_actions_are_drawn_as_in_training(tmp_path):

@@ -1,4 +1,4 @@
-"""The building of ``docs/deploy.md``, with everything but NumPy blocked."""
+"""The building example of ``docs/deploy.md``, with all packages but NumPy blocked."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What docs/composition.md says that compositions do, by training them."""
+"""Claims of docs/composition.md about compositions, checked by training."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 
 
 def greedy_shares(**keys: Any) -> tuple[float, float]:
-    """Trains on the risky bandit; shares of greedy episodes, joint safe and risky."""
+    """Trains on the risky bandit; gives the shares of joint safe and risky episodes."""
     config = (
         IndependentQConfig()
         .environment("risky_bandit")
@@ -36,7 +36,7 @@ def greedy_shares(**keys: Any) -> tuple[float, float]:
 
 # Joint safe pays 1. Joint risky pays -5 with probability 0.2 and else 4: mean 2.2, and
 # the worst fifth is -5. An agent alone cannot leave joint safe without paying -1.
-def test_caution_needs_a_distribution_of_returns() -> None:
+def test_cvar_is_cautious_only_with_quantile_loss() -> None:
     assert greedy_shares(loss="quantile") == (0.0, 1.0)
     careful = {"risk_measure": "cvar", "alpha": 0.2}
     assert greedy_shares(loss="quantile", **careful) == (1.0, 0.0)

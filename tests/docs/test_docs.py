@@ -45,7 +45,7 @@ PAGE = pytest.mark.parametrize(
 
 
 class Block(NamedTuple):
-    """A block of code: where it stands, and its text."""
+    """A block of code: its place and its text."""
 
     place: str
     text: str
@@ -70,7 +70,7 @@ def named(language: str) -> list:
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the modules that readers are told to save: `# name.py` on top."""
+    """A folder with the modules of the pages: blocks that begin with `# name.py`."""
     folder = tmp_path_factory.mktemp("modules")
     for block in blocks("python"):
         name = re.match(r"# (\w+\.py)\n", block.text)
@@ -142,7 +142,7 @@ def test_commands_and_their_options_exist() -> None:
         while words and words[0] in getattr(node, "commands", {}):
             path.append(words.pop(0))
             node = node.commands[path[-1]]
-        if path == ["plot"]:  # what names no subcommand is a folder
+        if path == ["plot"]:  # without a subcommand
             node = node.commands["curves"]
         known = {name for parameter in node.params for name in parameter.opts}
         for word in words:
@@ -157,7 +157,7 @@ def test_commands_and_their_options_exist() -> None:
 
 def test_check_env_says_what_the_page_shows(modules: Path) -> None:
     """R45: what `check-env` prints."""
-    # In a process each, since one of them must not find the other's module imported.
+    # In a process of its own, which has not imported the modules of other tests.
     code = (
         "import json, sys\n"
         "from rllib_risk.env_wrappers.checking.check_env import check_env\n"
@@ -206,7 +206,7 @@ def test_every_key_is_documented() -> None:
 
 
 def reasons_of_parts() -> set[tuple[str, int]]:
-    """Where parts say why they refuse a composition: file and line."""
+    """File and line of every reason for which a part refuses a composition."""
     found = set()
     folders = (ROOT / "rllib_risk" / name for name in ("parts", "networks"))
     for file in (file for folder in folders for file in folder.rglob("*.py")):
@@ -218,11 +218,11 @@ def reasons_of_parts() -> set[tuple[str, int]]:
 
 
 def first_reason_of_parts(config: TeamConfig) -> set[tuple[str, int]]:
-    """The one of them that a configuration meets first; none where it meets none."""
+    """File and line of the first reason that applies to a configuration, if any."""
     reasons: Any = VALUE_PARTS.refusals(config)
     if next(reasons, None) is None:
         return set()
-    inner = reasons  # to which the outer ones delegate
+    inner = reasons  # the generator to which the outer ones delegate
     while inner.gi_yieldfrom is not None:
         inner = inner.gi_yieldfrom
     return {(inner.gi_code.co_filename, inner.gi_frame.f_lineno)}
@@ -235,7 +235,7 @@ def test_every_reason_to_refuse_a_composition_is_shown() -> None:
         problems = config._dataset_problems()
         of_parts |= first_reason_of_parts(config)
         known = len(problems)
-        # The first is the one whose message the page has.
+        # The page shows the message of the first problem.
         shown.update([i for i, (wrong, _) in enumerate(problems) if wrong][:1])
     assert shown == set(range(known))
     assert of_parts == reasons_of_parts() and len(of_parts) > 25
@@ -277,6 +277,6 @@ def test_tests_that_are_named_exist(page: Path) -> None:
 
 
 def test_documents_are_read() -> None:
-    # The patterns above find something: an empty list would pass for true.
+    # The patterns above must find something, because the tests pass on empty lists.
     assert len(blocks("python")) >= 3
     assert len(blocks("yaml")) >= 15

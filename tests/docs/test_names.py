@@ -1,4 +1,4 @@
-"""What README and docs name exists, and what exists is named in their lists."""
+"""The names in README and docs exist, and their lists are complete."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ PAGES = [
     ROOT / "benchmarks" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-# Names that pages use of other programs.
+# Names of other programs that pages use.
 FOREIGN = {"--fast", "--list", "--no-deps", "--tests", "PPO", "CartPole"}
 FOLDERS = "docs|tests|tools|benchmarks|rllib_risk|tuned_examples"
 
@@ -35,7 +35,7 @@ def commands() -> dict[str, set[str]]:
 
 
 def unknown(text: str) -> Iterator[str]:
-    """What the inline code of a page names and is not there."""
+    """The names in a page's inline code that do not exist."""
     known = commands()
     presets = {p for name in ALGORITHMS for p in config_class(name).presets}
     named = {
@@ -94,7 +94,7 @@ def test_the_envs_said_to_render_are_those_that_do() -> None:
     assert re.findall(r"`(\w+)`", told.partition(" or [")[0]) == envs_that_render()
 
 
-def test_no_page_speaks_of_what_is_to_come() -> None:
+def test_pages_have_no_planned_features() -> None:
     words = re.compile(r"\bplanned\b|not present\b|\bnot yet\b|filled from", re.I)
     found = [
         f"{page.name}: {line}"

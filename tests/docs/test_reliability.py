@@ -1,4 +1,4 @@
-"""docs/reliability.md lists every promise, and the tests that hold it name it."""
+"""docs/reliability.md lists every promise with its tests, which name the promise."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reliability.md").read_text("utf-8")
-# One bullet each: its number, and all that follows until the next one.
+# The number and the text of every bullet.
 ROWS = re.findall(r"^- \*\*(R\d+)\*\* (.*?)(?=^- \*\*R|^#|\Z)", PAGE, re.M | re.S)
 NUMBERS = [f"R{number}" for number in range(1, 50)]
 
@@ -19,7 +19,7 @@ def trees() -> Iterator[tuple[str, ast.Module]]:
 
 
 def numbers_of_tests() -> dict[str, set[str]]:
-    """`path::name` of every test, and the promises that its docstring begins with."""
+    """Maps `path::name` of every test to the promises that its docstring names."""
     found = {}
     for path, tree in trees():
         for node in ast.walk(tree):
@@ -63,7 +63,7 @@ def test_every_skipped_test_has_a_reason() -> None:
                 positional = node.args and not name.endswith("skipif")
                 if "reason" not in given and not positional:
                     found.append(f"{path}:{node.lineno}")
-            # Without brackets there is no place for a reason.
+            # A mark without brackets has no reason.
             for decorator in getattr(node, "decorator_list", []):
                 if ast.unparse(decorator) in ("pytest.mark.skip", "pytest.mark.xfail"):
                     found.append(f"{path}:{node.lineno}")
@@ -71,11 +71,11 @@ def test_every_skipped_test_has_a_reason() -> None:
 
 
 def test_every_key_is_read_and_has_its_unit() -> None:
-    """R28: no key is declared, and documented, that the code never reads."""
+    """R28: the code reads every key that is declared and documented."""
     from rllib_risk.algorithms import ALGORITHMS, config_class
     from rllib_risk.parts.slots import VALUE_PARTS
 
-    read = set(VALUE_PARTS.slots)  # by Composition.make and chosen
+    read = set(VALUE_PARTS.slots)  # read by Composition.make and chosen
     for file in (ROOT / "rllib_risk").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):

@@ -1,4 +1,4 @@
-"""The site of the documentation: all pages are in it, and a browser shows them."""
+"""The documentation's site has all pages, and a browser shows them."""
 
 import functools
 import http.server

@@ -15,7 +15,7 @@ from rllib_risk.deploy.files import read_policy
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tutorial_log.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# What makes the page small: 20 flights, 10 of them held out, and one iteration.
+# Replacements for a small run: 20 flights, 10 of them held out, and one iteration.
 SMALLER = {
     "1000000": "2000",
     "5_000": "5",
@@ -86,7 +86,7 @@ def test_the_chain_from_a_log_to_a_controller(
 
 
 def read_numbers(said: str) -> tuple[int, int]:
-    """Env steps and episodes that an import says."""
+    """Env steps and episodes that an import reports."""
     found = re.search(r"^episodes +([\d,]+) \(([\d,]+) env steps", said, re.MULTILINE)
     assert found, said
     return int(found[2].replace(",", "")), int(found[1].replace(",", ""))

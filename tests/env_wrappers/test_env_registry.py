@@ -1,4 +1,4 @@
-"""Envs by name, and the errors for what is written wrong."""
+"""Envs by name, and the errors for wrong names, keys and values."""
 
 import subprocess
 import sys

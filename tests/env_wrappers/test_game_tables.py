@@ -1,4 +1,4 @@
-"""Games in tables: the tables are the env, and forced copies play it."""
+"""Tables of games: they agree with the env, and forced copies play them."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_which_envs_have_tables():
 
 @pytest.mark.parametrize("name", GAMES)
 def test_forced_copies_play_what_the_env_plays(name):
-    """Every step of the env is a step of a copy in which chance does the same."""
+    """Every step of the env equals that of a copy forced to the same outcome."""
     tables, env = tables_of(name, GAMES[name]), make_team_env(name, GAMES[name])
     mdp, rng = tables.mdp, np.random.default_rng(0)
     assert tables.step_limit == env.spec_team.episode_limit
@@ -50,7 +50,7 @@ def test_forced_copies_play_what_the_env_plays(name):
             )
             fits &= mdp.terminals[state, number] == terminated
             after = mdp.next_states[state, number]
-            if not ended:  # what is shown after the end is up to the env
+            if not ended:  # observations after the end are up to the env
                 seen = tables.views[after] == obs["obs"]
                 fits &= seen.reshape(len(after), -1).all(axis=1)
             outcomes.append(int(fits.argmax()))

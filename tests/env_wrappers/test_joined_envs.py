@@ -1,4 +1,4 @@
-"""Joined envs: the numbers of the parts, end to end."""
+"""Joined envs give the numbers of their parts, one part after the other."""
 
 from functools import partial
 
@@ -52,7 +52,7 @@ def test_the_joined_numbers_are_those_of_the_parts(sizes, seed):
     starts = np.cumsum([0, *sizes])
     running = np.zeros(total, bool)
     for _ in range(30):
-        # in any order, and not all of them
+        # resets some of the idle slots, in any order
         slots = rng.permutation(np.flatnonzero(~running & (rng.random(total) < 0.8)))
         seeds = rng.integers(0, 2**31, slots.size)
         joined.reset(slots, seeds)
@@ -83,7 +83,7 @@ def test_the_joined_numbers_are_those_of_the_parts(sizes, seed):
 
 
 def test_looped_and_vectorised_parts_mix():
-    # team_reward is what the vectorised twin does not know: the second part is looped
+    # the vectorised twin does not take team_reward, so the second part is looped
     joined = join([{}, {"team_reward": "sum"}], 2)
     kinds = [type(part).__name__ for part in joined.parts]
     assert kinds == ["BatchedMACN", "LoopedTeamEnvs"]
@@ -116,7 +116,7 @@ def test_crashes_keep_their_slot():
     assert not np.array_equal(joined.obs[0], before[0])
 
 
-def test_the_longest_limit_counts_and_an_unknown_one_wins():
+def test_the_joined_limit_is_the_longest_or_unknown():
     joined = join(VARIANTS, 1)
     assert joined.spec.episode_limit == 12
     endless = LoopedTeamEnvs(lambda: TeamEnv(RandomDeathEnv()), 1)

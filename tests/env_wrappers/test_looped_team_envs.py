@@ -25,7 +25,7 @@ def no_waiting(monkeypatch):
 
 
 def flaky(num_envs, log, **kwargs):
-    """Looped flaky envs, each new one with a random stream of its own."""
+    """Looped flaky envs; each new env has its own random stream."""
     made = []
 
     def make():
@@ -132,7 +132,7 @@ def test_an_env_that_breaks_in_every_step_stops_too(no_waiting):
     assert log.count("reset") == 3
 
 
-def test_only_a_completed_episode_forgives(no_waiting):
+def test_only_a_completed_episode_resets_the_failure_count(no_waiting):
     envs = flaky(1, [])
     one, zeros = np.ones(1, bool), np.zeros((1, 2), np.int64)
 
@@ -152,7 +152,7 @@ def test_only_a_completed_episode_forgives(no_waiting):
         play(10**6)  # to its end
     play(1)
     play(1)
-    # Good steps in between do not save an env that never gets to the end.
+    # Good steps in between do not help an env that never completes an episode.
     with pytest.raises(EnvFailedError, match="3 times in a row"):
         play(1)
 
@@ -188,7 +188,7 @@ def test_mistakes_of_the_user_are_not_retried():
 
 
 def test_a_signal_is_no_crash(no_waiting):
-    """Ray's handler of SIGTERM raises SystemExit in whatever runs at that moment."""
+    """Ray's handler of SIGTERM raises SystemExit in the code that runs just then."""
 
     def handler(signum, frame):
         sys.exit(signum)

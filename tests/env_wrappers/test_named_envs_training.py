@@ -1,4 +1,4 @@
-"""Envs of other packages, trained on by name."""
+"""Training on envs of other packages by name."""
 
 import math
 from typing import Any
@@ -19,7 +19,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("env", CONFIGS)
 def test_two_iterations(env: str) -> None:
-    """QMIX with joined observations: episodes are played, learned from, evaluated."""
+    """QMIX with the state `concat_obs` plays episodes, learns and evaluates."""
     need_extra(env)
     config: Any = config_class("QMIX")()
     config.environment(env, env_config={**CONFIGS[env], "state": "concat_obs"})

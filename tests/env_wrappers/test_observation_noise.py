@@ -1,4 +1,4 @@
-"""Noise on observations: the same for every way to step an env, and nothing else."""
+"""Observation noise: equal for every way to step an env; it changes nothing else."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_the_noise_is_gaussian_and_independent():
         envs.step(np.zeros((1000, 2), np.int64), np.ones(1000, bool))
         rows.append(np.stack([first, envs.obs]))
     noise = (rows[0] - rows[1]) / 0.3  # [2, 1000, 2, 9]
-    # the seeds are fixed: a p-value is a number, not a chance
+    # the seeds are fixed, so the p-value is always the same
     assert stats.kstest(noise.reshape(-1), "norm").pvalue > 0.01
     columns = np.moveaxis(noise, 1, 0).reshape(1000, -1)  # [1000, 36]
     correlation = np.corrcoef(columns.T) - np.eye(36)
@@ -165,7 +165,7 @@ def test_without_noise_nothing_is_wrapped():
 
 
 def test_a_scale_for_every_number():
-    """The same draws as with 1.0, each times its own scale; 0 leaves a number alone."""
+    """The draws are those with 1.0, each times its own scale; 0 adds no noise."""
     scales = [0.0, 0.5, 0.0, 2.0, 0.1, 0.0, 0.0, 0.0, 1.0]
     rows = []
     for std in (0.0, 1.0, scales):

@@ -1,4 +1,4 @@
-"""Scripted policies: uniform over what is legal, and found by the env's name."""
+"""Scripted policies: uniform random play, and policies by the env's name."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from rllib_risk.env_wrappers.scripted import RandomPolicy, reference_policies
 
 
 class GameWithPolicies:
-    """What a factory with reference lines of its own looks like."""
+    """A factory with its own reference policies."""
 
     def __init__(self, gain=1.0):
         self.gain = gain
@@ -34,7 +34,7 @@ def test_random_actions_are_legal(mask, seed):
 
 
 def test_random_actions_are_uniform_over_the_legal_ones_and_independent():
-    # Legal are 1, 3, 4 for agent 0 and 0, 2 for agent 1. With 60 000 draws the
+    # Legal actions are 1, 3, 4 for agent 0 and 0, 2 for agent 1. With 60 000 draws the
     # frequency of a joint action of probability 1/6 has the standard deviation
     # sqrt(1/6 * 5/6 / 60000) = 0.00152; 0.008 is more than five of these.
     mask = np.array([[0, 1, 0, 1, 1], [1, 0, 1, 0, 0]], np.uint8)

@@ -16,6 +16,7 @@ from rllib_risk.env_wrappers import (
     TeamEnv,
     make_team_env,
 )
+from rllib_risk.env_wrappers.team_reward import team_rewards
 
 
 class OneAgentSpaces(ScriptedEnv):
@@ -135,7 +136,7 @@ def test_masks_in_observation_and_info():
 
 
 def test_box_actions_on_a_grid():
-    # two dimensions, three bins: low, middle, high of each; the last one runs fastest
+    # two dimensions with bins low, middle, high; the last dimension runs fastest
     box = spaces.Box(np.array([-1, 0], np.float32), np.array([1, 10], np.float32))
     env = TeamEnv(OneAgentSpaces(action_space=box), box_bins=3)
     assert env.spec_team.num_actions == 9
@@ -192,7 +193,7 @@ def test_actions_that_cannot_be_numbered(space, bins, text):
         (("term", "trunc"), (False, True)),
         (("trunc", "term"), (False, True)),
         (("trunc", "trunc"), (False, True)),
-        # an agent that claims both has terminated
+        # an agent with both flags has terminated
         (("both", "both"), (True, False)),
         (("both", "trunc"), (False, True)),
     ],
@@ -238,19 +239,19 @@ def test_the_last_agent_alive_decides(first, last):
 
 
 def test_the_final_row():
-    """What a learner bootstraps from: the real last row of agents that go on."""
+    """Truncated agents keep their real last row, from which a learner bootstraps."""
     env = TeamEnv(ScriptedEnv([{"a0": "trunc", "a1": "trunc"}]))
     env.reset()
     obs = env.step([0, 0])[0]
     np.testing.assert_array_equal(obs["obs"], [[11, 0], [21, 21]])
     np.testing.assert_array_equal(obs["action_mask"], [[1, 1, 0], [1, 1, 1]])
-    # one of them terminated: no future for it
+    # the row of the agent that terminated is zero
     env = TeamEnv(ScriptedEnv([{"a0": "term", "a1": "trunc"}]))
     env.reset()
     obs = env.step([0, 0])[0]
     np.testing.assert_array_equal(obs["obs"], [[0, 0], [21, 21]])
     np.testing.assert_array_equal(obs["action_mask"], [[1, 0, 0], [1, 1, 1]])
-    # a game that is over may allow nothing any more
+    # an env may allow no action after the end
     env = TeamEnv(ScriptedEnv([{"a0": "term", "a1": "term"}]))
     env.reset()
     env.parallel_env.masks = {"a0": [0, 0], "a1": [0, 0, 0]}
@@ -258,7 +259,7 @@ def test_the_final_row():
     np.testing.assert_array_equal(obs["action_mask"], [[1, 0, 0], [1, 0, 0]])
 
 
-def test_agents_that_just_vanish():
+def test_agents_that_vanish_without_a_flag_truncate_the_episode():
     class Vanishing(ScriptedEnv):
         def step(self, actions):
             row = super().step(actions)
@@ -305,6 +306,19 @@ def test_team_rewards():
     assert [env.step([0, 0])[1] for _ in range(2)] == [5.0, 4.0]
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("how", ["shared", "sum", "mean"])
+def test_a_bad_reward_of_any_agent_is_seen_in_a_batch(how, bad):
+    """The copy with the bad reward gets NaN or infinity; the other copy does not."""
+    rewards = np.array([[2.0, 2.0], [2.0, bad]], np.float32)
+    good, lost = team_rewards(how, ["a0", "a1"], rewards)
+    assert np.isfinite(good) and not np.isfinite(lost)
+    different = np.array([[2.0, 3.0], [2.0, bad]], np.float32)
+    if how == "shared":
+        with pytest.raises(EnvConfigError, match=r"a0: 2, a1: 3"):
+            team_rewards(how, ["a0", "a1"], different)
+
+
 def test_states():
     env = RandomDeathEnv()
     assert TeamEnv(env).spec_team.state_size == 2  # auto: the env has one
@@ -316,7 +330,7 @@ def test_states():
     team = TeamEnv(env, state="env")
     obs, _ = team.reset(seed=0)
     np.testing.assert_array_equal(obs["state"], [1, 0])
-    # no state(): fine unless it is asked for
+    # an env without state() is accepted unless the state must be the env's
     assert TeamEnv(ScriptedEnv([{}])).spec_team.state_size == 0
     with pytest.raises(EnvConfigError, match="concat_obs or none"):
         TeamEnv(ScriptedEnv([{}]), state="env")
@@ -346,7 +360,7 @@ def test_infos_of_the_last_step_are_merged():
     env = TeamEnv(ScriptedEnv([{}, {"a0": "term", "a1": "term"}], infos=infos))
     env.reset()
     assert env.step([0, 0])[4] == {}
-    # flags: all of them; numbers: the mean; texts are no metrics
+    # a flag must be true for all agents, numbers are averaged, texts are left out
     assert env.step([0, 0])[4] == {"is_success": False, "speed": 2.0, "kills": 2}
 
 
@@ -381,7 +395,7 @@ def test_wrong_options_say_so(options, text):
         TeamEnv(ScriptedEnv([{}]), **options)
 
 
-def test_envs_that_are_none_say_so():
+def test_objects_that_are_no_parallel_env_are_refused():
     with pytest.raises(EnvConfigError, match="has no observation_space"):
         TeamEnv(gymnasium.Env())
     env = ScriptedEnv([{}])

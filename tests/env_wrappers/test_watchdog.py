@@ -27,7 +27,7 @@ from rllib_risk.env_wrappers.errors import EnvTimeoutError
 from rllib_risk.env_wrappers.macn.batched import BatchedMACN
 from rllib_risk.env_wrappers.watchdog import EXIT_STUCK, Watchdog
 
-# What hangs does so for ever. This is above a slow step of what does not.
+# A call that hangs never returns. This limit is above a slow step that does not hang.
 TIMEOUT_S = 1.0
 STOP = np.zeros((1, 2), np.int64)
 ONE = np.arange(1)
@@ -67,7 +67,7 @@ def loop() -> None:
 
 def loop_and_catch() -> None:
     while True:
-        # As a simulator's client that connects again and again.
+        # Like a simulator's client that reconnects without end.
         with contextlib.suppress(Exception):
             time.sleep(1000)
 
@@ -116,7 +116,7 @@ def looped(make, timeout_s=TIMEOUT_S, **kwargs) -> LoopedTeamEnvs:
     "how", [sleep, loop, loop_and_catch, wait_for_answer, wait_for_child]
 )
 def test_a_step_that_hangs_is_a_crash_of_that_env(how):
-    """R16: whatever it waits for, it ends in time, and the next env takes over."""
+    """R16: whatever a step waits for, it is ended in time; the next env takes over."""
     places = ["step", "nowhere"]
     envs = looped(lambda: Hanging(places.pop(0), how))
     envs.reset(ONE, ONE)
@@ -126,7 +126,7 @@ def test_a_step_that_hangs_is_a_crash_of_that_env(how):
         "EnvTimeoutError: env 'mine': step() did not return within 1 s"
         " (env_timeout_s) (step 1 of the episode"
     )
-    if how is not wait_for_child:  # whose end lets the call come back
+    if how is not wait_for_child:  # its end lets the call return
         assert f"in {how.__name__}" in step.crashed[0]
     assert descendants() <= before
     envs.reset(ONE, ONE)
@@ -142,7 +142,7 @@ def test_an_env_that_hangs_each_time_is_given_up(where):
 
 
 def test_a_close_that_hangs_is_logged_and_the_run_goes_on(caplog):
-    """R16: so is one that raises."""
+    """R16: a close that raises is logged as well."""
 
     def fail():
         raise OSError("the port is gone")
@@ -182,7 +182,7 @@ def test_another_thread_is_interrupted_too():
 
 
 def test_signals_of_others_are_left_alone():
-    """An env may have a time limit of its own by SIGALRM; SIGURG goes on to others."""
+    """An env may use SIGALRM for its own time limit; other SIGURG handlers run on."""
     got = []
     old = signal.signal(signal.SIGURG, lambda number, frame: got.append(number))
     try:
@@ -238,11 +238,11 @@ class Simulator(ScriptedEnv):
 
 
 def test_a_hundred_crashes_leave_no_process(monkeypatch):
-    """R16: 100 injected crashes, of envs that started a process at any time."""
+    """R16: 100 injected crashes of envs that start a process in any of their calls."""
     monkeypatch.setattr(failures, "MAX_LOST_SHARE", 1.0)
     before = descendants()
     moments = ["build", "reset", "step"]
-    # None hangs, and a process may start slowly.
+    # No env hangs here, but a process may start slowly.
     envs = looped(lambda: Simulator(moments[-1]), timeout_s=100, max_restarts=1000)
     for _ in range(100):
         moments.insert(0, moments.pop())
@@ -270,7 +270,7 @@ Watchdog("mine", 3.0).call(0, "step", deadlock)
 
 
 def test_c_code_that_cannot_be_interrupted_ends_the_process():
-    """R16: with a message, an exit code of its own, and its children."""
+    """R16: with a message and an exit code of its own; its children end too."""
     done = subprocess.run(
         [sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=200
     )

@@ -30,8 +30,8 @@ PEACE: dict[str, Any] = {
     "enemies": {"marine": 1},
     "smax_args": {"enemy_shoots": False, "attack_mode": "closest"},
 }
-# By name: arguments, and a time limit in steps that random play reaches. The others are
-# games of a fixed length, and battles of SMAC, which are over before.
+# Env -> arguments, and a time limit in steps that random play reaches. Envs without one
+# are games of a fixed length, and battles of SMAC, which end before their limit.
 WRAPPERS: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "macn": ({}, {"episode_limit": 5}),
     "matrix_game": ({}, {}),
@@ -40,7 +40,7 @@ WRAPPERS: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "memory_game": ({}, {}),
     "risky_bandit": ({}, {}),
     "risky_two_step": ({}, {}),
-    "car_following": ({"episode_steps": 20}, {}),  # its last step is a true end
+    "car_following": ({"episode_steps": 20}, {}),  # its last step terminates
     "hvac": ({}, {"episode_steps": 5}),
     "uav": ({}, {"episode_steps": 5}),
     "smac": ({"map_name": "3m"}, {}),
@@ -52,13 +52,13 @@ WRAPPERS: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "vmas": ({"kwargs": {"n_agents": 2}}, {"episode_limit": 5}),
     "gymnasium": ({"id": "gymnasium_envs:Meeting-v0"}, {"episode_limit": 5}),
 }
-# Agents of these are paid for what they do themselves.
+# Envs whose agents have different rewards -> `team_reward`.
 PAID_ALONE = {"lbf": "sum", "rware": "sum", "mpe": "sum", "gymnasium": "sum"}
 PAID_ALONE["vmas"] = "mean"
 STATELESS = ("lbf", "rware", "vmas", "gymnasium")
 # A step of one copy of VMAS takes milliseconds.
 STEPS = {"vmas": 100}
-# What PettingZoo warns of in states that are meant to be so: one number tells all, cars
+# PettingZoo's warnings about states that are intended: a single number is enough, cars
 # start at 0 with speed 0, and temperatures have no bounds.
 STATE_WARNINGS = {
     "matrix_game": "State is a single number",
@@ -97,8 +97,8 @@ def build(request, monkeypatch, tmp_path):
 
 @pytest.fixture
 def strict():
-    """Every warning is an error, but not one about what another test left behind."""
-    gc.freeze()  # a collection of all that a worker holds takes most of a second
+    """Makes every warning an error, except warnings about objects of other tests."""
+    gc.freeze()  # a gc.collect() of a worker's objects takes most of a second
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
@@ -111,7 +111,7 @@ def as_team(name: str, env: Any, **adapter: Any) -> TeamEnv:
 
 
 def play(team: TeamEnv, rng: np.random.Generator, seed: int):
-    """One episode of random legal actions: its steps, and its last row."""
+    """Plays an episode of random legal actions; gives its length and its last row."""
     obs, info = team.reset(seed=seed)
     assert info == {}
     steps = 0
@@ -146,7 +146,7 @@ def test_pettingzoos_test_of_states_passes(name, build, strict):
 
 @pytest.mark.parametrize("name", ["mmdp", "hvac", "uav"])
 def test_pettingzoos_test_of_the_limit_passes(name, build, strict):
-    """R22: `max_cycles`; of envs that neither mask nor end before."""
+    """R22: `max_cycles`, for envs that have no masks and no earlier end."""
     (key,) = WRAPPERS[name][1]
     module = types.SimpleNamespace(
         parallel_env=lambda max_cycles: build(**{key: max_cycles}),
@@ -157,7 +157,7 @@ def test_pettingzoos_test_of_the_limit_passes(name, build, strict):
 
 @pytest.mark.parametrize("name", cases())
 def test_10k_random_legal_steps(name, build):
-    """R22: legal actions are accepted; all that is returned is as declared."""
+    """R22: legal actions are accepted; returned values are as declared."""
     env = build()
     seen = {"reset": 0, "step": 0, "state": 0}
 
@@ -217,7 +217,7 @@ def test_time_limits(name, build):
 def test_pickle_round_trip(name, build):
     """R22: a copy through pickle plays the same episodes."""
     env = build()
-    if name != "smac":  # a running game stays where it runs
+    if name != "smac":  # a running game cannot be copied
         env.reset(seed=3)
     twin = pickle.loads(pickle.dumps(env))
     rows = []

@@ -42,7 +42,7 @@ def test_an_algorithm_has_one_colour_in_all_figures():
     blue, red, green, pink, orange, sky, black = COLORS
     assert curve_colors(["QMIX", "RMIX"]) == [blue, red]
     assert curve_colors(["COMA", "RMIX, static 0.3", "QMIX"]) == [green, red, blue]
-    # Only the first of two settings has it.
+    # Only the first of two settings gets the colour of its algorithm.
     assert curve_colors(["qmix-adam", "qmix-rmsprop"]) == [blue, red]
     many = [*"abcdef", "vdn", "g"]
     left = [blue, red, pink, orange, sky, black, green, blue]

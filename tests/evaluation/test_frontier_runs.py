@@ -1,4 +1,4 @@
-"""Exact numbers of a team, with and without memory, and when they are sampled."""
+"""Exact risk of a team, with and without memory, and when it is sampled instead."""
 
 from types import SimpleNamespace
 
@@ -43,7 +43,7 @@ class ByStep:
 
         class Actor:
             def act(self, obs, action_mask):
-                # one step more than it plays is asked for and not used
+                # the caller asks for one step more than it plays
                 chosen = next(steps, np.zeros(obs.shape[1], np.int64))
                 eye = np.eye(action_mask.shape[-1], dtype=np.float32)
                 return np.tile(eye[np.array(chosen)], (num_envs, 1, 1)), None
@@ -71,11 +71,11 @@ def test_the_policy_of_the_nested_and_of_the_greedy_team(memory):
 
 @pytest.mark.parametrize("memory", [False, True])
 def test_a_route_in_the_wind(memory):
-    """Up, right, right, down on 2 x 3 cells: each agent must not be pushed.
+    """Up, right, right, down on 2 x 3 cells, in a wind that may push each agent down.
 
-    Both are in the upper row after the first three moves. A push after the first moves
-    one back to the start, whose right is cliff; after the second, it is a fall; after
-    the third, it arrives at the goal early and must not be there alone.
+    A push after the first move returns an agent to the start, whose right is cliff. A
+    push after the second move is a fall. A push after the third move puts an agent on
+    the goal early, where it waits for the other one.
     """
     config = {"width": 3, "height": 2, "wind_probability": 0.1, "episode_limit": 4}
     route = [[move, move] for move in (UP, RIGHT, RIGHT, DOWN)]
@@ -84,13 +84,13 @@ def test_a_route_in_the_wind(memory):
     by_value = dict(
         zip(played.returns.values, played.returns.probabilities, strict=True)
     )
-    # no agent pushed after two moves, .9^4; then neither, one or both: 0 at the end of
-    # 3 or 4 moves, and -.5 for the step in which one waits on the goal
+    # No push after the first two moves: .9^4. The third pushes neither agent, one or
+    # both. The last of 3 or 4 moves pays 0; one agent waiting on the goal costs -.5.
     calm = 0.9**4
     assert by_value[-3.0] == pytest.approx(calm * 0.9**2)
     assert by_value[-2.5] == pytest.approx(calm * 2 * 0.9 * 0.1)
     assert by_value[-2.0] == pytest.approx(calm * 0.1**2)
-    # the others fall in the second step, which pays -100
+    # All other episodes end with a fall in the second step, which pays -100.
     assert by_value[-101.0] == pytest.approx(1 - calm)
 
 
@@ -109,7 +109,7 @@ def test_a_route_in_the_wind(memory):
     ("recurrent", "memory"), [(True, "history"), (False, "last_action")]
 )
 def test_a_network_with_memory_plays_as_in_an_episode(name, config, recurrent, memory):
-    """Real agents that see their last action, against sampled episodes."""
+    """Exact returns of agents that see their last action, against sampled episodes."""
     tables = tables_of(name, config)
     spec = tables.spec
     sizes = TeamSizes(
@@ -131,7 +131,7 @@ def test_a_network_with_memory_plays_as_in_an_episode(name, config, recurrent, m
     )
     assert frontier_runs.memory_of(policy) == memory
     played = play_exactly(policy, tables)
-    number = 4000 if name == "macn" else 500  # the others are looped over
+    number = 4000 if name == "macn" else 500  # the others are slower
     envs = make_batched(name, {**config, "state": "none"}, number)
     envs.reset(np.arange(number), np.arange(number))
     actor, active = make_actor(network, number), np.ones(number, bool)

@@ -24,7 +24,7 @@ METRIC = "evaluation/return_mean"
 
 
 def compare(folder, runs, *, env_config=LBF, lr=0.01):
-    """A finished comparison of QMIX on lbf; runs: seed to points of `write_trial`."""
+    """Writes a comparison of QMIX on lbf. `runs` maps seeds to `write_trial` points."""
     for seed, points in runs.items():
         write_trial(folder / f"QMIX_seed_{seed}", points, {"seed": seed})
     config = {"env_config": {**env_config, "state": "concat_obs"}, "lr": lr, "seed": 9}
@@ -40,7 +40,7 @@ def save(path, data):
 
 
 def foreign(*runs, algorithm="MAPPO", task=TASK, metric="mean_episode_return"):
-    """Contents in marl-eval's form; runs: pairs of step count and returns."""
+    """Contents in marl-eval's form; a run has pairs of step count and returns."""
     named = {
         f"run_{i}": {
             **{
@@ -65,7 +65,7 @@ def test_a_comparison_is_written_and_read_back(tmp_path):
     assert (first.name, second.name) == ("0", "1")
     assert first.config_hash == second.config_hash
     last = first.evaluations[1]
-    # `write_trial` says a second for 100 env steps.
+    # `write_trial` writes one second per 100 env steps.
     assert (last.env_steps, last.seconds) == (20, 0.2)
     assert last.metrics == {"return_mean": [0.5], "return_cvar_10": [0.375]}
     early, late = (
@@ -97,7 +97,7 @@ def test_failed_trials_and_runs_without_an_env_are_left_out(tmp_path):
     assert write_results(tmp_path, "off_policy/return_mean", "", CODE) == []
 
 
-def test_machines_and_programs_stand_side_by_side(tmp_path):
+def test_results_of_machines_and_programs_are_merged(tmp_path):
     """Three seeds of two machines, and two runs of another program."""
     one, _ = compare(
         tmp_path / "a", {0: [(10, 0.0, 0.0), (20, 1.0, 0.5)], 1: [(20, 2.0, 1.0)]}
@@ -238,7 +238,7 @@ def test_the_task_is_what_env_config_says():
     assert task_name("macn", {}) == "macn"
     noisy = {"env_config": {"width": 12, "reward_noise_std": 1.0, "state": "none"}}
     assert task_name("macn", noisy) == "reward_noise_std=1.0, width=12"
-    # The evaluation's environment counts.
+    # The task is that of the evaluation's environment.
     noisy["evaluation_config"] = {"env_config": {"reward_noise_std": 0.0}}
     assert task_name("macn", noisy) == "reward_noise_std=0.0, width=12"
     assert task_name("smac", {"env_config": {"map_name": "3m"}}) == "3m"

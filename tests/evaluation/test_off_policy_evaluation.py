@@ -1,4 +1,4 @@
-"""Policies judged from a log: replay, clone, FQE, and what a verdict needs."""
+"""Policies evaluated on a log: replay, clone, FQE, and conditions of a verdict."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def _registered():
 
 
 def opened(name):
-    """Policy and configuration of a kept checkpoint; Ray is not started."""
+    """Policy and configuration of a stored checkpoint, without starting Ray."""
     config = from_record(read_config(OLD / name), trust_code=False)
     if config.env is None:
         sizes = Dataset(OLD / "uav-log").card.sizes
@@ -68,7 +68,7 @@ def test_a_policy_without_its_algorithm_acts_as_it_did(name):
 
 @pytest.mark.parametrize("name", sorted(FACTS["runs"]))
 def test_a_policy_replayed_over_its_own_episodes_takes_its_own_actions(name):
-    """R49: With memory, levels and windows; more episodes than one block has."""
+    """R49: policies with memory, with risk levels and with windows."""
     policy, config = opened(name)
     log = Log.of(record(config, [trained_player(policy, 0.0)], 12, seed=3))
     replayed = replay(policy, log)
@@ -106,7 +106,7 @@ def test_a_stochastic_policy_has_the_probabilities_that_it_learns_with():
 
 
 def random_log(rng, number, *, steps=4, states=3, actions=2):
-    """One agent in a random game: log, its policy, and the game's tables."""
+    """A log of one agent in a random game, its states and policy, the game's tables."""
     moves = rng.dirichlet(np.ones(states), size=(states, actions))
     rewards = rng.normal(size=(states, actions))
     played = rng.dirichlet(np.full(actions, 3.0), size=states)
@@ -183,7 +183,7 @@ def tabular_fqe(log, seen, table, states=3, actions=2):
 def test_fqe_agrees_with_tables_on_a_problem_of_one_agent(greedy):
     """R49: off-policy evaluation.
 
-    The same data in a second implementation; and the distribution by simulation.
+    A second implementation gets the same data. The distribution is simulated.
     """
     rng = np.random.default_rng(5)
     log, seen, _, (moves, rewards) = random_log(rng, 500)
@@ -207,11 +207,12 @@ def test_fqe_agrees_with_tables_on_a_problem_of_one_agent(greedy):
     assert tail == pytest.approx(truth, abs=0.4 * spread)
 
 
-def test_values_pass_through_a_long_episode():
-    """R49: FQE stopped while values were still near those of the log.
+def test_fqe_settles_on_long_episodes():
+    """R49: FQE does not stop while values are still near those of the log.
 
-    Each of 40 steps pays the action, 0 or 1, and the log tosses a coin: it returns 20
-    on average. Always 1 returns 40, and differs from the log in half of the steps.
+    Each of 40 steps pays its action, 0 or 1. The log's actions are uniform, so it
+    returns 20 on average. The policy always takes 1: it returns 40 and differs from the
+    log in half of the steps.
     """
     rng = np.random.default_rng(8)
     done = rng.integers(2, size=(60 * 40, 1))
@@ -230,13 +231,13 @@ def test_values_pass_through_a_long_episode():
     fit = fit_fqe(log, replayed, settings=settings)
     assert fit.settled
     assert fit.mean == pytest.approx(40.0, abs=1.0)
-    # What values leave over, one step at a time.
+    # The residuals of the first episode, one step at a time.
     first = sum(
         log.rewards[t] + (fit.values[t + 1] if t < 39 else 0.0) - fit.taken_values[t]
         for t in range(40)
     )
     assert fit.left_over[0] == pytest.approx(first)
-    # At most as many bootstraps as an episode has zeros behind its first step.
+    # Each zero after the first step of an episode costs one bootstrap.
     paths = find_paths(log, replayed, 1.0)
     zeros = (done.reshape(60, 40)[:, 1:] == 0).sum(1)
     assert paths.max_bootstraps == zeros.max()
@@ -254,8 +255,8 @@ def test_an_estimate_that_does_not_settle_is_refused():
     fqe, dm, wis = found.methods
     assert fqe.mean is None and dm.mean is None and wis.mean is not None
     assert "did not settle on an estimate in 10 updates" in fqe.refused
-    # Nor is anything learned about actions that the data do not hold: the log is said
-    # to take action 1 in 0.5 % of its steps, and the policy takes 1 in two of three.
+    # Actions that the data lack are refused, too: by its behaviour policy the log takes
+    # action 1 in 0.5 % of its steps, and the policy takes 1 in two thirds.
     behaviour = Behaviour(np.tile([0.995, 0.005], (len(seen), 1, 1)), 0.0, 0.0)
     table = np.tile([1 / 3, 2 / 3], (3, 1))
     choices = Choices(methods=("fqe",), fqe=stiff)
@@ -307,8 +308,8 @@ def test_ratios_are_refused_below_the_stated_sample_size():
 
 
 def test_support_by_hand():
-    # Two agents. Step 0: .995 of agent 0's action and all of agent 1's is supported;
-    # step 1: agent 0 would do what the data never show.
+    # Two agents. Step 0: the data support .8 of agent 0's probability and all of agent
+    # 1's. Step 1: agent 0 takes an action that the data do not contain.
     played = np.array([[[0.995, 0.005], [0.5, 0.5]], [[1.0, 0.0], [0.5, 0.5]]])
     would = np.array([[[0.8, 0.2], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]])
     nothing = np.zeros((2, 0), np.float32)
@@ -323,7 +324,7 @@ def test_support_by_hand():
         ([("fqe", 1, 3), ("wis", -1, 5)], 0.9, 40, "unknown"),
         ([("fqe", -3, -1)], 0.9, 40, "worse"),
         ([("fqe", 1, 3)], 0.4, 40, "unknown"),
-        # A network alone decides nothing: nothing confirms its estimate.
+        # The sample is too small to confirm the estimate of a network.
         ([("fqe", 1, 3)], 0.9, 20, "unknown"),
         # The direct method's interval is too narrow to decide anything.
         ([("dm", 1, 3)], 0.9, 40, "unknown"),

@@ -8,7 +8,7 @@ from rllib_risk.evaluation.rendering import save_frames
 
 
 def frames(count):
-    """Frames of 6 x 5 pixels; frame i is one grey, 10 * i."""
+    """Frames of 6 x 5 pixels; all pixels of frame i have the grey 10 * i."""
     return [np.full((6, 5, 3), 10 * i, dtype=np.uint8) for i in range(count)]
 
 

@@ -132,7 +132,7 @@ def test_folders_without_results_are_named(tmp_path):
 def test_the_groups_of_a_comparison_are_its_labels(tmp_path, caplog):
     labels = {"RMIX_seed_1": "RMIX", "RMIX_seed_0": "RMIX", "QMIX_seed_0": "QMIX"}
     for name in labels:
-        # The labels differ in more than the seed; that is not what names them.
+        # Trials differ in more than the seed, but only the plan's labels form groups.
         params = {"seed": int(name[-1]), "mixer": name}
         write_trial(tmp_path / "c" / name, [(10, 1.0, 0.5)], params)
     write_plan(tmp_path / "c", Plan(labels, ("QMIX_seed_0",)))

@@ -1,4 +1,4 @@
-"""Playing a grid: the numbers of single episodes, for every cell, policy and batch."""
+"""Playing a grid gives the numbers of single episodes, in every cell and batch."""
 
 from types import SimpleNamespace
 
@@ -24,12 +24,12 @@ from rllib_risk.evaluation import shift_runs as shift_module
 from rllib_risk.evaluation.shift_runs import cell_configs, play_policy, play_references
 
 UP, DOWN, LEFT, RIGHT = range(4)
-# Up, along the cliff, down onto the goal: seven moves that cost, and the eighth.
+# Up, along the cliff, down onto the goal: seven moves with a cost, and the last one.
 ROUTE = np.array([UP, *[RIGHT] * 6, DOWN] + [LEFT] * 100)
 
 
 class Router:
-    """Plays moves by a list, for every episode from its beginning."""
+    """An actor that plays the same list of moves in every episode."""
 
     def __init__(self, moves, num_envs):
         self.moves = moves
@@ -48,7 +48,7 @@ class Router:
 
 
 class RoutePolicy:
-    """What the loop asks of a policy."""
+    """A policy with only those attributes that the loop uses."""
 
     network = SimpleNamespace(risk=SimpleNamespace(levels=(1.0,)))
 
@@ -84,8 +84,8 @@ def walk(**kwargs):
 def test_returns_of_a_known_route():
     grid = "grid: {step_reward: [-1.0, -2.0], width: [7, 5]}"
     played = play_policy(cells(grid), RoutePolicy(), 3, seed=0)
-    # Seven steps at the step reward. On the narrower map two of the moves to the right
-    # end at the wall, so that it takes as many.
+    # Seven moves pay the step reward. On the narrower map two moves to the right end at
+    # the wall, so the route takes as many moves.
     assert played.returns.tolist() == [[-7.0] * 3] * 2 + [[-14.0] * 3] * 2
     assert played.lengths.tolist() == [[8] * 3] * 4
     assert (played.metrics["is_success"] == 1.0).all()
@@ -101,7 +101,7 @@ grid:
 
 
 def one_by_one(configs, num_episodes, seed):
-    """The same, written as a reader would: one environment and episode at a time."""
+    """A second implementation: one environment and one episode at a time."""
     returns, lengths = [], []
     for config in configs:
         env = make_team_env("macn", config.env_config)
@@ -141,7 +141,7 @@ def test_every_batch_gives_the_numbers_of_single_episodes(max_slots, monkeypatch
 def test_the_seeds_are_the_same_in_every_cell():
     grid = "grid: {step_reward: [-1.0, -3.0], reward_noise_std: [2.0]}"
     played = play_policy(cells(grid), RoutePolicy(), 10, seed=1)
-    # The noise is the same, so seven steps at -2 more are all that differs.
+    # The noise is the same. The returns differ by seven steps at -2 more.
     np.testing.assert_allclose(played.returns[1] - played.returns[0], -14.0, atol=1e-5)
     assert len(np.unique(played.returns[0])) == 10
     other = play_policy(cells(grid), RoutePolicy(), 10, seed=2)
@@ -162,7 +162,7 @@ def test_a_loop_has_no_more_copies_than_training_had(monkeypatch):
     for config in configs:
         config.num_envs_per_env_runner = 7
     played = play_policy(configs, STILL, 5, seed=0)
-    # 7 // 3 copies of each, after one of the first that told that it is a loop
+    # One copy of the first cell shows that it is a loop; then each has 7 // 3 copies.
     assert asked == [1, 2, 2, 2]
     assert played.returns.tolist() == [[2.0] * 5, [3.0] * 5, [4.0] * 5]
 
@@ -174,7 +174,7 @@ def test_crashed_episodes_are_played_again_and_counted():
         config.num_envs_per_env_runner = 8
     played = play_policy(configs, STILL, 40, seed=0)
     assert (played.returns == 5.0).all() and (played.lengths == 5).all()
-    # Five steps at 0.1 each: 0.69 of a crash per whole episode, 28 of 40 on average.
+    # Five steps crash with 0.1 each: 0.69 crashes per whole episode, 28 in 40 episodes.
     assert 5 < played.crashes < 80
 
 
@@ -199,7 +199,7 @@ class Late(Walk):
 
 
 def test_an_episode_that_crashes_late_each_time_is_given_up():
-    # Completed steps in between forgive the environment, but not the episode.
+    # Completed steps reset the failures of the environment, but not of the episode.
     env_config = {"factory": f"{__name__}:Late", "kwargs": {}}
     configs = cells("grid: {kwargs.length: [5]}", "pettingzoo", env_config)
     with pytest.raises(EnvFailedError, match=r"failed 3 times .*simulator died"):
@@ -233,7 +233,7 @@ def test_an_episode_without_end_is_refused():
 
 
 class FixedAction:
-    """Plays one action wherever it is legal."""
+    """A scripted policy that always plays one action."""
 
     def __init__(self, action):
         self.action = action
@@ -243,7 +243,7 @@ class FixedAction:
 
 
 class Steered(Walk):
-    """A walk whose reward is the first agent's action, and a policy that knows it."""
+    """A walk that rewards one action of agent a, and a policy that plays it."""
 
     def __init__(self, best=0, **kwargs):
         super().__init__(**kwargs)

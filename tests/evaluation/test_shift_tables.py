@@ -68,10 +68,10 @@ def test_several_runs_count_as_one_policy():
     policy = PolicyScores("a", runs)
     assert policy.means.tolist() == [11.0, 9.0, 7.0, 5.0, 3.0, 10.0]
     low, high = policy.intervals
-    # Over the means of the three runs, 9, 11 and 13 in the first cell: all drawn
-    # thrice is likelier than one in forty, (1 / 3) ** 3.
+    # Resamples of the three runs, whose means are 9, 11 and 13 in the first cell. One
+    # run is drawn three times with (1 / 3) ** 3, which is more than one in forty.
     assert (low[0], high[0]) == (9.0, 13.0)
-    # With one run it is over its episodes: 8 and 10.
+    # With one run, resamples of its episodes: 8 and 10.
     low, high = PolicyScores("a", ONE).intervals
     assert (low[0], high[0]) == (8.0, 10.0)
     assert (low[1], high[1]) == (7.0, 7.0)
@@ -79,7 +79,7 @@ def test_several_runs_count_as_one_policy():
 
 def test_differences_are_paired():
     rng = np.random.default_rng(0)
-    luck = 100 * rng.normal(size=(1, 6, 50))  # of the seeds, the same for both
+    luck = 100 * rng.normal(size=(1, 6, 50))  # noise of the seeds, the same for both
     first = PolicyScores("a", luck)
     second = PolicyScores("b", luck + 1 + 0.01 * rng.normal(size=luck.shape))
     mean, low, high = second.differences(first)
@@ -105,7 +105,7 @@ def test_the_files(tmp_path):
     assert files[0].read_text() == shift_markdown(shown)
     latex = files[1].read_text()
     assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 3
-    # Summary; then columns of the axes to the left, those of numbers to the right.
+    # The summary; then tables with left-aligned axes and right-aligned numbers.
     assert r"\begin{tabular}{lrrrrl}" in latex and r"\begin{tabular}{llrrr}" in latex
     with files[2].open(newline="") as handle:
         rows = list(csv.DictReader(handle))
@@ -162,7 +162,7 @@ def test_the_markdown_tables():
     # a bar in a name does not begin a column
     assert "| city | season | a | b\\|c | random (reference) |" in text
     assert "| tampa | out | 3 [0, 6] | 4 [1, 7] | -17 [-20, -14] |" in text
-    # differences of what was trained, not of the reference
+    # differences of trained policies, not of references
     assert "## Difference to a" in text
     assert "| tampa | out | 1 [1, 1] |\n" in text
     assert (
@@ -221,7 +221,7 @@ def test_the_second_axis_runs_from_left_to_right():
 
 
 def test_one_colour_scale_for_all_trained_policies():
-    # from 1, the worst of a, to 10, the best of b; the random one does not count
+    # from 1, the worst of a, to 10, the best of b; without the random reference
     assert color_range(results(*policies())) == (1.0, 10.0)
     flat = PolicyScores("a", np.full((1, 6, 2), 3.0))
     assert color_range(results(flat)) == (2.5, 3.5)

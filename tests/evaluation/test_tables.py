@@ -76,7 +76,7 @@ def test_a_comparison_counts_what_did_not_fail(comparison):
     assert rmix.final[0] == 5.0
     assert 2.0 <= rmix.final[1] < 5.0 < rmix.final[2] <= 8.0
     assert rmix.cvar == 3.0  # (1 + 2 + 3 + 6) / 4
-    assert rmix.best == 9.0  # seed 0 at 100, not where it ended; not the failed 99
+    assert rmix.best == 9.0  # seed 0 at 100 env steps; not the failed 99
     # Seeds 0 and 3 reach 5, both at 100; seeds 1 and 2 never do.
     assert rmix.num_reached == 2
     assert rmix.x_to_threshold == (100.0, 0.0, 100.0, 100.0)
@@ -108,7 +108,7 @@ def test_the_files_of_a_comparison(comparison):
     assert (first["final_iqm"], first["cvar"], first["best"]) == ("5.0", "3.0", "9.0")
     assert (first["num_reached"], first["x_mean"]) == ("2", "100.0")
     assert (second["num_reached"], second["final_iqm"]) == ("0", "")
-    # The figure has no curve for what has no run.
+    # The figure has no curve for a label without runs.
     with files[4].open(newline="") as file:
         assert {row["group"] for row in csv.DictReader(file)} == {"RMIX"}
 
@@ -124,7 +124,7 @@ def test_no_table_where_everything_failed(comparison):
 
 
 def test_tables_for_papers():
-    """What LaTeX would read as a command is escaped; numbers get a minus sign."""
+    """LaTeX's special characters are escaped; numbers get a minus sign."""
     header = ["group_1", "final [95 % CI]"]
     lines = [["[RMIX] a&b {lr=1e-3}", "-7.00 ± 0.5 [-8, –]"], ["*", "~ ^ \\ # $ < >"]]
     assert latex_table(header, lines, note="IQM\nof runs").splitlines() == [

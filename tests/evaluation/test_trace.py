@@ -1,4 +1,4 @@
-"""An episode taken down: it is the evaluation's, and its values are its atoms'."""
+"""Traces of episodes: they equal the evaluation's, and atoms give their values."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def build(name: str, **keys):
 
 @pytest.fixture(scope="module", name="trained")
 def _trained(ray_local):
-    """RMIX with twenty atoms, trained for a moment."""
+    """RMIX with twenty atoms, trained for one iteration."""
     algorithm = build("RMIX", num_atoms=20)
     algorithm.train()
     yield algorithm

@@ -1,4 +1,4 @@
-"""The command, and Python, in a process of its own."""
+"""Runs the command `rllib` or Python in a new process."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Of the present test; tests/cli/conftest.py ends those that still run after it.
+# Processes of the current test. tests/cli/conftest.py ends those that outlive it.
 STARTED: list[subprocess.Popen] = []
 
 
@@ -37,14 +37,14 @@ def wait_for(process: subprocess.Popen, text: str) -> None:
 
 
 def finish(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
-    """What the command printed, and its errors; it must end with this exit code."""
+    """Waits for the command and checks its exit code; returns its stdout and stderr."""
     printed, errors = process.communicate(timeout=500)
     assert process.returncode == code, printed + errors
     return printed, errors
 
 
 def run_python(folder: Path, *arguments: str) -> str:
-    """Runs Python in a folder, whose modules it finds; returns what it printed."""
+    """Runs Python in a folder that is on its module path; returns what it printed."""
     environ = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *arguments],

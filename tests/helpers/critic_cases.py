@@ -1,4 +1,4 @@
-"""Two agents, three steps: tables of critics, for the targets of actor-critic teams."""
+"""Critics with tabular values, for the tests of the targets of actor-critic teams."""
 
 import numpy as np
 import torch
@@ -15,15 +15,15 @@ from rllib_risk.networks.critics import CounterfactualCritic, DecomposedCritic
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.exploration import action_probabilities
 
-# R6. Two agents with two actions, three steps and the row after them. Values of the
-# target critic, [row][agent][action].
+# R6: two agents with two actions, three steps and a last row. Values of the target
+# critic, [row][agent][action].
 TARGET_Q = [
     [[0, 0], [0, 0]],
     [[2, 6], [8, 4]],
     [[1, 3], [5, 7]],
     [[4, 9], [2, 3]],
 ]
-ACTIONS = [[0, 1], [1, 0], [1, 1]]  # taken: 0, 0; 6, 8; 3, 7
+ACTIONS = [[0, 1], [1, 0], [1, 1]]  # their values: 0, 0; 6, 8; 3, 7
 REWARDS = [1.0, 2.0, 3.0]
 CONFIG = CriticTargetConfig(
     gamma=0.5,
@@ -35,8 +35,10 @@ CONFIG = CriticTargetConfig(
 
 
 def pencil_batch(terminated, episodes=1):
-    """The observation is one-hot over (row, agent); in the last row only one action
-    is left to each agent: 4 and 3."""
+    """A batch whose observation is one-hot over (row, agent).
+
+    In the last row each agent has one legal action; their values are 4 and 3.
+    """
     mask = torch.ones(1, 4, 2, 2)
     mask[0, 3] = torch.tensor([[1, 0], [0, 1]])
     batch = Batch(
@@ -58,7 +60,7 @@ def pencil_batch(terminated, episodes=1):
 
 
 def read_table(body, column, table):
-    """Makes three layers read the observation's cell of a table."""
+    """Sets three layers to look up the observation's cell of a table."""
     with torch.no_grad():
         for parameter in body.parameters():
             parameter.zero_()
@@ -68,7 +70,7 @@ def read_table(body, column, table):
 
 
 def tabular(kind):
-    """A critic with the values of the table, behind one column of state."""
+    """A critic with the values of `TARGET_Q`; its first input is the state."""
     sizes = TeamSizes(num_agents=2, num_actions=2, obs_size=8, state_size=1)
     table = torch.tensor(TARGET_Q, dtype=torch.float32)
     if kind == "coma":
@@ -111,11 +113,11 @@ def make_policy(name, obs_size=8, state_size=4, agents=2, actions=2, **keys):
 
 
 def pencil_returns(name, terminated):
-    """What the critic of MAPPO or IPPO is fitted to, ``[1, 3, G]``."""
+    """The returns that the critic of MAPPO or IPPO is fitted to, ``[1, 3, G]``."""
     policy = make_policy(name, gamma=0.5, td_lambda=0.5, normalize_values=False)
     batch = pencil_batch(terminated)
     batch.state = torch.eye(4).unsqueeze(0)
-    # The values of COMA's actions; their sums are the team's in each state.
+    # The values of the actions that are taken. The team's value of a row is their sum.
     own = torch.tensor([0.0, 0.0, 6.0, 8.0, 3.0, 7.0, 4.0, 3.0])
     table = own if name == "IPPO" else torch.tensor([0.0, 14.0, 10.0, 7.0])
     policy.critic = lambda inputs: inputs[..., : len(table)] @ table

@@ -1,4 +1,4 @@
-"""Artefacts that the tests of ``rllib_risk.deploy`` act with."""
+"""Artefacts for the tests of ``rllib_risk.deploy``."""
 
 import shutil
 from pathlib import Path
@@ -16,12 +16,12 @@ from rllib_risk.deploy.files import (
 )
 from rllib_risk.parts.traced_team import trace_team
 
-# `rllib export tests/data/old_checkpoints/0.1.0/rmix` of the version that first wrote
-# format 1: two agents, nine numbers, four actions, no masks.
+# Output of `rllib export tests/data/old_checkpoints/0.1.0/rmix` in the first version
+# with format 1: two agents, nine observed numbers, four actions, no masks.
 OLD_ARTEFACTS = Path(__file__).parents[1] / "data" / "old_artefacts"
 FIRST_FORMAT = OLD_ARTEFACTS / "1"
 
-# Kinds of networks: keys of each.
+# Keys of each kind of network.
 ATOMS = {"num_atoms": 8}
 DYNAMIC = {**ATOMS, "risk_measure": "cvar", "risk_mode": "dynamic"}
 SAMPLED = {**ATOMS, "quantiles": "sampled"}
@@ -61,10 +61,10 @@ KINDS = {
 
 
 def write_artefact(folder, *, masks=True, stochastic=False, seed=3, **keys):
-    """An artefact of a drawn network, and the network.
+    """Writes an artefact of a random network; returns the network.
 
-    Three agents ``a``, ``b`` and ``c``; ``c`` has three numbers and two actions, the
-    others have five and four.
+    The agents are ``a``, ``b`` and ``c``. ``c`` observes three numbers and has two
+    actions; the others observe five numbers and have four actions.
     """
     network = make_network(seed, num_agents=3, num_actions=4, obs_size=5, **keys)
     traced = trace_team(network)
@@ -94,12 +94,12 @@ def write_artefact(folder, *, masks=True, stochastic=False, seed=3, **keys):
 
 
 def copy_of_first_format(folder):
-    """A copy that a test may damage."""
+    """Copies the artefact of format 1, for tests that damage it."""
     return Path(shutil.copytree(FIRST_FORMAT, folder / "team"))
 
 
 def inputs(steps, *lead, seed=0):
-    """Observations and masks of the team of ``write_artefact``, step by step."""
+    """Yields random observations and masks for the team of ``write_artefact``."""
     rng = np.random.default_rng(seed)
     own = np.arange(4) < np.array([4, 4, 2])[:, None]
     for _ in range(steps):

@@ -1,18 +1,18 @@
-"""Packages of extras that tests need. The development tools bring all of them."""
+"""Packages of extras that tests need. The development tools include all of them."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-# By name of an env, which is that of the extra: the package's module.
+# Name of the env, which is also that of the extra -> module of the package.
 PACKAGES = {
     "lbf": "lbforaging",
     "mpe": "mpe2",
     "rware": "rware",
     "vmas": "vmas",
 }
-# Modules that need a package beside the one that they are of.
+# Start of a module's name -> another package that the module needs.
 DRAWN = {"pettingzoo.butterfly": "pygame"}
 
 
@@ -20,9 +20,9 @@ def need_extra(env: object, env_config: Mapping[str, Any] | None = None) -> None
     """Skips a test whose env needs a package that is not installed.
 
     Args:
-        env: Name of the env; others than those of the table need nothing.
-        env_config: Of `pettingzoo` and `gymnasium`, whose factory or id may be of one
-            of the packages.
+        env: Name of the env. Names outside `PACKAGES` need no package.
+        env_config: Configuration of the env. The factory of `pettingzoo` or the id of
+            `gymnasium` may come from one of the packages.
     """
     package = PACKAGES.get(str(env))
     for key in ("factory", "id"):

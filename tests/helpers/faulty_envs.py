@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-# One stream for all environments of a process: a rebuilt one must not repeat its fault.
+# All environments of a process share one stream: a rebuilt one must not repeat a fault.
 FAULTS = np.random.default_rng(0)
 RESETS = 0
 
@@ -91,7 +91,7 @@ class Walk(ParallelEnv):
         return obs, rewards, terminateds, truncateds, infos
 
 
-# The fault of all `Faulty` environments of a process that are not given one.
+# Default fault of the `Faulty` environments of a process.
 FAULT = ""
 FAULTY_STEP = 3
 

@@ -8,10 +8,10 @@ from gymnasium import spaces
 
 
 class Scripted(gymnasium.Env):
-    """Returns what a script says; two agents that see one number, three actions.
+    """Two agents that see one number and have three actions; `step` follows a script.
 
     Attributes:
-        script: What `step` returns, one entry for each call.
+        script: Results of `step`, one for each call.
         played: The joint actions that `step` got.
         seeds: The seeds that `reset` got.
     """
@@ -45,7 +45,7 @@ class Scripted(gymnasium.Env):
 
 
 class Meeting(gymnasium.Env):
-    """Two agents on a line of `length` cells, who are paid for meeting; see `step`."""
+    """Two agents on a line of `length` cells, which are rewarded for meeting."""
 
     metadata: ClassVar = {"render_modes": ["rgb_array"]}
 
@@ -61,7 +61,10 @@ class Meeting(gymnasium.Env):
         return self._seen(), self._info()
 
     def step(self, action):
-        """1 to each agent when they meet, which ends the episode; else -0.1 to 1."""
+        """Moves the agents. Meeting ends the episode and pays 1 to each agent.
+
+        Otherwise the first agent gets -0.1 and the second one 0.
+        """
         moves = np.array(action) - 1
         self.cells = np.clip(self.cells + moves, 0, self.length - 1)
         met = bool(self.cells[0] == self.cells[1])
@@ -88,7 +91,7 @@ def alone(**kwargs: Any) -> gymnasium.Env:
 
 
 def uneven() -> gymnasium.Env:
-    """Two observation spaces and three action spaces."""
+    """An env with two observation spaces but three action spaces."""
     env = Scripted()
     env.action_space = spaces.Tuple([spaces.Discrete(2)] * 3)
     return env

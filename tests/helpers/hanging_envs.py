@@ -13,10 +13,11 @@ from pettingzoo import ParallelEnv
 
 
 class Hanging(ParallelEnv):
-    """Two agents walk for four steps, for a reward of 1 each.
+    """Two agents walk for four steps and get a reward of 1 each per step.
 
-    ``step: once``: the first step of a process that steps hangs; ``always``: every one;
-    ``deadlock``: in C code that takes no signal. ``close_hangs``: its close as well.
+    ``step`` says which steps hang. ``once``: the first step in a process. ``always``:
+    every step. ``deadlock``: every step, in C code, where Python handles no signal.
+    With ``close_hangs``, ``close`` hangs as well.
     """
 
     metadata: ClassVar[dict] = {"name": "hanging_v0"}

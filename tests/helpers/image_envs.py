@@ -1,4 +1,4 @@
-"""A small image game, in which a bright pixel says which action is right."""
+"""A small image game in which the place of a bright pixel gives the right action."""
 
 from __future__ import annotations
 

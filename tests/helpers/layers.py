@@ -1,9 +1,11 @@
-"""The fast layer of the tests: no Ray, no algorithm, no training, no other Python, and
-no battles of SMAX, which are compiled for seconds each.
+"""Limits of the fast layer of the tests.
 
-No list and no marker says which tests are fast. In ``pytest --fast`` a test that begins
-to do one of these things is skipped there and then; ``make test`` runs it. So a test
-that starts to need Ray leaves the fast layer by itself, and comes back the same way.
+The layer allows no Ray, no algorithm, no training, no other Python process and no
+battles of SMAX, which take seconds to compile.
+
+No list and no marker says which tests are fast. ``pytest --fast`` skips a test as soon
+as it begins to do one of these things; ``make test`` runs it. So a test that starts to
+need Ray leaves the fast layer without an edit, and returns in the same way.
 """
 
 import re
@@ -16,16 +18,16 @@ from unittest import mock
 
 import pytest
 
-# One update of every algorithm and a second one to compare with, but no training.
+# Enough for two updates of every algorithm, to compare them, but not for training.
 MAX_STEPS = 20
 PROGRAMS = re.compile(r"python[\d.]*|pip[\d.]*|rllib|rllib-risk|ruff|mypy|ray|make")
 
 
 class FastLayer:
-    """The limits of the layer, as a plugin of pytest.
+    """Pytest plugin that enforces the limits of the layer.
 
     Attributes:
-        steps: Steps of optimizers since the test began.
+        steps: Number of optimizer steps since the test began.
         watching: True during a test. An audit hook cannot be removed.
     """
 
@@ -37,13 +39,13 @@ class FastLayer:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self) -> Iterator[None]:
-        """Holds the limits during a test, its set-up included."""
+        """Enforces the limits during a test, including its set-up."""
         with self.limits():
             return (yield)
 
     @contextmanager
     def limits(self) -> Iterator[None]:
-        """Skips the test that goes beyond the layer."""
+        """Skips a test that exceeds the limits."""
         import ray
         from torch.optim import optimizer
 
@@ -86,7 +88,7 @@ class FastLayer:
 
 
 def leave(reason: str) -> None:
-    """Ends the test of the fast layer, which `make test` runs.
+    """Skips the current test, which `make test` runs.
 
     Args:
         reason: What the test does.

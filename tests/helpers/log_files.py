@@ -1,4 +1,4 @@
-"""Writes logs of a team as files of every kind, for the tests of imports."""
+"""Writes logs of a team in every file format, for the tests of imports."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ next:
 
 
 def long_rows(episodes, agents=AGENTS):
-    """One row per agent and step, and a last one with the last observation only."""
+    """One row per agent and step, and one per agent with the last observation only."""
     rows = []
     for number, e in enumerate(episodes):
         for t in range(len(e) + 1):
@@ -140,7 +140,7 @@ def write_parquet(path: Path, rows):
 
 
 def columns_of(rows):
-    """Arrays by name; an empty text or NaN where a row has nothing."""
+    """Arrays by name. Empty text or NaN stands for a missing value."""
     found = {}
     for name in rows[0]:
         values = [row[name] for row in rows]
@@ -182,7 +182,7 @@ WRITERS = {
 
 
 def csv_of(path, episodes, start=0):
-    """What pandas writes of s, actions, r, s' and done: an index and numbered names."""
+    """Writes s, actions, r, s' and done as pandas does: an index, numbered columns."""
     rows = []
     for e in episodes:
         for t in range(len(e)):
@@ -210,7 +210,7 @@ def uav_log(number=3, steps=6):
 
 
 def log(lengths=(4, 1, 7), num_actions=4, seed=0):
-    """Episodes with masks and both kinds of ends."""
+    """Random episodes with masks; every second one is truncated."""
     rng = np.random.default_rng(seed)
     found = []
     for number, length in enumerate(lengths):

@@ -1,4 +1,4 @@
-"""Networks whose utilities are tables, and batches, for the tests of the losses."""
+"""Networks with tabular utilities, and batches, for the tests of the losses."""
 
 import dataclasses
 import functools
@@ -24,9 +24,9 @@ from rllib_risk.parts.view import View
 
 
 def value_based():
-    """Names of the algorithms that these losses serve.
+    """Names of the value-based algorithms.
 
-    GroupDR wants environments in groups, and has tests of its own.
+    GroupDR is left out: it needs groups of environments and has its own tests.
     """
     return [
         name
@@ -36,7 +36,7 @@ def value_based():
 
 
 def composition(name):
-    """What sets a named algorithm apart: its own keys of network and loss."""
+    """Network and loss keys that an algorithm overrides, with their values."""
     overrides = config_class(name).overrides
     return {key: value for key, value in overrides.items() if key in _keys_of_parts()}
 
@@ -57,35 +57,35 @@ def _keys_of_parts():
 
 
 def network_config(**keys):
-    """The keys that a network has; others are left out."""
+    """The keys of the network; keys of learning parts are left out."""
     assert keys.keys() <= NETWORK_KEYS | LEARNING_KEYS, keys
     return {k: v for k, v in keys.items() if k in NETWORK_KEYS}
 
 
 @dataclasses.dataclass
 class Parts:
-    """The learning parts that some keys choose, and what a view needs beside them."""
+    """The learning parts of some keys, and the keys themselves, which a view needs."""
 
     learning: Learning
     regression: QuantileRegression
     keys: dict
 
     def view(self, networks, encoded, batch, dual=None):
-        """The batch as the parts see it."""
+        """Builds the view of a batch that the parts read."""
         parts = self.learning.target, self.learning.weighting
         more = {key: self.keys[key] for key in ("gamma", "reward_scale")}
         return View(*networks, encoded, batch, *parts, **more, dual=dual)
 
     def loss(self, networks, encoded, batch, dual=None):
-        """What is minimized, and what is logged."""
+        """The loss, and what it logs."""
         view = self.view(networks, encoded, batch, dual)
         return self.learning.team_loss(view), view.logged
 
 
 def learning_parts(**keys):
-    """The parts of these keys; those of a network count for nothing.
+    """The learning parts of these keys; network keys are ignored.
 
-    A schedule stands at its start.
+    A schedule has its first value.
     """
     assert keys.keys() <= NETWORK_KEYS | LEARNING_KEYS, keys
     values = {**DEFAULTS, "gamma": 0.9, **keys}
@@ -94,9 +94,9 @@ def learning_parts(**keys):
 
 
 def without_dual(**keys):
-    """The same with contamination in the place of total variation.
+    """Like `learning_parts`, with contamination in place of total variation.
 
-    That needs a dual variable beside the networks, and has tests of its own.
+    Total variation needs a dual variable beside the networks and has its own tests.
     """
     if keys.get("target") == "tv":
         keys["target"] = "contamination"
@@ -104,22 +104,22 @@ def without_dual(**keys):
 
 
 def view_of(networks, batch, *, double_q=True, dual=None, **keys):
-    """A batch as the parts of some keys see it."""
+    """Builds the view of a batch for the parts of some keys."""
     encoded = encode(*networks, batch, double_q=double_q)
     return learning_parts(**keys).view(networks, encoded, batch.without_burn_in(), dual)
 
 
 def tabular_network(table, **keys):
-    """A network that reads its return atoms off a table.
+    """A network whose return atoms are the values of a table.
 
-    The observation is one-hot over (step, agent), the two layers of the encoder are
-    identities on it, and the head's weights are the table.
+    The observation is one-hot over (step, agent). The two layers of the encoder are
+    identities, and the head's weights are the table.
 
     Args:
-        table: ``[T+1, N, A, M]``. For sampled quantiles ``[T+1, N, A, 1]``: of a cell
-            ``v`` the quantile at ``tau`` is ``v (1 - cos(pi tau) / sqrt(2))``, that is
+        table: ``[T+1, N, A, M]``. For sampled quantiles ``[T+1, N, A, 1]``: a cell
+            ``v`` has the quantile ``v (1 - cos(pi tau) / sqrt(2))`` at ``tau``, that is
             ``v / 2`` at 1/4 and ``3 v / 2`` at 3/4.
-        keys: Of the network, and of learning parts, which count for nothing.
+        keys: Keys of the network. Keys of learning parts are ignored.
     """
     steps, num_agents, num_actions, num_atoms = table.shape
     cells = steps * num_agents
@@ -155,7 +155,7 @@ def tabular_network(table, **keys):
 
 @torch.no_grad()
 def pass_cells_through(encoder):
-    """Makes an encoder without memory hand on the first numbers of its input."""
+    """Sets a feed-forward encoder to return the first numbers of its input."""
     cells = encoder.body.weight.shape[0]
     encoder.fc1.weight.zero_()
     encoder.fc1.weight[:, :cells] = torch.eye(cells)
@@ -166,13 +166,13 @@ def pass_cells_through(encoder):
 
 @torch.no_grad()
 def set_units(network, units, output, bias=0.0):
-    """Makes an MLP ``bias + sum_k output_k relu(unit_k)``.
+    """Sets an MLP to compute ``bias + sum_k output_k relu(unit_k)``.
 
     Args:
         network: Linear layers with ReLU between them.
-        units: Of each unit the weights, by index of the input, and the bias.
-        output: A weight for each unit.
-        bias: Of the output.
+        units: For each unit its weights, by index of the input, and its bias.
+        output: Output weight of each unit.
+        bias: Bias of the output.
     """
     layers = [layer for layer in network if isinstance(layer, torch.nn.Linear)]
     for layer in layers:
@@ -189,11 +189,11 @@ def set_units(network, units, output, bias=0.0):
 
 
 def set_linear_mixer(mixer, weights, state_weight):
-    """Makes QMIX's mixer ``sum_i weights_i q_i + state_weight s``, for terms >= 0."""
+    """Sets QMIX's mixer to ``sum_i weights_i q_i + state_weight s``, for terms >= 0."""
     with torch.no_grad():
         for parameter in mixer.parameters():
             parameter.zero_()
-        # Minus signs, for the mixer to take away.
+        # Negative, to test that the mixer takes absolute values.
         mixer.hyper_w1[-1].bias.copy_(-torch.tensor(weights))
         mixer.hyper_w2[-1].bias.fill_(-1.0)
         mixer.value[0].weight.fill_(1.0)
@@ -201,10 +201,10 @@ def set_linear_mixer(mixer, weights, state_weight):
 
 
 def set_duplex_mixer(mixer, weights, state_weight):
-    """Makes QPLEX's mixer ``sum_i [weights_i (q_i + (lambda_i - 1) advantage_i)] + v``.
+    """Sets QPLEX's mixer to ``sum_i weights_i (q_i + (lambda_i - 1) A_i) + v``.
 
-    ``v = state_weight s`` for ``s >= 0``. Of two agents with two actions ``lambda_i``
-    is 2 where the *other* takes its second action, and 1 where it does not.
+    ``A_i`` is the advantage, and ``v = state_weight s`` for ``s >= 0``. With two agents
+    and two actions ``lambda_i`` is 2 where the *other* takes its second action, else 1.
     """
     with torch.no_grad():
         for parameter in mixer.parameters():
@@ -222,11 +222,11 @@ def set_duplex_mixer(mixer, weights, state_weight):
 
 
 def set_weighted_mixer(mixer, state_weight):
-    """Makes RiskQ's mixer of two agents ``q_0 + q_1 + state_weight s``, ``s >= 0``."""
+    """Sets RiskQ's mixer of two agents to ``q_0 + q_1 + state_weight s``, s >= 0."""
     with torch.no_grad():
         for parameter in mixer.parameters():
             parameter.zero_()
-        # Each agent has half of the attention; the minus sign is for |w| to take away.
+        # Each agent has half of the attention. The weight is negative to test |w|.
         mixer.head_weights[-1].bias.fill_(-2.0)
         mixer.offset[0].weight[0] = 1.0
         mixer.offset[-1].weight[0, 0] = state_weight
@@ -236,24 +236,24 @@ GAMMA = 0.5
 ACTIONS = [[0, 1], [1, 0], [1, 1]]
 REWARDS = [1.0, 2.0, 3.0]
 
-# Plain utilities [step][agent][action], of the online network ...
+# Plain utilities of the online network, [step][agent][action].
 ONLINE_Q = [
     [[1, 0], [2, 0]],  # greedy (0, 0)
     [[0, 4], [1, 3]],  # greedy (1, 1)
     [[2, 1], [0, 2]],  # greedy (0, 1)
     [[5, 0], [0, 1]],  # greedy (0, 1)
 ]
-# ... and of the target network.
+# Plain utilities of the target network.
 TARGET_Q = [
     [[0, 0], [0, 0]],
-    [[2, 6], [8, 4]],  # at online's greedy: 6, 4; its own maxima: 6, 8
+    [[2, 6], [8, 4]],  # at online greedy actions: 6, 4; its maxima: 6, 8
     [[1, 3], [5, 7]],  # 1, 7; 3, 7
     [[4, 9], [2, 3]],  # 4, 3; 9, 3
 ]
 
 
 def plain_networks(**keys):
-    """Both networks with the tables above, and mixers that can be worked out."""
+    """Online and target network with the tables above, and mixers of simple form."""
     networks = []
     for values, state_weight in ((ONLINE_Q, 1.0), (TARGET_Q, 2.0)):
         table = torch.tensor(values, dtype=torch.float32).unsqueeze(-1)
@@ -269,12 +269,12 @@ def plain_networks(**keys):
 
 
 def plain_batch(terminated):
-    """Three steps through those tables."""
+    """A batch of three steps through the tables above."""
     return table_batch(torch.zeros(4, 2, 2, 1), ACTIONS, REWARDS, terminated=terminated)
 
 
 def table_batch(table, actions, rewards, *, terminated):
-    """One episode through the cells of a table; the state is the number of the step."""
+    """A batch of one episode through the cells of a table; the state is the step."""
     steps, num_agents, num_actions, _ = table.shape
     cells = steps * num_agents
     ends = torch.zeros(1, steps - 1, 1)
@@ -290,7 +290,7 @@ def table_batch(table, actions, rewards, *, terminated):
     )
 
 
-# Every algorithm as it is configured (with fewer atoms), and what else the keys allow.
+# Compositions of all algorithms, with fewer atoms, and some that no algorithm has.
 COMPOSITIONS = {
     name: composition(name)
     | ({"num_atoms": 8} if "num_atoms" in composition(name) else {})
@@ -339,10 +339,10 @@ def random_networks(**keys):
         network = TeamNetwork(TeamSizes(3, 4, 5, 6), config)
         with torch.no_grad():
             for parameter in network.parameters():
-                # Less in wide layers, whose sums would be too large for float32.
+                # Smaller in wide layers, whose sums would be too large for float32.
                 parameter.normal_(0, min(0.5, parameter.shape[-1] ** -0.5))
         if network.samples:
-            # Random, yet the same for a step whatever is padded around it.
+            # Random, but equal for a step whatever the padding around it.
             groups = 1 if network.agents[0].head.shares_fractions else 3
             draws = torch.rand(8, 20, groups, network.num_atoms)
             network._midpoints = functools.partial(_drawn, draws)

@@ -1,4 +1,4 @@
-"""Commands that must be refused before anything starts."""
+"""Runs commands that must be refused before anything starts."""
 
 import pytest
 import ray
@@ -12,7 +12,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "Traceback" not in captured.err
-    # What the command is about to do, then the error.
+    # Lines about what the command is about to do come before the error.
     *begun, error = captured.err.splitlines(keepends=True)
     assert all(line.endswith(" ...\n") for line in begun)
     assert error.startswith("Error: ") and error.endswith("\n")

@@ -1,4 +1,4 @@
-"""Small PettingZoo envs that do exactly what a test tells them to."""
+"""Small PettingZoo envs whose behaviour a test sets."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pettingzoo import ParallelEnv
 
 
 class ScriptedEnv(ParallelEnv):
-    """Ends its agents as written in a script.
+    """Terminates and truncates its agents as a script says.
 
     `script[t]` maps an agent to "term", "trunc" or "both" in step t; agents that are
     not named go on. Agent k observes k + 1 numbers, all equal to 10 * (k + 1) + t, and
-    has k + 2 actions. All get reward `rewards[agent]`, or 1.0.
+    has k + 2 actions. An agent gets `rewards[agent]`, by default 1.0, in every step.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"name": "scripted", "render_modes": []}
@@ -80,7 +80,7 @@ class ScriptedEnv(ParallelEnv):
 
 
 class FlakyEnv(ScriptedEnv):
-    """Raises in reset or step with some probability, or returns NaN; 20 steps long."""
+    """Raises in reset or step at random, or returns NaN or inf; 20 steps long."""
 
     def __init__(self, seed=0, p_step=0.0, p_reset=0.0, nan_at=None, log=None):
         super().__init__([{}] * 19 + [{"a0": "term", "a1": "term"}])

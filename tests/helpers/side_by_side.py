@@ -1,4 +1,4 @@
-"""Several learners in one process, without Ray: their gradients, and updates."""
+"""Gradients and updates of several learners in one process, without Ray."""
 
 import threading
 from datetime import timedelta
@@ -16,9 +16,9 @@ LOCALHOST = "127.0.0.1"
 
 
 def in_double(policy, samples):
-    """The batch in double precision, as the policy is from now on.
+    """Makes the policy double precision; returns the batch in double precision.
 
-    Nothing is left to rounding then: what differs by 1e-6 is wrong.
+    Rounding is then negligible: a difference of 1e-6 is an error.
     """
     for module in policy.modules().values():
         module.double()
@@ -30,9 +30,9 @@ def in_double(policy, samples):
 
 
 def gradient_error(policy, samples, method="learn_on_batch", *args, learners=2):
-    """How far the sum of the learners' gradients is from that of one learner.
+    """Difference between the sum of the learners' gradients and one learner's.
 
-    The policy must not clip gradients. It makes the step of the whole batch at the end.
+    The policy must not clip gradients. At the end it makes one step on the whole batch.
 
     Returns:
         The norm of the difference, as a share of the norm of the gradient.
@@ -58,10 +58,10 @@ def gradient_error(policy, samples, method="learn_on_batch", *args, learners=2):
 
 
 def learn_side_by_side(policies, samples, method="learn_on_batch"):
-    """One update on connected learners, each in a thread; the first one learns.
+    """Makes one update with connected learners, each in a thread.
 
     Returns:
-        What it would log.
+        The merged log of all learners.
     """
     number = len(policies)
     parts = split_batch(samples, number)

@@ -1,4 +1,4 @@
-"""A small run of every algorithm on MACN, and all the bits that a run depends on."""
+"""Small runs of every algorithm on MACN, and fingerprints of their state."""
 
 import json
 from pathlib import Path
@@ -25,12 +25,12 @@ PPO = {
     "minibatches_per_epoch": 2,
     "lr": 1e-2,
 }
-# Their episodes are shorter.
+# Actor-critic algorithms, whose episodes are shorter.
 POLICIES = ("COMA", "DOP", "MAPPO", "IPPO")
 KEYS: dict[str, dict[str, Any]] = {
     "RMIX": VALUE_BASED | QUANTILES,
     "RDN": VALUE_BASED | QUANTILES,
-    # Its schedules move with the env steps, as they do in a longer run.
+    # Its schedules change with the env steps, as in a longer run.
     "LHIQN": VALUE_BASED
     | {
         "num_atoms": 8,
@@ -38,7 +38,7 @@ KEYS: dict[str, dict[str, Any]] = {
         "lr": [[0, 1e-3], [600, 1e-4]],
     },
     "COMA": ACTOR_CRITIC | {"batch_size_episodes": 8, "updates_per_episode": 0.25},
-    # Four environments; it learns off-policy beside it.
+    # It learns from the four environments on-policy, and from replay off-policy.
     "DOP": ACTOR_CRITIC
     | {
         "batch_size_episodes": 4,
@@ -52,7 +52,7 @@ KEYS: dict[str, dict[str, Any]] = {
     | {"updates_per_episode": 1.0},
     "MAPPO": PPO,
     "IPPO": PPO | {"parameter_sharing": False, "critic_recurrent": False},
-    # Two groups that differ in what a fall costs; about three iterations a phase.
+    # Two groups that differ in the cost of a fall; a phase has about three iterations.
     "GroupDR": VALUE_BASED
     | {
         "env_variants": [{"cliff_reward": -100.0}, {"cliff_reward": -20.0}],
@@ -68,7 +68,10 @@ KEYS: dict[str, dict[str, Any]] = {
 
 
 def small_config(name: str, **training: Any) -> Any:
-    """Four environments, episodes of 20 steps (policies: 12), 60 steps a round."""
+    """Four environments, episodes of 20 steps (`POLICIES`: 12), 60 steps per iteration.
+
+    An iteration plays whole episodes, so it may have more steps.
+    """
     config = config_class(name)()
     limit = 12 if name in POLICIES else 20
     config.environment("macn", env_config={"episode_limit": limit})
@@ -81,7 +84,7 @@ def small_config(name: str, **training: Any) -> Any:
 
 
 def fingerprint(algorithm: TeamAlgorithm) -> bytes:
-    """Parameters, moments, replay and counters."""
+    """Bytes of the parameters, optimizer moments, replay and counters."""
     policy = algorithm.team_policy
     modules = policy.modules().values()
     parts = [p.detach().numpy() for m in modules for p in m.parameters()]
@@ -98,10 +101,10 @@ def fingerprint(algorithm: TeamAlgorithm) -> bytes:
 def straight_and_resumed(
     name: str, folder: Path, **training: Any
 ) -> tuple[list, list, TeamAlgorithm]:
-    """Six iterations, and the same with a stop after three; they must be the same.
+    """Compares a run of six iterations with one that stops after three and resumes.
 
     Returns:
-        Results of the first run, those of the second after the stop, and its algorithm.
+        Results of the first run, results after the resume, and the resumed algorithm.
     """
     straight = small_config(name, **training).build_algo()
     results = [straight.train() for _ in range(6)]

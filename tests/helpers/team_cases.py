@@ -10,20 +10,20 @@ from rllib_risk.parts.team import TeamNetwork
 
 
 def of_keys(sizes, **keys):
-    """The network of some keys; one that no network has is refused."""
+    """Builds the network of some keys; an unknown key fails."""
     assert keys.keys() <= {*NETWORK_PARTS.fields(), *fields_of(NetworkOptions)}, keys
     return TeamNetwork(sizes, keys)
 
 
 def choose(key, name, **keys):
-    """The part in a slot of the network."""
+    """Builds the named part of a slot of the network."""
     return NETWORK_PARTS.slots[key].choose({key: name, **keys})
 
 
 def make_network(
     seed=0, *, num_agents=3, num_actions=4, obs_size=5, state_size=6, spread=0.5, **keys
 ):
-    """A network with larger parameters than a fresh one, so that levels differ."""
+    """A network with larger parameters than a fresh one, so that risk levels differ."""
     torch.manual_seed(seed)
     sizes = TeamSizes(num_agents, num_actions, obs_size, state_size)
     network = of_keys(sizes, **{"hidden_size": 16, **keys})

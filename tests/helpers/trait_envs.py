@@ -1,4 +1,4 @@
-"""Small PettingZoo envs with one trait each, as envs of real users have them."""
+"""Small PettingZoo envs, each with one trait that envs of users have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pettingzoo.utils import AgentSelector, aec_to_parallel
 
 
 class Plain(ParallelEnv):
-    """No trait: three numbers, three actions, a shared reward, a limit, a state."""
+    """No special trait: three observed numbers, three actions, one reward, a state."""
 
     metadata: ClassVar[dict[str, Any]] = {"name": "plain", "render_modes": []}
     render_mode = None
@@ -131,7 +131,7 @@ class MaskAlone(Plain):
 
 
 class InfoMask(Plain):
-    """Masks in the info, under any name; an illegal action raises."""
+    """Masks in the infos, under the name `key`; an illegal action raises."""
 
     key = "legal_actions"
     values = 1
@@ -157,7 +157,7 @@ class InfoMaskOfTens(InfoMask):
 
 
 class InfoMaskSometimes(InfoMask):
-    """Leaves the mask out where every action is legal."""
+    """Leaves the mask out in every second step; all actions are legal."""
 
     key = "action_mask"
 
@@ -254,7 +254,7 @@ class Unlisted(Plain):
 
 
 class EndedStays(Plain):
-    """The first agent ends in step 2, but stays in agents without any flag."""
+    """The first agent ends in step 2 but stays in `agents`; later flags are false."""
 
     def step(self, actions):
         _, rewards, terminations, *others = super().step(actions)

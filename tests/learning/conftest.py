@@ -1,4 +1,4 @@
-"""What the tests of learning share."""
+"""Fixtures of the tests of learning."""
 
 import pytest
 
@@ -7,6 +7,6 @@ from rllib_risk.core import rounds
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """Tensors this small gain nothing from threads, and wait for them on a busy CPU."""
+    """Limits torch to one thread: for small tensors more only wait on a busy CPU."""
     with rounds.one_thread():
         yield

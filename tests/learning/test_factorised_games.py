@@ -1,7 +1,7 @@
 """One-step games that neither a sum nor a monotone mixer can fit, on complete data.
 
-QTRAN, weighted QMIX and QPLEX from the networks alone: the losses are written out here
-a second time, so that an error in the package's would not be repeated.
+Tests QTRAN, weighted QMIX and QPLEX. Only the networks come from the package. The
+losses are written again here, so that an error in the package's is not repeated.
 """
 
 import itertools
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Game:
-    """All joint actions of a table for two, as J episodes of one step."""
+    """All joint actions of a two-agent payoff table, as J episodes of one step."""
 
     def __init__(self, name):
         self.table = torch.tensor(MatrixGame(name).payoff).float()
@@ -41,7 +41,7 @@ class Game:
         self.state = torch.ones(len(self.joints), 1, 1)
 
     def chosen(self, utilities):
-        """Utilities [N, A] of every joint action, [J, 1, N]."""
+        """Picks the agents' utilities in every joint action: [N, A] to [J, 1, N]."""
         return utilities.gather(1, self.joints.T).T.unsqueeze(1)
 
     def row_of(self, greedy):
@@ -49,7 +49,7 @@ class Game:
         return (greedy[0] * self.num_actions + greedy[1]).item()
 
     def payoff_of(self, utilities):
-        """What the team gets if every agent takes its best action."""
+        """Payoff if every agent takes its greedy action."""
         first, second = utilities.argmax(dim=-1).tolist()
         return self.table[first, second].item()
 
@@ -66,10 +66,11 @@ def descend(optimizer, loss):
 
 
 # P3: 8 in the corner, -12 along row and column 0, else 0. QPLEX's best joint action is
-# its agents' own, so a fit that does not play the corner gives it no more than another
-# joint action: with a payoff of 0 the squared errors (8 - c)^2 + c^2 of a common value
-# c are at least 2 * 4^2, over nine 3.556; with -12 more. Below 3.5 it plays 8.
-# Some seeds are there after 400 updates, some only after 4000.
+# that of the agents' greedy actions. If a team does not play the corner, its fit values
+# the corner no higher than another joint action. If that one pays 0, a common value c
+# has squared errors (8 - c)^2 + c^2 >= 2 * 4^2, over nine joint actions 3.556; if it
+# pays -12, more. So with a loss below 3.5 the team plays 8.
+# Some seeds reach this after 400 updates, some only after 4000.
 
 
 @pytest.mark.parametrize("seed", [2, 3, 4, 5])
@@ -94,13 +95,13 @@ def test_p3_qplex_finds_eight(seed):
     assert values.argmax() == 0
 
 
-# QTRAN: at slack(u) = sum_i Q_i(u_i) - Q_jt(u) + V of zero for the agents' best actions
-# and of no less elsewhere, those are the best of Q_jt:
+# QTRAN: slack(u) = sum_i Q_i(u_i) - Q_jt(u) + V. If it is zero for the agents' best
+# actions and at least zero elsewhere, these actions are also the best of Q_jt:
 # Q_jt(u) <= sum_i Q_i(u_i) + V <= sum_i max Q_i + V = Q_jt(best).
-# Within the tolerances below they are the best but for 0.3 + 0.05**0.5 = 0.52. P3_star
-# has a 6 twice: a joint critic may give all four joint actions there a 3 for long, and
-# still be right about the best. How soon the slack is gone depends on the weight of
-# L_nopt: PyMARL's is 0.1, with 1.0 it takes a third of the updates.
+# Within the tolerances below they are best up to 0.3 + 0.05**0.5 = 0.52. P3_star has
+# two 6s: a joint critic may give their four joint actions a 3 for long, and still be
+# right about the best. The weight of L_nopt decides how soon the slack vanishes: PyMARL
+# has 0.1, and 1.0 needs a third of the updates.
 
 
 def fit_qtran(game, seed, nopt_weight, updates):
@@ -118,7 +119,7 @@ def fit_qtran(game, seed, nopt_weight, updates):
         fixed = joint.detach()
         shift = critic.state_value(game.state)
         slack = game.chosen(utilities).sum(dim=-1, keepdim=True) - fixed + shift
-        # Of the greedy joint action, whose sum of utilities is the sum of the highest.
+        # Slack of the greedy joint action, which has the highest sum of utilities.
         best = slack[game.row_of(utilities.argmax(dim=-1))]
         td = (joint - game.payoffs).square().mean()
         opt = best.square().mean()
@@ -151,14 +152,15 @@ def test_qtran_finds_eight(name, nopt_weight, seed):
     assert slack.min() > -0.3
 
 
-# Weighted QMIX, alpha = 0.1, against the payoff y itself. The corner is fitted exactly;
-# a monotone value must then give all other joint actions one number r, because row and
-# column 0, the worst, may not be below the rest. It is their weighted mean.
+# Weighted QMIX with weight alpha = 0.1; the target is the payoff y. The corner is
+# fitted exactly. A monotone value must then give all other joint actions one number r,
+# because row and column 0, the worst, may not be below the rest. r is their weighted
+# mean.
 #
 # OW: weight 1 where Q_tot < y, that is on the zeros as r < 0, and alpha on the -12s.
 # P3 has four of each: -12 * 0.4 / (0.4 + 4) = -12 / 11 = -1.0909. P4 has nine zeros and
 # six -12s: -12 * 0.6 / (0.6 + 9) = -0.75.
-# CW: alpha on all but the greedy corner, as no payoff exceeds its 8. P3:
+# CW: weight alpha on all but the greedy corner, since no payoff exceeds its 8. P3:
 # -12 * 4 / 8 = -6. P4: -12 * 6 / 15 = -4.8.
 
 
@@ -206,6 +208,6 @@ def test_weighted_qmix_finds_eight(name, kind, rest, seed):
     expected = torch.full_like(game.payoffs, rest)
     expected[0] = 8.0
     torch.testing.assert_close(values, expected, rtol=0, atol=0.05)
-    # The central value itself is no monotone fit.
+    # The central value is not monotone, so it fits all payoffs.
     torch.testing.assert_close(central, game.payoffs, rtol=0, atol=0.3)
     assert game.payoff_of(utilities) == 8

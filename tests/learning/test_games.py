@@ -1,6 +1,6 @@
 """Small games with known answers, fitted on all their transitions at once.
 
-No exploration and no replay: what the losses and networks make of complete data. The
+There is no exploration and no replay: the losses and networks get complete data. The
 expected numbers are least-squares and monotone fits, worked out beside each test.
 """
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def play(env, joint_actions, seed=0):
-    """One episode with given joint actions."""
+    """Plays one episode with given joint actions."""
     obs, _ = env.reset(seed=seed)
     rows, rewards, terminated = [obs], [], False
     for joint in joint_actions:
@@ -38,7 +38,7 @@ def play(env, joint_actions, seed=0):
 
 
 def stack(episodes):
-    """Episodes of one length, truly ended, as a batch."""
+    """Stacks terminated episodes of equal length into a batch."""
 
     def rows(key):
         return torch.tensor(
@@ -80,7 +80,7 @@ def make_networks(env, seed, **keys):
 
 
 def fit(networks, batch, *, steps, lr=5e-3, qr_every=0):
-    """TD steps (and quantile regression steps) on one batch; returns the last loss."""
+    """Makes TD steps (and quantile steps) on one batch; returns the last TD loss."""
     online, target = networks
     optimizer = torch.optim.Adam(online.parameters(), lr)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
@@ -118,7 +118,7 @@ def team_values(network, batch):
 
 
 def greedy_return(network, env, seed=0):
-    """Return of one episode, acting step by step."""
+    """Return of one greedy episode, acting step by step."""
     obs, _ = env.reset(seed=seed)
     carry = network.initial_carry(1)
     total, done = 0.0, False
@@ -133,9 +133,10 @@ def greedy_return(network, env, seed=0):
     return total
 
 
-# The two-step game. A sum can only fit state 2B's [[0, 1], [1, 8]] by row plus column:
-# means 0.5 and 4.5 of rows and of columns, 2.5 of all, so [[-1.5, 2.5], [2.5, 6.5]]. At
-# gamma 0.99 that makes 0.99 * 6.5 = 6.435 of going there, less than 0.99 * 7 = 6.93.
+# The two-step game. A sum can fit state 2B's [[0, 1], [1, 8]] only by row plus column.
+# The means are 0.5 and 4.5 of rows and of columns and 2.5 of all, so the fit is
+# [[-1.5, 2.5], [2.5, 6.5]]. At gamma 0.99 going to 2B is worth 0.99 * 6.5 = 6.435, less
+# than the 0.99 * 7 = 6.93 of the other way.
 
 
 @SEEDS
@@ -148,7 +149,7 @@ def test_two_step_game_vdn_settles_for_seven(seed):
     to_2b = batch.actions[:, 0, 0] == 1
     best_first = [values[~to_2b, 0].max().item(), values[to_2b, 0].max().item()]
     assert best_first == pytest.approx([6.93, 6.435], abs=0.1)
-    # Joint actions (0, 0), (0, 1), (1, 0), (1, 1) in 2B, after the first (1, 0).
+    # Joint actions (0, 0), (0, 1), (1, 0), (1, 1) in 2B, after the joint action (1, 0).
     in_2b = values[8:12, 1].tolist()
     assert in_2b == pytest.approx([-1.5, 2.5, 2.5, 6.5], abs=0.1)
     assert greedy_return(networks[0], env) == 7
@@ -169,9 +170,10 @@ def test_two_step_game_qmix_finds_eight(seed):
     assert greedy_return(networks[0], env) == 8
 
 
-# P3: 8 in the corner, -12 along row and column 0, else 0. Row means -16/3, -4, -4, mean
-# of all -40/9. A sum: row + column - mean: -32/3 + 40/9 = -56/9 = -6.222,
-# -28/3 + 40/9 = -44/9 = -4.889, -8 + 40/9 = -32/9 = -3.556. Squared residuals:
+# P3: 8 in the corner, -12 along row and column 0, else 0. The row means are -16/3, -4
+# and -4, the mean of all -40/9. A sum fits row + column - mean:
+# -32/3 + 40/9 = -56/9 = -6.222, -28/3 + 40/9 = -44/9 = -4.889 and
+# -8 + 40/9 = -32/9 = -3.556. The squared residuals are
 # (128/9)^2 + 4 (64/9)^2 + 4 (32/9)^2 = 455.11, over nine: 50.568.
 
 
@@ -220,9 +222,9 @@ def test_p3_no_monotonic_mixer_fits(seed):
 @SEEDS
 def test_p4_monotonic_mixer_misses_the_corner(seed):
     """R33: QMIX fails on the one-step game."""
-    # With four actions the failing fit is the best there is: -64/7 on the seven joint
-    # actions with a 0 in them, which are 8 and six times -12: squared residuals
-    # (8 + 64/7)^2 + 6 (12 - 64/7)^2 = 342.857, over sixteen: 21.4286.
+    # With four actions the failing fit is the best one: -64/7 on the seven joint
+    # actions that contain action 0. They pay 8 and six times -12, so the squared
+    # residuals are (8 + 64/7)^2 + 6 (12 - 64/7)^2 = 342.857, over sixteen: 21.4286.
     env = make_team_env("matrix_game", {"payoff": "P4"})
     batch = all_episodes(env, steps=1)
     networks = make_networks(env, seed, mixer="qmix")
@@ -233,12 +235,12 @@ def test_p4_monotonic_mixer_misses_the_corner(seed):
     assert greedy_return(networks[0], env) == 0
 
 
-# The risky bandit: joint safe pays 1, mismatch -1, joint risky -5 with probability 0.2
-# and else 4: 2.2 in the mean.
+# The risky bandit: joint safe pays 1, a mismatch -1. Joint risky pays -5 with
+# probability 0.2 and else 4: 2.2 in the mean.
 
 
 def bandit_batch(env):
-    """Every joint action five times, joint risky once with bad luck."""
+    """A batch with every joint action five times; joint risky pays -5 once."""
     risky = {}
     for seed in range(100):
         episode = play(env, [(1, 1)], seed)
@@ -251,12 +253,12 @@ def bandit_batch(env):
 
 @SEEDS
 def test_quantile_regression_on_rewards_makes_levels_matter(seed):
-    """R34: The parts pass the risk gate: atoms of the reward itself, read at a level.
+    """R34: the parts pass the risk gate if the atoms are fitted to the reward itself.
 
     Every agent sees the other play either action half the time. Its safe action pays 1
-    or -1; its risky one -1 half the time, -5 in a tenth and 4 in four tenths of it.
-    CVaR at a: safe -1 to a = 1/2, then (a - 1) / a; risky -5 to 0.1, -(0.4 + a) / a to
-    0.6, then (4 a - 3.4) / a. Safe is better up to a = 0.8.
+    or -1. Its risky action pays -1 with probability 0.5, -5 with 0.1 and 4 with 0.4.
+    CVaR at level a of safe: -1 up to a = 1/2, then (a - 1) / a. Of risky: -5 up to 0.1,
+    -(0.4 + a) / a up to 0.6, then (4 a - 3.4) / a. Safe is better up to a = 0.8.
     """
     env = make_team_env("risky_bandit", {})
     batch = bandit_batch(env)
@@ -286,13 +288,13 @@ def test_quantile_regression_on_rewards_makes_levels_matter(seed):
 @SEEDS
 @pytest.mark.parametrize("alpha", [0.1, 1.0])
 def test_rdn_is_risk_neutral_about_a_reward(alpha, seed):
-    """R34: What the published losses can and cannot do, at a level that is given.
+    """R34: at a given level the published losses ignore the spread of a reward.
 
-    The squared TD error fits C_tot to the *mean* of its targets, whatever the level,
-    and the quantile target holds the agent's own C_i in the place of the reward. The
-    spread of a reward therefore never enters the atoms: at level 0.1 as at level 1 the
-    value of joint risky is a fit to its mean, and the team plays it. RMIX has the same
-    losses; RDN is the one whose fit can be worked out.
+    The squared TD error fits C_tot to the *mean* of its targets, whatever the level.
+    The quantile target contains the agent's own C_i in place of the reward. So the
+    spread of a reward never enters the atoms. At level 0.1 as at level 1, the value of
+    joint risky is a fit to its mean, and the team plays it. RMIX has the same losses;
+    only RDN's fit can be worked out by hand.
     """
     env = make_team_env("risky_bandit", {})
     batch = bandit_batch(env)
@@ -311,7 +313,7 @@ def test_rdn_is_risk_neutral_about_a_reward(alpha, seed):
 @pytest.mark.parametrize(("reward", "direction"), [(50.0, 1), (-50.0, -1)])
 @SEEDS
 def test_the_predicted_level_follows_the_td_error(reward, direction, seed):
-    """R34: A higher level means a higher CVaR: what must rise raises the level."""
+    """R34: a positive TD error raises the level, since CVaR grows with the level."""
     env = make_team_env("risky_bandit", {})
     batch = bandit_batch(env)
     batch.rewards.fill_(reward)

@@ -1,4 +1,4 @@
-"""Games that need the action mask or a memory, fitted on all that can be played."""
+"""Games that need the action mask or a memory, fitted on random legal episodes."""
 
 from types import SimpleNamespace
 
@@ -14,9 +14,10 @@ SEEDS = pytest.mark.parametrize("seed", [0, 1, 2])
 
 
 class Identity(ParallelEnv):
-    """Each agent must name the number it sees; the mask forbids half of the others.
+    """Each agent must name the number it sees; its mask allows that and one other.
 
-    One step, reward 1 for each right number. The seed chooses numbers and masks.
+    An episode has one step and pays 1 for each right number. The seed chooses numbers
+    and masks.
     """
 
     metadata = {"name": "identity"}  # noqa: RUF012
@@ -67,7 +68,7 @@ class Identity(ParallelEnv):
 
 
 def played(env, seed, choose):
-    """One episode; `choose` gets the action mask."""
+    """Plays one episode; `choose` gets the action mask."""
     obs, _ = env.reset(seed=seed)
     rows, actions, rewards, done = [obs], [], [], False
     while not done:
@@ -93,7 +94,7 @@ def fitted(env, seed, episodes, steps, **keys):
 
 @SEEDS
 def test_the_masked_identity_game(seed):
-    """R33: the greedy team has all numbers right, on seeds it was not fitted on."""
+    """R33: the greedy team names all numbers right, on seeds it was not fitted on."""
     factory = f"{__name__}:Identity"
     env = make_team_env("pettingzoo", {"factory": factory})
     network = fitted(env, seed, episodes=200, steps=300)
@@ -103,7 +104,7 @@ def test_the_masked_identity_game(seed):
 
 @SEEDS
 def test_a_recurrent_team_remembers(seed):
-    """R33: the GRU; without a memory 0.5 is the most."""
+    """R33: the GRU learns the game; without a memory the mean return is at most 0.5."""
     env = make_team_env("memory_game", {"delay": 1})
     network = fitted(env, seed, episodes=40, steps=300, recurrent=True)
     assert {greedy_return(network, env, number) for number in range(16)} == {1.0}

@@ -1,10 +1,10 @@
 """On a mediocre log MA-CQR beats cloning and quantiles without the penalty.
 
-The losses and networks alone, on a game of four steps. In the log each agent took
-action 0, which costs 2, in seven of ten steps, and action 1, which costs 1, in three.
-Six more actions cost 5 each, and the log has none of them. The best return of the two
-agents is -8, that of the frequent action -16, and the worst -40. Values of actions that
-were never taken stay near zero without a penalty, which is more than any return.
+Only the losses and networks are tested, on a game of four steps. In the log each agent
+took action 0, which costs 2, in seven of ten steps, and action 1, which costs 1, in
+three. The six other actions cost 5 each and are not in the log. The best return of the
+two agents is -8, that of the frequent action -16, and the worst -40. Without a penalty,
+values of actions that were never taken stay near zero, which is above every return.
 """
 
 import copy
@@ -78,7 +78,7 @@ def return_and_values(batch, seed, atoms=8, **keys):
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_ma_cqr_beats_cloning_and_plain_quantiles(seed):
-    """R36: with values that stay within what can be earned."""
+    """R36: MA-CQR also has values within the range of possible returns."""
     batch = mediocre_log()
     ours, largest = return_and_values(
         batch, seed, loss="quantile", conservative_weight=0.03

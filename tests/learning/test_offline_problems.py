@@ -1,7 +1,7 @@
 """Problems with known answers that MA-CQR must solve from a dataset alone.
 
-Two agents, one step: each plays safe (0) or risky (1), and the team gets the sum of
-what both earn. Expected values are worked out in the comments.
+In most problems two agents play one step. Each plays safe (0) or risky (1), and the
+team gets the sum of their rewards. Expected values are worked out in the comments.
 """
 
 import itertools
@@ -33,10 +33,10 @@ def one_step(actions, reward):
 
 
 def bandit(folder, safe, chance, loss, number=4000, agents=2):
-    """All joint actions as often; risky earns 0, or with this chance the loss.
+    """Writes a dataset with equally many steps of all joint actions.
 
-    The bad luck is dealt out in exact shares, so that the data have no luck of their
-    own: of each agent's risky steps the share ``chance``, whatever the other does.
+    Risky earns ``loss`` in exactly the share ``chance`` of an agent's steps with each
+    joint action, and else 0. So the data have no sampling error.
     """
     rng = np.random.default_rng(0)
     episodes = []
@@ -61,7 +61,7 @@ def bandit(folder, safe, chance, loss, number=4000, agents=2):
 
 
 def learned(folder, updates=1000, **keys):
-    """Atoms ``[N, A, M]`` of the only state, and what each agent plays."""
+    """Trains; returns atoms ``[N, A, M]`` of the only state, and the greedy actions."""
     config = config_class("MACQR")().debugging(seed=0)
     config.training(
         dataset=str(folder),
@@ -90,8 +90,8 @@ def learned(folder, updates=1000, **keys):
 @pytest.mark.parametrize("preset", ["ma_ciqr", "ma_ccqr"])
 def test_uavs_learn_from_twenty_episodes_of_a_scripted_team(tmp_path, preset):
     """R36: MA-CQR on a recorded team of the UAV problem."""
-    # As the authors report it, the idle return is -5149, plain Q-learning stays near
-    # it, and the recorded team has about -420.
+    # On the authors' scale (`return_report`) the idle return is -5149, plain Q-learning
+    # stays near it, and the recorded team has about -420.
     player = scripted_player(reference_policies("uav")["greedy"], 0.05)
     write_dataset(
         tmp_path / "set",
@@ -116,18 +116,18 @@ def test_uavs_learn_from_twenty_episodes_of_a_scripted_team(tmp_path, preset):
 
 @pytest.mark.parametrize("mixer", ["none", "vdn"])
 def test_a_neutral_team_takes_the_risk_and_a_careful_one_does_not(tmp_path, mixer):
-    # Risky has mean -30 > -60, and of its worst 15 % two thirds are -300: -200 < -60.
+    # Risky has mean -30 > -60. Two thirds of its worst 15 % are -300: -200 < -60.
     folder = bandit(tmp_path / "set", safe=-60.0, chance=0.1, loss=-300.0)
     keys = {"mixer": mixer, "reward_scale": 0.1}
     assert learned(folder, **keys)[1] == [1, 1]
     if mixer == "vdn":
         assert learned(folder, tail_level=0.15, **keys)[1] == [0, 0]
     else:
-        # An independent agent takes the other's luck for its own. The worst 15 % of
-        # safe, beside a team-mate who takes the risk half of the time: 5 % are -360,
-        # and of the rest, -120 where both are safe and -60, the lowest 10 % are -120;
-        # (5 * -360 + 10 * -120) / 15 = -200. Of risky: 0.5 % -600, 4.5 % and 5 %
-        # about -300, 5 % -360, so below -300 all of the worst 15 %.
+        # An independent agent cannot separate the other's luck from its own. The other
+        # takes the risk half of the time. The worst 15 % of safe: 5 % are -360 and 10 %
+        # are -120, where both are safe; (5 * -360 + 10 * -120) / 15 = -200. The worst
+        # 15 % of risky: 0.5 % are -600, 5 % -360, 9 % -300 and 0.5 % -60, which has a
+        # mean of -322.
         assert learned(folder, tail_level=0.15, **keys)[1] == [0, 0]
 
 
@@ -146,23 +146,23 @@ def test_acting_on_the_tail_of_a_neutral_distribution_is_careful_too(tmp_path, m
 
 
 def test_the_estimated_value_is_the_mean_and_not_the_median(tmp_path):
-    # The authors' weights stand on the targets' axis, which makes every atom the
-    # median: 0 here. The mean of risky is 0.4 * -40 = -16, that of safe -20.
+    # The authors put the quantile weights on the axis of the targets, which makes every
+    # atom the median: 0 here. The mean of risky is 0.4 * -40 = -16, that of safe -20.
     folder = bandit(tmp_path / "set", safe=-20.0, chance=0.4, loss=-40.0, agents=1)
     atoms, played = learned(folder, num_atoms=32)
     assert played == [1]
     assert atoms[0, 1].mean() == pytest.approx(-16.0, abs=1.0)
     assert atoms[0, 0].mean() == pytest.approx(-20.0, abs=0.5)
     assert atoms[0, 1].max() - atoms[0, 1].min() > 30
-    # Of the worst 15 % all are -40.
+    # All of the worst 15 % are -40.
     tail, played = learned(folder, num_atoms=32, tail_level=0.15)
     assert played == [0]
     assert tail[0, 1].mean() == pytest.approx(-40.0, abs=1.5)
 
 
 def test_a_sum_recovers_what_each_agent_earns(tmp_path):
-    # Without bad luck: 1 for safe, 5 for risky, each. The sum has one free constant
-    # between agents; differences between actions are each agent's own.
+    # Without randomness each agent earns 1 for safe and 5 for risky. The sum leaves one
+    # constant between the agents free, but fixes the differences between actions.
     folder = bandit(tmp_path / "set", safe=1.0, chance=1.0, loss=5.0, number=40)
     atoms, played = learned(folder, updates=800, mixer="vdn", grad_clip=1.0)
     assert played == [1, 1]
@@ -174,7 +174,8 @@ def test_a_sum_recovers_what_each_agent_earns(tmp_path):
 
 
 def test_a_sum_cannot_tell_an_exclusive_or(tmp_path):
-    # A documented limit: 1 where actions differ, else 0. The best sum is 1/2 of all.
+    # A documented limit. The reward is 1 if the actions differ, else 0. The best fit of
+    # a sum is 1/2 everywhere.
     episodes = [
         one_step(joint, float(joint[0] != joint[1]))
         for joint in itertools.product((0, 1), repeat=2)
@@ -198,7 +199,7 @@ def test_a_sum_cannot_tell_an_exclusive_or(tmp_path):
 
 
 def test_a_chain_without_luck_has_no_spread(tmp_path):
-    """Three steps, each -1: values -1, -1.99, -2.9701 at gamma 0.99, at any level."""
+    """Three steps pay -1: values -1, -1.99, -2.9701 at gamma 0.99, at any level."""
     eye = np.eye(4, dtype=np.float32)[:, None]
     episodes = [
         Episode(

@@ -1,9 +1,9 @@
-"""Robust gates: trained at nominal, robust teams hold where plain ones break.
+"""Robust gates: after nominal training, robust teams hold where plain teams fail.
 
-Two games whose plain and robust optima differ, through the whole pipeline. What a team
-is worth is computed from tables and not sampled, so that "on every seed" says what it
-says. Its values are those of the target network, which is the moving average of the
-network that learns and acts; they are held against robust value iteration.
+Two games whose plain and robust optima differ run through the whole pipeline. A team's
+return is computed from tables and not sampled, so it has no sampling error. Its values
+are those of the target network, a moving average of the online network. The tests
+compare them with robust value iteration.
 """
 
 import itertools
@@ -19,13 +19,13 @@ from rllib_risk.env_wrappers.macn.env import MACN
 from rllib_risk.ops.robust_mdp import TabularMDP, policy_value, robust_value_iteration
 
 TARGETS = ("plain", "contamination", "tv")
-# An algorithm needs Ray even where it has no runners of its own.
+# An algorithm needs Ray even if it has no remote runners.
 pytestmark = pytest.mark.usefixtures("ray_local")
-STEP_LIMIT = 30  # of every episode that is judged; the best ones are over after seven
+STEP_LIMIT = 30  # of every episode in the tests; the best ones end after seven steps
 
 
 def trained(name, env, env_config, target, rho, seed, steps, keys, num_envs=64):
-    """The policy after training with one of the targets."""
+    """Trains with one of the targets; returns the policy."""
     config = config_class(name)().environment(env, env_config=env_config)
     plain = target == "plain"
     config.training(
@@ -34,7 +34,7 @@ def trained(name, env, env_config, target, rho, seed, steps, keys, num_envs=64):
         dual_block=2,
         recurrent=False,
         optimizer="adam",
-        double_q=name == "RobustQTRAN",  # which its second loss needs
+        double_q=name == "RobustQTRAN",  # its second loss needs it
         hidden_size=32,
         mixing_embed_dim=16,
         hypernet_embed_dim=32,
@@ -52,10 +52,10 @@ def trained(name, env, env_config, target, rho, seed, steps, keys, num_envs=64):
 
 
 def remembering(mdp):
-    """The same game, with the last joint action as part of the state.
+    """Adds the last joint action to the state of a game, since agents observe it.
 
-    Agents read their last action. State s after joint action a becomes number
-    s * (A + 1) + a + 1, and s at the start of an episode s * (A + 1).
+    State s after joint action a becomes number s * (A + 1) + a + 1. State s at the
+    start of an episode becomes s * (A + 1).
     """
     num_actions = mdp.next_states.shape[1]
     last = np.arange(1, num_actions + 1)[:, None]
@@ -76,8 +76,8 @@ def _per_past(table):
 def read(network, obs, state):
     """Greedy joint actions and the values of all joint actions.
 
-    From observations [S, N, D] and states [S, .] of all states, in the numbering of
-    `remembering`: [S * (A + 1)] and [S * (A + 1), A].
+    The inputs are observations [S, N, D] and states [S, .] of all states. The results
+    [S * (A + 1)] and [S * (A + 1), A] have the numbering of `remembering`.
     """
     joints = list(itertools.product(range(network.sizes.num_actions), repeat=2))
     previous = torch.tensor([(-1, -1), *joints]).repeat(len(obs), 1)
@@ -103,10 +103,10 @@ def read(network, obs, state):
 
 
 def exact_returns(games, policy):
-    """The expected return of a joint policy in each of the games, undiscounted.
+    """Undiscounted expected returns of a joint policy, one per game.
 
-    `policy_value` from the start alone: the states with a past are too many for a
-    matrix of all to all.
+    Like `policy_value`, but from the start only: the states of `remembering` are too
+    many for a matrix of all transitions.
     """
     rows, returns = np.arange(len(policy)), []
     for mdp in map(remembering, games):
@@ -131,7 +131,7 @@ def exact_returns(games, policy):
 
 
 def likeliest_path(mdp, policy):
-    """The states that follow from the start if the likeliest always happens."""
+    """States that follow from the start if the most likely outcome always happens."""
     states = [mdp.start]
     while len(states) < STEP_LIMIT:
         here = states[-1], policy[states[-1]]
@@ -148,16 +148,16 @@ def optimal_q(mdp, gamma, target, rho):
     return robust_value_iteration(mdp, gamma=gamma, **robust)[1]
 
 
-# Shortcut: with discount .95, failure .1 and rho .3 going by bridge is worth 11.97 as
-# it is, 8.379 under contamination and 7.98 in total variation, by road always 10; going
-# different ways is the mean of both (rllib_risk/env_wrappers/tabular_game.py). Without
-# discount the road pays 10 and the bridge 14 (1 - f): at f = .5 it pays 7.
+# Shortcut with discount .95, failure .1 and rho .3: the bridge is worth 11.97 (plain),
+# 8.379 (contamination) or 7.98 (total variation), and the road always 10. If agents
+# separate, the value is the mean (rllib_risk/env_wrappers/games/tabular_game.py).
+# Without discount the road pays 10 and the bridge 14 (1 - f), which is 7 at f = .5.
 SHORTCUT = {"problem": "shortcut", "failure_probability": 0.1}
 FAILURES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 WORST = {"plain": 7.0, "contamination": 10.0, "tv": 10.0}
-# Some 1400 of the episodes go by bridge together, so that the failures among them, and
-# with them the plain value, are off by .95 * 14 * sqrt(.1 * .9 / 1400) = .11 or 0.9 %
-# to begin with. QTRAN's critic adds more of its own than a sum or QMIX does.
+# In about 1400 episodes both cross the bridge. The sampling error of their failures is
+# an error of .95 * 14 * sqrt(.1 * .9 / 1400) = .11 or 0.9 % of the plain value. The
+# error of QTRAN's critic itself is larger than that of a sum or of QMIX.
 SHORTCUT_TOLERANCE = 0.05
 
 SHORTCUT_KEYS = {
@@ -183,7 +183,7 @@ SHORTCUT_RUNS = [
 def test_only_the_plain_team_takes_the_bridge(name, seed):
     """R35: the worst return of the robust team is above that of the plain one."""
     mdp = TabularGame.joint_mdp(**SHORTCUT)
-    fork = mdp.start * 5  # four joint actions, and none before
+    fork = mdp.start * 5  # no last joint action, or one of four
     games = [
         TabularGame.joint_mdp(**SHORTCUT | {"failure_probability": f}) for f in FAILURES
     ]
@@ -204,11 +204,11 @@ def test_only_the_plain_team_takes_the_bridge(name, seed):
         )
 
 
-# MACN, 4 columns and 3 rows, both from (1, 0) at the edge of the cliff, which is row 2.
-# Along the edge the goal is 4 steps away, through row 0 it is 6; a fall costs 20. In
-# the wind of the training the edge is the better way by .4; with rho .2 both robust
-# optima take the other one. Seven starts beside the true one show the team all of the
-# map; none of them changes what the wind and the moves do.
+# MACN with 4 columns and 3 rows. Both agents start at (1, 0), at the edge of the cliff
+# in row 2. The goal is 4 steps away along the edge and 6 through row 0. A fall costs
+# 20. In the training's wind the edge is better by .4; with rho .2 both robust optima
+# take row 0. Seven more starts show the team the whole map. They change no effect of
+# the wind or the moves.
 WIND: dict[str, Any] = {
     "width": 4,
     "height": 3,
@@ -220,15 +220,15 @@ WIND: dict[str, Any] = {
 }
 STARTS = [[1, 0], [0, 0], [0, 1], [0, 2], [0, 3], [1, 1], [1, 2], [1, 3]]
 WINDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
-# What the optima of the three targets return in the strongest wind.
+# Returns in the strongest wind: of the plain optimum, and of both robust optima.
 EDGE, SAFE = -16.1, -7.62
-# Of the value at the start. A fall is rare: 1.6 % of the values along the edge are what
-# is left of its frequency in some 3000 such steps, .04 each; and then these add up.
+# Share of the value at the start. A fall is rare: the sampling error of its frequency
+# in about 3000 steps along the edge is 1.6 % of the values, .04 each. Errors add up.
 WIND_TOLERANCE = 0.1
 
 WIND_KEYS = {
     "gamma": 0.97,
-    # The rate falls, so that the network that acts ends where its average is.
+    # The learning rate falls, so that the online network ends near its average.
     "lr": [[0, 5e-4], [160_000, 5e-4], [320_000, 2e-5]],
     "reward_scale": 0.1,
     "final_epsilon": 0.3,
@@ -240,7 +240,7 @@ WIND_KEYS = {
     "updates_per_episode": 0.1,
     "target_update_tau": 0.005,
 }
-# Enough for total variation, whose team stays away from the edge early.
+# Enough for total variation: its team soon learns to stay away from the edge.
 SHORT_WIND_KEYS = WIND_KEYS | {
     "lr": [[0, 1e-3], [60_000, 1e-3], [120_000, 2e-5]],
     "target_update_tau": 0.01,
@@ -248,12 +248,12 @@ SHORT_WIND_KEYS = WIND_KEYS | {
 
 
 def everywhere(env):
-    """What agents observe and the state in every joint cell, [S, N, D] and [S, .]."""
+    """Observations [S, N, D] and states [S, .] for every pair of the agents' cells."""
     env.reset(seed=0)
     cells = list(itertools.product(range(env.map.height), range(env.map.width)))
     obs, state = [], []
     for pair in itertools.product(cells, repeat=2):
-        # put there by hand: no seed leads to all of these
+        # set directly: no seed leads to all pairs
         env._cells = list(pair)
         views = env._observations()
         obs.append([views[agent] for agent in env.possible_agents])
@@ -268,7 +268,7 @@ def returns_in(winds, policy):
 
 
 def test_the_optima_of_the_three_targets_in_the_wind():
-    """What robust teams should do there, by value iteration alone."""
+    """Values and returns of the optimal policies, by value iteration alone."""
     mdp = MACN.joint_mdp(**WIND)
     for target, value, least in (
         ("plain", -4.24, EDGE),
@@ -281,7 +281,7 @@ def test_the_optima_of_the_three_targets_in_the_wind():
         windiest = MACN.joint_mdp(**WIND | {"wind_probability": WINDS[-1]})
         values = policy_value(windiest, policy, gamma=1.0, step_limit=STEP_LIMIT)
         assert values[mdp.start] == pytest.approx(least, abs=0.01)
-        # the same for any past, the other way
+        # the same policy whatever the last joint action, by `exact_returns`
         returns = returns_in(WINDS, np.repeat(policy, q.shape[1] + 1))
         assert returns[-1] == min(returns) == pytest.approx(values[mdp.start])
 
@@ -296,7 +296,7 @@ def test_the_optima_of_the_three_targets_in_the_wind():
     ids=TARGETS,
 )
 def test_robust_teams_keep_away_from_a_windy_cliff(target, steps, keys):
-    """R35: the same in the wind of MACN."""
+    """R35: the worst return of the robust team is higher, in the wind of MACN."""
     policy = trained("RobustQMIX", "macn", WIND, target, 0.2, 0, steps, keys, 512)
     mdp = MACN.joint_mdp(**WIND)
     obs, state = everywhere(MACN(**WIND))
@@ -308,7 +308,7 @@ def test_robust_teams_keep_away_from_a_windy_cliff(target, steps, keys):
         assert at_nominal > -4.5
     else:
         assert min(returns) > -10.0
-        assert at_nominal < -4.8  # the price
+        assert at_nominal < -4.8  # the price of robustness
 
     q = optimal_q(mdp, 0.97, target, 0.2)
     path = likeliest_path(remembering(mdp), greedy)

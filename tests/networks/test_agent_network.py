@@ -10,7 +10,7 @@ from rllib_risk.networks.arrays import NUMPY, TORCH
 from rllib_risk.networks.encoders import StandardEncoder
 from rllib_risk.networks.heads import LinearHead
 
-# Whether there is memory, and which.
+# Every kind of memory, and none.
 BODIES = pytest.mark.parametrize(
     ("recurrent", "rnn_cell"),
     [(True, "gru"), (True, "lstm"), (False, "gru")],
@@ -38,7 +38,7 @@ def test_number_of_parameters():
     # 9 + 4 + 2 = 15 inputs, 4 actions, 1 atom.
     network = network_of(15, 1, 64, True)
     assert sum(p.numel() for p in network.parameters()) == 26_244
-    # Without memory 64 * 64 + 64 stands in the place of the GRU.
+    # Without memory a linear layer of 64 * 64 + 64 replaces the GRU.
     network = network_of(15, 1, 64, False)
     assert sum(p.numel() for p in network.parameters()) == 26_244 - 24_960 + 4_160
     # An LSTM has four gates where a GRU has three: 33 280.
@@ -97,7 +97,7 @@ def test_encoder_step_by_step(recurrent, rnn_cell):
 @pytest.mark.parametrize("split", [1, 4, 8])
 @BODIES
 def test_encoder_goes_on_from_the_state_it_reached(recurrent, rnn_cell, split):
-    # As after a burn-in: the first steps only serve to find the state.
+    # As after a burn-in: the first steps only compute the state.
     torch.manual_seed(0)
     encoder = encoder_of(7, 16, recurrent, rnn_cell)
     inputs = torch.randn(5, 9, 7)
@@ -106,7 +106,7 @@ def test_encoder_goes_on_from_the_state_it_reached(recurrent, rnn_cell, split):
     rest, end = encoder(inputs[:, split:], middle)
     torch.testing.assert_close(rest, features[:, split:])
     torch.testing.assert_close(end, last)
-    # Every half of an LSTM's state matters, and without memory none does.
+    # Both halves of an LSTM's state matter. Without memory the state does not matter.
     for start in range(0, encoder.state_size, 16):
         other = middle.detach().clone()
         other[:, start : start + 16] = 0.0
@@ -138,7 +138,7 @@ def test_atoms_of_is_a_gather_of_atoms(num_atoms, chosen, rnn_cell):
     features = torch.randn(3, 5, 2, 16, requires_grad=True)
     actions = torch.randint(4, (3, 5, 2))
     if chosen == "one":
-        actions = torch.full_like(actions, 2)  # the others' groups are empty
+        actions = torch.full_like(actions, 2)  # no rows for the other actions
     if chosen == "none":
         features, actions = features[:0], actions[:0]
     got = network.atoms_of(features, actions)

@@ -1,4 +1,4 @@
-"""Centralised critics: what they read, and what they make of it."""
+"""Centralised critics: their inputs, values and mixing."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def rows(seed=0, episodes=2, steps=4):
 
 
 def test_the_layout_of_comas_input():
-    # Golden fact 26: S + O + 2 N A + N = 1 + 2 + 2 * 2 * 3 + 2 = 17. Two agents that do
+    # Golden fact 26: S + O + 2 N A + N = 1 + 2 + 2 * 2 * 3 + 2 = 17. Two agents take
     # (2, 0) and then (1, 2).
     critic = CounterfactualCritic(TeamSizes(2, 3, 2, 1), hidden_size=4)
     assert critic.input_size == 17
@@ -63,7 +63,7 @@ def test_coma_reads_what_the_others_do_and_not_what_the_agent_does(agent):
     assert torch.equal(after[:, 2, agent], values[:, 2, agent])
     for other in others:
         assert not torch.equal(after[:, 2, other], values[:, 2, other])
-    # A step later it is part of what everybody knows.
+    # One step later every agent's input contains it as the last joint action.
     for anyone in range(3):
         assert not torch.equal(after[:, 3, anyone], values[:, 3, anyone])
 
@@ -128,17 +128,17 @@ def test_dops_total_is_linear_in_the_agents_values(seed, bias):
     at_zero = critic.mix(torch.zeros(2, 4, 3), state)
     linear = (k * values).sum(dim=-1, keepdim=True)
     torch.testing.assert_close(total - at_zero, linear)
-    # What is left at zero is b(s), and without one nothing is.
+    # At values of zero the total is b(s), or 0 without a bias.
     assert bool(at_zero.any()) is bias
 
 
 def test_dops_weights_depend_on_the_state():
-    # Golden fact 27 says nothing about where k comes from; the state alone.
+    # Golden fact 27 does not say what k depends on: here on the state alone.
     critic = dop()
     with torch.no_grad():
         for parameter in critic.mixing_parameters():
             parameter.zero_()
-        # Agent i's row of the first matrix is -(i + 1), and the signs are taken away.
+        # Agent i's row of the first matrix is -(i + 1); the critic drops the signs.
         critic.first.bias.copy_(-torch.arange(1.0, 4.0).repeat_interleave(32))
         critic.second.bias.fill_(-1.0)
         critic.first.weight[:32, 0] = -2.0

@@ -1,4 +1,4 @@
-"""The encoder for images: its pixels, its rest, and acting step by step."""
+"""The encoder for images: its pixels, its other inputs, and acting step by step."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def make_network(seed=0, **keys):
 def test_pixels_are_scaled_and_the_rest_joins_behind_them():
     # A 4x4 image with two channels and one convolution that copies the second channel
     # at the centre of its kernel: with stride 2 and padding 1 these are rows and
-    # columns 0 and 2. The linear layer adds them up and adds 10 times the rest.
+    # columns 0 and 2. The linear layer sums them and adds 10 times the other input.
     sizes = TeamSizes(1, 1, 32, 0, (4, 4, 2))
     options = ImageEncoder.Options(hidden_size=1, recurrent=False, cnn_channels=[1])
     encoder = ImageEncoder(sizes, 33, options)

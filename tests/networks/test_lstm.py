@@ -79,7 +79,7 @@ def test_values_are_those_of_the_authors_network():
     for i, agent in enumerate(network.agents):
         expected = AuthorsAgent(agent)(inputs[:, :, i])
         torch.testing.assert_close(values[:, :, i], expected.detach())
-        # A window that begins at zero, as they train: only its last step counts.
+        # The authors train on windows with a zero state and use only the last step.
         window = AuthorsAgent(agent)(inputs[:, 1:, i])[:, -1].detach()
         ours = agent.atoms(agent.encoder(inputs[:, 1:, i], None)[0])[:, -1, :, 0]
         torch.testing.assert_close(ours.detach(), window)
@@ -96,7 +96,7 @@ def test_the_head_reads_the_relu_and_the_features_are_before_it(keys):
     encoded = Unroll(encoded.features.clamp(min=0), fractions=encoded.fractions)
     assert torch.equal(network.atoms(encoded), atoms)
     assert torch.equal(network.atoms_of(encoded, actions), chosen)
-    # The GRU's head reads the features as they are.
+    # The GRU's head reads the features without a ReLU.
     network = make_network(**keys)
     encoded = unroll(network, obs, actions)
     atoms = network.atoms(encoded)
@@ -135,7 +135,7 @@ def test_wqmix_has_central_agents_of_the_same_kind():
 
 @pytest.mark.parametrize("tie", [True, False])
 def test_embeddings_are_those_of_the_atoms(tie):
-    # The maps are multiplied before they meet the features; here one after the other.
+    # The predictor multiplies the linear maps first; this test applies them in turn.
     network = make_network(**RISK, risk_tie_femb=tie, rnn_cell="lstm").double()
     agent = network.agents[0]
     predictor = agent.predictor
@@ -177,13 +177,13 @@ def test_state_is_output_and_cell():
     [({}, 16), ({"rnn_cell": "lstm"}, 32), ({"recurrent": False}, 16)],
     ids=["gru", "lstm", "none"],
 )
-def test_size_of_what_lasts(keys, size):
+def test_sizes_of_the_hidden_state(keys, size):
     network = make_network(**keys, **RISK)
     assert network.agents[0].encoder.state_size == size
     shapes = [tuple(part.shape) for part in network.initial_carry(2)]
-    # Last action, state, history's state, the input before, whether there was one.
+    # Last action, state, history's state, previous input, and whether there is one.
     assert shapes == [(2, 3, 4), (2, 3, size), (2, 3, size), (2, 3, 12), (2, 1, 1)]
-    # Without memory it does not matter which there would be.
+    # Without memory `rnn_cell` has no effect.
     if keys == {"recurrent": False}:
         other = make_network(**keys, **RISK, rnn_cell="lstm")
         assert other.agents[0].encoder.state_size == size

@@ -88,7 +88,7 @@ def test_gradient_reaches_features_and_every_layer_but_not_other_actions():
 
 
 def test_embedding_for_acting_makes_the_same_quantiles():
-    # What an actor does with its fixed fractions: embed once, multiply at every step.
+    # An actor embeds its fixed fractions once and multiplies at every step.
     head = make_head()
     fractions = quantile_fractions(8).double()
     embedding = head.embed(fractions)
@@ -134,7 +134,7 @@ def test_without_the_hidden_layer():
     }
     features = torch.randn(4, 2, 5, 6, dtype=torch.float64)
     actions = torch.randint(3, (4, 2, 5))
-    # One set of fractions for the five agents of a step, or one for each of them.
+    # Fractions for the five agents of a step, for each agent, and for all rows.
     for fractions in (torch.rand(4, 2, 1, 7), torch.rand(4, 2, 5, 7), torch.rand(7)):
         fractions = fractions.double()
         everything = head(features, fractions)

@@ -1,4 +1,4 @@
-"""The reward model: its size, what it reads, and that it can tell groups apart."""
+"""The reward model: its size and its inputs."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def test_it_is_the_network_of_one_hot_actions():
     torch.testing.assert_close(predicted, expected)
 
 
-def test_what_counts_of_time_is_its_ratio_to_the_scale():
+def test_time_is_divided_by_its_scale():
     model, (state, actions, steps) = make_model(), make_inputs()
     model.set_time_scale(10)
     slow = model(state, actions, 3 * steps)

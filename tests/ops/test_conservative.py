@@ -39,7 +39,7 @@ def test_equal_values_cost_the_logarithm_of_their_number():
     for constant in (0.0, -1000.0):
         penalty = conservative_penalty(torch.full((2, 55), constant), taken, mask)
         assert penalty.tolist() == pytest.approx([4.007333] * 2, abs=1e-3)
-    # Per atom the same, and the mean of all; only legal actions count.
+    # Atoms have the mean of their penalties. Only available actions count.
     atoms = torch.zeros(2, 55, 8)
     assert conservative_penalty(atoms, taken, mask).tolist() == pytest.approx(
         [math.log(55)] * 2
@@ -106,7 +106,7 @@ def test_sampled_joint_actions_by_hand():
     # log(e + 1 + e^2) - 1 = log(11.107338) - 1.
     penalty = sampled_penalty(tensor([0.0, 2.0]), tensor(1.0))
     assert penalty.item() == pytest.approx(1.407606, abs=1e-6)
-    # Equal values: the logarithm of their number, the action taken among them.
+    # Equal values cost the logarithm of their number, including the action taken.
     assert sampled_penalty(torch.zeros(20), torch.zeros(())).item() == pytest.approx(
         math.log(21)
     )
@@ -118,7 +118,7 @@ def test_departures_by_hand():
         tensor(DEPARTURES), tensor(1.0), BOTH, tensor([0.25, 0.75])
     )
     assert penalty.item() == pytest.approx(0.563262, abs=1e-6)
-    # What agent 0 cannot do does not count: 1/4 (1) + 0.984946 - 1.
+    # Agent 0's unavailable action does not count: 1/4 (1) + 0.984946 - 1.
     mask = torch.tensor([[1, 0], [1, 1]])
     penalty = counterfactual_penalty(
         tensor(DEPARTURES), tensor(1.0), mask, tensor([0.25, 0.75])
@@ -127,9 +127,9 @@ def test_departures_by_hand():
 
 
 def test_divergences_by_hand():
-    # Both softmaxes are (0.268941, 0.731059). From (1/2, 1/2) agent 0 departs by
-    # 0.268941 log 0.537883 + 0.731059 log 1.462117 = 0.110944, agent 1 not at all from
-    # its own. exp(5 * 0.110944) = 1.741457 to 1: 0.635236 and 0.364764.
+    # Both softmaxes are (0.268941, 0.731059). Agent 0's divergence from (1/2, 1/2) is
+    # 0.268941 log 0.537883 + 0.731059 log 1.462117 = 0.110944. Agent 1's is 0: its
+    # behaviour is the softmax. exp(5 * 0.110944) = 1.741457 to 1: 0.635236, 0.364764.
     behaviour = tensor([[0.5, 0.5], [0.268941, 0.731059]])
     weights = divergence_weights(tensor(DEPARTURES), behaviour, BOTH, 5.0)
     # 1e-5 is added to every probability.

@@ -130,7 +130,7 @@ def test_cpw_in_the_middle(parameter, middle):
     assert got.tolist() == pytest.approx([0.0, middle, 1.0], abs=1e-5)
 
 
-def test_cpw_as_iqn_samples_it_turns_prospect_theory_round():
+def test_cpw_in_iqn_gives_tails_less_weight():
     # Near 0 the map is tau^0.71, so g(u) is near u^(1/0.71) and the lowest of 100 atoms
     # has about 0.01^1.408 = 0.0015 instead of 0.01. Near 1, 1 - beta is (1 - tau)^0.71
     # / 0.71, so the highest has about (0.71 * 0.01)^1.408 = 0.0009.
@@ -205,8 +205,8 @@ def test_neutral_parameters_are_the_mean(kind, neutral):
 @pytest.mark.parametrize("quantile", [NORMAL.inv_cdf, lambda u: -math.log(1 - u)])
 def test_weights_agree_with_the_map_of_fractions(kind, parameter, quantile):
     # Quadrature of Z(beta(tau)) over tau, by midpoints, of a normal and of a (skewed)
-    # exponential distribution. Where the map ends flat at 1 it leaves float64's
-    # distance from 1, so fractions stop short of it.
+    # exponential distribution. Where the map is flat at 1, float64 rounds it to 1, so
+    # fractions stop below 1.
     mapped = distort_fractions(kind, tensor(MANY), parameter).clamp(max=1 - 1e-12)
     sampled = statistics.fmean(quantile(u) for u in mapped.tolist())
     weighted = measure(kind, [quantile(u) for u in MANY], parameter)
@@ -216,7 +216,7 @@ def test_weights_agree_with_the_map_of_fractions(kind, parameter, quantile):
 @PROPERTY
 @given(KINDS, PARAMETERS, st.booleans(), st.integers(1, 60))
 def test_weights_are_where_the_map_lands(kind, parameter, negative, num_atoms):
-    # Exactly: the map takes the cumulative weights back to the edges j/M.
+    # The map takes the cumulative weights exactly to the edges j/M.
     if negative and kind != "cpw":
         parameter = -parameter
     weights = distortion_weights(kind, parameter, num_atoms).double()
@@ -301,7 +301,7 @@ def test_mean_variance_by_hand():
     atoms = tensor([7, 1, 10, 4, 2, 9, 3, 6, 8, 5])
     assert mean_variance(atoms, 0.1).item() == pytest.approx(4.675)
     assert mean_variance(atoms, 0).item() == pytest.approx(5.5)
-    # One atom has no variance, and rows stay apart: 0 and 2 have variance 1.
+    # One atom has no variance. Rows are separate: 0 and 2 have variance 1.
     assert mean_variance(tensor([3.0]), 5.0).item() == 3.0
     rows = mean_variance(tensor([[0.0, 2.0], [4.0, 4.0]]), 0.5)
     assert rows.tolist() == [0.5, 4.0]

@@ -43,7 +43,7 @@ def test_cvar_as_a_maximum(chances, alpha, cvar, bounds):
 
 
 def test_a_distribution():
-    # 1 twice, in two parts; the lowest .3: -2 with .2 and 1 with .1
+    # outcome 1 is given twice; the lowest .3: -2 with .2 and 1 with .1
     mine = Distribution.of(
         np.array([1.0, -2.0, 1.0, 5.0]), np.array([0.1, 0.2, 0.3, 0.4])
     )
@@ -55,7 +55,7 @@ def test_a_distribution():
 
 @st.composite
 def games(draw, num_states=2, num_actions=2, num_outcomes=2):
-    """Small games whose rewards are whole numbers, and some of whose steps are ends."""
+    """Small games with whole rewards, in which some steps end the game."""
     shape = (num_states, num_actions, num_outcomes)
 
     def table(elements):
@@ -73,7 +73,7 @@ def games(draw, num_states=2, num_actions=2, num_outcomes=2):
 
 
 def outcomes_of(mdp, state, action):
-    """(probability, reward, next state or None) of all that is possible."""
+    """(probability, reward, next state or None) of every possible outcome."""
     for k, chance in enumerate(mdp.probabilities[state, action]):
         if chance > 0:
             after = int(mdp.next_states[state, action, k])
@@ -99,7 +99,7 @@ def all_lotteries(mdp, state, steps):
 
 
 def tail_mean(lottery, alpha):
-    """CVaR by walking up from the worst outcome."""
+    """CVaR as a sum that starts at the worst outcome."""
     left, total = alpha, 0.0
     for chance, value in sorted(lottery, key=lambda pair: pair[1]):
         part = min(chance, left)
@@ -156,7 +156,7 @@ def test_nested_value_iteration(mdp, alpha, steps):
     assert values[0] == pytest.approx(nested_best(mdp, 0, steps, alpha), abs=1e-9)
     played = play_out(mdp, lambda h: choices[h.step, h.states[:, -1]], step_limit=steps)
     assert played.nested(alpha) == pytest.approx(values[0], abs=1e-9)
-    # the whole history says no more than the state
+    # the same numbers with memory of the whole history
     by_history = play_out(
         mdp,
         lambda h: choices[h.step, h.states[:, -1]],
@@ -180,8 +180,8 @@ def coin(*, terminal=True):
 
 
 def test_nested_values_without_a_limit():
-    # alpha .5: the coin is worth its 0; then 1 / (1 - .9) = 10. Alpha .75: the lowest
-    # three quarters of the coin are 0 with .5 and 4 with .25, 4/3 in the mean.
+    # Alpha .5: the coin's CVaR is 0, so 1 for sure is best: 1 / (1 - .9) = 10. At .75
+    # the coin's lowest three quarters are 0 with .5 and 4 with .25; their mean is 4/3.
     for alpha, value, choice in ((0.5, 10.0, 0), (0.75, 40 / 3, 1), (1.0, 20.0, 1)):
         values, choices = nested_value_iteration(
             coin(terminal=False), alpha=alpha, gamma=0.9
@@ -193,13 +193,13 @@ def test_nested_values_without_a_limit():
 
 
 def test_discounted_returns():
-    # Two coins, the second one discounted by a half, alpha .5. The coin twice: 0, 2, 4
+    # Two steps, the second one discounted by a half. Alpha .5. The coin twice: 0, 2, 4
     # and 6 with a quarter each, so 1. Sure twice: 1.5. The coin, then the coin after 4
-    # and sure after 0: .5, .5, 4, 6, so .5; sure and then the coin: 1 or 3, so 1.
+    # and sure after 0: .5, .5, 4, 6, so .5. Sure and then the coin: 1 or 3, so 1.
     (optimum,) = static_optima(coin(terminal=False), [0.5], step_limit=2, gamma=0.5)
     assert optimum.value == pytest.approx(1.5)
-    # Alpha .75. The coin twice has (0 + 2 + 4) / 3; taking the sure half after 4 is
-    # better, (0 + 2 + 4.5) / 3, and the other ways have 1.5 to 1.84.
+    # Alpha .75. The coin twice has (0 + 2 + 4) / 3. Taking the sure half after 4 is
+    # better: (0 + 2 + 4.5) / 3. The other policies have 1.5 to 1.84.
     (optimum,) = static_optima(coin(terminal=False), [0.75], step_limit=2, gamma=0.5)
     assert optimum.value == pytest.approx(6.5 / 3)
     played = play_out(coin(terminal=False), optimum.act, step_limit=2, gamma=0.5)
@@ -207,7 +207,7 @@ def test_discounted_returns():
 
 
 def test_the_frontier_of_a_coin():
-    # the coin's mean is 2, and its lowest share up to a half is 0
+    # the coin's mean is 2; its CVaR up to level .5 is 0, so 1 for sure is better there
     points = exact_frontier(coin(), step_limit=5)
     assert [p.alpha for p in points] == list(LEVELS)
     got = [(p.cvar, p.mean, p.nested) for p in points]
@@ -216,7 +216,7 @@ def test_the_frontier_of_a_coin():
 
 @settings(max_examples=15, deadline=None)
 @given(games(), st.integers(1, 2))
-def test_the_frontier_is_what_its_parts_say(mdp, steps):
+def test_frontier_equals_enumeration(mdp, steps):
     for point in exact_frontier(mdp, step_limit=steps):
         lotteries = all_lotteries(mdp, 0, steps)
         best = max(tail_mean(lottery, point.alpha) for lottery in lotteries)

@@ -14,7 +14,7 @@ from rllib_risk.ops.hysteresis import (
 from rllib_risk.ops.quantile import huber, quantile_fractions, quantile_huber_loss
 
 PROPERTY = settings(max_examples=200, derandomize=True)
-# Quarters meet each other and the bins' edges exactly, which floats rarely do.
+# Multiples of 1/4 often equal each other or a bin's edge. Floats rarely do.
 VALUES = st.one_of(st.integers(-20, 20).map(lambda q: q / 4), st.floats(-50, 50))
 
 
@@ -23,7 +23,7 @@ def tensor(values):
 
 
 def likelihood_by_loop(samples, fractions, targets, half_width):
-    """One target and one bin at a time."""
+    """The likelihood, one target and one bin at a time."""
     values, edges = sorted(samples), sorted(fractions)
     total = 0.0
     for target in targets:
@@ -68,13 +68,13 @@ def test_sampled_fractions_come_in_any_order():
 
 def test_quantiles_that_cross_make_no_negative_mass():
     # 1 at fraction 0.1, 0 at 0.9: as pairs the only bin would have the mass 0.1 - 0.9.
-    # Rearranged it is 0.8, and an interval of 0.5 covers half of that.
+    # After sorting its mass is 0.8, and an interval of 0.5 covers half of that.
     got = td_likelihood(tensor([1, 0]), tensor([0.1, 0.9]), tensor([0.5]), 0.25)
     assert got.item() == pytest.approx(0.4)
 
 
 def test_bins_without_width_and_single_quantiles_count_nothing():
-    # 0, 1, 1: the bin from 0 to 1 has the mass 0.5 - 0.2; the other no width.
+    # 0, 1, 1: the bin from 0 to 1 has the mass 0.5 - 0.2; the other bin has no width.
     got = td_likelihood(tensor([0, 1, 1]), tensor([0.2, 0.5, 0.9]), tensor([1]), 2.0)
     assert got.item() == pytest.approx(0.3)
     assert td_likelihood(tensor([1]), tensor([0.5]), tensor([1]), 1.0).item() == 0.0
@@ -169,7 +169,7 @@ def test_hysteretic_values_of_the_climb_game(alpha, agent_1, agent_2):
 
 
 def test_central_weights_by_hand():
-    # Both greedy; one not, and the target not above; the same, and above.
+    # Both greedy; one not greedy and the target not above `best`; the target above.
     actions = torch.tensor([[[0, 1], [0, 0], [1, 1]]])
     greedy = torch.tensor([[[0, 1], [0, 1], [0, 1]]])
     targets = torch.tensor([[[1.0], [5.0], [6.0]]])

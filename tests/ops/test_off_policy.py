@@ -8,7 +8,7 @@ import pytest
 from rllib_risk.ops import off_policy as ope
 from rllib_risk.ops import ratio_terms
 
-# Two episodes of two steps; the policy that played tossed a coin. Cumulative ratios:
+# Two episodes of two steps; the behaviour policy is uniform. Cumulative ratios:
 #   .8 / .5 = 1.6, then 1.6 * .5 / .5 = 1.6;   .3 / .5 = .6, then .6
 BEHAVIOUR = np.full((2, 2, 1), 0.5)
 TARGET = np.array([[[0.8], [0.5]], [[0.3], [0.5]]])
@@ -19,7 +19,7 @@ REWARDS = np.array([[1.0, 2.0], [3.0, 4.0]])
 
 def test_ratios_by_hand():
     np.testing.assert_allclose(ope.cumulative_ratios(TARGET, BEHAVIOUR, MASK), RATIOS)
-    # Two agents: (.8 / .5) (.3 / .5) = .96. The second step is no real one.
+    # Two agents: (.8 / .5) (.3 / .5) = .96. The second step is padding.
     both = np.concatenate([TARGET[:1], TARGET[1:]], axis=-1)
     mask = np.array([[True, False]])
     played = np.full((1, 2, 2), 0.5)
@@ -47,18 +47,18 @@ def test_importance_sampling_by_hand():
 
 
 # Three episodes of 1, 2 and 3 steps, with ratios 2, then 1 and 4, then 1, 2 and 5.
-# Step 0: shares 2/4, 1/4, 1/4; the first one ends with 1/2, and 1/2 goes on.
-# Step 1: 4/6 and 2/6 of 1/2; the second one ends with 1/3. Step 2: 1/6 is left.
+# Step 0: shares 2/4, 1/4, 1/4; the first episode ends with 1/2, and 1/2 remains.
+# Step 1: 4/6 and 2/6 of 1/2; the second episode ends with 1/3. Step 2: 1/6 remains.
 UNEQUAL = np.array([[2.0, 2.0, 2.0], [1.0, 4.0, 4.0], [1.0, 2.0, 5.0]])
 UNEQUAL_MASK = np.array([[True, False, False], [True, True, False], [True] * 3])
 
 
 def test_the_shares_of_episodes_that_end_early_add_up():
-    """R49: Frozen ratios gave wis a bias of 28 % on macn, and ends a sum above 1."""
+    """R49: with frozen ratios wis has a bias (28 % on macn), and shares exceed 1."""
     weights = ope.episode_weights(UNEQUAL, UNEQUAL_MASK)
     np.testing.assert_allclose(weights, [1 / 2, 1 / 3, 1 / 6])
-    # A reward of 1 at the end of every episode is 1 in total. Frozen ratios would give
-    # 2/4 + 4/8 + 5/11 = 1.45.
+    # With a reward of 1 at the end of every episode the value is 1. Frozen ratios would
+    # give 2/4 + 4/8 + 5/11 = 1.45.
     ends = np.eye(3)
     terms = ope.importance_terms(UNEQUAL, ends, UNEQUAL_MASK, 1.0)
     assert terms.value == pytest.approx(1.0)
@@ -69,8 +69,8 @@ def test_the_shares_of_episodes_that_end_early_add_up():
     assert terms.value == pytest.approx(2.875)
     below = ope.below_terms(UNEQUAL, rewards.sum(1), UNEQUAL_MASK, 9.0)
     assert below.value == pytest.approx(1 / 2 + 1 / 3)
-    # Doubly robust with Q = r leaves V: 1 of all at the start, then 2 and 4 of the two
-    # that go on by 1/4 each, then 6 of the last one, which has 1/6 after step 1:
+    # Doubly robust with Q = r leaves V: 1 of all at the start; then 2 and 4 of the two
+    # that continue, with shares 1/4; then 6 of the last one, with share 1/6:
     # 1 + .5 (2/4 + 4/4) + .25 * 6/6
     values = np.array([[1.0, 0.0, 0.0], [1.0, 2.0, 0.0], [1.0, 4.0, 6.0]])
     arrays = UNEQUAL, rewards, rewards, values, UNEQUAL_MASK
@@ -81,7 +81,7 @@ def test_a_log_that_cannot_be_followed_to_its_end_has_no_weights():
     ratios = UNEQUAL * [[1.0], [0.0], [0.0]] + UNEQUAL_MASK * [1.0, 0.0, 0.0]
     assert not ope.episode_weights(ratios, UNEQUAL_MASK).any()
     assert np.isnan(ope.importance_terms(ratios, np.eye(3), UNEQUAL_MASK, 1.0).value)
-    # If the policy plays the short episode alone, nothing is missing.
+    # If the policy plays only the short episode, nothing is missing.
     ratios = UNEQUAL * [[1.0], [0.0], [0.0]]
     weights = ope.episode_weights(ratios, UNEQUAL_MASK)
     np.testing.assert_allclose(weights, [1.0, 0.0, 0.0])
@@ -90,7 +90,7 @@ def test_a_log_that_cannot_be_followed_to_its_end_has_no_weights():
 
 
 def test_errors_of_unequal_episodes_are_derivatives():
-    """The influence of an episode is what one copy more of it changes."""
+    """The influence of an episode is the change from one more copy of it."""
     rewards = np.array([[1.0, 0.0, 0.0], [1.0, 7.0, 0.0], [1.0, 4.0, 9.0]])
 
     def terms(rows):
@@ -112,10 +112,10 @@ def test_sums_of_ratios_by_hand():
     numbers = np.array([1.0, -1.0, 0.0])
     got = ratio_terms.ratios_of_means(numbers, np.array([2.0, 0.0, 0.0]))
     np.testing.assert_array_equal(got, [0.5, -np.inf, np.nan])
-    # Of one episode every resample holds it once.
+    # Every resample of one episode contains it once.
     (counts,) = ratio_terms.resamples(1, 3, np.random.default_rng(0))
     np.testing.assert_array_equal(counts, np.ones((3, 1)))
-    # A term of step 1: the ratio 6/2 of those that the 3/4 who go on leave.
+    # A term of step 1: the ratio 6/2 times the share 3/4 that continues after step 0.
     terms = ratio_terms.Terms(
         np.array([[2.0], [4.0]]),
         np.array([[1.0], [1.0]]),
@@ -155,7 +155,7 @@ def test_intervals_by_hand():
     # Two refits 1 and 3: deviation sqrt(2), and Student's t with one degree is 12.706.
     low, high = ratio_terms.refit_interval(2.0, np.array([1.0, 3.0]))
     assert (low, high) == pytest.approx((2 - 17.969, 2 + 17.969), abs=1e-3)
-    # Episodes that leave 1 and 5 over: mean 3, variance 8, and 1.96 of the normal one.
+    # Residuals of episodes 1 and 5: mean 3, variance 8, normal quantile 1.96.
     # sqrt(17.969^2 + 1.96^2 (9 + 8 / 2)) = 19.309
     refits, left_over = np.array([1.0, 3.0]), np.array([1.0, 5.0])
     low, high = ratio_terms.refit_interval(2.0, refits, left_over=left_over)
@@ -163,7 +163,7 @@ def test_intervals_by_hand():
     same = ratio_terms.mean_terms(np.full(4, 5.0))
     assert ratio_terms.studentised_interval(same) == (5.0, 5.0)
     assert ope.weighted_cvar_interval(np.full(3, 5.0), np.ones(3), 0.1) == (5.0, 5.0)
-    # Of 1 and 2 with both once: error sqrt(.5 / 2). A difference with itself is 0.
+    # 1 and 2: standard error sqrt(.5 / 2). The difference to itself is 0.
     two = ratio_terms.mean_terms(np.array([1.0, 2.0]))
     assert two.standard_error == pytest.approx(0.5)
     assert two.minus(two).value == two.minus(two).standard_error == 0.0
@@ -208,7 +208,7 @@ def test_unbiased_on_a_game_that_is_enumerated():
     assert whole == pytest.approx((weights * returns).sum())
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say():
+def test_intervals_have_their_nominal_coverage():
     """R49: Skewed returns: the mean of an exponential distribution, 40 episodes."""
     held = 0
     for seed in range(200):

@@ -95,14 +95,14 @@ def test_entropies_by_hand():
     got = entropies(logits.softmax(dim=-1))
     assert got[0].item() == pytest.approx(math.log(2.0))
     got.sum().backward()
-    # The uniform one is at its maximum; what is unavailable has no gradient.
+    # The uniform policy has the maximum entropy. Unavailable actions have no gradient.
     assert logits.grad[0].tolist() == [0.0, 0.0, 0.0]
     assert torch.isfinite(logits.grad).all() and logits.grad[1, 0] < 0
 
 
 def test_moments_by_hand():
-    # Decay 0.75, batches with the means 4 and 8 of x and 16 and 80 of x^2: the weights
-    # of both are 3/16 and 1/4 of 7/16.
+    # Decay 0.75, batches with the means 4 and 8 of x and 16 and 80 of x^2. The weights
+    # of the batches are 3/16 and 1/4, which sum to 7/16.
     moments = torch.zeros(3, dtype=torch.float64)
     assert [v.item() for v in mean_and_deviation(moments)] == [0.0, 0.1]
     moments = update_moments(moments, column(4, 4, math.nan), column(1, 1, 0), 0.75)

@@ -1,4 +1,4 @@
-"""QTRAN's constraints by hand."""
+"""QTRAN's constraints, worked by hand."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def test_by_hand():
     mixed, joint = column(3.0, 7.0, 4.0), column(0.0, 13.0, 9.0)
     offset = column(-1.0, 2.0, 5.0)
     assert optimality_losses(mixed, joint, offset).flatten().tolist() == [4, 16, 0]
-    # Where it is above 0, the lower bound is kept.
+    # Values above 0 keep the lower bound, so they have no loss.
     assert nonoptimality_losses(mixed, joint, offset).flatten().tolist() == [0, 16, 0]
 
 

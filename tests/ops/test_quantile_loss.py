@@ -83,7 +83,7 @@ def test_hand_worked_losses(loss, atoms, targets, expected):
     assert got.item() == pytest.approx(expected, abs=1e-6)
 
 
-# Quarters meet each other and the Huber threshold exactly, which floats rarely do.
+# Multiples of 1/4 often equal each other or the Huber threshold. Floats rarely do.
 QUARTERS = st.integers(-20, 20).map(lambda q: q / 4)
 VALUES = st.one_of(QUARTERS, st.floats(-50, 50))
 
@@ -212,7 +212,7 @@ def fit(loss, steps=1500):
 
 def test_regression_recovers_the_distribution():
     # The outermost of 20 midpoint quantiles of N(0, 5) is 5 * -1.96 = -9.80, and their
-    # standard deviation 4.8; the Huber piece draws them in a little.
+    # standard deviation 4.8. The loss's quadratic part pulls them inwards a little.
     atoms = fit(quantile_huber_loss)
     assert (atoms.diff() > 0).all()
     assert atoms[0].item() == pytest.approx(-9.31, abs=0.02)
@@ -243,7 +243,7 @@ def test_official_form_by_loop():
             expected += abs(tau - (error < 0)) * size / 5
     got = pairwise_quantile_huber_loss(atoms, targets, fractions, form="rmix_released")
     assert got.item() == pytest.approx(expected, rel=1e-6)
-    # Fractions of each row its own, here by chance the same.
+    # Each row has its own fractions, which are equal here.
     rows = [x.expand(3, 2, 5) for x in (atoms, targets, fractions)]
     got = pairwise_quantile_huber_loss(*rows, form="rmix_released")
     assert got.flatten().tolist() == pytest.approx([expected] * 6, rel=1e-6)
@@ -253,7 +253,7 @@ def test_official_form_by_loop():
 # axis give one function of the value for every atom. If a target at or below the atom
 # weighs 1 - tau (RiskQ), the slope at 1.5 is 7/8 + 5/8 (0.5) - 5/8 (0.5) - 7/8 = 0, and
 # the loss there (7/8 + 5/8 / 8 + 5/8 / 8 + 7/8 * 8) / 4 = 8.03125 / 4. With the
-# indicator turned round (RMIX) it is the same with 1/8 and 3/8.
+# indicator inverted (RMIX) it is the same with 1/8 and 3/8.
 @pytest.mark.parametrize(
     ("form", "targets", "value", "loss"),
     [

@@ -51,8 +51,8 @@ def cvar_by_supremum(atoms, level):
 
 
 # Atoms 1..10. "count": mean of the lowest 1, 3, 5, 7, 10. "eq2_raw": their sums 1, 6,
-# 15, 28, 55 over M = 10. "code_offby1": the sums over 0, 2, 4, 6, 9; the first would
-# divide by zero, where the one atom stands instead.
+# 15, 28, 55 over M = 10. "code_offby1": the sums over 0, 2, 4, 6, 9. The first would
+# divide by zero, so it is the atom itself.
 @pytest.mark.parametrize(
     ("level", "count", "raw", "official"),
     [
@@ -95,7 +95,7 @@ def test_kept_atoms(num_atoms, kept):
     assert [num_kept_atoms(level, num_atoms) for level in levels] == kept
     rows = cvar_weights(levels, num_atoms)
     assert (rows > 0).sum(dim=1).tolist() == kept
-    # The kept ones are the lowest ones.
+    # The kept atoms are the lowest ones.
     for row, number in zip(rows, kept, strict=True):
         assert (row[:number] > 0).all()
 
@@ -283,7 +283,7 @@ def test_straight_through_is_hard_in_value_and_trains_the_level():
         expected = torch.zeros(20, dtype=torch.float64)
         expected[lowest] = 1 / kept
         torch.testing.assert_close(atoms.grad[row], expected, rtol=1e-6, atol=0)
-    # A softmax moves probability, it makes none.
+    # The probabilities of a softmax sum to 1, so the gradients sum to 0.
     assert logits.grad.sum(dim=-1).abs().max() < 1e-12
     assert (logits.grad.abs().sum(dim=-1) > 1e-3).all()
 

@@ -53,7 +53,7 @@ def test_contamination_of_the_same(rho, expected):
 
 
 def minimise(samples, rho, kind):
-    """The dual variable that a fine grid finds best."""
+    """The dual variable with the lowest loss on a fine grid."""
     grid = torch.linspace(-12, 12, 24_001)
     losses = dual_losses(samples, grid.unsqueeze(-1), rho, kind).mean(dim=-1)
     return grid[losses.argmin()].item()
@@ -64,8 +64,8 @@ def test_pinball_is_minimal_at_the_quantile(rho, eta):
     assert minimise(SAMPLES, rho, "pinball") == pytest.approx(eta, abs=1e-3)
 
 
-# The square of the dual. For V > 0 it is zero at eta = 0, whatever rho, so that the
-# worst mean becomes 0 where 5.7, 3.2 and 1.3 are right.
+# The square of the dual. For V > 0 it is zero at eta = 0 for every rho. The worst mean
+# is then 0 instead of the right 5.7, 3.2 and 1.3.
 @pytest.mark.parametrize("rho", [0.0, 0.25, 0.5])
 def test_the_squared_loss_draws_positive_values_to_zero(rho):
     eta = minimise(SAMPLES, rho, "squared_released")
@@ -75,8 +75,8 @@ def test_the_squared_loss_draws_positive_values_to_zero(rho):
 
 
 # V = -10, -4, -2, -1 with the same probabilities, mean -2.8. The right dual variables
-# are -1 and -2: lower tails -2.55 and -2.2. All of it lies above the mean: a fail state
-# of value 0 is no fail state for negative values.
+# are -1 and -2: lower tails -2.55 and -2.2. All results lie above the mean, because a
+# fail state of value 0 is better than negative values.
 @pytest.mark.parametrize(
     ("rho", "squared_eta", "squared_worst", "worst"),
     [(0.25, -2.0, -2.7, -2.55), (0.5, -3.6, -2.52, -2.2)],
@@ -123,7 +123,7 @@ def test_pinball_is_the_dual_up_to_a_term_without_eta(outcomes, eta, rho):
 
 
 def worst_by_moving_mass(samples, rho, v_min):
-    """An independent account: the best outcomes lose the mass rho to the fail state."""
+    """A second implementation: the best outcomes lose mass rho to the fail state."""
     mass = np.full(len(samples), 1.0 / len(samples))
     left = rho
     for index in np.argsort(samples)[::-1]:
@@ -167,7 +167,7 @@ def test_a_larger_set_is_no_better(outcomes, one, other):
 
 @given(values, st.floats(-25, 25), shares, st.floats(-5, 5))
 def test_shifts_pass_through(outcomes, eta, rho, shift):
-    # Values, dual variable and fail state all moved by c move the worst mean by c.
+    # A shift of values, dual variable and fail state by c shifts the worst mean by c.
     samples = torch.tensor(outcomes, dtype=torch.float64)
     dual = torch.full_like(samples, eta)
     moved = worst_tv(samples + shift, dual + shift, rho, shift - 3.0)

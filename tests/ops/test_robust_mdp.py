@@ -26,7 +26,7 @@ OVER = ("next_value", "transition")
 VALUES = np.array([1.0, 2.0, 4.0, 10.0])
 CHANCES = np.array([0.1, 0.2, 0.3, 0.4])
 TABLE = [
-    # rho, tv, contamination, the best dual variables from and to
+    # rho, tv, contamination, lowest and highest of the best dual variables
     (0.0, 5.7, 5.7, 10.0, 20.0),
     (0.1, 4.7, 5.13, 10.0, 10.0),
     (0.25, 3.2, 4.275, 10.0, 10.0),
@@ -76,8 +76,8 @@ def test_the_worked_table(rho, tv, contamination, low, high):
         assert program == pytest.approx(value, abs=1e-9)
     for eta in (low, (low + high) / 2, high):
         assert dual(eta, VALUES, CHANCES, rho) == pytest.approx(tv, abs=1e-12)
-    # and nothing outside of that interval is as good; it has no upper end at rho 0, and
-    # at rho 1 no lower one but v_min
+    # Dual variables outside of that interval are worse. It has no upper end at rho 0,
+    # and at rho 1 only v_min bounds it from below.
     outside = [low - 0.1] * (rho < 1.0) + [high + 0.1] * (rho > 0.0)
     for eta in outside:
         assert dual(eta, VALUES, CHANCES, rho) < tv - 1e-3
@@ -92,7 +92,7 @@ def distributions(draw):
     size = draw(st.integers(1, 5))
     values = np.array(draw(st.lists(numbers, min_size=size, max_size=size)))
     mass = np.array(draw(st.lists(weights, min_size=size, max_size=size)))
-    mass[draw(st.integers(0, size - 1))] += 0.1  # somewhere there must be mass
+    mass[draw(st.integers(0, size - 1))] += 0.1  # at least one outcome has mass
     v_min = values.min() - draw(st.floats(0.0, 5.0))
     return values, mass / mass.sum(), v_min
 
@@ -140,7 +140,7 @@ def test_without_chance_the_two_sets_agree():
 
 
 def random_mdp(seed, num_states=6, num_actions=3, ends=0.0, low=-1.0):
-    """Random tables in which every state may follow."""
+    """Random tables in which every state may follow every state."""
     rng = np.random.default_rng(seed)
     shape = (num_states, num_actions, num_states)
     chances = rng.random(shape) ** 3  # uneven, so that actions differ
@@ -162,8 +162,8 @@ def random_mdp(seed, num_states=6, num_actions=3, ends=0.0, low=-1.0):
     st.sampled_from(OVER),
 )
 def test_value_iteration_solves_its_equation(seed, num_states, rho, kind, over):
-    # Contractions have one fixed point: whatever satisfies the equation, with linear
-    # programs as the worst means, is the answer.
+    # A contraction has one fixed point. Values that satisfy the equation, with linear
+    # programs as the worst means, are therefore the solution.
     mdp = random_mdp(seed, num_states, num_actions=2, ends=0.2)
     gamma, v_min = 0.9, -25.0
     values, q = robust_value_iteration(
@@ -195,16 +195,16 @@ def test_another_fail_value_shifts_everything(kind, rho, shift):
     _, two = robust_value_iteration(mdp, v_min=-30.0, **target)
     np.testing.assert_allclose(two - one, shift, atol=1e-4)
     assert (one.argmax(axis=1) == two.argmax(axis=1)).all()
-    # over the transition the fail state is not discounted once more
+    # over the transition the fail state is not discounted again
     _, one = robust_value_iteration(mdp, v_min=-10.0, over="transition", **target)
     _, two = robust_value_iteration(mdp, v_min=-30.0, over="transition", **target)
     np.testing.assert_allclose(two - one, shift / 0.9, atol=1e-4)
 
 
 def test_with_true_ends_the_fail_value_changes_policies():
-    # Stop for 1, or take two steps: 0 and then 2. Plain at gamma 1: 2 > 1. The way of
-    # two steps fails twice. At rho .1 and v_min 0 it is worth .9 * 2 = 1.8, at v_min
-    # -20 only .9 * (2 - 2) + .1 * -20 = -2, and stopping 1 - 2 = -1.
+    # Stopping pays 1; two steps pay 0 and then 2, which is better without a set. Two
+    # steps can fail twice. At rho .1 and v_min 0 they are worth .9 * 2 = 1.8, at v_min
+    # -20 only .9 * (2 - 2) + .1 * -20 = -2, and stopping is worth 1 - 2 = -1.
     mdp = TabularMDP(
         next_states=np.array([[[1], [0]], [[0], [0]]]),
         probabilities=np.ones((2, 2, 1)),
@@ -271,19 +271,19 @@ def moved(chances, rho, kind, rng):
     other = rng.dirichlet(np.full(chances.shape[-1], 0.3), chances.shape[:-1])
     if kind == "contamination":
         return (1 - rho) * chances + rho * other
-    # take rho of the mass at random and put it down at random
+    # take at most the mass rho at random and distribute it at random
     taken = rho * rng.dirichlet(np.full(chances.shape[-1], 0.3), chances.shape[:-1])
     taken = np.minimum(taken, chances)
     return chances - taken + taken.sum(axis=-1, keepdims=True) * other
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_the_robust_policy_keeps_its_promise(kind):
+def test_robust_value_is_a_lower_bound_in_the_set(kind):
     # Rewards of at least 0: nothing is worth less than v_min = 0.
     rng = np.random.default_rng(0)
     for seed in range(10):
         mdp = random_mdp(seed, ends=0.1, low=0.0)
-        # what nature moves must not change the reward: one per state and action
+        # one reward per state and action, so that another kernel does not change it
         mdp = dataclasses.replace(
             mdp, rewards=np.repeat(mdp.rewards[..., :1], 6, axis=-1)
         )
@@ -299,7 +299,7 @@ def test_the_robust_policy_keeps_its_promise(kind):
 
 
 def test_policy_values_by_hand():
-    # One state. Action 0 pays 1 and goes on with probability .5; action 1 pays 2, ends.
+    # One state. Action 0 pays 1 and continues with .5; action 1 pays 2 and ends.
     mdp = TabularMDP(
         next_states=np.zeros((1, 2, 2), np.int64),
         probabilities=np.array([[[0.5, 0.5], [1.0, 0.0]]]),
@@ -320,7 +320,7 @@ def test_policy_values_by_hand():
 @pytest.mark.parametrize("kind", BOTH)
 def test_rho_zero_is_the_plain_optimum(kind):
     mdp = random_mdp(13, ends=0.2)
-    # a second way to it: the best of all 3 ** 6 policies, in every state
+    # a second implementation: the best of all 3 ** 6 policies in every state
     best = np.max(
         [
             policy_value(mdp, np.array(policy), gamma=0.9)
@@ -364,8 +364,8 @@ def test_tables_that_are_no_process(changes, text):
         dataclasses.replace(random_mdp(0), **changes)
 
 
-# DrIGM: the robust joint optimum must be made of each agent's own robust optimum. Two
-# agents with two actions, one state, additive values; a model is (Q_1, Q_2).
+# DrIGM: each agent's own robust optimum must be its part of the robust joint optimum.
+# Two agents with two actions, one state, additive values; a model is (Q_1, Q_2).
 
 
 def joint_values(model):
@@ -374,12 +374,12 @@ def joint_values(model):
 
 
 def greedy(model):
-    """What the agents do on their own."""
+    """The greedy action of each agent."""
     return tuple(int(np.argmax(part)) for part in model)
 
 
 def anchored(models):
-    """The robust joint values, their best joint action, and the models worst there."""
+    """The robust joint values, their best joint action, and its worst models."""
     tables = np.array([joint_values(model) for model in models])
     robust = tables.min(axis=0)
     best = np.unravel_index(robust.argmax(), robust.shape)

@@ -27,7 +27,7 @@ def test_pairs_by_hand():
 
 
 def test_as_in_rliable():
-    """rliable divides the statistic of the Mann-Whitney test by the pairs."""
+    """rliable divides the Mann-Whitney statistic by the number of pairs."""
     ours, theirs = [0.1, 0.7, 0.7, 0.9], [0.2, 0.7, 0.3]
     expected = mannwhitneyu(ours, theirs, alternative="greater").statistic / 12
     assert probability_of_improvement(ours, theirs) == pytest.approx(expected)
@@ -80,7 +80,7 @@ def test_profiles_over_tasks_are_those_of_rliable():
     expected = [15 / 15, 11 / 15, 7 / 15, 5 / 15, 2 / 15]
     np.testing.assert_allclose(profile(tasks), expected)
     low, high = stratified_ci(list(tasks), profile, reps=20_000)
-    # Shares are fifteenths, and none of these ends is near the next one.
+    # Shares are fifteenths, and no end is close to the next fifteenth.
     np.testing.assert_allclose(low * 15, [15, 8, 3, 2, 0])
     np.testing.assert_allclose(high * 15, [15, 14, 11, 9, 5])
     assert aggregate_iqm(tasks) == pytest.approx(0.503)

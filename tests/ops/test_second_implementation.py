@@ -1,6 +1,6 @@
-"""Every public function of `ops`, computed a second time with plain loops in float64.
+"""A second implementation of every public function of `ops`: plain loops in float64.
 
-The numbers worked out by hand are in the file beside this one that each case names.
+Numbers worked out by hand are in the tests of this folder that `BY_HAND` names.
 """
 
 import ast
@@ -39,7 +39,7 @@ from rllib_risk.ops import statistics as run_statistics
 OPS = Path(risk.__file__).parent
 HERE = Path(__file__).parent
 LEVELS = [Fraction(1, 100), 0.1, "0.3", 0.55, 0.7, 1]
-# Where the numbers worked out by hand are.
+# The tests with numbers worked out by hand.
 BY_HAND = {
     "cvar_mean": "test_exact_risk.py::test_cvar_as_a_maximum",
     "nested_q": "test_exact_risk.py::test_nested_values_without_a_limit",
@@ -159,7 +159,7 @@ def huber(error, kappa):
 
 
 def kept(level, number):
-    """The least k with k / number >= level, in whole numbers."""
+    """The lowest whole k with k / number >= level."""
     level = Fraction(str(level))
     return next(k for k in range(1, number + 1) if Fraction(k, number) >= level)
 
@@ -191,7 +191,7 @@ def check_sampled_penalty(rng):
 
 
 def some_departures(rng):
-    """Values ``[3, 2, 4]`` of departures, which are available, weights ``[3, 2]``."""
+    """Values ``[3, 2, 4]`` of departures, their action mask, weights ``[3, 2]``."""
     mask = rng.random((3, 2, 4)) < 0.7
     mask[..., 1] = True
     return rng.normal(size=(3, 2, 4)), mask, rng.random((3, 2))
@@ -292,7 +292,7 @@ def check_generalized_advantages(rng):
     for b, (length, end) in enumerate(zip(lengths, ended, strict=True)):
         mask[b, :length], ends[b, length - 1] = 1.0, end
         for t in range(length):
-            # A weighted mean of the n-step returns; the longest has all weight left.
+            # A weighted mean of n-step returns; the longest gets the remaining weight.
             for n in range(1, length - t + 1):
                 total = sum(gamma**k * rewards[b, t + k] for k in range(n))
                 whole = n == length - t
@@ -349,7 +349,7 @@ def check_entropies(rng):
 
 
 def _batches(rng):
-    """Three batches of returns, and their real steps."""
+    """Three batches: returns, masks, and the returns of real steps."""
     for _ in range(3):
         values, mask = rng.normal(2.0, 3.0, (2, 6, 1)), rng.random((2, 6, 1)) < 0.7
         yield (
@@ -490,7 +490,7 @@ def check_as_fraction(rng):
 
 
 def check_simple_level(rng):
-    # Of the fractions up to this denominator none is nearer.
+    # No fraction with a denominator up to this one is nearer.
     for level in rng.random(5).tolist():
         got = risk.simple_level(level)
         assert got.denominator < 1_000_000
@@ -627,7 +627,7 @@ def check_contaminate(rng):
 
 
 def check_contaminated_rewards(rng):
-    # Both sides of the equation, for any value that follows.
+    # Both sides of the equation, for any next value.
     given, values = rng.normal(size=12), rng.normal(size=12)
     for over in ("next_value", "transition"):
         rewards, gamma = robust.contaminated_rewards(tensor(given), 0.9, 0.3, -4, over)
@@ -667,7 +667,7 @@ def check_dual_losses(rng):
 
 
 def _paths(rng):
-    """Rewards of three rows of four steps, their first steps, and returns before."""
+    """Rewards of three rows of four steps, their first steps, and earlier returns."""
     return rng.normal(size=(3, 4)), np.array([0, 2, 5]), rng.normal(size=3)
 
 
@@ -716,7 +716,7 @@ def _worst(values, chances, rho, v_min, kind):
         moved = min(left, pair[1])
         left -= moved
         pair[1] -= moved
-    # `sorted` made a list of its own, of the same pairs.
+    # `sorted` does not copy the pairs, so these have moved.
     return sum(v * p for v, p in pairs) + rho * v_min
 
 
@@ -939,7 +939,7 @@ def check_probability_of_improvement_ci(rng):
         for _ in range(5_000)
     ]
     got = run_comparison.probability_of_improvement_ci(x, y, reps=5_000, level=0.9)
-    # Shares are multiples of 1/20, so a quantile may be one of them off.
+    # Shares are multiples of 1/20, so a quantile may be off by one multiple.
     np.testing.assert_allclose(got, np.quantile(shares, [0.05, 0.95]), atol=0.051)
 
 
@@ -1013,7 +1013,7 @@ def ratios_of(target, played, mask):
 def shares_of(ratios, mask, rows=None):
     """Share of every episode at every step that it reaches, one row at a time.
 
-    Also the error of a sum of ``share times number`` needs them with some rows twice.
+    ``rows`` selects the episodes, and may name an episode twice.
     """
     rows = list(range(len(mask)) if rows is None else rows)
     left, found = 1.0, {}
@@ -1080,7 +1080,7 @@ def check_doubly_robust_terms(rng):
         total = estimate(rewards - taken, ratios, mask, 0.8, weighted)
         shares = shares_of(ratios, mask)
         for t in range(4):
-            # What an episode weighs before it acts: its share of the step before.
+            # An episode's weight before its action is its share of the step before.
             reach = [e for e in range(6) if mask[e][t]]
             before = [ratios[e][t - 1] / 6 if t else 1 / 6 for e in reach]
             if weighted:
@@ -1130,7 +1130,7 @@ def resampled(number, reps, seed):
 
 
 def check_weighted_cvar_interval(rng):
-    # In ascending order, as resamples count them.
+    # In ascending order, because resamples draw the returns in that order.
     returns, weights = np.sort(rng.normal(size=8)), rng.exponential(size=8)
     got = off_policy.weighted_cvar_interval(returns, weights, 0.3, reps=60, seed=4)
     found = [
@@ -1141,7 +1141,7 @@ def check_weighted_cvar_interval(rng):
 
 
 def check_studentised_interval(rng):
-    """With the error of a ratio from residuals: sqrt(sum (w (r - x))^2) / sum w."""
+    """Takes the error of a ratio from residuals: sqrt(sum (w (r - x))^2) / sum w."""
     values, weights = rng.normal(size=8), rng.uniform(0.5, 2.0, size=8)
 
     def of(rows):
@@ -1185,14 +1185,14 @@ def check_refit_interval(rng):
     same(got, (1.0 - half, 1.0 + half))
 
 
-# Functions whose second form needs whole games; it is in the test that is named.
+# Functions whose second implementation needs whole games, and the test that has it.
 OF_GAMES = {
     "cvar_mean": "test_exact_risk.py::test_nested_value_iteration",
     "nested_q": "test_exact_risk.py::test_nested_value_iteration",
     "nested_value_iteration": "test_exact_risk.py::test_nested_value_iteration",
     "static_optima": "test_exact_risk.py::test_no_policy_is_better_than_the_optimum",
     "play_out": "test_exact_risk.py::test_no_policy_is_better_than_the_optimum",
-    "exact_frontier": "test_exact_risk.py::test_the_frontier_is_what_its_parts_say",
+    "exact_frontier": "test_exact_risk.py::test_frontier_equals_enumeration",
 }
 CHECKS = {
     name.removeprefix("check_"): value
@@ -1208,7 +1208,7 @@ def test_against_loops(function):
 
 
 def test_levels_by_hand():
-    # What a schedule computes is not what is meant: 3/10 and 2/3.
+    # A schedule computes these levels with rounding errors: 3/10 and 2/3.
     assert risk.simple_level(0.30000000000000004) == Fraction(3, 10)
     assert risk.simple_level(2 / 3) == Fraction(2, 3)
     # The likelier of two levels decides the value: .4 and .6; .7 and .3.

@@ -53,7 +53,7 @@ def best_value(b):
 def test_thresholds_of_the_two_step_game(alpha, cvar, threshold):
     """The static optimum of every level, and the threshold at which it is found."""
     candidates = np.arange(-10.0, 19.0)
-    # One "return" of each threshold, b plus its best shortfall, has this shortfall.
+    # A single "return" of b plus the best shortfall has this shortfall at b.
     returns = np.array([[b + best_value(b)] for b in candidates])
     values = threshold_values(returns, candidates, alpha)
     assert values.max() == pytest.approx(cvar)

@@ -61,8 +61,8 @@ def test_interval_of_a_mean_by_hand():
 
 
 def test_interval_of_a_tail_by_hand():
-    # The lowest half of two draws of (0, 10) is 0 with .75 and 10 with .25. Of ten
-    # equal returns, every tail is that return.
+    # The lowest half of two draws of (0, 10) is 0 with .75 and 10 with .25. Every tail
+    # of ten equal returns is that return.
     assert cvar_ci([0.0, 10.0], 0.5) == (0.0, 10.0)
     assert cvar_ci([3.0] * 10, 0.1) == (3.0, 3.0)
     with pytest.raises(ValueError, match="level must be in"):
@@ -162,7 +162,7 @@ RLIABLE_IQM, RLIABLE_INTERVAL = 0.34142857142857136, (-0.11628571, 0.57528571)
 
 
 def test_iqm_and_interval_are_those_of_rliable():
-    """R30: numbers that rliable itself gave, on fixed scores."""
+    """R30: numbers from rliable itself, on fixed scores."""
     assert iqm(RLIABLE_SCORES) == pytest.approx(RLIABLE_IQM, abs=1e-9)
     got = bootstrap_ci(RLIABLE_SCORES, iqm, reps=50_000, seed=1)
     # Monte-Carlo error of the 2.5 % and 97.5 % quantiles of 50,000 draws.

@@ -58,7 +58,7 @@ def test_hand_worked_returns(terminated, td_lambda, expected):
 # Truncated, lambda 0.8; a trace of 0 keeps G of that step out of the step before it.
 # [1,0,1]: G_1 = 35.48 as before, G_0 = 1 + 0.9 * 20.
 # [1,1,0]: G_1 = 2 + 0.9 * 30 = 29, G_0 = 1 + 0.9 (0.2 * 20 + 0.8 * 29) = 25.48.
-# [0,1,1]: the first action itself is never judged.
+# [0,1,1]: the trace of the first action has no effect.
 @pytest.mark.parametrize(
     ("trace", "expected"),
     [
@@ -146,7 +146,7 @@ def test_masked_mean():
     mask = torch.tensor([[[1.0], [0.0]], [[1.0], [0.0]]])
     assert masked_mean(values, mask).item() == 2.5
     assert masked_mean(values, torch.ones(2, 2, 1)).item() == 46 / 8
-    # Nothing real at all: no division by zero.
+    # Without a real step there is no division by zero.
     assert masked_mean(values, torch.zeros(2, 2, 1)).item() == 0.0
 
 
@@ -171,5 +171,5 @@ def test_unavailable_utilities_never_win():
     masked = mask_utilities(utilities, mask)
     assert masked.argmax(dim=-1).tolist() == [0, 2]
     assert masked[0].tolist() == [-500.0, UNAVAILABLE_UTILITY, -501.0]
-    # The original is left alone.
+    # The original tensor does not change.
     assert utilities[0, 1] == 1e6

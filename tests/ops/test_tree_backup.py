@@ -30,12 +30,12 @@ def backup(rewards, values, expected, probabilities, *, ends=None, mask=None, **
 
 
 def test_hand_worked_errors_and_weights():
-    # Golden fact 27. Nothing is expected of the future, so that a reward of value plus
-    # error makes the errors 1, 2, 3. gamma lambda = 0.9207.
+    # Golden fact 27. Expected next values are 0, so rewards of value plus error give
+    # the errors 1, 2, 3. gamma lambda = 0.9207.
     #   y_2 = 30 + 3 = 33
     #   y_1 = 20 + 2 + 0.9207 * 0.25 * 3 = 22.690525
     #   y_0 = 10 + 1 + 0.9207 * 0.5 * 2 + 0.9207^2 * 0.5 * 0.25 * 3 = 12.238583...
-    # The probability of the first action (0.9) is of no account.
+    # The probability of the first action (0.9) has no effect.
     got = backup(
         [11.0, 22.0, 33.0],
         [10.0, 20.0, 30.0],

@@ -31,7 +31,7 @@ def wheel(tmp_path_factory):
         folder / "rllib_risk",
         ignore=shutil.ignore_patterns("__pycache__"),
     )
-    # Found by a careless discovery, these would end up beside the package.
+    # A discovery of packages without limits would add these to the wheel.
     shutil.copy(ROOT / "tuned_examples", folder, follow_symlinks=False)
     for name in ("tests", "benchmarks"):
         (folder / name).mkdir()
@@ -52,14 +52,14 @@ def wheel(tmp_path_factory):
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_wheel_trains_where_it_is_installed(wheel, tmp_path):
-    """R41: an environment of its own, another folder, a packaged file to its end."""
+    """R41: a packaged example runs to its end in a new environment and folder."""
     subprocess.run(
         [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")],
         check=True,
     )
     (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
-    # What the package depends on is read from where it is installed already; the
-    # package itself comes from the wheel, which stands before it on the path.
+    # The dependencies come from the present installation. The package comes from the
+    # wheel, which is earlier on the path.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     python = tmp_path / "venv" / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install"]

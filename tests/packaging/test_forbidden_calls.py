@@ -24,12 +24,12 @@ CALLS = {
     "yaml.unsafe_load",
     "yaml.unsafe_load_all",
 }
-# Keyword arguments that are wrong when they are anything but False.
+# Keyword arguments that must be False.
 KEYWORDS = {"allow_pickle", "shell"}
 
 
 def forbidden(source: str) -> list[str]:
-    """What is forbidden in this source, as ``line: what``."""
+    """Forbidden imports, calls and arguments of a source, as ``line: name``."""
     found = []
     for node in ast.walk(ast.parse(source)):
         names = []
@@ -72,7 +72,7 @@ def forbidden(source: str) -> list[str]:
         "def f():\n    import marshal",
     ],
 )
-def test_the_check_sees(source):
+def test_the_check_finds_each_forbidden_call(source):
     assert len(forbidden(source)) == 1
 
 

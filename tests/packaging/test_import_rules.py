@@ -1,4 +1,4 @@
-"""Imports run one way, and importing the package is light (R40)."""
+"""Imports between parts run in one direction, and an import is light (R40)."""
 
 import ast
 import json
@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "rllib_risk"
 NAME = PACKAGE.name
-# A part imports from those before it, at module level or in a function.
+# A part may import only from the parts before it, at module level or in a function.
 FLOORS = (
     "deploy",
     "config",
@@ -25,10 +25,10 @@ FLOORS = (
     "evaluation",
     "cli",
 )
-# These know nothing of one another.
+# Earlier parts that a part must not import either.
 APART = {"env_wrappers": {"networks", "parts"}, "ops": {"config"}}
-# Packages that a part must not import at all, and those it must not import when it is
-# itself imported.
+# Packages that a part must not import anywhere, and packages that it must not import
+# when it is itself imported.
 FORBIDDEN_PACKAGES = {
     "ops": {"ray"},
     "deploy": {"gymnasium", "ray", "safetensors", "torch"},
@@ -46,8 +46,8 @@ def imported(source: str, package: str, at_import: bool = False) -> set[str]:
     Args:
         source: Python source.
         package: Full name of the package that holds it, for relative imports.
-        at_import: True for what runs on import alone: not what functions import, nor
-            what stands under ``if TYPE_CHECKING``.
+        at_import: Whether to count only what runs on import. Imports in functions and
+            under ``if TYPE_CHECKING`` are then left out.
     """
     names: set[str] = set()
     nodes: list[ast.AST] = [ast.parse(source)]
@@ -59,7 +59,7 @@ def imported(source: str, package: str, at_import: bool = False) -> set[str]:
             parents = package.split(".")
             base = parents[: len(parents) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            # `from rllib_risk import core` names a module after the import.
+            # In `from rllib_risk import core` the imported name is a module.
             names |= {f"{module}.{alias.name}" for alias in node.names}
         if at_import:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
@@ -72,7 +72,7 @@ def imported(source: str, package: str, at_import: bool = False) -> set[str]:
 
 
 def violations(part: str, *, internal: set[str], external: set[str], at_import: bool):
-    """Imports in a part of the package that it must not have, as ``file: name``."""
+    """Forbidden imports in a part of the package, as ``file: name``."""
     found = []
     for file in sorted((PACKAGE / part).rglob("*.py")):
         package = ".".join(file.relative_to(PACKAGE.parent).parent.parts)
@@ -136,7 +136,7 @@ def test_heavy_packages_are_imported_when_needed(part):
     ],
 )
 def test_import_is_light(module, heavy):
-    """R40: what is imported, not how long it takes."""
+    """R40: tests what is imported, not how long it takes."""
     code = f"import {module}, json, sys; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -151,7 +151,7 @@ def test_import_is_light(module, heavy):
 
 
 def test_import_takes_no_time():
-    """R40: two seconds are allowed; a hundredth of it is usual."""
+    """R40: two seconds are allowed; 0.02 s is usual."""
     code = (
         "import time; start = time.process_time(); import rllib_risk;"
         " print(time.process_time() - start)"

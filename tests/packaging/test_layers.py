@@ -1,4 +1,4 @@
-"""`pytest --fast` leaves out what starts Ray, trains or starts Python, and no more."""
+"""`pytest --fast` skips tests that start Ray, train or start Python, and no others."""
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ def test_what_is_fast_stays():
         for _ in range(2):
             steps(MAX_STEPS // 2)
         subprocess.run(["true"], check=True)
-    # A new test begins at zero, and nothing is held outside of tests.
+    # A new test begins at zero, and there is no limit outside of tests.
     with LAYER.limits():
         steps(MAX_STEPS)
     steps(MAX_STEPS + 1)

@@ -14,7 +14,7 @@ assert spec is not None and spec.loader is not None
 measures = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(measures)
 
-# One simulator or one part each, which may have 500 lines.
+# Modules with one simulator or one part, which may have 500 lines.
 ONE_THING = {
     "rllib_risk/data/replay.py",
     "rllib_risk/env_wrappers/team_env.py",
@@ -22,7 +22,7 @@ ONE_THING = {
 
 
 def over(lines: dict[str, int], limit: int) -> list[str]:
-    """What has more lines than it may have."""
+    """Names that have more lines than allowed."""
     most = dict.fromkeys(ONE_THING, measures.MAX_LINES_OF_ONE_THING)
     return [name for name, n in lines.items() if n > most.get(name, limit)]
 
@@ -47,13 +47,13 @@ def test_the_check_of_lines():
 
 def test_a_key_is_stated_once():
     stated = measures.statements_of_keys()
-    # Its choices differ from algorithm to algorithm, so each builds its own.
+    # The choices of `preset` depend on the algorithm, so each algorithm builds the key.
     assert [key for key, places in stated.items() if not places] == ["preset"]
     assert {key: places for key, places in stated.items() if len(places) > 1} == {}
 
 
 def test_a_batch_goes_straight_through():
-    # In a process of its own: it watches every call, those of pytest included.
+    # Runs in a new process, since it watches every call, including those of pytest.
     code = "import json, measures; print(json.dumps(measures.walk_of_a_batch('QMIX')))"
     walk = json.loads(run_python(ROOT / "tools", "-c", code).splitlines()[-1])
     assert walk[0] == "data/replay.py"

@@ -1,4 +1,4 @@
-"""Names of modules that earlier versions documented still lead somewhere."""
+"""Module names that earlier versions documented can still be imported."""
 
 import importlib
 

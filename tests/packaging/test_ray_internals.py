@@ -1,4 +1,4 @@
-"""What is private in Ray is used in two modules alone, named ``..._internals.py``."""
+"""Only two modules, named ``..._internals.py``, use private names of Ray."""
 
 import ast
 from pathlib import Path
@@ -33,8 +33,8 @@ EXTENDED = {
     "ray.rllib.policy.sample_batch",
     "ray.rllib.policy.torch_policy_v2",
 }
-# Attributes of Ray's objects without an underscore that Ray's documentation does not
-# have.
+# Attributes of Ray's objects whose names have no underscore, but which Ray's
+# documentation leaves out.
 PRIVATE = {"checkpoint_manager", "run_metadata", "temporary_state", "trial_fs_path"}
 # Private attributes of torch, of named tuples, of os, and of SMAC.
 FOREIGN = {"_foreach_lerp_", "_version", "_replace", "_exit"} | {
@@ -42,7 +42,7 @@ FOREIGN = {"_foreach_lerp_", "_version", "_replace", "_exit"} | {
     "_episode_count",
     "_run_config",
 }
-# Private methods of Ray's classes that ours replace on purpose.
+# Private methods of Ray's classes that this package overrides on purpose.
 OVERRIDDEN = {"_get_env_id_and_creator", "_validate_callbacks_settings"}
 
 
@@ -60,7 +60,7 @@ def defined(trees):
 
 
 def uses(tree, own, ray_private):
-    """Uses of Ray's internals in a module, as ``line: what``."""
+    """Uses of Ray's internals in a module, as ``line: name``."""
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
@@ -87,7 +87,7 @@ def modules():
 
 @pytest.fixture(scope="module")
 def ray_private():
-    """Private attributes of Ray that the modules of internals touch."""
+    """Private attributes of Ray that the modules of internals use."""
     trees = [ast.parse(file.read_text("utf-8")) for file in INTERNALS]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}

@@ -1,4 +1,4 @@
-"""Texts of the repository name no machine that it happened to be written on."""
+"""Texts of the repository name no package registry and no path of one machine."""
 
 import re
 from pathlib import Path
@@ -22,13 +22,13 @@ FORBIDDEN = {
 
 
 def texts() -> list[Path]:
-    """Every text file of the repository, tracked or about to be."""
+    """Every text file of the repository, tracked or untracked."""
     files = []
     folders = [ROOT]
     while folders:
         for path in sorted(folders.pop().iterdir()):
             if path.is_symlink():
-                continue  # What it leads to is read where it lies.
+                continue  # The target is read at its own path.
             if path.is_dir():
                 hidden = path.name.startswith(".") and path.name != ".ci"
                 skipped = path.name in SKIPPED or path.name.endswith(".egg-info")
@@ -40,7 +40,7 @@ def texts() -> list[Path]:
 
 
 @pytest.mark.parametrize("kind", sorted(FORBIDDEN))
-def test_no_text_names(kind):
+def test_no_text_contains_forbidden_names(kind):
     pattern = re.compile(FORBIDDEN[kind], re.IGNORECASE)
     found = [
         f"{file.relative_to(ROOT)}:{number}: {line.strip()}"

@@ -1,4 +1,4 @@
-"""The two actors do the same thing, and the same as the network over whole episodes."""
+"""Both actors act alike, and as the network does over whole episodes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENVS, STEPS = 4, 6
 
 
 class LowestAndSpread(RiskMeasure):
-    """A measure of a user's own: the worst quantile, less a share of the spread."""
+    """A user's own measure: the worst quantile, less a share of the spread."""
 
     def __init__(self, num_atoms: int, share: float = 0.25) -> None:
         super().__init__(num_atoms)
@@ -216,7 +216,7 @@ def test_a_refreshed_actor_has_the_new_weights_and_its_memory(name):
         for actor in actors:
             actor.remember(taken)
         if step == 2:
-            for parameter in network.parameters():  # in memory of its own
+            for parameter in network.parameters():  # in new memory
                 parameter.data = parameter.data.flip(0).clone()
             for actor in actors:
                 actor.refresh()
@@ -226,7 +226,7 @@ def test_a_refreshed_actor_has_the_new_weights_and_its_memory(name):
 @pytest.mark.parametrize("measure", ["cvar", "var"])
 @pytest.mark.parametrize("actor_class", [NumpyActor, TorchActor])
 def test_a_new_actor_has_the_new_level(actor_class, measure, quantiles):
-    # As an annealed level moves: from 0.3 to the 0.8 that the other was built with.
+    # The level of one network moves from 0.3 to 0.8. The other is built with 0.8.
     keys = {"num_atoms": 7, "quantiles": quantiles, "risk_measure": measure}
     moved, other = (make_network(**keys, alpha=alpha) for alpha in (0.3, 0.8))
     seen = observations(np.random.default_rng(5))
@@ -240,7 +240,7 @@ def test_a_new_actor_has_the_new_level(actor_class, measure, quantiles):
 
 
 def test_acting_with_sampled_quantiles_repeats():
-    # Midpoints, not draws: one policy, which an evaluation can repeat.
+    # Acting uses midpoints instead of draws, so an evaluation can repeat it.
     network = make_network(**CONFIGS["sampled, mean"])
     seen = observations(np.random.default_rng(6))
     first, second = (make_actor(network, ENVS).act(*seen)[0] for _ in range(2))
@@ -253,14 +253,14 @@ def test_acting_with_sampled_quantiles_repeats():
     ("window", "padded"), [(1, False), (3, False), (100, False), (1, True), (3, True)]
 )
 def test_a_window_is_all_that_is_acted_on(name, rnn_cell, window, padded):
-    """At every step a new actor, told of the last steps of the episode and no more.
+    """A window acts as a new actor that gets only the last steps of the episode.
 
-    Padded: before them of steps that were all zeros.
+    With padding the new actor gets steps of zeros before them.
     """
     network = make_network(**CONFIGS[name], rnn_cell=rnn_cell)
     actor = make_actor(network, ENVS, window, padded=padded)
     rng = np.random.default_rng(2)
-    # Of each env: what it saw and did in its episode so far.
+    # For each env the observations and actions of its episode so far.
     histories: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(ENVS)]
     for step in range(12):
         if step in (4, 5, 9):  # episodes that begin at different times

@@ -194,7 +194,7 @@ def test_members_without_a_penalty_have_their_siblings_loss_without_it(member, s
 def test_the_loss_without_a_penalty_by_hand():
     # Theta (0, 1), targets (-1, 3), fractions (1/4, 3/4): the four pairs' losses are
     # 3/8, 5/8, 3/8 and 9/8, their sum 5/2 over 2 M^2 = 8. One value 0 and the target
-    # -1: half of 1. The networks are zero but for these values; the discount is 0.5.
+    # -1: half of 1. All other outputs of the networks are zero; the discount is 0.5.
     for preset, theta, target, expected in (
         ("ma_qr_dqn", [0.0, 1.0], [-2.0, 6.0], 5 / 16),
         ("ma_dqn", [0.0], [-2.0], 0.5),
@@ -236,7 +236,7 @@ def test_the_whole_tail_is_the_plain_loss_bit_for_bit():
 
 
 def test_the_reward_enters_once():
-    # Without a future the target is the reward, however many agents there are.
+    # With gamma = 0 the target is the reward, for any number of agents.
     networks, batch = random_networks(**CENTRAL), random_batch()
     view = view_of(networks, batch, double_q=False, gamma=0.0, **CENTRAL)
     real = batch.mask.bool()
@@ -246,8 +246,8 @@ def test_the_reward_enters_once():
 
 
 def test_the_sum_of_quantiles_keeps_the_agents_choices():
-    # The best joint action by the mean of summed atoms is every agent's own best, and
-    # the mean of a sum is the sum of means: for neutral teams and for tails alike.
+    # The mean of a sum is the sum of means, for all quantiles and for tails. So the
+    # agents' own best actions are the best joint action by the mean of summed atoms.
     network = random_networks(**CENTRAL)[0]
     batch = random_batch()
     encoded = encode(network, network, batch, double_q=False)
@@ -265,7 +265,7 @@ def test_the_sum_of_quantiles_keeps_the_agents_choices():
 
 @pytest.mark.parametrize("keys", [INDEPENDENT, CENTRAL])
 def test_agents_taken_atoms_share_the_teams_gradient(keys):
-    """All agents' atoms j get the same TD gradient, and no other action gets any."""
+    """With a sum all agents' atoms j have one TD gradient; otherwise they differ."""
     networks, batch = random_networks(**keys), random_batch()
     captured = []
     original = type(networks[0]).atoms_of

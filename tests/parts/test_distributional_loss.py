@@ -49,9 +49,9 @@ def lh_iqn_loss(networks, batch, **keys):
 SAME = [0.75 + 1.5, 2.5, 5 / 128 + 0.75, 1.125 + 2.625]
 SUMS = {False: [*SAME, 1 + 2.25, 0.75 + 195 / 256], True: [*SAME, 1.25, 0.375]}
 MEANS = {False: [4, 3, 2.5, 5.5, 5, 4.5], True: [4, 3, 2.5, 5.5, 3, 3]}
-# A mean below the prediction there is at (1, 0) alone: 2.5 < 4. Half the probability is
-# between 2 and 6. Within 1 / (2 M) = 1/4 of both targets lies 1/8 of that: [2, 2.5] and
-# [2.5, 3]. So the weight there is max(beta, 1/16).
+# Only at (1, 0) is the mean of the targets below the prediction: 2.5 < 4. Half of the
+# probability lies between 2 and 6. Within 1 / (2 M) = 1/4 of each target lies 1/8 of
+# this half: [2, 2.5] and [2.5, 3]. The weight there is max(beta, 1/16).
 LIKELIHOOD = 1 / 16
 
 
@@ -68,7 +68,7 @@ def test_lh_iqn_by_hand(terminated, beta):
     assert stats["td_weight_mean"] == pytest.approx(sum(weights) / 6, rel=1e-6)
     assert stats["target_mean"] == pytest.approx(sum(MEANS[terminated]) / 6, rel=1e-6)
     assert stats["q_taken_mean"] == pytest.approx(9 / 6, rel=1e-6)
-    # Step by step: only the mean over agents remains.
+    # One step at a time, so only the mean over agents remains.
     for t in range(3):
         batch.mask[:] = 0.0
         batch.mask[0, t] = 1.0
@@ -119,7 +119,7 @@ def test_one_quantile_is_half_of_hubers_independent_q_learning(kappa):
 
 
 def hand_fractions(network, batch, seed):
-    """Fractions that a test can read: set by hand, ``[B, T+1, N, M]``."""
+    """Replaces the network's midpoints by random fractions, ``[B, T+1, N, M]``."""
     torch.manual_seed(seed)
     shape = (*batch.obs.shape[:3], network.num_atoms)
     fractions = torch.rand(shape)
@@ -166,7 +166,7 @@ def lh_iqn_by_loop(networks, batch, draws, keys):
             online, seen[0][b, t, i], taus, batch.actions[b, t, i]
         )
         reward = batch.rewards[b, t, 0].item()
-        # The greedy action after: by the mean at the online network's own draws.
+        # The next greedy action, by the mean at the online network's own draws.
         means = {
             a: sum(
                 quantile_by_loop(online, seen[0][b, t + 1, i], draws[0][b, t + 1, i], a)
@@ -207,7 +207,7 @@ def test_lh_iqn_against_a_loop(seed):
     encoded = encode(*networks, batch, double_q=True)
     loss, _ = parts.loss(networks, encoded, batch)
     expected, likelihoods = lh_iqn_by_loop(networks, batch, draws, parts.keys)
-    # The likelihood decided some weights, and beta others.
+    # The likelihood decides some weights, and beta decides others.
     assert max(likelihoods) > 0.05 and min(likelihoods) < 0.05
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     parameters = list(networks[0].parameters())
@@ -232,7 +232,7 @@ def test_new_fractions_repeat_with_the_generator():
     online, target, loss = update(1)
     assert online.shape == (4, 6, 3, 8)
     assert 0 <= online.min() < 0.05 and 0.95 < online.max() < 1
-    # Every step and agent its own, and the target network other ones.
+    # Every step and agent has its own fractions. The target network has other ones.
     assert len(online.unique()) > 0.99 * online.numel()
     assert not torch.equal(online, target)
     again = update(1)
@@ -243,7 +243,7 @@ def test_new_fractions_repeat_with_the_generator():
 
 
 def test_risk_measures_choose_the_action_but_do_not_bend_the_loss():
-    # The regression is of undistorted quantiles, whatever the greedy action looks at.
+    # The regression fits undistorted quantiles for every measure of the greedy action.
     keys = COMPOSITIONS["LHIQN"]
     averse_keys = keys | {"risk_measure": "cvar", "alpha": 0.1}
     pairs = [random_networks(**k) for k in (keys, averse_keys)]
@@ -264,7 +264,7 @@ def test_risk_measures_choose_the_action_but_do_not_bend_the_loss():
 @pytest.mark.parametrize("mixer", ["none", "vdn"])
 @pytest.mark.parametrize("cut", ["none", "watkins"])
 def test_lambda_returns_quantile_by_quantile(mixer, cut):
-    # Each quantile alone has the lambda-returns of a number.
+    # Each quantile has the lambda-returns of a scalar value.
     keys = {"mixer": mixer, "td_lambda": 0.5, "td_lambda_cut": cut, "gamma": GAMMA}
     tables = [
         torch.tensor(values).float().unsqueeze(-1) for values in (ONLINE_Q, TARGET_Q)
@@ -292,7 +292,7 @@ def test_shared_fractions_are_one_ascending_draw_for_all_agents_of_a_step():
     assert (online.diff(dim=-1) > 0).all()
     assert len(online.unique()) > 0.99 * online.numel()
     assert not torch.equal(online, target)
-    # With networks of their own for each agent the same numbers come out.
+    # A network per agent with the same weights gives the same numbers.
     atoms = networks[0].atoms_of(encoded.online, batch.actions)
     own = random_networks(**keys | {"parameter_sharing": False})[0]
     for agent in own.agents:

@@ -33,12 +33,12 @@ def make(kind, num_envs, num_agents, exponent=2.0):
 
 
 def preferring(actions, num_actions):
-    """Utilities that are highest at those actions."""
+    """Utilities that are highest at these actions."""
     return np.where(np.eye(num_actions, dtype=bool)[actions], 1.0, 0.0)
 
 
 def masked(utilities, mask):
-    """Utilities as the actor gives them."""
+    """Utilities with -inf at unavailable actions, as the actor gives them."""
     return np.where(mask != 0, utilities, -np.inf)
 
 
@@ -110,9 +110,9 @@ def test_each_environment_has_its_own_epsilon_and_each_agent_its_own_draw():
 
 
 def test_joint_frequencies_with_one_coin_for_the_team():
-    # Two agents of two actions, both greedy ones 0, epsilon 0.4: all at random with
-    # probability 0.4, each pair then with 1/4. So (0, 0): 0.6 + 0.1; the others 0.1
-    # each. Agents with coins of their own would give 0.8^2 = 0.64, 0.16, 0.16, 0.04.
+    # Two agents of two actions, greedy action 0, epsilon 0.4. The team is random with
+    # probability 0.4, and each pair then has 1/4. So (0, 0): 0.6 + 0.1; the others 0.1
+    # each. Independent agents would give 0.8^2 = 0.64, 0.16, 0.16, 0.04.
     # 100 000 draws: one standard deviation is 0.0015 at most.
     rng = np.random.default_rng(8)
     draws = 100_000
@@ -148,11 +148,11 @@ def test_the_whole_team_explores_or_no_agent_does():
     shares = moved.mean(axis=(0, 2))
     np.testing.assert_allclose(shares, [0, 0.5, 0.5, 1.0], atol=0.04)
     assert moved[:, :3].any(axis=-1)[:, 0].sum() == 0
-    # Two coins of one half agree half of the time, and so do those of two steps.
+    # Two teams of epsilon 0.5, and two steps of one, agree half of the time.
     team = moved.any(axis=-1)
     assert (team[:, 1] == team[:, 2]).mean() == pytest.approx(0.5, abs=0.05)
     assert (team[1:, 1] == team[:-1, 1]).mean() == pytest.approx(0.5, abs=0.05)
-    # The members of an exploring team draw each for itself, available actions only.
+    # Each agent of an exploring team draws its own action, and only available ones.
     assert actions[..., 2].max() < 500
     first, second = actions[:, 3, 0], actions[:, 3, 1]
     assert (first == second).mean() < 0.01
@@ -178,8 +178,8 @@ def repeat_lengths(exponent, steps=40, num_envs=20_000):
 
 def test_repeats_follow_the_zeta_distribution():
     # P(n) = n^-2 / zeta(2) with zeta(2) = pi^2 / 6: 0.6079, 0.1520, 0.0675. One in 50
-    # repeats is taken for a longer one, because the next has the same action: that
-    # scales P(1) by 49/50 and adds P(1) P(1) / 50 and so on to the rest.
+    # repeats counts as longer, because the next one has the same action. This scales
+    # P(1) by 49/50, adds P(1) P(1) / 50 to P(2), and so on.
     p = 6 / np.pi**2 / np.arange(1, 4) ** 2
     expected = [
         p[0] * 0.98,

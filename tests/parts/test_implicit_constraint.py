@@ -52,10 +52,10 @@ ACTIONS = [[[1, 0], [1, 1]], [[0, 0], [1, 0]]]
 
 
 def test_the_policys_loss_by_hand():
-    # At the first step agent 0 did 1 and 0: advantages 1 - 3/4 and 0 - 3/4, weights 2
+    # At the first step agent 0 took 1 and 0: advantages 1 - 3/4 and 0 - 3/4, weights 2
     # softmax(1/4, -3/4) = 1.462117 and 0.537883; minus log-likelihoods 0.287682 and
-    # 1.386294. Agent 1 did 0 twice: weights 1. At the second agent 0 did 1 twice, agent
-    # 1 did 1 and 0. The mean over rows, steps and agents, times k = (1/4, 3/4):
+    # 1.386294. Agent 1 took 0 twice: weights 1. At the second step agent 0 took 1
+    # twice, agent 1 took 1 and 0. Mean over rows, steps, agents, times k = (1/4, 3/4):
     first = (1.462117 * 0.287682 + 0.537883 * 1.386294) / 4 + 3 / 4 * 2 * 1.386294
     second = 2 * 0.287682 / 4 + 3 / 4 * (1.462117 * 0.287682 + 0.537883 * 1.386294)
     networks = by_hand_network(), by_hand_network()
@@ -69,10 +69,10 @@ def test_the_policys_loss_by_hand():
 
 @pytest.mark.parametrize("terminated", [True, False])
 def test_the_critics_targets_by_hand(terminated):
-    # Q_tot of what was done next: 1/4 + 3/4 = 1 and 1/4 + 0. Weights 2 softmax(1, 1/4)
-    # = 1.358357 and 0.641643. Targets 1 + (1.358357 * 1) / 2 and 1 + (0.641643 / 4) /
-    # 2. After the last step nothing is known to be done: where the episode was cut off
-    # the policy's expectation, 3/4 for each agent and so for the team: 2 + 3 / 8.
+    # Q_tot of the next actions taken: 1/4 + 3/4 = 1 and 1/4 + 0. Weights 2
+    # softmax(1, 1/4) = 1.358357 and 0.641643. Targets 1 + (1.358357 * 1) / 2 and
+    # 1 + (0.641643 / 4) / 2. No action after the last step is known. There a truncated
+    # episode takes the policy's expectation, 3/4 per agent and for the team: 2 + 3 / 8.
     networks = [by_hand_network(icq_value_temperature=1.0) for _ in range(2)]
     batch = by_hand_batch(ACTIONS, terminated=terminated)
     keys = KEYS | {"icq_value_temperature": 1.0, "gamma": 0.5}
@@ -89,7 +89,7 @@ def test_the_critics_targets_by_hand(terminated):
 
 
 def in_loops(networks, batch, beta, value_beta, gamma):
-    """The same loss for any batch, one number at a time; TD(0)."""
+    """A second implementation of the loss with TD(0), one number at a time."""
     online, target = networks
     inputs = online.inputs(batch.obs, batch.actions, batch.previous)
     size = online.sizes.obs_size

@@ -104,7 +104,7 @@ def test_shapes(kind, recurrent):
     encoded = critic.encode(inputs, features)
     assert encoded.shape == (2, 5, 3, HIDDEN_SIZE)
     assert critic(encoded, actions, state).shape == (2, 5, 1)
-    # Some of the steps, as the losses read them.
+    # The losses read only some of the steps.
     later = critic(encoded[:, 1:], actions[:, 1:], state[:, 1:])
     torch.testing.assert_close(later, critic(encoded, actions, state)[:, 1:])
 
@@ -162,7 +162,7 @@ def test_wqmix_by_hand(recurrent):
 
 
 def test_what_trains_the_agents():
-    """QTRAN's joint loss reaches the agents' encoder; WQMIX's has its own."""
+    """QTRAN's joint loss reaches the agents' encoder; WQMIX has its own encoder."""
     inputs, _, actions, state = make_inputs()
     for kind, reached in (("qtran", True), ("wqmix", False)):
         torch.manual_seed(0)
@@ -219,7 +219,7 @@ def test_joint_critic_fits_what_no_sum_can(kind):
 
 @KINDS
 def test_order_of_agents(kind):
-    """R9: QTRAN sums over agents; WQMIX's mixer knows them by their place."""
+    """R9: QTRAN sums over agents; WQMIX's mixer depends on their order."""
     critic = make_critic(kind)
     inputs, features, actions, state = make_inputs()
     order = [2, 0, 1]

@@ -26,7 +26,7 @@ from rllib_risk.parts.losses.td import TDLoss
 
 
 def whole_loss(networks, batch, **keys):
-    """Targets, the loss, and what is logged."""
+    """Targets, the loss, and the logged statistics."""
     parts = learning_parts(**{"gamma": GAMMA} | keys)
     view = parts.view(networks, encode(*networks, batch, double_q=True), batch)
     loss = parts.learning.team_loss(view)
@@ -42,8 +42,8 @@ TARGET_CRITIC = {"z": 2.0, "x": 10.0, "y": 4.0, "w": 3.0}
 def set_qtran_critic(critic, z, x, y, w):
     """The critic above, and ``V(s) = 3 s - 1``.
 
-    What it reads of an agent are one-hot cells, (step, agent) with the agent in front,
-    and the one-hot action: "agent i takes action 1" is the ReLU of two ones less one.
+    Its inputs for an agent are the one-hot cell 2 step + agent and the one-hot action.
+    "Agent i takes action 1" is the ReLU of two ones less one.
     """
     cells = 8
     took_1 = [
@@ -75,7 +75,7 @@ def qtran_networks():
 # L_opt: sums of the agents' best utilities 1 + 2, 4 + 3, 2 + 2; Q_jt there 0, 1 + 12,
 #   2 + 6; V = -1, 2, 5: 3 - 0 - 1 = 2, 7 - 13 + 2 = -4, 4 - 8 + 5 = 1.
 # L_nopt: sums of the utilities taken 1, 5, 3: 1 - 6 - 1 = -6, 5 - 3 + 2 = 4, which
-#   counts for nothing, 3 - 14 + 5 = -6.
+#   has no loss, 3 - 14 + 5 = -6.
 QTRAN_OPT, QTRAN_NOPT = (4 + 16 + 1) / 3, (36 + 0 + 36) / 3
 
 
@@ -100,7 +100,7 @@ def test_qtran_by_hand(terminated, last_target, critic_loss):
 
 
 def test_no_loss_where_no_slack_is_negative():
-    # Fact 22. V above 5 lifts all slacks; the lowest are -6.
+    # Fact 22. A higher V lifts all slacks; the lowest are -6.
     networks, batch = qtran_networks(), plain_batch(False)
     for lift, expected in ((5.0, 2 / 3), (6.0, 0.0), (7.0, 0.0)):
         with torch.no_grad():
@@ -119,7 +119,7 @@ def by_name(loss, network):
 
 
 def assert_reaches(grads, *parts):
-    """Every parameter of these parts has a gradient, and no other has one."""
+    """Asserts that all parameters of these parts, and no others, have a gradient."""
     for name, grad in grads.items():
         assert bool(grad.any()) == name.startswith(parts), name
 
@@ -132,8 +132,8 @@ def random_pass(name, **keys):
 
 
 def test_where_qtrans_losses_send_gradients():
-    # Fact 22: the constraints teach the agents and V, never Q_jt. The critic's own loss
-    # teaches Q_jt, and by way of their features the agents' encoder, not their heads.
+    # Fact 22: the constraints train the agents and V, never Q_jt. The critic's own loss
+    # trains Q_jt and, through the features, the agents' encoder, but not their heads.
     (online, _), learning, view = random_pass("QTRAN")
     constraints = learning.loss.loss(view)
     assert_reaches(by_name(constraints, online), "agents", "joint_critic.value")
@@ -144,7 +144,7 @@ def test_where_qtrans_losses_send_gradients():
 
 
 def qtran_by_loop(networks, batch, keys):
-    """QTRAN's loss, a step at a time, in the words of its paper."""
+    """QTRAN's loss as its paper writes it, one step at a time."""
     online, target = networks
     inputs = online.inputs(batch.obs, batch.actions)
     steps = batch.rewards.shape[1]
@@ -213,8 +213,8 @@ def test_qtran_against_a_loop(seed):
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-3)
 
 
-# What WQMIX's central agents say [step][agent][action], all >= 0; the central mixer is
-# 2 c_0 - c_1 + z s with z = 1 online and 2 in the target network.
+# Values of WQMIX's central agents, [step][agent][action], all >= 0. The central mixer
+# is 2 c_0 - c_1 + z s with z = 1 online and 2 in the target network.
 ONLINE_CENTRAL = [
     [[1, 0], [0, 3]],
     [[2, 4], [1, 0]],
@@ -251,7 +251,7 @@ def wqmix_networks(name):
 #   over 3; at the end 4 if terminated.
 # Q_tot of the actions taken: 2, 12, 10, as in QMIX; errors 4, -5, 1 or -7.
 # OW: 1 where Q_tot < y: 1, 0.1, 1 or 0.1: 16 + 2.5 + 1 over 3; at the end 4.9.
-# CW: nowhere were both greedy. The target's central value of the greedy actions (0, 0),
+# CW: at no step were both greedy. The target's central value of greedy actions (0, 0),
 #   (1, 1), (0, 1): 8 - 1 = 7, 10, 10. y is not above the first two but above the third,
 #   unless terminated: 1.6 + 2.5 + 1 over 3; at the end 4.9.
 WQMIX = {

@@ -99,7 +99,7 @@ def logits_without_gradient(network):
 
 
 def logits_with_gradient(network):
-    # Under a gradient nothing is kept from call to call.
+    # With gradients the predictor caches nothing between calls.
     obs, _, actions, _ = make_inputs(network)
     return unroll(network, obs, actions).level_logits.detach()
 
@@ -136,7 +136,7 @@ def test_acting_notices_new_weights(change, guard):
     torch.testing.assert_close(after, logits_with_gradient(network))
 
 
-def test_a_copy_goes_its_own_way():
+def test_a_copied_network_keeps_its_weights():
     network = make_network(**RMIX)
     before = logits_without_gradient(network)
     target = copy.deepcopy(network)

@@ -44,7 +44,7 @@ def targets_and_loss(networks, batch, *, double_q=True, **keys):
     encoded = encode(*networks, batch, double_q=double_q)
     view = parts.view(networks, encoded, batch)
     loss = parts.learning.loss.loss(view)
-    # Without a joint critic that is all that is minimized.
+    # Without a joint critic this is the whole loss.
     whole, logged = parts.loss(networks, encoded, batch)
     assert whole.item() == loss.item() == logged["td_loss"].item()
     return view.targets[0].tolist(), loss.item(), logged
@@ -112,7 +112,7 @@ def test_without_double_q(mixer, expected):
 #   Watkins: (1, 0) at step 1 and (1, 1) at step 2 are not the greedy (1, 1) and (0, 1),
 #   so nothing is traced: the one-step targets.
 # iql, Watkins, each agent by itself: agent 0 was greedy at step 1 and not at step 2:
-#   5; 2 + 1 / 2; 1 + (1.2 + 0.8 * 2.5) / 2 = 2.6. Agent 1 the other way about: 4.5;
+#   5; 2 + 1 / 2; 1 + (1.2 + 0.8 * 2.5) / 2 = 2.6. Agent 1 the other way round: 4.5;
 #   2 + (1.4 + 0.8 * 4.5) / 2 = 4.5; 1 + 4 / 2.
 @pytest.mark.parametrize(
     ("mixer", "watkins", "expected"),
@@ -137,7 +137,7 @@ def test_reward_scale():
 
 
 def test_a_short_truncated_episode_bootstraps_from_its_own_last_row():
-    # The same episode beside one that is longer: two steps of it only, truncated.
+    # A batch of the whole episode and of its first two steps, truncated.
     networks = plain_networks(mixer="vdn")
     batch = plain_batch(False)
     short = {
@@ -152,14 +152,14 @@ def test_a_short_truncated_episode_bootstraps_from_its_own_last_row():
     for td_lambda in (0.0, 0.8):
         keys = {"gamma": GAMMA, "td_lambda": td_lambda}
         targets = view_of(networks, both, **keys).targets
-        # Its last step is step 1: 2 + 8 / 2 whatever lambda.
+        # Its last step is step 1: 2 + 8 / 2 for every lambda.
         assert targets[1, 1, 0].item() == 6.0
         alone = view_of(networks, batch, **keys).targets
         assert torch.equal(targets[:1], alone)
 
 
-# Return atoms: the mean of the lower and of the upper two of four, so that CVaR is the
-# first number at level 1/2 and the mean of both at level 1.
+# Return atoms: the means of the lower two and of the upper two of four atoms. CVaR is
+# the first number at level 1/2 and the mean of both at level 1.
 ONLINE_ATOMS = [
     [[(1, 5), (0, 8)], [(2, 4), (1, 7)]],
     [[(0, 12), (4, 6)], [(1, 11), (3, 5)]],
@@ -173,7 +173,7 @@ TARGET_ATOMS = [
     [[(4, 10), (0, 2)], [(2, 8), (0, 2)]],
 ]
 HALF, ONE = 0, 1
-# The level that each cell's history asks for: it counts one step later (and at step 0).
+# The level that each cell's history selects. It applies one step later, and at step 0.
 ONLINE_DIALS = [[HALF, ONE], [ONE, HALF], [HALF, ONE], [HALF, HALF]]
 TARGET_DIALS = [[ONE, HALF], [HALF, HALF], [ONE, ONE], [HALF, HALF]]
 
@@ -183,7 +183,7 @@ def four_atoms(low, high):
 
 
 def risk_network(pairs, dials, mixer, state_weight):
-    """A third action, never legal, holds in its atoms the level to predict."""
+    """A network whose third action is never legal; its atoms select the level."""
     table = torch.zeros(4, 2, 3, 4)
     for t, i in itertools.product(range(4), range(2)):
         for a in range(2):
@@ -286,14 +286,14 @@ def test_quantile_targets():
     _, targets, _ = quantile_pass(networks, risk_batch(False))
     assert targets[0].tolist() == QUANTILE_TARGETS
     assert not targets.requires_grad
-    # A true end: nothing but the dummy reward.
+    # A true end: only the dummy reward.
     _, targets, _ = quantile_pass(networks, risk_batch(True))
     assert targets[0].tolist() == [*QUANTILE_TARGETS[:2], [[5.0] * 4, [2.0] * 4]]
 
 
 def test_implied_reward_agrees_with_the_utility():
-    # At the target's level the CVaR of T is c: the mean of T where that is 1, of the
-    # two lowest where it is 1/2; levels (1, 1/2), (1/2, 1/2), (1, 1).
+    # At the target's level the CVaR of T is c: the mean of T at level 1, of its two
+    # lowest atoms at level 1/2. The levels are (1, 1/2), (1/2, 1/2), (1, 1).
     networks = risk_networks("vdn")
     _, targets, _ = quantile_pass(
         networks, risk_batch(False), qr_target="implied_reward"
@@ -322,7 +322,7 @@ def test_quantile_loss_by_loop(form, kind):
         atoms = four_atoms(*ONLINE_ATOMS[t][i][ACTIONS[t][i]])
         for m, j in itertools.product(range(4), range(4)):
             error = QUANTILE_TARGETS[t][i][j] - atoms[m]
-            # official: the fraction of the target's place, and the error turned round.
+            # official: the fraction of the target's place, and the error's other sign.
             place, below = (m, error < 0) if form == "qrdqn" else (j, error > 0)
             tau = (place + 0.5) / 4 if kind == "midpoint" else (place + 1) / 4
             size = abs(error)
@@ -334,7 +334,7 @@ CASES = pytest.mark.parametrize("keys", COMPOSITIONS.values(), ids=COMPOSITIONS.
 
 
 def losses(networks, batch, keys, td_lambda=0.0):
-    """What is minimized, and where RMIX's quantile regression may join, that too."""
+    """The loss and, where it applies, the loss of RMIX's quantile regression."""
     cut = "watkins" if td_lambda == 0.5 else "none"
     parts = without_dual(**keys | {"td_lambda": td_lambda, "td_lambda_cut": cut})
     encoded = encode(*networks, batch, double_q=True)
@@ -366,11 +366,11 @@ def assert_same(left, right):
 
 
 def padded(batch, extra_steps, *, extra_episode=False, junk=False):
-    """More padding, as collate writes it, or full of random numbers."""
+    """The batch with more padding: as collate writes it, or random numbers."""
     torch.manual_seed(2)
     fields = {}
     for name, old in vars(batch).items():
-        if name in ("previous", "first", "learned"):  # of whole episodes: none
+        if name in ("previous", "first", "learned"):  # not for whole episodes
             continue
         shape = [old.shape[0] + extra_episode, old.shape[1] + extra_steps]
         fill = 1 if name == "action_mask" else 0
@@ -397,9 +397,9 @@ def test_padding_changes_nothing(keys, td_lambda):
 
 
 def padding_of(batch):
-    """Steps that are padding [B, T], and rows of observations [B, T+1].
+    """Whether steps, [B, T], and rows of observations, [B, T+1], are padding.
 
-    The row after the last step is real: it is what a truncated target reads.
+    The row after the last step is real: a truncated target reads it.
     """
     gone = batch.mask[..., 0] == 0
     return gone, torch.cat([torch.zeros_like(gone[:, :1]), gone], dim=1)
@@ -408,7 +408,7 @@ def padding_of(batch):
 @CASES
 def test_what_is_masked_out_does_not_matter(keys):
     """R5: no gradient from padded steps."""
-    # Random numbers where random_batch's shorter episodes are padded.
+    # Other numbers where random_batch's shorter episodes are padded.
     networks = random_networks(**keys)
     batch = random_batch()
     expected = losses_and_gradients(networks, batch, keys, 0.9)
@@ -432,7 +432,7 @@ def test_padding_need_not_be_finite(keys, td_lambda):
     batch.terminateds[gone] = torch.inf
     got = losses_and_gradients(networks, batch, keys, td_lambda)
     assert_same(got, expected)
-    # Of observations the value says the same; their gradient is that of a product.
+    # NaN in observations does not change the loss, but gradients are products with it.
     batch.obs[after] = torch.nan
     batch.state[after] = torch.nan
     got = [loss.item() for loss in losses(networks, batch, keys, td_lambda)]
@@ -440,7 +440,7 @@ def test_padding_need_not_be_finite(keys, td_lambda):
 
 
 def shift_unavailable_action(network, shift):
-    """Moves everything that a network says of the last of its four actions."""
+    """Shifts all outputs of a network for the last of its four actions."""
     num_atoms = network.num_atoms
     with torch.no_grad():
         for agent in network.agents:
@@ -453,16 +453,16 @@ def shift_unavailable_action(network, shift):
         if isinstance(network.joint_critic, QtranCritic):
             network.joint_critic.embed[0].weight[:, -1] += shift
         if isinstance(network.mixer, DuplexMixer):
-            # One-hot actions of three agents stand behind the state's six numbers.
+            # One-hot actions of three agents follow the state's six numbers.
             network.mixer.actions.weights[0][:, [6 + 3, 6 + 7, 6 + 11]] += shift
 
 
 @CASES
 @pytest.mark.parametrize("shift", [1e6, -1e6])
 def test_illegal_actions_do_not_matter(keys, shift):
-    """R8: by 1e6 up and down, at the next step too."""
-    # Action 3 is legal nowhere. A predicted level reads all actions' atoms, by design;
-    # it is made blind to this one, so that the rest can be compared.
+    """R8: shifted by 1e6 up and down, at the next step too."""
+    # Action 3 is never legal. A predicted level reads all actions' atoms by design, so
+    # its weights for this action are set to 0.
     networks = random_networks(**keys)
     num_atoms = networks[0].num_atoms
     for network in networks:
@@ -479,7 +479,7 @@ def test_illegal_actions_do_not_matter(keys, shift):
         shift_unavailable_action(network, shift)
     got = [loss.item() for loss in losses(networks, batch, keys)]
     assert got == pytest.approx(expected, rel=1e-6)
-    if shift > 0:  # it would have mattered
+    if shift > 0:  # a legal action matters
         batch.action_mask[:] = 1
         got = [loss.item() for loss in losses(networks, batch, keys)]
         assert got != pytest.approx(expected, rel=1e-2)
@@ -513,7 +513,7 @@ def test_the_target_network_gets_no_gradient(keys):
 
 
 @CASES
-def test_the_loss_does_not_pull_at_its_own_target(keys):
+def test_targets_are_constants(keys):
     """R5: targets are constants."""
     # With one network in both roles the gradient must be that of fixed targets.
     network, _ = random_networks(**keys)
@@ -539,9 +539,9 @@ def test_quantile_regression_trains_the_agents_and_nothing_else(name):
         assert part is None or all(p.grad is None for p in part.parameters())
 
 
-# Left out is what by design is not the derivative of its forward pass: straight-through
-# levels, QPLEX's detached advantages, the detached critic in QTRAN's constraints, and
-# the likelihood as a weight.
+# Without losses whose gradient is, by design, not the derivative of the forward pass:
+# straight-through levels, QPLEX's detached advantages, the detached critic in QTRAN's
+# constraints, and the likelihood as a weight.
 SMOOTH = {
     name: COMPOSITIONS[name]
     for name in ("IndependentQ", "VDN", "QMIX", "OWQMIX", "CWQMIX", "static level")
@@ -558,7 +558,7 @@ SMOOTH = {
 
 @pytest.mark.parametrize("keys", SMOOTH.values(), ids=SMOOTH.keys())
 def test_gradients_by_finite_differences(keys):
-    """R5: every loss that is the integral of its gradient, in float64."""
+    """R5: every loss whose gradient is its derivative, in float64."""
     networks = [network.double() for network in random_networks(**keys)]
     batch = random_batch()
     for name in ("obs", "state", "rewards", "terminateds", "mask"):
@@ -609,7 +609,7 @@ def joint_tables(network, steps, num_agents, num_actions):
 
 def test_the_backup_is_a_contraction_at_a_fixed_level():
     # |r + g max C1 - r - g max C2| <= g max |C1 - C2|, over joint actions and steps.
-    # Said of a level that does not change; a predictor's may.
+    # This holds for a fixed level. A predictor may change the level.
     torch.manual_seed(4)
     shrunk = []
     for _ in range(50):
@@ -627,11 +627,11 @@ def test_the_backup_is_a_contraction_at_a_fixed_level():
         after = (backups[0] - backups[1]).abs().max()
         assert after <= 0.9 * distance + 1e-4
         shrunk.append((after / distance).item())
-    assert max(shrunk) > 0.5  # the bound is not met by everything being equal
+    assert max(shrunk) > 0.5  # the backups are not all equal
 
 
-# Episode and first step of each sequence: within, from the beginning, past the end; and
-# where the row that ends early is as long as any, so that its last step is its row's.
+# Episode and first step of each sequence: within, from the beginning, past the end. In
+# "short" the row that ends early is as long as the others.
 SEQUENCES = {
     "many": ([0, 0, 0, 1, 2, 1, 0], [4, 0, 8, 2, -1, 1, 2]),
     "short": ([0, 1], [8, 0]),
@@ -653,10 +653,10 @@ def burned_in(places, length, burn_in):
 @pytest.mark.parametrize(
     ("places", "double_q", "td_lambda"), [("many", True, 0.0), ("short", False, 0.6)]
 )
-def test_what_fills_a_memory_may_be_left_out_afterwards(
+def test_dropping_burn_in_steps_keeps_loss_and_gradients(
     keys, places, double_q, td_lambda
 ):
-    """Values of it cost as much as others, and count for nothing."""
+    """Leaving out burn-in steps after the unroll changes neither loss nor gradient."""
     networks = random_networks(**{**keys, "recurrent": True})
     parts = without_dual(**{**keys, "td_lambda": td_lambda})
     batch, steps = burned_in(places, length=3, burn_in=2)

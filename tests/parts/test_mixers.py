@@ -1,4 +1,4 @@
-"""Mixers: sums, non-negative weights, duels, a user's own, and what is unrestricted."""
+"""Mixers: sums, non-negative weights, free biases, duels, and a user's own mixer."""
 
 import itertools
 from dataclasses import replace
@@ -45,7 +45,7 @@ def random_mixer(seed, num_agents=3, state_size=4, embed_dim=8):
 
 
 def team_of(utilities, state):
-    """Inputs for mixers that look at utilities and state alone."""
+    """Inputs for mixers that use only utilities and state."""
     return MixerInputs(utilities, state, torch.zeros_like(utilities).long())
 
 
@@ -143,7 +143,7 @@ def test_linear_hypernetworks_that_begin_small():
     small = mixer(team_of(utilities, state)) - mixer(team_of(0 * utilities, state))
     mixer = make("qmix", 6, 10, mixing_embed_dim=32)
     large = mixer(team_of(utilities, state)) - mixer(team_of(0 * utilities, state))
-    # What one unit of every utility is to the team; PyTorch's initialization diverges.
+    # The team's gain from one unit of every utility. PyTorch's initialization diverges.
     assert 0 < 10 * small < large
 
 
@@ -289,7 +289,7 @@ def test_duplex_slope_is_the_weight_alone(num_layers):
 
 
 def test_duplex_gradients_of_the_networks():
-    # dQ_tot / dlambda_i = Ahat_i: nothing reaches lambda where all agents are greedy.
+    # dQ_tot / dlambda_i = Ahat_i: lambda has no gradient where all agents are greedy.
     mixer = random_duplex(2)
     utilities, team = random_duel(mixer, 2)
     of_importance = [mixer.keys, mixer.agents, mixer.actions]
@@ -338,7 +338,7 @@ def test_best_joint_action_of_the_duplex_mixer_is_every_agents_own(num_layers):
 
 
 def test_duplex_mixer_depends_on_the_other_agents_actions():
-    # No weighted sum: what an agent's action changes depends on what the others do.
+    # Not a weighted sum: the effect of an agent's action depends on the other actions.
     mixer = random_duplex(4)
     utilities, team = random_duel(mixer, 4, episodes=1, steps=1)
     values = {}
@@ -358,7 +358,7 @@ def test_greedy_utilities_must_be_there():
         mixer(team)
 
 
-# A user's own.
+# A user's own mixer.
 
 
 class ScaledSum(Mixer):

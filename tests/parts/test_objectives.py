@@ -1,4 +1,4 @@
-"""Objectives: what they refuse, what they say, and the return so far of `static`."""
+"""Objectives: refusals, descriptions, and the return so far of `static`."""
 
 import copy
 import dataclasses
@@ -26,7 +26,7 @@ def configured(run, **keys):
     return config
 
 
-# One line each: algorithm, keys, how the refusal begins, what it tells to set.
+# Each entry: algorithm, keys, beginning of the message, and its advice.
 REFUSED = [
     ("QMIX", {"objective": "nested", "td_lambda": 0.6}, "td_lambda: ", "td_lambda: 0"),
     ("RobustVDN", {"objective": "nested"}, "objective: 'nested' sets", "Leave target"),
@@ -75,7 +75,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("run", "keys", "begins", "advice"), REFUSED)
-def test_what_controls_no_such_risk_is_refused(run, keys, begins, advice):
+def test_objectives_refuse_unsupported_compositions(run, keys, begins, advice):
     with pytest.raises(ConfigError) as caught:
         configured(run, **keys)
     assert str(caught.value).startswith(begins), caught.value
@@ -110,7 +110,7 @@ def test_cloning_controls_nothing():
     assert config.risk().startswith("none; the policy imitates the dataset")
 
 
-# CVaR as a maximum: outcomes and chances, level, eta -> value of eta. The greatest is
+# CVaR as a maximum: outcomes and chances, level, eta -> value of eta. The maximum is
 # CVaR: 2 of (0, 10) at .5 with chances (.4, .6): (.4 * 0 + .1 * 10) / .5.
 FACTS = [
     ((0, 10), (0.4, 0.6), 0.5, {10: 2, -2: -2, 0: 0, 5: 1, 12: 0}),
@@ -130,7 +130,7 @@ def constant_dual(eta):
 
 @pytest.mark.parametrize(("outcomes", "chances", "alpha", "values"), FACTS)
 def test_cvar_is_a_maximum_over_the_dual_variable(outcomes, chances, alpha, values):
-    """One step that ends truly: the outcome is its reward."""
+    """The step ends the episode, so its outcome is its reward."""
     target = VALUE_PARTS.make("target", {"target": "cvar", "alpha": alpha})
     networks = plain_networks(mixer="vdn")
     last = plain_batch(terminated=True)
@@ -155,7 +155,7 @@ def test_nested_targets_by_hand():
         )
         target = VALUE_PARTS.make("target", {"target": "cvar", "alpha": 0.5})
         assert target.targets(view).flatten().tolist() == [5.75, 5.75, last]
-        # Level 1 is the mean: a sample of it is the outcome, and nothing is learned.
+        # Level 1 is the mean: its sample is the outcome, without a dual variable.
         mean = NestedCvar()
         assert mean.make_dual(TeamSizes(2, 2, 8, 1), 1) is None
         plain = VALUE_PARTS.make("target", {}).targets(view)
@@ -163,7 +163,7 @@ def test_nested_targets_by_hand():
 
 
 def test_the_dual_of_nested_is_the_quantile_at_alpha():
-    """The least loss over constants is at the lower quarter of the outcomes."""
+    """Among constants the dual loss is lowest at the 0.34-quantile of the outcomes."""
     networks = plain_networks(mixer="vdn")
     target = VALUE_PARTS.make("target", {"target": "cvar", "alpha": 0.34})
     losses = {}
@@ -206,7 +206,7 @@ def test_static_batches_by_hand():
     assert torch.equal(seen.obs[..., :-1], batch.obs)
     # u = -1, 0, 0, 0 and -3, -1, -2, 0.
     assert seen.rewards.squeeze(-1).tolist() == [[1.0, 0.0, 0.0], [2.0, -1.0, 2.0]]
-    # A time limit is an end, and the batch of the replay stays as it is.
+    # A time limit counts as an end. The batch of the replay does not change.
     assert seen.terminateds.flatten().tolist() == [0, 0, 1, 0, 0, 1]
     assert batch.terminateds.sum() == 0
     assert objective.gamma(0.9) == 1.0
@@ -225,7 +225,7 @@ def test_agents_act_on_what_they_learn_from(gamma):
     watch.begin(slots, np.arange(4))
     for t in range(6):
         obs = np.zeros((4, 3, 5), np.float32)
-        rewards = np.full(4, 7.0)  # of an environment that does not play: anything
+        rewards = np.full(4, 7.0)  # any number where no episode plays
         for k, episode in enumerate(played):
             if t < len(episode):
                 obs[slots[k]], rewards[slots[k]] = episode.obs[t], episode.rewards[t]
@@ -240,7 +240,7 @@ def test_agents_act_on_what_they_learn_from(gamma):
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_sequences_know_what_was_earned_before(padded):
-    """Every step of every sequence is seen as within its whole episode."""
+    """Every step of every sequence looks as it does in its whole episode."""
     rng = np.random.default_rng(2)
     played = episodes(rng)
     objective = static(-2.0, 3.0)
@@ -278,7 +278,7 @@ def test_thresholds_survive_a_replay():
     replay.add(episodes(np.random.default_rng(3)))
     other.load_arrays(replay.state_arrays())
     assert [e.threshold for e in other.at(range(4))] == [0.5, -1.0, 2.0, 0.0]
-    # Without thresholds a checkpoint holds what it always held.
+    # Without thresholds a checkpoint has no further arrays.
     plain = EpisodeReplay(10, 0)
     plain.add([random_episode(np.random.default_rng(0), 3, terminated=True)])
     assert "thresholds" not in plain.state_arrays()
@@ -298,7 +298,7 @@ def test_the_range_of_thresholds_is_that_of_returns():
     other = Static()
     other.load(objective.state())
     assert (other.limits, other.threshold) == ((-2.0, 2.0), 0.5)
-    # With the weights it goes to env runners.
+    # The range goes to env runners with the weights.
     assert (
         "objective.known"
         in TeamNetwork(TeamSizes(2, 3, 4, 5), {"objective": "static"}).state_dict()
@@ -316,7 +316,7 @@ def test_only_static_changes_what_networks_see():
     assert plain.state_dict().keys() == nested.state_dict().keys()
     seen = TeamNetwork(sizes, {"objective": "static"}).sizes
     assert (seen.obs_size, seen.state_size) == (5, 6)
-    # An environment without a state has none with the return so far either.
+    # The return so far does not give a state to an environment without one.
     no_state = dataclasses.replace(sizes, state_size=0)
     assert TeamNetwork(no_state, {"objective": "static"}).sizes.state_size == 0
     assert copy.deepcopy(plain).objective.sees_return is False

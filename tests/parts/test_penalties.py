@@ -46,7 +46,7 @@ def test_values_of_many_joint_actions_are_those_of_each(mixer):
 
 
 def same_gradients(found, mine, theirs):
-    """That two losses have the same gradients, of the agents' networks too."""
+    """Asserts that two losses have the same gradients, also in the agents' networks."""
     parameters = list(found.network.parameters())
     left, right = (
         torch.autograd.grad(x, parameters, retain_graph=True, allow_unused=True)
@@ -58,7 +58,7 @@ def same_gradients(found, mine, theirs):
 
 
 def test_one_agent_departs_at_a_time():
-    # Two agents that took (0, 1), two actions: agent 0 does 0 or 1, then agent 1.
+    # Two agents took (0, 1) of two actions: agent 0 takes 0 or 1, then agent 1 does.
     joints = one_departs(torch.tensor([[[0, 1]]]), 2)
     assert joints.tolist() == [[[[0, 1], [1, 1], [0, 0], [0, 1]]]]
 
@@ -74,10 +74,10 @@ def test_random_actions_are_available_and_even():
         assert drawn.shape == (5, 4, 20, 2)
         assert (drawn[..., 1] == 0).all()
         counts += torch.bincount(drawn[..., 0].flatten(), minlength=3)
-    # One update's draws of a joint action depend on each other, so 300 * 20 are not.
+    # The draws of one update depend on each other, so 300 * 20 are not independent.
     shares = counts / counts.sum()
     assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.02)
-    # What rows get differs, and not because of what is around them.
+    # Rows get different draws, which do not depend on the other rows.
     assert len(drawn[:, 0, :, 0].unique(dim=0)) == 5
     part = random_actions(mask[:3, :2], 20, torch.Generator().manual_seed(299))
     assert torch.equal(part, drawn[:3, :2])
@@ -161,7 +161,7 @@ def test_the_model_of_the_data_is_behaviour_cloning_and_leaves_the_values_alone(
         assert torch.equal(a, b)
 
 
-def test_one_thing_is_learned_beside_the_networks():
+def test_only_one_auxiliary_module_is_allowed():
     online, _ = random_networks(**keys_of("cfcql"))
     robust = {"target": "tv", "rho": 0.2}
     learning = learning_parts(**keys_of("cfcql")).learning

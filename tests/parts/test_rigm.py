@@ -1,4 +1,4 @@
-"""When each agent's own best action is the team's: the table of docs/risk.md."""
+"""Whether the agents' own best actions are the team's: the table of docs/risk.md."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ NETS, EPISODES, STEPS, AGENTS, ACTIONS = 10, 10, 10, 3, 3
 
 
 def violations(mixer, measure, *, sort_atoms=True):
-    """How often another joint action is better than the agents' own best ones.
+    """Number of cases in which another joint action beats the agents' own best ones.
 
-    Of 1,000 instances: ten networks with a hundred random observations and states each.
+    There are 1,000 cases: ten networks with 100 random observations and states each.
     """
     joint = torch.tensor(list(itertools.product(range(ACTIONS), repeat=AGENTS)))
     found = 0
@@ -89,12 +89,12 @@ def test_the_enumeration_finds_violations_where_there_are_some():
     assert violations("qmix", "cvar") > 50
     assert violations("qmix_quantiles", "mean") > 50
     assert violations("vdn", "mean_variance") > 50
-    # Atoms that cross are not quantiles, so that their sum is another one's.
+    # Atoms that cross are not quantiles, so sums of atoms are not sums of quantiles.
     assert violations("vdn", "cvar", sort_atoms=False) > 50
 
 
 class Formula(Mixer):
-    """A formula in the place of a network; each quantile by itself if asked to."""
+    """A mixer that is a formula. It may mix each quantile by itself."""
 
     def __init__(self, function, *, per_quantile=False):
         super().__init__()
@@ -128,7 +128,7 @@ PER_QUANTILE = Formula(kinked, per_quantile=True)
 TEN, TWO, ONE, ZERO = (0, 0, 10, 10), (2,) * 4, (1,) * 4, (0,) * 4
 SIX = (-6, 4, 11, 12)
 # Mixer, measure, parameter; atoms a and b of agent 1; its utilities of both; the team's
-# values of both, if agent 2 has one action that is worth nothing.
+# values of both. Agent 2 has one action, of value 0.
 NO = {
     "mean and shape, var": (MEAN_AND_SHAPE, "var", 0.25, TEN, TWO, 0, 2, 5, 4),
     "mean and shape, cvar": (MEAN_AND_SHAPE, "cvar", 0.25, TEN, TWO, 0, 2, 5, 4),
@@ -183,7 +183,7 @@ def measure_of(name, parameter):
 
 
 def team_value(mixer, measure, *rows):
-    """The measure of what the mixer makes of one row of atoms for each agent."""
+    """The measure of the mixed atoms, from one row of atoms for each agent."""
     atoms = torch.tensor(rows).double()[None, None]  # [1, 1, N, M]
     zeros = torch.zeros(1, 1, 1).double()
     team = MixerInputs(atoms.mean(dim=-1), zeros, zeros.long(), atoms=atoms)
@@ -212,8 +212,8 @@ def test_mean_variance_of_sums():
 
 
 def test_atoms_that_cross_must_be_sorted():
-    # In the order of the fractions: agent 1 has (0, 4) or (1, 1), agent 2 (4, 0) or the
-    # same. CVaR at 1/2 of two atoms is the lower one.
+    # In the order of the fractions agent 1 has (0, 4) or (1, 1), agent 2 (4, 0) or
+    # (1, 1). CVaR at 1/2 of two atoms is the lower one.
     rows = torch.tensor([[[0.0, 4.0], [1.0, 1.0]], [[4.0, 0.0], [1.0, 1.0]]])
     lower = rows.amin(dim=-1)
     assert lower.argmax(dim=-1).tolist() == [1, 1]

@@ -37,7 +37,7 @@ def make(kind, num_atoms=10, **keys):
 
 
 def shuffled(num_rows=None, num_atoms=10):
-    """1 to M in some order, or several such rows."""
+    """The numbers 1 to M in random order, in one row or several."""
     torch.manual_seed(0)
     rows = [torch.randperm(num_atoms) + 1.0 for _ in range(num_rows or 1)]
     return torch.stack(rows) if num_rows else rows[0]
@@ -67,7 +67,7 @@ def test_values_by_hand(kind, keys, expected):
 
 
 def test_default_parameters():
-    # IQN's -0.75, 0.71 and -2; the penalty of the variance is our own.
+    # IQN's parameters are -0.75, 0.71 and -2. The variance's default is our own.
     atoms = shuffled()
     for kind, parameter in (("wang", -0.75), ("cpw", 0.71), ("power", -2.0)):
         expected = sort_atoms(atoms) @ distortion_weights(kind, parameter, 10)
@@ -161,7 +161,7 @@ def test_all_actions_share_the_predicted_level(kind):
 
 
 def test_predicted_levels_do_not_move():
-    # Not even where there is one of them alone.
+    # This also holds for a single level.
     for risk_levels in (1, 5):
         risk = make("cvar", risk_mode="dynamic", risk_levels=risk_levels)
         levels, weights = risk.levels, risk.weights.clone()
@@ -211,7 +211,7 @@ def test_measures_without_a_level_stay(kind):
     assert risk.levels == (1.0,)
 
 
-# What binary arithmetic leaves of a decimal must not cost or add an atom.
+# Rounding errors of binary arithmetic must not remove or add an atom.
 @pytest.mark.parametrize(
     ("level", "kept"),
     [
@@ -311,7 +311,7 @@ class Median(RiskMeasure):
 
 
 class Worst(RiskMeasure):
-    """With an argument of its own, and with a level."""
+    """A measure with an argument of its own and with a level."""
 
     def __init__(self, num_atoms, weight=1.0):
         super().__init__(num_atoms)

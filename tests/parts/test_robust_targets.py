@@ -84,7 +84,7 @@ def test_targets_of_independent_agents_by_hand():
 
 
 def test_bounds_clamp_the_dual_variable():
-    # At 6.25 instead of 9: w = 5 - 0 - 2 wherever V' is more.
+    # At 6.25 instead of 9: w = 5 - 0 - 2 where V' is larger.
     keys = ROBUST | {"target": "tv", "dual": constant_dual(9.0)}
     got = targets_of("vdn", dual_bounds=(0.0, 6.25), **keys)
     assert got == pytest.approx([2.5, 3.5, 4.5])
@@ -93,7 +93,7 @@ def test_bounds_clamp_the_dual_variable():
 @pytest.mark.parametrize("mixer", ["none", "vdn", "qmix", "qplex"])
 @pytest.mark.parametrize("td_lambda", [0.0, 0.8])
 def test_contamination_is_a_smaller_discount(mixer, td_lambda):
-    # Bit for bit, with v_min 0; and a fail state only adds to the reward.
+    # Equal bit for bit with v_min 0. A fail state only adds to the reward.
     for terminated in (False, True):
         robust = targets_of(
             mixer,
@@ -146,8 +146,8 @@ def test_a_joint_critic_gives_the_next_value():
 
 
 def test_a_dual_variable_of_many_steps_learns_the_quantile():
-    # All steps look the same to it (one state, one joint action), so that it must
-    # become the 0.75-quantile of what was seen: padding and true ends as they are.
+    # All steps have one state and one joint action, so the dual variable must become
+    # the 0.75-quantile of all outcomes. The batch has padding and true ends.
     torch.manual_seed(0)
     networks = random_networks(mixer="vdn")
     rng = np.random.default_rng(3)
@@ -208,7 +208,7 @@ def test_the_dual_loss_has_its_gradient_and_ignores_padding(kind):
 
 def test_number_of_parameters_of_the_dual_variable():
     # The authors' problem: state 10, six agents with 200 actions. 704 + 76 864 for the
-    # encoders, 8 256 and 65 for what follows.
+    # encoders, 8 256 and 65 for the layers after them.
     dual = DualNetwork(TeamSizes(6, 200, 5, 10))
     assert sum(p.numel() for p in dual.parameters()) == 704 + 76_864 + 8_256 + 65
 
@@ -229,7 +229,7 @@ def test_the_dual_variable_reads_state_and_joint_action():
 
 
 def test_the_factored_dual_variable_adds_up_the_agents():
-    """With joint outputs of 0 it is a sum over agents; the joint part comes on top."""
+    """It is a sum over agents plus a joint part."""
     torch.manual_seed(1)
     dual = FactoredDualNetwork(TeamSizes(2, 3, 4, 5), num_outputs=2)
     state = torch.randn(1, 1, 5)
@@ -321,7 +321,7 @@ def _differ(one, other):
 
 
 def test_units_of_rewards():
-    # v_min and bounds are returns; inside, all of it is scaled.
+    # v_min and bounds are in units of returns. The policy scales them by 0.1.
     # A dual variable of -50 is clamped to -10: w = 0.8 (-10) - (-10 - V')+ - 0.2 * 10,
     # and V' is above that.
     batch = macn_batch()
@@ -454,8 +454,8 @@ def _build(name, seed=1, **keys) -> TeamAlgorithm:
 
 
 def test_a_burned_in_sequence_is_a_part_of_the_whole():
-    # With burn-in back to the beginning the memory is that of the whole episode, the
-    # last action included: values and targets of the steps learned from are the same.
+    # Burn-in from the beginning gives the memory of the whole episode and the last
+    # action. Values and targets of the learned steps are therefore the same.
     torch.manual_seed(0)
     networks = random_networks(mixer="qmix", recurrent=True)
     rng = np.random.default_rng(5)
@@ -488,7 +488,7 @@ def test_a_burned_in_sequence_is_a_part_of_the_whole():
 
 @pytest.mark.usefixtures("ray_local")
 def test_another_seed_draws_other_weights():
-    # In the released code every run began with the same networks.
+    # In the released code every run begins with the same networks.
     drawn = []
     for seed in (0, 1, 0):
         algorithm = _build("RobustVDN", seed=seed)

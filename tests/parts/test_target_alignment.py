@@ -1,4 +1,4 @@
-"""Targets of a three-step episode of every algorithm, ended and cut off, by pencil."""
+"""Every algorithm's targets of a three-step episode, ended and truncated, by hand."""
 
 import pytest
 from critic_cases import pencil_returns, pencil_targets
@@ -21,13 +21,13 @@ from test_robust_targets import constant_dual
 from rllib_risk.algorithms import ALGORITHMS, config_class
 from rllib_risk.parts.encoding import encode
 
-# Rewards 1, 2, 3, gamma 0.5. What is expected after the three steps of the episode that
-# the time limit cut off, and after the last step of the one that ended. Tables:
+# Rewards 1, 2, 3, gamma 0.5. Targets of the three steps of a truncated episode, and the
+# last targets of an episode that ended. The comments give the next values. Tables:
 # loss_cases.py, its critics: test_joint_losses.py, atoms and levels: test_losses.py.
 PENCIL = {
     # After the steps the sums 10, 8, 7; 1 + 10 / 2, 2 + 8 / 2, 3 + 7 / 2.
     "VDN": ([6, 6, 6.5], 3),
-    # In its last phase with the rewards of the estimator's least head:
+    # In its last phase with the rewards of the estimator's lowest head:
     # test_group_dr.py::test_the_last_phase_learns_from_the_least_head
     "GroupDR": ([6, 6, 6.5], 3),
     # 26, 27, 23 of the mixer 2 q_0 + 3 q_1 + 2 s.
@@ -127,7 +127,7 @@ def targets_of(name, terminated):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_targets_line_up_in_time(name):
-    """R6: a step's reward, the value that follows it, and whether one follows."""
+    """R6: a step's reward, its next value, and whether it has one."""
     cut_off, end = PENCIL[name]
     assert targets_of(name, False) == pytest.approx(cut_off, abs=1e-6)
     last = end if isinstance(end, list) else [end]

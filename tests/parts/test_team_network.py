@@ -1,4 +1,4 @@
-"""The team's network: against a step-by-step reference, and what must be equal."""
+"""The team's network against a step-by-step reference, and results that are equal."""
 
 import itertools
 
@@ -80,7 +80,7 @@ def test_inputs_without_the_last_action():
 
 
 def cell_of(encoder, rnn_cell):
-    """fc1 and a cell, one step at a time, and what the head reads of it."""
+    """A function of one step: fc1, a cell, and the features that the head reads."""
     kind = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}[rnn_cell]
     cell = kind(*encoder.fc1.weight.shape[:1] * 2).double()
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -326,7 +326,7 @@ def test_joint_argmax_is_every_agents_own(keys):
         index = (joints == greedy.unsqueeze(2)).all(dim=-1).int().argmax(dim=-1)
         of_greedy = values.gather(-1, index.unsqueeze(-1)).squeeze(-1)
         torch.testing.assert_close(of_greedy, best.values[..., 0])
-        # Float ties aside, it is the same joint action, not just the same value.
+        # Except for near ties, it is the same joint action, not only the same value.
         gap = best.values[..., 0] - best.values[..., 1] > 1e-3
         assert torch.equal(index[gap], best.indices[..., 0][gap])
         clear += int(gap.sum())

@@ -1,4 +1,4 @@
-"""A traced team acts as the network that it was traced from."""
+"""A traced team acts as the network from which it was traced."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ ENVS, AGENTS, ACTIONS, OBS = 3, 3, 4, 5
 
 
 def play(network, traced, window, padded, steps=8):
-    """Both act for some steps; episode 1 ends after the fifth."""
+    """Compares both for some steps. Episode 1 ends after the fifth step."""
     graphs = [Graph(record, traced.tensors) for record in traced.networks]
     actor = make_actor(network, ENVS, window, padded=padded)
     rng = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def test_a_traced_team_acts_as_its_network(kind, window, padded):
 
 
 class Sum(Encoder):
-    """Adds up what it has seen: an encoder of a user's own with a step."""
+    """A user's own encoder that sums its features and has `one_step`."""
 
     def __init__(self, sizes, input_size, options=None):
         super().__init__(sizes, input_size, options)
@@ -79,13 +79,13 @@ class Sum(Encoder):
 
 
 class Stepless(Sum):
-    """The same without a step."""
+    """The same encoder without `one_step`."""
 
     one_step = Encoder.one_step
 
 
 class Branching(Sum):
-    """Its step looks at numbers, which a list of operations cannot do."""
+    """Its `one_step` branches on values, which a list of operations cannot do."""
 
     def one_step(self, xp):
         return lambda inputs, state: inputs if (state > 0.0) else state
@@ -101,7 +101,7 @@ def test_an_encoder_of_ones_own_is_exported():
     [("Stepless", "test_traced_team:Stepless defines no one_step"), ("Branching", "")],
 )
 def test_what_is_no_list_of_operations_is_refused(encoder, reason, monkeypatch):
-    # Such an encoder cannot act either; the check of its shape would find it first.
+    # Such an encoder cannot act either, so the check of its shape refuses it first.
     network = make_network(encoder=f"{__name__}:Sum")
     monkeypatch.setattr(Sum, "one_step", globals()[encoder].one_step)
     if encoder == "Stepless":

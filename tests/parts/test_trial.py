@@ -1,4 +1,4 @@
-"""Learning parts of the user's own are tried on zeros before a run starts."""
+"""A user's own learning parts are tried on zeros before a run starts."""
 
 import re
 
@@ -60,7 +60,7 @@ class Unweighted(Loss):
 
 
 class LateWeighted(Loss):
-    """Weighs once the run is under way."""
+    """Weighs the errors only after 1000 env steps."""
 
     def loss(self, view):
         losses = view.errors.square()
@@ -161,7 +161,7 @@ MUST = "must return a scalar tensor with gradients of the online network"
     ids=lambda value: "" if isinstance(value, str) else str(value),
 )
 def test_what_an_update_could_not_use_is_refused(keys, message):
-    key = list(keys)[-1]  # that of the part, or the one without effect
+    key = list(keys)[-1]  # the part's key, or the one without effect
     with pytest.raises(ConfigError, match=rf"^{key}: .*{message}"):
         preflight(**keys)
 

@@ -1,4 +1,4 @@
-"""Windows: what the present value, the next value and acting look through."""
+"""Windows: the steps that the value, the next value and acting use."""
 
 import dataclasses
 
@@ -54,10 +54,8 @@ def assert_legal_equal(utilities, expected):
 @PADDINGS
 @pytest.mark.parametrize("double_q", [False, True])
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_the_next_value_looks_through_the_window_that_acting_looks_through(
-    padded, double_q, cell
-):
-    """At every step of an episode, its first and its last ones among them."""
+def test_next_value_uses_the_acting_window(padded, double_q, cell):
+    """At every step of an episode, including the first and the last ones."""
     (online, target), episode = networks_and_episode(rnn_cell=cell)
     batch = rows_of(episode, 1, WINDOW - 1, range(STEPS), padded=padded)
     encoded = encode(online, target, batch, double_q=double_q, window=WINDOW)
@@ -73,7 +71,7 @@ def test_the_next_value_looks_through_the_window_that_acting_looks_through(
     chooses = acts if double_q else acts_later
     assert encoded.greedy_following[:, 0].tolist() == chooses[1:].argmax(-1).tolist()
     assert encoded.greedy[:, 0].tolist() == chooses[:-1].argmax(-1).tolist()
-    # A memory that is carried on has seen one step more, once the window is full.
+    # A hidden state that is carried on has one step more, once the window is full.
     carried = encode(online, target, batch, double_q=double_q)
     differs = (
         (carried.following.features - encoded.following.features)
@@ -85,7 +83,7 @@ def test_the_next_value_looks_through_the_window_that_acting_looks_through(
 
 
 def test_a_target_by_hand():
-    """Three agents, VDN: r + gamma times the sum of their best values one step on."""
+    """Three agents, VDN: r + gamma times the sum of their best next values."""
     (online, target), episode = networks_and_episode(terminated=False)
     batch = rows_of(episode, 1, WINDOW - 1, range(STEPS), padded=True)
     encoded = encode(online, target, batch, double_q=False, window=WINDOW)
@@ -100,7 +98,7 @@ def test_a_target_by_hand():
 
 
 def test_longer_sequences_begin_one_step_later_as_a_whole():
-    """Two steps of memory, three learned ones; the row that begins early stays."""
+    """Two burn-in and three learned steps. A row that begins at 0 does not move."""
     (online, target), episode = networks_and_episode()
     firsts = [3, 2, 1]
     batch = rows_of(episode, 3, 2, firsts, padded=False)
@@ -116,7 +114,7 @@ def test_longer_sequences_begin_one_step_later_as_a_whole():
 
 
 def test_padding_by_hand():
-    """Zero observations, action 0, and action 0 before the first step, up to there."""
+    """Padding has zero observations and action 0, also as the last action before it."""
     _, episode = networks_and_episode()
     batch = rows_of(episode, 1, 3, [0, 1, 4], padded=True)
     assert batch.first.tolist() == [-3, -2, 1]

@@ -1,1 +1,1 @@
-"""What COMA and DOP share, and what MAPPO and IPPO share."""
+"""Code that COMA and DOP share, and code that MAPPO and IPPO share."""

@@ -16,7 +16,7 @@ _NUM_CRITIC_STEPS = "num_critic_steps_lifetime"
 class ActorCriticAlgorithm(TeamAlgorithm):
     """Fits the critic, then improves the actor; the target critic is a hard copy.
 
-    A subclass chooses the episodes of an update: :meth:`_rollouts`.
+    A subclass defines :meth:`_rollouts`, which chooses the episodes of an update.
     """
 
     config: ActorCriticConfig
@@ -24,7 +24,7 @@ class ActorCriticAlgorithm(TeamAlgorithm):
     policy_class: ClassVar[type[TeamPolicy]] = ActorCriticPolicy
 
     def _rollouts(self) -> Rollouts:
-        """The episodes of one update."""
+        """Returns the episodes of one update."""
         raise NotImplementedError
 
     def _learn(self) -> tuple[dict[str, float], int]:
@@ -43,7 +43,7 @@ class ActorCriticAlgorithm(TeamAlgorithm):
         return stats, sum(len(episode) for episode in episodes)
 
     def step(self) -> dict[str, Any]:
-        """One iteration and its evaluation; see TeamAlgorithm."""
+        """Runs one iteration and its evaluation; see TeamAlgorithm."""
         results = super().step()
         results[_NUM_CRITIC_STEPS] = self.counters[_NUM_CRITIC_STEPS]
         return results

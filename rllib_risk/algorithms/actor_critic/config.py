@@ -15,7 +15,7 @@ from rllib_risk.parts.targets.base import LambdaOptions
 
 
 def _read_as(doc: str, field: Field) -> Field:
-    """A key that other algorithms have too, with another meaning here."""
+    """Declares a key of other algorithms that has another meaning here."""
     return dataclasses.replace(field, doc=doc)
 
 

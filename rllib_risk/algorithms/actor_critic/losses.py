@@ -47,7 +47,7 @@ class CriticTargetConfig:
 def with_last_actions(
     batch: Batch, probabilities: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """The actions of every row, with a drawn action in the row after the last step.
+    """Returns the actions of every row, and draws those of the row after the last step.
 
     The target at a time limit bootstraps from the value of an action in that row. No
     action was taken there, so it is drawn from the policy. PyMARL chooses this action
@@ -67,7 +67,7 @@ def with_last_actions(
     lengths = batch.mask.sum(dim=1).long()  # [B, 1]
     at = torch.arange(episodes, device=lengths.device)
     last = probabilities[at, lengths[:, 0]]  # [B, N, A]
-    # Exponential times with rates p: action a has the smallest with probability p_a.
+    # Exponential race: action a has the smallest time with probability p_a.
     clocks = -torch.log1p(-noise.to(last))
     drawn = torch.where(last > 0, clocks / last, torch.inf).argmin(dim=-1)  # [B, N]
     padded = torch.cat([batch.actions, batch.actions[:, -1:]], dim=1)
@@ -76,7 +76,7 @@ def with_last_actions(
 
 
 def taken_values(values: Tensor, actions: Tensor) -> Tensor:
-    """Selects from values or probabilities ``[..., N, A]`` by actions ``[..., N]``."""
+    """Selects values or probabilities ``[..., N, A]`` at the actions ``[..., N]``."""
     return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
 
@@ -89,13 +89,13 @@ def critic_targets(
     config: CriticTargetConfig,
     on_policy: int,
 ) -> Tensor:
-    """Targets of the critic: TD(lambda) on-policy, tree backup off-policy.
+    """Computes the critic's targets: TD(lambda) on-policy, tree backup off-policy.
 
     Args:
         target_critic: The target critic.
         batch: The batch, its on-policy episodes first.
         actions: The result of :func:`with_last_actions`.
-        probabilities: The present policy, ``[B, T+1, N, A]``.
+        probabilities: The current policy, ``[B, T+1, N, A]``.
         config: Settings of the targets.
         on_policy: Number of on-policy episodes.
 
@@ -138,7 +138,7 @@ def critic_targets(
 def actor_loss(
     probabilities: Tensor, values: Tensor, weights: Tensor, batch: Batch
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The policy gradient, with each agent's expected value as its baseline.
+    """Computes the loss of the policy gradient, with expected values as baselines.
 
     ``-mean_{t,i} k_i A_i log pi_i(u_i)``, ``A_i = Q_i(u_i) - sum_a pi_i(a) Q_i(a)``;
     COMA Eq. 4 (``k`` = 1), and the stochastic DOP gradient.
@@ -161,8 +161,8 @@ def actor_loss(
             "policy_entropy": masked_mean(entropy, batch.mask),
             "policy_max": masked_mean(probabilities.amax(dim=-1), batch.mask),
         }
-    # Replaced before the logarithm: the mask only multiplies the gradient of padding
-    # by 0, which gives NaN if that gradient is not finite.
+    # Padding is replaced before the logarithm. The mask multiplies its gradient by 0,
+    # which gives NaN if the gradient is not finite.
     real = batch.mask.bool().expand_as(taken)
     likely = torch.where(real, taken, torch.ones_like(taken))
     log_taken = likely.clamp_min(torch.finfo(taken.dtype).tiny).log()

@@ -42,8 +42,8 @@ class Rollouts:
     Attributes:
         on_policy: Episodes for the critic, with TD(lambda) targets.
         off_policy: Episodes for the critic, with tree-backup targets.
-        latest: Episodes for the actor. None: those of ``on_policy``, with the values
-            that the critic computed while it learned.
+        latest: Episodes for the actor. None: the episodes of ``on_policy``, with the
+            values that the critic computed while it learned.
     """
 
     on_policy: Sequence[Episode]
@@ -56,7 +56,7 @@ class Sweep:
     """The result of fitting the critic to a batch.
 
     Attributes:
-        values: Values of all actions, ``[B, T, N, A]``; those of a time index are
+        values: Values of all actions, ``[B, T, N, A]``. The values of a time index are
             computed just before its gradient step.
         steps: Number of gradient steps.
         stats: Statistics to log.
@@ -77,7 +77,7 @@ class StochasticPolicy(TeamPolicy):
     stochastic: ClassVar[bool] = True
 
     def optimizer(self) -> list[torch.optim.Optimizer]:
-        """The actor's optimizer; see TorchPolicyV2."""
+        """Creates the actor's optimizer; see TorchPolicyV2."""
         parameters = list(self.model.network.parameters())
         return [self.make_optimizer([{"params": parameters, "lr": self.config["lr"]}])]
 
@@ -89,7 +89,7 @@ class StochasticPolicy(TeamPolicy):
         return PolicySampler(num_envs, num_agents)
 
     def probabilities(self, batch: Batch) -> Tensor:
-        """The present policy over whole episodes, with gradients.
+        """Computes the current policy over whole episodes, with gradients.
 
         Args:
             batch: The batch.
@@ -105,7 +105,7 @@ class StochasticPolicy(TeamPolicy):
 
 
 class ActorCriticPolicy(StochasticPolicy):
-    """A policy whose critic and actor learn in turns; a subclass makes the critic.
+    """A policy with a critic and an actor; a subclass makes the critic.
 
     Attributes:
         critic: The critic; only the learner has it.
@@ -134,8 +134,8 @@ class ActorCriticPolicy(StochasticPolicy):
         self.critic: TeamCritic = self.make_critic().to(self.device)
         self.target_critic: TeamCritic = copy.deepcopy(self.critic)
         self.target_critic.requires_grad_(False)
-        # Not in optimizer(), since RLlib searches only the acting model for the
-        # parameters of those optimizers.
+        # RLlib looks for the parameters of optimizer() in the acting model only, so the
+        # critic's optimizer is added here.
         self.optimizers.append(self.make_optimizer(self._critic_groups()))
 
     def make_critic(self) -> TeamCritic:
@@ -161,7 +161,7 @@ class ActorCriticPolicy(StochasticPolicy):
     # Learning
 
     def target_config(self) -> CriticTargetConfig:
-        """The settings of the critic's targets."""
+        """Returns the settings of the critic's targets."""
         c = self.config
         return CriticTargetConfig(
             gamma=self.gamma,
@@ -173,7 +173,7 @@ class ActorCriticPolicy(StochasticPolicy):
         )
 
     def learn(self, rollouts: Rollouts) -> tuple[dict[str, float], int]:
-        """A sweep of the critic over its batch, then a step of the actor.
+        """Fits the critic to its batch, then makes one step of the actor.
 
         Args:
             rollouts: The episodes.
@@ -194,7 +194,7 @@ class ActorCriticPolicy(StochasticPolicy):
         return sweep.stats | stats, sweep.steps
 
     def _inputs(self, batch: Batch, actions: Tensor) -> Tensor:
-        """The critic's inputs at the real steps, ``[B, T, N, I]``."""
+        """Returns the critic's inputs at the real steps, ``[B, T, N, I]``."""
         taken = slice(None, -1)
         return self.critic.inputs(batch.obs[:, taken], batch.state[:, taken], actions)
 
@@ -222,7 +222,7 @@ class ActorCriticPolicy(StochasticPolicy):
         )
 
     def fit_critic(self, batch: Batch, on_policy: int) -> Sweep:
-        """One gradient step per time index.
+        """Makes one gradient step of the critic per time index.
 
         Args:
             batch: The batch, its on-policy episodes first.
@@ -263,7 +263,7 @@ class ActorCriticPolicy(StochasticPolicy):
         return Sweep(values, len(norms), stats)
 
     def fit_actor(self, batch: Batch, values: Tensor) -> dict[str, float]:
-        """One gradient step of the actor.
+        """Makes one gradient step of the actor.
 
         Args:
             batch: The batch.
@@ -282,7 +282,7 @@ class ActorCriticPolicy(StochasticPolicy):
         return {key: v.item() for key, v in stats.items()} | {"actor_grad_norm": norm}
 
     def loss(self, model: Any, dist_class: Any, train_batch: SampleBatch) -> Tensor:
-        """The actor's loss with the present critic; see TorchPolicyV2."""
+        """Computes the actor's loss with the current critic; see TorchPolicyV2."""
         batch = self.tensors(train_batch)
         with torch.no_grad():
             values = self.critic(self._inputs(batch, batch.actions))

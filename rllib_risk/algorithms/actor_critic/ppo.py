@@ -22,8 +22,8 @@ _LEARNED = "learned_episodes"
 class PPOTeamAlgorithm(TeamAlgorithm):
     """Learns from the episodes since the last update; no episode is used twice.
 
-    The weights change only in an update, so all these episodes come from the present
-    policy.
+    The weights change only in an update. All these episodes therefore come from the
+    current policy.
     """
 
     config: PPOTeamConfig
@@ -45,7 +45,7 @@ class PPOTeamAlgorithm(TeamAlgorithm):
         return 1
 
     def _num_new(self) -> int:
-        """Episodes since the last update."""
+        """Returns the number of episodes since the last update."""
         return self.counters[NUM_EPISODES] - self._last.get(_LEARNED, 0)
 
     def _learn(self) -> tuple[dict[str, float], int]:

@@ -16,13 +16,13 @@ from rllib_risk.env_wrappers.team_env import TeamEnv
 
 
 def _read_as(key: str, doc: str) -> Field:
-    """A key that COMA and DOP have too, with another meaning here."""
+    """Declares a key of COMA and DOP that has another meaning here."""
     return dataclasses.replace(ACTOR_CRITIC_FIELDS[key], doc=doc)
 
 
 _NO_REPLAY = "No effect: batch_size_episodes decides when updates are made."
 
-# Keys of MAPPO and IPPO that other algorithms do not have, or with another meaning.
+# Keys of MAPPO and IPPO that other algorithms lack, or that have another meaning here.
 PPO_FIELDS: dict[str, Field] = {
     "optimizer": ACTOR_CRITIC_FIELDS["optimizer"],
     "critic_lr": ACTOR_CRITIC_FIELDS["critic_lr"],

@@ -59,7 +59,7 @@ class Experience:
     returns: Tensor
 
     def of(self, rows: Tensor) -> Experience:
-        """The experience of some episodes.
+        """Selects the experience of some episodes.
 
         Args:
             rows: Indices of the episodes, int64.
@@ -98,8 +98,8 @@ class PPOTeamPolicy(StochasticPolicy):
         self.value_norm = ValueNormalizer().to(self.device)
         if self.config["orthogonal_init"]:
             self._init_orthogonal()
-        # Not in optimizer(), since RLlib searches only the acting model for the
-        # parameters of those optimizers.
+        # RLlib looks for the parameters of optimizer() in the acting model only, so the
+        # critic's optimizer is added here.
         group = {"params": list(self.critic.parameters())}
         self.optimizers.append(
             self.make_optimizer([group | {"lr": self.config["critic_lr"]}])
@@ -145,7 +145,7 @@ class PPOTeamPolicy(StochasticPolicy):
     # Learning
 
     def critic_inputs(self, batch: Batch) -> Tensor:
-        """The critic's inputs of every row, ``[B, T+1, G, I]``.
+        """Builds the critic's inputs of every row, ``[B, T+1, G, I]``.
 
         Args:
             batch: The batch.
@@ -159,7 +159,7 @@ class PPOTeamPolicy(StochasticPolicy):
         return torch.cat([states.expand(-1, -1, own.shape[2], -1), own], dim=-1)
 
     def log_probabilities(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The present policy without the last row, with gradients.
+        """Computes the current policy without the last row, with gradients.
 
         Args:
             batch: The batch.
@@ -170,14 +170,14 @@ class PPOTeamPolicy(StochasticPolicy):
         """
         probabilities = self.probabilities(batch)[:, :-1]
         taken = taken_values(probabilities, batch.actions)
-        # Replaced before the logarithm: the mask only multiplies the gradient of
-        # padding by 0, which gives NaN if that gradient is not finite.
+        # Padding is replaced before the logarithm. The mask multiplies its gradient by
+        # 0, which gives NaN if the gradient is not finite.
         taken = torch.where(batch.mask > 0, taken, 1.0)
         return taken.clamp_min(torch.finfo(taken.dtype).tiny).log(), probabilities
 
     @torch.no_grad()
     def experience(self, batch: Batch) -> tuple[Experience, dict[str, float]]:
-        """Advantages and returns of a batch under the present actor and critic.
+        """Computes advantages and returns of a batch with the current actor and critic.
 
         Args:
             batch: The batch.
@@ -219,11 +219,11 @@ class PPOTeamPolicy(StochasticPolicy):
         )
 
     def learn_on_batch(self, postprocessed_batch: SampleBatch) -> dict[str, float]:
-        """One update: several epochs over episodes of the present policy.
+        """Makes one update: several epochs over episodes of the current policy.
 
         Args:
-            postprocessed_batch: From :func:`rllib_risk.data.episodes.collate`, of at
-                least ``minibatches_per_epoch`` episodes.
+            postprocessed_batch: Batch from :func:`rllib_risk.data.episodes.collate`,
+                with at least ``minibatches_per_epoch`` episodes.
 
         Returns:
             Statistics to log; means over the gradient steps.
@@ -247,8 +247,8 @@ class PPOTeamPolicy(StochasticPolicy):
         """Calls :meth:`learn_minibatch` for this process's part of a minibatch.
 
         Args:
-            experience: Of the batch, or of the rows that this process has.
-            rows: Numbers of the minibatch's episodes in the batch.
+            experience: Experience of the batch, or of this process's part of it.
+            rows: Indices of the minibatch's episodes in the batch.
         """
         share = self.share
         if share is None:
@@ -261,8 +261,8 @@ class PPOTeamPolicy(StochasticPolicy):
             logged = self.learn_minibatch(part)
         finally:
             self.share = share
-        # Learners' means are weighted by their part of the batch afterwards, where a
-        # gradient's norm is the first learner's alone.
+        # `merged` later multiplies each learner's numbers by its share of the batch. It
+        # takes the norm of a gradient from the first learner.
         scale = weight / share.rows.weight
         return {
             key: number if key.endswith("grad_norm") else number * scale
@@ -270,7 +270,7 @@ class PPOTeamPolicy(StochasticPolicy):
         }
 
     def _mean(self, values: Tensor, mask: Tensor) -> Tensor:
-        """The mean over real steps of the whole batch, over all learners."""
+        """Computes the mean over real steps of the whole batch, over all learners."""
         mean = masked_mean if self.share is None else self.share.mean
         return mean(values, mask)
 
@@ -286,7 +286,7 @@ class PPOTeamPolicy(StochasticPolicy):
         return norm
 
     def learn_minibatch(self, experience: Experience) -> dict[str, float]:
-        """One gradient step of the actor, then one of the critic.
+        """Makes one gradient step of the actor, then one of the critic.
 
         Args:
             experience: Experience of some episodes of an update.
@@ -309,7 +309,7 @@ class PPOTeamPolicy(StochasticPolicy):
         return logged | {key: value.item() for key, value in stats.items()}
 
     def actor_loss(self, experience: Experience) -> tuple[Tensor, dict[str, Tensor]]:
-        """The clipped surrogate minus the weighted entropy.
+        """Computes the clipped surrogate minus the weighted entropy.
 
         Args:
             experience: Experience of some episodes of an update.
@@ -335,7 +335,7 @@ class PPOTeamPolicy(StochasticPolicy):
         return actor_loss - c["entropy_weight"] * entropy, stats
 
     def critic_loss(self, experience: Experience) -> Tensor:
-        """The critic's loss; it first updates the running mean of the returns.
+        """Updates the running mean of the returns, then computes the critic's loss.
 
         Args:
             experience: Experience of some episodes of an update.
@@ -358,6 +358,6 @@ class PPOTeamPolicy(StochasticPolicy):
         return masked_mean(losses, mask)
 
     def loss(self, model: Any, dist_class: Any, train_batch: SampleBatch) -> Tensor:
-        """The actor's loss before its first step; see TorchPolicyV2."""
+        """Computes the actor's loss before its first step; see TorchPolicyV2."""
         experience, _ = self.experience(self.tensors(train_batch))
         return self.actor_loss(experience)[0]

@@ -1,8 +1,8 @@
 """Off-policy estimates of a policy's return while it learns from a dataset.
 
-Fitted Q evaluation on episodes that the policy does not learn from. Every estimate of a
-run has the same episodes, resamples and first weights, so that two of them differ by
-the policy alone, as far as that is possible.
+The estimates come from fitted Q evaluation on held-out episodes. All estimates of a run
+use the same episodes, resamples and initial weights. As far as possible, two estimates
+therefore differ only because the policy differs.
 """
 
 from __future__ import annotations
@@ -16,29 +16,31 @@ from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.rounds import one_thread
 from rllib_risk.data.episodes import Episode
 
-# The folder of the results.
+# Key of the estimates in results and checkpoints.
 OFF_POLICY = "off_policy"
-# With fewer episodes the resamples hardly overlap with what they leave out.
+# Minimum number of held-out episodes. With fewer, a resample has little in common with
+# the episodes that it leaves out.
 MIN_EPISODES = 10
-# Of more episodes the first ones are used: they take memory a second time.
+# Maximum number of episodes: the first ones are used. Their copy takes memory.
 MAX_EPISODES = 1000
 _CVAR_LEVEL = 0.1
 
 
 class Estimates:
-    """Estimates of one policy as it learns, and how old the best of them is.
+    """Estimates of a policy's return as it learns, and the age of the best estimate.
 
     Attributes:
-        since_best: Estimates since the highest mean return; 0: the last one is it.
+        since_best: Number of estimates since the one with the highest mean return; 0 if
+            the last one is the highest.
     """
 
     def __init__(self, episodes: Sequence[Episode], seed: int) -> None:
-        """Takes the episodes in.
+        """Builds the log from the episodes.
 
         Args:
-            episodes: At least two that the policy does not learn from. The first
-                :data:`MAX_EPISODES` are used.
-            seed: Of all estimates.
+            episodes: At least two held-out episodes. The first :data:`MAX_EPISODES`
+                are used.
+            seed: Seed of all estimates.
         """
         self._log = Log.of(episodes[:MAX_EPISODES])
         self._settings = FqeSettings(seed=seed)
@@ -46,21 +48,21 @@ class Estimates:
         self.since_best = 0
 
     def make(self, policy: TeamPolicy) -> dict[str, float]:
-        """Estimates the undiscounted return of a policy that acts greedily.
+        """Estimates the undiscounted return of the greedy policy.
 
-        No random number of a later update is used.
+        The random streams of the training do not change.
 
         Args:
             policy: The policy.
 
         Returns:
-            In units of return ``return_mean``, the ends of its 95 % interval
-            ``return_mean_low`` and ``return_mean_high``, ``return_cvar_10``, and
-            ``log_return_mean``, what the same episodes returned as they were played.
-            And ``td_error``: the held-out squared TD error of the fit, as a share of
-            the variance of its targets. Only these last two if the estimate did not
-            settle, or if half of its interval is wider than the standard deviation of
-            the returns in the log. Such an estimate counts as one that is not higher.
+            ``return_mean``, the ends of its 95 % interval, ``return_mean_low`` and
+            ``return_mean_high``, and ``return_cvar_10``, in units of return. Also
+            ``log_return_mean``, the mean return of the same episodes in the log, and
+            ``td_error``, the held-out squared TD error of the fit as a share of the
+            variance of its targets. Only the last two are returned if the estimate did
+            not settle, or if half of its interval is wider than the standard deviation
+            of the log's returns. Such an estimate never counts as the best one.
         """
         with one_thread():
             fit = fit_fqe(self._log, replay(policy, self._log), settings=self._settings)
@@ -84,14 +86,14 @@ class Estimates:
         }
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """Returns the state for a checkpoint."""
         return {"best": self._best, "since_best": self.since_best}
 
     def load(self, state: dict[str, Any] | None) -> None:
-        """Goes on where another run of the same dataset stopped.
+        """Restores the state of a run on the same dataset.
 
         Args:
-            state: From :meth:`state`; None: nothing was estimated before.
+            state: State from :meth:`state`; None: there is no earlier estimate.
         """
         if state is not None:
             self._best, self.since_best = state["best"], state["since_best"]

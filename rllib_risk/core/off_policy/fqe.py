@@ -1,32 +1,34 @@
-"""Fitted Q evaluation: the value of a policy, and its distribution, from a log alone.
+"""Fitted Q evaluation (FQE): the distribution of a policy's return, from a log alone.
 
-``Q(h, a)`` of the team is one network of the state, all observations, the joint action,
-the step of the episode and what the policy remembers at that step. A fixed policy is
-evaluated, so no maximum over joint actions is taken, and a mixer, which makes that
-maximum cheap, would only restrict the values. A recurrent policy acts on its memory,
-and so the memory is an input: the value depends on what the policy will do later.
+``Q(h, a)`` of the team is one network. Its inputs are the state, all observations, the
+joint action, the step of the episode and the policy's memory at that step. The policy
+is fixed, so no maximum over joint actions is needed. A mixer makes that maximum cheap;
+here it would only restrict the values. The value depends on the later actions of the
+policy. A recurrent policy acts on its memory, so the memory is an input.
 
-The target of a deterministic policy follows the log for as long as the policy takes the
-logged joint action, and bootstraps at the first step at which it does not:
+The target of a deterministic policy follows the log as long as the policy takes the
+logged joint action. It bootstraps at the first step at which the policy differs:
 
     y = r_t + .. + gamma^(n-1) r_(t+n-1) + gamma^n Z(h_(t+n), a'),   a' ~ pi(h_(t+n))
 
-Given ``a_t``, what follows does not depend on who chose it, so such a target has the
-mean of one of a single step, and bootstraps less often. For a stochastic policy ``n``
-is 1 and ``a'`` is drawn in every update. The end of a logged episode is an end, a time
-limit too: the value is that of an episode as the log has it.
+Given ``a_t``, the following steps do not depend on the policy that chose it. So this
+target has the same mean as the one-step target, and bootstraps less often. For a
+stochastic policy ``n`` is 1 and ``a'`` is drawn in every update. Every end of a logged
+episode counts as terminal, also a time limit. The value is that of episodes that end as
+the log's episodes do.
 
-The network learns the difference to the log's mean return from each step on, and begins
-with zero: what the data do not correct stays at the value of the log. Its outputs are
-the mean, by squared errors, and quantiles of the return, by QR-DQN's loss. All members
-of an ensemble learn at once, each from its own resample of the episodes. Doubly robust
-estimates use for each episode only the members that have not seen it.
+The network learns the difference to the log's mean return to go, and starts at zero.
+Where the data do not correct a value, it stays the value of the log. The outputs are
+the mean, learned by squared errors, and quantiles of the return, learned by QR-DQN's
+loss. All members of an ensemble learn at the same time, each from its own resample of
+the episodes. For each episode, doubly robust estimates use only the members that did
+not learn from it.
 
 Learning stops when the estimate of the return has settled. The held-out TD error does
-not tell when to stop: it is least before the first update, when all values are those of
-the log, and rises while values pass through the episode. An estimate that does not
-settle, or on which the members do not agree, has diverged: the policy does what the log
-does not hold.
+not show when to stop. It is lowest before the first update, when all values are those
+of the log, and rises while values propagate through the episode. An estimate has
+diverged if it does not settle or if the members disagree. The policy then takes actions
+that the log does not hold.
 
 Source: Le, Voloshin and Yue (2019), "Batch Policy Learning under Constraints"; Dabney
 et al. (2018), QR-DQN; Hao et al. (2021), "Bootstrapping Fitted Q-Evaluation for
@@ -54,11 +56,11 @@ from rllib_risk.ops.quantile import pairwise_quantile_huber_loss, quantile_fract
 from rllib_risk.ops.ratio_terms import Floats
 
 _KAPPA = 0.1
-# Quantiles of a target that one update compares with, drawn at random: all of them cost
+# Number of target quantiles that an update draws at random. All quantiles would cost
 # four times as much, and give the same loss on average.
 _TARGET_QUANTILES = 4
-# What is asked for values is a mean of the network over about this share of its
-# updates: the network itself, and fast copies of it, jump about.
+# Share of the averaged network that each update replaces. Values are read from this
+# slow average, because the online and the target network fluctuate.
 _MEAN_TAU = 0.005
 # Rows of the held-out TD error, per member.
 _HELD_OUT_ROWS = 2000
@@ -77,12 +79,12 @@ def fit_fqe(
 
     Args:
         log: At least two episodes.
-        replayed: What the policy would have done in it.
+        replayed: The policy's decisions on the log.
         gamma: Discount in [0, 1].
-        settings: How to learn; None: the defaults.
+        settings: Settings of the fit; None: the defaults.
 
     Returns:
-        What the ensemble says.
+        The estimates of the ensemble.
     """
     fitting = _Fitting(log, replayed, gamma, settings or FqeSettings())
     updates, settled = fitting.learn()
@@ -90,7 +92,7 @@ def fit_fqe(
 
 
 class _Fitting:
-    """One evaluation: arrays, networks and randomness."""
+    """Arrays, networks and random generators of one evaluation."""
 
     def __init__(
         self, log: Log, replayed: Replayed, gamma: float, settings: FqeSettings
@@ -120,14 +122,14 @@ class _Fitting:
         self._mean = copy.deepcopy(self._target)
         self._fractions = quantile_fractions(settings.num_quantiles)
         self._luck = torch.Generator().manual_seed(settings.seed)
-        # Luck is below 1, and the last action of positive probability ends at 1.
+        # Rounding must not leave the last sum below 1, the bound of random numbers.
         sums = replayed.probabilities.cumsum(-1)
         sums = np.where(sums > 1.0 - 1e-9, 1.0, sums)
         self._cumulative = torch.from_numpy(sums).float()
         self._paths = find_paths(log, replayed, gamma)
 
     def _resample(self, members: int, episodes: int) -> Integers:
-        """Counts ``[K, E]``; every member leaves at least one episode out."""
+        """Draws counts ``[K, E]``; every member leaves out at least one episode."""
         counts = np.zeros((members, episodes), np.int64)
         for row in counts:
             while row.min() > 0 or row.sum() == 0:
@@ -137,7 +139,7 @@ class _Fitting:
         return counts
 
     def _baselines(self) -> tuple[Tensor, float]:
-        """Mean return from each step on in each resample ``[K, T]``, and a scale."""
+        """Computes the mean return to go in each resample ``[K, T]``, and a scale."""
         log = self._log
         to_go: Floats = np.zeros(log.mask.shape)
         following = np.zeros(len(to_go))
@@ -148,7 +150,7 @@ class _Fitting:
         alive = self._counts @ log.mask
         sums = self._counts @ (to_go * log.mask)
         overall = to_go.sum(0) / log.mask.sum(0)
-        # Where no episode of a resample is this long, the log's mean.
+        # If no episode of a resample is this long, use the log's mean.
         means = np.where(alive > 0, sums / np.maximum(alive, 1), overall)
         spread = float(((to_go - overall) * log.mask)[log.mask].std())
         return torch.from_numpy(means).float(), max(spread, 1e-6)
@@ -156,7 +158,7 @@ class _Fitting:
     # Learning
 
     def learn(self) -> tuple[int, bool]:
-        """Learns until the estimate has settled; updates made, and whether it has."""
+        """Learns until the estimate settles; returns updates and whether it did."""
         s = self._settings
         adam = torch.optim.Adam(self._online.parameters(), s.lr)
         needed = int(self._paths.max_bootstraps / s.tau)
@@ -178,7 +180,7 @@ class _Fitting:
         return update, False
 
     def _members_say(self) -> Floats:
-        """Each member's mean return from the starts of its resample, float64 [K]."""
+        """Estimates the mean return of each member's resample, float64 ``[K]``."""
         starts = torch.from_numpy(self._log.starts)
         draws = 1 if self._replayed.is_deterministic else self._settings.draws
         outputs = [self._outputs(self._drawn(starts), starts) for _ in range(draws)]
@@ -186,7 +188,7 @@ class _Fitting:
         return np.asarray((self._counts * values).sum(-1) / self._counts.sum(-1))
 
     def _draw(self, number: int) -> Tensor:
-        """Rows of each member's resample, int64 ``[K, B]``."""
+        """Draws rows of each member's resample, int64 ``[K, B]``."""
         return torch.from_numpy(
             np.stack(
                 [
@@ -197,7 +199,7 @@ class _Fitting:
         )
 
     def _held_out(self) -> Tensor:
-        """Rows of episodes that each member does not learn from, int64 ``[K, B]``."""
+        """Draws rows outside of each member's resample, int64 ``[K, B]``."""
         drawn = []
         for counts in self._counts:
             rows = np.flatnonzero(counts[self._log.episode] == 0)
@@ -212,7 +214,7 @@ class _Fitting:
         quantile = pairwise_quantile_huber_loss(
             found[..., 1:], targets[..., 1 + some], self._fractions, _KAPPA
         )
-        # The members share nothing: each gets its own gradient.
+        # Members share no weights, so the sum gives each member its own gradient.
         loss = (squared + quantile / len(self._fractions)).mean(-1).sum()
         adam.zero_grad()
         torch.autograd.backward(loss)
@@ -224,7 +226,7 @@ class _Fitting:
 
     @torch.no_grad()
     def _targets(self, rows: Tensor) -> Tensor:
-        """Targets of the networks' outputs, ``[K, B, 1 + Q]``."""
+        """Computes targets of the networks' outputs, ``[K, B, 1 + Q]``."""
         paths = self._paths
         cut = paths.cut[rows]  # [K, B]
         at = cut.clamp(min=0)
@@ -235,7 +237,7 @@ class _Fitting:
         return (whole - self._means_at(rows).unsqueeze(-1)) / self._scale
 
     def _drawn(self, rows: Tensor) -> Tensor:
-        """Joint actions of the policy in these rows, ``[..., N]``."""
+        """Draws joint actions of the policy in these rows, ``[..., N]``."""
         luck = torch.rand(
             *rows.shape, self._cumulative.shape[1], 1, generator=self._luck
         )
@@ -244,7 +246,7 @@ class _Fitting:
 
     @torch.no_grad()
     def _td_error(self, rows: Tensor) -> float:
-        """Squared TD error of the means over the variance of their targets."""
+        """Computes the squared TD error of the means as a share of target variance."""
         targets = self._targets(rows)[..., 0]
         found = self._mean(self._inputs(rows, self._actions[rows]))[..., 0]
         whole = targets * self._scale + self._means_at(rows)
@@ -252,18 +254,18 @@ class _Fitting:
         return float((found - targets).square().mean() / variance.clamp(min=1e-12))
 
     def _inputs(self, rows: Tensor, actions: Tensor) -> Tensor:
-        """``[K, B]`` and joint actions ``[K, B, N]`` to ``[K, B, I]``."""
+        """Joins features of rows ``[K, B]`` and joint actions to ``[K, B, I]``."""
         one_hot = F.one_hot(actions, self._log.action_mask.shape[-1]).flatten(-2)
         return torch.cat([self._features[rows], one_hot.float()], dim=-1)
 
     def _means_at(self, rows: Tensor) -> Tensor:
-        """The log's mean return from the steps of rows ``[K, B]`` on."""
+        """Returns the resamples' mean return to go at rows ``[K, B]``."""
         return self._baseline.gather(1, torch.from_numpy(self._log.time)[rows])
 
-    # What comes of it
+    # Results
 
     def result(self, updates: int, settled: bool) -> FqeFit:
-        """Asks the target network of every step."""
+        """Evaluates the averaged network at every step of the log."""
         log, members = self._log, self._settings.members
         certain = self._replayed.is_deterministic
         draws = 1 if certain else self._settings.draws
@@ -276,7 +278,7 @@ class _Fitting:
             values += outputs[..., 0] / draws
             starts.append(outputs[:, log.starts])
         unseen = (self._counts[:, log.episode] == 0).astype(np.float64)
-        # An episode that every member learned from is judged by all of them.
+        # If every member learned from an episode, all of them evaluate it.
         unseen[:, unseen.sum(0) == 0] = 1.0
         weights = unseen / unseen.sum(0)
         judged = (weights * values.double().numpy()).sum(0)
@@ -297,7 +299,7 @@ class _Fitting:
         )
 
     def _left_over(self, values: Floats, taken_values: Floats) -> Floats:
-        """See :class:`FqeFit`; from values of rows ``[M]``."""
+        """Computes ``FqeFit.left_over`` from values of rows ``[M]``."""
         log = self._log
         following = np.append(values[1:], 0.0)
         following[log.starts + log.lengths - 1] = 0.0
@@ -306,7 +308,7 @@ class _Fitting:
 
     @torch.no_grad()
     def _outputs(self, actions: Tensor, rows: Tensor) -> Tensor:
-        """Returns from rows ``[R]`` on with joint actions ``[R, N]``.
+        """Predicts returns to go of rows ``[R]`` with joint actions ``[R, N]``.
 
         Returns:
             ``[K, R, 1 + Q]``.

@@ -1,4 +1,4 @@
-"""How FQE learns, and what comes of it.
+"""Settings and results of fitted Q evaluation (FQE).
 
 Letters: see :mod:`.fqe`.
 """
@@ -15,25 +15,27 @@ from rllib_risk.ops.ratio_terms import Floats, refit_interval
 
 @dataclass(frozen=True)
 class FqeSettings:
-    """How FQE learns.
+    """Settings of FQE.
 
     Attributes:
-        members: ``K``, at least 2.
-        hidden: Units of the two hidden layers.
-        num_quantiles: ``Q``.
+        members: ``K``, number of networks in the ensemble, at least 2.
+        hidden: Units of each of the two hidden layers.
+        num_quantiles: ``Q``, number of quantiles.
         batch_size: ``B``, rows per member and update.
-        lr: Of Adam.
+        lr: Learning rate of Adam.
         tau: Share of the target network that each update replaces.
-        min_updates: Updates before learning may stop. A value also needs ``1 / tau``
-            updates for each bootstrap on the way from an episode's end to its start.
-        max_updates: Updates at most, or twice what values need, if that is more.
-        check_every: Updates between two looks at the estimate.
-        tolerance: The estimate has settled when it changed by less than this share of
-            the standard deviation of the log's returns between two looks, twice in a
-            row; or by less than a quarter of the deviation between members. That
-            deviation must be below the one of the log's returns.
-        draws: Joint actions that values of a stochastic policy are means over.
-        seed: Of everything random.
+        min_updates: Minimum number of updates. It rises to ``1 / tau`` updates for each
+            bootstrap between an episode's end and its start, if that is more.
+        max_updates: Maximum number of updates. It rises to twice the number that the
+            bootstraps need, if that is more.
+        check_every: Updates between two checks of the estimate.
+        tolerance: The estimate has settled if both of its last two changes between
+            checks are small: below this share of the standard deviation of the log's
+            returns, or below a quarter of the deviation between members. The deviation
+            between members must also be below that of the log's returns.
+        draws: Number of joint actions over which values of a stochastic policy are
+            averaged.
+        seed: Seed of all randomness.
     """
 
     members: int = 6
@@ -52,22 +54,23 @@ class FqeSettings:
 
 @dataclass(frozen=True)
 class FqeFit:
-    """What an ensemble says of a policy.
+    """The estimates of an ensemble for one policy.
 
     Attributes:
         counts: How often each member's resample holds each episode, float64 ``[K, E]``.
         start_values: Mean return from the start of each episode, float64 ``[K, E]``.
-        start_quantiles: Its quantiles, float64 ``[K, E, Q]``.
-        taken_values: ``Q`` of the logged actions, by members that did not learn from
-            the episode, float64 ``[M]``.
-        values: ``V`` of the policy in the same way, float64 ``[M]``.
-        left_over: What the values leave over of each episode, by members that did not
-            learn from it, float64 ``[E]``: ``sum_t gamma^t (r_t + gamma V(h_(t+1)) -
-            Q(h_t, a_t))``. Its mean is 0 if the values are right.
+        start_quantiles: Quantiles of that return, float64 ``[K, E, Q]``. A stochastic
+            policy has ``Q`` quantiles for each draw of its joint action.
+        taken_values: ``Q`` of the logged actions, float64 ``[M]``: the mean over
+            members that did not learn from the episode.
+        values: ``V`` of the policy from the same members, float64 ``[M]``.
+        left_over: Residual of each episode from the same members, float64 ``[E]``:
+            ``sum_t gamma^t (r_t + gamma V(h_(t+1)) - Q(h_t, a_t))``. Its mean is 0 if
+            the values are right.
         td_error: Held-out squared TD error at the end, as a share of the variance of
             its targets.
-        updates: Updates made.
-        settled: Whether the estimate settled; if not, it means nothing.
+        updates: Number of updates made.
+        settled: Whether the estimate settled. If not, it has no meaning.
     """
 
     counts: Floats
@@ -82,7 +85,7 @@ class FqeFit:
 
     @property
     def mean(self) -> float:
-        """The estimate of the mean return: mean over members and first states."""
+        """Estimate of the mean return: the mean over members and first states."""
         return float(self.start_values.mean())
 
     @property
@@ -98,11 +101,11 @@ class FqeFit:
     def interval(
         self, value: float | None = None, refits: Floats | None = None
     ) -> tuple[float, float]:
-        """95 % interval of the mean return, or of another estimate of the same fit.
+        """Computes the 95 % interval of the mean return, or of another estimate.
 
         Args:
             value: The estimate; None: :attr:`mean`.
-            refits: The same of each member, float64 ``[K]``; None:
+            refits: The same estimate from each member, float64 ``[K]``; None:
                 :attr:`member_means`.
 
         Returns:
@@ -113,10 +116,10 @@ class FqeFit:
         return refit_interval(value, refits, left_over=self.left_over)
 
     def member_cvars(self, level: float) -> Floats:
-        """Mean of the lowest share of returns, in each member's resample.
+        """Computes the mean of the lowest returns in each member's resample.
 
         Args:
-            level: The share, in (0, 1].
+            level: Share of the returns, in (0, 1].
 
         Returns:
             float64 ``[K]``.

@@ -1,4 +1,4 @@
-"""What FQE is made of: its networks, what they read, and how far targets follow a log.
+"""Parts of FQE: networks, their inputs, and how far targets follow a log.
 
 Letters: see :mod:`.fqe`.
 """
@@ -15,10 +15,10 @@ from rllib_risk.core.off_policy.log import Log, Replayed, Singles
 
 
 class Ensemble(nn.Module):
-    """Networks of two hidden layers side by side, the last layer zero."""
+    """Ensemble of networks with two hidden layers; output layers start at zero."""
 
     def __init__(self, members: int, sizes: tuple[int, int, int]) -> None:
-        """Initializes the networks; ``sizes``: input, hidden, output."""
+        """Initializes the networks; ``sizes`` of input, hidden layers and output."""
         super().__init__()
         inputs, hidden, outputs = sizes
         self.weights = nn.ParameterList()
@@ -30,7 +30,7 @@ class Ensemble(nn.Module):
             self.biases.append(nn.Parameter(torch.zeros(members, 1, out)))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """``[K, B, I]`` to ``[K, B, 1 + Q]``: mean and quantiles."""
+        """Maps ``[K, B, I]`` to mean and quantiles, ``[K, B, 1 + Q]``."""
         layers = list(zip(self.weights, self.biases, strict=True))
         for weight, bias in layers[:-1]:
             inputs = torch.baddbmm(bias, inputs, weight).relu()
@@ -39,14 +39,14 @@ class Ensemble(nn.Module):
 
 @dataclass(frozen=True)
 class Paths:
-    """Targets before their bootstrap, of every row.
+    """Targets of every row, without the bootstrapped value.
 
     Attributes:
-        rewards: Discounted, up to the cut, ``[M]``.
-        discount: Of what follows the cut, ``[M]``.
-        cut: Row to bootstrap from; -1: the episode ends before, int64 ``[M]``.
-        max_bootstraps: Bootstraps between the end of an episode and any of its steps,
-            at most.
+        rewards: Discounted sum of rewards up to the cut, ``[M]``.
+        discount: Discount of the value at the cut, ``[M]``.
+        cut: Row to bootstrap from, int64 ``[M]``; -1 if the episode ends before.
+        max_bootstraps: Maximum number of bootstraps between the end of an episode and
+            any of its steps.
     """
 
     rewards: Tensor
@@ -56,11 +56,14 @@ class Paths:
 
 
 def find_paths(log: Log, replayed: Replayed, gamma: float) -> Paths:
-    """How far targets follow the log: as long as the policy certainly does.
+    """Finds how far each target follows the log.
+
+    A target follows the log as long as the policy takes the logged joint action with
+    probability 1.
 
     Args:
         log: The log.
-        replayed: What the policy would have done in it.
+        replayed: The policy's decisions on the log.
         gamma: Discount in [0, 1].
     """
     rewards = log.rewards.copy()
@@ -85,10 +88,10 @@ def find_paths(log: Log, replayed: Replayed, gamma: float) -> Paths:
 
 
 def features_of(log: Log, replayed: Replayed) -> Singles:
-    """What values are a function of besides the action, standardised, ``[M, F]``.
+    """Builds the standardised inputs of values, without the action, ``[M, F]``.
 
-    Columns that are constant, or copies of another one, are left out: the state often
-    repeats the observations.
+    Constant columns and copies of other columns are left out. The state often repeats
+    the observations.
     """
     rows = len(log.rewards)
     time = (log.time / log.lengths.max())[:, None].astype(np.float32)

@@ -1,4 +1,4 @@
-"""A dataset as arrays of steps, and what another policy would have done in them.
+"""A log as arrays of steps, and the decisions of another policy on these steps.
 
 Letters: ``M`` steps of all episodes, ``E`` episodes, ``T`` steps of the longest one,
 ``N`` agents, ``A`` actions, ``S`` state size, ``D`` observation size, ``C`` size of a
@@ -23,13 +23,13 @@ from rllib_risk.parts.exploration import action_probabilities
 Singles = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
-# Episodes that a policy is replayed over together.
+# Number of episodes that a policy decides on together.
 _BLOCK = 256
 
 
 @dataclass(frozen=True)
 class Log:
-    """Episodes side by side, one row per step; an episode's rows stand in its order.
+    """Concatenated episodes with one row per step, in order of episode and step.
 
     Attributes:
         obs: float32 ``[M, N, D]``.
@@ -49,10 +49,10 @@ class Log:
 
     @classmethod
     def of(cls, episodes: Iterable[Episode]) -> Log:
-        """Puts episodes side by side; what was observed after their ends is left out.
+        """Concatenates episodes, without the observations after their last steps.
 
         Args:
-            episodes: At least one.
+            episodes: At least one episode.
         """
         kept = list(episodes)
         return cls(
@@ -66,39 +66,39 @@ class Log:
 
     @cached_property
     def starts(self) -> Integers:
-        """The first row of each episode, int64 ``[E]``."""
+        """First row of each episode, int64 ``[E]``."""
         return np.cumsum(self.lengths) - self.lengths
 
     @cached_property
     def episode(self) -> Integers:
-        """The episode of each row, int64 ``[M]``."""
+        """Index of the episode of each row, int64 ``[M]``."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
     @cached_property
     def time(self) -> Integers:
-        """The step of each row in its episode, int64 ``[M]``."""
+        """Step of each row in its episode, int64 ``[M]``."""
         return np.arange(len(self.rewards)) - self.starts[self.episode]
 
     @cached_property
     def mask(self) -> Flags:
-        """Real steps, bool ``[E, T]``."""
+        """True at real steps, False at padding, bool ``[E, T]``."""
         return np.arange(self.lengths.max()) < self.lengths[:, None]
 
     def padded(self, rows: npt.NDArray[np.generic]) -> Floats:
-        """Numbers of steps by episode.
+        """Splits values of steps by episode and pads them with zeros.
 
         Args:
-            rows: ``[M, ...]``.
+            rows: Values of all steps, ``[M, ...]``.
 
         Returns:
-            float64 ``[E, T, ...]``, zero after the end.
+            float64 ``[E, T, ...]``.
         """
         out = np.zeros((*self.mask.shape, *rows.shape[1:]))
         out[self.mask] = rows
         return out
 
     def returns(self, gamma: float = 1.0) -> Floats:
-        """Return of every episode, float64 ``[E]``.
+        """Computes the return of every episode, float64 ``[E]``.
 
         Args:
             gamma: Discount in [0, 1].
@@ -109,13 +109,13 @@ class Log:
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a policy would have done in every step of a log.
+    """A policy's decisions in every step of a log.
 
     Attributes:
-        probabilities: Of every action, float64 ``[M, N, A]``; one-hot if the policy is
-            deterministic. Agents act independently of one another.
-        memory: What its later actions depend on besides observation and action,
-            float32 ``[M, C]``.
+        probabilities: Probability of every action, float64 ``[M, N, A]``; one-hot if
+            the policy is deterministic. Agents act independently of one another.
+        memory: The policy's memory, float32 ``[M, C]``: what its later actions depend
+            on besides observation and action.
     """
 
     probabilities: Floats
@@ -123,29 +123,29 @@ class Replayed:
 
     @property
     def is_deterministic(self) -> bool:
-        """Whether every action is certain."""
+        """Whether every agent has an action of probability 1 in every step."""
         return bool((self.probabilities.max(-1) == 1.0).all())
 
     def taken(self, actions: Integers) -> Floats:
-        """Probability of each agent's logged action, float64 ``[M, N]``.
+        """Returns the probability of each agent's logged action, float64 ``[M, N]``.
 
         Args:
-            actions: int64 ``[M, N]``.
+            actions: Logged actions, int64 ``[M, N]``.
         """
         return np.take_along_axis(self.probabilities, actions[..., None], -1)[..., 0]
 
 
 def replay(policy: TeamPolicy, log: Log, *, stochastic: bool = False) -> Replayed:
-    """Lets a policy decide in every step of a log, with the memory it would have there.
+    """Computes a policy's decisions in every step of a log.
 
-    Its memory, its last actions and the return so far are those of the log: the policy
-    is asked what it would do after what really happened.
+    The policy's memory, its previous actions and the return so far come from the logged
+    steps before. So each decision is one after the logged history.
 
     Args:
         policy: The policy.
         log: The log.
-        stochastic: False: it acts greedily, as ``rllib evaluate`` plays it and as it is
-            deployed. True: it draws its actions from the softmax of its logits, as an
+        stochastic: False: the policy acts greedily, as in ``rllib evaluate`` and in
+            deployment. True: it draws its actions from the softmax of its logits, as an
             actor-critic team explores.
     """
     size = policy.network.sizes
@@ -174,7 +174,7 @@ def _replay_block(
     epsilon = policy.epsilon_at(policy.global_timestep) if stochastic else 0.0
     for t in range(int(lengths.max())):
         active = t < lengths
-        # An episode that has ended repeats its last step, and is not read.
+        # An ended episode repeats its last step; ``active`` drops the results.
         rows = starts + np.minimum(t, lengths - 1)
         obs = log.obs[rows]
         shown = np.zeros((count, 0), np.float32)

@@ -1,4 +1,4 @@
-"""Reads Parquet, NPZ and HDF5 files some rows at once."""
+"""Reads Parquet, NPZ and HDF5 files in blocks of rows."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from rllib_risk.data.rows import DatasetError
 _PARQUET_ROWS = 8192
 # Reads the next rows of one array.
 _Take = Callable[[int], np.ndarray]
-# Shape of an array, whether it is in Fortran's order, and its type.
+# Shape of an array, whether it is in Fortran order, and its type.
 _Facts = tuple[tuple[int, ...], bool, np.dtype]
 
 
 def open_parquet(file: Path, layout: Layout) -> Table:
-    """Opens a Parquet file; one group of its rows is held at a time.
+    """Opens a Parquet file. Memory holds one group of its rows at a time.
 
     Args:
         file: The file. Fields of structs are columns such as ``uav_0.x``.
@@ -67,10 +67,11 @@ def open_parquet(file: Path, layout: Layout) -> Table:
 def open_npz(file: Path, layout: Layout) -> Table:
     """Opens an NPZ file, whose arrays ``[R, ...]`` are the columns.
 
-    Arrays in C order are read some rows at once, others whole.
+    Arrays in C order are read in blocks of rows, other arrays as a whole.
 
     Args:
-        file: The file. Arrays of Python objects are refused: reading them runs code.
+        file: The file. Arrays of Python objects raise an error, because reading them
+            runs code.
         layout: Not used.
 
     Returns:
@@ -209,7 +210,7 @@ def _npy_header(source: Any) -> _Facts:
 def _npy_reader(
     source: Any, shape: tuple[int, ...], fortran: bool, dtype: np.dtype
 ) -> _Take:
-    """Reads the rows of an array that follow in a stream."""
+    """Returns a function that reads the next rows of an array from a stream."""
     whole = shape[1:]
     row_bytes = int(np.prod(whole, dtype=np.int64)) * dtype.itemsize
     if fortran and whole:

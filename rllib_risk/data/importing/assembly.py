@@ -1,4 +1,4 @@
-"""Episodes of joint steps: where they end, and what follows their last action.
+"""Builds episodes from joint steps: finds their ends and last observations.
 
 Letters: ``L`` rows of an episode, ``N`` agents, ``A`` actions.
 """
@@ -18,21 +18,22 @@ from rllib_risk.data.importing.steps import NO_ACTION, Steps
 from rllib_risk.data.replay_memory import action_dtype
 from rllib_risk.data.rows import DatasetError
 
-# Relative difference of two times that is put down to rounding.
+# Relative difference between two times that counts as rounding.
 _TIME_ROUNDING = 1e-6
-# Rewards of a team that differ by less are the same.
+# Relative and absolute tolerance for equal rewards of a team.
 _SAME_REWARD = 1e-6
 
 
 @dataclass
 class Report:
-    """What an import did that the files do not say.
+    """Numbers of episodes that an import had to change or interpret.
 
     Attributes:
-        unflagged: Episodes that end without a flag, taken as cut off.
-        shortened: Episodes whose last step was left out, since the data do not hold
-            what followed it.
-        left_out: Episodes of one row; nothing was left of them then.
+        unflagged: Number of episodes that end without an expected flag.
+        shortened: Number of truncated episodes whose last step was dropped, because the
+            data do not hold the observation after it.
+        left_out: Number of truncated one-step episodes that were left out for the same
+            reason.
     """
 
     unflagged: int = 0
@@ -41,14 +42,14 @@ class Report:
 
 
 class Assembler:
-    """Puts episodes together from joint steps."""
+    """Builds episodes from joint steps."""
 
     def __init__(self, columns: ColumnMap, report: Report) -> None:
-        """Prepares for the first row.
+        """Initializes the assembler.
 
         Args:
             columns: The map.
-            report: What to count in.
+            report: Counts to update.
         """
         self._map = columns
         self._report = report
@@ -58,17 +59,17 @@ class Assembler:
     def episodes(
         self, steps: Iterable[Steps], available: np.ndarray
     ) -> Iterator[Episode]:
-        """Goes on with more rows.
+        """Adds rows and yields the episodes that are complete.
 
         Args:
-            steps: Rows of one file, in their order.
-            available: uint8 ``[N, A]``, which actions there are.
+            steps: Rows of one file, in order.
+            available: 1 where an agent has an action, uint8 ``[N, A]``.
 
         Yields:
-            The episodes that end in them.
+            Complete episodes.
 
         Raises:
-            DatasetError: If rows make no episodes.
+            DatasetError: If rows do not form episodes.
         """
         for chunk in steps:
             cuts = np.flatnonzero(self._begins(chunk)).tolist()
@@ -82,12 +83,12 @@ class Assembler:
                 self._open.append(chunk[start:stop])
 
     def finish(self, available: np.ndarray) -> Iterator[Episode]:
-        """The episode that the last row ends."""
+        """Yields the last episode, after the last row."""
         if self._open:
             yield from self._close(available)
 
     def _begins(self, chunk: Steps) -> np.ndarray:
-        """Whether a row is the first of an episode, bool ``[R]``."""
+        """Whether each row is the first of an episode, bool ``[R]``."""
         columns, new = self._map, np.zeros(len(chunk), bool)
         last = self._open[-1] if self._open else None
         if last is not None and columns.per_file:
@@ -105,7 +106,7 @@ class Assembler:
         return new
 
     def _begin(self, chunk: Steps, row: int) -> None:
-        """Notes the name of an episode, which must be new."""
+        """Records the name of an episode and checks that it is new."""
         if not self._map.episode:
             return
         name = str(chunk.arrays["episode"][row])
@@ -146,7 +147,7 @@ class _Rows:
             }
 
     def _error(self, row: int, key: str, text: str, *place: int) -> DatasetError:
-        """An error about a row; ``place`` is the agent and number in it."""
+        """Builds an error about a row; ``place``: index of agent and of column."""
         for part in self._parts:
             if row < len(part):
                 return part.error(row, key, text, *place)
@@ -154,7 +155,7 @@ class _Rows:
         raise AssertionError("there is no such row")
 
     def _refuse(self, wrong: np.ndarray, key: str, text: str) -> None:
-        """Raises at the first row and agent where ``wrong``, ``[L, n]``, is true."""
+        """Raises an error for the first place at which ``wrong [L, n]`` is true."""
         if wrong.any():
             row, agent = (int(n) for n in np.argwhere(wrong)[0])
             raise self._error(row, key, text, agent)
@@ -166,7 +167,7 @@ class _Rows:
                 raise part.error(0, "time", "numbers and dates are mixed")
 
     def episode(self, available: np.ndarray, report: Report) -> Episode | None:
-        """The episode; None if nothing is left of it."""
+        """Builds the episode; None if it has no step left."""
         arrays = self._arrays
         if "time" in arrays:
             self._check_time()
@@ -228,7 +229,7 @@ class _Rows:
             raise self._error(row, "time", f"{text} {step:g}: rows are missing")
 
     def _check_actions(self) -> None:
-        """Only the last row of an episode may be without actions, and with 'final'."""
+        """Checks that with 'final: row' only the last row has no actions."""
         if self._map.final != "row":
             return
         none = self._arrays["actions"] == NO_ACTION
@@ -246,7 +247,7 @@ class _Rows:
             raise self._error(len(none) - 1, "action", text)
 
     def _flag(self, key: str) -> np.ndarray:
-        """A flag of the team, bool ``[L]``."""
+        """Returns a flag of the team, bool ``[L]``."""
         flags = self._arrays.get(key)
         if flags is None:
             return np.zeros(len(self._arrays["actions"]), bool)
@@ -255,7 +256,7 @@ class _Rows:
         return flags[:, 0]
 
     def _terminated(self, report: Report) -> bool:
-        """Whether the episode truly ended."""
+        """Whether the episode terminated."""
         last = len(self._arrays["actions"]) - (2 if self._map.final == "row" else 1)
         ends: dict[str, bool] = {}
         for key in ("terminated", "truncated"):
@@ -274,7 +275,7 @@ class _Rows:
         return self._map.end == "terminated" and not ends["truncated"]
 
     def _rewards(self) -> np.ndarray:
-        """The reward of the team, float64 ``[L]``."""
+        """Computes the reward of the team, float64 ``[L]``."""
         rewards, team = self._arrays["reward"], self._map.team
         steps = len(rewards) - (self._map.final == "row")
         self._refuse(np.isnan(rewards[:steps]), "reward", "is empty")
@@ -297,7 +298,7 @@ class _Rows:
     def _with_next(
         self, obs: np.ndarray, state: np.ndarray, mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Adds what follows the last row; before, it must be the row after."""
+        """Adds the values after the last row; others must equal the next row."""
         found = []
         for key, before in (("observation", obs), ("state", state), ("mask", mask)):
             after = self._arrays.get(f"next.{key}")
@@ -318,7 +319,7 @@ class _Rows:
 
 
 def _over(chunk: Steps) -> np.ndarray:
-    """Whether a flag says that the episode ends, bool ``[R]``."""
+    """Whether a flag ends the episode at each row, bool ``[R]``."""
     over = np.zeros(len(chunk), bool)
     for key in ("terminated", "truncated"):
         if key in chunk.arrays:

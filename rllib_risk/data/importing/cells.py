@@ -1,7 +1,9 @@
-"""Cells as numbers, names, flags and times, each refused by row, column and value.
+"""Converts cells to numbers, names, flags and times.
 
-A column is what :mod:`.tables` gives: a pyarrow array, a NumPy array, or a list of what
-JSON holds. ``R`` rows.
+Errors name row, column and value. A column comes from :mod:`.tables`: a pyarrow array,
+a NumPy array, or a list of JSON values.
+
+Letters: ``R`` rows.
 """
 
 from __future__ import annotations
@@ -26,21 +28,21 @@ _EMPTY = "is empty"
 
 
 def numbers(rows: Rows, name: str, *, gaps: bool = False) -> np.ndarray:
-    """A column of finite numbers that fit in 32 bits.
+    """Reads a column of finite numbers that fit in 32 bits.
 
     Args:
         rows: The rows.
-        name: Of the column.
-        gaps: Whether cells may be empty, or NaN.
+        name: Name of the column.
+        gaps: Whether cells may be empty or NaN.
 
     Returns:
-        float64 ``[R]``, or ``[R, ...]`` of a column of lists; NaN where it is empty.
+        float64 ``[R]``, or ``[R, ...]`` for a column of lists; NaN in empty cells.
 
     Raises:
-        DatasetError: If a cell is anything else.
+        DatasetError: If a cell holds anything else.
     """
     values = _floats(rows, name, rows.columns[name], gaps)
-    # True for NaN too.
+    # NaN counts as wrong too.
     wrong = ~(np.abs(values) <= _LARGEST)
     if gaps:
         wrong &= ~np.isnan(values)
@@ -53,18 +55,18 @@ def numbers(rows: Rows, name: str, *, gaps: bool = False) -> np.ndarray:
 
 
 def names(rows: Rows, name: str, *, gaps: bool = False) -> np.ndarray:
-    """A column of texts or whole numbers, as texts ``[R]``.
+    """Reads a column of texts or whole numbers as texts.
 
     Args:
         rows: The rows.
-        name: Of the column.
-        gaps: Whether cells may be empty; their text is.
+        name: Name of the column.
+        gaps: Whether cells may be empty. Their text is then empty.
 
     Returns:
-        Texts ``[R]``, dtype object; 3.0 is ``3``.
+        Texts ``[R]``, dtype object. The number 3.0 becomes ``3``.
 
     Raises:
-        DatasetError: If a cell is empty or is neither.
+        DatasetError: If a cell is empty, or is neither text nor whole number.
     """
     column = rows.columns[name]
     if isinstance(column, np.ndarray) and column.dtype.kind in "USO":
@@ -74,26 +76,26 @@ def names(rows: Rows, name: str, *, gaps: bool = False) -> np.ndarray:
     if isinstance(column, pa.Array) and _is_text(column.type):
         column = pc.utf8_trim_whitespace(column).to_pylist()
     elif not isinstance(column, list):
-        column = column.tolist()  # of NumPy and of Arrow
+        column = column.tolist()  # NumPy and Arrow both have it
     return np.array(
         [_name(rows, name, i, value, gaps) for i, value in enumerate(column)], object
     )
 
 
 def flags(rows: Rows, name: str, *, gaps: np.ndarray | None = None) -> np.ndarray:
-    """A column of flags: 0 or 1, false or true.
+    """Reads a column of flags: 0 or 1, false or true.
 
     Args:
         rows: The rows.
-        name: Of the column.
-        gaps: bool ``[R]``, in which rows a cell may be empty, which counts as false;
-            None: in none.
+        name: Name of the column.
+        gaps: Rows in which a cell may be empty, bool ``[R]``. An empty cell counts as
+            false. None: no rows.
 
     Returns:
-        bool ``[R]``, or ``[R, ...]`` of a column of lists.
+        bool ``[R]``, or ``[R, ...]`` for a column of lists.
 
     Raises:
-        DatasetError: If a cell is anything else.
+        DatasetError: If a cell holds anything else.
     """
     column = rows.columns[name]
     if isinstance(column, np.ndarray) and column.dtype.kind in "USO":
@@ -127,14 +129,14 @@ def flags(rows: Rows, name: str, *, gaps: np.ndarray | None = None) -> np.ndarra
 
 
 def times(rows: Rows, name: str) -> np.ndarray:
-    """A column of times: numbers, or dates such as ``2026-01-31 12:00:00``.
+    """Reads a column of times: numbers, or dates such as ``2026-01-31 12:00:00``.
 
     Args:
         rows: The rows.
-        name: Of the column.
+        name: Name of the column.
 
     Returns:
-        ``[R]``: int64 of whole numbers, datetime64[us] of dates, otherwise float64.
+        ``[R]``: int64 for whole numbers, datetime64[us] for dates, else float64.
 
     Raises:
         DatasetError: If a cell is neither, or numbers and dates are mixed.
@@ -166,7 +168,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _floats(rows: Rows, name: str, column: Column, gaps: bool) -> np.ndarray:
-    """A column as float64, NaN where a cell is empty."""
+    """Converts a column to float64, with NaN for empty cells."""
     if isinstance(column, np.ndarray):
         if column.dtype.kind in "fiub":
             return column.astype(np.float64)
@@ -202,7 +204,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _is_regular(column: pa.Array) -> bool:
-    """Whether a column holds lists of one length."""
+    """Whether all cells of a column are lists of one length."""
     kind = column.type
     if column.null_count or not len(column):
         return False
@@ -215,7 +217,7 @@ def _is_regular(column: pa.Array) -> bool:
 
 
 def _texts(rows: Rows, name: str, column: np.ndarray) -> pa.Array:
-    """A NumPy array of texts as one of Arrow."""
+    """Converts a NumPy array of texts to an Arrow array."""
     if column.ndim != 1:
         raise rows.error(0, name, "holds several texts, not one")
     try:
@@ -234,7 +236,7 @@ def _of_texts(rows: Rows, name: str, column: pa.Array, gaps: bool) -> np.ndarray
             raise rows.error(empty.to_pylist().index(True), name, _EMPTY)
         texts = pc.if_else(empty, pa.scalar(None, texts.type), texts)
     if rows.decimal != ".":
-        # A point would be one that parts thousands.
+        # A point would separate thousands. "?" makes the conversion fail.
         texts = pc.replace_substring(texts, ".", "?")
         texts = pc.replace_substring(texts, rows.decimal, ".")
     try:
@@ -259,7 +261,7 @@ def _no_number(rows: Rows, name: str, index: int, text: Any) -> DatasetError:
 
 
 def _of_values(rows: Rows, name: str, values: list[Any], gaps: bool) -> np.ndarray:
-    """What JSON holds, as numbers."""
+    """Converts JSON values to numbers."""
     try:
         found = np.array(values)
         if found.dtype.kind in "iuf":
@@ -267,7 +269,7 @@ def _of_values(rows: Rows, name: str, values: list[Any], gaps: bool) -> np.ndarr
         if found.dtype.kind == "b":
             return found.astype(np.float64)
     except (ValueError, OverflowError):
-        pass  # lists of several lengths, or a huge number
+        pass  # lists of different lengths, or a huge number
     given = [
         None if value is None else _nested(rows, name, index, value)
         for index, value in enumerate(values)
@@ -295,7 +297,7 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _nested(rows: Rows, name: str, index: int, value: Any) -> Any:
-    """A number, or an array of nested lists of one length."""
+    """Converts a number, or nested lists of equal lengths to an array."""
     if isinstance(value, (list, tuple)):
         inside = [_nested(rows, name, index, item) for item in value]
         if len({np.shape(item) for item in inside}) > 1:

@@ -1,7 +1,7 @@
 """Finds the columns of a map in a file, and joins them to arrays.
 
 Letters: ``R`` rows, ``n`` agents of a row (all ``N`` in the wide form, one in the long
-one), ``k`` numbers.
+form), ``k`` numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rllib_risk.data.arrays import OBSERVATIONS
 from rllib_risk.data.importing.mapping import AGENT, ColumnMap, Names
 from rllib_risk.data.importing.tables import Rows, Table
 
-# Names in a message about what columns there are.
+# Maximum number of column names in a message.
 _MAX_NAMES = 12
 # Keys that may share columns.
 _TOGETHER = ({"observation", "state"}, {"next.observation", "next.state"})
@@ -28,20 +28,20 @@ class Chosen:
     """The columns of one key of a map in one file.
 
     Attributes:
-        each: Columns of each agent; of all agents together if ``shared``.
-        shared: Whether no column belongs to one agent.
+        each: Columns of each agent; one entry for all agents if ``shared``.
+        shared: Whether all agents share the columns.
     """
 
     each: tuple[Names, ...]
     shared: bool
 
     def of(self, agent: int) -> Names:
-        """The columns of an agent."""
+        """Returns the columns of an agent."""
         return self.each[0 if self.shared else agent]
 
     @property
     def names(self) -> Iterator[str]:
-        """All columns, some of them more than once."""
+        """All columns, possibly with repeats."""
         return (name for names in self.each for name in names)
 
 
@@ -54,7 +54,7 @@ class Selection:
 
     @property
     def names(self) -> list[str]:
-        """All columns that are read, each once."""
+        """All columns to read, without repeats."""
         found = (name for chosen in self.keys.values() for name in chosen.names)
         return list(dict.fromkeys(found))
 
@@ -70,8 +70,8 @@ def select(table: Table, columns: ColumnMap) -> Selection:
         The columns of each key.
 
     Raises:
-        ConfigError: If a column is not there, a pattern takes none, or a column is
-            taken for two things.
+        ConfigError: If a column does not exist, a pattern matches no column, or a
+            column has two uses.
     """
     keys = {
         "observation": columns.observation,
@@ -131,7 +131,7 @@ def _choose(table: Table, columns: ColumnMap, key: str, names: Names) -> Chosen:
 
 
 def _taken(table: Table, pattern: str) -> list[str]:
-    """Columns that a name or a pattern takes, in the order of the file."""
+    """Returns columns that match a name or pattern, in the order of the file."""
     if pattern in table.names or "*" not in pattern:
         return [name for name in table.names if name == pattern]
     form = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
@@ -162,7 +162,10 @@ def _listed(names: Sequence[str]) -> str:
 def _refuse_two_uses(
     table: Table, columns: ColumnMap, chosen: dict[str, Chosen]
 ) -> None:
-    """Refuses what an agent cannot have seen as a part of what it observed."""
+    """Raises an error if an observation, state or mask has a column of another key.
+
+    Agents cannot observe the action or the reward of the same step.
+    """
     for key in ("observation", "state", "next.observation", "next.state", "mask"):
         if key not in chosen:
             continue
@@ -172,7 +175,7 @@ def _refuse_two_uses(
                 continue
             both = set(used.names) & set(chosen[key].names)
             if other in ("episode", "time", "agent"):
-                both -= set(patterns)  # taken by its own name, so it is meant
+                both -= set(patterns)  # named explicitly, so it is intended
             if both:
                 raise columns.error(
                     f"{key}: takes {shown(min(both))} of {table.file}, which '{other}'"
@@ -196,21 +199,22 @@ def join(
     *,
     single: bool = False,
 ) -> list[np.ndarray]:
-    """The numbers of each agent.
+    """Reads the numbers of each agent.
 
     Args:
         rows: The rows.
-        chosen: Columns.
-        num_agents: ``n``.
-        read: What makes numbers of a column, such as :func:`.cells.numbers`.
-        single: Whether one number per agent is asked for.
+        chosen: Columns to read.
+        num_agents: ``n``, number of agents of a row.
+        read: Function that converts a column to numbers, such as
+            :func:`.cells.numbers`.
+        single: Whether each agent must have one number.
 
     Returns:
-        ``[R, k]`` for each agent, where ``k`` may differ; a list of one where all
-        agents share the columns.
+        ``[R, k]`` for each agent, where ``k`` may differ. If all agents share the
+        columns, one array.
 
     Raises:
-        DatasetError: If a column has another number of values.
+        DatasetError: If a column has the wrong number of values.
     """
     if chosen.shared and len(chosen.each[0]) == 1:
         (name,) = chosen.each[0]

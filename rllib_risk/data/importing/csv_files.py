@@ -1,7 +1,7 @@
-"""Reads CSV files as texts; :mod:`.cells` makes numbers of them.
+"""Reads CSV files as texts, which :mod:`.cells` converts to numbers.
 
-Arrow splits the lines. Its own conversion of numbers is not used: it names neither the
-row nor the column of what it cannot read.
+Arrow splits the lines. Its own conversion to numbers is not used, because its errors
+name neither the row nor the column.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def open_csv(file: Path, layout: Layout) -> Table:
 
     Args:
         file: The file. Its first line names the columns.
-        layout: Its separator and decimal character.
+        layout: Separator and decimal character of the file.
 
     Returns:
         The table.
@@ -58,7 +58,7 @@ def open_csv(file: Path, layout: Layout) -> Table:
     refuse_repeated(file, names)
 
     def read(wanted: Sequence[str]) -> Iterator[Rows]:
-        # All columns: a quote that is left open in any of them would hide rows.
+        # Read all columns: an open quote in any of them would hide rows.
         for first, batch in _batches(file, names, layout):
             texts = dict(zip(names, batch.columns, strict=True))
             _refuse_line_breaks(file, first, texts)
@@ -74,17 +74,17 @@ def open_csv(file: Path, layout: Layout) -> Table:
 
 
 def header(file: Path, separator: str) -> list[str]:
-    """The names in the first line of a CSV file.
+    """Reads the names in the first line of a CSV file.
 
     Args:
         file: The file.
         separator: Character between two columns.
 
     Returns:
-        The names, without spaces around them.
+        The names, without surrounding spaces.
 
     Raises:
-        DatasetError: If the line is missing, too long or no text.
+        DatasetError: If the line is missing, too long or not text.
     """
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as source:
         line = source.readline(_LONGEST_HEADER)
@@ -106,14 +106,14 @@ def header(file: Path, separator: str) -> list[str]:
 
 
 def not_utf8(file: Path, line: int) -> DatasetError:
-    """The error of a line that is not UTF-8."""
+    """Builds the error for a line that is not UTF-8."""
     return DatasetError(f"{file}, line {line}: is not UTF-8. Save the file as UTF-8")
 
 
 def _batches(
     file: Path, names: list[str], layout: Layout
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Batches of texts, with the number of their first line."""
+    """Yields the number of the first line and the texts of each batch."""
     ragged: list[Any] = []
 
     def note(row: Any) -> str:
@@ -151,7 +151,7 @@ def _batches(
 
 
 def _readable(file: Path, error: Exception, ragged: list[Any]) -> DatasetError:
-    """Arrow's error in our words, with the line."""
+    """Converts an error of Arrow to a DatasetError that names the line."""
     text = str(error)
     row = _ROW.search(text)
     line = int(row[1]) if row else 0
@@ -174,7 +174,7 @@ def _readable(file: Path, error: Exception, ragged: list[Any]) -> DatasetError:
 
 
 def _refuse_line_breaks(file: Path, first: int, texts: dict[str, pa.Array]) -> None:
-    """Refuses values over several lines: they come of quotes that were left open."""
+    """Raises an error for values over several lines, which an open quote causes."""
     for name, column in texts.items():
         data = column.buffers()[2]
         if data is None or not (np.frombuffer(data, np.uint8) == ord("\n")).any():

@@ -1,7 +1,7 @@
-"""Finds the column that names episodes by what is in it, where its name does not tell.
+"""Finds the column that names episodes by its values.
 
-Such a column has one value throughout an episode and a new one in the next. Where an
-episode begins is seen in the column of time, which restarts there.
+Such a column has one value throughout an episode and a new one in the next. The column
+of time restarts where an episode begins.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from rllib_risk.data.importing.tables import Rows
 from rllib_risk.data.rows import DatasetError
 
 _WHOLE = re.compile(r"[-+]?\d+")
-# Texts that are numbers but no whole ones, such as 0.5 and 9.0: no name looks so.
+# Decimal numbers such as 0.5 and 9.0, which are not names of episodes.
 _DECIMAL = re.compile(r"[-+]?\d*[.,]\d*([eE][-+]?\d+)?")
 
 
 def find_episode(
     rows: Rows, columns: Iterable[str], time: str | None, *, whole_team: bool
 ) -> tuple[str | None, str]:
-    """Looks for a column that changes exactly where the time restarts.
+    """Finds a column that changes exactly where the time restarts.
 
     A column of whole numbers or texts fits if it changes at every restart and nowhere
-    else, and no value comes back. Of several columns that fit, one that counts up by
-    one is taken, or else the first one.
+    else, and no value occurs in two episodes. If several columns fit, the first one
+    that counts up by one is chosen, or else the first one.
 
     Args:
         rows: The first rows of a file.
-        columns: Columns that may be it.
+        columns: Candidate columns.
         time: Column of time; None if there is none.
-        whole_team: Whether a row is a step of all agents. If so, two rows of one time
-            cannot be of one episode.
+        whole_team: Whether a row is a step of all agents. If so, two rows with the same
+            time belong to different episodes.
 
     Returns:
-        The column, or None; and the reason.
+        The column or None, and the reason.
     """
     if time is None:
         return None, "no column of time shows where episodes begin."
@@ -61,7 +61,7 @@ def find_episode(
             fitting[name] = _counts(blocks)
     if not fitting:
         return None, f"no column has a new value exactly where {time!r} restarts."
-    best = max(fitting, key=lambda name: fitting[name])  # the first one of equals
+    best = max(fitting, key=lambda name: fitting[name])  # the first of equals
     why = f"a new value at every restart of {time!r} ({number:,}), and nowhere else"
     others = [repr(name) for name in fitting if name != best]
     if others:
@@ -70,7 +70,7 @@ def find_episode(
 
 
 def _names(rows: Rows, name: str) -> np.ndarray | None:
-    """A column of whole numbers or texts, as texts ``[R]``; None: it is none."""
+    """Reads whole numbers or texts as texts ``[R]``; None for other columns."""
     column = rows.columns[name]
     if isinstance(column, np.ndarray) and column.dtype.kind == "f":
         return None
@@ -86,7 +86,7 @@ def _names(rows: Rows, name: str) -> np.ndarray | None:
 
 
 def _counts(blocks: list[str]) -> bool:
-    """Whether values are whole numbers that go up by one."""
+    """Whether values are whole numbers that increase by one."""
     if not all(_WHOLE.fullmatch(value) for value in blocks):
         return False
     return bool((np.diff([int(value) for value in blocks]) == 1).all())

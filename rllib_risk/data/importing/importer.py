@@ -16,7 +16,7 @@ from rllib_risk.data.importing.sources import find_files, open_table
 from rllib_risk.data.importing.steps import StepReader
 from rllib_risk.data.rows import DatasetError
 
-# File names that a card lists.
+# Maximum number of file names that a card lists.
 _MAX_FILES = 20
 
 
@@ -28,25 +28,25 @@ def import_files(
     env: str | None = None,
     env_config: Mapping[str, Any] | None = None,
 ) -> tuple[Card, Report]:
-    """Imports logs of a team, some rows at a time.
+    """Imports logs of a team in blocks of rows.
 
-    Memory holds a block of rows, the episode that is being put together, and the
-    episodes of one file of the dataset.
+    Memory holds a block of rows, one incomplete episode, and the episodes of one file
+    of the dataset.
 
     Args:
-        out: Folder of the dataset; new or empty.
+        out: Folder of the dataset. It is created, or must be empty.
         sources: Files, folders or patterns: CSV, JSON lines, Parquet, NPZ, HDF5.
         map_file: The map, in YAML; see ``docs/data_import.md``.
-        env: Name of the environment that the data are of; None: not known.
-        env_config: Its arguments.
+        env: Name of the data's environment; None if unknown.
+        env_config: Arguments of the environment.
 
     Returns:
-        The dataset's card, and what was done that the files do not say.
+        The dataset's card, and a report of changed episodes.
 
     Raises:
-        ConfigError: If the map is wrong, or does not fit the files.
-        DatasetError: If a file cannot be read or holds what cannot be, with file, row
-            and column. Nothing is left in ``out`` then.
+        ConfigError: If the map is invalid or does not match the files.
+        DatasetError: If a file cannot be read or holds an invalid value. The message
+            names file, row and column. Nothing stays in ``out``.
     """
     columns = read_map(Path(map_file).expanduser())
     files = find_files(sources)

@@ -56,8 +56,8 @@ class Guess:
     """A first map.
 
     Attributes:
-        text: The map in YAML, with what could not be guessed in comments.
-        notes: What was guessed and what was not, a line each.
+        text: The map in YAML. Comments name the keys that could not be guessed.
+        notes: Lines that report what was guessed and what was not.
     """
 
     text: str = ""
@@ -65,16 +65,16 @@ class Guess:
 
 
 def infer_map(sources: Sequence[str | Path]) -> Guess:
-    """Guesses a map from the first file: its columns and its first rows.
+    """Guesses a map from the columns and the first rows of the first file.
 
     Args:
         sources: Files, folders or patterns.
 
     Returns:
-        The map, and what was guessed.
+        The map and notes about the guesses.
 
     Raises:
-        DatasetError: If the file cannot be read.
+        DatasetError: If the file cannot be read or has no row.
     """
     file = find_files(sources)[0]
     layout = _layout(file)
@@ -86,7 +86,7 @@ def infer_map(sources: Sequence[str | Path]) -> Guess:
 
 
 def _layout(file: Path) -> Layout:
-    """The separator that makes most columns, and the decimal that goes with it."""
+    """Finds the separator that gives most columns, and the decimal character."""
     if not file.name.lower().endswith((".csv", ".csv.gz", ".tsv")):
         return Layout()
     separator = max(SEPARATORS, key=lambda s: len(header(file, s)))
@@ -104,7 +104,7 @@ def _layout(file: Path) -> Layout:
 
 
 class _Guesser:
-    """Guesses key after key, from what is left of the columns."""
+    """Guesses one key after another from the columns that are left."""
 
     def __init__(self, table: Table, rows: Rows, layout: Layout) -> None:
         self._table, self._rows, self._layout = table, rows, layout
@@ -144,7 +144,7 @@ class _Guesser:
             self._explain(key, why)
 
     def _explain(self, key: str, why: str) -> None:
-        """Prints a remark on a key, and writes it beside the key in the map."""
+        """Adds a remark on a key to the notes and to the map."""
         self._why[key] = why
         self._note(f"  {why}.")
 
@@ -153,7 +153,7 @@ class _Guesser:
         self._note(f"Not guessed: {key}: {text}")
 
     def _take_one(self, names: Sequence[str]) -> str | None:
-        """Takes the first column that has one of the names, whatever its case."""
+        """Takes the first column with one of the names, in upper or lower case."""
         for wanted in names:
             for name in self._left:
                 if name.lower() == wanted:
@@ -169,7 +169,7 @@ class _Guesser:
         return taken
 
     def _drop(self, names: Iterable[str]) -> None:
-        """Takes columns out of those that are left."""
+        """Removes columns from those that are left."""
         taken = set(names)
         self._left = [name for name in self._left if name not in taken]
 
@@ -189,7 +189,7 @@ class _Guesser:
                 self._place("observation", prefix, taken)
 
     def _wide(self) -> None:
-        # "a" may be an agent as well: only where no whole word is there
+        # "a" may also be an agent, so it counts only if no whole word matches
         actions = self._actions_of_agents("|".join(_ACTION))
         actions = actions or self._actions_of_agents("a")
         if not actions:
@@ -232,13 +232,13 @@ class _Guesser:
                 self._miss("observation", 'such as "obs_{agent}_*".')
 
     def _actions_of_agents(self, word: str) -> dict[str, str]:
-        """Columns of actions by agent, in the order of names that finds more."""
+        """Finds action columns by agent, in the order of words that matches more."""
         before = self._matching(rf"(?P<agent>.+?){_PART}(?:{word})")
         after = self._matching(rf"(?:{word}){_PART}(?P<agent>.+)")
         return max(before, after, key=len)
 
     def _matching(self, form: str) -> dict[str, str]:
-        """Columns by what stands for an agent in them."""
+        """Finds columns that match a pattern, by the agent's name in them."""
         found = {}
         for name in self._left:
             match = re.fullmatch(form, name, re.IGNORECASE)
@@ -249,7 +249,7 @@ class _Guesser:
     def _of_agents(
         self, key: str, prefix: str, words: Sequence[str], agents: list[str]
     ) -> None:
-        """Finds columns of a kind that are there for every agent."""
+        """Finds columns of a kind that exist for every agent."""
         word = "|".join(words)
         for order in (
             r"{prefix}{agent}{_PART}({word})({_PART}?\d+)?",
@@ -306,7 +306,7 @@ class _Guesser:
         self._miss("reward", "the column of the team's reward.")
 
     def _actions(self, pattern: str, names: list[str]) -> None:
-        """Number of actions, or their labels, of the first rows."""
+        """Guesses the number of actions, or their labels, from the first rows."""
         value: dict[str, object] = {"columns": pattern}
         try:
             given = [cells.numbers(self._rows, n, gaps=True) for n in names]
@@ -346,7 +346,7 @@ class _Guesser:
         self._set("observation", short(names), why)
 
     def _episode(self) -> None:
-        """Looks for the episode by values, where no column is called so."""
+        """Finds the episode by values if no column has a usual name."""
         if "episode" in self._found:
             return
         time = cast("str | None", self._found.get("time"))

@@ -27,8 +27,8 @@ _LONGEST_LINE = 2**26
 def open_json_lines(file: Path, layout: Layout) -> Table:
     """Opens a file of JSON lines, which may be compressed with gzip.
 
-    An object inside an object gives columns such as ``uav_0.x``. The first line names
-    the columns; later lines must have those that are asked for.
+    Nested objects give columns such as ``uav_0.x``. The first line names the columns.
+    Later lines must contain the columns that are read.
 
     Args:
         file: The file.
@@ -38,7 +38,7 @@ def open_json_lines(file: Path, layout: Layout) -> Table:
         The table.
 
     Raises:
-        DatasetError: If the first line is no object.
+        DatasetError: If the file is empty or its first line is not an object.
     """
     first = next(_objects(file), None)
     if first is None:
@@ -68,7 +68,7 @@ def open_json_lines(file: Path, layout: Layout) -> Table:
 
 
 def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any], int]]:
-    """Number, values and length in bytes of every line."""
+    """Yields number, values and length in bytes of every line."""
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as source:
         line = 0
         while text := source.readline(_LONGEST_LINE):

@@ -1,4 +1,4 @@
-"""Reads the map of an import from YAML, and names the line of what is wrong."""
+"""Reads the map of an import from YAML. Errors name the line of the mistake."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_map(path: Path) -> ColumnMap:
         The map.
 
     Raises:
-        ConfigError: If it cannot be read, or a key is missing, unknown or wrong.
+        ConfigError: If the file is unreadable, or a key is missing, unknown or invalid.
     """
     return _Reader(read_yaml(path)).map()
 
@@ -84,7 +84,7 @@ class _Reader:
         return found
 
     def _check(self, found: ColumnMap) -> None:
-        """Refuses keys that do not go together."""
+        """Raises an error for keys that need or exclude each other."""
         rules: list[tuple[bool, str, str]] = [
             (
                 found.is_long and found.agent is None,
@@ -197,7 +197,7 @@ class _Reader:
         return value
 
     def _name(self, value: Any, *at: str | int) -> str:
-        """A name of a column; a whole number is one too."""
+        """Converts a value to a column name; a whole number is a valid name."""
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str) or not value.strip():

@@ -1,4 +1,4 @@
-"""The map of an import: which columns of the files are what."""
+"""The map of an import: the meaning of the files' columns."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ Names = tuple[str, ...]
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """Which columns are what; a column may be a pattern with ``*`` and ``{agent}``.
+    """The meaning of columns. A column may be a pattern with ``*`` and ``{agent}``.
 
     Attributes:
         document: The map as it was read, for messages.
-        form: ``wide``: a row is a step of all agents. ``long``: of one agent.
-        agents: Their names, in the order of all arrays.
+        form: ``wide``: a row is a step of all agents. ``long``: a step of one agent.
+        agents: Names of the agents, in the order of all arrays.
         agent: Column with the agent's name, in the long form.
         observation: Columns of an agent's observation.
         action: Columns of the action, one per agent.
-        labels: What the actions are called in the data, in their order; empty: they
-            are numbers from 0.
-        counts: Number of actions of each agent; None: that of the labels or the mask.
+        labels: Names of the actions in the data, in order. Empty: actions are numbers
+            from 0.
+        counts: Number of actions of each agent. None: the number of labels, or of
+            actions in the mask.
         reward: Columns of the reward.
-        team: How rewards of agents make that of the team.
-        episode: Column with the episode's name; None: ends are flagged.
-        per_file: Whether names of episodes count within their file.
-        time: Column with the time; None: rows are in order.
-        step: Difference of two times that follow each other; None: it may vary.
-        terminated: Columns of the flag of a true end.
-        truncated: Columns of the flag of an episode that was cut off.
-        end: What an end without a flag is, where ``terminated`` is not there.
-        state: Columns of the state, or ``observations``.
+        team: Rule for the team's reward: ``shared``, ``sum`` or ``mean`` over agents.
+        episode: Column with the episode's name. None: flags or files end episodes.
+        per_file: Whether episodes end with their file, and names count within it.
+        time: Column with the time. None: rows are in order.
+        step: Difference between consecutive times. None: it may vary.
+        terminated: Columns of the flag that the episode terminated.
+        truncated: Columns of the flag that the episode was truncated.
+        end: Kind of an end without ``truncated`` flag, if ``terminated`` is not given.
+        state: Columns of the global state, or ``observations``.
         mask: Columns of the action mask.
         next: Columns of ``observation``, ``state`` and ``mask`` after the step.
         final: ``row`` if each episode's last row has an observation and no action.
-        layout: Of CSV files.
+        layout: Layout of CSV files.
     """
 
     document: Document
@@ -69,9 +70,9 @@ class ColumnMap:
 
     @property
     def is_long(self) -> bool:
-        """Whether a row is of one agent."""
+        """Whether a row is a step of one agent."""
         return self.form == "long"
 
     def error(self, message: str, *path: str | int) -> ConfigError:
-        """An error that names the file and line of a key."""
+        """Builds an error that names the file and line of a key."""
         return self.document.error(message, *path)

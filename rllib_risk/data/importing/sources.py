@@ -27,17 +27,18 @@ _FORMATS: dict[str, Callable[[Path, Layout], Table]] = {
 
 
 def find_files(sources: Iterable[str | Path]) -> list[Path]:
-    """The files that are named, in order.
+    """Finds the files that sources name, in order.
 
     Args:
-        sources: Files, folders (their files of a known format, by name), or patterns
-            such as ``logs/*.csv``.
+        sources: Files, folders (their files of a known format, sorted by name), or
+            patterns such as ``logs/*.csv``.
 
     Returns:
-        Files, each once.
+        The files, without repeats.
 
     Raises:
-        DatasetError: If one is missing, of an unknown format, or there is none.
+        DatasetError: If a source does not exist, or a folder has no file of a known
+            format, or a file has an unknown format.
     """
     found: list[Path] = []
     for source in sources:
@@ -77,14 +78,14 @@ def open_table(file: Path, layout: Layout) -> Table:
 
     Args:
         file: The file.
-        layout: Of CSV files.
+        layout: Layout of CSV files.
 
     Returns:
-        Its columns, and what reads them.
+        The opened file.
 
     Raises:
-        DatasetError: If it is empty, damaged or of another format; also when it is
-            read.
+        DatasetError: If the file is empty, damaged or of another format. Reading the
+            table may raise it too.
     """
     form = _form(file)
     assert form is not None, "find_files gives files of known formats"
@@ -92,7 +93,7 @@ def open_table(file: Path, layout: Layout) -> Table:
         table = _FORMATS[form](file, layout)
     except DatasetError:
         raise
-    except Exception as error:  # damaged files raise all kinds
+    except Exception as error:  # damaged files raise any exception
         raise _unreadable(file, error) from error
 
     def read(names: Sequence[str]) -> Iterator[Rows]:

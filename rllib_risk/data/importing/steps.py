@@ -1,7 +1,7 @@
-"""Rows of a file as joint steps, checked.
+"""Converts rows of a file to joint steps and checks them.
 
 Letters: ``R`` rows or steps, ``n`` agents of a row (all ``N`` in the wide form, one in
-the long one), ``A`` actions, ``D`` observation size, ``S`` state size.
+the long form), ``A`` actions, ``D`` observation size, ``S`` state size.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rllib_risk.data.importing.mapping import ColumnMap
 from rllib_risk.data.importing.tables import Rows, Table
 from rllib_risk.data.rows import DatasetError
 
-# An action that is not there: the row has the last observation only.
+# Stands for a missing action. The row has only the last observation.
 NO_ACTION = -1
 
 
@@ -29,13 +29,14 @@ class Steps:
     """Consecutive rows as arrays.
 
     Attributes:
-        rows: Where they come from, for messages.
-        columns: The columns of each key of the map, for messages.
-        arrays: ``obs [R, n, D]``, ``actions [R, n]`` (-1: none), ``rewards [R]`` or
-            ``[R, n]``, and, as the map has them, ``state [R, S]``, ``mask [R, n, A]``,
-            ``terminated`` and ``truncated`` as the rewards, ``episode``, ``time`` and
-            ``agent [R]``, ``next.observation``, ``next.state`` and ``next.mask``. Of
-            steps in the long form also ``numbers [R, N]``, the rows of the agents.
+        rows: The rows, for messages.
+        columns: Columns of each key of the map, for messages.
+        arrays: ``obs [R, n, D]``, ``actions [R, n]`` (-1: none), ``reward [R, 1]`` or
+            ``[R, n]``. If the map has them, also ``state [R, S]``, ``mask [R, n, A]``,
+            ``terminated`` and ``truncated`` (shaped like ``reward``), ``episode``,
+            ``time`` and ``agent [R]``, ``next.observation``, ``next.state`` and
+            ``next.mask``. Joint steps of the long form also have ``numbers [R, N]``,
+            the agents' row numbers.
     """
 
     rows: Rows
@@ -49,14 +50,14 @@ class Steps:
     def error(
         self, index: int, key: str, text: str, agent: int = 0, number: int = 0
     ) -> DatasetError:
-        """An error about a row and a key of the map.
+        """Builds an error about a row and a key of the map.
 
         Args:
-            index: Of the row or step.
-            key: Of the map.
-            text: What is wrong.
-            agent: Whose row or column it is.
-            number: Which of the key's columns.
+            index: Index of the row or step.
+            key: Key of the map.
+            text: Description of the problem.
+            agent: Index of the agent that has the row or column.
+            number: Index of the column among the key's columns.
         """
         rows = self.rows
         if "numbers" in self.arrays:
@@ -65,7 +66,7 @@ class Steps:
         return rows.error(index, names[number if number < len(names) else 0], text)
 
     def __getitem__(self, part: slice | np.ndarray) -> Steps:
-        """Some of the rows."""
+        """Selects some of the rows."""
         rows = self.rows
         kept = Rows(rows.file, rows.unit, rows.numbers[part], {}, rows.decimal)
         arrays = {key: array[part] for key, array in self.arrays.items()}
@@ -73,7 +74,7 @@ class Steps:
 
 
 def joined(first: Steps, second: Steps) -> Steps:
-    """Rows of one file, one after the other."""
+    """Concatenates rows of one file."""
     rows = first.rows
     numbers = np.concatenate([rows.numbers, second.rows.numbers])
     return Steps(
@@ -87,10 +88,10 @@ def joined(first: Steps, second: Steps) -> Steps:
 
 
 class StepReader:
-    """Reads the joint steps of files that are described by one map."""
+    """Reads the joint steps of files that one map describes."""
 
     def __init__(self, columns: ColumnMap) -> None:
-        """Prepares to read.
+        """Initializes the reader.
 
         Args:
             columns: The map.
@@ -98,7 +99,7 @@ class StepReader:
         self._map = columns
         self._agents = len(columns.agents)
         self._gaps = columns.final == "row"
-        # What must not change from row to row: set by the first rows.
+        # The first rows set the sizes, which all rows must have.
         self._sizes: dict[str, tuple[int, ...]] = {}
         self._counts: np.ndarray | None = None  # [N]
         self._labels = {label: i for i, label in enumerate(columns.labels)}
@@ -109,7 +110,7 @@ class StepReader:
 
     @property
     def available(self) -> np.ndarray:
-        """uint8 ``[N, A]``: which actions there are; known once a row was read."""
+        """1 where an agent has an action, uint8 ``[N, A]``; known after one row."""
         assert self._counts is not None
         actions = np.arange(self._counts.max())
         return (actions < self._counts[:, None]).astype(np.uint8)
@@ -125,7 +126,7 @@ class StepReader:
 
         Raises:
             ConfigError: If the file does not have the columns of the map.
-            DatasetError: If a cell holds what cannot be.
+            DatasetError: If a cell holds an invalid value.
         """
         selection = select(table, self._map)
         flat = (
@@ -156,7 +157,7 @@ class StepReader:
         self._masks(steps, selection, agents)
         arrays["actions"] = self._actions(steps, selection, agents)
         self._check_legal(steps, selection, agents)
-        # Rows with the last observation only may leave the rest empty.
+        # Rows that hold only the last observation may leave these cells empty.
         ended = (arrays["actions"] == NO_ACTION).all(axis=1) if self._gaps else None
         count = 1 if self._map.is_long else self._agents
         readers = {
@@ -184,7 +185,7 @@ class StepReader:
     def _parts(
         self, rows: Rows, selection: Selection, key: str, read: Any
     ) -> list[np.ndarray]:
-        """The numbers of each agent, whose number must not change."""
+        """Reads the numbers of each agent and checks that their count is constant."""
         count = 1 if self._map.is_long else self._agents
         parts = join(rows, selection.keys[key], count, read)
         if len(parts) < count and key.split(".")[-1] != "state":
@@ -231,14 +232,14 @@ class StepReader:
             steps.arrays[key] = mask
 
     def _limits(self, agents: np.ndarray | None) -> np.ndarray:
-        """Numbers of actions ``[1, N]`` or, of rows of one agent, ``[R, 1]``."""
+        """Numbers of actions ``[1, N]``, or ``[R, 1]`` for rows of one agent each."""
         assert self._counts is not None
         return self._counts[None] if agents is None else self._counts[agents, None]
 
     def _actions(
         self, steps: Steps, selection: Selection, agents: np.ndarray | None
     ) -> np.ndarray:
-        """Actions ``[R, n]``, which exist; -1 where a cell may be empty and is."""
+        """Reads and checks actions ``[R, n]``; -1 in cells that may be empty."""
         count = 1 if self._map.is_long else self._agents
         chosen = selection.keys["action"]
         read = self._labelled if self._labels else self._numbered
@@ -276,7 +277,7 @@ class StepReader:
         found = cells.names(rows, name, gaps=self._gaps)
         known = self._labels
         index = np.array(
-            # 2.0 is what pandas writes of 2 in a column with gaps.
+            # pandas writes 2 as 2.0 in a column with gaps.
             [known.get(t, known.get(t.removesuffix(".0"), -2)) for t in found],
             np.int64,
         )
@@ -290,7 +291,7 @@ class StepReader:
     def _check_legal(
         self, steps: Steps, selection: Selection, agents: np.ndarray | None
     ) -> None:
-        """Refuses masks without an action, and actions that a mask does not allow."""
+        """Raises an error for masks without an action and for actions not allowed."""
         if "mask" not in steps.arrays:
             return
         mask, actions = steps.arrays["mask"], steps.arrays["actions"]
@@ -311,7 +312,7 @@ class StepReader:
             raise steps.rows.error(row, name, text)
 
     def _grouped(self, flat: Iterator[Steps]) -> Iterator[Steps]:
-        """Puts the rows of agents together that are of one step."""
+        """Joins the agents' rows of each step."""
         held: Steps | None = None
         for more in flat:
             rows = more if held is None else joined(held, more)
@@ -323,7 +324,7 @@ class StepReader:
             yield self._group(held)
 
     def _group(self, rows: Steps) -> Steps:
-        """Whole steps ``[R, N, ...]`` of rows of one agent each."""
+        """Builds joint steps ``[R, N, ...]`` from rows of one agent each."""
         starts = _changes(rows)
         counts = np.diff([*starts, len(rows)])
         agents = rows.arrays["agent"]
@@ -368,7 +369,7 @@ class StepReader:
     def _same(
         self, rows: Steps, key: str, array: np.ndarray, starts: np.ndarray
     ) -> np.ndarray:
-        """What all agents of a step must have in common."""
+        """Returns values that must be equal for all agents of a step."""
         teams = array.reshape(len(starts), self._agents, -1)
         wrong = (teams != teams[:, :1]).any(axis=2)
         if wrong.any():
@@ -379,7 +380,7 @@ class StepReader:
 
 
 def _changes(rows: Steps) -> np.ndarray:
-    """The first row of each step."""
+    """Returns the first row of each step."""
     new = np.ones(len(rows), bool)
     time = rows.arrays["time"]
     new[1:] = time[1:] != time[:-1]
@@ -390,7 +391,7 @@ def _changes(rows: Steps) -> np.ndarray:
 
 
 def _padded(parts: list[np.ndarray]) -> np.ndarray:
-    """Numbers of agents as float32 ``[R, n, D]``, with zeros up to the widest."""
+    """Stacks the agents' numbers as float32 ``[R, n, D]``, padded with zeros."""
     size = max(part.shape[1] for part in parts)
     found = np.zeros((len(parts[0]), len(parts), size), np.float32)
     for agent, part in enumerate(parts):

@@ -1,4 +1,4 @@
-"""Rows of a file, and where they stand in it: what every reader of a format gives."""
+"""Rows of a file and their positions in it: the output of all readers of files."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 from rllib_risk.config.schema import shown
 from rllib_risk.data.rows import DatasetError
 
-# A pyarrow array, a NumPy array [R, ...], or a list of what JSON holds.
+# A pyarrow array, a NumPy array [R, ...], or a list of JSON values.
 Column = Any
-# What is read of a file at once.
+# Size of the part of a file that is read at once.
 BLOCK_BYTES = 2**22
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How numbers stand in a CSV file.
+    """Separator and decimal character of a CSV file.
 
     Attributes:
         separator: Character between two columns.
-        decimal: Character before the decimals.
+        decimal: Decimal character of numbers.
     """
 
     separator: str = ","
@@ -37,11 +37,11 @@ class Rows:
 
     Attributes:
         file: The file.
-        unit: What its rows are called: ``line`` of a text, ``row`` of others.
-        numbers: int64 ``[R]``, the number of each row, as ``unit`` counts them: lines
-            from 1, rows from 0.
-        columns: Columns by name, of ``R`` rows each.
-        decimal: Character before the decimals, where numbers are texts.
+        unit: Name of a row in messages: ``line`` for text files, else ``row``.
+        numbers: Number of each row in the file, int64 ``[R]``. Lines count from 1, rows
+            from 0.
+        columns: Columns by name, each with ``R`` rows.
+        decimal: Decimal character, if numbers are texts.
     """
 
     file: Path
@@ -55,12 +55,12 @@ class Rows:
         return len(self.numbers)
 
     def error(self, index: int, column: str, text: str) -> DatasetError:
-        """An error about one cell.
+        """Builds an error about one cell.
 
         Args:
-            index: Of the row in this object.
+            index: Index of the row in this object.
             column: Name of the column.
-            text: What is wrong, with the value.
+            text: Description of the problem, with the value.
         """
         return DatasetError(
             f"{place(self.file, self.unit, self.numbers[index])}, column"
@@ -70,12 +70,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class Table:
-    """A file that was opened.
+    """An opened file.
 
     Attributes:
         file: The file.
-        names: Its columns.
-        read: Reads the named columns, some rows at once.
+        names: Names of its columns.
+        read: Function that yields blocks of rows with the given columns.
     """
 
     file: Path
@@ -84,20 +84,20 @@ class Table:
 
 
 def place(file: Path, unit: str, number: int) -> str:
-    """Where a row is, for messages."""
+    """Describes the position of a row for messages."""
     return f"{file}, {unit} {number}"
 
 
 def no_columns(file: Path) -> DatasetError:
-    """The error of a file that holds nothing."""
+    """Builds the error for a file without columns."""
     return DatasetError(f"{file} is empty: it has no columns")
 
 
 def refuse_repeated(file: Path, names: Sequence[str]) -> None:
-    """Refuses a file with two columns of one name.
+    """Checks that all columns of a file have different names.
 
     Raises:
-        DatasetError: If there are two.
+        DatasetError: If two columns have the same name.
     """
     for name in names:
         if names.count(name) > 1:

@@ -37,7 +37,7 @@ class BatchedCarFollowing(BatchedTeamEnv):
 
         Args:
             num_envs: Number of copies E.
-            state: "auto" or "env", "concat_obs", "none"; as in `TeamEnv`.
+            state: "auto", "env", "concat_obs" or "none"; as in `TeamEnv`.
             time_limit_is_terminal: As in `TeamEnv`; no effect, since all episodes
                 terminate.
             **env_config: Arguments of `CarFollowing`, which checks them.

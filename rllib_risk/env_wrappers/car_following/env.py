@@ -137,7 +137,7 @@ class CarFollowing(ParallelEnv):
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> spaces.Discrete:
-        """The space of one car's actions: numbers of the accelerations."""
+        """The space of one car's actions: indices of the accelerations."""
         return self.action_spaces[agent]
 
     def reset(
@@ -173,7 +173,7 @@ class CarFollowing(ParallelEnv):
         """Drives for one step.
 
         Args:
-            actions: Number of an acceleration for each car.
+            actions: Index of an acceleration for each car.
 
         Returns:
             Observations, rewards, terminations, truncations and infos.

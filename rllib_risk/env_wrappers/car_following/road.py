@@ -76,7 +76,7 @@ class Road:
 
         Args:
             cars: The cars before the step.
-            actions: Number of the acceleration of each car, int64 [E, N].
+            actions: Index of the acceleration of each car, int64 [E, N].
             uniforms: Uniform numbers in [0, 1), [E, N]. A car crashes if its number is
                 below its probability of a crash.
 

@@ -48,8 +48,8 @@ MAX_EPISODES = 20
 # An episode with this many steps counts as one that never ends.
 MAX_EPISODE_STEPS = 10_000
 
-# The default of `buffer_size_episodes`, and the sizes of its replay above which the
-# report shows it and warns of it.
+# The default of `buffer_size_episodes`. The report shows the size of this replay above
+# REPLAY_SHOWN_BYTES, and warns of it above REPLAY_BYTES.
 REPLAY_EPISODES = 5000
 REPLAY_SHOWN_BYTES = 10**9
 REPLAY_BYTES = 8 * 10**9
@@ -139,7 +139,7 @@ def check_env(
 def _as_registered(
     name_or_factory: str, env_config: Mapping[str, Any] | None
 ) -> tuple[str, dict[str, Any]]:
-    """Turns a factory "pkg.module:callable" into env `pettingzoo` with it."""
+    """Turns a factory "pkg.module:callable" into `pettingzoo` and its env_config."""
     config = dict(env_config or {})
     if name_or_factory in ENVS or ":" not in name_or_factory:
         return name_or_factory, config
@@ -152,7 +152,8 @@ class _Episode:
 
     Attributes:
         rows: Results of the adapter's reset and first steps.
-        begun: Env steps and seconds of play before this episode.
+        begun: Env steps before this episode, and the clock at its beginning in seconds,
+            less the time spent in the listener.
         steps: Steps played.
         total: Sum of the team's rewards.
         ended: Whether the episode has ended.
@@ -270,7 +271,8 @@ class _Check:
         episodes = _play_randomly(
             team, recording, MAX_EPISODES, MAX_STEPS, MAX_EPISODE_STEPS
         )
-        # The first episode may compile things or start a simulator.
+        # The speed leaves out the first episode, which may compile code or start a
+        # simulator, if there is a second one.
         before, begun = episodes[min(1, len(episodes) - 1)].begun
         seconds = time.perf_counter() - recording.seconds - begun
         steps = sum(episode.steps for episode in episodes)

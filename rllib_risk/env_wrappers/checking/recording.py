@@ -70,7 +70,7 @@ class EnvRecording:
         return call
 
     def explain(self, error: BaseException) -> str:
-        """Explains an error: does the env, the configuration or the adapter cause it?
+        """Explains whether the env, the configuration or the adapter caused an error.
 
         Args:
             error: The exception that the adapter raised.

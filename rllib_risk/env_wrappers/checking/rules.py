@@ -1,4 +1,4 @@
-"""Rules of `check_env` about what the adapter accepts, but what may be a mistake.
+"""Rules of `check_env` for results that the adapter accepts but that may be mistakes.
 
 The adapter's own rules are not repeated here: it raises, and `check_env` reports that.
 """
@@ -214,7 +214,7 @@ class RowRules:
 
 
 def _check_images(spec: TeamSpec, findings: Findings) -> None:
-    """Says what images cost in memory, and which network reads them."""
+    """Warns of the memory that images take, and names the encoder for them."""
     if spec.image is None or min(spec.image[:2]) < _PICTURE_PIXELS:
         return
     size, state = row_bytes(spec), 4 * spec.state_size

@@ -7,8 +7,7 @@ belongs to the cue: reward 1 if all are right, 0 otherwise.
 Known answers. A policy that remembers the cue gets 1. At "go", a memoryless policy
 observes the same for both cues, so its distribution over joint answers does not depend
 on the cue. Each joint answer is right for at most one of the two equally likely cues.
-The policy gets therefore at most 0.5; the policy that always answers the first cue
-reaches this.
+Therefore the policy gets at most 0.5. Always answering the first cue reaches this.
 
 The network's input includes the agent's last action, which could carry the cue in place
 of a memory. Therefore only "wait" is legal before "go", and only the answers are legal

@@ -22,7 +22,7 @@ after 9" for the static CVaR, which needs the return so far, and (B, M) for the 
 CVaR. A team that maximizes the CVaR of its return to go at every step plays a fourth
 policy, (A, M): if M follows, A has 2.68 and B has 2.20.
 
-Source: made for this package, since no published game separates the three.
+This package defines the game, since no published game separates the three.
 """
 
 from __future__ import annotations

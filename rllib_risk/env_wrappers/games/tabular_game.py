@@ -1,4 +1,4 @@
-"""Small Markov games in tables, whose robust optimum is known.
+"""Small Markov games from tables, whose robust optimum is known.
 
 Two problems are built in. In both, two carriers stand at a fork, each with a load. Each
 takes the road (0) or the bridge (1). The road pays 5 for the load at once. The bridge

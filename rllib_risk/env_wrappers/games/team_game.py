@@ -18,7 +18,7 @@ class TeamGame(ParallelEnv):
     of PettingZoo's interface.
 
     Attributes:
-        episode_limit: Length of every episode in steps.
+        episode_limit: Largest length of an episode in steps.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
@@ -40,7 +40,7 @@ class TeamGame(ParallelEnv):
                 agent.
             obs_space: Observation space of every agent.
             state_size: Length of the state; its values lie in [0, 1].
-            episode_limit: Length of an episode in steps.
+            episode_limit: Largest length of an episode in steps.
         """
         self.possible_agents = [f"agent_{i}" for i in range(num_agents)]
         self.agents: list[str] = []
@@ -136,7 +136,7 @@ class TeamGame(ParallelEnv):
 
     @abstractmethod
     def _start(self) -> None:
-        """Makes all draws of an episode, from `self._rng`."""
+        """Starts an episode; random numbers come from `self._rng`."""
 
     @abstractmethod
     def _play(self, joint: list[int]) -> tuple[float, bool, dict[str, Any]]:

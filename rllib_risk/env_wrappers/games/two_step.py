@@ -2,8 +2,8 @@
 
 In state 1, only the action of agent 0 decides the second state: action 0 leads to 2A,
 action 1 to 2B. 2A pays 7 for every joint action, and 2B pays [[0, 1], [1, 8]]. The best
-return is 8. An additive mixer cannot represent 2B: it underestimates 2B and plays for
-7.
+return is 8. An additive mixer cannot represent 2B: it underestimates 2B, so the team
+gets 7.
 """
 
 from __future__ import annotations

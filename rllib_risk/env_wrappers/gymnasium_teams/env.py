@@ -1,4 +1,4 @@
-"""Any Gymnasium env with several agents as a PettingZoo `ParallelEnv`."""
+"""Adapter from a Gymnasium env with several agents to a `ParallelEnv`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from rllib_risk.env_wrappers.gymnasium_teams.joint import JointSpaces
 from rllib_risk.env_wrappers.gymnasium_teams.making import make_by_factory, make_by_id
 from rllib_risk.env_wrappers.parallel_env import in_short
 
-# What envs call their own time limit.
+# Attributes in which envs declare their time limit.
 _LIMIT_ATTRIBUTES = ("episode_limit", "max_cycles")
 
 
 class JointGymnasiumEnv(ParallelEnv):
     """A Gymnasium env whose `step` takes one action of each agent.
 
-    Rewards may be a list, a dict, or one number for all. So may the end flags: an agent
-    whose flag is set leaves, and the episode ends when all have left. The env is called
-    with the first action of those that have left.
+    Rewards and end flags are a list, a dict, or one value for all agents. An agent with
+    a set flag leaves, and the episode ends when all agents have left. For an agent that
+    has left, the env gets a fixed action.
 
     Attributes:
         gymnasium_env: The env, with Gymnasium's wrappers.
@@ -46,12 +46,13 @@ class JointGymnasiumEnv(ParallelEnv):
         """Reads the spaces of an env.
 
         Args:
-            env: The env; it is closed with this one.
-            render_mode: The mode that it was made with.
-            episode_limit: The limit that it was made with; None: as it declares.
+            env: The env; `close` closes it too.
+            render_mode: Render mode of the env.
+            episode_limit: Time limit that the env was made with, in steps; None: the
+                env's own limit.
 
         Raises:
-            EnvConfigError: If it has not one space for each agent.
+            EnvConfigError: If the env does not have one space for each agent.
         """
         self.gymnasium_env = env
         self.render_mode = render_mode
@@ -72,17 +73,17 @@ class JointGymnasiumEnv(ParallelEnv):
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict]]:
-        """Begins an episode.
+        """Starts an episode.
 
         Args:
-            seed: Passed on.
-            options: Passed on.
+            seed: Seed for the env's reset().
+            options: Options for the env's reset().
 
         Returns:
             Observations and infos by agent.
 
         Raises:
-            EnvContractError: If the env returns anything but observations and an info.
+            EnvContractError: If the env does not return observations and an info.
         """
         result = self.gymnasium_env.reset(seed=seed, options=options)
         if not isinstance(result, tuple) or len(result) != 2:
@@ -113,7 +114,7 @@ class JointGymnasiumEnv(ParallelEnv):
             that played.
 
         Raises:
-            EnvContractError: If the env returns something of another form.
+            EnvContractError: If the env's result has the wrong form.
         """
         played, joint = self.agents, self._joint
         result = self.gymnasium_env.step(joint.joint_action(actions))
@@ -145,7 +146,7 @@ class JointGymnasiumEnv(ParallelEnv):
         return tuple({a: v[a] for a in played if a in v} for v in by_agent)  # type: ignore[return-value]
 
     def render(self) -> np.ndarray | None:
-        """What the env's own `render` returns."""
+        """The result of the env's own render()."""
         return self.gymnasium_env.render()  # type: ignore[return-value]
 
     def close(self) -> None:
@@ -158,7 +159,7 @@ class JointGymnasiumEnv(ParallelEnv):
         truncations: dict[str, bool],
         infos: dict[str, dict],
     ) -> None:
-        """Corrects, in place, what the env says of the end of an episode."""
+        """Corrects end flags and infos in place, for subclasses; by default a no-op."""
 
 
 class GymnasiumTeam(JointGymnasiumEnv):
@@ -176,16 +177,16 @@ class GymnasiumTeam(JointGymnasiumEnv):
 
         Args:
             id: Registered id; "module:id" imports the module that registers it.
-            factory: Instead of an id, the import path of a function that returns the
-                env, such as "pkg.module:make".
+            factory: Import path of a function that returns the env, such as
+                "pkg.module:make"; used instead of an id.
             kwargs: Arguments of the env.
-            episode_limit: Steps after which an episode is truncated; null leaves the
-                limit as it is registered.
-            render_mode: As the env takes it, such as "rgb_array".
+            episode_limit: Steps after which an episode is truncated; null: the env's
+                own limit.
+            render_mode: Render mode of the env, such as "rgb_array".
 
         Raises:
-            EnvConfigError: If the env cannot be made, or has not one space for each
-                agent.
+            EnvConfigError: If the env cannot be made, or does not have one space for
+                each agent.
         """
         if (id is None) == (factory is None):
             raise EnvConfigError(
@@ -211,7 +212,7 @@ def arguments_of(kwargs: Any) -> dict[str, Any]:
         The arguments.
 
     Raises:
-        EnvConfigError: If it is anything else.
+        EnvConfigError: If the value is neither a mapping nor None.
     """
     if not isinstance(kwargs or {}, Mapping):
         raise EnvConfigError("env_config.kwargs must be a mapping of argument names")
@@ -225,10 +226,10 @@ def limit_of(episode_limit: Any) -> int | None:
         episode_limit: A number of steps, or None.
 
     Returns:
-        The same.
+        The value.
 
     Raises:
-        EnvConfigError: If it is anything else.
+        EnvConfigError: If the value is neither a positive integer nor None.
     """
     if episode_limit is None:
         return None
@@ -236,7 +237,7 @@ def limit_of(episode_limit: Any) -> int | None:
 
 
 def _time_limit(env: gymnasium.Env, given: int | None) -> int | None:
-    """The least of the limits that are known: given, registered, or an attribute."""
+    """The smallest known limit: the given one, the registered one or an attribute."""
     limits = [given, env.spec.max_episode_steps if env.spec else None]
     limits += [getattr(env.unwrapped, key, None) for key in _LIMIT_ATTRIBUTES]
     found = [n for n in limits if isinstance(n, int) and n is not True and n > 0]

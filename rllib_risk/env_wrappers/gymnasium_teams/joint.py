@@ -1,8 +1,8 @@
-"""What a Gymnasium env with several agents returns, taken apart by agent.
+"""Splits the results of a Gymnasium env with several agents by agent.
 
 Such an env has one `step` for all agents. EPyMARL calls this form "gymma": spaces are
-`Tuple`s with one space for each agent, observations and rewards are lists. A `Dict`
-with one space for each agent is the same with names.
+`Tuple`s with one space for each agent, observations and rewards are lists. Spaces may
+also be `Dict`s with one space for each agent; the keys are the agents' names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rllib_risk.env_wrappers.parallel_env import in_short
 
 
 class JointSpaces:
-    """The agents of a Gymnasium env, and their share of what it returns.
+    """The agents of a Gymnasium env and their spaces; splits its results by agent.
 
     Attributes:
         agents: `agent_0`, `agent_1`, ..., or the keys of the `Dict` spaces.
@@ -31,11 +31,11 @@ class JointSpaces:
         """Reads the spaces.
 
         Args:
-            env: Its spaces are two `Tuple`s of N spaces, or two `Dict`s with the same
-                N keys.
+            env: The env. Its spaces are two `Tuple`s of N spaces, or two `Dict`s with
+                the same N keys.
 
         Raises:
-            EnvConfigError: If they are of any other form.
+            EnvConfigError: If the spaces have another form.
         """
         observed, played = env.observation_space, env.action_space
         self._named = isinstance(observed, spaces.Dict)
@@ -62,11 +62,11 @@ class JointSpaces:
         self._idle = {name: _first_action(s) for name, s in self.action_spaces.items()}
 
     def joint_action(self, actions: Mapping[str, Any]) -> Any:
-        """What `step` of the env takes.
+        """Builds the joint action for the env's `step`.
 
         Args:
-            actions: Actions of the agents that play. The others get the first action
-                of their space: the env expects one of every agent.
+            actions: Actions of the agents that play. The others get a fixed action of
+                their space, because the env expects an action of every agent.
 
         Returns:
             A tuple in the order of the agents, or a dict.
@@ -75,10 +75,10 @@ class JointSpaces:
         return whole if self._named else tuple(whole.values())
 
     def split(self, what: str, value: Any) -> dict[str, Any]:
-        """One entry for each agent.
+        """Splits a value into one entry for each agent.
 
         Args:
-            what: What it is, for error texts.
+            what: Name of the value, for error texts.
             value: A list, tuple or array with one entry for each agent, or a dict. A
                 dict may leave agents out.
 
@@ -86,7 +86,7 @@ class JointSpaces:
             The entries by agent.
 
         Raises:
-            EnvContractError: If it is anything else.
+            EnvContractError: If the value has another form.
         """
         if isinstance(value, Mapping):
             if value.keys() <= set(self.agents):
@@ -104,7 +104,7 @@ class JointSpaces:
         )
 
     def spread(self, what: str, value: Any) -> dict[str, Any]:
-        """One entry for each agent of what may be one number for all of them.
+        """Splits a value as `split` does, or repeats one number for every agent.
 
         Args:
             what: See `split`.
@@ -121,18 +121,18 @@ class JointSpaces:
         return self.split(what, value)
 
     def split_info(self, info: Any) -> dict[str, dict[str, Any]]:
-        """Infos by agent.
+        """Splits the env's info into one info for each agent.
 
         Args:
             info: A dict. A value that is a dict by agent, or holds one entry for each
-                agent, is divided among them. A key that names an agent holds the info
-                of that agent. Every agent gets all other entries.
+                agent, is split by agent. A key that names an agent holds the info of
+                that agent. Every agent gets all other entries.
 
         Returns:
             An info for each agent.
 
         Raises:
-            EnvContractError: If it is no dict.
+            EnvContractError: If the info is not a dict.
         """
         if not isinstance(info, Mapping):
             raise EnvContractError(f"the info must be a dict, not {in_short(info)}")
@@ -156,7 +156,7 @@ class JointSpaces:
 
 
 def _first_action(space: spaces.Space) -> Any:
-    """Some action of a space, always the same one."""
+    """A fixed action of a space."""
     if isinstance(space, spaces.Discrete):
         return int(space.start)
     if isinstance(space, spaces.Box):

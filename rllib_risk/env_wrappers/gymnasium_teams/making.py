@@ -23,16 +23,17 @@ def make_by_id(
     """Makes a registered env.
 
     Args:
-        env_id: Its id. `module:id` imports the module first, which registers the env.
-        kwargs: Arguments of the env; they replace those that it is registered with.
-        render_mode: As the env takes it.
-        episode_limit: Replaces the time limit in steps that it is registered with.
+        env_id: Id of the env. `module:id` first imports the module that registers it.
+        kwargs: Arguments of the env; they replace the registered ones.
+        render_mode: Render mode of the env; None: the registered one.
+        episode_limit: Time limit in steps; None: the registered one.
 
     Returns:
-        The env. Gymnasium's checks of single agents are left out.
+        The env, without Gymnasium's checks, which are made for one agent.
 
     Raises:
-        EnvConfigError: If there is no such env, or it does not take an argument.
+        EnvConfigError: If there is no such env, or it does not take one of the
+            arguments.
     """
     module, _, name = env_id.rpartition(":")
     if module:
@@ -53,7 +54,7 @@ def make_by_id(
         spec.max_episode_steps = episode_limit
     if render_mode is not None:
         spec.kwargs["render_mode"] = render_mode
-    # Gymnasium's checks know one agent alone and warn of lists.
+    # Gymnasium's checks are made for one agent and warn of lists.
     return gymnasium.make(spec, disable_env_checker=True)
 
 
@@ -63,20 +64,21 @@ def make_by_factory(
     render_mode: str | None = None,
     episode_limit: int | None = None,
 ) -> gymnasium.Env:
-    """Calls a factory.
+    """Makes an env by calling a factory.
 
     Args:
-        path: `pkg.module:callable`.
-        kwargs: Its arguments.
-        render_mode: Passed on if it is not None.
-        episode_limit: Steps after which an episode is truncated; None: as the env does.
+        path: Import path of the factory, `pkg.module:callable`.
+        kwargs: Arguments of the factory.
+        render_mode: Argument of the factory too, if it is not None.
+        episode_limit: Steps after which an episode is truncated; None: the env's own
+            limit.
 
     Returns:
         The env.
 
     Raises:
-        EnvConfigError: If the factory cannot be imported, does not take an argument,
-            or returns no Gymnasium env.
+        EnvConfigError: If the factory cannot be imported, does not take one of the
+            arguments, or does not return a Gymnasium env.
     """
     factory = import_path(path, "env_config.factory", error=EnvConfigError)
     check_arguments(factory, kwargs, "env_config.kwargs")
@@ -93,7 +95,7 @@ def make_by_factory(
 
 
 def _creator(spec: EnvSpec) -> Callable[..., Any]:
-    """What makes a registered env."""
+    """The callable that makes a registered env."""
     if not isinstance(spec.entry_point, str):
         if spec.entry_point is None:
             raise EnvConfigError(

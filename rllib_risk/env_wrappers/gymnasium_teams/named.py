@@ -1,9 +1,9 @@
-"""Level-based foraging and the robotic warehouse, of the packages that publish them.
+"""Level-based foraging and the robotic warehouse, from their published packages.
 
 Source of both: G. Papoudakis, F. Christianos, L. Schäfer, S. V. Albrecht, "Benchmarking
 Multi-Agent Deep Reinforcement Learning Algorithms in Cooperative Tasks", NeurIPS 2021
-Datasets and Benchmarks. The packages `lbforaging` and `rware` are stepped as they are.
-Both report their time limit as a true end; here it truncates the episode.
+Datasets and Benchmarks. The packages `lbforaging` and `rware` are used unchanged. Both
+report their time limit as a termination; here it truncates the episode.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class _NamedTeam(JointGymnasiumEnv):
     """An env of a package that registers its tasks with Gymnasium.
 
     Attributes:
-        name: Name of the env; also of the extra that brings the package.
+        name: Name of the env, and of the extra that installs the package.
         module: Module of the package.
-        prefix: How ids of the package begin.
-        limit_key: Argument of its envs that is the time limit in steps.
+        prefix: Beginning of the package's ids.
+        limit_key: Argument of the package's envs that sets the time limit in steps.
     """
 
     name: ClassVar[str]
@@ -58,7 +58,7 @@ class _NamedTeam(JointGymnasiumEnv):
 
     @staticmethod
     def adapter_defaults(**env_config: Any) -> dict[str, Any]:
-        """Each agent is paid for what it does itself, so the team gets the sum."""
+        """The team gets the sum by default, because each agent has its own reward."""
         return {"team_reward": "sum"}
 
     def _cut_off(self) -> bool:
@@ -68,7 +68,7 @@ class _NamedTeam(JointGymnasiumEnv):
     def _truncate(
         self, terminations: dict[str, bool], truncations: dict[str, bool]
     ) -> None:
-        """Makes a truncation of a termination."""
+        """Turns terminations into truncations, in place."""
         for agent, ended in terminations.items():
             truncations[agent] |= ended
             terminations[agent] = False
@@ -80,7 +80,7 @@ class LBF(_NamedTeam):
     Actions: Discrete(6): 0 none, 1 north, 2 south, 3 west, 4 east, 5 load. The episode
     terminates when no food is left, and is truncated after `episode_limit` steps.
 
-    Infos of every step: `is_success`, whether all food is loaded.
+    The info of every step holds `is_success`: all food is loaded.
     """
 
     name, module = "lbf", "lbforaging"
@@ -96,11 +96,12 @@ class LBF(_NamedTeam):
         """Makes the env.
 
         Args:
-            id: Task as lbforaging registers it: size of the field, players p, foods f,
-                "-coop" if food takes all players, "-2s" if agents see two cells far.
+            id: Id of a task in lbforaging: size of the field, number of players (p) and
+                foods (f), "-coop" if loading takes all players, "-2s" if agents see two
+                cells far.
             kwargs: Arguments of the env that replace the registered ones, such as
                 {penalty: 0.1}.
-            episode_limit: Steps after which an episode is truncated; null for that of
+            episode_limit: Steps after which an episode is truncated; null: the limit of
                 the package, 50.
 
         Raises:
@@ -141,10 +142,11 @@ class RWARE(_NamedTeam):
         """Makes the env.
 
         Args:
-            id: Task as rware registers it: size, number of agents, "-easy" or "-hard".
+            id: Id of a task in rware: size, number of agents (ag), and "-easy" or
+                "-hard" if the task is not the normal one.
             kwargs: Arguments of the env that replace the registered ones, such as
                 {sensor_range: 2}.
-            episode_limit: Steps after which an episode is truncated; null for that of
+            episode_limit: Steps after which an episode is truncated; null: the limit of
                 the package, 500.
 
         Raises:

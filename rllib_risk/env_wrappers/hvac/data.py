@@ -1,11 +1,11 @@
 """Weather and buildings of the env `hvac`.
 
-Named ones are stored in this package; `tools/make_hvac_data.py` wrote them. A path
-names a user's own file; see `epw` and `building_file`.
+This package contains the named cities and buildings; `tools/make_hvac_data.py` wrote
+their files. A path names a user's own file; see `epw` and `building_file`.
 
 Linear interpolation turns hourly weather into the five-minute series of SustainGym
 0.1.7: outdoor and ground temperatures bit for bit, the sun within one rounding. Sources
-and licences are in data/ATTRIBUTION.md.
+and licences are in weather/ATTRIBUTION.md.
 """
 
 from __future__ import annotations

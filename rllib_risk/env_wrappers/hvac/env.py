@@ -181,7 +181,7 @@ class HVAC(ParallelEnv):
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> spaces.Discrete:
-        """The space of one agent's actions: numbers of the levels of power."""
+        """The space of one agent's actions: indices of the levels of power."""
         return self.action_spaces[agent]
 
     def reset(
@@ -228,7 +228,7 @@ class HVAC(ParallelEnv):
         """Plays one step of five minutes.
 
         Args:
-            actions: Number of a level of power for each agent.
+            actions: Index of a level of power for each agent.
 
         Returns:
             Observations, rewards, terminations, truncations and infos.

@@ -30,7 +30,7 @@ _AIR_HEAT = 1000.0  # J/(kg K)
 # Shares of the sun on the windows and of the heat of the ground that reach a zone.
 _SOLAR_WEIGHT = 0.01
 _GROUND_WEIGHT = 0.5
-# x Wh in a step of five minutes are 12 x W.
+# x Wh in a step of five minutes are a power of 12 x W.
 _STEPS_PER_HOUR = 12
 
 

@@ -1,8 +1,8 @@
 """The backend `sustaingym` of the env `hvac`: SustainGym's own building model.
 
-It checks our own physics, and gives access to what only the original package computes.
-It is about as slow as SustainGym itself, and has no vectorised form. SustainGym must be
-installed.
+It serves to check the native physics and to get results that only the original package
+computes. It is about as slow as SustainGym itself, and has no vectorised form.
+SustainGym must be installed.
 
 SustainGym 0.1.7 pins Gymnasium 0.28 and PettingZoo 1.24, and Ray pins Gymnasium 1.2.2.
 A plain installation beside Ray is therefore impossible. SustainGym works without its

@@ -54,7 +54,7 @@ class BatchedMACN(BatchedTeamEnv):
 
         Args:
             num_envs: Number of copies E.
-            state: "auto" or "env", "concat_obs", "none"; as in `TeamEnv`.
+            state: "auto", "env", "concat_obs" or "none"; as in `TeamEnv`.
             time_limit_is_terminal: As in `TeamEnv`.
             **env_config: Arguments of `MACN`, which checks them.
 
@@ -212,7 +212,7 @@ def _place_table(grid: GridMap, state_encoding: str) -> np.ndarray:
 
 
 def view_table(grid: GridMap, obs_encoding: str) -> np.ndarray:
-    """The views for every pair of cells: first the own, then the other agent's.
+    """The views for every pair of cells (own cell, other agent's cell).
 
     Args:
         grid: The map.
@@ -232,7 +232,7 @@ def view_table(grid: GridMap, obs_encoding: str) -> np.ndarray:
     ).copy()
     seen = np.zeros_like(codes, dtype=bool)  # where the other agent is
     rows, columns = np.divmod(np.arange(num_cells), grid.width)
-    down = rows[None, :] - rows[:, None] + 1  # of the other, in the window of the own
+    down = rows[None, :] - rows[:, None] + 1  # of the other agent, in the own window
     right = columns[None, :] - columns[:, None] + 1
     near = (down >= 0) & (down <= 2) & (right >= 0) & (right <= 2)
     own, other = np.nonzero(near)

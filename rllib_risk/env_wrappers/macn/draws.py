@@ -1,8 +1,8 @@
 """Draws the reward noise and the wind of a whole episode of MACN when it starts.
 
 One call per episode, not one per step, lets the vectorised twin get the same numbers
-from the same seed. Noise is drawn first and wind second. What is switched off is not
-drawn. The noise of a seed is therefore the same with and without wind.
+from the same seed. Noise is drawn first and wind second. Either one is drawn only if it
+is switched on. The noise of a seed is therefore the same with and without wind.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Source: the RMIX paper (Qiu et al., 2021, "RMIX: Learning Risk-Sensitive Policies for
 Cooperative Reinforcement Learning Agents", NeurIPS) describes the task and published no
 code. It fixes the sizes (4x7 and 4x12), the 3x3 view, the four moves and the rewards.
-What the paper leaves open is an argument here. The defaults are our reading:
+Arguments set the details that the paper leaves open. The defaults are our reading:
 
 * Both agents start in the lower left corner. They must stand on the goal, the lower
   right corner, at the same time. The cells between the corners are cliff. Agents may
@@ -318,7 +318,7 @@ class MACN(ParallelEnv):
 
     @staticmethod
     def joint_views(**env_config: Any) -> np.ndarray:
-        """What the agents observe in every state; see `mdp.macn_joint_views`."""
+        """The agents' observations in every state; see `mdp.macn_joint_views`."""
         from rllib_risk.env_wrappers.macn.mdp import macn_joint_views
 
         return macn_joint_views(**env_config)

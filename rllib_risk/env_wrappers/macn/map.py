@@ -65,8 +65,8 @@ def load_map(
         width: Columns of the classic map, at least 3 (7 if None). With a drawn map,
             leave it out or give that map's width.
         height: Rows of the classic map, at least 2 (4 if None); as `width`.
-        starts: Start cells [[row, column], [row, column]]. For a drawn map without
-            start marks, or to replace the start cells of the classic map.
+        starts: Start cells [[row, column], [row, column]]. Required for a drawn map
+            without start marks. They replace the start cells of the classic map.
 
     Returns:
         The parsed map.

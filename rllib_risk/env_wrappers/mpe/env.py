@@ -1,8 +1,8 @@
 """Multi-agent particle envs: cooperative tasks of MPE2 by name.
 
 Source: R. Lowe et al., "Multi-Agent Actor-Critic for Mixed Cooperative-Competitive
-Environments", NeurIPS 2017, as the package `mpe2` maintains them. The package's own
-parallel envs are stepped as they are; before MPE2 they were in `pettingzoo.mpe`.
+Environments", NeurIPS 2017, as the package `mpe2` maintains them. This env steps the
+package's parallel envs unchanged. Before MPE2 they were in `pettingzoo.mpe`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Task:
     """A cooperative task.
 
     Attributes:
-        version: Version of its module.
-        team_reward: How the agents' rewards make the team's.
+        version: Version of the task's module.
+        team_reward: Rule that makes the team reward from the agents' rewards.
         team_sizes: Whether the number of agents can be chosen.
-        local_ratio: Whether rewards have a part of each agent's own.
+        local_ratio: Whether the task has the argument `local_ratio`.
     """
 
     version: int
@@ -50,7 +50,7 @@ TASKS = {
     "simple_reference": Task(3, "sum", local_ratio=True),
     "simple_speaker_listener": Task(4),
 }
-# Two sides with opposite rewards: no team.
+# Tasks of two sides with opposite rewards, which have no team reward.
 COMPETITIVE = (
     "simple_adversary",
     "simple_crypto",
@@ -58,7 +58,7 @@ COMPETITIVE = (
     "simple_tag",
     "simple_world_comm",
 )
-# Arguments of the package that have a name of their own here, or one value only.
+# Arguments of the package that are keys of this env -> name of the key.
 _OWN_KEYS = {
     "N": "num_agents",
     "local_ratio": "local_ratio",
@@ -70,9 +70,9 @@ _OWN_KEYS = {
 class MPE(BaseParallelWrapper):
     """A cooperative task of the particle envs, with discrete actions.
 
-    Actions: 0 stay, 1 left, 2 right, 3 down, 4 up; in tasks with messages one of these
-    for each message, and messages alone for the speaker. `state()` is what all agents
-    observe. Episodes are truncated after `episode_limit` steps.
+    Actions: 0 stay, 1 left, 2 right, 3 down, 4 up. In simple_reference, an action is a
+    message and one of these moves. The speaker chooses only a message. `state()` joins
+    the observations of all agents. Episodes are truncated after `episode_limit` steps.
 
     Attributes:
         episode_limit: Steps after which an episode is truncated.
@@ -94,10 +94,9 @@ class MPE(BaseParallelWrapper):
         Args:
             task: "simple_spread", "simple_reference", "simple_speaker_listener" or
                 "simple".
-            num_agents: Agents and landmarks of simple_spread; null for 3.
-            local_ratio: Share of an agent's own reward in what it gets, in [0, 1]; the
-                rest is the reward of all. Of simple_spread and simple_reference; null
-                for 0.5.
+            num_agents: Number of agents and of landmarks in simple_spread; null: 3.
+            local_ratio: Weight of an agent's own reward, in [0, 1]; the common reward
+                has the rest. Only for simple_spread and simple_reference; null: 0.5.
             episode_limit: Steps after which an episode is truncated.
             kwargs: Further arguments of the task, such as {dynamic_rescaling: true}.
             render_mode: "rgb_array" or null.
@@ -131,7 +130,7 @@ class MPE(BaseParallelWrapper):
     def adapter_defaults(
         task: str = "simple_spread", **env_config: Any
     ) -> dict[str, Any]:
-        """How the agents' rewards make the team's in this task."""
+        """Defaults of the adapter: the rule for the team reward of this task."""
         return {"team_reward": _task(task).team_reward}
 
 
@@ -153,9 +152,9 @@ def _check_has(task: str, key: str, there: bool) -> None:
 
 
 def _module(name: str) -> ModuleType:
-    """The module of a task, of MPE2 or of PettingZoo before it."""
+    """Imports a task's module from MPE2, or from an old PettingZoo without MPE2."""
     if importlib.util.find_spec("mpe2") is None:
-        # Versions of PettingZoo without it have a module that only raises.
+        # Newer versions of PettingZoo have a module that only raises ImportError.
         with contextlib.suppress(ImportError):
             return importlib.import_module(f"pettingzoo.mpe.{name}")
         check_package("mpe", "mpe2", "mpe")
@@ -163,7 +162,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _check_kwargs(module: ModuleType, kwargs: Any) -> None:
-    """Refuses arguments that the task does not take, or takes under another key."""
+    """Raises if an argument is unknown, or must be given under another key."""
     if not isinstance(kwargs or {}, Mapping):
         raise EnvConfigError("env_config.kwargs must be a mapping of argument names")
     for key in kwargs or {}:

@@ -1,7 +1,7 @@
 """Checks that SMAC and StarCraft II are installed, with install commands if not.
 
-SMAC is not on the package index: its `smac` is an AutoML tool of the same name. The
-checks come in two steps. When the env is built, Python packages and the map's name are
+SMAC is not on the package index: the package `smac` there is an AutoML tool. The checks
+come in two steps. When the env is built, Python packages and the map's name are
 checked. When the first episode begins, the game and the map's file are checked. So a
 driver without StarCraft II can still build the env to read its spaces.
 """

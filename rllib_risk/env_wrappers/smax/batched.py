@@ -37,7 +37,7 @@ class BatchedSMAX(BatchedTeamEnv):
 
         Args:
             num_envs: Number of battles E.
-            state: "auto" or "env", "concat_obs", "none"; as in `TeamEnv`.
+            state: "auto", "env", "concat_obs" or "none"; as in `TeamEnv`.
             time_limit_is_terminal: As in `TeamEnv`.
             **env_config: Arguments of `SMAX`, which checks them.
 
@@ -65,9 +65,8 @@ class BatchedSMAX(BatchedTeamEnv):
         self._limit = env.episode_limit
         self._steps = np.zeros(num_envs, np.int64)
         # E battles begin in one call, which takes hardly longer than one battle: those
-        # of the present reset, and those of the expected next seeds. They wait in
-        # `_fresh`. The next step moves row `_origin[slot]` of it (-1: none) into each
-        # slot.
+        # of the present reset, and those of the expected next seeds. `_fresh` holds
+        # them. The next step moves row `_origin[slot]` of it (-1: none) into each slot.
         self._expected: dict[int, None] = {}
         self._origin = np.full(num_envs, -1, np.int32)
         self._battles, self._fresh_seen = core.begin([0], num_envs)
@@ -75,7 +74,7 @@ class BatchedSMAX(BatchedTeamEnv):
         self._put_fresh()  # compiles the step
 
     def expect(self, seeds: np.ndarray) -> None:
-        """Tells the seeds of the next episodes; see the base class."""
+        """Stores the seeds of the next episodes; see the base class."""
         self._expected = dict.fromkeys(seeds.tolist())
 
     def reset(self, slots: np.ndarray, seeds: np.ndarray) -> None:
@@ -91,7 +90,7 @@ class BatchedSMAX(BatchedTeamEnv):
         self._write(slots, self._fresh_seen.of(rows))
 
     def _begin(self, wanted: list[int]) -> None:
-        """Begins the battles of these seeds, and of expected seeds, E in all."""
+        """Begins the battles of these seeds, and of expected seeds up to E in total."""
         if (self._origin >= 0).any():
             self._put_fresh()  # before `_fresh` is overwritten
         coming = dict.fromkeys([*wanted, *islice(self._expected, self.num_envs)])
@@ -109,7 +108,7 @@ class BatchedSMAX(BatchedTeamEnv):
         return seen, rewards
 
     def _put_fresh(self) -> None:
-        """Moves waiting battles into their slots; no battle is stepped."""
+        """Moves new battles into their slots without a step of any battle."""
         actions = np.zeros((self.num_envs, self.spec.num_agents), np.int64)
         self._play(actions, np.zeros(self.num_envs, bool))
 

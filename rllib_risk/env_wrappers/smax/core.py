@@ -160,7 +160,7 @@ class SmaxCore:
 
         Args:
             seeds: Seeds of the first k battles; the other battles are fillers.
-            num_battles: Number of battles E; always the same E needs one compilation.
+            num_battles: Number of battles E; every new value needs a compilation.
 
         Returns:
             The battles, and the observations of the first k, NumPy arrays.
@@ -349,7 +349,7 @@ def _modules() -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Discards what an import prints: JaxMARL reports missing packages of other envs.
+    """Discards output of an import: JaxMARL reports missing packages of other envs.
 
     The import replaces `sys.stdout` by `sys.__stdout__`, so both are redirected.
     """

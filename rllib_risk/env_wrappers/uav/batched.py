@@ -39,7 +39,7 @@ class BatchedUAV(BatchedTeamEnv):
 
         Args:
             num_envs: Number of copies E.
-            state: "auto" or "env", "concat_obs", "none"; as in `TeamEnv`.
+            state: "auto", "env", "concat_obs" or "none"; as in `TeamEnv`.
             time_limit_is_terminal: As in `TeamEnv`.
             **env_config: Arguments of `UAV`, which checks them.
 

@@ -19,9 +19,6 @@ from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.registry import make_team_env
 
-# Rows that are read at once.
-_ROWS = 10_000
-
 
 def import_csv(source: Path, out: Path, env_config: Mapping[str, Any]) -> Card:
     """Imports a CSV log in the format of MA-CQR's authors.

@@ -202,7 +202,7 @@ class UAV(ParallelEnv):
         }
 
     def observation_space(self, agent: str) -> spaces.Box:
-        """The space of one agent's observations, float32 [2 U + M]."""
+        """The space of an agent's observations, float32 [2 U + M]; [2 + M] if local."""
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> spaces.Discrete:

@@ -58,8 +58,8 @@ class GreedyPolicy:
         landing_x, landing_y = landing[..., 0], landing[..., 1]
         cost = world.power_weight * world.power_w[landing_x, landing_y][..., :-1]
         if avoid_risk:
-            # More than any age or power is worth. It is equal in all cells of the
-            # region, so that a UAV that cannot leave still chooses well.
+            # This penalty exceeds all differences in age and power. It is equal in all
+            # cells of the region, so that a UAV that cannot leave still chooses well.
             most = AGE_WEIGHT * world.max_age + cost.max()
             cost = cost + most * world.risk[landing_x, landing_y][..., None]
         self._cost = cost  # [G, G, 5, M]

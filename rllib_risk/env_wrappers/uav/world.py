@@ -69,7 +69,7 @@ class World:
         safe_cells: Cells in which a UAV may start, int64 [S, 2].
         move_cells: Number of cells of one move.
         power_w: Power for polling each device from each cell in watts, float64
-            [G, G, M + 1]; 0 for no poll, the last one.
+            [G, G, M + 1]; the last entry stands for no poll and is 0.
         max_age: Largest age.
         initial_age: Age of every device when an episode begins.
         power_weight: Reward that is subtracted per watt.

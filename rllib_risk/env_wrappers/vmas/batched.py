@@ -1,4 +1,4 @@
-"""The env `vmas`, all copies stepped by one call."""
+"""The vectorised twin of the env `vmas`: many copies in one call."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from rllib_risk.env_wrappers.vmas.env import checked_kwargs
 class BatchedVMAS(BatchedTeamEnv):
     """E copies of `VMAS` under the team contract.
 
-    The start of an episode is drawn from its own seed. What a scenario draws in later
-    steps comes from one stream for all copies, so it depends on the number of copies.
+    The seed of an episode decides its start. Random numbers of later steps come from
+    one stream for all copies, so they depend on the number of copies.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class BatchedVMAS(BatchedTeamEnv):
         """Makes the copies.
 
         Args:
-            num_envs: E.
+            num_envs: Number of copies E.
             scenario: As in `VMAS`.
             episode_limit: As in `VMAS`.
             kwargs: As in `VMAS`.
-            state: "auto" or "none", "concat_obs"; as in `TeamEnv`.
+            state: "auto", "concat_obs" or "none"; as in `TeamEnv`.
             time_limit_is_terminal: As in `TeamEnv`.
             team_reward: As in `TeamEnv`.
 
@@ -88,8 +88,8 @@ class BatchedVMAS(BatchedTeamEnv):
         """Plays one joint action in every active slot; see the base class.
 
         Raises:
-            ValueError: If a slot waits in the middle of an episode: all copies of VMAS
-                step together.
+            ValueError: If a slot is inactive in the middle of an episode. VMAS steps
+                all copies together.
         """
         if (self._running & ~active).any():
             raise ValueError("VMAS steps all running copies: none can wait")

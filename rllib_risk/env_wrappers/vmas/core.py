@@ -1,8 +1,8 @@
-"""E copies of a VMAS scenario: what goes in and comes out as NumPy arrays.
+"""Steps E copies of a VMAS scenario, with NumPy arrays as inputs and outputs.
 
-The only module that imports `vmas`, and torch with it, when the first copy is made.
+Only this module imports `vmas` and torch, and only when the first copies are made.
 
-Letters: E copies, k of them, N agents, D observation size of the longest observation.
+Letters: E copies, k copies that start, N agents, D size of the longest observation.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import numpy as np
 from rllib_risk.env_wrappers.arguments import check_package, suggestion
 from rllib_risk.env_wrappers.errors import EnvConfigError
 
-# NumPy's generator takes no larger seed.
+# Largest seed that NumPy's generator accepts.
 _LARGEST_SEED = 2**32 - 1
 
 
 class VmasStep(NamedTuple):
-    """What one step of all copies returns.
+    """The result of one step of all copies.
 
     Attributes:
-        rewards: One for each agent, float32 [E, N].
-        terminateds: bool [E].
-        truncateds: bool [E].
+        rewards: Reward of each agent, float32 [E, N].
+        terminateds: Whether the scenario is done, bool [E].
+        truncateds: Whether the time limit is reached, bool [E].
         infos: One dict of tensors for each agent.
     """
 
@@ -42,9 +42,9 @@ class VmasStep(NamedTuple):
 class VmasCore:
     """A scenario of VMAS with E copies.
 
-    VMAS has one stream of random numbers for all envs of a process. Each core has its
-    own, so that two runners in one process do not disturb each other, and torch's
-    global generator is left as it was.
+    VMAS has one stream of random numbers for all envs of a process. Each core uses its
+    own stream instead, so that two runners in one process do not affect each other.
+    Torch's global generator does not change.
 
     Attributes:
         agents: Names of the agents.
@@ -63,13 +63,13 @@ class VmasCore:
 
         Args:
             scenario: Name of a scenario of VMAS.
-            num_envs: E.
+            num_envs: Number of copies E.
             episode_limit: Steps after which a copy is truncated.
             kwargs: Arguments of the scenario.
 
         Raises:
-            EnvConfigError: If VMAS is missing, there is no such scenario, or it does
-                not use an argument.
+            EnvConfigError: If VMAS is missing, there is no such scenario, or the
+                scenario does not use an argument.
         """
         check_package("vmas", "vmas", "vmas")
         vmas = _import_vmas()
@@ -79,7 +79,7 @@ class VmasCore:
         self._shared_random = simulator.Environment.vmas_random_state
         self._random = list(self._shared_random)
         with self._own_random(), warnings.catch_warnings():
-            # VMAS warns of arguments that a scenario does not use, and goes on.
+            # VMAS only warns about arguments that a scenario does not use.
             warnings.filterwarnings("error", message="Scenario kwargs")
             try:
                 self._env = vmas.make_env(
@@ -108,8 +108,8 @@ class VmasCore:
         """Starts a new episode in some copies.
 
         Args:
-            slots: k of them.
-            seeds: One for each; the start is drawn from it alone.
+            slots: Indices of k copies.
+            seeds: Seed of each of these episodes; it alone decides the start.
 
         Returns:
             Observations of all copies; see `step`.
@@ -126,10 +126,10 @@ class VmasCore:
         """Plays one joint action in every copy.
 
         Args:
-            actions: int64 [E, N]; all of them must be actions that there are.
+            actions: Existing action of each agent in each copy, int64 [E, N].
 
         Returns:
-            Observations, float32 [E, N, D], zeros behind shorter ones, and the rest.
+            Observations, float32 [E, N, D], padded with zeros, and the other results.
         """
         torch = self._torch
         columns = torch.from_numpy(np.ascontiguousarray(actions.T, np.int64))
@@ -155,7 +155,7 @@ class VmasCore:
 
     @contextlib.contextmanager
     def _own_random(self) -> Iterator[None]:
-        """Puts this core's random numbers in the place of the shared ones."""
+        """Replaces VMAS's shared random state with this core's own for a block."""
         before = list(self._shared_random)
         self._shared_random[:] = self._random
         try:
@@ -166,14 +166,14 @@ class VmasCore:
 
 
 def check_scenario(name: Any, known: Sequence[str]) -> None:
-    """Refuses what is no scenario of VMAS itself.
+    """Checks the name of a scenario.
 
     Args:
-        name: Of a scenario.
-        known: The scenarios.
+        name: The name to check.
+        known: Names of the scenarios of VMAS.
 
     Raises:
-        EnvConfigError: If it is none of them.
+        EnvConfigError: If the name is not a known one.
     """
     if name not in known:
         raise EnvConfigError(
@@ -185,11 +185,12 @@ def numbers_of_copy(info: Mapping[str, Any], slot: int) -> dict[str, float]:
     """The numbers of one copy in an agent's info.
 
     Args:
-        info: Tensors of one number for each copy; others are left out.
-        slot: The copy.
+        info: The agent's info: tensors whose first axis is the copy. Entries with more
+            than one number per copy are left out.
+        slot: Index of the copy.
 
     Returns:
-        Floats.
+        The numbers by key.
     """
     found = {}
     for key, value in info.items():
@@ -200,7 +201,7 @@ def numbers_of_copy(info: Mapping[str, Any], slot: int) -> dict[str, float]:
 
 
 def _import_vmas() -> Any:
-    """VMAS, without the notice on stderr that its dependency gym prints."""
+    """Imports VMAS, and hides the notice that its dependency gym prints on stderr."""
     unread = io.StringIO()
     with contextlib.redirect_stderr(unread), contextlib.redirect_stdout(unread):
         return importlib.import_module("vmas")

@@ -1,8 +1,8 @@
 """VMAS: physical tasks for teams, in torch.
 
 Source: M. Bettini, R. Kortvelesy, J. Blumenkamp, A. Prorok, "VMAS: A Vectorized
-Multi-Agent Simulator for Collective Robot Learning", DARS 2022. The package `vmas` is
-stepped as it is, with discrete actions.
+Multi-Agent Simulator for Collective Robot Learning", DARS 2022. This env steps the
+package `vmas` unchanged, with discrete actions.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class VMAS(ParallelEnv, EzPickle):
     """One copy of a VMAS scenario.
 
-    Actions are numbered as VMAS does: the product of the choices of each dimension, 0
-    to stay. There is no state. All agents leave when the scenario is done (terminated)
-    or the time limit is reached (truncated).
+    VMAS numbers the actions: one for each combination of the choices per dimension; 0
+    is to stay. There is no global state. All agents leave when the scenario is done
+    (terminated) or the time limit is reached (truncated).
 
     Infos of every step: the numbers that the scenario reports for each agent.
 
@@ -38,7 +38,7 @@ class VMAS(ParallelEnv, EzPickle):
 
     metadata: ClassVar[dict[str, Any]] = {"name": "vmas", "render_modes": []}
 
-    # What the vectorised twin understands beside the keys that every twin does.
+    # Keys that the vectorised twin accepts in addition to those of every twin.
     batched_keys: ClassVar[tuple[str, ...]] = ("team_reward",)
 
     def __init__(
@@ -74,14 +74,14 @@ class VMAS(ParallelEnv, EzPickle):
 
     @staticmethod
     def batched(num_envs: int, **env_config: Any) -> BatchedTeamEnv:
-        """Many copies stepped by one call; see `BatchedVMAS`."""
+        """The vectorised twin: many copies in one call; see `BatchedVMAS`."""
         from rllib_risk.env_wrappers.vmas.batched import BatchedVMAS
 
         return BatchedVMAS(num_envs, **env_config)
 
     @staticmethod
     def adapter_defaults(**env_config: Any) -> dict[str, Any]:
-        """The team gets the mean of the agents' rewards, as in BenchMARL."""
+        """Defaults of the adapter: the mean of the agents' rewards, as in BenchMARL."""
         return {"team_reward": "mean"}
 
     def observation_space(self, agent: str) -> spaces.Space:
@@ -98,8 +98,8 @@ class VMAS(ParallelEnv, EzPickle):
         """Begins an episode.
 
         Args:
-            seed: Of the start, and of what the scenario draws later; null: any.
-            options: Unused.
+            seed: Seed of the start and of later random numbers; None: a random seed.
+            options: Not used.
 
         Returns:
             Observations and infos by agent.
@@ -128,7 +128,7 @@ class VMAS(ParallelEnv, EzPickle):
             Observations, rewards, terminations, truncations and infos by agent.
 
         Raises:
-            IllegalActionError: If no episode was begun.
+            IllegalActionError: If no episode is running.
         """
         if not self.agents:
             raise IllegalActionError("the episode is over: call reset() first")
@@ -150,7 +150,7 @@ class VMAS(ParallelEnv, EzPickle):
         )
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Does nothing; the env holds no resources."""
 
     def _by_agent(self, obs: np.ndarray) -> dict[str, np.ndarray]:
         sizes = self._core.obs_sizes
@@ -170,7 +170,8 @@ def checked_kwargs(kwargs: Any) -> dict[str, Any]:
         The arguments.
 
     Raises:
-        EnvConfigError: If it is anything else, or holds what VMAS itself takes.
+        EnvConfigError: If it is not a mapping, or holds an argument that only this
+            adapter sets.
     """
     if not isinstance(kwargs or {}, Mapping):
         raise EnvConfigError("env_config.kwargs must be a mapping of argument names")

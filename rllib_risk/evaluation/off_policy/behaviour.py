@@ -1,10 +1,10 @@
-"""The policy that played a log, estimated from it by cloning.
+"""Estimates the behaviour policy of a log by cloning.
 
-One network for all agents reads an agent's observation, its previous action and its
-index, and gives probabilities of its actions. It stops at the least held-out
-cross-entropy; a temperature and a share of chance are then fitted to the held-out
-episodes, so that its probabilities are calibrated and no logged action is impossible.
-The agents are taken to act independently of one another given what each observes.
+One network for all agents maps an agent's observation, previous action and index to
+probabilities of its actions. Training stops at the lowest held-out cross-entropy. Then
+a temperature and the share of a uniform policy are fitted to the held-out episodes.
+They calibrate the probabilities and give every available action a positive one. The
+agents are assumed to act independently, given their observations.
 
 Source: Hanna, Niekum and Stone (2021), "Importance Sampling in Reinforcement Learning
 with an Estimated Behavior Policy"; Guo et al. (2017), "On Calibration of Modern Neural
@@ -34,7 +34,7 @@ _MIN_UPDATES = 400
 _PATIENCE = 3
 _HELD_OUT = 0.2
 _TEMPERATURES = np.geomspace(0.5, 3.0, 25)
-# Shares of chance; the least keeps every legal action possible.
+# Shares of the uniform policy. The lowest keeps every available action possible.
 _CHANCES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 _BINS = 10
 # Steps of one forward pass without gradients.
@@ -43,13 +43,13 @@ _BLOCK = 2**14
 
 @dataclass(frozen=True)
 class Behaviour:
-    """An estimate of the policy that played.
+    """An estimate of the behaviour policy.
 
     Attributes:
-        probabilities: Of every action in every step, float64 ``[M, N, A]``.
+        probabilities: Probability of every action in every step, float64 ``[M, N, A]``.
         cross_entropy: Mean of ``-log b`` over agents and held-out steps, in nats.
-        calibration_error: Mean gap between stated and observed probability over
-            held-out steps in ten bins of the stated one.
+        calibration_error: Mean gap between predicted and observed probability over
+            held-out steps, in ten bins of the predicted probability.
     """
 
     probabilities: Floats
@@ -58,17 +58,17 @@ class Behaviour:
 
 
 def clone_behaviour(log: Log, *, seed: int = 0) -> Behaviour:
-    """Estimates the policy that played a log.
+    """Estimates the behaviour policy of a log.
 
     Args:
         log: At least two episodes.
-        seed: Of the held-out episodes, the network and its batches.
+        seed: Seed of the held-out episodes, the network and its batches.
 
     Returns:
         The estimate.
 
     Raises:
-        ValueError: If there is one episode alone.
+        ValueError: If there is only one episode.
     """
     if len(log.lengths) < 2:
         raise ValueError("cloning needs two episodes: one is held out")
@@ -95,7 +95,7 @@ def clone_behaviour(log: Log, *, seed: int = 0) -> Behaviour:
 
 
 def _inputs(log: Log) -> Tensor:
-    """What the clone of each agent reads, float32 ``[M, N, I]``."""
+    """Builds the inputs of the network for each agent, float32 ``[M, N, I]``."""
     rows, agents, size = log.action_mask.shape
     previous = np.zeros((rows, agents, size), np.float32)
     before = np.eye(size, dtype=np.float32)[log.actions[:-1]]
@@ -135,7 +135,7 @@ def _fit(
     held_rows = torch.nonzero(held).squeeze(-1)
     least, best, waited = torch.inf, copy.deepcopy(net.state_dict()), 0
     per_epoch = -(-len(train) // _BATCH)
-    # An epoch of a small log is too short to judge.
+    # An epoch of a small log is too short to show progress.
     repeats = max(-(-_MIN_UPDATES // (per_epoch * _PATIENCE)), 1)
     for _ in range(_EPOCHS):
         for _ in range(repeats):
@@ -168,7 +168,7 @@ def _mixed(logits: Tensor, legal: Tensor, temperature: float, chance: float) -> 
 
 
 def _calibrate(logits: Tensor, legal: Tensor, actions: Tensor) -> tuple[float, float]:
-    """Temperature and share of chance of the least cross-entropy."""
+    """Finds the temperature and uniform share with the lowest cross-entropy."""
     found = {}
     for temperature in _TEMPERATURES.tolist():
         for chance in _CHANCES:
@@ -179,7 +179,7 @@ def _calibrate(logits: Tensor, legal: Tensor, actions: Tensor) -> tuple[float, f
 
 
 def _calibration_error(probabilities: Tensor, actions: Tensor, legal: Tensor) -> float:
-    """Expected calibration error over all legal actions."""
+    """Computes the expected calibration error over all available actions."""
     happened = F.one_hot(actions, probabilities.shape[-1])[legal].double().numpy()
     stated = probabilities[legal].numpy()
     bins = np.minimum((stated * _BINS).astype(int), _BINS - 1)

@@ -1,9 +1,9 @@
-"""Estimates of policies from a log, each with an interval, and what follows from them.
+"""Estimates of policies from a log, with intervals and verdicts.
 
 ``wis``: weighted importance sampling per decision. ``dr``: weighted doubly robust.
 ``fqe``: fitted Q evaluation, with intervals from its refits. ``dm``: the direct method,
-the same values with an interval over first states alone, which leaves out the error of
-the fit; what doubly robust corrects.
+with the values of ``fqe``. Its interval is over first states only and leaves out the
+error of the fit. ``dr`` corrects these values.
 
 Letters: ``M`` steps of all episodes, ``E`` episodes, ``N`` agents.
 """
@@ -39,16 +39,16 @@ from rllib_risk.ops.ratio_terms import (
 
 METHODS = ("fqe", "wis", "dr", "dm")
 DEFAULT_METHODS = ("fqe", "wis", "dr")
-# Methods that rest on ratios of probabilities.
+# Methods that use ratios of probabilities.
 _BY_RATIOS = ("wis", "dr")
 CVAR_LEVEL = 0.1
-# An action counts as one that the data support from this probability on.
+# Minimum probability in the data at which an action counts as supported.
 SUPPORTED = 0.01
-# Below this share of supported steps no network estimates a return, and no policy is
-# called better or worse.
+# Minimum support. Below it, methods with a network are refused, and the verdict is
+# unknown.
 MIN_SUPPORT = 0.5
 MIN_ESS = 30.0
-# What sums in another order may differ by.
+# Maximum difference between sums in different orders.
 _ROUNDING = 1e-9
 
 
@@ -69,15 +69,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What one method says of one policy.
+    """The estimates of one method for one policy.
 
     Attributes:
-        method: Its name.
-        mean: Mean return; None if it is refused.
-        difference: Mean return less that of the log, from the same episodes.
-        cvar: Mean of the lowest tenth of returns; None where the method has none.
-        below: Probability of a return below the threshold; None in the same way.
-        refused: Why there is no estimate; None where there is one.
+        method: Name of the method.
+        mean: Mean return; None if the method is refused.
+        difference: Mean return minus that of the log, from the same episodes.
+        cvar: Mean of the lowest tenth of returns; None if the method has none.
+        below: Probability of a return below the threshold; None if it has none.
+        refused: Reason for a missing estimate; None if there is an estimate.
     """
 
     method: str
@@ -90,16 +90,16 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class PolicyResult:
-    """What a log says of a policy.
+    """The evaluation of one policy on a log.
 
     Attributes:
-        label: Its name.
+        label: Name of the policy.
         source: Folder of its checkpoint.
         ess: Effective sample size of whole episodes, in episodes.
-        support: Share of logged steps in which the data support what it would do.
-        methods: What each method says.
-        verdict: ``better``, ``worse``, or ``unknown``: than the log.
-        sentence: That in words.
+        support: Share of logged steps in which the data support its joint action.
+        methods: Results of the methods.
+        verdict: ``better`` or ``worse`` than the log, or ``unknown``.
+        sentence: The verdict as text.
     """
 
     label: str
@@ -113,17 +113,17 @@ class PolicyResult:
 
 @dataclass(frozen=True)
 class Choices:
-    """How policies are evaluated.
+    """Settings of an evaluation.
 
     Attributes:
-        methods: Of :data:`METHODS`.
+        methods: Names from :data:`METHODS`.
         gamma: Discount of the return.
-        threshold: Of the probability of falling below, in units of return; None: where
-            the log's lowest tenth of returns ends.
-        min_ess: Effective episodes below which ratios give no estimate.
+        threshold: Threshold of ``P(return < threshold)``, in units of return. None: the
+            10 % quantile of the log's returns.
+        min_ess: Minimum effective sample size for methods with ratios, in episodes.
         clip: Largest cumulative ratio.
-        seed: Of clones, fits and resamples.
-        fqe: How FQE learns; None: the defaults.
+        seed: Seed of clones, fits and resamples.
+        fqe: Settings of FQE; None: the defaults.
     """
 
     methods: tuple[str, ...] = DEFAULT_METHODS
@@ -136,11 +136,11 @@ class Choices:
 
 
 def threshold_of(log: Log, choices: Choices) -> float:
-    """The threshold that was chosen, or where the log's lowest tenth ends.
+    """Returns the threshold: the chosen one, or the log's 10 % quantile.
 
     Args:
         log: The log.
-        choices: How policies are evaluated.
+        choices: Settings of the evaluation.
     """
     if choices.threshold is not None:
         return choices.threshold
@@ -148,11 +148,11 @@ def threshold_of(log: Log, choices: Choices) -> float:
 
 
 def log_result(log: Log, choices: Choices) -> MethodResult:
-    """The log's own return, as a method whose weights are all one.
+    """Computes the log's own return, with weight 1 for every episode.
 
     Args:
         log: The log.
-        choices: How policies are evaluated.
+        choices: Settings of the evaluation.
     """
     returns = log.returns(choices.gamma)
     cvar, below = _risk(returns, np.ones(log.mask.shape), log, choices)
@@ -169,13 +169,13 @@ def evaluate_policy(
     label: str,
     source: str = "",
 ) -> PolicyResult:
-    """Evaluates a policy by every method that is asked for.
+    """Evaluates a policy with all chosen methods.
 
     Args:
         log: The log.
-        behaviour: The policy that played it.
-        replayed: What the policy would have done in it.
-        choices: How to evaluate.
+        behaviour: Estimate of the behaviour policy.
+        replayed: The policy's decisions on the log.
+        choices: Settings of the evaluation.
         label: Name of the policy.
         source: Folder of its checkpoint.
     """
@@ -213,7 +213,7 @@ def evaluate_policy(
 
 
 def _refusal_of_values(support: float, fit: FqeFit | None) -> str | None:
-    """Why a network gives no estimate; None if it gives one."""
+    """Returns why methods with a network are refused; None if they are not."""
     if fit is None:
         return (
             f"the data support its actions in {support:.0%} of the steps, and"
@@ -230,12 +230,12 @@ def _refusal_of_values(support: float, fit: FqeFit | None) -> str | None:
 def ratios_of(
     log: Log, behaviour: Behaviour, replayed: Replayed, clip: float = LARGEST_RATIO
 ) -> Floats:
-    """Cumulative ratios of a policy, float64 ``[E, T]``; see :func:`cumulative_ratios`.
+    """Computes cumulative ratios, ``[E, T]``; see :func:`cumulative_ratios`.
 
     Args:
         log: The log.
-        behaviour: The policy that played it.
-        replayed: What the policy would have done in it.
+        behaviour: Estimate of the behaviour policy.
+        replayed: The policy's decisions on the log.
         clip: Largest cumulative ratio.
     """
     played = np.take_along_axis(behaviour.probabilities, log.actions[..., None], -1)
@@ -248,13 +248,13 @@ def ratios_of(
 
 
 def support_of(behaviour: Behaviour, replayed: Replayed) -> float:
-    """Share of logged steps in which the data support the policy's joint action.
+    """Computes the share of steps in which the data support the joint action.
 
     Each agent's action must have probability :data:`SUPPORTED` or more in the data.
 
     Args:
-        behaviour: The policy that played.
-        replayed: What the policy would have done.
+        behaviour: Estimate of the behaviour policy.
+        replayed: The policy's decisions on the log.
     """
     supported = behaviour.probabilities >= SUPPORTED
     return float((replayed.probabilities * supported).sum(-1).prod(-1).mean())
@@ -334,7 +334,7 @@ def _difference(terms: Terms, returns: Floats, seed: int) -> Interval:
 def _risk(
     returns: Floats, ratios: Floats, log: Log, choices: Choices
 ) -> tuple[Interval, Interval]:
-    """CVaR and the probability of falling below, by weighted episodes."""
+    """Estimates CVaR and the probability below the threshold, with weights."""
     threshold = threshold_of(log, choices)
     hits = below_terms(ratios, returns, log.mask, threshold)
     below = _interval(hits, choices.seed)
@@ -346,12 +346,12 @@ def _risk(
 
 
 def _verdict(found: Sequence[MethodResult], support: float, confirmed: bool) -> str:
-    """Better or worse only if every method that counts says so.
+    """Returns ``better`` or ``worse`` if all counted methods agree, else ``unknown``.
 
-    The interval of ``dm`` leaves out the error of the fit, so it decides nothing. The
-    interval of ``fqe`` leaves out what its network has in common on all resamples: on
+    ``dm`` does not count, because its interval leaves out the error of the fit. The
+    interval of ``fqe`` leaves out errors that its network makes on all resamples: on
     `uav` it called policies better that were far worse. So the effective sample size
-    must be large enough (``confirmed``) for the methods that need no network.
+    must be large enough (``confirmed``) for the methods without a network.
     """
     counted = [m.difference for m in found if m.difference and m.method != "dm"]
     if support < MIN_SUPPORT or not confirmed or not counted:

@@ -1,4 +1,4 @@
-"""What is printed and written of an off-policy evaluation: table, CSV, JSON, figure."""
+"""Prints and writes an off-policy evaluation: table, CSV, JSON, figure."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class OffPolicyResults:
     """An off-policy evaluation of one or more policies on one dataset.
 
     Attributes:
-        dataset: Its folder.
-        env: Name of the environment; None if it is unknown.
-        num_episodes: Episodes that were used.
-        num_steps: Env steps of them.
-        threshold: Of the probability of falling below, in units of return.
-        choices: How it was evaluated.
-        cross_entropy: Held-out cross-entropy of the cloned behaviour, in nats.
+        dataset: Folder of the dataset.
+        env: Name of the environment; None if unknown.
+        num_episodes: Number of episodes used.
+        num_steps: Number of env steps of these episodes.
+        threshold: Threshold of ``P(return < threshold)``, in units of return.
+        choices: Settings of the evaluation.
+        cross_entropy: Held-out cross-entropy of the cloned behaviour policy, in nats.
         calibration_error: Held-out calibration error of its probabilities.
         log: The log's own return.
-        policies: What the log says of each policy.
+        policies: Results of the policies.
     """
 
     dataset: str
@@ -60,14 +60,14 @@ class OffPolicyResults:
 
 
 def write_off_policy(results: OffPolicyResults, folder: Path) -> list[Path]:
-    """Writes everything.
+    """Writes the results as Markdown, CSV, JSON and PNG.
 
     Args:
-        results: What to write.
-        folder: An existing folder; files of these names in it are replaced.
+        results: Results to write.
+        folder: An existing folder. Files of the same names are replaced.
 
     Returns:
-        ``off_policy.md``, ``.csv``, ``.json`` and ``.png``.
+        Paths of ``off_policy.md``, ``.csv``, ``.json`` and ``.png``.
     """
     files = [folder / f"off_policy.{suffix}" for suffix in ("md", "csv", "json", "png")]
     table = markdown_table(*_table(results), texts=(0, 1))
@@ -87,8 +87,8 @@ def print_off_policy(results: OffPolicyResults, console: Console) -> None:
     """Prints the table and a sentence for each policy.
 
     Args:
-        results: What to print.
-        console: Where.
+        results: Results to print.
+        console: Console to print to.
     """
     header, lines = _table(results)
     print_fitted_table(console, header, lines, title=_title(results), texts=(0, 1))
@@ -150,7 +150,7 @@ def _note(results: OffPolicyResults) -> str:
 
 
 def _write_csv(results: OffPolicyResults, file: Path) -> None:
-    """One line per policy, method and quantity."""
+    """Writes one line per policy, method and quantity."""
     with file.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(_COLUMNS)
@@ -173,7 +173,7 @@ def _write_rows(writer: Any, label: str, found: MethodResult, facts: list[Any]) 
 
 
 def _plain(value: Any) -> Any:
-    """Plain JSON values; NaN, which JSON lacks, is null."""
+    """Converts to plain JSON values; NaN and infinity become null."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -184,8 +184,8 @@ def _plain(value: Any) -> Any:
 
 
 def _draw(results: OffPolicyResults, out: Path) -> None:
-    """Estimates with intervals, one row per policy, beside the log's own return."""
-    # The object interface with the Agg canvas: no display, and no global pyplot state.
+    """Draws estimates with intervals, one row per policy, and the log's return."""
+    # The Agg canvas needs no display and no global pyplot state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -214,7 +214,7 @@ def _draw(results: OffPolicyResults, out: Path) -> None:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     both[0].set_yticks(range(len(results.policies)))
-    # A dollar sign would begin a formula.
+    # Matplotlib would read a dollar sign as the start of a formula.
     both[0].set_yticklabels([p.label.replace("$", r"\$") for p in results.policies])
     both[0].set_ylim(len(results.policies) - 0.5, -0.5)
     handles, names = both[0].get_legend_handles_labels()

@@ -1,4 +1,4 @@
-"""Finds the results in folders, and writes the report on them."""
+"""Finds results in folders and writes the report about them."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ def write_report(
     x: str | None = None,
     threshold: float | None = None,
 ) -> list[str]:
-    """Writes one HTML page on the results in some folders.
+    """Writes one HTML page about the results in some folders.
 
     Args:
         paths: Folders of experiments, trials or comparisons; output folders of
-            ``rllib evaluate --shift`` and ``--dataset``. Images in them are shown.
+            ``rllib evaluate --shift`` and ``--dataset``. The page shows their images.
         out: The ``.html`` file to write.
         title: Title of the page.
-        metric: Result key of the curves and the table; None: greedy return, or what
-            runs without an environment have instead.
-        x: Result key of the horizontal axis; None: env steps, or updates.
+        metric: Result key of the curves and the table; None: the greedy return, or an
+            offline metric for runs without an environment.
+        x: Result key of the horizontal axis; None: env steps, or updates for runs
+            without an environment.
         threshold: Value of the metric; the table counts the runs that reach it.
 
     Returns:
-        Remarks: images that were left out.
+        Remarks on images that were left out.
 
     Raises:
         ResultsError: If a path does not exist, or there is nothing to show.
@@ -82,7 +83,7 @@ def _evaluations(paths: Sequence[Path]) -> Iterator[str]:
     """Yields tables and figures that ``rllib evaluate`` wrote."""
     from markdown_it import MarkdownIt
 
-    # It lets no HTML through, and knows tables.
+    # This preset escapes HTML and supports tables.
     markdown = MarkdownIt("js-default")
     for name, (figure, title) in _EVALUATIONS.items():
         for file in sorted(file for path in paths for file in path.rglob(name)):
@@ -90,7 +91,7 @@ def _evaluations(paths: Sequence[Path]) -> Iterator[str]:
             if (file.parent / figure).is_file():
                 yield page.image(file.parent / figure, str(file.parent))
             body = markdown.render(file.read_text("utf-8", errors="replace"))
-            # Its headings are parts of this section.
+            # Lower its headings by two levels, because it is part of this section.
             for level in (3, 2, 1):
                 body = body.replace(f"h{level}>", f"h{level + 2}>")
             body = body.replace("<table>", '<div class="scroll"><table>')

@@ -60,8 +60,8 @@ def heading(text: str, level: int = 2) -> str:
     """Returns a heading.
 
     Args:
-        text: Its text.
-        level: 2 for a section, 3 for a part of one.
+        text: Text of the heading.
+        level: 2 for a section, 3 for a part of a section.
 
     Returns:
         The HTML.
@@ -73,7 +73,7 @@ def paragraph(text: str) -> str:
     """Returns a paragraph of smaller, grey text.
 
     Args:
-        text: Its text.
+        text: Text of the paragraph.
 
     Returns:
         The HTML.
@@ -89,7 +89,8 @@ def table(
     Args:
         header: Names of the columns.
         rows: Cells of the rows.
-        texts: Whether cells are texts, which stand on the left, and not numbers.
+        texts: Whether all cells hold texts and are aligned to the left. Otherwise only
+            the first column is.
 
     Returns:
         The HTML. A table wider than the page scrolls.
@@ -107,7 +108,7 @@ def table(
 
 
 def details(summary: str, content: str) -> str:
-    """Returns content that a click shows; it is not printed.
+    """Returns content that is hidden until a click, and is not printed.
 
     Args:
         summary: The line that is always shown.

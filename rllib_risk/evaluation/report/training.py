@@ -19,7 +19,7 @@ from rllib_risk.ops.run_comparison import (
 )
 from rllib_risk.ops.statistics import aggregate_curves
 
-# Fewer runs say too little about a difference.
+# Groups with fewer runs are not compared: the difference is too uncertain.
 _FEWEST_RUNS = 3
 
 
@@ -93,7 +93,7 @@ def _runs_table(
 
 
 def _versions(groups: Sequence[Group]) -> Iterator[str]:
-    """Yields a text on the versions of each run that has a checkpoint."""
+    """Yields a text with the versions of each run that has a checkpoint."""
     for run in (run for group in groups for run in group.runs):
         for file in sorted(run.path.glob("checkpoint_*/config.json"))[-1:]:
             try:
@@ -109,7 +109,7 @@ def _versions(groups: Sequence[Group]) -> Iterator[str]:
 
 
 def _comparisons(groups: Sequence[Group], metric: str) -> Iterator[str]:
-    """Yields the table of probabilities that one group is better than another."""
+    """Yields the table of probabilities that one group ends higher than another."""
     enough = [group for group in groups if len(group.runs) >= _FEWEST_RUNS]
     if len(enough) < 2:
         return
@@ -136,7 +136,7 @@ def _comparisons(groups: Sequence[Group], metric: str) -> Iterator[str]:
 
 
 def _settings(group: Group) -> dict[str, Any]:
-    """Keys of the first run of a group, without the seed."""
+    """Configuration of the first run of a group, without the seed."""
     params = read_trial(group.runs[0].path).params
     return {key: value for key, value in params.items() if key != "seed"}
 

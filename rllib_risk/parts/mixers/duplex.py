@@ -21,8 +21,8 @@ from rllib_risk.parts.mixers.base import Mixer, MixerInputs
 class DuplexMixer(Mixer):
     """QPLEX (Wang et al., 2021): a duplex dueling mixer.
 
-    Let ``Qhat_i = w_i Q_i + b_i`` of the action taken, ``Vhat_i`` the same of the best
-    action, and ``Ahat_i = Qhat_i - Vhat_i <= 0``. Then
+    ``Qhat_i = w_i Q_i + b_i`` is the value of the action taken, ``Vhat_i`` that of the
+    best action, and ``Ahat_i = Qhat_i - Vhat_i <= 0`` the advantage. Then
 
         ``Q_tot = sum_i Qhat_i + sum_i (lambda_i - 1) Ahat_i
         = sum_i Vhat_i + sum_i lambda_i Ahat_i``.

@@ -39,7 +39,7 @@ class Target(Part):
         """Computes target atoms, for a loss that fits distributions.
 
         By default ``T_j = r + gamma (1 - terminated) Z^-(tau', a*; tau'_j)``. If the
-        target has :class:`LambdaOptions`, it is the TD(lambda) target of that.
+        target has :class:`LambdaOptions`, each quantile has its own TD(lambda) target.
 
         Args:
             view: The batch.

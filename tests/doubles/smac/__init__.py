@@ -1,1 +1,1 @@
-"""A double of SMAC: what its environment says and does, without the game."""
+"""A double of SMAC: the behaviour of its environment without the game."""

@@ -18,7 +18,7 @@ SAFE_LUCK = np.ones((1, 2))
 def drive(
     positions, speeds, actions, uniforms=(1.0, 1.0), arrived=(False, False), road=ROAD
 ):
-    """One step of two cars."""
+    """Plays one step of two cars."""
     cars = Cars(np.array([positions]), np.array([speeds]), np.array([arrived]))
     return road.step(cars, np.array([actions]), np.array([uniforms]))
 
@@ -49,13 +49,13 @@ def test_the_top_speed_splits_a_step(rounded):
     first = 1.75 * time + 0.5 * 19 / 21 * time**2 + 1.8 * (0.1 - time)
     assert cars.positions[0] == pytest.approx([first, 0.18], abs=1e-12)
     assert cars.speeds[0].tolist() == [1.8, 1.8]
-    # a car at the top speed that brakes is not held there
+    # a car at the top speed can brake
     cars, _ = drive((0.0, 0.0), (1.8, 1.8), (0, 0), road=road)
     assert cars.speeds[0] == pytest.approx([1.7, 1.7])
 
 
 def test_the_reward_of_driving_together():
-    # together up to .3 apart
+    # cars are together up to a gap of .3
     for gap, paid in ((0.29, 1.0), (0.31, 0.0)):
         cars, outcome = drive((1.0, 1.0 + gap), (0.5, 0.5), (10, 10))
         distance = np.abs(cars.positions - 2.5).sum()
@@ -83,7 +83,7 @@ def test_who_arrives_is_paid_once_and_stays():
 
 
 def test_speeding_and_crashes():
-    # at 1.5 a car crashes with .4 * .5 = .2; the limit itself is not speeding
+    # at 1.5 a car crashes with probability .4 * .5 = .2; the limit is not speeding
     a = 1 / 21  # of action 11
     speed = 1.5 - 0.1 * a
     for uniforms, crashes in (((0.19, 0.19), 2), ((0.19, 0.21), 1), ((0.21, 0.21), 0)):
@@ -91,7 +91,7 @@ def test_speeding_and_crashes():
         assert outcome.crashes[0] == crashes and outcome.speeding[0] == 2
         distance = 2 * (2.5 - speed * 0.1 - 0.005 * a)
         assert outcome.rewards[0] == pytest.approx(-1 - distance + 1 - crashes)
-    # backwards it counts as speeding, and does not crash
+    # driving backwards can be speeding, but does not crash
     _, outcome = drive((0.0, 0.0), (0.5, -1.5), (11, 11), (0.0, 0.0))
     assert outcome.crashes[0] == 0 and outcome.speeding[0] == 1
     road = Road(**{**ROAD.__dict__, "crash_reward": -7.0, "crash_rate": 2.0})
@@ -105,7 +105,7 @@ def test_what_a_car_sees():
         own, other = ROAD.views(cars)[0]
         whole = [1.0, 0.5, 1.0 + gap, -0.25]
         assert ROAD.states(cars)[0].tolist() == pytest.approx(whole)
-        # both in the order of the cars
+        # both views are in the order of the cars
         assert own.tolist() == pytest.approx(whole if sees else [*whole[:2], 0, 0])
         assert other.tolist() == pytest.approx(whole if sees else [0, 0, *whole[2:]])
 
@@ -128,7 +128,7 @@ def test_the_last_step_is_a_true_end():
 
 @pytest.mark.parametrize("state", ["auto", "concat_obs", "none"])
 def test_the_twin_is_the_env(state):
-    """Step for step, with copies that wait while others play."""
+    """The comparison is step by step; some copies wait while others play."""
     config = {"episode_steps": 40, "state": state, "crash_rate": 1.0}
     twin = make_batched("car_following", config, 5)
     loop = LoopedTeamEnvs(lambda: make_team_env("car_following", config), 5)
@@ -159,7 +159,7 @@ def test_the_twin_is_the_env(state):
 
 
 def returns_of(name, num_envs=200):
-    """Returns and infos of episodes of a scripted policy."""
+    """Returns, infos and lengths of episodes of a scripted policy."""
     policy = reference_policies("car_following")[name]
     envs, rng = make_batched("car_following", {}, num_envs), np.random.default_rng(0)
     envs.reset(np.arange(num_envs), np.arange(num_envs))
@@ -187,7 +187,7 @@ def test_reference_policies():
     assert np.mean(returns) == pytest.approx(-74.0, abs=0.5)
     assert np.mean(crashes) == pytest.approx(3.9, abs=0.5)
     assert min(returns) > -86.3
-    # but for the crashes, every episode is the same
+    # without the crashes, every episode is the same
     assert np.ptp(returns + crashes) < 1e-3
     returns, infos, _ = returns_of("random")
     assert np.mean(returns) == pytest.approx(-2575.7, abs=1)

@@ -220,6 +220,6 @@ def test_a_module_that_exits_is_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mcan", "no.such.module:env", "json:dumps"])
-def test_names_that_are_none(name):
+def test_unknown_env_names_are_refused(name):
     report = check_env(name)
     assert not report.ok and report.summary == {}

@@ -52,7 +52,7 @@ USABLE = [
     ("turns_in_parallel", {"state": "concat_obs"}, None),
 ]
 
-# Env, env_config, and the one error: whose it is, and what to do.
+# Env, env_config, and the one error: its source, or what to do.
 REFUSED = [
     ("MaskAvail", {}, r"step\(\) of the env raised ValueError: illegal move"),
     (
@@ -103,7 +103,7 @@ def texts(report, level):
 
 @pytest.mark.parametrize(("name", "config", "warning"), USABLE)
 def test_usable_envs(name, config, warning):
-    """Also played as in training: sampled episodes, no crash, no illegal action."""
+    """Also plays episodes as in training, without a crash or an illegal action."""
     report = check_env(f"trait_envs:{name}", config)
     assert report.ok, str(report)
     warnings = texts(report, "warn")
@@ -147,7 +147,7 @@ def test_the_rest_of_a_masked_observation_is_the_observation():
     ("name", "entry"), [("MaskAvail", "avail_actions"), ("InfoMask", "legal_actions")]
 )
 def test_masks_under_other_names_are_pointed_out(name, entry, caplog):
-    """By check-env, and once when training begins; not if the key is set."""
+    """check-env warns, and so does training, once; not if the key is set."""
     said = f"'{entry}' in the env's observation or info looks like an action mask"
     assert any(said in t for t in texts(check_env(f"trait_envs:{name}"), "warn"))
     notices.forget()

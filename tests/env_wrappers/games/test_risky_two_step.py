@@ -14,10 +14,11 @@ from rllib_risk.ops.static_risk import static_optima
 FIRST, SECOND = 0, 3  # both agents 0, both agents 1
 A, B, G, M = FIRST, SECOND, FIRST, SECOND
 
-# Step 1, step 2 after the low and after the high reward: mean, static and nested CVaR
-# at alpha .5. The second one by hand: 0 then -5 with .16, 0 then 9 with .24, 9 then -2
-# with .24 and 9 then 4 with .36: mean -.8 + 2.16 + 1.68 + 4.68 = 7.72, and the lowest
-# half is -5, 7 with .24 and 9 with .1: 2 (-.8 + 1.68 + .9) = 3.56.
+# Actions in step 1 and in step 2 after the low and after the high reward; then mean,
+# static and nested CVaR at alpha .5. The second policy by hand: 0 then -5 with
+# probability .16, 0 then 9 with .24, 9 then -2 with .24 and 9 then 4 with .36. The mean
+# is -.8 + 2.16 + 1.68 + 4.68 = 7.72. The lowest half is -5 with .16, 7 with .24 and 9
+# with .1: 2 (-.8 + 1.68 + .9) = 3.56.
 POLICIES = {
     "A, G": ((A, G, G), 8.80, 2.12, -0.40),
     "A, then G after 0 and M after 9": ((A, G, M), 7.72, 3.56, -0.12),
@@ -93,7 +94,7 @@ def test_the_rules():
         (0, 1): {-5.0},
         (1, 0): {-5.0},
     }
-    assert 10 < low < 30  # of 50, at .4
+    assert 10 < low < 30  # of 50, with probability .4
     env.reset(seed=0)
     assert env.step(np.array([0, 1]))[1:3] == (-5.0, False)
     env.reset(seed=0)

@@ -1,6 +1,6 @@
 """Matrix games, the two-step game, the MMDP, the memory game, the risky bandit.
 
-Also what the two variants of MACN, low risk and noisy rewards, change and what not.
+Also tests what low risk and noisy rewards, two variants of MACN, change.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from rllib_risk.env_wrappers.games.mmdp_game import MMDPGame
 from rllib_risk.env_wrappers.games.risky_bandit import RiskyBandit
 from rllib_risk.env_wrappers.games.two_step import TwoStepGame
 
-# Games with other arguments than the defaults, which test_wrapper_contract.py has.
+# Games with other arguments than the defaults; test_wrapper_contract.py tests those.
 GAMES = [
     lambda: MatrixGame([[[1, 2], [3, 4]], [[5, 6], [7, 8]]]),
     lambda: MMDPGame(episode_limit=1),
@@ -80,7 +80,7 @@ def test_the_tables_are_those_of_the_literature():
 
 
 def expectile(values, beta):
-    """The q at which the errors v - q cancel if negative ones weigh only beta."""
+    """The q at which the errors v - q cancel if negative errors have weight beta."""
     low, high = min(values), max(values)
     for _ in range(60):
         q = (low + high) / 2
@@ -103,7 +103,7 @@ def expectile(values, beta):
     ],
 )
 def test_hysteresis_climbs(beta, rows, columns, payoff):
-    # What independent learners make of uniformly random play of the climbing game.
+    # Values that independent learners fit to uniform play of the climbing game.
     table = MatrixGame("climb").payoff
     one = [expectile(row, beta) for row in table]
     two = [expectile(column, beta) for column in table.T]
@@ -131,7 +131,7 @@ def test_a_matrix_game_of_ones_own():
         ([[float("nan")]], "finite"),
     ],
 )
-def test_tables_that_are_none(payoff, text):
+def test_invalid_payoff_tables_are_refused(payoff, text):
     with pytest.raises(EnvConfigError, match=text):
         MatrixGame(payoff)
 
@@ -220,9 +220,9 @@ def test_a_sum_of_utilities_diverges_on_the_mmdp():
         return (np.array(one_hot) @ utilities).max()
 
     assert best_of_fit(0.9, 10.0) == pytest.approx(12.0)
-    # At gamma .7 < 4 / 5 it settles, at .75 / (1 - 1.25 * .7) = 6 and so above the true
-    # 1 / (1 - .7) = 3.33; at .99 it grows by 1.2375 in each round: from 1, by 1000
-    # after 30 rounds (1.2375 ** 30 = 596, and the rewards add more than that).
+    # At gamma .7 < 4 / 5 it settles at .75 / (1 - 1.25 * .7) = 6, above the true value
+    # 1 / (1 - .7) = 3.33. At .99 it grows by the factor 1.2375 per round, from 1 to
+    # over 1000 in 30 rounds (1.2375 ** 30 = 596, and the rewards add more than that).
     settled = grown = 1.0
     for _ in range(60):
         settled = best_of_fit(0.7, settled)
@@ -263,7 +263,7 @@ def test_the_memory_game():
         assert obs["action_mask"].tolist() == [[0, 1, 1]] * 3
         answer = [1 + cue] * 3
         if seed % 2:
-            answer[1] = 2 - cue  # one wrong answer spoils it
+            answer[1] = 2 - cue  # one wrong answer makes the reward 0
         _, reward, terminated, truncated, info = env.step(answer)
         assert terminated and not truncated
         assert reward == (0.0 if seed % 2 else 1.0)
@@ -335,7 +335,7 @@ def test_the_risky_bandit():
         ({"safe_reward": "1"}, "must be numbers"),
     ],
 )
-def test_bandits_that_ask_nothing(kwargs, text):
+def test_bandits_without_a_risk_tradeoff_are_refused(kwargs, text):
     with pytest.raises(EnvConfigError, match=text):
         RiskyBandit(**kwargs)
 
@@ -379,11 +379,11 @@ def test_noise_and_low_risk_change_rewards_alone():
     plain = random_walks({})
     noisy = random_walks({"reward_noise_std": 3.0})
     low = random_walks({"cliff_reward": -50.0})
-    # what is seen, when it ends and how: the same. Both kinds of end occur.
+    # observations and ends are the same; both kinds of end occur
     assert without_reward(plain) == without_reward(noisy) == without_reward(low)
     ends = {tuple(rows[-1][3]) for rows in plain}
     assert ends == {(True, False), (False, True)}
-    # every reward is noisy, that of the last step too; low risk halves only the fall
+    # every reward is noisy, also the last; low risk halves only the cost of a fall
     pairs = [
         (one[2], two[2], three[2])
         for walk, other, third in zip(plain, noisy, low, strict=True)
@@ -392,5 +392,5 @@ def test_noise_and_low_risk_change_rewards_alone():
     assert {one for one, _, _ in pairs} >= {-1.0, -100.0}
     assert all(one != two for one, two, _ in pairs)
     assert all(three == (-50.0 if one == -100.0 else one) for one, _, three in pairs)
-    # the same seeds, the same noise
+    # the same seeds give the same noise
     assert random_walks({"reward_noise_std": 3.0}) == noisy

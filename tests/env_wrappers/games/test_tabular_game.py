@@ -1,7 +1,7 @@
-"""The tabular games: tables, values worked by hand, and tables of one's own.
+"""The tabular games: tables, values worked out by hand, and a user's own tables.
 
-With discount .95, failure .1 and rho .3 the values at the fork per number of loads on
-the bridge are, of the shortcut:
+Values of the shortcut at the fork with n = 0, 1 and 2 loads on the bridge, for discount
+.95, failure .1 and rho .3:
 
     plain            10, 10.985,  11.97     5 (2 - n) + .95 * .9 * 7 n
     contamination    10,  9.1895,  8.379    5 (2 - n) + .95 * .7 * .9 * 7 n
@@ -75,7 +75,7 @@ def test_values_of_the_shortcut(kind):
     np.testing.assert_allclose(q, [[none, one], [one, two]], atol=1e-9)
     best = np.unravel_index(q.argmax(), (2, 2))
     assert best == ((BRIDGE, BRIDGE) if kind == "plain" else (ROAD, ROAD))
-    # a sum of one term per agent
+    # the values are a sum of one term per agent
     assert q[0, 0] + q[1, 1] == pytest.approx(q[0, 1] + q[1, 0])
 
 
@@ -84,8 +84,7 @@ def test_values_of_the_convoy(kind):
     none, _, two = SHORTCUT[kind]
     q = values_of(kind, "convoy")
     np.testing.assert_allclose(q, [[none, 5.0], [5.0, two]], atol=1e-9)
-    # a monotonic mixer would need the values that agent 0 makes of ROAD and BRIDGE to
-    # come in the same order whatever agent 1 does
+    # not monotonic: the order of agent 0's ROAD and BRIDGE depends on agent 1's action
     assert q[ROAD, ROAD] > q[BRIDGE, ROAD] and q[ROAD, BRIDGE] < q[BRIDGE, BRIDGE]
 
 
@@ -111,7 +110,7 @@ def test_where_the_robust_choice_turns(problem, kind, turn):
 
 @pytest.mark.parametrize(("kind", "worst"), [("contamination", 0.37), ("tv", 0.4)])
 def test_the_robust_value_holds_within_the_set(kind, worst):
-    # .1 + .3 * .9 = .37 and .1 + .3 = .4: the worst bridges there are
+    # .1 + .3 * .9 = .37 and .1 + .3 = .4: the worst failure probabilities in the sets
     robust = values_of(kind)
     for failure in (0.0, 0.1, 0.2, 0.3, 0.35):
         assert (values_of("plain", failure=failure) >= robust - 1e-9).all()
@@ -133,7 +132,7 @@ def test_returns_on_worn_bridges():
 @pytest.mark.parametrize("problem", ["shortcut", "convoy"])
 @pytest.mark.parametrize("joint", PAIRS)
 def test_what_is_played_is_what_is_tabled(problem, joint):
-    """Every play of the env, against the rules written down again."""
+    """Compares every play of the env with the rules, which are written again here."""
     env = make_team_env("tabular", {"problem": problem, "failure_probability": 0.3})
     loads = sum(joint)
     crosses = loads == 2 or (loads == 1 and problem == "shortcut")
@@ -201,7 +200,7 @@ def test_tables_of_ones_own():
     assert (spec.num_agents, spec.num_actions, spec.state_size) == (3, 3, 3)
     obs, _ = env.reset(seed=0)
     assert obs["action_mask"].tolist() == [[1, 1, 0], [1, 0, 0], [1, 1, 1]]
-    # agent 0 stays, then leaves from state 1; agent 2 picks the pay
+    # agent 0 plays 0, which stays in state 1; agent 2 picks the pay
     place, rows = 0, []
     for _ in range(50):
         env.reset(seed=len(rows))
@@ -276,7 +275,7 @@ def test_it_is_registered():
         ({**OWN, "start_state": 2}, "must not be one of terminal_states"),
     ],
 )
-def test_games_that_are_none(changes, text):
+def test_invalid_tabular_games_are_refused(changes, text):
     with pytest.raises(EnvConfigError, match=text):
         TabularGame(**changes)
 

@@ -16,7 +16,7 @@ RESET = (SEEN, {})
 
 
 def stepped(*row, named=False, reset=RESET, actions=None):
-    """The adapter's env, and what one step of it returns."""
+    """The adapter's env, and the result of one step."""
     env = JointGymnasiumEnv(Scripted([row], reset, named))
     env.reset(seed=0)
     agents = env.possible_agents
@@ -83,7 +83,7 @@ def test_infos_are_divided_by_their_form():
     first, second = row[4]["agent_0"], row[4]["agent_1"]
     np.testing.assert_array_equal(first.pop("mask"), [1, 0, 1])
     np.testing.assert_array_equal(second.pop("mask"), [0, 1, 1])
-    # the dict names one agent alone, so it is no division
+    # the dict names only one agent, so it is not divided
     assert first == {"score": 4, "steps": 9, "level": {"agent_0": 1}}
     assert second == {"score": 5, "steps": 9, "level": {"agent_0": 1}}
 

@@ -12,7 +12,7 @@ from rllib_risk.env_wrappers.checking.check_env import check_env
 pytest.importorskip("lbforaging", reason="needs the extra [lbf]")
 pytest.importorskip("rware", reason="needs the extra [rware]")
 
-# By name: ids, and a time limit that random play reaches.
+# Env, id, given `episode_limit`, and the time limit, which random play reaches.
 CASES = [
     ("lbf", "Foraging-8x8-2p-2f-coop-v3", None, 50),
     ("lbf", "Foraging-2s-5x5-3p-1f-v3", 9, 9),
@@ -24,7 +24,7 @@ LIMIT_KEYS = {"lbf": "max_episode_steps", "rware": "max_steps"}
 
 @pytest.mark.parametrize(("name", "task", "given", "limit"), CASES)
 def test_same_seeds_same_numbers(name, task, given, limit):
-    """Observations, the sum of rewards, and ends, step by step."""
+    """Compares observations, the sum of rewards and ends, step by step."""
     own = gymnasium.make(task, disable_env_checker=True)
     setattr(own.unwrapped, {"lbf": "_max_episode_steps"}.get(name, "max_steps"), limit)
     config = {"id": task} | ({"episode_limit": given} if given else {})
@@ -39,7 +39,7 @@ def test_same_seeds_same_numbers(name, task, given, limit):
         for step in range(1, limit + 1):
             np.testing.assert_array_equal(ours["obs"], np.stack(theirs))
             assert ours["action_mask"].all()
-            # half of the actions load, so that food is loaded at all
+            # half of the actions load, so that some food is loaded
             load = 5 if name == "lbf" else 4
             action = rng.integers(spec.num_actions, size=spec.num_agents)
             action[rng.random(spec.num_agents) < 0.5] = load
@@ -60,7 +60,7 @@ def test_same_seeds_same_numbers(name, task, given, limit):
                 break
         else:
             raise AssertionError("the episode did not end")
-    # random play solves the small task alone
+    # random play solves only the small task
     assert (paid > 0, ended) == (
         (True, {False, True}) if given == 9 else (False, {False})
     )

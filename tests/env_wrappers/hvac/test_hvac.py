@@ -23,9 +23,9 @@ from rllib_risk.env_wrappers.hvac.data import BUILDINGS, load_building, load_wea
 from rllib_risk.env_wrappers.hvac.env import HVAC, HvacScenario, power_levels
 
 GOLDEN = Path(__file__).with_name("hvac_golden.npz")
-# Against SustainGym: temperatures in degrees (float32 at 22 has steps of 1.9e-6) and
-# rewards. The weather's features are exact. The heat of a person, in kW, SustainGym
-# computes partly in float32: a mean temperature off by 1e-5 is one off by 1e-7 here.
+# Tolerances for temperatures in degrees (float32 at 22 has steps of 1.9e-6) and for
+# rewards. The weather's features are exact. SustainGym computes the heat of a person,
+# in kW, partly in float32: an error of 1e-5 in the mean temperature is 1e-7 in it.
 TEMPERATURE_TOLERANCE, REWARD_TOLERANCE, HEAT_TOLERANCE = 1e-5, 1e-6, 2e-7
 
 # Our city -> SustainGym's weather and ground keys.
@@ -41,7 +41,7 @@ def joint(env, numbers):
 
 
 def play(env, numbers, steps, day):
-    """The same joint action again and again; returns rewards and the last infos."""
+    """Repeats one joint action; returns the rewards and the last infos."""
     env.reset(options={"day": day})
     rewards = []
     for _ in range(steps):
@@ -176,7 +176,7 @@ def test_against_sustaingym_itself(building, city):
 
 
 def test_a_second_implementation():
-    """The formulas once more, zone by zone, in another building and another city."""
+    """Computes the formulas again, zone by zone, in another building and city."""
     building, weather = load_building("RetailStandalone"), load_weather("denver")
     env = HVAC(city="denver", building="RetailStandalone", bins=21)
     env.reset(options={"day": 100})
@@ -238,7 +238,7 @@ def test_the_year_wraps():
     np.testing.assert_array_equal(shown[288:], outdoor[:2])
 
 
-# ------------------------------------------------------------------- what is played
+# ------------------------------------------------------------------------- episodes
 
 
 def test_infos_add_up():
@@ -267,7 +267,7 @@ def test_infos_add_up():
     assert info["comfort_cost"] == pytest.approx(total - sum(energies), abs=1e-7)
     assert info["normalised_return"] == pytest.approx(1 - 6 * total / 9000, abs=1e-9)
     assert info["mean_abs_deviation"] == pytest.approx(np.mean(deviations), abs=1e-6)
-    # the day a seed draws, and no city if there is but one
+    # the day that the seed draws; no city index with a single city
     assert info["day"] == np.random.default_rng(4).integers(200)
     assert "city_index" not in info
 
@@ -292,7 +292,7 @@ def test_levels_of_power():
     np.testing.assert_allclose(power_levels(21), np.linspace(-1, 1, 21), atol=1e-7)
     for bins in (2, 3, 20, 21):
         assert 0.0 in power_levels(bins)
-    # coarse levels are among the fine ones: the same power, the same day
+    # coarse levels are among the fine ones, so the same power gives the same day
     fine, _ = play(HVAC(bins=200), [150, 0, 100, 50, 100, 100], 20, day=9)
     coarse, _ = play(HVAC(bins=4), [3, 0, 2, 1, 2, 2], 20, day=9)
     np.testing.assert_array_equal(fine, coarse)
@@ -354,7 +354,7 @@ def test_scales():
     rewards, _ = play(idle, [2] * 6, 10, day=13)
     nothing, _ = play(HVAC(bins=3), [1] * 6, 10, day=13)
     np.testing.assert_allclose(rewards, nothing - 0.024 * 6**0.5, atol=1e-7)
-    # one step from 22 degrees everywhere, day 13 of New York: the parts are linear
+    # step 151 of day 13 in New York: the effects of the scales are linear
     building, weather = load_building("OfficeSmall"), load_weather("new_york")
     row = int(13 / 365 * 105108) + 150
 
@@ -380,7 +380,7 @@ def test_scales():
             * scales.get("solar_scale", 1.0)
         )
         np.testing.assert_allclose(state[:6], expected, atol=TEMPERATURE_TOLERANCE)
-        # what is shown of the weather is the weather
+        # observations show the weather without the scales
         np.testing.assert_array_equal(
             state[6:9],
             np.float32([weather.outdoor[row], weather.ground[row], weather.solar[row]]),
@@ -449,7 +449,7 @@ def test_a_bigger_building():
         assert obs[agent][0] == temperature
 
 
-# ------------------------------------------------- what is wrong in SustainGym's own
+# -------------------------------------------------- faults of SustainGym's own envs
 
 
 def test_observations_lie_in_their_spaces():
@@ -510,7 +510,7 @@ def test_pettingzoo_accepts_it(kwargs):
         warnings.simplefilter("error")
         parallel_api_test(HVAC(**kwargs), num_cycles=1000)
         parallel_seed_test(lambda: HVAC(**kwargs), num_cycles=300)
-        # temperatures have no bounds, and that is how it should be
+        # temperatures have no bounds on purpose
         warnings.filterwarnings("ignore", message=".*state space value is -?infinity")
         state_test(parallel_to_aec(HVAC(**kwargs)), HVAC(**kwargs))
 

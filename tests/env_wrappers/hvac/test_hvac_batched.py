@@ -47,13 +47,13 @@ CASES = [
         },
         {"state": "none"},
     ),
-    # over the end of the year's table
+    # episodes run over the end of the year's table
     ({"day_range": (364, 365), "episode_steps": 290}, {}),
 ]
 
 
 def same_infos(one, two):
-    """Equal keys; sums over the steps may round differently."""
+    """Compares infos: the keys are equal, and sums may round differently."""
     assert [set(info) for info in one] == [set(info) for info in two]
     for mine, theirs in zip(one, two, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-9, abs=1e-9)
@@ -119,7 +119,7 @@ def test_a_slot_does_not_depend_on_its_neighbours(seed, day, building):
         actions = rng.integers(0, 200, (7, many.spec.num_agents))
         rows = many.step(actions, np.ones(7, bool))
         row = one.step(actions[3:4], np.ones(1, bool))
-        # matrix products of other heights may round the last bit of float32 otherwise
+        # matrix products of other heights may round the last bit differently
         np.testing.assert_allclose(many.obs[3], one.obs[0], rtol=0, atol=1e-5)
         np.testing.assert_allclose(many.state[3], one.state[0], rtol=0, atol=1e-5)
         np.testing.assert_allclose(rows.rewards[3], row.rewards[0], atol=1e-5)
@@ -149,7 +149,7 @@ def scores(city, days, gain):
         (0.20, S1, [0.837, 0.872, 0.910, 0.822, 0.707, 0.733]),
         (0.25, S1, [0.867, 0.895, 0.927, 0.854, 0.761, 0.782]),
         (0.25, S2, [0.864, 0.898, 0.908, 0.864, 0.795, 0.849]),
-        # so strong that it swings
+        # the gain is so high that temperatures swing
         (0.30, S1, [0.642, 0.658, 0.701, 0.611, 0.515, 0.559]),
     ],
 )
@@ -169,8 +169,9 @@ def test_uniform_random_play(city, expected):
     for _ in range(288):
         actions = rng.integers(0, 200, (len(days), 6))
         step = env.step(actions, np.ones(len(days), bool))
-    # over the actions, the mean of 50 days has a standard deviation of 0.062 in Tucson
-    # and 0.077 in New York; of 40 means this leaves 0.012, and 0.05 is four of these
+    # over random actions, the mean of 50 days has a standard deviation of 0.062 in
+    # Tucson and 0.077 in New York; the mean of 40 such means has 0.012, and 0.05 is
+    # four times that
     score = np.mean([info["normalised_return"] for info in step.infos])
     assert score == pytest.approx(expected, abs=0.05)
 
@@ -210,7 +211,7 @@ def test_the_registry_offers_the_twin_where_it_can():
     assert isinstance(env, BatchedHVAC) and env.spec.num_actions == 21
     env = make_batched("hvac", {"state": "none", "time_limit_is_terminal": True}, 4)
     assert isinstance(env, BatchedHVAC) and env.spec.state_size == 0
-    # the twin knows no sum of rewards; the loop does: six copies
+    # the twin cannot sum rewards, so the loop is used; six agents have the same reward
     envs = [make_batched("hvac", c, 2) for c in ({"team_reward": "sum"}, {})]
     assert isinstance(envs[0], LoopedTeamEnvs)
     rewards = []

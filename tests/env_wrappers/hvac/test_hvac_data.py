@@ -61,9 +61,9 @@ def test_the_mean_temperatures_of_the_paper_s_cities():
 
 def test_the_ground():
     ground = load_weather("tucson").ground
-    # a step every month, the first value on 1 January, the last in December
+    # one value per month, the first on 1 January, the last in December
     assert ground[0] == 20.9 and ground[-1] == 27.8
-    assert len(np.unique(ground[::12])) == 11  # 15.4 is there twice
+    assert len(np.unique(ground[::12])) == 11  # 15.4 occurs twice
     paper, own, seattle = (
         load_weather(city)
         for city in ("port_angeles", "port_angeles_own_ground", "seattle")
@@ -77,7 +77,7 @@ def test_the_ground():
 def test_the_days_begin_where_sustaingym_lets_them_begin():
     days = np.array([0, 1, 100, 199, 200, 364])
     assert start_rows(days).tolist() == [0, 287, 28796, 57305, 57593, 104820]
-    # a whole last day is left: 104820 + 288 is the length of the table
+    # the last day is whole: 104820 + 288 is the length of the table
     assert STEPS_PER_YEAR == 105_108
 
 
@@ -113,7 +113,7 @@ def test_office_small():
     np.testing.assert_allclose(building.actuators[0], actuators, atol=5e-9)
     assert building.ground[0] == pytest.approx(0.0112054288, abs=5e-11)
     assert building.outdoor[0] == pytest.approx(0.0110509038, abs=5e-11)
-    # per unit of GHI; over the year's largest in Tucson it is the published column
+    # per unit of GHI; times the year's maximum in Tucson it is the published column
     solar = building.solar[0] * load_weather("tucson").max_ghi
     assert solar == pytest.approx(0.0661870792, abs=5e-11)
 
@@ -128,12 +128,12 @@ def test_buildings(name, num_zones):
         assert (column >= -1e-12).all()  # warmth outside never cools a zone
     radius = np.abs(np.linalg.eigvals(building.transition)).max()
     assert 0.81 <= radius <= 0.9931
-    # Conservation: a building as warm as its surroundings, in the dark and with all
-    # power off, stays so; the weights of zones, air and ground add up to one.
+    # Conservation: in the dark and without power, a building as warm as its
+    # surroundings stays so. Thus the weights of zones, air and ground add up to one.
     weights = building.transition.sum(axis=1) + building.outdoor + building.ground
     np.testing.assert_allclose(weights, 1.0, atol=1e-9)
-    # The actuators: 8000 W into a zone for 300 s and the heat spreading meanwhile is
-    # the integral of the transition, so each warms its own zone most of all.
+    # An actuator puts 8000 W into a zone for 300 s while the heat spreads. This is the
+    # integral of the transition, so each actuator warms its own zone most.
     assert (building.actuators.argmax(axis=0) == np.arange(num_zones)).all()
 
 

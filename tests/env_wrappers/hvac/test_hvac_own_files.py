@@ -1,4 +1,4 @@
-"""Buildings and weather of the user's own in the env `hvac`."""
+"""A user's own buildings and weather in the env `hvac`."""
 
 import math
 import re
@@ -36,7 +36,7 @@ HEADER = (
 
 @pytest.fixture
 def office() -> dict:
-    """OfficeSmall as the page on environments states it."""
+    """OfficeSmall as docs/environments.md states it."""
     block = re.search(r"```yml\n# office.yaml\n(.*?)```", DOCS.read_text(), re.DOTALL)
     return yaml.safe_load(block[1])
 
@@ -48,7 +48,7 @@ def written(folder: Path, building: dict) -> str:
 
 
 def report(zones: list[dict]) -> str:
-    """An EnergyPlus report with another table before the one that counts."""
+    """An EnergyPlus report with other tables before and after the zone table."""
     areas = ("floor_area", "wall_area", "window_area")
     rows = [
         (i, z["name"], z["level"], *z["x"], *z["y"], *z["z"], *(z[a] for a in areas))
@@ -66,7 +66,7 @@ def report(zones: list[dict]) -> str:
 
 
 def epw(folder: Path, city: str = "tucson", change=lambda lines: None) -> str:
-    """The weather of a city as an EnergyPlus file; the last hour is the one before."""
+    """Writes a city's weather as an EnergyPlus file; its last two hours are equal."""
     weather = load_weather(city)
     hours = np.append(np.arange(8759) * 12, 8758 * 12)
     outdoor = weather.outdoor[hours]
@@ -100,7 +100,7 @@ def test_an_energyplus_report_gives_the_same_zones(office: dict, tmp_path) -> No
 
 
 def test_a_box_by_hand(office: dict, tmp_path: Path) -> None:
-    """One zone: one exponential towards outdoors, ground, power and sun."""
+    """A single zone follows one exponential of outdoors, ground, power and sun."""
     box = {"name": "box", "level": 1.5, "x": [0, 10], "y": [0, 8], "z": [0, 3]}
     box |= {"floor_area": 80, "wall_area": 90, "window_area": 12}
     u = dict.fromkeys(office["u_factors"], 0.5) | {"window": 2.0}

@@ -1,4 +1,4 @@
-"""Reference lines of the env `hvac`, against the table of the spec."""
+"""Scripted policies of the env `hvac`, against the table of the spec."""
 
 import numpy as np
 import pytest
@@ -31,8 +31,8 @@ WEIGHTS = [
     [-0.1061, -0.00912, -0.00136, -0.04742, 0.00049],
     [-0.90224, -0.0161, -0.00003, -0.00412, 0.0008],
 ]
-# What the spec prints, without its constants (all below 0.001). How it moved the zones
-# off the target is not told; another way shifts the weights of the own temperature.
+# Weights that the spec prints, without its constants (all below 0.001). It does not say
+# how it moved zones off the target, which affects the weights of their temperature.
 PRINTED = [
     [-0.171, 0, -0.003, 0],
     [-0.166, -0.0108, -0.0023, -0.0861],
@@ -131,7 +131,7 @@ def test_the_score_of_random_play():
 def test_the_weights_and_what_the_spec_prints():
     weights = fit_linear_policy()
     np.testing.assert_allclose(weights, WEIGHTS, rtol=0, atol=6e-6)
-    # the weather's weights are those of the spec, but for 2 in the last digit printed
+    # the weather's weights are those of the spec, up to 2 in the last printed digit
     np.testing.assert_allclose(
         weights[:, 1:4], np.array(PRINTED)[:, 1:], rtol=0, atol=2e-4
     )
@@ -145,8 +145,8 @@ def test_the_weights_and_what_the_spec_prints():
 def test_the_weights_are_those_of_a_least_squares_over_simulated_days(city, first, end):
     simulated = simulated_fit(city, np.arange(first, end), noise=0.1, seed=4)
     weights = fit_linear_policy(city, (first, end))
-    # 25 000 to 58 000 rows; the tolerance is some three standard errors. Smaller noise
-    # is no better: what the weather does within a step then hides its effect.
+    # 25 000 to 58 000 rows; the tolerance is about three standard errors. Smaller noise
+    # does not help: the weather within a step then hides the effect of the noise.
     np.testing.assert_allclose(weights[:, 0], simulated[:, 0], rtol=0.002)
     np.testing.assert_allclose(weights[:, 1:], simulated[:, 1:], rtol=0, atol=5e-4)
 
@@ -154,7 +154,7 @@ def test_the_weights_are_those_of_a_least_squares_over_simulated_days(city, firs
 def test_several_cities_are_fitted_together():
     both = fit_linear_policy(["tucson", "tampa"])
     alone = [fit_linear_policy(city) for city in ("tucson", "tampa")]
-    # the feedback has nothing to do with the weather
+    # the feedback does not depend on the weather
     np.testing.assert_array_equal(both[:, 0], alone[0][:, 0])
     sun = [table[1, 3] for table in (*alone, both)]
     assert min(sun[:2]) < sun[2] < max(sun[:2])
@@ -165,7 +165,7 @@ def test_the_fit_serves_any_building(building):
     weights = fit_linear_policy(building=building)
     model = load_building(building)
     assert weights.shape == (BUILDINGS[building], 5)
-    # why only differences from the target matter
+    # the sum is 1, so only differences from the target matter
     couplings = model.transition.sum(axis=1) + model.outdoor + model.ground
     np.testing.assert_allclose(couplings, 1.0, rtol=0, atol=1e-12)
     # as long as no actuator is at its limit, the closed loop forgets within minutes
@@ -205,7 +205,7 @@ def test_by_hand():
     rows = [[23, 9, 9, 9, 9], [20.5, 9, 9, 9, 9], [27, 9, 9, 9, 9], [10, 9, 9, 9, 9]]
     assert act(p_control(0.25, 4), rows) == [75, 138, 0, 199]
     # 0.1 * (20 - 22) + 0.01 * (30 - 22) - 0.02 * (12 - 22) + 0.3 * 0.5 - 0.05 = 0.18;
-    # the occupancy, 7, is not looked at
+    # the occupancy, 7, is ignored
     policy = LinearPolicy([[0.1, 0.01, -0.02, 0.3, -0.05]])
     assert act(policy, [[20, 30, 12, 0.5, 7]]) == [118]
     # a target of 20: 0 + 0.01 * 10 - 0.02 * (-8) + 0.15 - 0.05 = 0.36
@@ -238,13 +238,13 @@ def test_the_linear_policy_holds_any_target():
     config = {"target": 18.5}
     policies = reference_policies("hvac", config)
     assert mean_score(policies["linear"], DAYS[:5], **config) > 0.985
-    # read with another target than the env has, it holds the wrong temperature
+    # with another target than the env's, it holds the wrong temperature
     wrong = reference_policies("hvac")["linear"]
     assert mean_score(wrong, DAYS[:5], **config) < 0.0
 
 
 def test_the_single_env_and_the_scenario_keys():
-    # the nominal policy wherever it acts: none of these change it
+    # none of these keys changes the policy
     config = {
         "city": "seattle",
         "day_range": [200, 365],

@@ -10,7 +10,7 @@ PANELS_END = int(0.795 * WIDTH)
 
 
 def picture(steps_played, zones=6, *, offset=1.0, title="Tucson, day 3", steps=288):
-    """A day on which zone i is (i + 1) / n * offset too warm, and power stands still.
+    """A day that ends with zone i too warm by (i + 1) / n * offset, at constant power.
 
     Temperatures stay within 2 degC of the target and the outdoors within 20 .. 24, so
     that all these pictures have the same axes.
@@ -47,8 +47,8 @@ def test_curves_grow_and_nothing_else_changes():
 def test_the_picture_shows_temperatures_and_power():
     warm, hot = picture(288, offset=0.5), picture(288, offset=1.5)
     rows = np.flatnonzero((warm != hot).any(axis=(1, 2)))
-    # the upper panel alone: (0.915 - 0.075) of the height with 3.2 of 6.4 shares and
-    # the gaps between; below it, outdoor temperature and power are the same
+    # only the upper panel differs: 3.2 of 6.4 shares of (0.915 - 0.075) of the height,
+    # with gaps; below it, outdoor temperature and power are the same
     assert rows[0] < 0.5 * HEIGHT and rows[-1] < 0.5 * HEIGHT
     power = np.full((288, 1), 0.25)
     flat = np.full((289, 1), 22.0)

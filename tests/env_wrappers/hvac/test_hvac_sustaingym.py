@@ -1,7 +1,7 @@
-"""SustainGym itself behind the env: the oracle of our own physics.
+"""SustainGym as the backend of the env `hvac`, against this package's own physics.
 
-All but the first tests need the real package; `hvac_sustaingym.INSTALL` says how to get
-it beside Ray.
+All but the first tests need the real package. `INSTALL` in
+rllib_risk/env_wrappers/hvac/sustaingym.py says how to install it beside Ray.
 """
 
 import importlib

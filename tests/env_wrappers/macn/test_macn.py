@@ -1,4 +1,4 @@
-"""MACN's rules, from the PettingZoo side."""
+"""MACN's rules, through the PettingZoo API."""
 
 import pickle
 import warnings
@@ -284,7 +284,7 @@ def test_render():
 def test_pettingzoo_accepts_it(kwargs):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # Coordinates of two agents in the first cell, where random play may lead.
+        # Random play may lead both agents to the first cell, with coordinates of zero.
         warnings.filterwarnings("ignore", "State numpy array is all zeros")
         parallel_api_test(MACN(**kwargs), num_cycles=1000)
         parallel_seed_test(lambda: MACN(**kwargs), num_cycles=100)

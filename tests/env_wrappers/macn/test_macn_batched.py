@@ -62,7 +62,7 @@ def test_twins_agree(kwargs, adapter):
         running[slots] = True
         if running.all():
             same_arrays()
-        # upwards and to the right more often, so that goals are reached at all
+        # upwards and to the right more often, so that agents reach goals
         actions = rng.choice(4, (num_envs, 2), p=[0.3, 0.2, 0.15, 0.35])
         active = running & (rng.random(num_envs) < 0.9)
         one, two = twin.step(actions, active), loop.step(actions, active)
@@ -110,7 +110,7 @@ def test_the_registry_offers_the_twin_where_it_can():
     assert isinstance(make_batched("macn", {"width": 12}, 4), BatchedMACN)
     env = make_batched("macn", {"state": "none", "time_limit_is_terminal": True}, 4)
     assert isinstance(env, BatchedMACN) and env.spec.state_size == 0
-    # the twin knows no sum of rewards; the loop does: two agents at -1 each
+    # the twin cannot sum rewards, so the loop is used: two agents at -1 each
     env = make_batched("macn", {"team_reward": "sum"}, 2)
     assert isinstance(env, LoopedTeamEnvs)
     env.reset(np.arange(2), np.arange(2))
@@ -128,7 +128,7 @@ def test_wrong_arguments_say_so():
 
 
 def test_it_is_fast():
-    """A step of 32 copies takes less than that of the loop with four."""
+    """A step of 32 copies is faster than a step of the loop with four."""
     active = np.ones(32, bool)
     twin = BatchedMACN(32)
     loop = LoopedTeamEnvs(lambda: TeamEnv(MACN()), 4)
@@ -142,6 +142,6 @@ def test_it_is_fast():
         seconds.append((between - begun, time.perf_counter() - between))
         over = np.flatnonzero(step.terminateds | step.truncateds)
         loop.reset(over, over)
-    # side by side on one machine, and the medians forgive what comes between
+    # both run side by side on one machine, and medians ignore interruptions
     one, other = np.median(seconds, axis=0)
     assert one < other

@@ -12,7 +12,7 @@ LIMIT = 30
 WINDY = {"wind_probability": 0.01, "cliff_reward": -15.0, "episode_limit": LIMIT}
 LEVELS = [1.0, 0.5, 0.25, 0.1, 0.05]
 
-# By the level that each policy is best at: mean, P(fall), CVaR at .5, .25, .1, .05.
+# Level -> mean, P(fall) and CVaR at .5, .25, .1, .05 of the best policy at this level.
 STATIC = {
     1.0: (-8.0490, 0.09562, -9.1157, -11.2315, -17.5124, -19.1206),
     0.5: (-8.4777, 0.04997, -9.0268, -10.0536, -13.1341, -18.0130),
@@ -35,7 +35,7 @@ def test_the_best_static_cvar_at_every_level():
         assert returns.mean == pytest.approx(mean, abs=5e-5)
         assert optimum.mean == pytest.approx(returns.mean, abs=1e-9)
         assert optimum.value == pytest.approx(returns.cvar(optimum.alpha), abs=1e-9)
-        # who falls has at most -15, who does not more than that
+        # a return of at most -15 means a fall
         fell = returns.probabilities[returns.values <= -15].sum()
         assert fell == pytest.approx(falls, abs=5e-6)
         if optimum.alpha == 1.0:
@@ -58,7 +58,7 @@ def test_at_the_published_fall_one_policy_is_best_for_every_level(wind, mean):
     values, choices = nested_value_iteration(mdp, alpha=1.0, step_limit=LIMIT)
     assert values[mdp.start] == pytest.approx(mean, abs=5e-5)
     played = play_out(mdp, lambda h: choices[h.step, h.states[:, -1]], step_limit=LIMIT)
-    if wind == 0.1:  # the others agree, and take as long
+    if wind == 0.1:  # the other winds agree and take as long
         for optimum in static_optima(mdp, LEVELS, step_limit=LIMIT):
             cvar = played.returns.cvar(optimum.alpha)
             assert optimum.value == pytest.approx(cvar, abs=1e-6)

@@ -1,7 +1,7 @@
 """Exact values of MACN by dynamic programming over the joint cells.
 
-The rules are written down a second time here, one joint cell at a time; a test holds
-the env to them, and the values are computed from them.
+The rules are written again here, one joint cell at a time. A test compares the env with
+them, and the values are computed from them.
 """
 
 import itertools
@@ -104,7 +104,7 @@ def chain(request):
 
 
 def row_policy(width, row, epsilon):
-    """Up to `row`, right to the last column, down; epsilon of it at random, [C, 4]."""
+    """Goes up to `row`, right, then down; random with probability epsilon; [C, 4]."""
     rows, columns = np.divmod(np.arange(4 * width), width)
     actions = np.where(columns == width - 1, DOWN, np.where(rows > row, UP, RIGHT))
     table = np.full((4 * width, 4), epsilon / 4)
@@ -113,7 +113,7 @@ def row_policy(width, row, epsilon):
 
 
 def test_the_env_follows_these_rules():
-    """Every pair of free start cells, every joint action."""
+    """Tests every pair of free start cells and every joint action."""
     width = 7
     chain = Chain(width)
     free = [cell for cell in range(4 * width) if outcome(cell, cell, width) == WALKING]

@@ -1,4 +1,4 @@
-"""MACN with wind: what it does, its seeds, the twin, the tables, and known optima."""
+"""MACN with wind: its effect, seeds, the twin, the tables, and known optima."""
 
 import itertools
 
@@ -16,7 +16,7 @@ from rllib_risk.ops.robust_mdp import policy_value, robust_value_iteration
 
 
 def play(env, joint_actions, seed=0):
-    """Plays joint actions until the episode ends; cells and rewards of every step."""
+    """Plays joint actions to the episode's end; returns cells and rewards of steps."""
     env.reset(seed=seed)
     rows = []
     for pair in joint_actions:
@@ -28,7 +28,7 @@ def play(env, joint_actions, seed=0):
 
 
 def cells_of(env):
-    """Where both agents are, read off the state."""
+    """The cells of both agents, read from the state."""
     grid = env.map
     places = env.state().reshape(2, grid.height, grid.width)
     return [tuple(np.argwhere(place)[0].tolist()) for place in places]
@@ -42,8 +42,8 @@ def gale(direction, **config):
 
 
 def test_where_it_pushes():
-    # from the start (2, 0), against the left wall: only the wind moves them, and down
-    # and left there is none of the grid left
+    # the agents move against the walls beside the start (2, 0), so only the wind moves
+    # them; down and left the wind is stopped by the walls as well
     for direction, cell in (("up", (1, 0)), ("down", (2, 0)), ("left", (2, 0))):
         rows = play(gale(direction), [(LEFT, DOWN)])
         assert rows == [([cell, cell], -1.0)]
@@ -51,7 +51,7 @@ def test_where_it_pushes():
     assert play(gale("right"), [(LEFT, LEFT)]) == [([(2, 1), (2, 1)], -100.0)]
 
 
-def test_it_blows_after_the_move_and_before_the_judgement():
+def test_wind_acts_after_the_move_and_before_the_reward():
     # up and blown back down; up and blown to the right, which is the edge
     assert play(gale("down"), [(UP, UP)]) == [([(2, 0), (2, 0)], -1.0)]
     assert play(gale("right"), [(UP, UP)]) == [([(1, 1), (1, 1)], -1.0)]
@@ -76,7 +76,7 @@ def test_the_goal_holds_only_if_it_is_absorbing(absorbing):
 
 
 def test_each_agent_is_blown_on_its_own_by_the_seed():
-    """The draws written down again: noise first, then one row of two per step."""
+    """The draws are repeated here: noise first, then one row of two per step."""
     limit, chance = 12, 0.4
     env = MACN(
         width=4,
@@ -92,7 +92,7 @@ def test_each_agent_is_blown_on_its_own_by_the_seed():
         pushes = rng.random((limit, 2)) < chance
         rows, expected = [8, 8], []
         for step in range(limit):
-            # left against the wall, up, and the wind down; the start is row 8
+            # agents go up, and the wind pushes down; the start is row 8
             rows = [
                 min(max(row - 1, 0) + int(p), 8)
                 for row, p in zip(rows, pushes[step], strict=True)
@@ -113,10 +113,10 @@ def test_old_seeds_give_the_old_numbers():
             ]
             for wind in ({}, {"wind_probability": 0.0}, {"wind_probability": 0.7})
         ]
-        # at the wall the wind changes nothing but, perhaps, what is drawn
+        # at the wall the wind can change nothing except the draws
         noise = np.random.default_rng(seed).normal(0.0, 2.0, 6)
         assert rewards == [(noise - 1.0).tolist()] * 3
-    # without a seed the generator goes on as it did before there was wind
+    # without a seed the generator goes on as it does without wind
     env, rng = MACN(**config), np.random.default_rng(3)
     env.reset(seed=3)
     env.reset()
@@ -124,7 +124,7 @@ def test_old_seeds_give_the_old_numbers():
     assert reward == -1.0 + rng.normal(0.0, 2.0, 12)[6]
 
 
-def test_more_wind_is_the_same_wind_and_more():
+def test_stronger_wind_only_adds_pushes():
     def lifted(chance, seed):
         env = MACN(width=4, height=30, wind_probability=chance, wind_direction="up")
         return np.array([c for c, _ in play(env, [(LEFT, LEFT)] * 15, seed)])[:, :, 0]
@@ -218,7 +218,7 @@ TABLED = [
 
 @pytest.mark.parametrize("config", TABLED)
 def test_the_tables_are_the_env(config):
-    """Every joint cell of free cells and goal, every joint move, every push."""
+    """Tests every pair of free cells and goal, every joint move and every push."""
     config = {"width": 4, "height": 3, **config}
     mdp = MACN.joint_mdp(**config)
     env = MACN(**config)
@@ -240,7 +240,7 @@ def test_the_tables_are_the_env(config):
             if chance == 0:
                 continue
             env.reset(seed=0)
-            # put there by hand: no seed leads to all of these
+            # set directly: no seed leads to all pairs
             env._cells = [divmod(one, 4), divmod(two, 4)]
             env._pushes = np.array([pushed])
             _, rewards, ends, _, _ = env.step({"agent_0": a, "agent_1": b})
@@ -303,9 +303,9 @@ OPTIMA = [
 
 @pytest.mark.parametrize(("target", "value", "edge", "returns"), OPTIMA)
 def test_robust_optima_take_the_safe_way(target, value, edge, returns):
-    # v_min 0 lies above all returns here, so these bound no worst case: total variation
-    # is (1 - rho) times the CVaR of level 1 - rho, contamination the discount
-    # gamma (1 - rho). Both make a fall now weigh more than steps later.
+    # v_min 0 lies above all returns here, so these values bound no worst case. Total
+    # variation is (1 - rho) times the CVaR at level 1 - rho; contamination is the
+    # discount gamma (1 - rho). Both give a fall now more weight than later steps.
     policy, at_start, difference = optimum(**target)
     assert at_start == pytest.approx(value, abs=1e-3)
     assert difference == pytest.approx(edge, abs=1e-3)
@@ -315,8 +315,8 @@ def test_robust_optima_take_the_safe_way(target, value, edge, returns):
 @pytest.mark.parametrize("kind", ["contamination", "tv"])
 @pytest.mark.parametrize("over", ["next_value", "transition"])
 def test_a_true_lower_bound_makes_the_team_hurry(kind, over):
-    # With v_min at the worst there is, a fall, every step may be the last one whatever
-    # the agents do: so the short way is the robust one, with a greater margin than the
+    # With v_min at the worst outcome, a fall, every step may be the last one whatever
+    # the agents do. So the short way is the robust one, with a greater margin than the
     # plain optimum's .426.
     policy, _, edge = optimum(uncertainty=kind, rho=0.3, v_min=-20.0, over=over)
     assert edge > 1.0
@@ -325,7 +325,7 @@ def test_a_true_lower_bound_makes_the_team_hurry(kind, over):
 
 
 def test_returns_of_the_tables_are_those_of_the_env():
-    """Episodes of the twin against exact returns, time limit included."""
+    """Compares episodes of the twin with exact returns, including the time limit."""
     policy, _, _ = optimum()
     wind, num_envs = 0.2, 4000
     env = BatchedMACN(num_envs, wind_probability=wind, episode_limit=8, **GATE)
@@ -345,9 +345,9 @@ def test_returns_of_the_tables_are_those_of_the_env():
 
 
 def test_what_each_agent_sees_is_enough():
-    # On this map the 3x3 view tells every cell from every other, but for (0, 1) and
-    # (0, 2), where the way is the same: an agent that sees nothing else can follow the
-    # joint optimum.
+    # On this map the 3x3 view identifies every cell except (0, 1) and (0, 2), where the
+    # best move is the same. So an agent that sees only its view can follow the joint
+    # optimum.
     env = MACN(**GATE, obs_encoding="onehot")
     groups = {}
     for cell in range(12):

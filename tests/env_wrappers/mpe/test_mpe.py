@@ -25,7 +25,7 @@ CASES = [
 
 @pytest.mark.parametrize(("config", "module", "kwargs"), CASES)
 def test_same_seeds_same_numbers(config, module, kwargs):
-    """Observations, state, the team's reward and the end, step by step."""
+    """Compares observations, state, team reward and end, step by step."""
     own = importlib.import_module(f"mpe2.{module}").parallel_env(**kwargs)
     team = make_team_env("mpe", config)
     shared = config.get("task") in ("simple", "simple_speaker_listener")

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("no_smac")
 
 @pytest.fixture
 def double(smac_double, monkeypatch, tmp_path):
-    """The double's class, and a folder that looks like the game's."""
+    """The double's class; also makes a fake folder of the game."""
     install_game(tmp_path / "sc2", "3m", "5m_vs_6m", "1z")
     monkeypatch.setenv("SC2PATH", str(tmp_path / "sc2"))
     module = importlib.import_module("smac.env.starcraft2.starcraft2")
@@ -59,7 +59,7 @@ def gone(pid: int, seconds: float = 60.0) -> bool:
 
 
 def attack(env: SMAC) -> dict[str, int]:
-    """Everybody takes the last legal action: the last enemy that is alive."""
+    """Every agent takes its last legal action: it attacks the last living enemy."""
     return {
         agent: int(np.flatnonzero(row)[-1])
         for agent, row in zip(env.possible_agents, env._mask, strict=True)
@@ -67,7 +67,7 @@ def attack(env: SMAC) -> dict[str, int]:
 
 
 def wait(env: SMAC) -> dict[str, int]:
-    """Everybody stops; the dead do nothing."""
+    """Every agent stops; dead agents do nothing."""
     return {
         agent: 1 if row[1] else 0
         for agent, row in zip(env.possible_agents, env._mask, strict=True)
@@ -75,7 +75,7 @@ def wait(env: SMAC) -> dict[str, int]:
 
 
 def play(env: SMAC, rule=attack) -> tuple[float, dict, dict]:
-    """One battle: return, last truncations, last infos."""
+    """Plays one battle; gives its return, last truncations and last infos."""
     total = 0.0
     while env.agents:
         _, rewards, _, truncations, infos = env.step(rule(env))
@@ -99,7 +99,7 @@ def test_a_victory(double):
     env = SMAC("3m", difficulty="A")
     env.reset(seed=3)
     total, truncations, infos = play(env)
-    # All that can be earned is 20, whatever the map: health, deaths and the victory.
+    # The highest return is 20 on every map: for health, deaths and the victory.
     assert total == pytest.approx(20.0)
     assert not any(truncations.values())
     last = infos["agent_2"]
@@ -114,11 +114,11 @@ def test_a_defeat_is_not_won_and_the_dead_may_only_do_nothing(double):
     env = SMAC("3m")
     env.reset(seed=0)
     env.step(wait(env))
-    for _ in range(4):  # 45 points of health, 9 of them per step
+    for _ in range(4):  # 45 points of health; each step costs 9
         observations = env.step(wait(env))[0]
     assert observations["agent_0"]["action_mask"].tolist() == [1] + [0] * 8
     assert not observations["agent_0"]["observation"].any()
-    assert env.agents == env.possible_agents  # all stay
+    assert env.agents == env.possible_agents  # dead agents stay listed
     total, truncations, infos = play(env, wait)
     assert total == 0.0
     assert not any(truncations.values())
@@ -214,7 +214,7 @@ def test_noise_moves_the_enemies_that_are_seen(double):
             np.testing.assert_array_equal(blocks[:, [0, 4]], others[:, [0, 4]])
             np.testing.assert_array_equal(after[:4], before[:4])
             assert after[34] == before[34]
-    draws = np.concatenate(moved)  # thousands of them, so that 5 % is many errors
+    draws = np.concatenate(moved)  # thousands, so that 5 % is many standard errors
     assert draws.std() == pytest.approx(0.1, rel=0.05)
     assert abs(draws.mean()) < 0.005
     again = noisy.reset(seed=199)[0]
@@ -247,12 +247,12 @@ def test_close_saves_the_replay_ends_the_game_and_may_be_repeated(double, tmp_pa
     env.close()
     assert not running(pid)
     assert (tmp_path / "sc2" / "Replays" / "mine" / "battle.SC2Replay").is_file()
-    env.reset(seed=0)  # as PettingZoo has it: a closed env may be reset
+    env.reset(seed=0)  # a closed env may be reset, as in PettingZoo
     env.close()
 
 
 def test_a_picture(double):
-    """Its colours are those of Python 3.10, whose `shuffle` pysc2 was written for."""
+    """Its colours are those of Python 3.10, since pysc2 needs the `shuffle` of 3.10."""
     env = SMAC("3m", render_mode="rgb_array")
     env.reset(seed=0)
     shuffle = random.shuffle
@@ -377,7 +377,7 @@ def test_a_killed_process_leaves_no_game(double, smac_double):
 
 
 def write_package(folder: Path, env: str | None) -> None:
-    """A package smac; `env` is what importing smac.env does."""
+    """Writes a package `smac`; `env` is the source of smac.env."""
     (folder / "smac").mkdir(parents=True)
     (folder / "smac" / "__init__.py").touch()
     if env is not None:
@@ -401,7 +401,7 @@ PROTOBUF = "raise TypeError('Descriptors cannot be created directly.\\nIf this c
         ("import pysc2_not_there", "pysc2_not_there", ["rllib-risk[smac]"]),
     ],
 )
-def test_a_package_that_will_not_do(tmp_path, monkeypatch, env, text, commands):
+def test_a_broken_smac_package_is_reported(tmp_path, monkeypatch, env, text, commands):
     write_package(tmp_path, env)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(EnvConfigError, match=text) as error:
@@ -420,7 +420,7 @@ def test_no_smac_at_all(monkeypatch):
 
 def test_no_game(double, monkeypatch, tmp_path):
     monkeypatch.setenv("SC2PATH", str(tmp_path / "empty"))
-    env = SMAC("3m")  # enough to read the spaces off
+    env = SMAC("3m")  # the spaces need no game
     with pytest.raises(EnvConfigError, match="no StarCraft II in") as error:
         env.reset(seed=0)
     assert "export SC2PATH" in str(error.value)

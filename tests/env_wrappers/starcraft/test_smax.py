@@ -1,4 +1,4 @@
-"""The env `smax` against JaxMARL's own loop, and what is added to it."""
+"""The env `smax` against JaxMARL's own loop, and the features added to it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ def _battles():
 
 
 def attack_or_advance(mask: np.ndarray) -> np.ndarray:
-    """The last enemy in range, else east, where they are; the dead stop."""
+    """Attacks the last enemy in range, else moves east to them; dead agents stop."""
     last = mask.shape[-1] - 1 - mask[..., ::-1].argmax(-1)
     return np.where(last >= 5, last, np.where(mask[..., 2] > 0, 2, 0))
 
 
 def test_an_episode_is_jaxmarls_own(battles):
-    """Step by step with JaxMARL's functions, one battle at a time and not compiled
-    together: observations, states, legal actions, rewards and deaths."""
+    """Compares observations, states, legal actions, rewards and deaths with JaxMARL.
+
+    JaxMARL's functions run one battle at a time and are not compiled together."""
     jax = importlib.import_module("jax")
     smax_core(SMAX("3m").scenario)  # imports JaxMARL without its messages
     smax = importlib.import_module("jaxmarl.environments.smax")
@@ -141,9 +142,8 @@ def test_a_slot_does_not_know_of_the_others(battles):
 
 
 @pytest.mark.parametrize("plan", ["right", "none", "short", "other", "some"])
-def test_a_battle_is_its_seeds_whatever_was_expected(battles, plan):
-    """Also with lost episodes, that are played again with another seed, and slots that
-    are reset twice before a step."""
+def test_a_battle_depends_only_on_its_seed(battles, plan):
+    """Includes lost episodes that get another seed, and slots that are reset twice."""
     rng = np.random.default_rng(3)
     seeds = rng.integers(2**31, size=40)
     expected = {
@@ -210,7 +210,7 @@ def test_everything_is_compiled_once_per_size():
         return [f._cache_size() for f in (core._play, core._begin)]
 
     before = sizes()
-    for _ in range(2):  # the second one finds it all there
+    for _ in range(2):  # the second one compiles nothing
         envs = BatchedSMAX(3, map_name="3m")
         assert envs._core is core
         envs.reset(np.arange(3), np.arange(3))
@@ -315,7 +315,7 @@ def test_maps_are_jaxmarls():
         assert scenario.random_positions == theirs.smacv2_position_generation
         assert scenario.random_types == theirs.smacv2_unit_type_generation
     assert SMAX("corridor").scenario.unit_types == (3,) * 6 + (4,) * 24
-    # As the specification of the maps measured them.
+    # The sizes that the specification of the maps states.
     env = SMAX("5m_vs_6m")
     assert env.observation_space("ally_0")["observation"].shape == (140,)
     assert env.state_space.shape == (132,)
@@ -339,7 +339,7 @@ def test_noise_moves_the_enemies_that_are_seen():
             envs.reset(ALL, ALL + 4 * seed)
         for _ in range(14):
             for envs in (clean, noisy):
-                envs.step(np.full((4, 3), 2), np.ones(4, bool))  # towards them
+                envs.step(np.full((4, 3), 2), np.ones(4, bool))  # towards the enemies
             np.testing.assert_array_equal(clean.state, noisy.state)
             np.testing.assert_array_equal(clean.action_mask, noisy.action_mask)
             difference = noisy.obs - clean.obs

@@ -1,7 +1,7 @@
-"""The env `smac` around SMAC itself, where it is installed (docs/starcraft.md).
+"""The env `smac` with the real SMAC, if it is installed (docs/starcraft.md).
 
-Marked `smac`: `pytest -m smac` runs these alone. Sizes need only SMAC's Python package;
-battles need the game and the map 3m as well, and are skipped without them.
+`pytest -m smac` runs only these tests. Tests of sizes need only SMAC's Python package.
+Tests of battles also need the game and the map 3m; without them they are skipped.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def random_actions(env: SMAC, observations, rng) -> dict[str, int]:
 
 
 def play(env: SMAC, observations, rng) -> tuple[float, dict]:
-    """One battle of random legal actions: its return, and the last infos."""
+    """Plays a battle of random legal actions; gives its return and the last infos."""
     total, infos = 0.0, {}
     while env.agents:
         actions = random_actions(env, observations, rng)

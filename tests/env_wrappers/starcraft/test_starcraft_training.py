@@ -22,7 +22,7 @@ def _double(smac_double, monkeypatch, tmp_path):
 
 
 def games() -> list[str]:
-    """Processes of the double that this one started."""
+    """Game processes of the double that this process started."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:

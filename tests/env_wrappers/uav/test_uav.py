@@ -19,7 +19,7 @@ IDLE = 50
 
 
 def play(env, *joint_actions):
-    """Plays joint actions; rewards and infos of the first UAV."""
+    """Plays joint actions; returns rewards and infos of the first UAV."""
     rewards, infos = [], []
     for actions in joint_actions:
         _, reward, _, _, info = env.step(dict(zip(env.agents, actions, strict=True)))
@@ -54,7 +54,7 @@ def test_the_papers_map():
 def test_the_price_of_a_poll(device, cell, cost):
     world = UAV().world
     assert 500 * world.power_w[(*cell, device)] == pytest.approx(cost, abs=1e-12)
-    # With the noise that the authors name, -100 dBm, a tenth.
+    # With the noise that the authors state, -100 dBm, the cost is a tenth.
     quiet = UAV(noise_dbm=-100.0).world
     assert 500 * quiet.power_w[(*cell, device)] == pytest.approx(cost / 10, abs=1e-12)
 
@@ -144,9 +144,9 @@ def test_an_idle_episode():
 
 def test_hovering_and_polling_in_turn():
     # One UAV at (2, 3) polls the even devices, one at (9, 1) the odd ones. Two fresh
-    # devices a step is the least that ages can add up to: 298. Power: 1 + d^2 adds up
-    # to 144 and 178 in five steps, .155 (144 + 178) * 20 = 998.2 in all, and half of
-    # that in what the authors report: -797.1, as in their env.
+    # devices per step give the lowest sum of ages, 298. The sums of 1 + d^2 are 144 and
+    # 178 in five steps, so the power is .155 (144 + 178) * 20 = 998.2. The authors'
+    # report counts half of it: -298 - 998.2 / 2 = -797.1, as in their env.
     env = UAV()
     env.reset(options={"cells": [[2, 3], [9, 1]]})
     steps = [(5 * (2 * t % 10), 5 * ((2 * t + 1) % 10)) for t in range(100)]
@@ -285,7 +285,7 @@ def mean_of(policy, episodes, **env_config):
     return {k: np.mean([info[k] for info in result.infos]) for k in keys}
 
 
-# Of 2000 episodes, by an independent program; the tolerances are those of 400.
+# Means of 2000 episodes of an independent program, with tolerances for 400 episodes.
 @pytest.mark.parametrize(
     ("policy", "report", "train", "age", "power", "risk"),
     [

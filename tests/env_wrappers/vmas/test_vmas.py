@@ -19,7 +19,7 @@ from rllib_risk.env_wrappers.vmas.batched import BatchedVMAS
 
 vmas = pytest.importorskip("vmas", reason="needs the extra [vmas]")
 
-# Scenarios, arguments of theirs, and whether an episode can end before its limit.
+# Scenarios, their arguments, and whether an episode can end before its limit.
 CASES = [
     ("balance", {"n_agents": 2}, True),
     ("transport", {"n_agents": 3}, False),
@@ -41,7 +41,7 @@ def own_env(scenario, num_envs, limit, **kwargs):
 
 @pytest.mark.parametrize(("scenario", "kwargs", "may_end"), CASES)
 def test_one_copy_is_vmas_itself(scenario, kwargs, may_end):
-    """Observations, the mean reward and the ends, step by step."""
+    """Compares observations, the mean reward and the ends, step by step."""
     own = own_env(scenario, 1, 15, **kwargs)
     team = make_team_env(
         "vmas", {"scenario": scenario, "episode_limit": 15, "kwargs": kwargs}
@@ -70,7 +70,7 @@ def test_one_copy_is_vmas_itself(scenario, kwargs, may_end):
 
 @pytest.mark.parametrize(("scenario", "kwargs", "may_end"), CASES)
 def test_the_batch_is_vmas_itself(scenario, kwargs, may_end):
-    """The same against one env of VMAS with four copies, which end at other steps."""
+    """Compares with one env of VMAS with four copies, which end at different steps."""
     own = own_env(scenario, 4, 6, **kwargs)
     config = {"scenario": scenario, "episode_limit": 6, "kwargs": kwargs}
     batch = make_batched("vmas", config, 4)
@@ -98,11 +98,11 @@ def test_the_batch_is_vmas_itself(scenario, kwargs, may_end):
         slots = np.flatnonzero(ended) if step else np.array([1, 3])
 
 
-# Not balance: VMAS leaves out contacts that no copy of a batch is near, and a line is
-# near later than it is touched. So paths differ a little with the other copies.
+# Not balance: VMAS leaves out a contact if no copy of a batch is near it, and for lines
+# "near" begins later than the contact. So paths depend a little on the other copies.
 @pytest.mark.parametrize(("scenario", "kwargs", "may_end"), CASES[1:])
 def test_the_batch_is_a_loop_over_single_copies(scenario, kwargs, may_end):
-    """Same seeds, same numbers; rounding differs with the size of a batch."""
+    """Same seeds give the same numbers; rounding depends on the size of a batch."""
     config = {"scenario": scenario, "episode_limit": 8, "kwargs": kwargs}
     config["state"] = "concat_obs"
     batch = make_batched("vmas", config, 4)
@@ -115,7 +115,7 @@ def test_the_batch_is_a_loop_over_single_copies(scenario, kwargs, may_end):
         for envs in (batch, loop):
             envs.reset(slots, seeds)
         running[slots] = True
-        if slots.size:  # a start is drawn from its own seed alone
+        if slots.size:  # a start depends only on its own seed
             np.testing.assert_array_equal(batch.obs[slots], loop.obs[slots])
         actions = rng.integers(batch.spec.num_actions, size=(4, batch.spec.num_agents))
         active = running.copy()
@@ -148,7 +148,7 @@ def test_copies_that_have_ended_may_wait_and_running_ones_may_not():
 
 
 def test_randomness_is_the_envs_own():
-    """Neither torch, NumPy and random nor another copy of VMAS are disturbed."""
+    """Draws disturb neither torch, NumPy and random nor another copy of VMAS."""
 
     def starts():
         batch = BatchedVMAS(3, kwargs={"n_agents": 2})
@@ -189,7 +189,7 @@ def test_how_the_team_is_paid():
 
 
 def test_observation_noise_leaves_padding_alone(monkeypatch):
-    """Agents that observe the same size keep the batch; others are looped over."""
+    """With observations of equal sizes the batch is kept; else copies are looped."""
     noise = {"obs_noise_std": 0.1}
     assert isinstance(make_batched("vmas", noise, 2), NoisyTeamEnvs)
 

@@ -1,4 +1,4 @@
-"""Stands in for the module of pysc2 4.0 that chooses colours of units."""
+"""Replaces the module of pysc2 4.0 that chooses the colours of units."""
 
 import random
 

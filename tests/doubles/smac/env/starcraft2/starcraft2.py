@@ -1,9 +1,9 @@
-"""Stands in for SMAC's StarCraft2Env, whose real one needs Blizzard's game.
+"""Replaces SMAC's StarCraft2Env, which needs Blizzard's game.
 
 It has the methods and attributes that the wrapper uses, with the upstream behaviour
 that the wrapper must cope with, each marked BUG. The "game" is a process that sleeps,
 so that tests can see which ones are left over. The battle is a toy: every attack takes
-6 points, the enemies together take 9 from the first ally that is alive.
+6 points, and the enemies together take 9 from the first living ally.
 """
 
 import importlib
@@ -23,7 +23,7 @@ class Game:
 
     def __init__(self):
         self._proc = subprocess.Popen(["sleep", "600"])
-        # Of all processes that play.
+        # Tests read the process ids of all games here.
         with open(os.path.join(os.environ["SC2PATH"], "launches.txt"), "a") as file:
             file.write(f"{self._proc.pid}\n")
 
@@ -41,8 +41,8 @@ class Game:
 
 class StarCraft2Env:
     launches = 0
-    # What the next game does: the step at which it dies, and how many times the units
-    # are looked for before all of them are there.
+    # Faults of the next game: the step at which it dies, and the number of searches for
+    # the units before all of them are there.
     crash_at = None
     late_units = 0
     crash_in_reset = False
@@ -111,7 +111,7 @@ class StarCraft2Env:
         }
 
     def get_obs_size(self):
-        # BUG: the number of the step is not counted.
+        # BUG: the size lacks the step number of `obs_timestep_number`.
         return 4 + 5 * self.n_enemies + 1
 
     def get_state_size(self):
@@ -126,7 +126,7 @@ class StarCraft2Env:
         type(self).launches += 1
         build = BUILDS[self.game_version]
         self._run_config = SimpleNamespace(version=SimpleNamespace(build_version=build))
-        # BUG: a game that runs already is forgotten, and goes on.
+        # BUG: a running game is not closed. It keeps running.
         self._sc2_proc = Game()
         self.launched_with.append(self._seed)
 
@@ -142,7 +142,7 @@ class StarCraft2Env:
         elif self._sc2_proc.pid is None:
             self.full_restart()
         if type(self).crash_in_reset:
-            # BUG: a new game, but the units are not looked for again.
+            # BUG: starts a new game, but does not search for its units.
             type(self).crash_in_reset = False
             self.full_restart()
             return self.get_obs(), self.get_state()
@@ -162,7 +162,7 @@ class StarCraft2Env:
                 for count in (self.n_agents, self.n_enemies)
             )
             if self._episode_count == 0:
-                # BUG: once for every time that the units are looked for.
+                # BUG: adds the health again in every search for the units.
                 self.max_reward += sum(
                     unit.health_max + unit.shield_max for unit in self.enemies.values()
                 )
@@ -210,7 +210,7 @@ class StarCraft2Env:
             self._episode_count += 1
             self.battles_game += 1
         if self.reward_scale:
-            # BUG: the 1 of a sparse reward as well.
+            # BUG: also scales the 1 of a sparse reward.
             reward /= self.max_reward / self.reward_scale_rate
         return reward, ended, info
 
@@ -263,7 +263,7 @@ class StarCraft2Env:
 
     def render(self, mode="human"):
         assert mode == "rgb_array"
-        # SMAC imports its renderer here, and that the colours of pysc2.
+        # SMAC imports its renderer here, which imports the colours of pysc2.
         colours = importlib.import_module("pysc2.lib.colors").shuffled_hue(4)
         return np.multiply.outer(colours, np.ones((4, 3))).astype(np.uint8)
 

@@ -20,7 +20,7 @@ MAPS = {
     "1c3s5z": _map(9, 9, 180),
     "3s_vs_5z": _map(3, 5, 250),
     "corridor": _map(6, 24, 400),
-    # Not one of SMAC's: one duel with a shield and four steps.
+    # Not a map of SMAC: a duel with a shield and four steps.
     "1z": _map(1, 1, 4, health=100, shield=50),
 }
 
