@@ -8,22 +8,17 @@ import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_context import EnvContext
 
-from rllib_risk.core.envs import make_batched_env
+from rllib_risk.core.envs import make_batched_env, max_copies
 from rllib_risk.core.players import Player, PolicyPlayer, ScriptedPlayer
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.rounds import EpisodeStore, play_episodes
 from rllib_risk.data.episodes import Episode
 from rllib_risk.env_wrappers.episode_loop import SEED_RANGE
-from rllib_risk.env_wrappers.registry import ENVS
 from rllib_risk.env_wrappers.scripted import ScriptedPolicy
 from rllib_risk.parts.exploration import EpsilonGreedy
 
 # First seed word of the random stream of a recording.
 _RECORD_STREAM = 6
-# Copies of an environment that is named in ENVS. Other environments get one copy,
-# because the cost of a copy is unknown.
-_COPIES = 32
-
 # Creates a player for a number of environments, with a random number generator.
 MakePlayer = Callable[[int, np.random.Generator], Player]
 
@@ -81,7 +76,7 @@ def record(
     Yields:
         The episodes.
     """
-    copies = _COPIES if config.env in ENVS else 1
+    copies = max_copies(config)
     each, more = divmod(num_episodes, len(players))
     left = [each + (index < more) for index in range(len(players))]
     copies = max(min(copies, max(left)), 1)

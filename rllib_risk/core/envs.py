@@ -217,6 +217,16 @@ def loop_over(
     )
 
 
+def max_copies(config: AlgorithmConfig) -> int:
+    """Returns how many copies of the env a command may start if the user named none.
+
+    Args:
+        config: Configuration that names the environment. For one that is not in
+            :data:`ENVS`, the cost of a copy is unknown, so it gets one.
+    """
+    return ENVS[config.env].max_copies if config.env in ENVS else 1
+
+
 def scripted_policies(config: AlgorithmConfig) -> dict[str, ScriptedPolicy]:
     """Returns the scripted policies of an environment.
 

@@ -12,7 +12,7 @@ from ray.rllib.env.env_context import EnvContext
 
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core.config import TeamConfig
-from rllib_risk.core.envs import make_batched_env
+from rllib_risk.core.envs import make_batched_env, max_copies
 from rllib_risk.core.evaluation import summarise
 from rllib_risk.core.play import play_and_render
 from rllib_risk.core.record import named_code
@@ -21,9 +21,6 @@ from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.deploy.acting import Team
 from rllib_risk.deploy.artefact import Artefact
 from rllib_risk.env_wrappers.episode_loop import Player
-
-# Environments that play at the same time.
-_MAX_ENVS = 8
 
 
 class ExportedPlayer(Player):
@@ -157,7 +154,7 @@ class ExportedTeam:
         """
         number = self.episodes if num_episodes is None else num_episodes
         seed = self.seed if seed is None else seed
-        num_envs = min(number, _MAX_ENVS)
+        num_envs = min(number, max_copies(self.config))
         context = EnvContext(self.config.env_config, worker_index=0)
         envs = make_batched_env(self.config, num_envs, context)
         try:

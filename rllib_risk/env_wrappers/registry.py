@@ -55,11 +55,14 @@ class EnvEntry:
         factory: "pkg.module:callable" that returns a PettingZoo ParallelEnv; empty for
             `pettingzoo`, where the user names the factory.
         doc: One line for listings.
+        max_copies: Number of copies that a command may start at once if the user named
+            no number.
     """
 
     name: str
     factory: str
     doc: str
+    max_copies: int = 32
 
 
 _HERE = "rllib_risk.env_wrappers"
@@ -120,6 +123,7 @@ ENVS: dict[str, EnvEntry] = {
             "smac",
             f"{_HERE}.smac:SMAC",
             "StarCraft II battles of SMAC; needs the game and the extra [smac].",
+            max_copies=1,  # each copy is a process of the game
         ),
         EnvEntry(
             "smax",

@@ -337,6 +337,7 @@ def test_other_files(tmp_path):
     for source, message in [
         ("nowhere.csv", "nowhere.csv: there is no such file"),
         ("*.csv", "there is no such file"),
+        ("emp*", "only folders match"),
         ("empty", "empty holds no file that can be read"),
         ("log.xlsx", "log.xlsx: its format is not known"),
     ]:

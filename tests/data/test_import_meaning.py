@@ -87,6 +87,17 @@ def test_a_flag_of_a_cut_beats_the_usual_end(tmp_path):
     assert [e.terminated for e in read(tmp_path, text)] == [True, False]
 
 
+def test_a_log_that_stops_within_an_episode_has_not_terminated_it(tmp_path):
+    """Without names of episodes, the rows after the last flag are cut off."""
+    rows = LOG.replace("1,1,1.5,1,0", "1,1,1.5,0,1")
+    rows = rows.replace("1,0,3.0,0,1", "1,0,3.0,0,0")
+    text = MAP.replace("episode: ep\ntime: t\nterminated: done", "end: terminated")
+    first, last = read(tmp_path, text, rows=rows)
+    assert (first.terminated, last.terminated) == (False, False)
+    # Nothing follows the last row of either, so that its step is left out.
+    assert (len(first), len(last)) == (1, 1)
+
+
 def test_flags_alone_say_where_episodes_end(tmp_path):
     text = MAP.replace("episode: ep\ntime: t\n", "")
     one, other = read(tmp_path, text)

@@ -270,6 +270,7 @@ class _Rows:
             len(given) == 2 or not (self._map.episode or self._map.per_file)
         ):
             report.unflagged += 1
+            return False  # the log ends before the episode does
         if "terminated" in given:
             return ends["terminated"]
         return self._map.end == "terminated" and not ends["truncated"]

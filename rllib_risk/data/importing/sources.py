@@ -55,9 +55,11 @@ def find_files(sources: Iterable[str | Path]) -> list[Path]:
             found.append(path)
         else:
             matching = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
-            if not matching:
-                raise DatasetError(f"{path}: there is no such file or folder")
-            found += [p for p in matching if p.is_file()]
+            inside = [p for p in matching if p.is_file()]
+            if not inside:
+                what = "only folders match" if matching else "there is no such file"
+                raise DatasetError(f"{path}: {what}. Name files, or one folder")
+            found += inside
     for path in found:
         if _form(path) is None:
             raise DatasetError(

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from rllib_risk.algorithms import config_class
+from rllib_risk.core.dataset_recording import record, scripted_player
+from rllib_risk.env_wrappers.scripted import RandomPolicy
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -60,6 +62,15 @@ def test_a_run_reports_win_rate_and_crashes_and_closes_its_games(double, monkeyp
     assert result["num_env_crashes_lifetime"] == 1
     algorithm.stop()
     assert not games()
+
+
+def test_a_recording_plays_one_game_after_the_other(double):
+    """Each copy of `smac` is a game, so that commands do not start many at once."""
+    config = config_class("RMIX")().environment("smac", env_config={"map_name": "3m"})
+    before = double.launches
+    player = scripted_player(RandomPolicy(), 0.0)
+    assert len(list(record(config, [player], 5, seed=0))) == 5
+    assert double.launches == before + 1
 
 
 def test_a_run_on_smax(ray_local):
