@@ -234,8 +234,7 @@ def _provenance(algorithm: TeamAlgorithm) -> dict[str, Any]:
     config = algorithm.config
     ours = source_version()
     trained = algorithm.restored_versions or ours
-    dataset = getattr(config, "dataset", None)
-    card = None if dataset is None else config.open_dataset().card
+    log = config.open_dataset() if getattr(config, "dataset", None) else None
     evaluated = algorithm.evaluation_config or config
     return {
         # Checkpoints of earlier versions do not hold a commit.
@@ -249,13 +248,15 @@ def _provenance(algorithm: TeamAlgorithm) -> dict[str, Any]:
         "env_config": config.env_config,
         # Evaluations may play in other settings, or in another environment.
         "evaluation": {"env": evaluated.env, "env_config": evaluated.env_config},
-        "dataset": card and {"folder": dataset, "content_hash": card.content_hash},
+        "dataset": None
+        if log is None
+        else {"folder": str(log.folder), "content_hash": log.card.content_hash},
         "seeds": {
             "training": config.seed,
             # The environment seeds of evaluations follow from this seed. They are
             # never those of training.
             "evaluation": config.seed,
-            "dataset": card and card.seed,
+            "dataset": None if log is None else log.card.seed,
         },
         "env_steps": algorithm.env_steps,
         "iteration": algorithm.iteration,
