@@ -26,7 +26,7 @@ RLLIB_METRIC = "env_runners/episode_return_mean"
 def is_team_algorithm(algorithm: Any) -> bool:
     """Returns whether an algorithm (name or class) follows the team contract."""
     if isinstance(algorithm, str):
-        return hasattr(default_config(algorithm), "preflight")
+        return hasattr(_config_class(algorithm), "preflight")
     return hasattr(algorithm.get_default_config(), "preflight")
 
 
@@ -62,6 +62,12 @@ def default_config(name: str) -> Any:
         f"run: unknown algorithm '{name}'.{suggest(name, known)}"
         f" Known: {', '.join(known)}, or your own as 'pkg.module:Algorithm'."
     )
+
+
+@cache
+def _config_class(name: str) -> Any:
+    """Returns the class of :func:`default_config`, whose instances are slow to make."""
+    return type(default_config(name))
 
 
 @cache
@@ -120,7 +126,7 @@ class RLlibCatalog:
         fields = _algorithm_fields(name)
         if not config or not is_team_algorithm(name):
             return fields
-        return fields | type(default_config(name)).own_fields(config)
+        return fields | _config_class(name).own_fields(config)
 
     def unused_keys(self, name: str) -> Mapping[str, str]:
         """Returns RLlib's keys without effect in the algorithm, and what to use."""

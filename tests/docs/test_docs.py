@@ -14,6 +14,7 @@ import pytest
 import typer
 from command import run_python
 from extras import need_extra
+from preloaded import run_script
 
 from rllib_risk.algorithms import ALGORITHMS, config_class
 from rllib_risk.cli.catalog import RLlibCatalog, default_metric
@@ -85,7 +86,7 @@ def test_python_runs(block: Block, modules: Path, tmp_path: Path) -> None:
     """R45: every block of Python."""
     script = tmp_path / "block.py"
     script.write_text(block.text)
-    run_python(modules, str(script))
+    run_script(modules, script)
 
 
 @pytest.mark.parametrize("block", named("yaml"))
