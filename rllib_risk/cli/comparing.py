@@ -65,8 +65,9 @@ def run_comparison(
     metric, planned, risks = _check(comparison.specs, comparison.seeds)
     if comparison.threshold is not None and metric in _AGREEMENTS:
         raise ConfigError(
-            "threshold: is a return, and nothing estimates one here. Set"
-            " off_policy_interval and dataset_holdout for all, or leave it out."
+            "threshold: it is a return, but these runs neither play episodes nor"
+            " estimate returns. Set off_policy_interval and dataset_holdout for all, or"
+            " leave the threshold out."
         )
     folder = out or Path(tune_internals.default_storage_path()) / f"compare-{name}"
     folder = folder.expanduser().resolve()
@@ -130,8 +131,8 @@ def _report(
         return EXIT_FAILED
     if metric in _AGREEMENTS:
         say(
-            "The table tells how often the teams do what the data do. It does not say"
-            " which team is better. For that set off_policy_interval and"
+            "The table shows how often the teams choose the actions of the data. It"
+            " does not show which team is better. For that, set off_policy_interval and"
             " dataset_holdout, or give the comparison an env."
         )
     _report_best(comparison, trials)

@@ -46,10 +46,10 @@ FolderArgument = Annotated[Path, typer.Argument(help="Folder of the dataset.")]
 def info(
     folder: FolderArgument,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print its card as JSON.")
+        bool, typer.Option("--json", help="Print the dataset's card as JSON.")
     ] = False,
 ) -> None:
-    """Say what a dataset is of, who acted, and how well."""
+    """Print a dataset's env, agents, behaviour, size and returns."""
     card = _open(folder).card
     if as_json:
         say(json.dumps(asdict(card), indent=2, sort_keys=True))
@@ -59,7 +59,7 @@ def info(
 
 @app.command("check")
 def check(folder: FolderArgument) -> None:
-    """Read every row: hashes, order, values, and whether the card is right."""
+    """Read every row and check hashes, order and values, and the card."""
     from rllib_risk.data.rows import DatasetError
 
     dataset = _open(folder)
@@ -69,13 +69,13 @@ def check(folder: FolderArgument) -> None:
     except DatasetError as error:
         raise ConfigError(f"{error}.") from error
     say(
-        f"{folder} is whole: {card.num_episodes:,} episodes, {card.num_steps:,} env"
-        f" steps in {len(card.shards)} file(s)."
+        f"{folder} is complete and undamaged: {card.num_episodes:,} episodes,"
+        f" {card.num_steps:,} env steps in {len(card.shards)} file(s)."
     )
     if not card.is_hashed:
         note(
-            "Its card is of version 0.1 and has no hash of itself: a change of env,"
-            " env_config, agents or behaviour cannot be seen."
+            "The card was written by version 0.1 and has no checksum of its own, so a"
+            " changed env, env_config, agents or behaviour cannot be detected."
         )
 
 
@@ -85,13 +85,17 @@ def import_dataset(
         list[str],
         typer.Argument(
             metavar="OUT FILES",
-            help="Folder to write to, and what to import. With --infer: FILES only.",
+            help="Folder to write to, and the files to import. With --infer: FILES"
+            " only.",
         ),
     ],
     map_file: Annotated[
         Path | None,
         typer.Option(
-            "--map", metavar="FILE", help="The map, in YAML. With --infer: where to."
+            "--map",
+            metavar="FILE",
+            help="The map, a YAML file. With --infer: file to write (default:"
+            " map.yaml).",
         ),
     ] = None,
     infer: Annotated[
@@ -107,7 +111,7 @@ def import_dataset(
         ),
     ] = None,
     env: Annotated[
-        str | None, typer.Option("--env", help="Name of the env that the data are of.")
+        str | None, typer.Option("--env", help="Name of the env of the data.")
     ] = None,
     env_config: Annotated[
         str | None,
@@ -117,7 +121,8 @@ def import_dataset(
         str,
         typer.Option(
             "--team-reward",
-            help="Of agents' rewards (og-marl): shared, which is checked, sum or mean.",
+            help="With og-marl: how the team reward follows from the agents' rewards:"
+            " shared (all are equal, which is checked), sum or mean.",
         ),
     ] = "shared",
 ) -> None:
@@ -137,7 +142,8 @@ def import_dataset(
         if form == "map":
             if map_file is None:
                 raise ConfigError(
-                    "--map: say which columns are what; --infer writes a first map."
+                    "--map is missing: the map says what each column holds. --infer"
+                    " writes a first map."
                 )
             card = _import_files(out, files, map_file, env, settings)
         else:
@@ -174,7 +180,7 @@ def _infer(paths: list[str], map_file: Path | None) -> None:
 
     target = Path("map.yaml") if map_file is None else map_file.expanduser()
     if target.exists():
-        raise ConfigError(f"{target}: is there already; --map names another file.")
+        raise ConfigError(f"{target} exists already. Choose another file with --map.")
     try:
         guess = infer_map(paths)
     except DatasetError as error:
@@ -182,7 +188,7 @@ def _infer(paths: list[str], map_file: Path | None) -> None:
     target.write_text(guess.text, encoding="utf-8")
     for line in guess.notes:
         say(line)
-    say(f"{target} is written. Check it before you import.")
+    say(f"Wrote {target}. Check it before you import.")
 
 
 def _import_files(
@@ -194,16 +200,19 @@ def _import_files(
     card, report = import_files(out, files, map_file, env=env, env_config=settings)
     if report.unflagged:
         note(
-            f"{report.unflagged:,} episode(s) end without a flag: they count as cut"
+            f"{report.unflagged:,} episode(s) end without a flag. They count as cut"
             " off."
         )
     if report.shortened:
         note(
             f"{report.shortened:,} episode(s) were cut off, and the files do not hold"
-            " what followed: their last step is left out."
+            " the observation after the last step. That step is left out."
         )
     if report.left_out:
-        note(f"{report.left_out:,} of one step are left out for the same reason.")
+        note(
+            f"{report.left_out:,} episode(s) of one step are left out for the same"
+            " reason."
+        )
     return card
 
 
@@ -228,7 +237,7 @@ def _import_foreign(
             )
         return import_vault(source, out, env, settings, team_reward)
     if env not in (None, "uav"):
-        raise ConfigError("--env: uav-csv is of env 'uav'.")
+        raise ConfigError("--env: files of format uav-csv belong to env 'uav'.")
     return import_csv(source, out, settings)
 
 

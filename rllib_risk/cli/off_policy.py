@@ -42,7 +42,7 @@ class OffPolicyOptions:
         Path | None,
         typer.Option(
             "--dataset",
-            help="Folder of a dataset: estimate from it and play nothing.",
+            help="Folder of a dataset: estimate returns from it, and play no episode.",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -51,7 +51,8 @@ class OffPolicyOptions:
         typer.Option(
             "--method",
             metavar="NAMES",
-            help="Of fqe, wis, dr and dm, with commas (default: fqe,wis,dr).",
+            help="Methods among fqe, wis, dr and dm, separated by commas (default:"
+            " fqe,wis,dr).",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -59,8 +60,8 @@ class OffPolicyOptions:
         float | None,
         typer.Option(
             "--threshold",
-            help="Return for the probability of falling below it (default: where the"
-            " log's lowest tenth ends).",
+            help="Return threshold: the table has the probability of a lower return"
+            " (default: the log's 10 % quantile).",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -86,8 +87,8 @@ class OffPolicyOptions:
         bool,
         typer.Option(
             "--stochastic",
-            help="Evaluate actor-critic teams as they draw actions (default: greedily,"
-            " as they are deployed).",
+            help="Evaluate actor-critic teams with sampled actions (default: greedy"
+            " actions, as in a deployed team).",
             rich_help_panel=_PANEL,
         ),
     ] = False
@@ -297,7 +298,7 @@ def _check_fits(folder: Path, card: Card) -> None:
         return
     if env != card.env:
         raise ConfigError(
-            f"--dataset: it is of env '{card.env}', and {folder} was trained in"
+            f"--dataset: its env is '{card.env}', but {folder} was trained in"
             f" '{env}'. Give a dataset of that environment."
         )
     if dict(settings) != dict(card.env_config):

@@ -195,7 +195,8 @@ class ValueConfig(TeamConfig):
             return dataset
         if card.env is not None and card.env != self.env:
             raise ConfigError(
-                f"dataset: {dataset.folder} is of env {card.env!r}, not {self.env!r}."
+                f"dataset: the env of {dataset.folder} is {card.env!r}, not"
+                f" {self.env!r}."
             )
         spec = env.spec_team
         sizes = team_sizes(env.observation_space, env.action_space)

@@ -44,13 +44,13 @@ def test_from_columns_to_a_dataset_in_the_wide_form(tmp_path, monkeypatch, capsy
     said = called(capsys, "import", "--infer", "log.csv")
     assert "Guessed form: wide, with agents [uav_0, uav_1]" in said
     assert "Guessed next.mask: next_{agent}_mask_*" in said
-    assert "Not guessed" not in said and "map.yaml is written" in said
+    assert "Not guessed" not in said and "Wrote map.yaml" in said
     said = called(capsys, "import", "out", "log.csv", "--map", "map.yaml")
     assert "imported log.csv, format map" in said and "2 (7 env steps" in said
-    assert "out is whole: 2 episodes" in called(capsys, "check", "out")
+    assert "out is complete and undamaged: 2 episodes" in called(capsys, "check", "out")
     assert_same(list(Dataset("out").episodes()), episodes)
     said = called(capsys, "import", "--infer", "log.csv", code=2)
-    assert "map.yaml: is there already; --map names another file." in said
+    assert "map.yaml exists already. Choose another file with --map." in said
 
 
 @pytest.mark.parametrize("name", ["{a}_{k}", "{k}.{a}"])
@@ -106,8 +106,10 @@ def test_import_prints_cut_and_dropped_episodes(tmp_path, capsys):
     )
     call = (tmp_path / "out", tmp_path / "log.csv", "--map", tmp_path / "map.yaml")
     said = called(capsys, "import", *call)
-    assert "1 episode(s) were cut off, and the files do not hold what followed" in said
-    assert "1 of one step are left out" in said
+    assert (
+        "1 episode(s) were cut off, and the files do not hold the observation" in said
+    )
+    assert "1 episode(s) of one step are left out for the same" in said
     (tmp_path / "log.csv").write_text("ep,o,u,r\n1,1,0,1\n1,2,9,1\n")
     said = called(capsys, "import", tmp_path / "b", *call[1:], code=2)
     assert "log.csv, line 3, column 'u': 9 is no action; they go from 0 to 1." in said

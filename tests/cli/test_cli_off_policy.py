@@ -67,7 +67,7 @@ def test_a_dataset_of_another_environment_is_refused(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     assert run(["evaluate", str(OLD / "rmix"), "--dataset", LOG]) == 2
     error = " ".join(capsys.readouterr().err.split())
-    assert "it is of env 'uav'" in error and "was trained in 'macn'" in error
+    assert "its env is 'uav'" in error and "was trained in 'macn'" in error
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path, monkeypatch, capsys):

@@ -162,7 +162,7 @@ def test_a_comparison_without_an_environment(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("stop:", "threshold: -5\nstop:"), "nothing estimates one here."),
+        (("stop:", "threshold: -5\nstop:"), "nor estimate returns."),
         (("preset: bc,", "preset: bc, off_policy_interval: 1,"), "or none, and 'BC'"),
         (("dataset: {data}", "gamma: 0.9"), "or a dataset under 'config'"),
     ],

@@ -60,7 +60,7 @@ def test_from_scripted_policies_to_a_checked_dataset(
     assert (card.env, card.env_config) == ("uav", {"episode_steps": 5})
     assert card.behaviour == {"policy": ["greedy", "random"], "epsilon": 0.5}
     assert (card.num_episodes, card.num_steps, card.seed) == (4, 20, 0)
-    assert "is whole: 4 episodes, 20 env steps" in said(
+    assert "is complete and undamaged: 4 episodes, 20 env steps" in said(
         capsys, "dataset", "check", folder
     )
     assert "4 (20 env steps, 1 file(s))" in said(capsys, "dataset", "info", folder)
@@ -162,7 +162,10 @@ def test_damage_and_foreign_formats(
     message = refused(capsys, "dataset", "check", tmp_path / "other")
     assert "mean of the returns is" in message
     for arguments, message in (
-        (("x", "y"), "--map: say which columns are what; --infer writes"),
+        (
+            ("x", "y"),
+            "--map is missing: the map says what each column holds. --infer writes",
+        ),
         (("x", "y", "--format", "hdf5"), "--format: must be one of map, uav-csv, og"),
         (("x",), "give a folder to write to, OUT, and FILES to import"),
         (("x", "y", "z", "--format", "og-marl"), "--format og-marl: takes one file"),
@@ -170,6 +173,9 @@ def test_damage_and_foreign_formats(
         (("uav-csv", tmp_path / "x", tmp_path / "y"), "cannot be read"),
         (("og-marl", tmp_path, tmp_path / "y"), "is no vault"),
         (("og-marl", "x", "y", "--team-reward", "max"), "--team-reward: must be one"),
-        (("uav-csv", "x", "y", "--env", "macn"), "uav-csv is of env 'uav'"),
+        (
+            ("uav-csv", "x", "y", "--env", "macn"),
+            "files of format uav-csv belong to env 'uav'",
+        ),
     ):
         assert message in refused(capsys, "dataset", "import", *arguments)

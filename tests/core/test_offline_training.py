@@ -315,7 +315,7 @@ def test_training_refuses_rows_that_cannot_be(folder, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"env": "uav"}, "is of env 'uav', not 'macn'"),
+        ({"env": "uav"}, "is 'uav', not 'macn'"),
         ({"agents": ["x", "y"]}, "is of agents x, y with 4 actions.*agent_0, agent_1"),
         (
             {"env_config": {"episode_limit": 30}},
