@@ -150,7 +150,7 @@ def test_a_comparison_without_an_environment(
     assert run([*command, "--ray-num-cpus", "1"]) == 0
     out = capsys.readouterr().out
     assert "of-a-log: IQL-CQL, BC without an environment, 1 seed(s) each" in out
-    assert "It does not say which team is better." in out and "None" not in out
+    assert "It does not show which team is better." in out and "None" not in out
     assert (
         len(re.findall(r"rllib evaluate \S+ --dataset DATA  # (IQL-CQL|BC)", out)) == 2
     )

@@ -12,28 +12,18 @@ from pettingzoo import ParallelEnv
 from rllib_risk.algorithms.vdn import VDNConfig
 from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.play import play_and_render
+from rllib_risk.env_wrappers.episode_loop import Player
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.registry import ENVS, envs_that_render, import_factory
 
 
-class Stays:
-    """A policy and its actor, which always take the first action."""
-
-    network = SimpleNamespace(risk=SimpleNamespace(levels=(1.0,)))
-
-    def watch_returns(self, num_envs, thresholds=None):
-        return None
-
-    def make_actor(self, num_envs):
-        return self
+class Stays(Player):
+    """Always takes the first action."""
 
     def act(self, obs, action_mask):
-        return np.zeros(action_mask.shape, np.float32), None
+        return np.zeros(action_mask.shape[:2], np.int64), 1.0
 
-    def remember(self, actions):
-        pass
-
-    def reset(self, slots):
+    def reset(self, slots, steps_done):
         pass
 
 
@@ -118,7 +108,7 @@ def test_an_env_that_cannot_render_is_refused_before_a_step(
         config = VDNConfig().environment("pettingzoo", env_config=factory)
     name = f"env '{env}'" if env in ENVS else f"of factory 'own_envs:{env}'"
     with pytest.raises(EnvConfigError) as caught:
-        play_and_render(Stays(), config, seed=0)  # type: ignore[arg-type]
+        play_and_render(Stays(), config, seed=0)
     assert reason in str(caught.value)
     assert name in str(caught.value)
 

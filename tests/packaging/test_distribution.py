@@ -93,7 +93,7 @@ def test_the_wheel_trains_where_it_is_installed(wheel, tmp_path):
 
 def test_every_module_and_data_file_is_in_the_wheel(wheel):
     package = ROOT / "rllib_risk"
-    suffixes = {".md", ".npz", ".py", ".typed", ".yaml"}
+    suffixes = {".json", ".md", ".npz", ".py", ".safetensors", ".typed", ".yaml"}
     expected = {
         str(file.relative_to(ROOT))
         for file in package.rglob("*")
