@@ -20,7 +20,7 @@ from rllib_risk.cli.options import (
     TrustCodeOption,
 )
 from rllib_risk.cli.output import note, say, stdout_to_stderr
-from rllib_risk.cli.result_lines import print_table
+from rllib_risk.cli.result_lines import print_table, write_drawing
 from rllib_risk.config.schema import MAX_EPISODES, ConfigError
 
 EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes, or from a dataset.
@@ -247,10 +247,7 @@ def _evaluate_one(checkpoint: Path, options: EvaluationOptions) -> None:
         options.out.write_text(text + "\n")
         note(f"Wrote {options.out}")
     if figure is not None:
-        from rllib_risk.evaluation.rendering import save_frames
-
-        save_frames(frames, figure)
-        note(f"Wrote {figure} ({len(frames)} frames)")
+        write_drawing(frames, figure)
     if options.as_json:
         say(text)
     else:

@@ -40,18 +40,18 @@ def evaluate_exported(
     from rllib_risk.cli.checkpoints import changed_settings
     from rllib_risk.cli.session import register_all
     from rllib_risk.core.exported_teams import ExportedTeam, evaluation_env
-    from rllib_risk.deploy.files import read_policy
+    from rllib_risk.deploy.artefact import Artefact
 
     for name, value in {"--algo": options.algo, "--alpha": options.level}.items():
         if value is not None:
             raise ConfigError(f"{name}: does not apply to an exported team.")
     register_all()
-    folder, policy = read_policy(folder.expanduser())
-    env, settings = evaluation_env(policy.get("provenance") or {})
+    artefact = Artefact.load(folder.expanduser())
+    env, settings = evaluation_env(artefact)
     if env_config:
         settings = changed_settings(options.env or env, env_config, settings)
     team = ExportedTeam.load(
-        folder,
+        artefact,
         env=options.env,
         env_config=settings,
         trust_code=options.trust_code,

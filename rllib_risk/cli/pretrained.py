@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from rllib_risk.cli.evaluate import EvaluationOptions, check_outputs
-from rllib_risk.cli.output import note, out, say, stdout_to_stderr
-from rllib_risk.cli.result_lines import print_table
+from rllib_risk.cli.output import out, say, stdout_to_stderr
+from rllib_risk.cli.result_lines import print_table, write_drawing
 from rllib_risk.config.schema import ConfigError, suggest
 
 PLAY_HELP = """Play a trained team of this package; without NAME: list the teams.
@@ -42,12 +42,8 @@ def play(
     from rllib_risk.cli.exported import evaluate_exported
     from rllib_risk.cli.session import prepare
     from rllib_risk.deploy.files import read_policy
-    from rllib_risk.evaluation.rendering import save_frames
 
-    root = pretrained_root()
-    names = sorted(
-        file.parent.relative_to(root).as_posix() for file in root.rglob("policy.json")
-    )
+    root, names = pretrained_root(), pretrained_teams()
     if name is None:
         _print_list({each: read_policy(root / each)[1] for each in names})
         return
@@ -65,8 +61,7 @@ def play(
         options = EvaluationOptions(render_out=render_out)
         result, frames = evaluate_exported(folder, {}, options)
     if render_out is not None:
-        save_frames(frames, render_out)
-        note(f"Wrote {render_out} ({len(frames)} frames)")
+        write_drawing(frames, render_out)
     print_table(result)
     reported = policy["provenance"]["last_evaluation"]["return_mean"]
     say(f"At the end of the training, return_mean was {reported:.4f}.")
@@ -77,6 +72,13 @@ def pretrained_root() -> Path:
     import rllib_risk
 
     return Path(rllib_risk.__file__).parent / "pretrained"
+
+
+def pretrained_teams() -> list[str]:
+    """Returns the names of the trained teams, such as ``rmix/macn-4x7``."""
+    root = pretrained_root()
+    files = root.rglob("policy.json")
+    return sorted(file.parent.relative_to(root).as_posix() for file in files)
 
 
 def _print_list(policies: Mapping[str, Mapping[str, Any]]) -> None:

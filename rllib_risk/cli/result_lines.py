@@ -1,12 +1,13 @@
-"""Prints the numbers of an evaluation as lines on the terminal."""
+"""Prints the result of an evaluation, and writes its drawing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from rllib_risk.cli.output import say
+from rllib_risk.cli.output import note, say
 
 
 def print_table(result: Mapping[str, Any]) -> None:
@@ -23,6 +24,19 @@ def print_table(result: Mapping[str, Any]) -> None:
             continue
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
         say(f"{key:<22} {shown:>12}{_interval(key, result)}")
+
+
+def write_drawing(frames: Sequence[Any], figure: Path) -> None:
+    """Writes the frames of an episode and says so.
+
+    Args:
+        frames: uint8 frames ``[height, width, 3]``.
+        figure: File of the drawing.
+    """
+    from rllib_risk.evaluation.rendering import save_frames
+
+    save_frames(frames, figure)
+    note(f"Wrote {figure} ({len(frames)} frames)")
 
 
 def _interval(key: str, result: Mapping[str, Any]) -> str:

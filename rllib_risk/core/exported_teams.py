@@ -21,6 +21,7 @@ from rllib_risk.data.sizes import TeamSpec
 from rllib_risk.deploy.acting import Team
 from rllib_risk.deploy.artefact import Artefact
 from rllib_risk.env_wrappers.episode_loop import Player
+from rllib_risk.parts.objectives.static import RunningReturns
 
 
 class ExportedPlayer(Player):
@@ -37,29 +38,28 @@ class ExportedPlayer(Player):
             num_envs: Number of environments ``E``.
         """
         self._team = Team(artefact, num_envs)
-        self._needs_return = artefact.contract.needs_return
-        self._gamma = 1.0
-        if self._needs_return:
-            self._gamma = float(artefact.policy["risk"]["return_discount"])
-        self._returns = np.zeros(num_envs)
-        self._weights = np.ones(num_envs)
+        self._returns = None
+        if artefact.contract.needs_return:
+            gamma = float(artefact.policy["risk"]["return_discount"])
+            self._returns = RunningReturns(gamma, num_envs)
 
     def act(
         self, obs: np.ndarray, action_mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | float]:
         """Chooses the greedy actions of one step."""
-        returns = self._returns if self._needs_return else None
+        returns = None if self._returns is None else self._returns.values
         actions = self._team.act(obs, action_mask, return_so_far=returns)
         return actions, self._team.risk_levels
 
     def begin(self, slots: np.ndarray, episodes: np.ndarray) -> None:
         """Resets the returns of the episodes that begin."""
-        self._returns[slots], self._weights[slots] = 0.0, 1.0
+        if self._returns is not None:
+            self._returns.begin(slots)
 
     def earn(self, rewards: np.ndarray) -> None:
         """Adds the discounted rewards of one step to the returns."""
-        self._returns += self._weights * rewards
-        self._weights *= self._gamma
+        if self._returns is not None:
+            self._returns.earn(rewards)
 
     def reset(self, slots: np.ndarray, steps_done: int) -> None:
         """Resets the hidden states of the episodes that begin."""
@@ -85,16 +85,16 @@ class ExportedTeam:
     @classmethod
     def load(
         cls,
-        folder: Path,
+        artefact: Artefact | Path,
         *,
         env: str | None = None,
         env_config: Mapping[str, Any] | None = None,
         trust_code: bool = False,
     ) -> ExportedTeam:
-        """Reads an exported team.
+        """Connects an exported team with its environment.
 
         Args:
-            folder: The folder that ``rllib export`` wrote.
+            artefact: The exported team, or the folder that ``rllib export`` wrote.
             env: Name of the environment, for a team that learned from a dataset only.
             env_config: Settings of the environment, in place of those of the training.
             trust_code: Whether an environment that is named by an import path may be
@@ -107,9 +107,10 @@ class ExportedTeam:
             ArtefactError: If the folder is missing, damaged, or of a later version.
             ConfigError: If the environment is unknown, or it would have to be imported.
         """
-        artefact = Artefact.load(folder)
-        provenance = artefact.policy.get("provenance") or {}
-        name, settings = evaluation_env(provenance)
+        if not isinstance(artefact, Artefact):
+            artefact = Artefact.load(artefact)
+        folder, provenance = artefact.folder, artefact.policy.get("provenance") or {}
+        name, settings = evaluation_env(artefact)
         if env is not None and name is not None:
             raise ConfigError(
                 f"--env: {folder} was trained in '{name}', where it is evaluated. Leave"
@@ -194,16 +195,17 @@ class ExportedTeam:
             )
 
 
-def evaluation_env(provenance: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+def evaluation_env(artefact: Artefact) -> tuple[Any, dict[str, Any]]:
     """Returns the environment of a team's evaluation and its settings.
 
     Args:
-        provenance: The entry ``provenance`` of ``policy.json``. Artefacts of earlier
-            versions hold only the environment of the training.
+        artefact: The exported team. Artefacts of earlier versions hold only the
+            environment of the training.
 
     Returns:
         Name, or None if the team learned without one, and ``env_config``.
     """
+    provenance = artefact.policy.get("provenance") or {}
     found = provenance.get("evaluation") or provenance
     return found.get("env"), dict(found.get("env_config") or {})
 

@@ -8,14 +8,11 @@ from extras import need_extra
 from refusals import refused
 
 from rllib_risk.cli.main import run
-from rllib_risk.cli.pretrained import pretrained_root
+from rllib_risk.cli.pretrained import pretrained_root, pretrained_teams
 from rllib_risk.config.loading import list_examples
 from rllib_risk.deploy.files import read_policy
 
-TEAMS = sorted(
-    file.parent.relative_to(pretrained_root()).as_posix()
-    for file in pretrained_root().rglob("policy.json")
-)
+TEAMS = pretrained_teams()
 CHECKPOINT = str(
     Path(__file__).parents[1] / "data" / "old_checkpoints" / "0.1.0" / "robust_vdn"
 )

@@ -253,6 +253,42 @@ class Static(Objective, nn.Module):
         self.known.copy_(torch.tensor(numbers))
 
 
+class RunningReturns:
+    """Discounted returns so far of running episodes.
+
+    Attributes:
+        values: Return so far of each environment's episode, float64 ``[E]``.
+    """
+
+    def __init__(self, gamma: float, num_envs: int) -> None:
+        """Initializes the returns at the start of ``E`` episodes.
+
+        Args:
+            gamma: Discount of the return.
+            num_envs: ``E``.
+        """
+        self.values = np.zeros(num_envs)
+        self._weights = np.ones(num_envs)
+        self._gamma = gamma
+
+    def begin(self, slots: np.ndarray) -> None:
+        """Starts new episodes.
+
+        Args:
+            slots: Indices of their environments.
+        """
+        self.values[slots], self._weights[slots] = 0.0, 1.0
+
+    def earn(self, rewards: np.ndarray) -> None:
+        """Adds the rewards of one step. Idle environments may have any reward.
+
+        Args:
+            rewards: Team rewards, ``[E]``.
+        """
+        self.values += self._weights * rewards
+        self._weights *= self._gamma
+
+
 class ReturnWatch:
     """Tracks the return so far of running episodes and adds it to observations."""
 
@@ -282,10 +318,8 @@ class ReturnWatch:
                 " algorithm, or train with evaluation_interval above 0."
             )
         self._objective = objective
-        self._gamma = gamma
         self._of_episode = thresholds
-        self._returns = np.zeros(num_envs)
-        self._weights = np.ones(num_envs)
+        self._returns = RunningReturns(gamma, num_envs)
         self._thresholds = np.full(num_envs, objective.threshold or 0.0)
 
     def begin(self, slots: np.ndarray, episodes: np.ndarray) -> None:
@@ -295,19 +329,13 @@ class ReturnWatch:
             slots: Indices of their environments.
             episodes: Indices of the episodes.
         """
-        self._returns[slots] = 0.0
-        self._weights[slots] = 1.0
+        self._returns.begin(slots)
         if self._of_episode is not None:
             self._thresholds[slots] = self._of_episode[episodes]
 
     def earn(self, rewards: np.ndarray) -> None:
-        """Adds the rewards of one step. Idle environments may have any reward.
-
-        Args:
-            rewards: Team rewards, ``[E]``.
-        """
-        self._returns += self._weights * rewards
-        self._weights *= self._gamma
+        """Adds the rewards of one step; see :meth:`RunningReturns.earn`."""
+        self._returns.earn(rewards)
 
     def beside(self, obs: np.ndarray) -> np.ndarray:
         """Appends the return so far to observations.
@@ -318,7 +346,7 @@ class ReturnWatch:
         Returns:
             Extended observations, float32 ``[E, N, D + 1]``.
         """
-        shown = self._objective.shown(self._returns - self._thresholds)
+        shown = self._objective.shown(self._returns.values - self._thresholds)
         beside = np.broadcast_to(shown[:, None, None], (*obs.shape[:2], 1))
         return np.concatenate([obs, beside], axis=-1, dtype=np.float32)
 
