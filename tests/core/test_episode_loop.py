@@ -8,6 +8,7 @@ from test_algorithm import small_config
 
 from rllib_risk.algorithms import config_class
 from rllib_risk.core.play import play_and_render
+from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.evaluation.shift_runs import play_policy
 from rllib_risk.evaluation.trace_runs import trace_episode
 
@@ -43,7 +44,7 @@ def test_every_entry_point_plays_the_same_episode_for_a_seed():
     episodes = algorithm.env_runner.evaluate_episodes(range(3), 7)
     of_a_cell = play_policy([own], policy, 3, seed=7)
     traces = [trace_episode(policy, own, 7, index) for index in range(3)]
-    frames = play_and_render(policy, own, 7)
+    frames = play_and_render(PolicyPlayer(policy, 1), own, 7)
     algorithm.stop()
     assert len({float(e.episode_return) for e in episodes}) == 3
     for index, (episode, trace) in enumerate(zip(episodes, traces, strict=True)):
@@ -74,7 +75,7 @@ def test_an_episode_that_crashed_is_played_with_the_same_new_seed_at_every_door(
         assert trace.rewards.tolist() == episode.rewards.tolist()
         assert len(trace.atoms) == len(trace.rewards) == 5
         # The frames contain no pictures of a lost episode.
-        frames = play_and_render(policy, config, seed)
+        frames = play_and_render(PolicyPlayer(policy, 1), config, seed)
         assert [int(frame[0, 0, 0]) for frame in frames] == [0, 1, 2, 3, 4, 5]
     algorithm.stop()
     assert crashes > 0
