@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from rllib_risk.evaluation.figure_style import curve_colors, plain
+from rllib_risk.evaluation.figure_style import curve_colors, open_axes, plain
 from rllib_risk.evaluation.results import Group
 from rllib_risk.evaluation.tables import AXIS_NAMES
 from rllib_risk.ops.statistics import AggregatedCurve
@@ -105,9 +105,7 @@ def _set_up(
     panel.set_xlim(left=0, right=end)
     if y_min is not None:
         panel.set_ylim(bottom=y_min)
-    panel.grid(color="0.9", linewidth=0.8)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
+    open_axes(panel)
 
 
 def _draw_line(panel: Axes, curve: Curve, end: float, **style: Any) -> None:

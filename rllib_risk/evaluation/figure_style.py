@@ -5,6 +5,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, which are distinguishable with colour blindness.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -51,3 +55,15 @@ def plain(text: str) -> str:
         The escaped text.
     """
     return text.replace("$", r"\$")
+
+
+def open_axes(axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
+    """Draws a light grid behind the data, and no border at the top and on the right.
+
+    Args:
+        axes: Panel of a figure.
+        grid: Axis whose ticks have grid lines.
+    """
+    axes.grid(axis=grid, color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rllib_risk.evaluation.figure_style import COLORS, plain
+from rllib_risk.evaluation.figure_style import COLORS, open_axes, plain
 from rllib_risk.evaluation.frontier_report import FrontierResults
 from rllib_risk.evaluation.frontier_runs import Estimate
 
@@ -45,9 +45,7 @@ def draw_frontier(results: FrontierResults, out: Path) -> None:
         panel.set_title(title, fontsize=9.5)
         panel.set_xticks(xs, [f"{alpha:g}" for alpha in results.alphas])
         panel.set_xlabel("risk level alpha", fontsize=9)
-        panel.grid(axis="y", color="0.9", linewidth=0.8)
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right"]].set_visible(False)
+        open_axes(panel, "y")
     if results.best:
         lines = zip(*((p.cvar, p.mean, p.nested) for p in results.best), strict=True)
         for panel, values in zip(panels, lines, strict=True):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rllib_risk.evaluation.figure_style import curve_colors, plain
+from rllib_risk.evaluation.figure_style import curve_colors, open_axes, plain
 from rllib_risk.evaluation.results import Group
 from rllib_risk.evaluation.tables import write_table
 from rllib_risk.ops.run_comparison import (
@@ -133,9 +133,7 @@ def _draw(profiles: Mapping[str, FloatArray], out: Path) -> None:
     panel.set_ylim(0, 1.02)
     panel.set_xlabel("normalised score")
     panel.set_ylabel("share of runs above it")
-    panel.grid(color="0.9", linewidth=0.8)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
+    open_axes(panel)
     panel.legend(frameon=False, fontsize=8.5, loc="best")
     figure.text(0.5, -0.01, _CAPTION, fontsize=7, color="0.4", ha="center", va="top")
     figure.savefig(out, bbox_inches="tight")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rllib_risk.evaluation.figure_style import COLORS, LINES
+from rllib_risk.evaluation.figure_style import COLORS, LINES, open_axes
 
 if TYPE_CHECKING:
     from rllib_risk.config.shift_grid import ShiftGrid
@@ -175,7 +175,5 @@ def _draw_lines(results: ShiftResults, figure: Any) -> None:
     place.set_xticks(xs, axis.labels)
     place.set_xlabel(axis.name)
     place.set_ylabel(results.metric)
-    place.grid(axis="y", color="0.9", linewidth=0.8)
-    place.set_axisbelow(True)
-    place.spines[["top", "right"]].set_visible(False)
+    open_axes(place, "y")
     place.legend(frameon=False, fontsize=8.5)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_risk.evaluation.figure_style import COLORS
+from rllib_risk.evaluation.figure_style import COLORS, open_axes, plain
 from rllib_risk.evaluation.fitted_table import print_fitted_table
 from rllib_risk.evaluation.off_policy.estimates import (
     CVAR_LEVEL,
@@ -210,12 +210,9 @@ def _draw(results: OffPolicyResults, out: Path) -> None:
                 label = found.method if row == 0 else None
                 axes.plot(interval.value, at, "o", color=color, label=label)
         axes.set_title(title, fontsize=10)
-        axes.grid(axis="x", color="0.92", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        open_axes(axes, "x")
     both[0].set_yticks(range(len(results.policies)))
-    # Matplotlib would read a dollar sign as the start of a formula.
-    both[0].set_yticklabels([p.label.replace("$", r"\$") for p in results.policies])
+    both[0].set_yticklabels([plain(policy.label) for policy in results.policies])
     both[0].set_ylim(len(results.policies) - 0.5, -0.5)
     handles, names = both[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper right", ncols=5, fontsize=8)
