@@ -58,10 +58,8 @@ def draw_frontier(results: FrontierResults, out: Path) -> None:
             "marker": _MARKS[index % len(_MARKS)],
             "label": plain(team.label),
         }
-        means = [team.mean] * len(xs)
-        for panel, estimates in zip(
-            panels, (team.cvar, means, team.nested), strict=False
-        ):
+        of_panels = (team.cvar, team.mean, team.nested)
+        for panel, estimates in zip(panels, of_panels, strict=False):
             if estimates is not None:
                 _mark(panel, xs + shift, estimates, style)
     handles, labels = panels[0].get_legend_handles_labels()

@@ -86,11 +86,14 @@ def _numbers(
     team: TeamRisk, alphas: Sequence[float]
 ) -> list[tuple[float, str, Estimate]]:
     """Lists level, quantity and estimate of all numbers of a team."""
-    rows = [(1.0, "mean", team.mean)]
-    rows += [(a, "cvar", e) for a, e in zip(alphas, team.cvar, strict=True)]
-    if team.nested is not None:
-        rows += [(a, "nested", e) for a, e in zip(alphas, team.nested, strict=True)]
-    return rows
+    quantities = {"mean": team.mean, "cvar": team.cvar, "nested": team.nested or ()}
+    if team.thresholds is not None:
+        quantities["threshold"] = tuple(Estimate(b, b, b) for b in team.thresholds)
+    return [
+        (alpha, quantity, estimate)
+        for quantity, estimates in quantities.items()
+        for alpha, estimate in zip(alphas, estimates, strict=False)
+    ]
 
 
 def _tables(
@@ -98,6 +101,8 @@ def _tables(
 ) -> list[tuple[str, list[tuple[str, list[str]]]]]:
     """Builds the title and the rows of each table."""
     best, teams = results.best or (), results.teams
+    # Other teams have one mean, which is their CVaR at level 1.
+    mean = [(t.label, [_text(e) for e in t.mean]) for t in teams if t.thresholds]
     cvar = [(t.label, [_text(e) for e in t.cvar]) for t in teams]
     nested = [(t.label, [_text(e) for e in t.nested]) for t in teams if t.nested]
     if best:
@@ -105,6 +110,8 @@ def _tables(
         cvar.insert(1, ("mean with it", [f"{p.mean:.4f}" for p in best]))
         nested.insert(0, ("best", [f"{p.nested:.4f}" for p in best]))
     tables = [(f"CVaR of the return, {results.title}", cvar)]
+    if mean:
+        tables.append(("Mean return with the threshold of the level", mean))
     if nested:
         tables.append(("Nested CVaR", nested))
     return tables

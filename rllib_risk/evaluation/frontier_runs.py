@@ -3,16 +3,19 @@
 The numbers are exact in a tabular game. The usual episode loop plays the policy along
 every outcome, in copies of the game with forced outcomes. The policy therefore gets the
 same observations as in an evaluation. A feed-forward policy needs one node per step,
-state and return so far. A recurrent policy needs one node per history. If there are
-too many histories, or the env has no tables, episodes are sampled instead.
+state and return so far. A recurrent policy, and a policy that reads a discounted return
+so far, need one node per history. If there are too many histories, or the env has no
+tables, episodes are sampled instead. With objective ``static`` the team plays each risk
+level with the threshold that is chosen for it.
 
 Letters: ``n`` histories, ``t`` steps, ``N`` agents, ``E`` episodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +23,7 @@ from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.rounds import one_thread
+from rllib_risk.core.thresholds import choose_threshold
 from rllib_risk.env_wrappers.episode_loop import (
     EpisodeLimits,
     EpisodeLoop,
@@ -36,6 +40,7 @@ from rllib_risk.ops.return_distribution import (
 )
 from rllib_risk.ops.robust_mdp import Integers
 from rllib_risk.ops.statistics import FloatArray, cvar_ci, cvar_of_returns
+from rllib_risk.parts.objectives.static import Static
 
 # Maximum number of histories of one step for a recurrent policy. Each of them is played
 # from the start at every step.
@@ -71,17 +76,20 @@ class TeamRisk:
         label: Name of the team in figure and table.
         source: Folder of its checkpoint.
         how: "exact", or the number of sampled episodes and the reason for sampling.
-        mean: Mean return.
+        mean: Mean return at each level. The levels differ only with objective
+            ``static``, which plays each level with a threshold of its own.
         cvar: CVaR of the return at each level.
         nested: Nested CVaR at each level; None if the numbers are sampled.
+        thresholds: Threshold at each level; None without objective ``static``.
     """
 
     label: str
     source: str
     how: str
-    mean: Estimate
+    mean: tuple[Estimate, ...]
     cvar: tuple[Estimate, ...]
     nested: tuple[Estimate, ...] | None
+    thresholds: tuple[float, ...] | None = None
 
     @property
     def exact(self) -> bool:
@@ -108,30 +116,26 @@ def team_risk(
         label: Name of the team.
         source: Folder of its checkpoint.
         episodes: Number of episodes to sample if exact numbers are not possible.
-        seed: Seed of these episodes. None: the seed of the training.
+        seed: Seed of these episodes and of those that choose thresholds. None: the seed
+            of the training.
 
     Returns:
         The team's numbers.
     """
+    seed = algorithm.config.seed if seed is None else seed
+    levels: Sequence[float | None] = [None] * len(alphas)
+    if isinstance(algorithm.team_policy.network.objective, Static):
+        levels = alphas
     reason = "no tables"
     if tables is not None:
         try:
-            played = play_exactly(algorithm.team_policy, tables)
-            return _exact(played, alphas, label, source)
+            return _exact(algorithm, tables, alphas, levels, label, source, seed)
         except TooManyNodesError:
             reason = "too many histories for exact numbers"
         except ActsAtRandomError:
             reason = "acts at random"
-    result = algorithm.evaluate_episodes(episodes, seed=seed)
-    returns = np.asarray(result["returns"], np.float64)
-    return TeamRisk(
-        label=label,
-        source=source,
-        how=f"{episodes:,} episodes ({reason})",
-        mean=_sampled(returns, 1.0),
-        cvar=tuple(_sampled(returns, alpha) for alpha in alphas),
-        nested=None,
-    )
+    how = f"{episodes:,} episodes ({reason})"
+    return _sampled(algorithm, alphas, levels, label, source, seed, episodes, how)
 
 
 @one_thread()
@@ -172,7 +176,8 @@ def memory_of(policy: TeamPolicy) -> Memory:
         policy: The policy.
     """
     network = policy.network
-    if network.agents[0].encoder.has_memory or network.level.predicted:
+    discounted = network.objective.sees_return and policy.config["gamma"] != 1.0
+    if discounted or network.agents[0].encoder.has_memory or network.level.predicted:
         return "history"
     return "last_action" if network.options.obs_last_action else "none"
 
@@ -219,21 +224,73 @@ class _Replay(EpisodeObserver):
 
 
 def _exact(
-    played: PlayedPolicy, alphas: Sequence[float], label: str, source: str
+    algorithm: TeamAlgorithm,
+    tables: GameTables,
+    alphas: Sequence[float],
+    levels: Sequence[float | None],
+    label: str,
+    source: str,
+    seed: int,
 ) -> TeamRisk:
-    def known(value: float) -> Estimate:
-        return Estimate(value, value, value)
-
+    """Plays every outcome, once for each threshold."""
+    played: dict[float | None, PlayedPolicy] = {}
+    chosen: list[float | None] = []
+    for level in levels:
+        choice = None if level is None else choose_threshold(algorithm, seed, level)
+        chosen.append(None if choice is None else choice.threshold)
+        if chosen[-1] not in played:
+            played[chosen[-1]] = play_exactly(algorithm.team_policy, tables)
+    plays = [played[threshold] for threshold in chosen]
+    each = list(zip(plays, alphas, strict=True))
     return TeamRisk(
         label=label,
         source=source,
         how="exact",
-        mean=known(played.returns.mean),
-        cvar=tuple(known(played.returns.cvar(alpha)) for alpha in alphas),
-        nested=tuple(known(played.nested(alpha)) for alpha in alphas),
+        mean=_known(play.returns.mean for play in plays),
+        cvar=_known(play.returns.cvar(alpha) for play, alpha in each),
+        nested=_known(play.nested(alpha) for play, alpha in each),
+        thresholds=_all_or_none(chosen),
     )
 
 
-def _sampled(returns: FloatArray, alpha: float) -> Estimate:
+def _sampled(
+    algorithm: TeamAlgorithm,
+    alphas: Sequence[float],
+    levels: Sequence[float | None],
+    label: str,
+    source: str,
+    seed: int,
+    episodes: int,
+    how: str,
+) -> TeamRisk:
+    """Plays greedy episodes, once for each level of objective ``static``."""
+    results: dict[float | None, dict[str, Any]] = {}
+    for level in levels:
+        if level not in results:
+            results[level] = algorithm.evaluate_episodes(
+                episodes, seed=seed, alpha=level
+            )
+    returns = [np.asarray(results[level]["returns"], np.float64) for level in levels]
+    return TeamRisk(
+        label=label,
+        source=source,
+        how=how,
+        mean=tuple(_estimate(values, 1.0) for values in returns),
+        cvar=tuple(map(_estimate, returns, alphas)),
+        nested=None,
+        thresholds=_all_or_none([results[level].get("threshold") for level in levels]),
+    )
+
+
+def _known(values: Iterable[float]) -> tuple[Estimate, ...]:
+    return tuple(Estimate(value, value, value) for value in values)
+
+
+def _all_or_none(thresholds: Sequence[float | None]) -> tuple[float, ...] | None:
+    there = tuple(number for number in thresholds if number is not None)
+    return there or None
+
+
+def _estimate(returns: FloatArray, alpha: float) -> Estimate:
     """CVaR of sampled returns ``[E]`` with a bootstrap interval; 1 is the mean."""
     return Estimate(cvar_of_returns(returns, alpha), *cvar_ci(returns, alpha))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rllib_risk.algorithms import config_class
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.env_wrappers.game_tables import tables_of
 from rllib_risk.env_wrappers.registry import make_batched
@@ -32,6 +33,7 @@ class ByStep:
             agents=[SimpleNamespace(encoder=encoder)],
             level=SimpleNamespace(predicted=False),
             options=SimpleNamespace(obs_last_action=False),
+            objective=SimpleNamespace(sees_return=False),
             risk=SimpleNamespace(levels=(1.0,)),
         )
 
@@ -175,7 +177,9 @@ def test_what_cannot_be_exact_is_sampled(monkeypatch):
 
     returns = [0.0, 1.0, 2.0, 3.0] * 250
     algorithm = SimpleNamespace(
-        team_policy=calm, evaluate_episodes=lambda number, seed: {"returns": returns}
+        team_policy=calm,
+        config=SimpleNamespace(seed=0),
+        evaluate_episodes=lambda number, seed, alpha: {"returns": returns},
     )
     for known, reason in ((tables, "too many histories"), (None, "no tables")):
         team = team_risk(
@@ -183,10 +187,12 @@ def test_what_cannot_be_exact_is_sampled(monkeypatch):
         )
         assert team.how.startswith("1,000 episodes") and reason in team.how
         assert not team.exact and team.nested is None
-        assert team.mean.value == 1.5 and team.cvar[1].value == 0.0
+        assert team.thresholds is None
+        assert [mean.value for mean in team.mean] == [1.5, 1.5]
+        assert team.cvar[1].value == 0.0
         # the mean of 1,000 with standard deviation 1.118: 1.5 +- 1.96 * .0354
-        assert team.mean.low == pytest.approx(1.5 - 0.0693, abs=0.01)
-        assert team.mean.high == pytest.approx(1.5 + 0.0693, abs=0.01)
+        assert team.mean[0].low == pytest.approx(1.5 - 0.0693, abs=0.01)
+        assert team.mean[0].high == pytest.approx(1.5 + 0.0693, abs=0.01)
         assert 0 <= team.cvar[1].low <= team.cvar[1].high < 0.2
 
 
@@ -207,3 +213,77 @@ def test_more_copies_than_fit_at_once(monkeypatch):
     )
     assert np.allclose(direct.returns.probabilities, whole.returns.probabilities)
     assert direct.nested(0.25) == pytest.approx(parts.nested(0.25))
+
+
+def _two_ways_to_one_return() -> dict:
+    """A game whose reward of 1 comes in the second or in the third step.
+
+    Both ways have return 1 without a discount, and different returns with one. The last
+    step pays 1, .5 or .25 if at least one agent plays 1.
+    """
+    transitions, rewards = np.zeros((7, 2, 2, 7)), np.zeros((7, 2, 2))
+    transitions[0, ..., 1] = transitions[0, ..., 2] = 0.5
+    for state, following in ((1, 3), (2, 4), (3, 5), (4, 5), (5, 6), (6, 6)):
+        transitions[state, ..., following] = 1.0
+    rewards[2] = rewards[3] = 1.0
+    rewards[5] = [[0.0, 0.25], [0.5, 1.0]]
+    return {
+        "transitions": transitions.tolist(),
+        "rewards": rewards.tolist(),
+        "terminal_states": [6],
+        "episode_limit": 4,
+    }
+
+
+@pytest.fixture(scope="module", name="static_team")
+def _static_team(ray_local):
+    """A team of objective static with gamma .5, whose parameters are random."""
+    config = config_class("VDN")().environment(
+        "tabular", env_config=_two_ways_to_one_return()
+    )
+    config.training(objective="static", gamma=0.5, threshold_range=[-1.0, 2.0])
+    config.training(recurrent=False, obs_last_action=False, hidden_size=8)
+    config.training(threshold_candidates=4, threshold_episodes=200)
+    algorithm = config.debugging(seed=0).build_algo()
+    yield algorithm
+    algorithm.stop()
+
+
+def test_a_discounted_return_so_far_is_part_of_the_history(static_team):
+    tables = tables_of("tabular", _two_ways_to_one_return())
+    different = 0
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in static_team.team_policy.network.parameters():
+            parameter.data = 2 * torch.randn(parameter.shape, generator=generator)
+        static_team.team_policy.network.objective.choose(0.4)
+        exact = play_exactly(static_team.team_policy, tables).returns
+        episodes = static_team.play_greedily(200, seed=1, thresholds=[0.4])
+        played = {round(float(e.episode_return), 4) for e in episodes}
+        assert played == {round(float(value), 4) for value in exact.values}
+        different += len(played) > 1
+    assert different > 0  # some team acts by which of the two ways it came
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_static_team_plays_each_level_with_its_own_threshold(static_team, known):
+    tables = tables_of("tabular", _two_ways_to_one_return()) if known else None
+    generator = torch.Generator().manual_seed(5)
+    for parameter in static_team.team_policy.network.parameters():
+        parameter.data = 2 * torch.randn(parameter.shape, generator=generator)
+    alphas = (1.0, 0.5, 0.1)
+    names = {"label": "a", "source": "b"}
+    team = team_risk(static_team, tables, alphas, episodes=100, seed=3, **names)
+    assert team.exact == known
+    for index, alpha in enumerate(alphas):
+        alone = static_team.evaluate_episodes(100, seed=3, alpha=alpha)
+        assert team.thresholds[index] == alone["threshold"]
+        if known:
+            played = play_exactly(static_team.team_policy, tables)
+            assert team.mean[index].value == played.returns.mean
+            assert team.cvar[index].value == played.returns.cvar(alpha)
+            assert team.nested[index].value == played.nested(alpha)
+        else:
+            assert team.mean[index].value == pytest.approx(alone["return_mean"])
+            assert team.cvar[index].value == alone["return_cvar_alpha"]
+    assert len(set(team.thresholds)) > 1
