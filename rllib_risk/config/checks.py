@@ -62,6 +62,7 @@ def check_config(
     document: Document,
     path: KeyPath,
     catalog: Catalog,
+    overridden: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Checks the ``config`` section of an experiment.
 
@@ -72,6 +73,8 @@ def check_config(
         document: Document of the section, for messages.
         path: Path of the section in the document.
         catalog: Catalog of algorithms and environments.
+        overridden: Section that this one overrides, as ``evaluation_config`` does. It
+            may name the user's own parts.
 
     Returns:
         The section with numbers converted and search spaces parsed.
@@ -83,7 +86,8 @@ def check_config(
         return {}
     if not isinstance(config, Mapping):
         raise document.error(f"config: must be a mapping, not {config!r}.", *path)
-    fields = _fields(algorithm, config, document, path, catalog)
+    named = {**(overridden or {}), **config}
+    fields = _fields(algorithm, named, document, path, catalog)
     unused = catalog.unused_keys(algorithm)
     # Suggestions must not name a key that is itself refused.
     usable = [field for field in fields if field not in unused]
@@ -101,7 +105,7 @@ def check_config(
         if key == "evaluation_config":
             # It overrides the training's configuration, so it has the same keys.
             reader.inside = functools.partial(
-                _check_evaluation, algorithm, env, document, catalog
+                _check_evaluation, algorithm, env, document, catalog, config
             )
         elif key == "env_config":
             inner = catalog.env_fields(env) if env else None
@@ -132,11 +136,12 @@ def _check_evaluation(
     env: str | None,
     document: Document,
     catalog: Catalog,
+    training: Mapping[str, Any],
     value: Mapping[str, Any],
     path: KeyPath,
 ) -> dict[str, Any]:
     other_env = value.get("env", env)
-    return check_config(value, algorithm, other_env, document, path, catalog)
+    return check_config(value, algorithm, other_env, document, path, catalog, training)
 
 
 def unknown_key(

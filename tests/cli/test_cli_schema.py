@@ -36,11 +36,12 @@ def schema() -> dict:
 def wrong(schema: dict) -> Callable[[str], list[str]]:
     """A function: the messages of a validator about the text of a training file."""
     # The configurations of the algorithms have one form, and each takes a second.
-    some = ("config.RMIX", "config.DOP", "config.PPO")
+    some = ("RMIX", "DOP", "PPO")
     checked = {
         name: part
         for name, part in schema["$defs"].items()
-        if name in some or not name.startswith("config.")
+        if not name.startswith(("config.", "keys.", "own."))
+        or name.partition(".")[2] in some
     }
     Draft202012Validator.check_schema({**schema, "$defs": checked})
     validator = Draft202012Validator(schema)
@@ -66,7 +67,7 @@ def test_every_shipped_training_file_is_valid(
 def test_every_key_is_described_as_it_is_declared(schema: dict) -> None:
     definitions = schema["$defs"]
     for name in ALGORITHMS:
-        properties = definitions[f"config.{name}"]["properties"]
+        properties = definitions[f"keys.{name}"]["properties"]
         for key, field in config_class(name).fields().items():
             assert properties[key]["default"] == field.default
             found = definitions[properties[key]["$ref"].removeprefix("#/$defs/")]
@@ -105,7 +106,8 @@ CONFIG = "x:\n  run: RMIX\n  env: macn\n  config: "
         ("x: {run: RMIX, env: macn, num_samples: 0}", "x.num_samples: 0 is less"),
         ("x: {run: RMIX, env: macn, scheduler: ashaa}", "x.scheduler: "),
         ("shared: {config: {lrr: 1}}\nx: {run: RMIX, env: macn}", "shared.config: "),
-        ("x: {extends: base.yaml, config: {lrr: 1}}", "x.config: .*'lrr'"),
+        (CONFIG + "{mixer: {grid_search: [vdn]}, lrr: 1}", "x.config: .*'lrr'"),
+        ("x: {extends: base.yaml, config: {gamma: 2}}", "x.config.gamma: 2 is greater"),
         ("x: {extends: base.yaml, without: lr}", "x.without: 'lr' is not of type"),
     ],
 )
@@ -124,6 +126,13 @@ def test_what_the_loader_refuses_is_invalid(
         CONFIG + "{lr: 1e-3, hidden_size: 1e2, alpha: [[0, 1.0], [100, 0.5]]}",
         CONFIG + "{mixer: 'mine:Mixer', num_workers: 2, optimizer_eps: null}",
         CONFIG + "{mixer: 'mine:Mixer', a_key_of_that_mixer: 1}",
+        CONFIG + "{mixer: {grid_search: [vdn, 'mine:Mixer']}, a_key_of_that_mixer: 1}",
+        CONFIG + "{mixer: 'mine:Mixer', evaluation_config: {a_key_of_that_mixer: 1}}",
+        # Another file may name the part that declares the key.
+        "x: {extends: base.yaml, config: {a_key_of_that_mixer: 1}}",
+        "x: {run: RMIX, extends: base.yaml, config: {a_key_of_that_mixer: 1}}",
+        "shared: {config: {mixer: 'mine:Mixer'}}\n"
+        "x: {run: RMIX, env: macn, config: {a_key_of_that_mixer: 1}}",
         CONFIG + "{lr: {choice: [0.1, {uniform: [0.2, 0.3]}]}}",
         CONFIG + "{hidden_size: {randint: [1, 16385]}, gamma: {normal: [0.5, 9]}}",
         CONFIG + "{env_config: {grid_search: [{width: 7}, {width: 12}]}}",

@@ -199,6 +199,29 @@ def test_evaluation_config_is_checked_like_config() -> None:
     assert free.config["evaluation_config"]["env_config"] == {"anything": 1}
 
 
+class CatalogOfOwnParts(FakeCatalog):
+    """`model` may name an own part, which declares the key `caution`."""
+
+    def algorithm_fields(
+        self, name: str, config: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Field]:
+        own = {"caution": Field(0.5, "", float)} if "model" in (config or {}) else {}
+        return {**super().algorithm_fields(name), **own}
+
+
+def test_evaluation_config_has_the_keys_of_the_trainings_own_parts() -> None:
+    for config in (
+        "{model: {}, evaluation_config: {caution: 0.9}}",
+        "{evaluation_config: {model: {}, caution: 0.9}}",
+    ):
+        text = f"x: {{run: ALGO, env: known, config: {config}}}"
+        (spec,) = parse_document(parse_yaml(text, "f.yaml"), CatalogOfOwnParts())
+        assert spec.config["evaluation_config"]["caution"] == 0.9
+    text = "x: {run: ALGO, env: known, config: {evaluation_config: {caution: 0.9}}}"
+    with pytest.raises(ConfigError, match="unknown key 'caution'"):
+        parse_document(parse_yaml(text, "f.yaml"), CatalogOfOwnParts())
+
+
 def test_errors_found_later_are_located() -> None:
     spec = load(f"{HEAD}  config:\n    lr: 1\n    env_config:\n      width: 7\n")
     assert str(spec.located("lr: too large")) == "f.yaml:5: lr: too large"
