@@ -132,10 +132,49 @@ def _env_config(
 def _not_written(spec: ExperimentSpec, written: Mapping[str, Any]) -> dict[str, _Value]:
     """Returns the keys of the algorithm that neither files nor options set."""
     name = getattr(spec.algorithm, "__name__", spec.algorithm)
-    taken = {ALIASES.get(key, key) for key in written} | {"env", "env_config"}
+    left_out = {ALIASES.get(key, key) for key in written} | {"env", "env_config"}
     values = _defaults(spec.algorithm, name)
     values |= _preset_values(spec.algorithm, written.get("preset"), values)
-    return {key: value for key, value in values.items() if key not in taken}
+    configs = [c for c in _configs(spec) if hasattr(c, "composition")]
+    values |= _values_of_parts(configs, values)
+    if configs:
+        unused = (set(config.composition.unused(config)) for config in configs)
+        left_out |= set.intersection(*unused)
+    return {key: value for key, value in values.items() if key not in left_out}
+
+
+def _values_of_parts(
+    configs: Sequence[Any], defaults: Mapping[str, _Value]
+) -> dict[str, _Value]:
+    """Returns the keys of own parts, and those that the objective sets.
+
+    Args:
+        configs: The configurations of the search space. The keys that their objective
+            sets are set in them, too.
+        defaults: Values of the keys without these parts.
+    """
+    found: dict[str, _Value] = {}
+    implied: dict[str, list[_Value]] = {}
+    for config in configs:
+        slots = config.composition.slots
+        for slot in slots:
+            part = getattr(config, slot)
+            if isinstance(part, str) and ":" in part:
+                for key, field in config.own_fields({slot: part}).items():
+                    found[key] = _Value(field.default, f"default of {part}")
+        objective = slots["objective"].part(config.objective)
+        for key, (usual, value) in objective.implies.items():
+            if getattr(config, key) == usual:
+                setattr(config, key, value)
+                origin = f"objective {config.objective}"
+                implied.setdefault(key, []).append(_Value(value, origin))
+    for key, values in implied.items():
+        found[key] = values[0]
+        if len(values) < len(configs):  # other objectives leave the default
+            text = f"{values[0].origin}: {_flow(values[0].value)}"
+            before = defaults[key]
+            found[key] = _Value(before.value, f"{before.origin}; {text}")
+    return found
 
 
 def _defaults(algorithm: Any, name: str) -> dict[str, _Value]:
@@ -251,14 +290,14 @@ def _flow(value: Any) -> str:
 
 
 def _risks(spec: ExperimentSpec) -> list[str]:
-    """Returns the distinct descriptions of the risk that an experiment controls.
+    """Returns the distinct descriptions of the risk that an experiment controls."""
+    risks = (config.risk() for config in _configs(spec) if hasattr(config, "risk"))
+    return [*dict.fromkeys(risks)]
 
-    Args:
-        spec: The experiment; no env is built.
-    """
-    risks: dict[str, None] = {}
-    for values in concrete_configs(spec.config, MAX_CONFIGS):
-        config = build_config(spec, values)
-        if hasattr(config, "risk"):
-            risks[config.risk()] = None
-    return list(risks)
+
+def _configs(spec: ExperimentSpec) -> list[Any]:
+    """Builds the configurations of the search space; no env is built."""
+    return [
+        build_config(spec, values)
+        for values in concrete_configs(spec.config, MAX_CONFIGS)
+    ]

@@ -27,6 +27,21 @@ one:
     <<: *all
     lr: {loguniform: [1e-4, 1e-3]}
 """
+OWN_MIXER = """\
+from dataclasses import dataclass
+
+from rllib_risk.config.options import option
+from rllib_risk.parts.mixers import Mixer
+
+
+class Gain(Mixer):
+    @dataclass(frozen=True)
+    class Options:
+        gain: float = option(2.5, "Factor.")
+
+    def forward(self, team):
+        return self.options.gain * team.utilities.sum(-1, keepdim=True)
+"""
 
 pytestmark = pytest.mark.usefixtures("as_it_was")
 
@@ -85,6 +100,25 @@ def test_the_values_of_several_presets_are_listed(
     (files / "f.yaml").write_text(text)
     lines = shown(capsys)
     assert lines["risk_grad: straight_through"].endswith("rmix_official: frozen")
+
+
+def test_parts_declare_and_set_values_too(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "part_of_mine.py").write_text(OWN_MIXER)
+    config = "{mixer: 'part_of_mine:Gain', objective: %s, unused_keys: ignore}"
+    text = "one: {run: QMIX, env: two_step, config: " + config + "}\n"
+    (files / "f.yaml").write_text(text % "nested")
+    lines = shown(capsys)
+    assert lines["gain: 2.5"] == "default of part_of_mine:Gain"
+    assert lines["target: cvar"] == "objective nested"
+    assert "dual_lr: 0.001" in lines
+    # Keys of parts that are not in use have no effect.
+    assert not [key for key in lines if key.startswith("mixing_embed_dim")]
+    (files / "f.yaml").write_text(text % "{grid_search: [mean, nested]}")
+    assert shown(capsys)["target: plain"] == "default; objective nested: cvar"
+    (files / "f.yaml").write_text(text % "mean")
+    assert not [key for key in shown(capsys) if key.startswith("dual_lr")]
 
 
 @pytest.mark.parametrize("run_of", ["PPO", "COMA"])
