@@ -67,8 +67,8 @@ class ResumedTrials:
         trial.max_failures = spec.max_failures
         tune_internals.save_trial_at(
             trial,
-            spec.checkpoint.get("checkpoint_frequency", 0),
-            spec.checkpoint.get("checkpoint_at_end", True),
+            spec.checkpoint_value("checkpoint_frequency"),
+            spec.checkpoint_value("checkpoint_at_end"),
         )
         if trial.status != Trial.TERMINATED or not reached:
             return

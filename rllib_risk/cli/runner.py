@@ -267,8 +267,8 @@ def tune_experiment(
 
     metric = checkpoint_metric(spec)[0]
     checkpoint = {
-        "checkpoint_at_end": True,
         **spec.checkpoint,
+        "checkpoint_at_end": spec.checkpoint_value("checkpoint_at_end"),
         "checkpoint_score_attribute": metric,
     }
     algorithm_config = tune_config(spec, map_domains(config, Domain.to_tune))

@@ -10,7 +10,11 @@ import yaml
 
 from rllib_risk.cli.catalog import RLlibCatalog, default_config, is_team_algorithm
 from rllib_risk.cli.preflight import MAX_CONFIGS, build_config, risk_line
-from rllib_risk.config.experiment_keys import CHECKPOINT_FIELDS, OLD_CHECKPOINT_KEYS
+from rllib_risk.config.experiment_keys import (
+    CHECKPOINT_FIELDS,
+    EXPERIMENT_FIELDS,
+    OLD_CHECKPOINT_KEYS,
+)
 from rllib_risk.config.experiments import ExperimentSpec
 from rllib_risk.config.loading import examples_root
 from rllib_risk.config.rllib_keys import ALIASES
@@ -26,9 +30,9 @@ _COLUMN = 52
 _PLAIN = (bool, int, float, str, type(None))
 _DEFAULT = "default"
 _NONE: tuple[Any, ...] = (None, {}, [], ())
-# Defaults of an experiment's own keys.
 _CHECKPOINT = "checkpoint_config"
-_EXPERIMENT_DEFAULTS = {"num_samples": 1, "max_failures": 0}
+# Keys of an experiment that are shown with their default.
+_EXPERIMENT_KEYS = ("num_samples", "max_failures")
 
 
 class _Value(NamedTuple):
@@ -62,9 +66,9 @@ def _experiment(spec: ExperimentSpec) -> Iterator[str]:
     for key, value in section.items():
         if key != _CHECKPOINT and key not in OLD_CHECKPOINT_KEYS:
             yield from _lines(key, value, document, (*path, key), 1)
-    for key, default in _EXPERIMENT_DEFAULTS.items():
+    for key in _EXPERIMENT_KEYS:
         if key not in section:
-            yield _line(1, f"{key}: {_flow(default)}", _DEFAULT)
+            yield _line(1, f"{key}: {EXPERIMENT_FIELDS[key].default}", _DEFAULT)
     yield from _checkpoints(section, document, path)
     yield "  config:"
     for key, value in config.items():

@@ -76,11 +76,11 @@ class ExperimentSpec:
     env: str | None = None
     stop: dict[str, float] = field(default_factory=dict)
     checkpoint: dict[str, Any] = field(default_factory=dict)
-    num_samples: int = 1
+    num_samples: int = EXPERIMENT_FIELDS["num_samples"].default
     time_budget_s: float | None = None
     resources_per_trial: dict[str, Any] | None = None
     storage_path: str | None = None
-    max_failures: int = 0
+    max_failures: int = EXPERIMENT_FIELDS["max_failures"].default
     restore: str | None = None
     scheduler: Component | None = None
     searcher: Component | None = None
@@ -89,6 +89,14 @@ class ExperimentSpec:
     config_object: Any = None
     document: Document | None = None
     path: KeyPath = ()
+
+    def checkpoint_value(self, key: str) -> Any:
+        """Returns a value of ``checkpoint_config``, or its default.
+
+        Args:
+            key: Name of the value.
+        """
+        return self.checkpoint.get(key, CHECKPOINT_FIELDS[key].default)
 
     def located(self, message: str, *otherwise: str) -> ConfigError:
         """Returns an error with the place of the key that the message begins with.
