@@ -13,7 +13,7 @@ from rllib_risk.config.options import read_options, with_fields_of
 class NoOptions:
     """Options class of a part without options.
 
-    The fields of a subclass of it are not added to the options of further subclasses.
+    A subclass has options that a part has only if it declares none.
     """
 
 
@@ -51,12 +51,11 @@ class Part:
         """
         super().__init_subclass__(**kwargs)
         for base in cls.__bases__ if inherit_options else ():
-            inherited = getattr(base, "Options", NoOptions)
-            if issubclass(inherited, NoOptions):
-                continue
-            options = with_fields_of(cls.Options, inherited)
-            if options is not cls.Options:
-                cls.Options = options
+            if issubclass(base, Part) and not issubclass(base.Options, NoOptions):
+                options = with_fields_of(cls.Options, base.Options)
+                # A class that lacks none keeps looking up those of its base class.
+                if options is not cls.Options:
+                    cls.Options = options
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
