@@ -16,6 +16,7 @@ Nothing here imports Ray or torch.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import types
 from collections.abc import Mapping
@@ -115,6 +116,34 @@ def read_options(options: type[_Options], values: Mapping[str, Any]) -> _Options
     """
     keys = fields_of(cast("Any", options))
     return options(**{key: values[key] for key in keys if key in values})
+
+
+def with_fields_of(options: Any, base: Any) -> Any:
+    """Adds the fields of another options class that an options class lacks.
+
+    Args:
+        options: An options class.
+        base: The other options class.
+
+    Returns:
+        A subclass of ``options`` with these fields; ``options`` if it lacks none, or is
+        no dataclass, which :func:`fields_of` refuses.
+    """
+    settings = getattr(options, "__dataclass_params__", None)
+    if settings is None:
+        return options
+    own = {field.name for field in dataclasses.fields(options)}
+    lacking = [field for field in dataclasses.fields(base) if field.name not in own]
+    if not lacking:
+        return options
+    hints = get_type_hints(base)
+    # A dataclass changes the field objects that it is given.
+    added = [(field.name, hints[field.name], copy.copy(field)) for field in lacking]
+    merged = dataclasses.make_dataclass(
+        options.__name__, added, bases=(options,), frozen=settings.frozen
+    )
+    merged.__module__, merged.__qualname__ = options.__module__, options.__qualname__
+    return merged
 
 
 def _declaration(field: dataclasses.Field[Any], hint: Any, options: type) -> Field:

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rllib_risk.config.options import read_options
+from rllib_risk.config.options import read_options, with_fields_of
 
 
 @dataclass(frozen=True)
 class NoOptions:
-    """Options class of a part without options."""
+    """Options class of a part without options.
+
+    A subclass has options that a part has only if it declares none.
+    """
 
 
 class Part:
@@ -22,7 +25,7 @@ class Part:
 
     Attributes:
         Options: A frozen dataclass of :func:`~rllib_risk.config.options.option` fields,
-            which are the keys of this part.
+            which are the keys of this part. The options of its base classes are added.
         options: Values of the options in this run.
     """
 
@@ -37,6 +40,22 @@ class Part:
         """
         super().__init__()
         self.options = type(self).Options() if options is None else options
+
+    def __init_subclass__(cls, *, inherit_options: bool = True, **kwargs: Any) -> None:
+        """Adds the options of the base classes, because their methods read them.
+
+        Args:
+            inherit_options: Whether to add them. A class that replaces all methods that
+                read them does without.
+            **kwargs: Arguments of other base classes.
+        """
+        super().__init_subclass__(**kwargs)
+        for base in cls.__bases__ if inherit_options else ():
+            if issubclass(base, Part) and not issubclass(base.Options, NoOptions):
+                options = with_fields_of(cls.Options, base.Options)
+                # A class that lacks none keeps looking up those of its base class.
+                if options is not cls.Options:
+                    cls.Options = options
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:

@@ -16,6 +16,7 @@ from rllib_risk.core import tune_internals
 from rllib_risk.core.config_values import same_value
 from rllib_risk.core.rllib_settings import key_of
 from rllib_risk.core.team_fields import TEAM_FIELDS
+from rllib_risk.parts import numpy_actor
 from rllib_risk.parts.base import Composition
 from rllib_risk.parts.slots import TEAM_PARTS
 
@@ -179,6 +180,10 @@ class ComposedConfig(AlgorithmConfig):
         """Describes in one line which risk the team controls; see ``docs/risk.md``."""
         objective = self.composition.slots["objective"].part(self.objective)
         return objective.risk(self)
+
+    def remarks(self) -> list[str]:
+        """Returns remarks about the configuration for the user, one line each."""
+        return list(numpy_actor.remarks(self))
 
     def all_fields(self) -> dict[str, Field]:
         """Returns the keys of this package and of the configuration's custom parts."""

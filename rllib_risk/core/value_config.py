@@ -26,9 +26,8 @@ from rllib_risk.parts.agents import NetworkOptions
 from rllib_risk.parts.base import Composition
 from rllib_risk.parts.replay import Replay
 from rllib_risk.parts.slots import VALUE_PARTS
-from rllib_risk.parts.targets.base import DualTarget
 from rllib_risk.parts.team import TeamNetwork, network_keys
-from rllib_risk.parts.trial import try_own_parts
+from rllib_risk.parts.trial import try_dual_target, try_own_parts
 
 # Alternatives that work without a global state, by key.
 _STATELESS = {"mixer": "vdn", "joint_critic": "none", "target": "contamination"}
@@ -119,8 +118,8 @@ class ValueConfig(TeamConfig):
         super().validate()
 
     def remarks(self) -> list[str]:
-        """Returns remarks about the composition for the user, one line each."""
-        return list(rigm.remarks(self))
+        """See TeamConfig."""
+        return [*super().remarks(), *rigm.remarks(self)]
 
     def open_dataset(self) -> Dataset:
         """Opens the dataset to learn from; the key ``dataset`` must be set.
@@ -299,9 +298,7 @@ class ValueConfig(TeamConfig):
         self._check_network_memory(sizes)
         try:
             network = TeamNetwork(sizes, vars(self))
-            target = VALUE_PARTS.make("target", vars(self))
-            if isinstance(target, DualTarget):
-                target.make_dual(sizes, network.count_values())
+            try_dual_target(network, vars(self))
         except NeedsStateError as error:
             without = f"{error.key}: {_STATELESS[error.key]}"
             if error.part == "cvar":

@@ -18,8 +18,6 @@ Letters: ``R`` rows, ``I`` input size, ``H`` hidden size, ``O`` output size.
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -29,8 +27,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rllib_risk.ops.risk import sort_atoms
-
-logger = logging.getLogger(__name__)
 
 # A tensor or an array.
 Rows = Any
@@ -211,8 +207,7 @@ class Numpy:
         return call
 
     def without_own_step(self, part: object, function: Step) -> Step:
-        """See :meth:`Torch.without_own_step`. Logs the slow path once per class."""
-        _log_slow_step(f"{type(part).__module__}:{type(part).__qualname__}")
+        """See :meth:`Torch.without_own_step`. PyTorch computes the step."""
         return self.of_torch(function)
 
 
@@ -239,18 +234,27 @@ def _sigmoid(x: np.ndarray) -> None:
     x *= 0.5
 
 
-@functools.cache
-def _log_slow_step(part: str) -> None:
-    logger.info(
-        "%s defines no one_step(xp), so acting computes it with PyTorch, which is"
-        " slower. Define one_step(xp); see docs/composition.md.",
-        part,
-    )
-
-
 TORCH, NUMPY = Torch(), Numpy()
 # Type of ``xp``.
 Namespace = Torch | Numpy
+
+
+def defines_step(
+    part: type, base: type, same_as: tuple[str, ...] = ("forward",)
+) -> bool:
+    """Whether a part defines an acting step that is up to date; see :func:`step_of`.
+
+    Args:
+        part: Class of the part.
+        base: Base class of its kind of part.
+        same_as: Methods that must give the same result as ``one_step``.
+    """
+
+    def mro_index(method: str) -> int:
+        return next(i for i, cls in enumerate(part.__mro__) if method in vars(cls))
+
+    step = mro_index("one_step")
+    return part.__mro__[step] is not base and step <= min(map(mro_index, same_as))
 
 
 def step_of(
@@ -276,11 +280,6 @@ def step_of(
     Returns:
         See ``one_step`` of the base class.
     """
-    classes = type(part).__mro__
-
-    def mro_index(method: str) -> int:
-        return next(i for i, cls in enumerate(classes) if method in vars(cls))
-
-    up_to_date = mro_index("one_step") <= min(map(mro_index, same_as))
-    kind: Any = type(part) if up_to_date else base
+    own = defines_step(type(part), base, same_as)
+    kind: Any = type(part) if own else base
     return kind.one_step(part, xp, *arguments)

@@ -66,13 +66,11 @@ class QuantileHead(UtilityHead):
     ) -> None:
         """Initializes the head; see :class:`UtilityHead`."""
         super().__init__(feature_size, num_actions, num_atoms, options)
-        # The Options of a custom subclass may lack these keys.
-        given = vars(QuantileHead.Options()) | vars(self.options)
-        self.shares_fractions = given["shared_fractions"]
-        self._acting_atoms: int | None = given["acting_atoms"]
+        self.shares_fractions = self.options.shared_fractions
+        self._acting_atoms: int | None = self.options.acting_atoms
         self.embedding = nn.Linear(_NUM_COSINES, feature_size)
         self.hidden = None
-        if given["quantile_hidden_layer"]:
+        if self.options.quantile_hidden_layer:
             self.hidden = nn.Linear(feature_size, feature_size)
         self.output = nn.Linear(feature_size, num_actions)
         # A constant, so it is not stored in checkpoints.

@@ -16,7 +16,7 @@ from rllib_risk.parts.base import Part
 from rllib_risk.parts.replay import Replay
 
 
-class LatestReplay(Replay):
+class LatestReplay(Replay, inherit_options=False):
     """The episodes of the newest round; each is drawn once per epoch.
 
     Source: Gallici et al., "Simplifying Deep Temporal Difference Learning", ICLR 2025,

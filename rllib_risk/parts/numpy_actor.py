@@ -7,17 +7,19 @@ rows (environments times agents), ``I`` input size, ``C`` size of the hidden sta
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rllib_risk.networks.agent import AgentNetwork
-from rllib_risk.networks.arrays import NUMPY, Step, step_of
+from rllib_risk.networks.arrays import NUMPY, Step, defines_step, step_of
+from rllib_risk.networks.encoder import Encoder
 from rllib_risk.networks.heads import UtilityHead
 from rllib_risk.ops.quantile import quantile_fractions
-from rllib_risk.parts.risk.base import RiskMeasure
+from rllib_risk.parts.risk.base import SAME_AS_STEP, RiskMeasure
 from rllib_risk.parts.team import TeamNetwork
 
 
@@ -116,7 +118,7 @@ class NumpyActor:
             RiskMeasure,
             NUMPY,
             network.samples,
-            same_as=("forward", "of_all_actions", "of_samples"),
+            same_as=SAME_AS_STEP,
         )
 
     def _rows(self) -> list[tuple[np.ndarray, ...]]:
@@ -131,6 +133,38 @@ class NumpyActor:
         """Joins the agent networks' results, ``[R, ...]`` each, to ``[E, N, ...]``."""
         joined = parts[0] if len(parts) == 1 else np.stack(parts, axis=1)
         return joined.reshape(shape)
+
+
+def remarks(config: Any) -> Iterator[str]:
+    """Yields a warning for each custom part whose acting step NumPy cannot compute.
+
+    Args:
+        config: A configuration with all keys as attributes.
+
+    Yields:
+        One line per part.
+    """
+    chosen = config.composition.chosen(config)
+    slow = {
+        key: not defines_step(chosen[key], base)
+        for key, base in (("encoder", Encoder), ("quantiles", UtilityHead))
+        if key in chosen
+    }
+    if "risk_measure" in chosen:
+        measure = chosen["risk_measure"]
+        # The measure of sampled quantiles is their mean, unless it says otherwise.
+        mean = measure.of_samples is RiskMeasure.of_samples
+        own = defines_step(measure, RiskMeasure, SAME_AS_STEP)
+        slow["risk_measure"] = not own and not (chosen["quantiles"].samples and mean)
+    for key in (key for key, is_slow in slow.items() if is_slow):
+        name = getattr(config, key)
+        # An actor with a window computes all parts with PyTorch.
+        if ":" in name and getattr(config, "acting_window", None) is None:
+            yield (
+                f"{key}: acting on the CPU is slower with {name!r}, because PyTorch and"
+                " not NumPy computes its steps; define one_step(xp), see 'Acting' in"
+                " docs/composition.md."
+            )
 
 
 def kept_memory(

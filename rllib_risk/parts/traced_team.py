@@ -25,7 +25,7 @@ from rllib_risk.networks.heads import UtilityHead
 from rllib_risk.networks.tracing import Tensors, Traced, Tracer, UntraceableError
 from rllib_risk.ops.quantile import quantile_fractions
 from rllib_risk.parts.objectives.static import Static
-from rllib_risk.parts.risk.base import RiskMeasure
+from rllib_risk.parts.risk.base import SAME_AS_STEP, RiskMeasure
 from rllib_risk.parts.team import TeamNetwork
 
 
@@ -266,7 +266,7 @@ class _AgentStep:
             RiskMeasure,
             tracer,
             network.samples,
-            same_as=("forward", "of_all_actions", "of_samples"),
+            same_as=SAME_AS_STEP,
         )
         encoder = agent.encoder
         features = encoder.readout(encoder.features_of(state), tracer)

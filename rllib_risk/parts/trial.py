@@ -12,19 +12,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rllib_risk.config.options import fields_of
 from rllib_risk.config.schema import MAX_WHOLE
 from rllib_risk.data.sizes import TeamSizes
+from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.parts.base import Choice
 from rllib_risk.parts.batch import Batch
 from rllib_risk.parts.learning import Learning
+from rllib_risk.parts.penalties.base import Penalty, without_weight
 from rllib_risk.parts.regression import Gate, QuantileRegression
 from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.targets.base import DualTarget
 from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.trial_calls import call_own, check_scalar
+from rllib_risk.parts.trial_sampling import try_explorer, try_replay
 from rllib_risk.parts.trial_split import check_splits
 from rllib_risk.parts.view import View
 from rllib_risk.parts.weights.base import TDWeighting
@@ -48,8 +51,8 @@ def try_own_parts(network: TeamNetwork, values: Mapping[str, Any]) -> None:
     chosen = VALUE_PARTS.choose(values)
     own = {key: choice for key, choice in chosen.items() if choice.is_own}
     if "exploration" in own:
-        _try_explorer(own["exploration"], network.sizes)
-    if own.keys() & set(_LEARNING):
+        try_explorer(own["exploration"], network.sizes)
+    if own.keys() & {*_LEARNING, "replay"}:
         _Trial(network, values, own).run()
     # Explorers and replays compute no gradient.
     learning = {k: v for k, v in own.items() if k not in ("exploration", "replay")}
@@ -57,6 +60,24 @@ def try_own_parts(network: TeamNetwork, values: Mapping[str, Any]) -> None:
         check_splits(
             network.sizes, learning, _Trial(network, values, learning).gradient
         )
+
+
+def try_dual_target(network: TeamNetwork, values: Mapping[str, Any]) -> None:
+    """Creates the dual variable of the target, if it has one.
+
+    Args:
+        network: A network of this configuration.
+        values: The configuration's keys and values.
+
+    Raises:
+        NeedsStateError: If the target needs a state, and there is none.
+        ValueError: If a custom target fails. The message begins with the key.
+    """
+    choice = VALUE_PARTS.slots["target"].choose(values)
+    target = call_own(choice, "__init__", choice.make)
+    if isinstance(target, DualTarget):
+        sizes, num_values = network.sizes, network.count_values()
+        call_own(choice, "make_dual", target.make_dual, sizes, num_values)
 
 
 class _Trial:
@@ -72,13 +93,18 @@ class _Trial:
         self.learning = Learning.of(values)
         self.following = copy.deepcopy(network).requires_grad_(False)
         self.num_values = network.count_values()
+        if penalty := own.get("penalty"):
+            call_own(penalty, "make_dual", self.learning.penalty.make_dual, network)
         self.dual = self.learning.make_dual(network)
 
-    def view(self, env_steps: int = 0) -> View:
+    def view(
+        self, env_steps: int = 0, batch: Batch | None = None, burn_in: int = 0
+    ) -> View:
         return self.learning.view(
             self.network,
             self.following,
-            _zeros(self.network.sizes),
+            batch or _zeros(self.network.sizes),
+            burn_in=burn_in,
             gamma=self.values["gamma"],
             reward_scale=self.values["reward_scale"],
             env_steps=env_steps,
@@ -126,24 +152,44 @@ class _Trial:
             self._try_loss(loss)
         if gate := self.own.get("qr_gate"):
             self._try_gate(gate)
+        if replay := self.own.get("replay"):
+            try_replay(replay, self.values, self.network.sizes, self._view_of)
+
+    def _view_of(self, batch: Batch) -> View:
+        return self.view(batch=batch, burn_in=self.values["burn_in"])
 
     def _try_target(self, choice: Choice, shape: tuple[int, ...]) -> None:
         target = self.learning.target
         with torch.no_grad():
             targets = call_own(choice, "targets", target.targets, self.view())
             choice.check_shape(targets, shape, of="targets")
-            view = self.view()
-        if isinstance(target, DualTarget) and self.dual is not None:
-            dual_loss = call_own(choice, "dual_loss", target.dual_loss, view)
-            check_scalar(choice, "dual_loss", dual_loss, self.dual, "the dual variable")
+            if self.learning.loss.fits_atoms:
+                call_own(choice, "target_atoms", getattr, self.view(), "target_atoms")
+        if isinstance(target, DualTarget):
+            self._try_dual(choice, target, "the dual variable")
 
     def _try_penalty(self, choice: Choice) -> None:
         penalty, n = self.learning.penalty, self.network.sizes.num_agents
         found = call_own(choice, "penalties", penalty.penalties, self.view())
         choice.check_shape(found, (_B, _T, 1), (_B, _T, n), of="penalties")
-        if self.dual is not None and self.learning.dual_learner is penalty:
-            loss = call_own(choice, "dual_loss", penalty.dual_loss, self.view())
-            check_scalar(choice, "dual_loss", loss, self.dual, "make_dual's module")
+        weighted = call_own(choice, "of()", penalty.of, self.view())
+        if weighted is None:
+            raise ValueError(without_weight(choice.name))
+        if penalty.options.conservative_weight > 0.0:
+            of = "the weighted mean of penalties"
+            check_scalar(choice, of, weighted, self.network, "the online network")
+        if self.learning.dual_learner is penalty:
+            self._try_dual(choice, penalty, "make_dual's module")
+
+    def _try_dual(
+        self, choice: Choice, learner: DualTarget | Penalty, owner: str
+    ) -> None:
+        if self.dual is None:
+            return
+        loss = call_own(choice, "dual_loss", learner.dual_loss, self.view())
+        check_scalar(choice, "dual_loss", loss, self.dual, owner)
+        call_own(choice, "auxiliary_lr", _make_optimizer, self.dual, learner)
+        call_own(choice, "auxiliary_block", lambda: 1 % learner.auxiliary_block)
 
     def _try_loss(self, choice: Choice) -> None:
         loss, unused = self.learning.loss, {"td_weighting", "target"}
@@ -203,6 +249,12 @@ class _Trial:
                 )
         loss = call_own(choice, "loss", gate.loss, self.view())
         check_scalar(choice, "loss", loss, self.network, "the online network")
+        call_own(choice, "optimizer", gate.optimizer, [*self.network.parameters()])
+
+
+def _make_optimizer(dual: nn.Module, learner: DualTarget | Penalty) -> None:
+    """Creates the optimizer of an auxiliary module, as the policy does."""
+    torch.optim.Adam(dual.parameters(), schedule_value(learner.auxiliary_lr, 0))
 
 
 class _Recorded(TDWeighting):
@@ -228,27 +280,3 @@ def _zeros(sizes: TeamSizes) -> Batch:
         terminateds=steps.clone(),
         mask=torch.ones(_B, _T, 1),
     )
-
-
-def _try_explorer(choice: Choice, sizes: TeamSizes) -> None:
-    n, num_actions = sizes.num_agents, sizes.num_actions
-    explorer = call_own(choice, "__init__", choice.make, num_envs=_B, num_agents=n)
-    call_own(choice, "reset", explorer.reset, np.arange(_B))
-    utilities = np.zeros((_B, n, num_actions), np.float32)
-    for level in (0.0, 1.0):
-        actions = call_own(
-            choice,
-            "explore",
-            explorer.explore,
-            utilities,
-            np.ones_like(utilities),
-            np.full(_B, level),
-            np.random.default_rng(0),
-        )
-        choice.check_shape(actions, (_B, n), of="explore")
-        kind = np.asarray(actions).dtype
-        if not np.issubdtype(kind, np.integer):
-            raise ValueError(
-                f"exploration: explore of {choice.name!r} must return whole numbers"
-                f" (the actions), and it returned {kind}."
-            )

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from rllib_risk.data.sizes import NeedsStateError
 from rllib_risk.parts.base import Choice
 
 _TRIED = "when it is tried on zeros"
@@ -30,14 +31,17 @@ def call_own(
         The method's result.
 
     Raises:
+        NeedsStateError: If the part needs a state, and the environment has none.
         ValueError: If the method fails. The message names the part, the cause and the
             line.
     """
     try:
         return call(*args, **named)
     except Exception as error:  # a custom part may raise anything
-        if method == "__init__" and isinstance(error, ValueError):
-            raise  # its message already shows the arguments
+        if isinstance(error, NeedsStateError):
+            raise
+        if isinstance(error, ValueError) and f"{error}".startswith(f"{choice.key}: "):
+            raise  # it already names the part
         cause = str(error).partition("\n")[0] or "no message"
         raise ValueError(
             f"{choice.key}: {method} of {choice.name!r} fails {_TRIED}:"

@@ -4,7 +4,6 @@ Tests strict keys in YAML, learning, acting, checkpoints, and a mixer of distrib
 """
 
 import importlib
-import logging
 import re
 import sys
 import textwrap
@@ -16,7 +15,7 @@ import torch
 from gymnasium import spaces
 from loss_cases import random_episode
 
-from rllib_risk.algorithms import IndependentQConfig
+from rllib_risk.algorithms import COMAConfig, IndependentQConfig
 from rllib_risk.cli.catalog import RLlibCatalog
 from rllib_risk.config.loading import parse_document
 from rllib_risk.config.schema import ConfigError
@@ -27,7 +26,6 @@ from rllib_risk.core.value_config import ValueConfig
 from rllib_risk.core.value_policy import ValuePolicy
 from rllib_risk.data.episodes import collate
 from rllib_risk.data.sizes import TeamSizes
-from rllib_risk.networks import arrays
 from rllib_risk.parts.acting import NumpyActor, TorchActor
 from rllib_risk.parts.mixers import MixerInputs
 from rllib_risk.parts.team import TeamNetwork
@@ -280,16 +278,21 @@ def test_it_learns_and_both_actors_agree(slot, own):
     np.testing.assert_allclose(ours[:2][legal], learned[legal], rtol=1e-4, atol=1e-5)
 
 
-def test_the_log_says_once_what_numpy_cannot_do(own, caplog):
-    arrays._log_slow_step.cache_clear()
-    networks = {slot: make_policy(own(slot)).network for slot in CASES}
-    with caplog.at_level(logging.INFO, "rllib_risk"):
-        for _ in range(2):
-            for network in networks.values():
-                NumpyActor(network, 2)
-    said = [record.getMessage().split()[0] for record in caplog.records]
-    # The head defines `one_step`, so numpy can run it.
-    assert sorted(said) == ["my_encoder:Echo", "my_risk_measure:Entropic"]
+def test_a_remark_names_each_part_that_numpy_cannot_compute(own):
+    def remarks(slot, **more):
+        config = IndependentQConfig().training(**own(slot), **more)
+        return [line.partition(" because")[0] for line in config.remarks()]
+
+    slower = "acting on the CPU is slower with"
+    assert {slot: remarks(slot) for slot in CASES if remarks(slot)} == {
+        "encoder": [f"encoder: {slower} 'my_encoder:Echo',"],
+        "risk_measure": [f"risk_measure: {slower} 'my_risk_measure:Entropic',"],
+    }
+    # The mean of sampled quantiles is computed with NumPy; a window with PyTorch.
+    assert remarks("risk_measure", quantiles="sampled") == []
+    assert remarks("encoder", acting_window=4) == []
+    coma = COMAConfig().training(encoder="my_encoder:Echo", echo_rate=0.5)
+    assert [line[:8] for line in coma.remarks()] == ["encoder:"]
 
 
 def test_a_subclass_that_changes_learning_changes_acting(own):

@@ -13,13 +13,20 @@ from rllib_risk.algorithms import IndependentQConfig
 from rllib_risk.cli.catalog import RLlibCatalog
 from rllib_risk.cli.preflight import build_config, check_combinations
 from rllib_risk.config.loading import parse_document
-from rllib_risk.config.options import option
+from rllib_risk.config.options import fields_of, option
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.config.search_space import concrete_configs
 from rllib_risk.config.yaml_reader import read_yaml
 from rllib_risk.core.algorithm import TeamAlgorithm
 from rllib_risk.core.checkpoint import CheckpointError
 from rllib_risk.core.record import from_record, to_record
+from rllib_risk.parts.mixers import Mixer
+from rllib_risk.parts.penalties.base import Penalty
+from rllib_risk.parts.regression import QuantileRegression
+from rllib_risk.parts.risk import RiskMeasure
+from rllib_risk.parts.slots import VALUE_PARTS
+from rllib_risk.parts.targets.base import DualTarget
+from rllib_risk.parts.targets.plain import Plain
 from rllib_risk.parts.weights.base import TDWeighting
 
 EXPLORER = """
@@ -115,7 +122,7 @@ REPLAY = """
         \"\"\"Episodes by their last TD errors, after Schaul et al. (2016).\"\"\"
 
         @dataclass(frozen=True)
-        class Options(Replay.Options):
+        class Options:
             priority: float = option(0.6, "Exponent; 0: uniform.", low=0.0, high=1.0)
 
         def __init__(self, seed, options=None):
@@ -144,6 +151,57 @@ REPLAY = """
             super().load_arrays(arrays)
             self.errors = arrays["errors"]
 """
+PENALTY = """
+    from dataclasses import dataclass
+
+    from rllib_risk.config.options import option
+    from rllib_risk.parts.penalties.base import Penalty
+
+
+    class Squared(Penalty):
+        \"\"\"The square of the values' distance to a limit.\"\"\"
+
+        @dataclass(frozen=True)
+        class Options:
+            lowest: float = option(0.0, "The limit.", high=5.0)
+
+        def penalties(self, view):
+            return (view.values - self.options.lowest).square()
+"""
+GATE = """
+    from dataclasses import dataclass
+
+    from rllib_risk.config.options import option
+    from rllib_risk.parts.regression import QuantileRegression
+
+
+    class Later(QuantileRegression):
+        \"\"\"Opens after a number of env steps.\"\"\"
+
+        @dataclass(frozen=True)
+        class Options:
+            later_than: int = option(0, "The number.", low=0, unit="env steps")
+
+        def is_open(self, env_steps, success_rate):
+            return env_steps > self.options.later_than
+"""
+OBJECTIVE = """
+    from dataclasses import dataclass
+
+    from rllib_risk.config.options import option
+    from rllib_risk.parts.objectives.base import Objective
+
+
+    class Nearsighted(Objective):
+        \"\"\"The mean return with a lower discount.\"\"\"
+
+        @dataclass(frozen=True)
+        class Options:
+            discount_factor: float = option(1.0, "Of gamma.", low=0.0, high=1.0)
+
+        def gamma(self, gamma):
+            return self.options.discount_factor * gamma
+"""
 # Slot -> file, class, key, a value of the key and a value out of range.
 OWN = {
     "exploration": (EXPLORER, "my_explorer:Stubborn", "favourite", 1, 11),
@@ -151,6 +209,15 @@ OWN = {
     "loss": (LOSS, "my_loss:LogCosh", "cosh_width", 2.0, 0.0),
     "target": (TARGET, "my_target:Capped", "most", 3.5, -1.0),
     "replay": (REPLAY, "my_replay:Prioritised", "priority", 0.9, 2.0),
+    "penalty": (PENALTY, "my_penalty:Squared", "lowest", -2.0, 6.0),
+    "qr_gate": (GATE, "my_gate:Later", "later_than", 8, -1),
+    "objective": (OBJECTIVE, "my_objective:Nearsighted", "discount_factor", 0.5, 1.5),
+}
+# Further keys that a part needs, or has from its base class.
+BESIDE = {
+    "penalty": {"conservative_weight": 1.0},
+    "qr_gate": {"num_atoms": 2, "qr_interval": 1},
+    "replay": {"buffer_size_episodes": 40},
 }
 YAML = """
 own:
@@ -211,7 +278,46 @@ def test_python_takes_its_keys(slot):
         config(**{key: value})
     with pytest.raises(ConfigError, match=f"{key}: must be in"):
         config(**{slot: part, key: wrong})
-    config(**{slot: part}).validate()
+    config(**{slot: part}, **BESIDE.get(slot, {})).validate()
+
+
+OWN_KEY = dataclasses.make_dataclass(
+    "Options", [("own_key", int, option(3, "A key."))], frozen=True
+)
+
+
+@pytest.mark.parametrize(
+    ("slot", "base"),
+    [(key, name) for key, slot in VALUE_PARTS.slots.items() for name in slot.builtin],
+)
+def test_a_subclass_has_the_options_of_its_base_class(slot, base):
+    base = VALUE_PARTS.slots[slot].part(base)
+    part = type("Own", (base,), {"Options": OWN_KEY})
+    fields = fields_of(part.Options)
+    assert fields == {"own_key": fields["own_key"]} | fields_of(base.Options)
+    made = part.read({"own_key": 5})
+    assert vars(made) == {"own_key": 5} | vars(base.Options())
+    assert fields_of(OWN_KEY).keys() == {"own_key"}
+
+
+@pytest.mark.parametrize("base", [Penalty, DualTarget, QuantileRegression])
+def test_a_subclass_has_the_options_of_an_abstract_base_class(base):
+    part = type("Own", (base,), {"Options": OWN_KEY})
+    assert fields_of(part.Options).keys() == {"own_key", *fields_of(base.Options)}
+
+
+def test_a_class_without_its_own_options_has_those_of_all_base_classes():
+    class Both(Plain, DualTarget):
+        pass
+
+    every = fields_of(Plain.Options).keys() | fields_of(DualTarget.Options)
+    assert fields_of(Both.Options).keys() == every
+
+
+@pytest.mark.parametrize("base", [Mixer, RiskMeasure])
+def test_only_a_class_without_options_takes_keyword_arguments(base):
+    assert type("Own", (base,), {}).Options is base.Options
+    assert type("Own", (base,), {"Options": OWN_KEY}).Options is OWN_KEY
 
 
 def test_a_schedule_of_an_own_key_is_checked():
@@ -227,6 +333,7 @@ def parameters(algorithm):
 def test_they_play_and_learn_and_come_back_from_a_checkpoint(tmp_path, ray_local):
     keys = {slot: part for slot, (_, part, *_) in OWN.items()}
     keys |= {key: value for _, _, key, value, _ in OWN.values()}
+    keys |= {key: value for beside in BESIDE.values() for key, value in beside.items()}
     made = config(**keys, batch_size_episodes=4, learning_starts_episodes=4)
     made.min_sample_timesteps_per_iteration = 16
     made.evaluation_duration = 1
@@ -243,6 +350,11 @@ def test_they_play_and_learn_and_come_back_from_a_checkpoint(tmp_path, ray_local
     np.testing.assert_array_equal(episode.actions, 1)
     # Some episodes were learned from, and the replay keeps their errors.
     assert len(np.unique(algorithm.replay.errors[: len(algorithm.replay)])) > 2
+    assert algorithm.replay.capacity == 40
+    assert learner["conservative_penalty"] > 0
+    assert learner["qr_loss"] > 0
+    assert algorithm.team_policy.gamma == 0.5 * algorithm.config.gamma
+    assert made.risk() == "my_objective:Nearsighted"
     algorithm.save_checkpoint(str(tmp_path))
     algorithm.train()
     expected = parameters(algorithm), algorithm.replay.errors

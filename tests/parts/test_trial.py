@@ -10,7 +10,10 @@ from rllib_risk.algorithms import IndependentQConfig, QMIXConfig
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.parts.exploration import Explorer
 from rllib_risk.parts.losses.base import Loss
+from rllib_risk.parts.penalties.base import Penalty
+from rllib_risk.parts.penalties.per_agent import PerAgent
 from rllib_risk.parts.regression import Gate, QuantileRegression
+from rllib_risk.parts.replay import Replay
 from rllib_risk.parts.targets.base import DualTarget, Target
 from rllib_risk.parts.weights.base import TDWeighting
 
@@ -92,6 +95,111 @@ class NoDual(DualTarget):
         return view.rewards.sum()
 
 
+class Dual(NoDual):
+    def dual_loss(self, view):
+        return view.dual.weight.sum()
+
+
+class NoRate(Dual):
+    auxiliary_lr = "fast"
+
+
+class NoBlock(Dual):
+    auxiliary_block = 0
+
+
+class Unmade(Dual):
+    def make_dual(self, sizes, num_values):
+        return self.layers(num_values)
+
+
+class AtomsUnlike(Target):
+    def targets(self, view):
+        return view.rewards.expand_as(view.next_values)
+
+    def target_atoms(self, view, next_atoms):
+        return next_atoms + view.shifts
+
+
+class Low(Penalty):
+    def penalties(self, view):
+        return view.values
+
+    @classmethod
+    def refusals(cls, config):
+        yield from ()
+
+
+class LowDetached(Low):
+    def penalties(self, view):
+        return view.values.detach()
+
+
+class Overridden(Low):
+    def of(self, view):
+        return view.values.mean(axis=9)
+
+
+class Modelled(Low):
+    def make_dual(self, network):
+        return network.agent
+
+
+class PerAgentLow(PerAgent):
+    pass
+
+
+class Unsized(Replay):
+    def __init__(self, seed, options=None):
+        super().__init__(seed, options)
+        self.sizes = self.options.sizes
+
+
+class Unsorted(Replay):
+    def add(self, episodes):
+        super().add(episodes.sort())
+
+
+class Column(Replay):
+    def draw(self, size):
+        batch = super().draw(size)
+        del batch["mask"]
+        return batch
+
+
+class Learned(Replay):
+    def learned(self, samples, view):
+        self.errors[samples["places"]] = view.errors
+
+
+class Lists(Replay):
+    def state_arrays(self):
+        return super().state_arrays() | {"names": ["a", None]}
+
+
+class Unloaded(Replay):
+    def load_arrays(self, arrays):
+        super().load_arrays(arrays)
+        self.errors = arrays["errors"]
+
+
+class OfSuccess(Replay):
+    """Reads metrics, which a checkpoint does not hold."""
+
+    def add(self, episodes):
+        assert all(episode.metrics["is_success"] == 0 for episode in episodes)
+        super().add(episodes)
+
+
+class Complete(Replay):
+    def add(self, episodes):
+        assert all(episode.metrics.get("is_success", 0) == 0 for episode in episodes)
+        super().add(episodes)
+
+    def learned(self, samples, view):
+        assert view.errors.shape[:2] == view.mask.shape[:2]
+
+
 class Summed(TDWeighting):
     def weights(self, errors, view):
         return errors.sum(dim=-1)
@@ -101,6 +209,14 @@ class Unsure(QuantileRegression):
     def is_open(self, env_steps, success_rate):
         if env_steps > 10:
             return True
+
+
+class Unoptimized(QuantileRegression):
+    def is_open(self, env_steps, success_rate):
+        return False
+
+    def optimizer(self, parameters):
+        return torch.optim.Adam(parameters, self.options.rate)
 
 
 class NoRegression(Gate):
@@ -128,6 +244,7 @@ def preflight(base=IndependentQConfig, **keys):
     config.preflight()
 
 
+WEIGHT = {"conservative_weight": 1.0}
 MUST = "must return a scalar tensor with gradients of the online network"
 
 
@@ -147,6 +264,29 @@ MUST = "must return a scalar tensor with gradients of the online network"
         ({"td_weighting": TDWeighting}, "must define weights"),
         ({"td_weighting": Summed}, r"weights of .* \[2, 3, 2\].*returned \[2, 3\]"),
         ({"num_atoms": 4, "qr_gate": Unsure}, r"is_open\(0, None\) returned None"),
+        ({"num_atoms": 4, "qr_gate": Unoptimized}, "optimizer of .*'rate'"),
+        ({"target": NoRate}, "auxiliary_lr of .*NoRate' fails"),
+        ({"target": NoBlock}, "auxiliary_block of .*NoBlock' fails .*ZeroDivision"),
+        (
+            {"num_atoms": 4, "loss": "quantile", "target": AtomsUnlike},
+            "target_atoms of .*'shifts'",
+        ),
+        ({"penalty": Penalty}, "'.*:Penalty' needs a weight. Set conservative_weight"),
+        ({"penalty": PerAgentLow}, "'.*:PerAgentLow' needs a weight"),
+        ({"penalty": Low}, "'.*:Low' needs a weight. Set conservative_weight"),
+        (
+            WEIGHT | {"penalty": Overridden},
+            r"of\(\) of .*Overridden' .*IndexError",
+        ),
+        (WEIGHT | {"penalty": LowDetached}, "mean of penalties of .* without gradient"),
+        (WEIGHT | {"penalty": Modelled}, "make_dual of .*'agent'"),
+        ({"replay": Unsized}, "__init__ of .*'sizes'"),
+        ({"replay": Unsorted}, "add of .*TypeError"),
+        ({"replay": Column}, "draw of .*mask"),
+        ({"replay": Learned}, "learned of .*'errors'"),
+        ({"replay": Lists}, "state_arrays of "),
+        ({"replay": Unloaded}, "load_arrays of .*errors"),
+        ({"replay": OfSuccess}, "load_arrays of .*is_success"),
         ({"qr_gate": NoRegression}, "must be a subclass of .*QuantileRegression"),
         ({"exploration": OfTheTeam}, r"explore of .* \[2, 2\].*returned \[2\]"),
         ({"exploration": Fractional}, "must return whole numbers.* float64"),
@@ -177,6 +317,11 @@ def test_what_an_update_could_not_use_is_refused(keys, message):
         {"loss": Fine, "base": QMIXConfig, "joint_critic": "wqmix"},
         {"loss": Fine, "base": QMIXConfig, "target": "tv", "rho": 0.2},
         {"loss": Fine, "recurrent": False, "sequence_length": 1},
+        {"target": Dual},
+        {"penalty": Low, "conservative_weight": 0.0},
+        {"penalty": Low, "conservative_weight": 0.5, "base": QMIXConfig},
+        {"replay": Complete, "buffer_size_episodes": 40, "compact_replay": True},
+        {"replay": Complete, "sequence_length": 2, "burn_in": 1},
     ],
     ids=str,
 )
@@ -187,6 +332,11 @@ def test_what_works_is_let_through(keys):
 def test_the_weighting_of_a_named_algorithm_must_have_an_effect_too():
     with pytest.raises(ConfigError, match=r"^td_weighting: .*Unweighted"):
         preflight(QMIXConfig, loss=Unweighted, joint_critic="wqmix", td_weighting="cw")
+
+
+def test_a_dual_variable_that_cannot_be_made_names_the_target():
+    with pytest.raises(ConfigError, match=r"target: make_dual of .*Unmade' .*'layers'"):
+        preflight(target=Unmade)
 
 
 def test_the_messages_are_one_line():

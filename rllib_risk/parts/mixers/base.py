@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rllib_risk.config.options import option
 from rllib_risk.data.sizes import NeedsStateError, TeamSizes
 from rllib_risk.ops.quantile import mean_and_shape
-from rllib_risk.parts.base import Choice, Part
+from rllib_risk.parts.base import Choice, NoOptions, Part
 
 # How a mixer combines the agents' atoms to atoms of the team; see docs/risk.md.
 Form = Literal["none", "sum", "weighted", "mean_and_shape", "per_quantile", "own"]
@@ -48,7 +48,7 @@ class MixerInputs:
 
 
 @dataclass(frozen=True)
-class OwnOptions:
+class OwnOptions(NoOptions):
     """Options of a custom mixer that declares none."""
 
     mixer_kwargs: dict = option(

@@ -59,10 +59,12 @@ class Objective(Part):
     def risk(cls, config: Any) -> str:
         """Describes in one line which risk a team controls, for users.
 
+        By default it is the name of the objective.
+
         Args:
             config: The configuration, with all its keys as attributes.
         """
-        raise NotImplementedError(f"{cls.__name__} must define risk().")
+        return f"{config.objective}"
 
     def sizes(self, sizes: TeamSizes) -> TeamSizes:
         """Returns the input sizes of the networks.

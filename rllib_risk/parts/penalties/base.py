@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rllib_risk.config.options import option
 from rllib_risk.parts.base import Part
+from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.view import View
 
@@ -41,6 +42,14 @@ class Penalty(Part):
     options: Any
     auxiliary_lr: ClassVar[float] = 1e-3
     auxiliary_block: ClassVar[int] = 1
+
+    @classmethod
+    def refusals(cls, config: Any) -> Iterator[str]:
+        """See :meth:`Part.refusals`."""
+        # The default names a penalty even if the configuration uses none.
+        default = VALUE_PARTS.slots["penalty"].default
+        if config.conservative_weight is None and config.penalty != default:
+            yield without_weight(config.penalty)
 
     def penalties(self, view: View) -> Tensor:
         """Computes the penalty of every step, without its weight.
@@ -101,18 +110,25 @@ class Penalty(Part):
         return penalty
 
 
-def refuse_without_values(config: Any, name: str) -> Iterator[str]:
-    """Yields errors if a penalty on the team's value has no weight or no such value.
+def without_weight(name: str) -> str:
+    """Returns the error for a penalty without a weight.
+
+    Args:
+        name: Name of the penalty.
+    """
+    return f"penalty: {name!r} needs a weight. Set conservative_weight."
+
+
+def refuse_without_values(config: Any) -> Iterator[str]:
+    """Yields errors if there is no value of the team that a penalty could lower.
 
     Args:
         config: A configuration.
-        name: Name of the penalty.
 
     Yields:
         Messages for users.
     """
-    if config.conservative_weight is None:
-        yield f"penalty: {name!r} needs a weight. Set conservative_weight."
+    name = config.penalty
     if config.mixer == "none":
         yield (
             f"penalty: {name!r} applies to the team's value, but mixer 'none' has one"

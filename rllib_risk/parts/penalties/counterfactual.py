@@ -51,13 +51,14 @@ class Counterfactual(Penalty):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        yield from refuse_without_values(config, "counterfactual")
+        yield from super().refusals(config)
+        yield from refuse_without_values(config)
         target = VALUE_PARTS.slots["target"].part(config.target)
         if issubclass(target, DualTarget) and config.divergence_temperature is not None:
             yield (
                 f"target: {config.target!r} trains a dual variable, and penalty"
-                " 'counterfactual' trains a behaviour policy, but only one of them is"
-                " possible. Set divergence_temperature: null, or another target."
+                f" {config.penalty!r} trains a behaviour policy, but only one of them"
+                " is possible. Set divergence_temperature: null, or another target."
             )
 
     def make_dual(self, network: TeamNetwork) -> nn.Module | None:

@@ -14,14 +14,18 @@ from torch import Tensor, nn
 
 from rllib_risk.config.options import option
 from rllib_risk.networks.arrays import Namespace, Rows, Step
-from rllib_risk.parts.base import Choice, Part
+from rllib_risk.parts.base import Choice, NoOptions, Part
 
 if TYPE_CHECKING:
     from rllib_risk.parts.risk.levels import RiskLevel
 
 
+# Methods of a measure that must give the same result as its `one_step`.
+SAME_AS_STEP = ("forward", "of_all_actions", "of_samples")
+
+
 @dataclass(frozen=True)
-class OwnOptions:
+class OwnOptions(NoOptions):
     """Options of a custom risk measure that declares none."""
 
     risk_kwargs: dict = option(

@@ -39,7 +39,8 @@ class Target(Part):
         """Computes target atoms, for a loss that fits distributions.
 
         By default ``T_j = r + gamma (1 - terminated) Z^-(tau', a*; tau'_j)``. If the
-        target has :class:`LambdaOptions`, each quantile has its own TD(lambda) target.
+        target has the keys of :class:`LambdaOptions`, each quantile has its own
+        TD(lambda) target.
 
         Args:
             view: The batch.
@@ -49,7 +50,7 @@ class Target(Part):
             Target atoms ``[B, T, G, M]``. Values in padding are ignored.
         """
         o = self.options
-        if isinstance(o, LambdaOptions):
+        if hasattr(o, "td_lambda"):
             td_lambda = view.now(o.td_lambda)
             return lambda_atoms(view, next_atoms, td_lambda, o.td_lambda_cut)
         return view.rewards.unsqueeze(-1) + view.discount.unsqueeze(-1) * next_atoms
