@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rllib_risk.config.options import option
 from rllib_risk.parts.base import Part
+from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.view import View
 
@@ -101,25 +102,25 @@ class Penalty(Part):
         return penalty
 
 
-def refuse_without_values(config: Any, name: str) -> Iterator[str]:
+def refuse_without_values(config: Any) -> Iterator[str]:
     """Yields errors if a penalty on the team's value has no weight or no such value.
 
     Args:
         config: A configuration.
-        name: Name of the penalty.
 
     Yields:
         Messages for users.
     """
     if config.conservative_weight is None:
-        yield f"penalty: {name!r} needs a weight. Set conservative_weight."
-    if config.mixer == "none":
+        yield f"penalty: {config.penalty!r} needs a weight. Set conservative_weight."
+    if VALUE_PARTS.part("mixer", config).form == "none":
         yield (
-            f"penalty: {name!r} applies to the team's value, but mixer 'none' has one"
-            " value per agent. Choose another mixer, or penalty: per_agent."
+            f"penalty: {config.penalty!r} applies to the team's value, but mixer"
+            f" {config.mixer!r} has one value per agent. Choose another mixer, or"
+            " penalty: per_agent."
         )
     if config.num_atoms > 1:
         yield (
-            f"penalty: {name!r} applies to a value, not to a distribution. Set"
-            " num_atoms: 1, or penalty: per_agent."
+            f"penalty: {config.penalty!r} applies to a value, not to a distribution."
+            " Set num_atoms: 1, or penalty: per_agent."
         )

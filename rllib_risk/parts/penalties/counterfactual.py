@@ -51,13 +51,13 @@ class Counterfactual(Penalty):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        yield from refuse_without_values(config, "counterfactual")
-        target = VALUE_PARTS.slots["target"].part(config.target)
+        yield from refuse_without_values(config)
+        target = VALUE_PARTS.part("target", config)
         if issubclass(target, DualTarget) and config.divergence_temperature is not None:
             yield (
                 f"target: {config.target!r} trains a dual variable, and penalty"
-                " 'counterfactual' trains a behaviour policy, but only one of them is"
-                " possible. Set divergence_temperature: null, or another target."
+                f" {config.penalty!r} trains a behaviour policy, but only one of them"
+                " is possible. Set divergence_temperature: null, or another target."
             )
 
     def make_dual(self, network: TeamNetwork) -> nn.Module | None:

@@ -41,7 +41,7 @@ class SampledJoint(Penalty):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        yield from refuse_without_values(config, "sampled_joint")
+        yield from refuse_without_values(config)
 
     def penalties(self, view: View) -> Tensor:
         """See :meth:`Penalty.penalties`; ``[B, T, 1]``."""
