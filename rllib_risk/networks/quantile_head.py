@@ -68,7 +68,7 @@ class QuantileHead(UtilityHead):
         super().__init__(feature_size, num_actions, num_atoms, options)
         # The Options of a custom subclass may lack these keys.
         given = vars(QuantileHead.Options()) | vars(self.options)
-        self.shares_fractions = given["shared_fractions"]
+        self.shares_fractions = self.shares_fractions or given["shared_fractions"]
         self._acting_atoms: int | None = given["acting_atoms"]
         self.embedding = nn.Linear(_NUM_COSINES, feature_size)
         self.hidden = None

@@ -238,6 +238,10 @@ def test_an_own_part_is_judged_by_its_properties(run, slot, own, keys, said):
     assert message is None if said is None else message.startswith(said), message
 
 
+def test_a_sampled_head_may_share_fractions_without_a_key():
+    assert SharedHead(feature_size=4, num_actions=3, num_atoms=8).shares_fractions
+
+
 def test_the_risk_line_of_own_parts():
     level = f"{__name__}:OtherLevel"
     config = configured("VDN", **QUANTILE, risk_measure="cvar", risk_mode=level)
