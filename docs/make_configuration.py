@@ -219,7 +219,6 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
         },
     ),
     ("QMIX", "macn", {"dataset": "walks"}),
-    ("MACQR", "macn", {"dataset": "walks", "replay": "rllib_risk.parts.replay:Replay"}),
     ("MACQR", "macn", {"preset": "bc"}),
     ("MACQR", "macn", {"dataset": "walks", "loss": "bc", "conservative_weight": None}),
     ("MACQR", "macn", {"dataset": "walks", "preset": "bc", "conservative_weight": 1.0}),

@@ -42,6 +42,7 @@ from rllib_risk.core.value_config import VALUE_FIELDS, ValueConfig
 from rllib_risk.data.episodes import VARIANTS
 from rllib_risk.env_wrappers.team_env import TeamEnv
 from rllib_risk.ops.schedule import schedule_value
+from rllib_risk.parts.objectives.base import Composed, Mean
 
 GROUP_DR_FIELDS: dict[str, Field] = {
     "behaviour_env_steps": Field(
@@ -116,12 +117,12 @@ class GroupDRConfig(ValueConfig):
                 "env_variants: GroupDR needs several groups to choose the worst one."
                 " List at least two, such as [{city: tucson}, {city: tampa}]."
             )
-        if self.objective not in ("composed", "mean"):
+        if not issubclass(self.composition.part("objective", self), (Composed, Mean)):
             raise ConfigError(
                 f"objective: {self.objective!r} needs the real rewards, but GroupDR"
                 " learns from predicted mean rewards. Set objective: mean."
             )
-        if self.qr_gate != "never":
+        if self.composition.part("qr_gate", self).regresses:
             raise ConfigError(
                 f"qr_gate: {self.qr_gate!r} does not start again in GroupDR's last"
                 " phase. Set qr_gate: never."

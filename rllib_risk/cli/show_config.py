@@ -160,13 +160,12 @@ def _values_of_parts(
     found: dict[str, _Value] = {}
     implied: dict[str, list[_Value]] = {}
     for config in configs:
-        slots = config.composition.slots
-        for slot in slots:
+        for slot in config.composition.slots:
             part = getattr(config, slot)
             if isinstance(part, str) and ":" in part:
                 for key, field in config.own_fields({slot: part}).items():
                     found[key] = _Value(field.default, f"default of {part}")
-        objective = slots["objective"].part(config.objective)
+        objective = config.composition.part("objective", config)
         for key, (usual, value) in objective.implies.items():
             if getattr(config, key) == usual:
                 setattr(config, key, value)

@@ -177,11 +177,10 @@ def excluded_by(config: Any, metric: str) -> str | None:
             " num_updates_lifetime, dataset_passes or a metric of an evaluation."
         )
     folder, _, name = metric.partition("/")
-    objective = getattr(config, "objective", "static")
-    has_none = objective != "static" and ":" not in objective
-    if folder == "evaluation" and name in _STATIC and has_none:
+    if folder == "evaluation" and name in _STATIC and not _has_threshold(config):
         return (
-            f"only objective: static reports it, and the objective is {objective!r}."
+            "only objective: static reports it, and the objective is"
+            f" {config.objective!r}."
             " Use evaluation/return_mean or evaluation/return_cvar_10."
         )
     if folder == "holdout" and offline and config.dataset_holdout == 0.0:
@@ -192,3 +191,9 @@ def excluded_by(config: Any, metric: str) -> str | None:
     if folder == "off_policy" and config.off_policy_interval == 0:
         return "no off-policy estimate is made. Set off_policy_interval."
     return None
+
+
+def _has_threshold(config: Any) -> bool:
+    """Whether the run chooses a threshold, or may do so in its callbacks."""
+    composition = getattr(config, "composition", None)
+    return composition is None or composition.part("objective", config).sees_return

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rllib_risk.config.options import read_options, with_fields_of
+from rllib_risk.config.options import fields_of, read_options, with_fields_of
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,15 @@ class Part:
             A message for each reason: the key, what is wrong, and what to set.
         """
         yield from ()
+
+    @classmethod
+    def has_key(cls, key: str) -> bool:
+        """Whether a key belongs to this part.
+
+        Args:
+            key: A configuration key.
+        """
+        return key in fields_of(cls.Options)
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Any:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from rllib_risk.config.options import fields_of
 from rllib_risk.config.schema import ConfigError, Field, check_value
 from rllib_risk.config.search_space import Domain
 from rllib_risk.core import tune_internals
@@ -131,7 +130,7 @@ class ComposedConfig(AlgorithmConfig):
             check_value(key, field.default, field)
         except ConfigError as error:
             for slot, part in self.composition.chosen(self).items():
-                if key in fields_of(part.Options):
+                if part.has_key(key):
                     raise ConfigError(
                         f"{slot}: {getattr(self, slot)!r} declares the option {key!r}"
                         f" with a default that it refuses itself. {error} Mend"
@@ -159,7 +158,7 @@ class ComposedConfig(AlgorithmConfig):
     def _check_parts(self) -> None:
         """Refuses keys of unused parts, and combinations that the parts refuse."""
         # The objective comes first, because it can be the cause of other conflicts.
-        objective = self.composition.slots["objective"].part(self.objective)
+        objective = self.composition.part("objective", self)
         if objective.of_values and "target" not in self.composition.slots:
             raise ConfigError(
                 f"objective: {self.objective!r} is for algorithms that learn action"
@@ -178,7 +177,7 @@ class ComposedConfig(AlgorithmConfig):
 
     def risk(self) -> str:
         """Describes in one line which risk the team controls; see ``docs/risk.md``."""
-        objective = self.composition.slots["objective"].part(self.objective)
+        objective = self.composition.part("objective", self)
         return objective.risk(self)
 
     def remarks(self) -> list[str]:

@@ -283,7 +283,7 @@ class TeamConfig(ComposedConfig):
             )
 
     def _check_runner(self) -> None:
-        part = self.composition.slots["objective"].part(self.objective)
+        part = self.composition.part("objective", self)
         if part.sees_return and not issubclass(self.env_runner_cls, TeamRolloutWorker):
             raise ConfigError(
                 f"objective: {self.objective!r} shows agents the return so far, which"

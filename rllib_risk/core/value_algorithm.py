@@ -177,8 +177,9 @@ class ValueAlgorithm(TeamAlgorithm):
         gated = self._success_rate is None and gate.needs_success
         if gated and ray_internals.log_once("rllib_risk_winrate_gate"):
             logger.warning(
-                "qr_gate is 'winrate', but env %r reports no is_success: quantile"
-                " regression never starts. Set qr_gate: step.",
+                "qr_gate is %r, but env %r reports no is_success: quantile regression"
+                " never starts. Set qr_gate: step.",
+                self.config.qr_gate,
                 self.config.env,
             )
         return result

@@ -214,7 +214,7 @@ class ValueConfig(TeamConfig):
         return dataset
 
     def _check_parts(self) -> None:
-        objective = self.composition.slots["objective"].part(self.objective)
+        objective = self.composition.part("objective", self)
         for key, (usual, value) in objective.implies.items():
             if getattr(self, key) == usual:
                 setattr(self, key, value)
@@ -253,9 +253,10 @@ class ValueConfig(TeamConfig):
                 " a dataset; set dataset and dataset_holdout, or leave it out.",
             ),
             (
-                self.off_policy_interval > 0 and self.objective == "static",
+                self.off_policy_interval > 0
+                and self.composition.part("objective", self).sees_return,
                 "off_policy_interval: estimates are of the mean return, and objective"
-                " 'static' chooses its threshold by playing; leave it out.",
+                f" {self.objective!r} chooses its threshold by playing; leave it out.",
             ),
             (
                 offline and self.num_env_runners > 0,
@@ -301,20 +302,20 @@ class ValueConfig(TeamConfig):
             try_dual_target(network, vars(self))
         except NeedsStateError as error:
             without = f"{error.key}: {_STATELESS[error.key]}"
-            if error.part == "cvar":
+            if error.key == "target" and VALUE_PARTS.part("target", self).nested:
                 without = "objective: static"
             raise ConfigError(
-                f"{error.key}: {error.part!r} needs a global state, and env"
-                f" {self.env!r} has none. Give the environment a state() method, or set"
-                " env_config: {state: concat_obs} to use the agents' observations side"
-                f" by side, or choose {without}."
+                f"{error.key}: {getattr(self, error.key)!r} needs a global state, and"
+                f" env {self.env!r} has none. Give the environment a state() method, or"
+                " set env_config: {state: concat_obs} to use the agents' observations"
+                f" side by side, or choose {without}."
             ) from error
         except Exception as error:  # a custom part may fail in any way
             cause = str(error).partition("\n")[0]
             if not isinstance(error, (ValueError, RuntimeError, MemoryError)):
                 cause = f"{type(error).__name__}: {cause}"
             raise ConfigError(f"The network cannot be built: {cause}") from error
-        mixes = VALUE_PARTS.slots["loss"].part(self.loss).mixes
+        mixes = VALUE_PARTS.part("loss", self).mixes
         one_value = network.count_values() == 1 or not mixes
         if network.joint_critic is not None and not one_value:
             raise ConfigError(
@@ -355,13 +356,13 @@ class ValueConfig(TeamConfig):
 
     def split_refusals(self) -> Iterator[str]:
         """See TeamConfig."""
-        if not self.composition.slots["loss"].part(self.loss).splits:
+        if not self.composition.part("loss", self).splits:
             yield (
                 f"num_learners: loss {self.loss!r} weighs each episode by all others of"
                 " the batch, so that a part of a batch has another gradient. Set"
                 " num_learners: 0, or another loss."
             )
-        replay = self.composition.slots["replay"].part(self.replay)
+        replay = self.composition.part("replay", self)
         if replay.learned is not Replay.learned:
             yield (
                 f"num_learners: replay {self.replay!r} looks at the whole batch within"
@@ -372,8 +373,7 @@ class ValueConfig(TeamConfig):
     @property
     def stored_episodes(self) -> int:
         """See TeamConfig."""
-        part = self.composition.slots["replay"].part(self.replay)
-        return part.stored_episodes(self)
+        return self.composition.part("replay", self).stored_episodes(self)
 
     def _least_episodes(self) -> int:
         # Sequences are drawn with replacement.

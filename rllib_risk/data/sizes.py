@@ -22,7 +22,6 @@ class NeedsStateError(ValueError):
         """
         super().__init__(f"{key} {part!r} needs a state; the environment has none.")
         self.key = key
-        self.part = part
 
 
 @dataclass(frozen=True)

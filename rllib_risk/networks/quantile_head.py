@@ -66,7 +66,7 @@ class QuantileHead(UtilityHead):
     ) -> None:
         """Initializes the head; see :class:`UtilityHead`."""
         super().__init__(feature_size, num_actions, num_atoms, options)
-        self.shares_fractions = self.options.shared_fractions
+        self.shares_fractions = self.shares_fractions or self.options.shared_fractions
         self._acting_atoms: int | None = self.options.acting_atoms
         self.embedding = nn.Linear(_NUM_COSINES, feature_size)
         self.hidden = None

@@ -186,7 +186,7 @@ class Slot:
             key: A key in :attr:`keys`.
         """
         known = self._known.items()
-        owners = tuple(n for n, part in known if key in fields_of(part.Options))
+        owners = tuple(n for n, part in known if part.has_key(key))
         # The base class may share its options with a built-in part.
         return tuple(n for n in owners if n != _OWN) or owners
 
@@ -291,13 +291,25 @@ class Composition:
                 fields |= declared
         return {key: field for key, field in fields.items() if key not in mine}
 
+    def part(self, slot: str, config: Any) -> type[Any]:
+        """Returns the class of the part that a configuration chooses for a slot.
+
+        Refusals and other decisions read attributes of this class. The name in the
+        configuration does not decide, because it may be an import path.
+
+        Args:
+            slot: The slot's key.
+            config: A configuration with the slots' keys as attributes.
+        """
+        return self.slots[slot].part(getattr(config, slot))
+
     def chosen(self, config: Any) -> dict[str, type[Part]]:
-        """Returns the class of the part in each slot.
+        """Returns the class of the part in each slot; see :meth:`part`.
 
         Args:
             config: A configuration with the slots' keys as attributes.
         """
-        return {k: slot.part(getattr(config, k)) for k, slot in self.slots.items()}
+        return {key: self.part(key, config) for key in self.slots}
 
     def refusals(self, config: Any) -> Iterator[str]:
         """Yields the reasons why the chosen parts cannot be combined.

@@ -41,24 +41,19 @@ class LatestReplay(Replay, inherit_options=False):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        yield from Replay.refusals(config)
-        if config.dataset is not None:
-            yield (
-                "replay: 'latest' holds the newest sampled episodes, and with a dataset"
-                " none are sampled. Leave out replay, or dataset."
-            )
+        yield from super().refusals(config)
         if config.update_interval_env_steps is not None:
             yield (
                 "update_interval_env_steps: makes updates while a round is played, and"
-                " replay 'latest' holds a round that has ended. Set updates_per_episode"
-                " instead."
+                f" replay {config.replay!r} holds a round that has ended. Set"
+                " updates_per_episode instead."
             )
         if not config.in_evaluation and config.learning_starts_episodes > (
             size := config.episodes_of_round
         ):
             yield (
                 f"learning_starts_episodes ({config.learning_starts_episodes}) must be"
-                f" at most {size}, since replay 'latest' holds one round"
+                f" at most {size}, since replay {config.replay!r} holds one round"
                 " (episodes_per_round, or else num_envs_per_env_runner, times runners)."
             )
 

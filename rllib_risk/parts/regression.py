@@ -14,7 +14,11 @@ from rllib_risk.config.schema import MAX_RATE
 from rllib_risk.ops.quantile import dummy_reward_targets
 from rllib_risk.parts.base import Part
 from rllib_risk.parts.fractions import GridOptions, fractions_of
-from rllib_risk.parts.losses.quantile import HuberOptions, regress
+from rllib_risk.parts.losses.quantile import (
+    HuberOptions,
+    refuse_other_fractions,
+    regress,
+)
 from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.view import View
 
@@ -92,17 +96,12 @@ class QuantileRegression(Gate):
                 f"num_atoms: must be above 1 for qr_gate: {config.qr_gate}. Set"
                 " num_atoms to 2 or more, or qr_gate: never."
             )
-        if VALUE_PARTS.slots["loss"].part(config.loss).fits_atoms:
+        if VALUE_PARTS.part("loss", config).fits_atoms:
             yield (
                 f"qr_gate: loss {config.loss!r} is already a quantile regression. Set"
                 " qr_gate: never."
             )
-        forms = config.qr_loss, config.qr_fractions
-        if config.quantiles == "sampled" and forms != ("qrdqn", "midpoint"):
-            yield (
-                "quantiles: 'sampled' draws its own fractions. Leave qr_loss: qrdqn and"
-                " qr_fractions: midpoint."
-            )
+        yield from refuse_other_fractions(config)
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Creates the regression's separate Adam, as in the released RMIX code.
@@ -190,8 +189,8 @@ class SuccessGate(QuantileRegression):
         yield from super().refusals(config)
         if not config.evaluation_interval:
             yield (
-                "qr_gate: 'winrate' needs the success rate of evaluations. Set"
-                " evaluation_interval above 0, or another qr_gate."
+                f"qr_gate: {config.qr_gate!r} needs the success rate of evaluations."
+                " Set evaluation_interval above 0, or another qr_gate."
             )
 
     def is_open(self, env_steps: int, success_rate: float | None) -> bool:

@@ -71,7 +71,8 @@ class Replay(EpisodeReplay, Part):
                 "burn_in: computes a hidden state, and a feed-forward network has none."
                 " Set recurrent: true, or burn_in: 0."
             )
-        if config.dataset is not None and ":" in config.replay:
+        # The default is not a choice, and any other replay would be ignored.
+        if config.dataset is not None and cls is not Replay:
             yield (
                 f"replay: {config.replay!r} stores sampled episodes, but with a dataset"
                 " batches come from the dataset. Leave out replay, or dataset."

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from rllib_risk.parts.objectives.reading import fits_distributions, form_of_measure
 from rllib_risk.parts.slots import VALUE_PARTS
 
 # Distortions of probability are comonotone additive and positively homogeneous.
@@ -43,10 +44,10 @@ def remarks(config: Any) -> Iterator[str]:
         At most one line. There is no warning for custom mixers and measures of unknown
         form, or if the loss fits no distribution of the team's return.
     """
-    form = VALUE_PARTS.slots["mixer"].part(config.mixer).form
-    fits = VALUE_PARTS.slots["loss"].part(config.loss).fits_atoms
+    form = VALUE_PARTS.part("mixer", config).form
     measure = _measure(config)
-    if not fits or form not in KEPT or measure not in _MEASURES:
+    known = form in KEPT and measure in _MEASURES
+    if not known or not fits_distributions(config):
         return
     see = "See docs/risk.md, 'Which mixers keep which risk measure'."
     if measure not in KEPT[form]:
@@ -55,11 +56,11 @@ def remarks(config: Any) -> Iterator[str]:
             f" {measure!r}: the agents' own best actions may not be the best joint"
             f" action for the {measure} of the team's return. {see}"
         )
-    elif measure != "mean" and config.risk_mode == "dynamic":
+    elif measure != "mean" and VALUE_PARTS.part("risk_mode", config).predicted:
         yield (
-            f"risk_mode: 'dynamic' gives each agent its own level of {measure}. The"
-            f" agents' best actions are then not the best joint action for a {measure}"
-            f" of the team's return at one level. {see}"
+            f"risk_mode: {config.risk_mode!r} gives each agent its own level of"
+            f" {measure}. The agents' best actions are then not the best joint action"
+            f" for a {measure} of the team's return at one level. {see}"
         )
     elif measure != "mean" and not config.sort_atoms:
         yield (
@@ -71,8 +72,5 @@ def remarks(config: Any) -> Iterator[str]:
 
 def _measure(config: Any) -> str:
     """Risk measure; ``mean`` if its level or parameter makes it equal to the mean."""
-    name: str = config.risk_measure
-    if name == "cvar" and config.risk_mode == "static" and config.alpha == 1.0:
-        return "mean"
-    given = config.risk_parameter
-    return "mean" if given is not None and given == _NEUTRAL.get(name) else name
+    form, given = form_of_measure(config), config.risk_parameter
+    return "mean" if given is not None and given == _NEUTRAL.get(form) else form

@@ -36,7 +36,7 @@ class TargetCopies(Part):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        loss = VALUE_PARTS.slots["loss"].part(config.loss)
+        loss = VALUE_PARTS.part("loss", config)
         offline = config.dataset is not None
         if offline and loss.uses_targets and config.target_update_tau is None:
             yield (

@@ -129,7 +129,7 @@ def test_the_gradient_is_that_of_a_target_network_with_the_same_parameters(keys)
             {"batch_size_episodes": 64, "learning_starts_episodes": 64},
             r"learning_starts_episodes \(64\) must be at most 32",
         ),
-        ({"dataset": "walks"}, "'latest' holds the newest sampled"),
+        ({"dataset": "walks"}, "'latest' stores sampled episodes"),
     ],
 )
 def test_what_does_not_fit_the_newest_round_is_refused(keys, message):

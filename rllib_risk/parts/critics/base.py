@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from rllib_risk.data.sizes import NeedsStateError, TeamSizes
 from rllib_risk.networks.encoder import Encoder
 from rllib_risk.parts.base import Choice, Part
+from rllib_risk.parts.slots import VALUE_PARTS
 
 if TYPE_CHECKING:
     from rllib_risk.parts.view import View
@@ -54,10 +55,10 @@ class JointCritic(Part, nn.Module):
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
         name = f"joint_critic: {config.joint_critic!r}"
-        if config.mixer == "none":
+        if VALUE_PARTS.part("mixer", config).form == "none":
             yield (
-                f"{name} trains one value of the team, but mixer 'none' has one value"
-                " per agent. Choose another mixer."
+                f"{name} trains one value of the team, but mixer {config.mixer!r} has"
+                " one value per agent. Choose another mixer."
             )
         if not config.double_q:
             yield (
@@ -139,7 +140,7 @@ def make_joint_critic(
         ValueError: If the critic needs a global state and there is none, or a custom
             critic does not take the arguments or returns a wrong shape.
     """
-    if choice.part is NoCritic:
+    if issubclass(choice.part, NoCritic):
         return None
     if choice.part.needs_state and sizes.state_size == 0:
         raise NeedsStateError("joint_critic", choice.name)

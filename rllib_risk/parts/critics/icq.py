@@ -19,6 +19,7 @@ from rllib_risk.networks.critics import DecomposedCritic
 from rllib_risk.networks.encoder import Encoder
 from rllib_risk.ops.implicit import batch_weights
 from rllib_risk.parts.critics.base import JointCritic
+from rllib_risk.parts.slots import VALUE_PARTS
 
 if TYPE_CHECKING:
     from rllib_risk.parts.team import TeamNetwork
@@ -68,16 +69,18 @@ class IcqCritic(JointCritic):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        if config.loss != "icq":
+        loss = VALUE_PARTS.part("loss", config)
+        # Its next values are of a policy, whose logits are the utilities.
+        if loss.mixes or not loss.uses_targets:
             yield (
-                "joint_critic: 'icq' trains the policy of loss 'icq'. Set loss: icq,"
-                " or another joint_critic."
+                f"joint_critic: {config.joint_critic!r} trains the policy of loss"
+                " 'icq'. Set loss: icq, or another joint_critic."
             )
         if config.sequence_length == 1:
             yield (
-                "sequence_length: joint_critic 'icq' learns from the next action in the"
-                " data, which a sequence of one step does not have. Set 2 or more, or"
-                " null for whole episodes."
+                f"sequence_length: joint_critic {config.joint_critic!r} learns from the"
+                " next action in the data, which a sequence of one step does not have."
+                " Set 2 or more, or null for whole episodes."
             )
 
     def encode(self, inputs: Tensor, features: Tensor) -> Tensor:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from rllib_risk.parts.base import Part
+from rllib_risk.parts.slots import VALUE_PARTS
+from rllib_risk.parts.targets.plain import Plain
 from rllib_risk.parts.view import View
+from rllib_risk.parts.weights.base import Even
 
 
 class Loss(Part):
@@ -79,3 +82,13 @@ class Loss(Part):
             view: The batch.
         """
         return 1
+
+
+def errors_are_plain(config: Any) -> bool:
+    """Whether TD errors have the plain target and equal weights.
+
+    Args:
+        config: The configuration.
+    """
+    plain = issubclass(VALUE_PARTS.part("target", config), Plain)
+    return plain and issubclass(VALUE_PARTS.part("td_weighting", config), Even)

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from rllib_risk.parts.losses.base import Loss
+from rllib_risk.parts.losses.base import Loss, errors_are_plain
 from rllib_risk.parts.penalties.per_agent import penalties_of
+from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.view import View
 
 
@@ -25,22 +26,23 @@ class Cloning(Loss):
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
         if config.dataset is None:
-            yield "loss: 'bc' imitates the actions of a dataset. Set dataset."
-        if config.mixer != "none" or config.num_atoms > 1:
             yield (
-                "loss: 'bc' learns actions, not a team's value or returns. Set mixer:"
-                " none and num_atoms: 1."
+                f"loss: {config.loss!r} imitates the actions of a dataset. Set dataset."
+            )
+        if VALUE_PARTS.part("mixer", config).form != "none" or config.num_atoms > 1:
+            yield (
+                f"loss: {config.loss!r} learns actions, not a team's value or returns."
+                " Set mixer: none and num_atoms: 1."
             )
         if config.conservative_weight is not None:
             yield (
-                "conservative_weight: loss 'bc' consists of this penalty only. Leave"
-                " conservative_weight out."
+                f"conservative_weight: loss {config.loss!r} consists of this penalty"
+                " only. Leave conservative_weight out."
             )
-        errors = config.target, config.td_weighting, config.td_lambda
-        if errors != ("plain", "none", 0.0):
+        if not errors_are_plain(config) or config.td_lambda != 0.0:
             yield (
-                "target, td_weighting, td_lambda: apply to TD errors, and loss 'bc' has"
-                " none. Leave them out."
+                "target, td_weighting, td_lambda: apply to TD errors, and loss"
+                f" {config.loss!r} has none. Leave them out."
             )
 
     def loss(self, view: View) -> Tensor:

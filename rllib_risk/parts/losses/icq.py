@@ -13,7 +13,9 @@ from rllib_risk.config.options import option
 from rllib_risk.ops.conservative import conservative_penalty
 from rllib_risk.ops.counterfactual import counterfactual_advantages
 from rllib_risk.ops.implicit import batch_weights
-from rllib_risk.parts.losses.base import Loss
+from rllib_risk.parts.critics.icq import IcqCritic
+from rllib_risk.parts.losses.base import Loss, errors_are_plain
+from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.view import View
 
 
@@ -46,23 +48,28 @@ class ImplicitConstraint(Loss):
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
         if config.dataset is None:
-            yield "loss: 'icq' weights the actions of a dataset. Set dataset."
-        if config.mixer != "none" or config.num_atoms > 1:
             yield (
-                "loss: 'icq' learns a policy: the utilities are logits, and the critic"
-                " has the values. Set mixer: none and num_atoms: 1."
+                f"loss: {config.loss!r} weights the actions of a dataset. Set dataset."
             )
-        if config.joint_critic != "icq":
-            yield "joint_critic: loss 'icq' needs critic 'icq'. Set joint_critic: icq."
+        if VALUE_PARTS.part("mixer", config).form != "none" or config.num_atoms > 1:
+            yield (
+                f"loss: {config.loss!r} learns a policy: the utilities are logits, and"
+                " the critic has the values. Set mixer: none and num_atoms: 1."
+            )
+        if not issubclass(VALUE_PARTS.part("joint_critic", config), IcqCritic):
+            yield (
+                f"joint_critic: loss {config.loss!r} needs critic 'icq'. Set"
+                " joint_critic: icq."
+            )
         if config.conservative_weight is not None:
             yield (
-                "conservative_weight: loss 'icq' only uses values of actions in the"
-                " data, so it needs no penalty. Leave conservative_weight out."
+                f"conservative_weight: loss {config.loss!r} only uses values of actions"
+                " in the data, so it needs no penalty. Leave conservative_weight out."
             )
-        if (config.target, config.td_weighting) != ("plain", "none"):
+        if not errors_are_plain(config):
             yield (
-                "target, td_weighting: loss 'icq' uses the plain target and its own"
-                " weights. Leave them out."
+                f"target, td_weighting: loss {config.loss!r} uses the plain target and"
+                " its own weights. Leave them out."
             )
 
     def loss(self, view: View) -> Tensor:

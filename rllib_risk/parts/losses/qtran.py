@@ -13,7 +13,9 @@ from rllib_risk.config.options import option
 from rllib_risk.ops.qtran import nonoptimality_losses, optimality_losses
 from rllib_risk.parts.critics.qtran import QtranCritic
 from rllib_risk.parts.losses.base import Loss
+from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.view import View
+from rllib_risk.parts.weights.base import Even
 
 
 class QtranLoss(Loss):
@@ -32,12 +34,12 @@ class QtranLoss(Loss):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        if config.joint_critic != "qtran":
+        if not issubclass(VALUE_PARTS.part("joint_critic", config), QtranCritic):
             yield (
                 f"loss: {config.loss!r} uses the state value of the QTRAN critic. Set"
                 " joint_critic: qtran."
             )
-        if config.td_weighting != "none":
+        if not issubclass(VALUE_PARTS.part("td_weighting", config), Even):
             yield (
                 "td_weighting: weights TD errors of the mixed value, and loss"
                 f" {config.loss!r} has none. Set td_weighting: none."

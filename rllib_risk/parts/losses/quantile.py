@@ -16,6 +16,7 @@ from rllib_risk.ops.quantile import (
     pairwise_quantile_huber_loss,
     quantile_huber_loss,
 )
+from rllib_risk.parts.critics.base import NoCritic
 from rllib_risk.parts.fractions import FractionOptions, fractions_of
 from rllib_risk.parts.losses.base import Loss
 from rllib_risk.parts.slots import VALUE_PARTS
@@ -63,6 +64,24 @@ def regress(
     )
 
 
+def refuse_other_fractions(config: Any) -> Iterator[str]:
+    """Yields an error if sampled quantiles have keys of fixed fractions.
+
+    Args:
+        config: The configuration.
+
+    Yields:
+        The message.
+    """
+    forms = config.qr_loss, config.qr_fractions
+    sampled = VALUE_PARTS.part("quantiles", config).samples
+    if sampled and forms != ("qrdqn", "midpoint"):
+        yield (
+            f"quantiles: {config.quantiles!r} draws its own fractions. Leave qr_loss:"
+            " qrdqn and qr_fractions: midpoint."
+        )
+
+
 class QuantileLoss(Loss):
     """Quantile regression of the returns of a team or of independent agents.
 
@@ -85,42 +104,42 @@ class QuantileLoss(Loss):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        sampled = config.quantiles == "sampled"
-        if config.joint_critic != "none":
+        head = VALUE_PARTS.part("quantiles", config)
+        level = VALUE_PARTS.part("risk_mode", config)
+        shared = head.shares_fractions or config.shared_fractions
+        if not issubclass(VALUE_PARTS.part("joint_critic", config), NoCritic):
             yield (
                 f"joint_critic: {config.joint_critic!r} gives scalar values, but loss"
                 f" {config.loss!r} fits distributions. Set joint_critic: none, or loss:"
                 " td."
             )
-        if config.num_atoms == 1 and not sampled:
+        if config.num_atoms == 1 and not head.samples:
             yield f"num_atoms: must be above 1 for loss: {config.loss}."
-        mixed = VALUE_PARTS.slots["mixer"].part(config.mixer).form != "none"
-        if sampled and mixed and not config.shared_fractions:
+        mixed = VALUE_PARTS.part("mixer", config).form != "none"
+        if head.samples and mixed and not shared:
             yield (
-                "quantiles: 'sampled' draws fractions for each agent, but a mixer"
-                " combines atoms of the same fraction. Set shared_fractions: true, or"
-                " quantiles: fixed, or mixer: none."
+                f"quantiles: {config.quantiles!r} draws fractions for each agent, but a"
+                " mixer combines atoms of the same fraction. Set shared_fractions:"
+                " true, or quantiles: fixed, or mixer: none."
             )
-        if config.td_lambda != 0.0 and config.quantiles != "fixed":
+        if config.td_lambda != 0.0 and head.samples:
             yield (
                 "td_lambda: lambda-returns of a distribution are computed per quantile"
                 " and need the same fractions at all steps. Set quantiles: fixed, or"
                 " td_lambda: 0."
             )
-        if config.risk_mode == "dynamic" and config.risk_grad != "frozen":
+        trained = level.has_key("risk_grad") and config.risk_grad != "frozen"
+        if level.predicted and (trained or level.straight_through):
             yield (
                 "risk_mode: the level predictor learns from the TD error, and loss"
                 f" {config.loss!r} has none. Set risk_mode: static, or risk_grad:"
                 " frozen."
             )
-        if sampled and (config.qr_loss, config.qr_fractions) != ("qrdqn", "midpoint"):
-            yield (
-                "quantiles: 'sampled' draws its own fractions. Leave qr_loss: qrdqn and"
-                " qr_fractions: midpoint."
-            )
-        if config.tail_level != 1.0 and sampled:
+        yield from refuse_other_fractions(config)
+        if config.tail_level != 1.0 and head.samples:
             yield "tail_level: applies to fixed atoms only. Set quantiles: fixed."
-        if config.tail_level != 1.0 and config.risk_measure != "mean":
+        measure = VALUE_PARTS.part("risk_measure", config)
+        if config.tail_level != 1.0 and measure.form != "mean":
             yield (
                 "tail_level: the mean of the tail's atoms is already CVaR. Set"
                 " risk_measure: mean."

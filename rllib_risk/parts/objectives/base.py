@@ -41,7 +41,6 @@ class Objective(Part):
     """The objective that a team maximizes.
 
     Attributes:
-        has_level: Whether ``alpha`` is the objective's risk level.
         sees_return: Whether agents, mixer and critics read the return so far. The
             objective is then a :class:`~rllib_risk.parts.objectives.static.Static`.
         of_values: Whether the objective needs an algorithm that learns values from
@@ -50,7 +49,6 @@ class Objective(Part):
             and is replaced, the new value).
     """
 
-    has_level: ClassVar[bool] = False
     sees_return: ClassVar[bool] = False
     of_values: ClassVar[bool] = False
     implies: ClassVar[Mapping[str, tuple[Any, Any]]] = {}
@@ -94,9 +92,9 @@ class Composed(Objective):
         """See :meth:`Objective.risk`."""
         if not is_value_based(config):
             return f"none; {Mean.risk(config)}"
-        if config.loss == "bc":
+        if not VALUE_PARTS.part("loss", config).uses_targets:
             return "none; the policy imitates the dataset's actions and ignores rewards"
-        if config.target == "cvar":
+        if VALUE_PARTS.part("target", config).nested:
             return Nested.risk(config)
         if measure_at(config) is None:
             return f"none; {Mean.risk(config)}"
@@ -145,16 +143,16 @@ class Markov(Objective):
         """See :meth:`Part.refusals`."""
         if not fits_distributions(config):
             yield (
-                "objective: 'markov' is greedy for a risk measure of the return"
-                f" distribution, and loss {config.loss!r} fits no distribution of the"
-                " team's returns. Set loss: quantile."
+                f"objective: {config.objective!r} is greedy for a risk measure of the"
+                f" return distribution, and loss {config.loss!r} fits no distribution"
+                " of the team's returns. Set loss: quantile."
             )
         if measure_at(config) is None:
             yield (
-                "objective: 'markov' needs a risk measure, but here the greedy action"
-                f" has the best mean (risk_measure: {config.risk_measure}, alpha:"
-                f" {config.alpha}). Set risk_measure: cvar and alpha below 1, or"
-                " objective: mean."
+                f"objective: {config.objective!r} needs a risk measure, but here the"
+                " greedy action has the best mean (risk_measure:"
+                f" {config.risk_measure}, alpha: {config.alpha}). Set risk_measure:"
+                " cvar and alpha below 1, or objective: mean."
             )
 
 
@@ -166,7 +164,6 @@ class Nested(Objective):
     """
 
     Options = LevelOptions
-    has_level: ClassVar[bool] = True
     of_values: ClassVar[bool] = True
     implies: ClassVar[Mapping[str, tuple[Any, Any]]] = {"target": ("plain", "cvar")}
 
@@ -178,17 +175,19 @@ class Nested(Objective):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        if config.target not in ("plain", "cvar"):
+        # The default target is no choice; it is replaced.
+        usual = VALUE_PARTS.slots["target"].default
+        if config.target != usual and not VALUE_PARTS.part("target", config).nested:
             yield (
-                "objective: 'nested' sets target: cvar, but the configuration has"
-                f" target: {config.target!r}. Leave target out. Nested CVaR is robust"
-                " to every kernel whose density is at most 1/alpha times the sampled"
-                " one."
+                f"objective: {config.objective!r} sets target: cvar, but the"
+                f" configuration has target: {config.target!r}. Leave target out."
+                " Nested CVaR is robust to every kernel whose density is at most"
+                " 1/alpha times the sampled one."
             )
         if config.td_lambda != 0.0:
             yield (
-                "td_lambda: objective 'nested' applies CVaR to one step at a time. Set"
-                " td_lambda: 0."
+                f"td_lambda: objective {config.objective!r} applies CVaR to one step at"
+                " a time. Set td_lambda: 0."
             )
         yield from refuse_imitation(config)
         yield from refuse_double_level(config)
@@ -205,7 +204,7 @@ def refuse_imitation(config: Any) -> Iterator[str]:
     """
     if not is_value_based(config):
         return
-    if not VALUE_PARTS.slots["loss"].part(config.loss).uses_targets:
+    if not VALUE_PARTS.part("loss", config).uses_targets:
         yield (
             f"objective: {config.objective!r} depends on rewards, but loss"
             f" {config.loss!r} does not use them. Leave objective out, or set loss: td."
@@ -239,9 +238,9 @@ def refuse_second_risk(config: Any) -> Iterator[str]:
     """
     if not is_value_based(config):
         return
-    if config.target == "cvar":
+    if VALUE_PARTS.part("target", config).nested:
         yield (
-            "target: 'cvar' belongs to objective: nested, not to objective:"
+            f"target: {config.target!r} belongs to objective: nested, not to objective:"
             f" {config.objective}. Leave target out."
         )
     if fits_distributions(config) and measure_at(config) is not None:

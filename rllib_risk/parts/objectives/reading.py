@@ -22,7 +22,7 @@ def fits_distributions(config: Any) -> bool:
     Args:
         config: Configuration of a value-based algorithm.
     """
-    return bool(VALUE_PARTS.slots["loss"].part(config.loss).fits_atoms)
+    return bool(VALUE_PARTS.part("loss", config).fits_atoms)
 
 
 def uses_alpha(config: Any) -> bool:
@@ -31,8 +31,21 @@ def uses_alpha(config: Any) -> bool:
     Args:
         config: Configuration of a value-based algorithm.
     """
-    measure = VALUE_PARTS.slots["risk_measure"].part(config.risk_measure)
-    return bool(measure.uses_level) and config.risk_mode == "static"
+    measure = VALUE_PARTS.part("risk_measure", config)
+    level = VALUE_PARTS.part("risk_mode", config)
+    return bool(measure.uses_level) and level.has_key("alpha")
+
+
+def form_of_measure(config: Any) -> str:
+    """Returns the form of the risk measure; ``mean`` for CVaR at level 1.
+
+    Args:
+        config: Configuration of a value-based algorithm.
+    """
+    form: str = VALUE_PARTS.part("risk_measure", config).form
+    if form == "cvar" and uses_alpha(config) and config.alpha == 1.0:
+        return "mean"
+    return form
 
 
 def measure_at(config: Any) -> str | None:
@@ -41,14 +54,15 @@ def measure_at(config: Any) -> str | None:
     Args:
         config: Configuration of a value-based algorithm.
     """
-    if config.risk_measure == "mean":
+    if form_of_measure(config) == "mean":
         return None
+    if not VALUE_PARTS.part("risk_measure", config).uses_level:
+        return str(config.risk_measure)
     if uses_alpha(config):
-        if config.risk_measure == "cvar" and config.alpha == 1.0:
-            return None
         return f"{config.risk_measure} at level {config.alpha}"
-    measure = VALUE_PARTS.slots["risk_measure"].part(config.risk_measure)
-    return f"{config.risk_measure}{' at predicted levels' * measure.uses_level}"
+    if VALUE_PARTS.part("risk_mode", config).predicted:
+        return f"{config.risk_measure} at predicted levels"
+    return f"{config.risk_measure} at the levels of {config.risk_mode}"
 
 
 def robustly(config: Any) -> str:
@@ -57,7 +71,7 @@ def robustly(config: Any) -> str:
     Args:
         config: The configuration.
     """
-    target = getattr(config, "target", "plain")
-    if target in ("contamination", "tv") and config.rho > 0.0:
-        return f" under the worst kernel of a set ({target}, rho {config.rho})"
+    robust = is_value_based(config) and VALUE_PARTS.part("target", config).robust
+    if robust and config.rho > 0.0:
+        return f" under the worst kernel of a set ({config.target}, rho {config.rho})"
     return ""

@@ -75,7 +75,6 @@ class Static(Objective, nn.Module):
         )
 
     options: Options
-    has_level: ClassVar[bool] = True
     sees_return: ClassVar[bool] = True
 
     def __init__(self, options: Any = None) -> None:
@@ -100,9 +99,9 @@ class Static(Objective, nn.Module):
         """See :meth:`Part.refusals`."""
         if isinstance(config.alpha, list):
             yield (
-                "alpha: objective 'static' learns all risk levels at once, and alpha is"
-                " only the level of evaluations, so it cannot be a schedule. Set a"
-                " number."
+                f"alpha: objective {config.objective!r} learns all risk levels at once,"
+                " and alpha is only the level of evaluations, so it cannot be a"
+                " schedule. Set a number."
             )
         limits = config.threshold_range
         if limits is not None and not _is_interval(limits):
@@ -115,9 +114,9 @@ class Static(Objective, nn.Module):
         yield from refuse_double_level(config)
         if is_value_based(config) and robustly(config) and config.v_min != 0.0:
             yield (
-                "v_min: with objective 'static', values are shortfalls of the return,"
-                " so the value of a fail state depends on the return so far. Set"
-                " v_min: 0 (no more reward after the fail state)."
+                f"v_min: with objective {config.objective!r}, values are shortfalls of"
+                " the return, so the value of a fail state depends on the return so"
+                " far. Set v_min: 0 (no more reward after the fail state)."
             )
 
     # Inputs of the networks and the learner.

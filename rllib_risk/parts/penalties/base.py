@@ -46,9 +46,7 @@ class Penalty(Part):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        # The default names a penalty even if the configuration uses none.
-        default = VALUE_PARTS.slots["penalty"].default
-        if config.conservative_weight is None and config.penalty != default:
+        if config.conservative_weight is None:
             yield without_weight(config.penalty)
 
     def penalties(self, view: View) -> Tensor:
@@ -128,14 +126,14 @@ def refuse_without_values(config: Any) -> Iterator[str]:
     Yields:
         Messages for users.
     """
-    name = config.penalty
-    if config.mixer == "none":
+    if VALUE_PARTS.part("mixer", config).form == "none":
         yield (
-            f"penalty: {name!r} applies to the team's value, but mixer 'none' has one"
-            " value per agent. Choose another mixer, or penalty: per_agent."
+            f"penalty: {config.penalty!r} applies to the team's value, but mixer"
+            f" {config.mixer!r} has one value per agent. Choose another mixer, or"
+            " penalty: per_agent."
         )
     if config.num_atoms > 1:
         yield (
-            f"penalty: {name!r} applies to a value, not to a distribution. Set"
-            " num_atoms: 1, or penalty: per_agent."
+            f"penalty: {config.penalty!r} applies to a value, not to a distribution."
+            " Set num_atoms: 1, or penalty: per_agent."
         )

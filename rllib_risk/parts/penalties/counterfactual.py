@@ -53,7 +53,7 @@ class Counterfactual(Penalty):
         """See :meth:`Part.refusals`."""
         yield from super().refusals(config)
         yield from refuse_without_values(config)
-        target = VALUE_PARTS.slots["target"].part(config.target)
+        target = VALUE_PARTS.part("target", config)
         if issubclass(target, DualTarget) and config.divergence_temperature is not None:
             yield (
                 f"target: {config.target!r} trains a dual variable, and penalty"

@@ -35,7 +35,7 @@ class PerAgent(Penalty):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        yield from super().refusals(config)
+        # The default of configurations without a penalty: it needs no weight.
         unused = config.conservative_weight is None or config.num_atoms == 1
         if config.conservative_on != "quantiles" and unused:
             yield (

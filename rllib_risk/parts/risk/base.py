@@ -35,6 +35,10 @@ class OwnOptions(NoOptions):
     )
 
 
+# Methods that determine which measure a class is.
+_FORMULAS = frozenset({"forward", "distort", "of_samples", "rows", "at_level"})
+
+
 class RiskMeasure(Part, nn.Module):
     """Base class of risk measures. A custom measure overrides :meth:`forward`.
 
@@ -47,12 +51,20 @@ class RiskMeasure(Part, nn.Module):
         levels: The risk levels that can be reported, as floats.
         uses_level: Whether the measure has a risk level. If so, ``__init__`` gets a
             :class:`~rllib_risk.parts.risk.levels.RiskLevel` after ``num_atoms``.
+        form: Which measure of :mod:`rllib_risk.parts.rigm` it is; ``own`` if none.
     """
 
     Options: ClassVar[type] = OwnOptions
 
     levels: tuple[float, ...] = (1.0,)
     uses_level: bool = False
+    form: ClassVar[str] = "own"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Sets :attr:`form` to ``own`` if a subclass changes only the formula."""
+        super().__init_subclass__(**kwargs)
+        if not _FORMULAS.isdisjoint(vars(cls)) and "form" not in vars(cls):
+            cls.form = "own"
 
     def __init__(self, num_atoms: int, options: Any = None) -> None:
         """Initializes the measure.

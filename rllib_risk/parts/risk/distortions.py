@@ -50,16 +50,16 @@ class Distorted(SortedAtoms):
 class Wang(Distorted):
     """The distortion of Wang (2000): ``Phi(Phi^-1(tau) + eta)``."""
 
-    kind = "wang"
+    kind = form = "wang"
 
 
 class Cpw(Distorted):
     """Cumulative probability weighting (CPW) of prospect theory (1992)."""
 
-    kind = "cpw"
+    kind = form = "cpw"
 
 
 class Power(Distorted):
     """The power distortion of IQN."""
 
-    kind = "power"
+    kind = form = "power"

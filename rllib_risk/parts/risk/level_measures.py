@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -16,8 +16,10 @@ from torch import Tensor
 from rllib_risk.config.options import option
 from rllib_risk.ops.risk import cvar_weights, simple_level, var_weights
 from rllib_risk.parts.base import NoOptions
+from rllib_risk.parts.objectives.reading import uses_alpha
 from rllib_risk.parts.risk.levels import RiskLevel, StaticLevel
 from rllib_risk.parts.risk.sorted_atoms import SortedAtoms
+from rllib_risk.parts.slots import VALUE_PARTS
 
 
 class LevelMeasure(SortedAtoms):
@@ -106,6 +108,8 @@ class LevelMeasure(SortedAtoms):
 class Cvar(LevelMeasure):
     """Mean of the lowest atoms: RMIX (Qiu et al., NeurIPS 2021), Eq. 2 to 6."""
 
+    form: ClassVar[str] = "cvar"
+
     @dataclass(frozen=True)
     class Options:
         cvar_norm: Literal["count", "eq2_raw", "code_offby1"] = option(
@@ -128,7 +132,8 @@ class Cvar(LevelMeasure):
         forms = config.cvar_mode, config.cvar_norm
         if config.cvar_mode == "exact" and config.cvar_norm != "count":
             yield "cvar_mode: 'exact' needs cvar_norm 'count'. Set cvar_norm: count."
-        if forms != ("ceil", "count") and config.quantiles == "sampled":
+        sampled = VALUE_PARTS.part("quantiles", config).samples
+        if forms != ("ceil", "count") and sampled:
             yield (
                 "cvar_norm, cvar_mode: apply to fixed atoms only. Leave them at count"
                 " and ceil, or set quantiles: fixed."
@@ -157,12 +162,13 @@ class Var(LevelMeasure):
     """Value at risk (VaR): the quantile at the risk level."""
 
     Options = NoOptions
+    form: ClassVar[str] = "var"
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
         yield from super().refusals(config)
-        if config.risk_mode == "static" and config.alpha == 1.0:
+        if uses_alpha(config) and config.alpha == 1.0:
             yield "alpha: at level 1, var is the highest atom. Set alpha below 1."
 
     @classmethod

@@ -17,7 +17,7 @@ from rllib_risk.networks.level_predictor import RiskLevelPredictor
 from rllib_risk.ops.schedule import schedule_value
 from rllib_risk.parts.base import Part
 from rllib_risk.parts.objectives.base import LevelOptions
-from rllib_risk.parts.slots import NETWORK_PARTS
+from rllib_risk.parts.slots import VALUE_PARTS
 
 
 class RiskLevel(Part):
@@ -76,11 +76,11 @@ class StaticLevel(RiskLevel):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        objective = NETWORK_PARTS.slots["objective"].part(config.objective)
-        of_target = getattr(config, "target", None) == "cvar"
-        if config.alpha == 1.0 or objective.has_level or of_target:
+        chosen = VALUE_PARTS.chosen(config).items()
+        others = (part for key, part in chosen if key != "risk_mode")
+        if config.alpha == 1.0 or any(part.has_key("alpha") for part in others):
             return
-        if not _measure(config).uses_level:
+        if not VALUE_PARTS.part("risk_measure", config).uses_level:
             yield (
                 "alpha: has no effect with risk_measure:"
                 f" {config.risk_measure} and objective: {config.objective}. It is the"
@@ -160,16 +160,16 @@ class PredictedLevel(RiskLevel):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        if not _measure(config).uses_level:
+        if not VALUE_PARTS.part("risk_measure", config).uses_level:
             yield (
-                "risk_mode: 'dynamic' predicts the level of cvar or var, and"
-                f" {config.risk_measure!r} has none. Set risk_measure: cvar, or"
+                f"risk_mode: {config.risk_mode!r} predicts the level of cvar or var,"
+                f" and {config.risk_measure!r} has none. Set risk_measure: cvar, or"
                 " risk_mode: static."
             )
-        if config.quantiles != "fixed":
+        if VALUE_PARTS.part("quantiles", config).samples:
             yield (
-                "risk_mode: 'dynamic' needs fixed atoms. Set quantiles: fixed, or"
-                " risk_mode: static."
+                f"risk_mode: {config.risk_mode!r} needs fixed atoms. Set quantiles:"
+                " fixed, or risk_mode: static."
             )
 
     def make_predictor(
@@ -186,7 +186,3 @@ class PredictedLevel(RiskLevel):
             tie_embeddings=o.risk_tie_femb,
             history_trains=o.risk_history_trains,
         )
-
-
-def _measure(config: Any) -> Any:
-    return NETWORK_PARTS.slots["risk_measure"].part(config.risk_measure)

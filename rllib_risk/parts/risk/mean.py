@@ -6,7 +6,7 @@ Letters: ``M`` atoms.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ class Mean(RiskMeasure):
     """The risk-neutral measure: the mean of the atoms."""
 
     Options = NoOptions
+    form: ClassVar[str] = "mean"
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
@@ -49,6 +50,7 @@ class MeanVariance(RiskMeasure):
     """Mean minus a multiple of the variance; see :func:`.ops.risk.mean_variance`."""
 
     Options = ParameterOptions
+    form: ClassVar[str] = "mean_variance"
     # Its unit is 1 / return, so no default suits every environment.
     DEFAULT_PENALTY = 0.1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -22,7 +22,14 @@ class Target(Part):
 
     A custom target defines :meth:`targets`. A target with a dual variable is a
     :class:`DualTarget`.
+
+    Attributes:
+        robust: Whether the target is the worst case of a set of size ``rho``.
+        nested: Whether the target is CVaR at level ``alpha`` of one step's outcomes.
     """
+
+    robust: ClassVar[bool] = False
+    nested: ClassVar[bool] = False
 
     def targets(self, view: View) -> Tensor:
         """Computes the targets; called without gradients.
@@ -233,7 +240,7 @@ def refuse_atoms(config: Any) -> Iterator[str]:
     Yields:
         The message.
     """
-    if VALUE_PARTS.slots["loss"].part(config.loss).fits_atoms:
+    if VALUE_PARTS.part("loss", config).fits_atoms:
         yield (
             f"target: a robust target is a worst-case mean, but loss {config.loss!r}"
             " fits a whole distribution. Set loss: td."

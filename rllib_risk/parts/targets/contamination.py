@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -31,6 +31,7 @@ class Contamination(Target):
         pass
 
     options: Options
+    robust: ClassVar[bool] = True
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:

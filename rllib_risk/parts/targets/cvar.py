@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ class NestedCvar(DualTarget):
         )
 
     options: Options
+    nested: ClassVar[bool] = True
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,7 @@ class TotalVariation(DualTarget):
         )
 
     options: Options
+    robust: ClassVar[bool] = True
 
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:

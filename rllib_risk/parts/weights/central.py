@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from rllib_risk.ops.hysteresis import central_weights
+from rllib_risk.parts.critics.base import NoCritic
+from rllib_risk.parts.slots import VALUE_PARTS
 from rllib_risk.parts.view import View
 from rllib_risk.parts.weights.base import LesserWeight
 
@@ -23,7 +25,7 @@ class CentrallyWeighted(LesserWeight):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        if config.joint_critic == "none":
+        if issubclass(VALUE_PARTS.part("joint_critic", config), NoCritic):
             yield (
                 f"td_weighting: {config.td_weighting!r} needs the best joint action of"
                 " a joint critic. Set joint_critic: wqmix."

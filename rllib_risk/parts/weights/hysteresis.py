@@ -42,7 +42,7 @@ class Likelihood(LesserWeight):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        if not VALUE_PARTS.slots["loss"].part(config.loss).fits_atoms:
+        if not VALUE_PARTS.part("loss", config).fits_atoms:
             yield (
                 f"td_weighting: {config.td_weighting!r} compares return distributions."
                 " Set loss: quantile."
