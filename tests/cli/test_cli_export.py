@@ -102,7 +102,7 @@ def test_thresholds_and_levels_that_mean_nothing_are_refused(
     team, arguments, message, static_runs, tmp_path, capsys
 ):
     out = tmp_path / "team"
-    # An absolute path stays as it is.
+    # CHECKPOINT is an absolute path, so it stays as it is.
     assert run(["export", str(static_runs / team), "--out", str(out), *arguments]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not out.exists()
