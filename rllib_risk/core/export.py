@@ -76,8 +76,8 @@ def export_team(
     Raises:
         ConfigError: If the folder is not empty, a custom part cannot be exported, a
             team of objective ``static`` has no threshold, the exported team acts
-            differently, ``onnx`` is not installed, or the dataset of
-            a team that learned without an environment is missing or damaged.
+            differently, ``onnx`` is not installed, or the dataset of a team that
+            learned without an environment is missing or damaged.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists and is not empty; choose another folder.")
