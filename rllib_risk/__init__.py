@@ -34,11 +34,12 @@ def register() -> None:
 
 
 def load(path: str | Path, *, trust_code: bool = False, **keys: Any) -> TeamAlgorithm:
-    """Loads a checkpoint for evaluation or further training.
+    """Loads a checkpoint for acting, evaluation, export or training in this process.
 
-    Ray starts only if the run had remote env runners. To act or evaluate without Ray,
-    set ``num_env_runners=0, evaluation_num_env_runners=0``. On a machine where Ray is
-    not installed, run an exported team instead: ``docs/deploy.md``.
+    Ray does not start: remote env runners and learners of the training are left out,
+    unless ``keys`` ask for them. To go on training with those of the training, call
+    ``TeamAlgorithm.from_checkpoint(path)``. On a machine where Ray is not installed,
+    run an exported team instead: ``docs/deploy.md``.
 
     Args:
         path: Folder of the checkpoint.
@@ -54,6 +55,9 @@ def load(path: str | Path, *, trust_code: bool = False, **keys: Any) -> TeamAlgo
             names code that is not trusted.
     """
     from rllib_risk.core.algorithm import TeamAlgorithm
+    from rllib_risk.core.checkpointing import in_this_process
 
     register()
-    return TeamAlgorithm.from_checkpoint(path, trust_code=trust_code, **keys)
+    return TeamAlgorithm.from_checkpoint(
+        path, trust_code=trust_code, **in_this_process(keys)
+    )

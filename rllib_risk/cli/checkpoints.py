@@ -175,7 +175,7 @@ def opened(
     env: str | None = None,
     env_config: Mapping[str, Any] | None = None,
 ) -> Iterator[TeamAlgorithm]:
-    """Context manager that builds the algorithm of a checkpoint; Ray must be running.
+    """Context manager that builds the algorithm of a checkpoint, without Ray.
 
     All episodes are played in this process. For the few episodes of such commands, one
     batch of environments is as fast as several processes.
@@ -195,20 +195,14 @@ def opened(
         ConfigError: If the env has no such key, does not exist, or the training had an
             env and one is given.
     """
-    from rllib_risk.core.algorithm import TeamAlgorithm
+    import rllib_risk
     from rllib_risk.core.checkpoint import reading
 
     with reading(folder):
         changes = {} if env is None else _given_env(folder, env)
         if env_config:
             changes |= _changed_env(folder, env_config, changes)
-    algorithm = TeamAlgorithm.from_checkpoint(
-        folder,
-        trust_code=trust_code,
-        num_env_runners=0,
-        evaluation_num_env_runners=0,
-        **changes,
-    )
+    algorithm = rllib_risk.load(folder, trust_code=trust_code, **changes)
     try:
         yield algorithm
     finally:

@@ -16,6 +16,7 @@ from rllib_risk.cli.option_groups import RayOptions, grouped
 from rllib_risk.cli.options import (
     EvaluationSeedOption,
     ImportOption,
+    LevelOption,
     ShowRayOption,
     TrustCodeOption,
 )
@@ -100,14 +101,7 @@ class EvaluationOptions:
         ),
     ] = None
     seed: EvaluationSeedOption = None
-    level: Annotated[
-        float | None,
-        typer.Option(
-            "--alpha",
-            help="Risk level to evaluate at, between 0 and 1, for a team trained with"
-            " objective: static (default: as in the training).",
-        ),
-    ] = None
+    level: LevelOption = None
     env: Annotated[
         str | None,
         typer.Option(

@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from rllib_risk.cli.options import ImportOption, ShowRayOption, TrustCodeOption
+from rllib_risk.cli.options import (
+    ImportOption,
+    LevelOption,
+    ShowRayOption,
+    TrustCodeOption,
+    static_threshold_option,
+)
 from rllib_risk.cli.output import note, say, stdout_to_stderr
 from rllib_risk.config.schema import ConfigError, suggest
 
@@ -16,6 +22,7 @@ EXPORT_HELP = """Export a team, to act without Ray and PyTorch.
 \b
     rllib export CHECKPOINT --out my-team
     rllib export CHECKPOINT --out my-team --format onnx
+    rllib export CHECKPOINT --out my-team --alpha 0.1
 
 Of the folder of a trial or an experiment the best checkpoint is taken. The folder that
 is written holds policy.json (what the team sees and does, and where it comes from), the
@@ -46,6 +53,8 @@ def export(
             show_default=False,
         ),
     ] = "safetensors",
+    level: LevelOption = None,
+    static_threshold: Annotated[float | None, static_threshold_option()] = None,
     trust_code: TrustCodeOption = False,
     imports: ImportOption = None,
     verbose: ShowRayOption = 0,
@@ -55,11 +64,17 @@ def export(
     from rllib_risk.cli.session import prepare, register_all
     from rllib_risk.config.loading import import_modules
     from rllib_risk.core.export import FORMATS, export_team
+    from rllib_risk.core.thresholds import choose_threshold, settle_threshold
 
     if file_format not in FORMATS:
         raise ConfigError(
             f"--format: there is no {file_format!r}.{suggest(file_format, FORMATS)}"
             f" Known: {', '.join(FORMATS)}."
+        )
+    if level is not None and static_threshold is not None:
+        raise ConfigError(
+            "--static-threshold: with --alpha episodes choose the threshold. Give one"
+            " of the two."
         )
     out = out.expanduser()
     with stdout_to_stderr():
@@ -69,7 +84,12 @@ def export(
         folder = verified(checkpoint, "an export")
         register_all()
         with opened(folder, trust_code=trust_code) as algorithm:
-            record = export_team(algorithm, out, file_format)
+            if level is not None:
+                note(f"Choosing the threshold for level {level:g} ...")
+                choose_threshold(algorithm, algorithm.config.seed, level)
+            objective = algorithm.team_policy.network.objective
+            settle_threshold(objective, static_threshold, folder)
+            record = export_team(algorithm, out, file_format, alpha=level)
     contract = record["contract"]
     masks = "needed" if contract["needs_mask"] else "not needed"
     say(f"algorithm {record['algorithm']}; risk: {record['risk']['means']}")

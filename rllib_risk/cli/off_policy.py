@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rllib_risk.cli.options import static_threshold_option
 from rllib_risk.cli.output import note, say, stdout_to_stderr
 from rllib_risk.config.schema import ConfigError
 
@@ -32,6 +33,8 @@ class OffPolicyOptions:
         method: Names of methods, separated by commas; None: the default methods.
         threshold: Return threshold for the probability of a lower return; None: the
             end of the log's lowest tenth.
+        static_threshold: Threshold of teams of objective ``static``; None: the one that
+            their last evaluation chose.
         min_ess: Effective sample size (in episodes) below which ratios give no
             estimate; None: the default.
         clip: Largest cumulative ratio; None: no limit.
@@ -65,6 +68,7 @@ class OffPolicyOptions:
             rich_help_panel=_PANEL,
         ),
     ] = None
+    static_threshold: Annotated[float | None, static_threshold_option(_PANEL)] = None
     min_ess: Annotated[
         float | None,
         typer.Option(
@@ -99,6 +103,7 @@ class OffPolicyOptions:
         values = {
             "--method": self.method,
             "--threshold": self.threshold,
+            "--static-threshold": self.static_threshold,
             "--min-ess": self.min_ess,
             "--clip": self.clip,
             "--stochastic": self.stochastic or None,
@@ -222,6 +227,7 @@ def run_off_policy(
             choices,
             episodes=episodes,
             stochastic=options.stochastic,
+            static_threshold=options.static_threshold,
             trust_code=trust_code,
         )
     except DatasetError as error:
@@ -317,11 +323,13 @@ def _evaluate(
     *,
     episodes: int | None,
     stochastic: bool,
+    static_threshold: float | None,
     trust_code: bool,
 ) -> OffPolicyResults:
     from rllib_risk.core.off_policy.log import Log, replay
     from rllib_risk.core.policy_loading import load_policy
     from rllib_risk.core.rounds import one_thread
+    from rllib_risk.core.thresholds import settle_threshold
     from rllib_risk.evaluation.off_policy.behaviour import clone_behaviour
     from rllib_risk.evaluation.off_policy.estimates import (
         evaluate_policy,
@@ -340,6 +348,7 @@ def _evaluate(
                 f"--stochastic: {folder} is a value-based team, which has no"
                 " probabilities of actions. Leave it out."
             )
+        settle_threshold(policy.network.objective, static_threshold, folder)
     note(f"Reading {dataset.folder} ...")
     log = Log.of(itertools.islice(dataset.episodes(), episodes))
     if len(log.lengths) < 2:

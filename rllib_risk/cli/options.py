@@ -7,7 +7,7 @@ of a panel in the order of this module.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -280,6 +280,31 @@ EvaluationSeedOption = Annotated[
         help="Random seed of the evaluation (default: as in the training).",
     ),
 ]
+LevelOption = Annotated[
+    float | None,
+    typer.Option(
+        "--alpha",
+        help="Risk level between 0 and 1, for a team trained with objective: static."
+        " Episodes choose its threshold for this level (default: as in the training).",
+    ),
+]
+
+
+def static_threshold_option(panel: str | None = None) -> Any:
+    """Returns the option ``--static-threshold``.
+
+    Args:
+        panel: Its panel in the help; None: that of all options without one.
+    """
+    return typer.Option(
+        "--static-threshold",
+        metavar="NUMBER",
+        help="Threshold, in units of return, of a team trained with objective: static"
+        " (default: the one that the last evaluation chose).",
+        rich_help_panel=panel,
+    )
+
+
 TrustCodeOption = Annotated[
     bool,
     typer.Option(

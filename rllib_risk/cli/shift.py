@@ -162,6 +162,7 @@ def _play(
     of_first: list[Any] = []
     for folder, label in zip(folders, labels, strict=True):
         with opened(folder, trust_code=options.trust_code) as algorithm:
+            algorithm.require_env()
             configs = cell_configs(
                 algorithm.config, grid, algorithm.env_runner.env.spec_team
             )

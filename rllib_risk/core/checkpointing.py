@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -141,6 +142,9 @@ class CheckpointingAlgorithm(Algorithm):
     ) -> Self:
         """Builds the algorithm of a checkpoint and restores its state.
 
+        It has the env runners and learners of the training, and starts Ray for them if
+        they are remote. :func:`rllib_risk.load` leaves them out.
+
         A checkpoint can name code by import path: the factory of an environment, a
         module that registers environments, or a custom part. Such code is imported
         only if it is trusted.
@@ -179,6 +183,21 @@ class CheckpointingAlgorithm(Algorithm):
             for name, module in self.team_policy.modules().items()
             for key, tensor in module.named_parameters()
         }
+
+
+def in_this_process(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds keys with which an algorithm has no remote env runners and learners.
+
+    Args:
+        keys: Keys of the configuration. They are kept.
+    """
+    runners = {"num_env_runners": 0, "evaluation_num_env_runners": 0}
+    learners = {
+        "num_learners": 0,
+        "num_cpus_per_learner": "auto",
+        "num_gpus_per_learner": 0,
+    }
+    return {**runners, **({} if "num_learners" in keys else learners), **keys}
 
 
 def _is_number(value: Any) -> bool:

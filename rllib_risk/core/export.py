@@ -13,7 +13,7 @@ import platform
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -54,7 +54,11 @@ _INTERVAL = (
 
 
 def export_team(
-    algorithm: TeamAlgorithm, folder: Path, file_format: str = "safetensors"
+    algorithm: TeamAlgorithm,
+    folder: Path,
+    file_format: str = "safetensors",
+    *,
+    alpha: float | None = None,
 ) -> dict[str, Any]:
     """Writes a team's greedy policy, and its sampled policy if it is stochastic.
 
@@ -63,14 +67,17 @@ def export_team(
             spaces. Without an environment, action masks are read from the dataset.
         folder: Folder to write. It must be empty or not exist.
         file_format: ``safetensors`` or ``onnx``.
+        alpha: Risk level of objective ``static`` for which the threshold was chosen.
+            None: the configuration's.
 
     Returns:
         The contents of ``policy.json``.
 
     Raises:
-        ConfigError: If the folder is not empty, a custom part cannot be exported, the
-            exported team acts differently, ``onnx`` is not installed, or the dataset of
-            a team that learned without an environment is missing or damaged.
+        ConfigError: If the folder is not empty, a custom part cannot be exported, a
+            team of objective ``static`` has no threshold, the exported team acts
+            differently, ``onnx`` is not installed, or the dataset of a team that
+            learned without an environment is missing or damaged.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists and is not empty; choose another folder.")
@@ -83,7 +90,7 @@ def export_team(
         "format": FORMAT_VERSION,
         "contract": _contract(algorithm, policy),
         "first_action": traced.first_action,
-        **_of_policy(algorithm, policy, traced),
+        **_of_policy(algorithm, policy, traced, alpha),
         "provenance": _provenance(algorithm),
     }
     existed = folder.exists()
@@ -202,10 +209,16 @@ def _agents_of(dataset: Dataset, obs_size: int) -> tuple[list[dict[str, Any]], b
 
 
 def _of_policy(
-    algorithm: TeamAlgorithm, policy: TeamPolicy, traced: TracedTeam
+    algorithm: TeamAlgorithm,
+    policy: TeamPolicy,
+    traced: TracedTeam,
+    alpha: float | None,
 ) -> dict[str, Any]:
     """Describes the policy: algorithm, exploration, memory, risk."""
     config, network = algorithm.config, policy.network
+    if alpha is not None:
+        config = config.copy(copy_frozen=False)
+        config.alpha = alpha
     share = policy.epsilon_at(algorithm.env_steps) if policy.stochastic else 0.0
     risk: dict[str, Any] = {
         "objective": config.objective,
@@ -309,7 +322,7 @@ def _compare(team: Team, policy: TeamPolicy) -> None:
         if isinstance(objective, Static):
             returns = rng.normal(size=_TRIAL_ENVS)
             extra = {"return_so_far": returns}
-            beside = objective.shown(returns - cast("float", objective.threshold))
+            beside = objective.shown(returns - objective.chosen_threshold())
             beside = np.broadcast_to(beside[:, None, None], (*shape, 1))
             shown = np.concatenate([seen, beside], axis=-1, dtype=np.float32)
         theirs, _ = actor.act(shown, mask.astype(np.uint8))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.ops.shortfall import threshold_values
+from rllib_risk.parts.objectives.base import Objective
 from rllib_risk.parts.objectives.static import Static
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def choose_threshold(
 
     Raises:
         ConfigError: If ``alpha`` is given without objective ``static``, or is not in
-            (0, 1].
+            (0, 1]; or if the run has no environment.
     """
     objective = algorithm.team_policy.network.objective
     if not isinstance(objective, Static):
@@ -64,6 +66,12 @@ def choose_threshold(
     level = cast("float", objective.options.alpha) if alpha is None else alpha
     if not 0.0 < level <= 1.0:
         raise ConfigError(f"--alpha: must be above 0 and at most 1, not {level}.")
+    if algorithm.config.env is None:
+        raise ConfigError(
+            "--alpha: this run learned from a dataset and knows no environment in which"
+            " to choose a threshold. Choose it with rllib evaluate CHECKPOINT --env"
+            " NAME --alpha LEVEL, and give it with --static-threshold NUMBER."
+        )
     candidates = objective.candidates()
     episodes = algorithm.play_greedily(
         len(candidates) * objective.options.threshold_episodes,
@@ -76,6 +84,35 @@ def choose_threshold(
     best = float(candidates[values.argmax()])
     objective.choose(best)
     return ChosenThreshold(level, best)
+
+
+def settle_threshold(objective: Objective, given: float | None, source: Path) -> None:
+    """Sets a given threshold of objective ``static``, or checks that one was chosen.
+
+    Args:
+        objective: Objective of the team.
+        given: The threshold ``b``. None: the chosen one.
+        source: Checkpoint of the team, for the message.
+
+    Raises:
+        ConfigError: If a threshold is given for another objective or is not finite, or
+            if none is given or chosen.
+    """
+    if not isinstance(objective, Static):
+        if given is not None:
+            raise ConfigError(
+                "--static-threshold: only teams of objective: static have a threshold,"
+                f" and {source} was trained with another objective. Leave it out."
+            )
+        return
+    if given is not None:
+        # NaN is refused too.
+        if not abs(given) <= float(np.finfo(np.float32).max):
+            raise ConfigError(
+                f"--static-threshold: must be a finite number, not {given}."
+            )
+        objective.choose(given)
+    objective.chosen_threshold()
 
 
 def observe_dataset(objective: Static, dataset: Dataset, gamma: float) -> None:

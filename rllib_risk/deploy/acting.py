@@ -1,7 +1,7 @@
 """Acting with an exported team, or with one agent of it.
 
 Letters: ``E`` environments, ``N`` agents, ``R`` rows (``E * N`` of a team, 1 of an
-agent), ``A`` actions, ``D`` observation size, ``C`` size of the memory.
+agent), ``A`` actions, ``D`` observation size.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from rllib_risk.deploy.artefact import Artefact
-from rllib_risk.deploy.contract import masks, observations, padded, rows_of
+from rllib_risk.deploy.contract import (
+    finite_rows,
+    masks,
+    observations,
+    padded,
+    rows_of,
+)
 from rllib_risk.deploy.errors import InputError
 
 
@@ -48,26 +54,43 @@ class _Rows:
     def decide(
         self, obs: np.ndarray, mask: np.ndarray, returns: np.ndarray | None
     ) -> np.ndarray:
-        """Chooses greedy actions, int64 ``[R]``, and updates the memories."""
+        """Chooses greedy actions, int64 ``[R]``, and updates the memories.
+
+        Raises:
+            InputError: If the utilities are not finite. The memories do not change.
+        """
         given = self._artefact.inputs(self._agents, self.memory, self.last_action)
         given |= {"obs": obs, "action_mask": mask}
         if returns is not None:
             given["return_so_far"] = returns
-        if len(self._parts) == 1:
-            out = self._parts[0][0](given)
-            self.memory, self.utilities = out["next_memory"], out["utilities"]
-            self.levels = out["risk_level"]
-            return out["action"]
-        actions, self.memory = np.zeros_like(self.last_action), self.memory.copy()
-        self.utilities = np.empty(mask.shape, np.float32)
-        for network, rows in self._parts:
-            out = network({name: array[rows] for name, array in given.items()})
-            actions[rows], self.memory[rows] = out["action"], out["next_memory"]
-            self.utilities[rows], self.levels[rows] = (
-                out["utilities"],
-                out["risk_level"],
+        with np.errstate(over="ignore", invalid="ignore"):
+            out = self._outputs(given)
+        # The maximum of utilities with a NaN is NaN.
+        if not np.isfinite(out["utilities"].max(axis=-1)).all():
+            raise InputError(
+                "The team's networks overflow: their utilities are infinite or NaN."
+                " Give obs and return_so_far in the units of the training."
             )
-        return actions
+        self.memory, self.utilities = out["next_memory"], out["utilities"]
+        self.levels = out["risk_level"]
+        return out["action"]
+
+    def _outputs(self, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs each network on its rows; returns the outputs of all rows."""
+        if len(self._parts) == 1:
+            return self._parts[0][0](given)
+        found = [
+            (rows, network({name: array[rows] for name, array in given.items()}))
+            for network, rows in self._parts
+        ]
+        whole = {
+            name: np.empty((len(self._agents), *array.shape[1:]), array.dtype)
+            for name, array in found[0][1].items()
+        }
+        for rows, outputs in found:
+            for name, array in outputs.items():
+                whole[name][rows] = array
+        return whole
 
     def sample(self, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draws actions ``[R]`` from the policy of the last logits."""
@@ -110,8 +133,8 @@ class _Rows:
                 " its actions depend on it. Give the sum of the episode's rewards up to"
                 " this step, discounted as in training; 0.0 at the beginning."
             )
-        rows = rows_of(given, shape, "the episode", "return_so_far")
-        return rows.astype(np.float64)
+        given = finite_rows(given, shape, "the episode", "return_so_far")
+        return given.astype(np.float64)
 
     def check_sampling(self, rng: np.random.Generator | None) -> None:
         """Raises if actions cannot be sampled because the team learned values."""
@@ -185,8 +208,9 @@ class Team:
             dict.
 
         Raises:
-            InputError: If an input is missing or has another shape, or an agent has no
-                available action. The memory does not change then.
+            InputError: If an input is missing, has another shape or holds numbers with
+                which the networks cannot compute, or an agent has no available action.
+                The memory does not change then.
         """
         named = isinstance(obs, Mapping)
         if named:
@@ -362,12 +386,14 @@ class Agent:
         Raises:
             InputError: If the action does not exist.
         """
-        if not 0 <= action < self.contract.num_actions:
+        whose = f"agent {self.contract.name!r}"
+        given = rows_of(action, (), whose, "action")
+        if given.dtype.kind not in "iu" or not 0 <= given < self.contract.num_actions:
             raise InputError(
-                f"agent {self.contract.name!r} has actions 0 to"
-                f" {self.contract.num_actions - 1}, not {action}."
+                f"{whose} has actions 0 to {self.contract.num_actions - 1}, not"
+                f" {action}."
             )
-        self._rows.last_action = np.array([action], np.int64)
+        self._rows.last_action = given.reshape(1).astype(np.int64)
 
     def reset(self) -> None:
         """Starts a new episode: resets the memory."""

@@ -14,6 +14,8 @@ import numpy as np
 
 from rllib_risk.deploy.errors import InputError
 
+_LARGEST = np.finfo(np.float32).max
+
 
 @dataclass(frozen=True)
 class AgentContract:
@@ -118,13 +120,37 @@ def observations(given: Any, shape: tuple[int, ...], whose: str) -> np.ndarray:
         whose: Owner of the observations, for the message.
 
     Raises:
-        InputError: If they have another shape, or hold NaN or infinity.
+        InputError: See :func:`finite_rows`.
     """
-    rows = rows_of(given, shape, whose, "obs").astype(np.float32, copy=False)
-    if not np.isfinite(rows).all():
-        at = np.argwhere(~np.isfinite(rows))[0].tolist()
+    return finite_rows(given, shape, whose, "obs").astype(np.float32, copy=False)
+
+
+def finite_rows(
+    given: Any, shape: tuple[int, ...], whose: str, what: str
+) -> np.ndarray:
+    """Checks an input as :func:`rows_of` does, and that 32 bits can hold its numbers.
+
+    Args:
+        given: An array, or lists of numbers.
+        shape: The required shape.
+        whose: The owner of the input, for the message.
+        what: Name of the input, for the message.
+
+    Returns:
+        The array.
+
+    Raises:
+        InputError: If it has another shape, or holds NaN, infinity or a number beyond
+            32 bits.
+    """
+    rows = rows_of(given, shape, whose, what)
+    wrong = ~(np.abs(rows) <= _LARGEST)  # NaN counts as wrong too
+    if wrong.any():
+        at = np.argwhere(wrong)[0].tolist()
+        place = f" at {at}" if at else ""
         raise InputError(
-            f"obs of {whose} holds {rows[tuple(at)]} at {at}. Give finite numbers."
+            f"{what} of {whose} holds {rows[tuple(at)]}{place}. Give finite numbers"
+            " that fit in 32 bits."
         )
     return rows
 

@@ -64,7 +64,8 @@ def read_policy(folder: Path | str) -> tuple[Path, dict[str, Any]]:
 
     Raises:
         ArtefactError: If the folder is missing or not an artefact, a file in it is cut
-            short or changed, or the artefact has a later format.
+            short or changed, a file of the team has no checksum, or the artefact has a
+            later format.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -106,7 +107,25 @@ def read_policy(folder: Path | str) -> tuple[Path, dict[str, Any]]:
             f"{folder / odd} does not match its checksum: it was cut short or changed."
             " Copy the folder again, or export the team again."
         )
-    return folder, read_json(folder / POLICY)
+    policy = read_json(folder / POLICY)
+    # Every name in the manifest is that of a file in the folder.
+    for name in _files_of(policy, folder / POLICY) - names.keys():
+        raise ArtefactError(
+            f"{path} does not list {name!r}, from which the team is read: it was"
+            " changed. Export the team again."
+        )
+    return folder, policy
+
+
+def _files_of(policy: dict[str, Any], path: Path) -> set[str]:
+    """Returns the names of the files from which a team is read, beside its policy."""
+    try:
+        return {TENSORS, *policy.get("onnx", {}).get("files", [])}
+    except (AttributeError, TypeError) as error:
+        raise ArtefactError(
+            f"{path} has an entry 'onnx' that this version cannot read: {error}."
+            " Export the team again."
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

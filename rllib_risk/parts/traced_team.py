@@ -172,12 +172,8 @@ class _AgentStep:
         sizes, objective = network.sizes, network.objective
         parts = [tracer.input("obs", np.float32, _env_obs_size(network))]
         if isinstance(objective, Static):
-            if objective.threshold is None:
-                raise UntraceableError(
-                    "objective 'static' has no threshold yet; evaluate the run first"
-                )
             returns = tracer.input("return_so_far", np.float64)
-            shown = objective.shown(returns - objective.threshold)
+            shown = objective.shown(returns - objective.chosen_threshold())
             parts.append(tracer.record("single", shown)[:, None])
         last_action = tracer.input("last_action", np.int64)
         if network.inputs.shown:

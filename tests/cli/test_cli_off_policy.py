@@ -17,15 +17,20 @@ LOG, TEAM = str(OLD / "uav-log"), str(OLD / "ma_cqr")
 pytestmark = pytest.mark.usefixtures("as_it_was")
 
 
-def test_two_checkpoints_on_a_log(tmp_path, monkeypatch, capsys):
-    """It needs neither Ray nor an environment. The checkpoint is of an offline run."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def short_fits(monkeypatch):
     short = functools.partial(
         estimates.FqeSettings, min_updates=20, check_every=10, tau=1.0, tolerance=9.0
     )
     monkeypatch.setattr(estimates, "FqeSettings", short)
     # A few episodes support few of the policy's actions.
     monkeypatch.setattr(estimates, "MIN_SUPPORT", 0.0)
+
+
+@pytest.mark.usefixtures("short_fits")
+def test_two_checkpoints_on_a_log(tmp_path, monkeypatch, capsys):
+    """It needs neither Ray nor an environment. The checkpoint is of an offline run."""
+    monkeypatch.chdir(tmp_path)
     arguments = ["evaluate", TEAM, TEAM, "--dataset", LOG, "--label", "A", "--label"]
     assert run([*arguments, "B", "--seed", "1", "--json"]) == 0
     assert not ray.is_initialized()
@@ -47,6 +52,8 @@ def test_two_checkpoints_on_a_log(tmp_path, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["--method", "fqe"], "--method: allowed only with --dataset"),
+        (["--static-threshold", "1"], "--static-threshold: allowed only with"),
+        (["--dataset", LOG, "--static-threshold", "1"], "with another objective"),
         (["--dataset", LOG, "--method", "fqi"], "there is no method 'fqi'"),
         (["--dataset", LOG, "--render"], "--render is not for --dataset"),
         (["--dataset", LOG, "--env", "uav"], "--env is not for --dataset"),
@@ -61,6 +68,21 @@ def test_refusals(tmp_path, monkeypatch, capsys, arguments, message):
     assert run(["evaluate", TEAM, *arguments]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("short_fits")
+def test_a_static_team_without_an_env_takes_a_threshold(
+    static_runs, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    log = ["--dataset", str(static_runs / "log"), "--method", "fqe"]
+    assert run(["evaluate", str(static_runs / "alone"), *log]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "has no threshold" in error and "--static-threshold NUMBER" in error
+    log += ["--static-threshold", "3", "--json"]
+    assert run(["evaluate", str(static_runs / "alone"), *log]) == 0
+    (team,) = json.loads(capsys.readouterr().out)["policies"]
+    assert team["methods"][0]["mean"]["value"] is not None
 
 
 def test_a_dataset_of_another_environment_is_refused(tmp_path, monkeypatch, capsys):

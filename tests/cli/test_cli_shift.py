@@ -152,6 +152,11 @@ def test_several_checkpoints_on_a_grid(
     )
 
 
+def test_a_team_without_an_env_is_refused(static_runs, grid, capsys):
+    assert run(["evaluate", str(static_runs / "alone"), "--shift", str(grid)]) == 2
+    assert "knows no environment to play in" in capsys.readouterr().err
+
+
 def test_options_of_the_shift(
     checkpoints: dict[str, Path],
     grid: Path,

@@ -16,6 +16,7 @@ import rllib_risk
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.core import source_version
+from rllib_risk.core.checkpointing import in_this_process
 from rllib_risk.core.export import export_team
 from rllib_risk.core.players import PolicyPlayer
 from rllib_risk.deploy import InputError, Team
@@ -65,6 +66,37 @@ def test_a_checkpoint_is_loaded_and_played_without_ray(algorithm):
         pytest.skip("another test of this process has started Ray")
     assert len(algorithm.evaluate_episodes(2)["returns"]) == 2
     assert not ray.is_initialized()
+
+
+def test_a_checkpoint_of_remote_runners_and_learners_starts_no_ray(tmp_path):
+    if ray.is_initialized():
+        pytest.skip("another test of this process has started Ray")
+    rllib_risk.register()
+    config = config_class("VDN")().environment("two_step").training(hidden_size=8)
+    config.min_sample_timesteps_per_iteration = 2
+    config.evaluation_duration = 1
+    trained = config.build_algo()
+    trained.config = trained.config.copy(copy_frozen=False).update_from_dict(
+        {
+            "num_env_runners": 2,
+            "evaluation_num_env_runners": 1,
+            "num_learners": 2,
+            "num_cpus_per_learner": 2,
+        }
+    )
+    (tmp_path / "checkpoint").mkdir()
+    trained.save_checkpoint(str(tmp_path / "checkpoint"))
+    trained.stop()
+    loaded = rllib_risk.load(tmp_path / "checkpoint")
+    assert not ray.is_initialized()
+    assert len(loaded.evaluate_episodes(1)["returns"]) == 1
+    export_team(loaded, tmp_path / "team")
+    loaded.train()
+    assert not ray.is_initialized()
+    loaded.stop()
+    # Runners and learners that are asked for are kept.
+    asked = {"num_env_runners": 1, "num_learners": 3, "num_cpus_per_learner": 2}
+    assert in_this_process(asked) == asked | {"evaluation_num_env_runners": 0}
 
 
 def test_an_exported_record_holds_contract_risk_and_provenance(algorithm, tmp_path):

@@ -42,6 +42,17 @@ time: t
 terminated: done
 truncated: cut
 """
+LONG_MAP = """\
+form: long
+agents: [left, right]
+agent: who
+observation: o
+action: {columns: u, count: 2}
+reward: {columns: r, team: sum}
+episode: ep
+time: t
+end: terminated
+"""
 NAMES = HEAD.replace("a,b,u,v", "left_o,right_o,left_u,right_u")
 
 
@@ -139,6 +150,49 @@ def test_rewards_of_agents(tmp_path, team, wanted):
         DatasetError, match=r"line 2, column 'right_r': differs between"
     ):
         read(tmp_path / "b", shared, head, rows)
+
+
+@pytest.mark.parametrize("form", ["wide", "long"])
+def test_a_sum_of_rewards_that_32_bits_cannot_hold_is_refused(tmp_path, form):
+    head, rows = "ep,t,who,o,u,r\n", "x,0,right,1,0,-2e38\nx,0,left,1,0,-3e38\n"
+    text = LONG_MAP
+    where = "line 3, column 'r'"
+    if form == "wide":
+        head, rows = NAMES.replace(",r,", ",left_r,right_r,"), LOG
+        rows = rows.replace(",1.5,", ",1.5,1.5,").replace(",2.0,", ",-3e38,-2e38,")
+        rows = rows.replace(",0.5,", ",0.5,0.5,").replace(",3.0,", ",3.0,3.0,")
+        text = MAP.replace("reward: r", 'reward: {columns: "{agent}_r", team: sum}')
+        where = "line 4, column 'left_r'"
+    message = rf"log\.csv, {where}: the sum of the agents' rewards, -5e\+38, does not"
+    with pytest.raises(DatasetError, match=message):
+        read(tmp_path, text, head, rows)
+
+
+def test_an_action_that_64_bits_cannot_hold_is_refused(tmp_path):
+    rows = LOG.replace("y,0,3,30,0,0", "y,0,3,30,0,1e30")
+    message = r"line 4, column 'right_u': 1e\+30 is no action; they go from 0 to 1"
+    with pytest.raises(DatasetError, match=message):
+        read(tmp_path, MAP, rows=rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "times", "gap"),
+    [
+        (np.int64, [-(2**63), 2**63 - 1], r"1\.84467e\+19"),
+        (np.uint64, [2**63 - 2**12, 2**63 + 2**12], "8192"),
+    ],
+)
+def test_times_that_int64_or_their_difference_cannot_hold(tmp_path, kind, times, gap):
+    arrays = {"left_o": [1, 2], "right_o": [1, 2], "left_u": [0, 1], "right_u": [1, 1]}
+    arrays |= {"r": [0.5, 1.5], "ep": [0, 0], "done": [0, 1]}
+    np.savez(tmp_path / "log.npz", t=np.array(times, kind), **arrays)
+    text = MAP.replace("truncated: cut\n", "")
+    (episode,) = imported(tmp_path, [tmp_path / "log.npz"], text)
+    np.testing.assert_array_equal(episode.rewards, [0.5, 1.5])
+    (tmp_path / "gap").mkdir()
+    text = text.replace("time: t", "time: {column: t, step: 1}")
+    with pytest.raises(DatasetError, match=rf"row 1, column 't': the time is {gap} "):
+        imported(tmp_path / "gap", [tmp_path / "log.npz"], text)
 
 
 def test_labels(tmp_path):

@@ -149,3 +149,26 @@ def test_a_manifest_names_files_beside_it_alone(tmp_path):
     (folder / MANIFEST).write_text('{"format": 3, "sha256": {}}')
     with pytest.raises(ArtefactError, match=r"has format 3, .* Install a later"):
         Team.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "listed", "message"),
+    [
+        (None, [POLICY], r"does not list 'policy\.safetensors'"),
+        (["team.onnx"], [POLICY, TENSORS], r"does not list 'team\.onnx'"),
+        (["../team.onnx"], [POLICY, TENSORS], r"does not list '\.\./team\.onnx'"),
+        (7, [POLICY, TENSORS], "an entry 'onnx' that this version cannot read"),
+    ],
+)
+def test_a_file_of_the_team_without_a_checksum_is_refused(
+    files, listed, message, tmp_path
+):
+    """R48: checksums of an artefact."""
+    folder = copy_of_first_format(tmp_path)
+    for place in (folder, tmp_path):
+        (place / "team.onnx").write_bytes(b"a network")
+    if files is not None:
+        change(folder, lambda policy: policy.update(onnx={"files": files}))
+    write_manifest(folder, listed)
+    with pytest.raises(ArtefactError, match=message):
+        Team.load(folder)

@@ -94,11 +94,14 @@ OBS, MASK = np.zeros((3, 5), np.float32), np.array([[1, 1, 1, 1]] * 2 + [[1, 1, 
         ([[1.0], [1.0, 2.0]], MASK, "found something that is not an array"),
         (np.full((3, 5), "x"), MASK, "found something that is not an array"),
         (OBS + np.array([[0], [np.nan], [0]]), MASK, r"holds nan at \[1, 0\]"),
+        (OBS + np.array([[0], [1e39], [0]]), MASK, r"holds 1e\+39 at \[1, 0\]"),
+        (OBS + 3e38, MASK, "networks overflow: their utilities are infinite or NaN"),
         (OBS, None, "action_mask of the team of 3 agents is missing"),
         (OBS, MASK[0], r"action_mask .* must have shape \[3, 4\], found shape \[4\]"),
         (OBS, MASK * [[1], [0], [1]], r"allows no action, at \[1\]"),
         (OBS, np.ones((3, 4)), r"an action that does not exist, at \[2, 2\]"),
         (OBS, MASK * 0.5, "must hold only 0 and 1"),
+        (OBS, MASK * np.nan, "must hold only 0 and 1"),
         ({"a": OBS[0], "b": OBS[0]}, None, r"obs lacks agent 'c'.*3 agents, a, b, c"),
         (dict.fromkeys("abcd", OBS[0]), None, "obs has the unknown agent 'd'"),
         (dict.fromkeys("abc", OBS[0]), None, r"agent 'c' must have shape \[3\]"),
@@ -116,6 +119,19 @@ def test_a_wrong_input_is_an_error_and_loses_nothing(tmp_path, obs, mask, messag
     np.testing.assert_array_equal(team.utilities, twin.utilities)
 
 
+@pytest.mark.parametrize("earned", [np.nan, np.inf, -np.inf, 1e39])
+def test_a_return_so_far_that_is_no_number_is_refused(tmp_path, earned):
+    write_artefact(tmp_path, objective="static")
+    team, agent = Team.load(tmp_path, 2), Agent(tmp_path, "a")
+    found = r"return_so_far of the episode holds (-?inf|nan|1e\+39)"
+    obs, masks = np.stack([OBS, OBS]), np.stack([MASK, MASK])
+    with pytest.raises(InputError, match=rf"{found} at \[1\]"):
+        team.act(obs, masks, return_so_far=[0.0, earned])
+    with pytest.raises(InputError, match=rf"{found}\. Give finite numbers"):
+        agent.act(OBS[0], MASK[0], return_so_far=earned)
+    assert agent.act(OBS[0], MASK[0], return_so_far=1.0) in range(4)
+
+
 def test_further_inputs_are_refused_where_they_mean_nothing(tmp_path):
     write_artefact(tmp_path)
     team, agent = Team.load(tmp_path), Agent(tmp_path, "c")
@@ -129,6 +145,8 @@ def test_further_inputs_are_refused_where_they_mean_nothing(tmp_path):
         agent.act(OBS[0, :3])
     with pytest.raises(InputError, match="actions 0 to 1, not 2"):
         agent.remember(2)
+    with pytest.raises(InputError, match=r"actions 0 to 1, not 0\.5"):
+        agent.remember(0.5)
     with pytest.raises(InputError, match="no agent 'd'; known: a, b, c"):
         team.agent("d")
     with pytest.raises(InputError, match="a dict is for one environment"):

@@ -14,6 +14,7 @@ from rllib_risk.deploy.files import (
     as_json,
     write_manifest,
 )
+from rllib_risk.parts.objectives.static import Static
 from rllib_risk.parts.traced_team import trace_team
 
 # Output of `rllib export tests/data/old_checkpoints/0.1.0/rmix` in the first version
@@ -67,6 +68,10 @@ def write_artefact(folder, *, masks=True, stochastic=False, seed=3, **keys):
     actions; the others observe five numbers and have four actions.
     """
     network = make_network(seed, num_agents=3, num_actions=4, obs_size=5, **keys)
+    static = isinstance(network.objective, Static)
+    if static:
+        network.objective.observe([-2.0, 2.0])
+        network.objective.choose(0.5)
     traced = trace_team(network)
     agents = [("a", 5, 4), ("b", 5, 4), ("c", 3, 2)]
     record = {
@@ -81,7 +86,7 @@ def write_artefact(folder, *, masks=True, stochastic=False, seed=3, **keys):
             "obs_size": 5,
             "num_actions": 4,
             "needs_mask": masks,
-            "needs_return": False,
+            "needs_return": static,
         },
         "first_action": traced.first_action,
         "networks": traced.networks,

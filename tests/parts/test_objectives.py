@@ -303,7 +303,7 @@ def test_the_range_of_thresholds_is_that_of_returns():
         "objective.known"
         in TeamNetwork(TeamSizes(2, 3, 4, 5), {"objective": "static"}).state_dict()
     )
-    with pytest.raises(ValueError, match="no threshold was chosen yet"):
+    with pytest.raises(ValueError, match=r"has no threshold.* from 0 to 0.*--env"):
         ReturnWatch(Static(), 1.0, 1)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from rllib_risk.config.schema import shown
 from rllib_risk.data.arrays import OBSERVATIONS, with_last_observation
 from rllib_risk.data.episodes import Episode
+from rllib_risk.data.importing.cells import LARGEST
 from rllib_risk.data.importing.mapping import ColumnMap
 from rllib_risk.data.importing.steps import NO_ACTION, Steps
 from rllib_risk.data.replay_memory import action_dtype
@@ -209,8 +210,7 @@ class _Rows:
 
     def _check_time(self) -> None:
         time = self._arrays["time"]
-        gaps = np.diff(time)
-        wrong = gaps <= gaps.dtype.type(0)
+        wrong = time[1:] <= time[:-1]
         if wrong.any():
             row = int(wrong.argmax()) + 1
             repeated = time[row] == time[row - 1]
@@ -220,8 +220,11 @@ class _Rows:
         step = self._map.step
         if step is None:
             return
+        gaps = np.diff(time)
         if gaps.dtype.kind == "m":
             gaps = gaps / np.timedelta64(1, "s")
+        elif gaps.dtype.kind == "i":
+            gaps = gaps.view(np.uint64)  # int64 cannot hold every gap
         wrong = np.abs(gaps - step) > _TIME_ROUNDING * step
         if wrong.any():
             row = int(wrong.argmax()) + 1
@@ -287,7 +290,7 @@ class _Rows:
                 *("reward", "team"),
             )
         if team == "sum":
-            return rewards.sum(axis=1)
+            return self._sums(rewards, steps)
         if team == "shared":
             found = rewards[:steps]
             same = np.isclose(found, found[:, :1], rtol=_SAME_REWARD, atol=_SAME_REWARD)
@@ -295,6 +298,17 @@ class _Rows:
             self._refuse(~same, "reward", text)
             return rewards[:, 0]
         return rewards.mean(axis=1)
+
+    def _sums(self, rewards: np.ndarray, steps: int) -> np.ndarray:
+        """Adds up the agents' rewards, float64 ``[L]``; checks the first ``steps``."""
+        sums = rewards.sum(axis=1)
+        wrong = np.abs(sums[:steps]) > LARGEST
+        if wrong.any():
+            row = int(wrong.argmax())
+            text = f"the sum of the agents' rewards, {sums[row]:g}, does not fit in 32"
+            agent = int(np.abs(rewards[row]).argmax())
+            raise self._error(row, "reward", f"{text} bits", agent)
+        return sums
 
     def _with_next(
         self, obs: np.ndarray, state: np.ndarray, mask: np.ndarray

@@ -22,7 +22,8 @@ from rllib_risk.data.rows import DatasetError
 _NUMBER = re.compile(
     r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.I | re.A
 )
-_LARGEST = float(np.finfo(np.float32).max)
+# Largest number that a dataset can hold.
+LARGEST = float(np.finfo(np.float32).max)
 _FLAGS = pa.array(["0", "false", "0.0", "1", "true", "1.0"])
 _EMPTY = "is empty"
 
@@ -43,7 +44,7 @@ def numbers(rows: Rows, name: str, *, gaps: bool = False) -> np.ndarray:
     """
     values = _floats(rows, name, rows.columns[name], gaps)
     # NaN counts as wrong too.
-    wrong = ~(np.abs(values) <= _LARGEST)
+    wrong = ~(np.abs(values) <= LARGEST)
     if gaps:
         wrong &= ~np.isnan(values)
     if wrong.any():
@@ -143,6 +144,8 @@ def times(rows: Rows, name: str) -> np.ndarray:
     """
     column = rows.columns[name]
     if isinstance(column, np.ndarray) and column.dtype.kind in "iu":
+        if column.max(initial=0) > np.iinfo(np.int64).max:
+            return numbers(rows, name)
         return column.astype(np.int64)
     if isinstance(column, list):
         if all(isinstance(value, str) for value in column):

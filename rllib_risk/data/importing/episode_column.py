@@ -43,11 +43,11 @@ def find_episode(
     if time is None:
         return None, "no column of time shows where episodes begin."
     try:
-        steps = np.diff(cells.times(rows, time))
+        times = cells.times(rows, time)
     except DatasetError:
         return None, f"{time!r} holds no times."
-    zero = np.zeros((), steps.dtype)
-    restarts = steps <= zero if whole_team else steps < zero
+    before, after = times[:-1], times[1:]
+    restarts = after <= before if whole_team else after < before
     number = int(restarts.sum())
     if not number:
         return None, f"{time!r} does not restart in the first {len(rows):,} rows."

@@ -256,14 +256,12 @@ class StepReader:
         if wrong.any():
             row, agent = (int(n) for n in np.argwhere(wrong)[0])
             most = np.broadcast_to(limits, wrong.shape)[row, agent] - 1
-            raise steps.rows.error(
-                row,
-                chosen.of(agent)[0],
-                f"{actions[row, agent]} is no action; they go from 0 to {most}",
-            )
-        return actions
+            text = f"{actions[row, agent]:.17g} is no action; they go from 0 to {most}"
+            raise steps.rows.error(row, chosen.of(agent)[0], text)
+        return actions.astype(np.int64)
 
     def _numbered(self, rows: Rows, name: str) -> np.ndarray:
+        """Reads whole numbers, as float64: int64 cannot hold every one of them."""
         values = cells.numbers(rows, name, gaps=self._gaps)
         given = np.where(np.isnan(values), NO_ACTION, values)
         wrong = (given != given.round()) | ((given < 0) & ~np.isnan(values))
@@ -271,7 +269,7 @@ class StepReader:
             place = tuple(int(n) for n in np.argwhere(wrong)[0])
             text = f"{values[place]:g} is no action; they are whole numbers from 0"
             raise rows.error(place[0], name, text)
-        return given.astype(np.int64)
+        return given
 
     def _labelled(self, rows: Rows, name: str) -> np.ndarray:
         found = cells.names(rows, name, gaps=self._gaps)

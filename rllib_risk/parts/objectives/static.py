@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rllib_risk.config.options import option
+from rllib_risk.config.schema import ConfigError
 from rllib_risk.data import episodes as columns
 from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.ops.shortfall import returns_so_far, shortfall_rewards
@@ -204,6 +205,25 @@ class Static(Objective, nn.Module):
         chosen = self.known[2].item()
         return None if math.isnan(chosen) else chosen
 
+    def chosen_threshold(self) -> float:
+        """Returns the chosen threshold.
+
+        Raises:
+            ConfigError: If none was chosen.
+        """
+        threshold = self.threshold
+        if threshold is None:
+            low, high = self.limits
+            raise ConfigError(
+                "objective: this team of objective 'static' has no threshold, because"
+                " its run was never evaluated. Give one with --static-threshold"
+                f" NUMBER; the team has learned those from {low:g} to {high:g}. Or let"
+                " episodes choose one: rllib evaluate CHECKPOINT --env NAME --alpha"
+                " LEVEL prints the best one for a level, and in Python"
+                " evaluate_episodes() sets it."
+            )
+        return threshold
+
     def choose(self, threshold: float) -> None:
         """Sets the threshold of greedy episodes.
 
@@ -308,18 +328,13 @@ class ReturnWatch:
                 threshold for all episodes.
 
         Raises:
-            ValueError: If no threshold was chosen.
+            ConfigError: If the chosen threshold is needed, and none was chosen.
         """
-        if thresholds is None and objective.threshold is None:
-            raise ValueError(
-                "objective: no threshold was chosen yet, because this run was never"
-                " evaluated. Evaluate it first: call evaluate_episodes() of the"
-                " algorithm, or train with evaluation_interval above 0."
-            )
         self._objective = objective
         self._of_episode = thresholds
         self._returns = RunningReturns(gamma, num_envs)
-        self._thresholds = np.full(num_envs, objective.threshold or 0.0)
+        first = objective.chosen_threshold() if thresholds is None else 0.0
+        self._thresholds = np.full(num_envs, first)
 
     def begin(self, slots: np.ndarray, episodes: np.ndarray) -> None:
         """Starts new episodes.
