@@ -330,7 +330,7 @@ def test_a_killed_runner_leaves_no_process(command, where):
 
 
 def test_processes_of_others_survive_a_crash():
-    """Those of another env in this process, and those started between two calls."""
+    """R16: those of another env in this process, and those started between calls."""
     other = looped(lambda: Starting(f"exec {SLEEP}"), 100)
     envs = looped(lambda: Starting("true"), 100)
     other.reset(ONE, ONE)
