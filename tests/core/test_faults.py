@@ -187,7 +187,7 @@ def test_a_replay_too_large_for_the_episodes_so_far_is_refused(
     ray_local, monkeypatch, caplog
 ):
     """Without max_episode_steps there is only a warning before the first episode."""
-    monkeypatch.setattr("rllib_risk.core.algorithm.machine_memory", lambda: 10**6)
+    monkeypatch.setattr("rllib_risk.core.replay_room.machine_memory", lambda: 10**6)
     algorithm = faulty_config().build_algo()
     with pytest.raises(ConfigError, match=r"of at most 5 steps.*Set buffer_size_epis"):
         algorithm.train()
