@@ -234,8 +234,8 @@ def load_parameters(folder: Path, named: Mapping[str, torch.Tensor]) -> None:
         named: Tensors by name; changed in place.
 
     Raises:
-        CheckpointError: If names, shapes or types differ, or the file is no safetensors
-            file.
+        CheckpointError: If names, shapes or types differ, a number is not finite, or
+            the file is no safetensors file.
     """
     saved = _load_safetensors(load_tensors, folder / POLICY)
     if saved.keys() != named.keys():
@@ -254,6 +254,11 @@ def load_parameters(folder: Path, named: Mapping[str, torch.Tensor]) -> None:
             raise CheckpointError(
                 f"{folder}: {name} has type {saved[name].dtype}, and {tensor.dtype} is"
                 " needed."
+            )
+        if not torch.isfinite(saved[name]).all():
+            raise CheckpointError(
+                f"{folder / POLICY}: {name} holds NaN or infinity, so the network"
+                " cannot act. Take an earlier checkpoint."
             )
     with torch.no_grad():
         for name, tensor in named.items():
