@@ -29,6 +29,7 @@ from rllib_risk.core.rollout_worker import EnvReport, TeamRolloutWorker
 from rllib_risk.core.runners import sample_everywhere
 from rllib_risk.data.episodes import Episode
 from rllib_risk.data.replay import EpisodeReplay
+from rllib_risk.env_wrappers import notices
 from rllib_risk.env_wrappers.team_env import TeamEnv
 from rllib_risk.parts.objectives.static import Static
 
@@ -83,6 +84,8 @@ class TeamAlgorithm(
             env: RLlib's deprecated argument.
             **kwargs: RLlib's arguments.
         """
+        # One run has several workers in this process; all share its notices.
+        notices.forget()
         full = self.get_default_config()
         if isinstance(config, AlgorithmConfig):
             full = config.copy(copy_frozen=False)

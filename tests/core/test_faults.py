@@ -204,6 +204,17 @@ def test_bounds_and_close_are_told_once_each_and_stop_nothing(caplog):
     assert "close() of Faulty failed" in close and "the window is gone" in close
 
 
+def test_a_run_tells_a_notice_once_and_the_next_run_again(ray_local, caplog):
+    """Also if several of its workers are in one process."""
+    for run in (1, 2):
+        algorithm = faulty_config("close raises").build_algo()
+        result = algorithm.train()
+        algorithm.stop()
+        told = [r for r in caplog.records if "close() of Faulty failed" in r.message]
+        assert len(told) == run
+        assert result["env_notices"].count("close() of Faulty failed") == 1
+
+
 def test_the_traceback_is_logged_on_demand(caplog):
     with caplog.at_level("INFO", logger="rllib_risk"):
         EnvFailures("e", 1, 3).failed([0], error_of(1 / np.int8(1), "x" + "y"), 1)
