@@ -135,9 +135,10 @@ def _iteration_of(folder: Path) -> int:
 def _refusal(best: _Candidate, candidates: Sequence[_Candidate], metric: str) -> str:
     """Why no checkpoint is taken if the best one is damaged, and what to do."""
     usable = [c.folder for c in candidates if c.damage is None]
-    what = f"It may be the best checkpoint by {metric}"
-    if math.isfinite(best.score):
-        what = f"It is the best checkpoint by {metric}"
+    what = {
+        math.inf: f"It may be the best checkpoint by {metric}",
+        -math.inf: f"It is the last checkpoint, and none has a value of {metric}",
+    }.get(best.score, f"It is the best checkpoint by {metric}")
     advice = "All other checkpoints in this folder are damaged too"
     if usable:
         advice = f"Name the one to take instead, such as {usable[-1]}"
@@ -172,8 +173,8 @@ def is_foreign(folder: Path) -> bool:
 def verified(checkpoint: Path, purpose: str) -> Path:
     """Checks that a folder is an undamaged checkpoint of this package.
 
-    A damaged checkpoint is never replaced by another one, for the folder of a trial or
-    an experiment neither; see :func:`find_checkpoint`.
+    A damaged checkpoint is never replaced by another one. For the folder of a trial or
+    an experiment, this is the best checkpoint; see :func:`find_checkpoint`.
 
     Args:
         checkpoint: The folder.

@@ -46,8 +46,8 @@ class Process:
 def adopt_orphans() -> None:
     """Makes this process the parent of its descendants whose parents end.
 
-    Otherwise the system's first process becomes their parent, and nobody knows whose
-    they are. Only Linux has this; elsewhere the function does nothing.
+    Otherwise the system's first process becomes their parent, and they cannot be found.
+    Only Linux has this; elsewhere the function does nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -150,7 +150,7 @@ def _has_children() -> bool:
     """Whether this process has any children; takes a microsecond."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
+    except (ChildProcessError, AttributeError):  # not every system has waitid()
         return False
     return True
 

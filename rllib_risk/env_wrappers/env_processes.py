@@ -1,7 +1,9 @@
 """Tells which processes each environment of this process has started, and ends them.
 
 A process belongs to the environment whose call started it. Other children, such as
-Ray's, start between the calls; they belong to no environment and are left alone.
+Ray's, start between the calls; they belong to no environment and are left alone. Pauses
+between two steps are too short to look at: what starts there counts as started in a
+call.
 """
 
 from __future__ import annotations
@@ -73,12 +75,11 @@ def leave_alone(since: float) -> None:
 
 
 def _unknown(since: float) -> list[Process]:
+    running = child_processes.children()
+    if not running:
+        return []
     first = child_processes.ticks(since)
-    return [
-        process
-        for process in child_processes.children()
-        if process.started >= first and process not in _owners
-    ]
+    return [p for p in running if p.started >= first and p not in _owners]
 
 
 def _owner_of_group(

@@ -49,7 +49,7 @@ _TICK_S = 1.0
 # 500. After a successful call, look only if the call took at least this time.
 _SEARCH_AFTER_S = {"build": 0.0, "reset": 0.0002}
 _SEARCH_AFTER_STEP_S = 0.02
-# Look for the processes of others if this time has passed since the last call.
+# After a pause of this length between two calls, look for the processes of others.
 _PAUSE_S = 0.02
 
 T = TypeVar("T")
@@ -256,8 +256,9 @@ class Watchdog:
             return
         if self._overdue is not call:
             self._overdue, self._interrupted_at = call, -math.inf
-            self._look_for_processes(what.slot, start)
-            self._processes[what.slot].end()
+            own = self._processes.setdefault(what.slot, EnvProcesses())
+            own.find(start)
+            own.end()
             self._age = what.limit_s
         if self._running is not call:
             return

@@ -115,7 +115,9 @@ def test_the_newest_of_checkpoints_without_scores_is_taken_or_refused(
         (experiment / trial / "result.json").write_text("")
     assert found(experiment) == "b/checkpoint_000000"
     (experiment / "b" / "checkpoint_000000" / "replay.safetensors").write_text("")
-    with pytest.raises(ConfigError, match=r"such as .*a/checkpoint_000001\.$"):
+    with pytest.raises(
+        ConfigError, match=r"last checkpoint.*such as .*a/checkpoint_000001\.$"
+    ):
         checkpoints.find_checkpoint(experiment)
     with pytest.raises(ConfigError, match="All other checkpoints in this folder"):
         checkpoints.find_checkpoint(experiment / "b")
