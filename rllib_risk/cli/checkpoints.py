@@ -22,24 +22,28 @@ _RLLIB_FILE = "rllib_checkpoint.json"
 
 @dataclass(frozen=True)
 class _Candidate:
-    """An undamaged checkpoint of a trial.
+    """A checkpoint of a trial.
 
     Attributes:
         score: Score of the checkpoint; see :func:`rllib_risk.cli.best.score_of`.
+            Infinite for a damaged one whose iteration is unknown: it may be the best.
         iteration: Training iteration that wrote the checkpoint.
         folder: Folder of the checkpoint.
+        damage: What is wrong with it; None for a checkpoint that can be loaded.
     """
 
     score: float
-    iteration: int
+    iteration: float
     folder: Path
+    damage: str | None
 
 
 def find_checkpoint(path: Path, verb: str = "Taking") -> Path:
     """Finds a checkpoint: the folder itself, or the best one of a trial or experiment.
 
-    Prints which checkpoint it chose. Damaged checkpoints do not count. The score is
-    that of the evaluation in the iteration that wrote the checkpoint.
+    Prints which checkpoint it chose. A damaged checkpoint that is or may be the best is
+    refused: another one is another model. The score is that of the evaluation in the
+    iteration that wrote the checkpoint.
 
     Args:
         path: Folder of a checkpoint, a trial, an experiment or a comparison.
@@ -49,7 +53,8 @@ def find_checkpoint(path: Path, verb: str = "Taking") -> Path:
         The absolute folder of a checkpoint.
 
     Raises:
-        ConfigError: If there is no such folder, or it holds no checkpoint.
+        ConfigError: If there is no such folder, if it holds no checkpoint, or if the
+            checkpoint to take is damaged.
     """
     folder = path.expanduser().resolve()
     if not folder.is_dir():
@@ -68,11 +73,10 @@ def find_checkpoint(path: Path, verb: str = "Taking") -> Path:
     experiment = folder.parent if trials == [folder] else folder
     metric, order = read_score(experiment, usual_score(trials, TEAM_METRIC))
     candidates = [c for t in trials for c in _candidates(t, metric, order)]
-    if not candidates:
-        raise ConfigError(
-            f"{folder}: all checkpoints in this folder are incomplete or damaged."
-        )
-    best = max(candidates, key=lambda c: (c.score, c.iteration))
+    candidates.sort(key=lambda c: (c.score, c.iteration))
+    best = candidates[-1]
+    if best.damage is not None:
+        raise ConfigError(_refusal(best, candidates, metric))
     why = f"{metric} {shown(best.score, order)}"
     if best.score == -math.inf:
         why = f"the last checkpoint; no checkpoint has a value of {metric}"
@@ -95,21 +99,50 @@ def _checkpoints(trial: Path) -> list[Path]:
 
 
 def _candidates(trial: Path, metric: str, order: str) -> Iterator[_Candidate]:
-    from rllib_risk.core.checkpoint import (
-        CheckpointError,
-        read_state,
-        verify_checkpoint,
-    )
+    from rllib_risk.core.checkpoint import CheckpointError, verify_checkpoint
 
     results = {str(row.get("training_iteration")): row for row in read_results(trial)}
     for folder in _checkpoints(trial):
+        damage, iteration, score = None, math.inf, math.inf
         try:
-            iteration = int(read_state(verify_checkpoint(folder))["iteration"])
-        except (CheckpointError, LookupError, TypeError, ValueError) as error:
-            note(f"{folder} is skipped: {error}")
-            continue
-        score = score_of(results.get(str(iteration), {}), metric, order)
-        yield _Candidate(score, iteration, folder)
+            verify_checkpoint(folder)
+        except CheckpointError as error:
+            damage = str(error)
+        try:
+            iteration = _iteration_of(folder)
+            score = score_of(results.get(str(iteration), {}), metric, order)
+        except CheckpointError as error:
+            damage = damage or str(error)
+        yield _Candidate(score, iteration, folder, damage)
+
+
+def _iteration_of(folder: Path) -> int:
+    """The iteration that wrote a checkpoint, whose other files may be damaged."""
+    from rllib_risk.core.checkpoint import (
+        STATE,
+        CheckpointError,
+        is_unchanged,
+        read_state,
+    )
+
+    state = folder / STATE
+    iteration = read_state(folder).get("iteration") if is_unchanged(state) else None
+    if type(iteration) is not int:
+        raise CheckpointError(f"{state} does not hold the number of its iteration.")
+    return iteration
+
+
+def _refusal(best: _Candidate, candidates: Sequence[_Candidate], metric: str) -> str:
+    """Why no checkpoint is taken if the best one is damaged, and what to do."""
+    usable = [c.folder for c in candidates if c.damage is None]
+    what = {
+        math.inf: f"It may be the best checkpoint by {metric}",
+        -math.inf: f"It is the last checkpoint, and none has a value of {metric}",
+    }.get(best.score, f"It is the best checkpoint by {metric}")
+    advice = "All other checkpoints in this folder are damaged too"
+    if usable:
+        advice = f"Name the one to take instead, such as {usable[-1]}"
+    return f"{best.damage} {what}, so no other one is taken. {advice}."
 
 
 def _last_foreign(folder: Path, trials: Sequence[Path], verb: str) -> Path:
@@ -141,7 +174,7 @@ def verified(checkpoint: Path, purpose: str) -> Path:
     """Checks that a folder is an undamaged checkpoint of this package.
 
     A damaged checkpoint is never replaced by another one. For the folder of a trial or
-    an experiment, the best checkpoint is used; see :func:`find_checkpoint`.
+    an experiment, this is the best checkpoint; see :func:`find_checkpoint`.
 
     Args:
         checkpoint: The folder.

@@ -5,6 +5,9 @@ PPO, see every agent separately. To use this module, name it under ``imports:`` 
 training file. It registers the env ``pettingzoo_agents``, which takes the same
 ``factory`` and ``kwargs`` as ``pettingzoo``. :func:`own_policy` can be the
 ``policy_mapping_fn``.
+
+RLlib's own runners play this env. So it has neither the watchdog (``env_timeout_s``)
+nor the rules for crashes of this package.
 """
 
 from __future__ import annotations

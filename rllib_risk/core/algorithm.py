@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import logging
 import secrets
 import time
 from collections import Counter
@@ -26,15 +24,14 @@ from rllib_risk.core.lost_runners import RunnerReplacingAlgorithm
 from rllib_risk.core.policy import TeamPolicy
 from rllib_risk.core.profile import NUM_UPDATES, ProfilingAlgorithm
 from rllib_risk.core.progress import Progress, ProgressWriter
+from rllib_risk.core.replay_room import ReplayRoom
 from rllib_risk.core.rollout_worker import EnvReport, TeamRolloutWorker
 from rllib_risk.core.runners import sample_everywhere
 from rllib_risk.data.episodes import Episode
 from rllib_risk.data.replay import EpisodeReplay
-from rllib_risk.data.replay_memory import check_room, machine_memory
+from rllib_risk.env_wrappers import notices
 from rllib_risk.env_wrappers.team_env import TeamEnv
 from rllib_risk.parts.objectives.static import Static
-
-logger = logging.getLogger(__name__)
 
 # Counters that a checkpoint holds, beside RLlib's own.
 NUM_EPISODES = "num_episodes_lifetime"
@@ -87,6 +84,8 @@ class TeamAlgorithm(
             env: RLlib's deprecated argument.
             **kwargs: RLlib's arguments.
         """
+        # One run has several workers in this process; all share its notices.
+        notices.forget()
         full = self.get_default_config()
         if isinstance(config, AlgorithmConfig):
             full = config.copy(copy_frozen=False)
@@ -171,6 +170,12 @@ class TeamAlgorithm(
                     e.discounted_return(self.config.gamma) for e in episodes
                 )
             )
+        # A run that learns from a dataset samples nothing.
+        env, offline = self.env_runner.env, getattr(config, "dataset", None) is not None
+        self._room: ReplayRoom | None = None
+        if env is not None and not offline:
+            self._room = ReplayRoom(config, env.spec_team)
+            self.on_episodes.append(self._room.observe)
         for group in (self.env_runner_group, self.eval_env_runner_group):
             if group is not None and group.local_env_runner is not None:
                 group.local_env_runner.on_steps = self._count_steps
@@ -350,9 +355,8 @@ class TeamAlgorithm(
         Returns:
             RLlib's results and those of this package.
         """
-        first = self.iteration == 0
-        if first:
-            self._check_replay_memory()
+        if self._room is not None:
+            self._room.begin()
         self.begin_learners()  # they start while the first round is played
         start = time.monotonic()
         steps_before = self.env_steps
@@ -369,30 +373,9 @@ class TeamAlgorithm(
             results[NOTICES] = "\n".join(self._new_notices)
             self._new_notices.clear()
         self._carry_evaluation(results)
-        if first and self.counters[NUM_EPISODES]:
-            self._check_replay_memory(self.env_steps // self.counters[NUM_EPISODES])
+        if self._room is not None:
+            self._room.check()
         return results
-
-    def _check_replay_memory(self, seen_steps: int | None = None) -> None:
-        """Checks that the replay fits into memory, if the local runner has an env.
-
-        Args:
-            seen_steps: Mean length of the episodes so far. It is used if the
-                environment declares no limit. None: before the first episode.
-        """
-        env = self.env_runner.env
-        # A run that learns from a dataset samples nothing.
-        offline = getattr(self.config, "dataset", None) is not None
-        if env is None or offline or self.config.env_variants:
-            return
-        spec = env.spec_team
-        if seen_steps is not None:
-            if spec.episode_limit is not None:
-                return
-            spec = dataclasses.replace(spec, episode_limit=seen_steps)
-        bound = self.config.replay_bound([spec])
-        if warning := check_room([bound], machine_memory(), "this machine"):
-            logger.warning(warning)
 
 
 def _hand_out(spaces: TeamSpaces, context: EnvContext) -> TeamSpaces:

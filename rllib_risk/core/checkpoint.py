@@ -110,16 +110,27 @@ def verify_checkpoint(folder: Path | str) -> Path:
             f"{folder} has checkpoint format {manifest.get('format')!r}; this version"
             f" reads format {FORMAT_VERSION}."
         )
-    hashes = manifest.get("sha256")
     for name in (CONFIG, POLICY, OPTIMIZERS, REPLAY, STATE):
-        path = folder / name
-        stated = hashes.get(name) if isinstance(hashes, dict) else None
-        if not path.is_file() or _sha256(path) != stated:
+        if not is_unchanged(folder / name):
             raise CheckpointError(
-                f"{path} does not match its checksum: the checkpoint was cut short or"
-                f" changed.{_others(folder)}"
+                f"{folder / name} does not match its checksum: the checkpoint was cut"
+                f" short or changed.{_others(folder)}"
             )
     return folder
+
+
+def is_unchanged(path: Path) -> bool:
+    """Whether a file of a checkpoint exists and matches the manifest.
+
+    Args:
+        path: The file.
+    """
+    try:
+        hashes = _read_json(path.parent / MANIFEST).get("sha256")
+    except CheckpointError:
+        return False
+    stated = hashes.get(path.name) if isinstance(hashes, dict) else None
+    return path.is_file() and _sha256(path) == stated
 
 
 def _no_manifest(folder: Path) -> str:
@@ -223,8 +234,8 @@ def load_parameters(folder: Path, named: Mapping[str, torch.Tensor]) -> None:
         named: Tensors by name; changed in place.
 
     Raises:
-        CheckpointError: If names, shapes or types differ, or the file is no safetensors
-            file.
+        CheckpointError: If names, shapes or types differ, a number is not finite, or
+            the file is no safetensors file.
     """
     saved = _load_safetensors(load_tensors, folder / POLICY)
     if saved.keys() != named.keys():
@@ -243,6 +254,11 @@ def load_parameters(folder: Path, named: Mapping[str, torch.Tensor]) -> None:
             raise CheckpointError(
                 f"{folder}: {name} has type {saved[name].dtype}, and {tensor.dtype} is"
                 " needed."
+            )
+        if not torch.isfinite(saved[name]).all():
+            raise CheckpointError(
+                f"{folder / POLICY}: {name} holds NaN or infinity, so the network"
+                " cannot act. Take an earlier checkpoint."
             )
     with torch.no_grad():
         for name, tensor in named.items():

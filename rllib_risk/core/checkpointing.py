@@ -11,6 +11,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 
 from rllib_risk.core import checkpoint as ckpt
 from rllib_risk.core import ray_internals, tune_internals
+from rllib_risk.core.checkpoint_state import check_state
 from rllib_risk.core.config import TeamConfig
 from rllib_risk.core.off_policy.estimates import OFF_POLICY, Estimates
 from rllib_risk.core.record import from_record, to_record
@@ -116,6 +117,7 @@ class CheckpointingAlgorithm(Algorithm):
 
     def _restore_contents(self, folder: Path) -> None:
         state = ckpt.read_state(folder)
+        check_state(state, folder / ckpt.STATE)
         self.restored_versions = dict(ckpt.read_config(folder)["versions"])
         ckpt.load_parameters(folder, self._named_tensors())
         ckpt.load_optimizers(folder, self.team_policy.optimizers)

@@ -17,7 +17,7 @@ from rllib_risk.core import ray_internals
 from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.failures import EnvFailures
 from rllib_risk.env_wrappers.guarded_twin import guarded
-from rllib_risk.env_wrappers.joined_envs import join_envs
+from rllib_risk.env_wrappers.joined_envs import join_envs, joint_spec
 from rllib_risk.env_wrappers.registry import (
     ENVS,
     env_title,
@@ -137,7 +137,7 @@ class TeamSpaces(gymnasium.Env):
 
 
 def team_spaces_of(config: AlgorithmConfig) -> TeamSpaces:
-    """Builds an environment once to read its sizes.
+    """Builds an environment, or each of its variants, once to read its sizes.
 
     Args:
         config: See :func:`start_env`.
@@ -149,6 +149,13 @@ def team_spaces_of(config: AlgorithmConfig) -> TeamSpaces:
         EnvConfigError: See :func:`start_env`.
         EnvFailedError: See :func:`start_env`.
     """
+    variants = [_spaces_of(variant) for variant in variants_of(config)]
+    first = variants[0]
+    first.spec_team = joint_spec([spaces.spec_team for spaces in variants])
+    return first
+
+
+def _spaces_of(config: AlgorithmConfig) -> TeamSpaces:
     env = start_env(config)
     try:
         return TeamSpaces(env)

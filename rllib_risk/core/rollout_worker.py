@@ -75,7 +75,6 @@ class TeamRolloutWorker(RolloutWorker):
         single.num_envs_per_env_runner = 1
         # RLlib's worker supports one callback class and no functions; see `hooks`.
         single.callbacks_class = RLlibCallback
-        notices.forget()
         super().__init__(**{**kwargs, "config": single})
         self.hooks = Hooks(config)
         for name, policy in self.policy_map.items():

@@ -8,7 +8,7 @@ that look like masks, and warns of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,41 +43,54 @@ def check_mask_key(key: Any) -> str:
     return key
 
 
-def without_mask(
+def split_mask(
     agent: str, space: spaces.Space, key: str, num_actions: int
-) -> spaces.Dict | None:
-    """Removes the action mask from an observation space.
+) -> tuple[spaces.Space, tuple[Any, ...]]:
+    """Splits an observation space into what is observed and the action mask.
 
     Args:
         agent: Name of the agent, for error texts.
         space: Its observation space.
-        key: Name of the mask's entry.
+        key: Name of the mask's entry, in the Dict or in a Dict within it.
         num_actions: Number of its actions.
 
     Returns:
-        The space without the mask's entry; None if there is no mask in it.
+        The space without the mask's entry, and the names that lead to the mask; the
+        space itself and no names if there is no mask in it.
 
     Raises:
-        EnvConfigError: If the entry does not have one number per action, or if there is
-            no other entry.
+        EnvConfigError: If the entry does not have one number per action, if several
+            entries have its name, or if there is no other entry.
     """
-    if not isinstance(space, spaces.Dict) or key not in space.spaces:
-        return None
-    shape = space.spaces[key].shape
-    size = None if shape is None else int(np.prod(shape))
+    paths = sorted(_paths(space, key), key=len)
+    if not paths:
+        return space, ()
+    if len(paths[0]) > 1 and len(paths) > 1:
+        raise EnvConfigError(
+            f"the observation space of agent '{agent}' has several entries '{key}':"
+            f" {' and '.join(spelled(path) for path in paths)}. Give the action mask a"
+            " name of its own and set env_config.action_mask_key to it"
+        )
+    mask = _part(space, paths[0])
+    size = None if mask.shape is None else int(np.prod(mask.shape))
     if size != num_actions:
         raise EnvConfigError(
             f"agent '{agent}' has {num_actions} actions, but entry '{key}' of its"
-            f" observation space is {space.spaces[key]}: a mask needs one number per"
-            " action, 1 for a legal one. If the entry is not a mask, rename it"
+            f" observation space is {mask}: a mask needs one number per action, 1 for a"
+            " legal one. If the entry is not a mask, rename it"
         )
-    rest = {name: part for name, part in space.spaces.items() if name != key}
-    if not rest:
+    rest = _without(space, paths[0])
+    if rest is None:
         raise EnvConfigError(
             f"the observation space of agent '{agent}' holds only '{key}': add an entry"
             " with what the agent observes"
         )
-    return spaces.Dict(rest)
+    return rest, paths[0]
+
+
+def spelled(path: Sequence[Any]) -> str:
+    """Spells the names that lead to an entry, such as observation/action_mask."""
+    return "/".join(map(str, path))
 
 
 def legal_actions(agent: str, key: str, mask: Any, num_actions: int) -> np.ndarray:
@@ -132,22 +145,32 @@ class MaskSearch:
         self.key = key
         self.source = "observation" if in_obs else "none"
         self.mask_like: list[str] = []
+        # Whether `action_mask_key` alone would make these entries masks.
+        self._usable = True
         self._unmasked = dict(unmasked)
 
-    def warn_of_other_names(self, *sources: Any) -> None:
-        """Records entries that look like masks under another name; warns once.
+    def warn_of_other_names(self, obs: Any, infos: Any = None) -> None:
+        """Records entries that look like masks and are not used; warns once.
 
         Args:
-            sources: Observation spaces, observations or infos, by agent.
+            obs: Observation spaces or observations, by agent.
+            infos: Infos by agent.
         """
         before = len(self.mask_like)
         for agent, num_actions in self._unmasked.items():
-            for source in sources:
-                for name in _mask_like_entries(_of(source, agent), num_actions):
-                    if name not in self.mask_like:
-                        self.mask_like.append(name)
+            entries = [
+                *_entries(_of(obs, agent), deep=True),
+                *_entries(_of(infos, agent), deep=False),
+            ]
+            for name, value, usable in entries:
+                if name in self.mask_like or not _MASK_NAME.search(name):
+                    continue
+                if num_actions > 1 and _like_mask(value, num_actions):
+                    self.mask_like.append(name)
+                    self._usable &= usable and name != self.key
         if len(self.mask_like) > before:
-            tell(f"masks {self.mask_like}", _mask_like_message(self.mask_like))
+            text = _mask_like_message(self.mask_like, self.key, self._usable)
+            tell(f"masks {self.mask_like}", text)
 
     def check_reset(self, obs: Any, infos: Any) -> None:
         """Searches the results of the first reset; later calls do nothing.
@@ -159,14 +182,17 @@ class MaskSearch:
         Raises:
             EnvConfigError: If `action_mask_key` was set and no entry has that name.
         """
-        masked = [a for a in self._unmasked if self.key in _of(infos, a)]
+        masked = [a for a in self._unmasked if self.key in _names(infos, a)]
         if masked and self.source == "none":
             self.source = "info"
         for agent in masked:
             del self._unmasked[agent]
         if self.key != ACTION_MASK and self.source == "none" and self._unmasked:
             names = {
-                str(n) for s in (obs, infos) for a in self._unmasked for n in _of(s, a)
+                str(n)
+                for s in (obs, infos)
+                for a in self._unmasked
+                for n in _names(s, a)
             }
             raise EnvConfigError(
                 f"env_config.action_mask_key is {self.key}, but no agent's observation"
@@ -177,33 +203,85 @@ class MaskSearch:
         self._unmasked = {}
 
 
-def _of(source: Any, agent: Any) -> Mapping[Any, Any]:
+def _of(source: Any, agent: Any) -> Any:
+    """What belongs to one agent; None if there is nothing."""
+    return source.get(agent) if isinstance(source, Mapping) else None
+
+
+def _names(source: Any, agent: Any) -> Mapping[Any, Any]:
     """The named entries of one agent; empty if there are none."""
-    entries = source.get(agent) if isinstance(source, Mapping) else None
-    if isinstance(entries, spaces.Dict):
-        return entries.spaces
+    entries = _of(source, agent)
     return entries if isinstance(entries, Mapping) else {}
 
 
-def _mask_like_entries(entries: Mapping[Any, Any], num_actions: int) -> list[str]:
-    """Names of entries that look like a mask: by name, size, and values of 0 and 1."""
-    if num_actions < 2:
-        return []
-    return [
-        str(name)
-        for name, value in entries.items()
-        if _MASK_NAME.search(str(name)) and _like_mask(value, num_actions)
-    ]
+def _paths(
+    space: spaces.Space, key: str, above: tuple[Any, ...] = ()
+) -> Iterator[tuple[Any, ...]]:
+    """The names that lead to the entries of a name, in a Dict and the Dicts in it."""
+    if isinstance(space, spaces.Dict):
+        for name, part in space.spaces.items():
+            if name == key:
+                yield (*above, name)
+            else:
+                yield from _paths(part, key, (*above, name))
 
 
-def _mask_like_message(names: Sequence[str]) -> str:
+def _part(space: Any, path: tuple[Any, ...]) -> spaces.Space:
+    """The part of a Dict space to which some names lead."""
+    for name in path:
+        space = space.spaces[name]
+    return space
+
+
+def _without(space: Any, path: tuple[Any, ...]) -> spaces.Dict | None:
+    """A Dict space without one of its parts; None if nothing else is in it."""
+    parts = dict(space.spaces)
+    first, *below = path
+    part = _without(parts[first], tuple(below)) if below else None
+    if part is None:
+        del parts[first]
+    else:
+        parts[first] = part
+    return spaces.Dict(parts) if parts else None
+
+
+def _entries(
+    value: Any, deep: bool, usable: bool = True
+) -> Iterator[tuple[str, Any, bool]]:
+    """The named entries of a space, an observation or an info, and those within them.
+
+    Args:
+        value: The space, observation or info.
+        deep: Whether a mask within an entry is found; see `split_mask`.
+        usable: Whether a mask in this value is found.
+
+    Yields:
+        Name, value, and whether a mask in this place is found under the right name.
+    """
+    if isinstance(value, spaces.Dict | spaces.Tuple):
+        value = value.spaces
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            yield str(name), part, usable
+            yield from _entries(part, deep, usable and deep)
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _entries(part, deep, False)
+
+
+def _mask_like_message(names: Sequence[str], key: str, usable: bool) -> str:
     """The warning about entries that look like masks."""
     quoted = " and ".join(f"'{name}'" for name in names)
+    advice = (
+        f"set env_config.action_mask_key to {names[0]}"
+        if usable
+        else f"make it an entry '{key}' of a Dict observation space, or return it as"
+        f" '{key}' in the info, not deeper"
+    )
     return (
         f"{quoted} in the env's observation or info looks like an action mask, but is"
-        " not used as one, so illegal actions may be played: set"
-        f" env_config.action_mask_key to {names[0]}. If it is not a mask, rename the"
-        " entry to avoid this warning"
+        f" not used as one, so illegal actions may be played: {advice}. If it is not a"
+        " mask, rename the entry to avoid this warning"
     )
 
 

@@ -8,6 +8,7 @@ batches of the variants.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -54,19 +55,7 @@ class JoinedTeamEnvs(BatchedTeamEnv):
                     "variants the same agents, actions and sizes"
                 )
         sizes = [part.num_envs for part in parts]
-        limits = [part.spec.episode_limit for part in parts]
-        known = [limit for limit in limits if limit is not None]
-        super().__init__(
-            sum(sizes),
-            TeamSpec(
-                first.agents,
-                first.num_actions,
-                first.obs_size,
-                first.state_size,
-                max(known) if len(known) == len(limits) else None,
-                first.image,
-            ),
-        )
+        super().__init__(sum(sizes), joint_spec([part.spec for part in parts]))
         self.parts = tuple(parts)
         self.part_of = np.repeat(np.arange(len(parts)), sizes)
         # The first slots of all parts come first, then the second slots, and so on, so
@@ -151,6 +140,21 @@ def join_envs(makers: Iterable[Callable[[], BatchedTeamEnv]]) -> JoinedTeamEnvs:
         joined = JoinedTeamEnvs(parts)
         built.pop_all()  # nothing failed, so the parts must stay open
     return joined
+
+
+def joint_spec(specs: Sequence[TeamSpec]) -> TeamSpec:
+    """The sizes of envs that are played in turn.
+
+    Args:
+        specs: Sizes of the envs, equal up to the limit of their episodes.
+
+    Returns:
+        The sizes, with the longest limit; without one if an env declares none.
+    """
+    limits = [spec.episode_limit for spec in specs]
+    known = [limit for limit in limits if limit is not None]
+    longest = max(known) if len(known) == len(limits) else None
+    return dataclasses.replace(specs[0], episode_limit=longest)
 
 
 def spec_difference(expected: TeamSpec, found: TeamSpec) -> str:

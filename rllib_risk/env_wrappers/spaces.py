@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rllib_risk.env_wrappers.action_masks import ACTION_MASK, without_mask
+from rllib_risk.env_wrappers.action_masks import ACTION_MASK, spelled, split_mask
 from rllib_risk.env_wrappers.errors import EnvConfigError, EnvContractError
 from rllib_risk.env_wrappers.images import image_shape
 from rllib_risk.env_wrappers.parallel_env import in_short, numeric
@@ -47,21 +47,19 @@ class ObsEncoder:
             agent: Name of the agent, for error texts.
             space: Its observation space.
             num_actions: Number of its actions.
-            mask_key: Entry of a Dict observation that is the action mask.
+            mask_key: Entry of a Dict observation, or of a Dict within it, that is the
+                action mask.
 
         Raises:
             EnvConfigError: If the space has no fixed flat size, or the mask does not
                 have one number per action.
         """
         self._agent = agent
-        self._mask_key = mask_key
         self._only_key: str | None = None  # the only entry besides the mask
-        rest = without_mask(agent, space, mask_key, num_actions)
-        self.has_mask = rest is not None
-        if rest is not None:
-            space = rest
-            if len(rest) == 1:
-                self._only_key, space = next(iter(rest.items()))
+        space, self._mask_path = split_mask(agent, space, mask_key, num_actions)
+        self.has_mask = bool(self._mask_path)
+        if self.has_mask and isinstance(space, spaces.Dict) and len(space) == 1:
+            self._only_key, space = next(iter(space.items()))
         try:
             flattenable = space.is_np_flattenable
         except NotImplementedError:  # a user's own class of space
@@ -108,16 +106,24 @@ class ObsEncoder:
 
     def _split(self, obs: Any) -> tuple[Any, Any]:
         """Splits an observation into the rest and the mask."""
-        mask_key, only_key = self._mask_key, self._only_key
-        for name in (mask_key, mask_key if only_key is None else only_key):
+        mask = self._entry(obs, self._mask_path)
+        if mask is None:
+            raise EnvContractError(
+                f"the {self._mask_path[-1]} of agent '{self._agent}' is None"
+            )
+        only_key = () if self._only_key is None else (self._only_key,)
+        return self._entry(obs, only_key), mask
+
+    def _entry(self, obs: Any, path: tuple[Any, ...]) -> Any:
+        """The entry of an observation to which some names lead."""
+        for name in path:
             if not isinstance(obs, Mapping) or name not in obs:
                 raise EnvContractError(
                     f"agent '{self._agent}' returned an observation without the entry"
-                    f" '{name}' of its space"
+                    f" '{spelled(path)}' of its space"
                 )
-        if obs[mask_key] is None:
-            raise EnvContractError(f"the {mask_key} of agent '{self._agent}' is None")
-        return (obs if only_key is None else obs[only_key]), obs[mask_key]
+            obs = obs[name]
+        return obs
 
     def _flat_box(self, obs: Any) -> np.ndarray:
         """Flattens a Box observation; the dtype may differ from the space's."""

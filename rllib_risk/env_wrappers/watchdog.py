@@ -28,16 +28,12 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from rllib_risk.env_wrappers.child_processes import (
-    Process,
-    end_processes,
-    started_since,
-)
+from rllib_risk.env_wrappers.child_processes import adopt_orphans
+from rllib_risk.env_wrappers.env_processes import EnvProcesses, leave_alone
 from rllib_risk.env_wrappers.errors import EnvTimeoutError
 from rllib_risk.env_wrappers.failures import close_env
-from rllib_risk.env_wrappers.process_guard import ProcessGuard
 
 # The exit code of a process that was ended because a call could not be interrupted.
 EXIT_STUCK = 75
@@ -53,6 +49,8 @@ _TICK_S = 1.0
 # 500. After a successful call, look only if the call took at least this time.
 _SEARCH_AFTER_S = {"build": 0.0, "reset": 0.0002}
 _SEARCH_AFTER_STEP_S = 0.02
+# After a pause of this length between two calls, look for the processes of others.
+_PAUSE_S = 0.02
 
 T = TypeVar("T")
 
@@ -84,6 +82,9 @@ class Watchdog:
         timeout_s: Time limit of a call in seconds; None: no limit.
     """
 
+    # When the last call of any environment of this process ended.
+    _last_end: ClassVar[float] = math.inf
+
     def __init__(self, env_name: str, timeout_s: float | None) -> None:
         """Starts to watch.
 
@@ -102,8 +103,8 @@ class Watchdog:
         self._age = 0.0
         # When each environment was built, and the processes that it has started since.
         self._built: dict[int, float] = {}
-        self._processes: dict[int, dict[int, Process]] = {}
-        self._guards: dict[int, ProcessGuard] = {}
+        self._processes: dict[int, EnvProcesses] = {}
+        adopt_orphans()
         _watcher.add(self)
 
     def build(self, slot: int, make: Callable[[], T]) -> T:
@@ -175,11 +176,9 @@ class Watchdog:
         Args:
             slot: Number of the environment.
         """
-        processes = self._processes.pop(slot, {})
-        for pid in processes:
-            if pid in self._guards:
-                self._guards.pop(pid).release()
-        end_processes(processes.values())
+        processes = self._processes.pop(slot, None)
+        if processes is not None:
+            processes.end()
         self._overdue = None
 
     def _function(self, slot: int, name: str) -> _Function:
@@ -189,6 +188,8 @@ class Watchdog:
 
     def _call(self, what: _Function, function: Any, *args: Any, **kw: Any) -> Any:
         start = time.monotonic()
+        if start - Watchdog._last_end > _PAUSE_S:
+            _leave_others_alone()
         call = (what, threading.get_ident(), start)
         outer = self._running
         self._running = call
@@ -197,6 +198,7 @@ class Watchdog:
                 result = function(*args, **kw)
             finally:
                 self._running = outer
+                Watchdog._last_end = time.monotonic()
         except BaseException as error:
             self._running = outer  # the interrupt may have come one line above
             self._look_for_processes(what.slot, self._built.get(what.slot, start))
@@ -207,7 +209,7 @@ class Watchdog:
             # The call returned, but its processes have already been ended.
             self._look_for_processes(what.slot, self._built.get(what.slot, start))
             raise self._error(call)
-        if time.monotonic() - start >= what.search_after_s:
+        if Watchdog._last_end - start >= what.search_after_s:
             self._look_for_processes(what.slot, start)
         return result
 
@@ -230,17 +232,7 @@ class Watchdog:
 
     def _look_for_processes(self, slot: int, since: float) -> None:
         """Records the processes that an environment has started."""
-        found = started_since(since)
-        if not found:
-            return
-        known = {pid for own in self._processes.values() for pid in own}
-        mine = self._processes.setdefault(slot, {})
-        for process in found:
-            if process.pid in known:
-                continue
-            mine[process.pid] = process
-            if process.pid not in ProcessGuard.watched:
-                self._guards[process.pid] = ProcessGuard(process.pid)
+        self._processes.setdefault(slot, EnvProcesses()).find(since)
 
     # The watcher's thread calls the following methods.
 
@@ -258,11 +250,15 @@ class Watchdog:
         self._age += seconds
         what, thread, start = call
         if self._age < what.limit_s:
+            if self._age >= what.search_after_s:
+                # This process may be killed during a long call.
+                self._look_for_processes(what.slot, start)
             return
         if self._overdue is not call:
             self._overdue, self._interrupted_at = call, -math.inf
-            own = self._processes.get(what.slot, {}).values()
-            end_processes([*own, *started_since(start)])
+            own = self._processes.setdefault(what.slot, EnvProcesses())
+            own.find(start)
+            own.end()
             self._age = what.limit_s
         if self._running is not call:
             return
@@ -275,6 +271,10 @@ class Watchdog:
     def is_in(self, call: _Call) -> bool:
         """Whether this is the running call."""
         return self._running is call
+
+    def is_idle(self) -> bool:
+        """Whether no call is running."""
+        return self._running is None
 
     def _give_up(self, call: _Call) -> None:
         """Ends this process, because its call cannot be interrupted."""
@@ -342,6 +342,14 @@ class _Watcher:
 
 
 _watcher = _Watcher()
+
+
+def _leave_others_alone() -> None:
+    """Records that what started since the last call belongs to no environment."""
+    # A call in another thread may start processes at the moment.
+    if all(watchdog.is_idle() for watchdog in _watcher.watchdogs()):
+        leave_alone(Watchdog._last_end)
+
 
 # The call that the next SIGURG must interrupt.
 _target: tuple[Watchdog, _Call] | None = None

@@ -73,7 +73,54 @@ def test_the_best_checkpoint_of_a_folder_is_found(
     (damaged / "state.json").write_text("{}")
     assert checkpoints.find_checkpoint(damaged) == damaged
     assert capsys.readouterr().err == ""
-    assert found(experiment) == "a/checkpoint_000001"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("policy.safetensors", "does not match its checksum.* It is the best checkpoi"),
+        # Its score is unknown.
+        ("state.json", "does not match its checksum.* It may be the best checkpoint"),
+        ("manifest.json", "was cut short.* It may be the best checkpoint"),
+    ],
+)
+def test_a_damaged_best_checkpoint_is_refused(
+    experiment: Path, name: str, text: str
+) -> None:
+    """Another checkpoint is another model; the message names one to choose."""
+    best = experiment / "a" / "checkpoint_000000"
+    if name == "manifest.json":
+        (best / name).unlink()
+    else:
+        (best / name).write_text("{}")
+    with pytest.raises(ConfigError, match=text) as error:
+        checkpoints.find_checkpoint(experiment)
+    assert str(best) in str(error.value)
+    assert str(experiment / "a" / "checkpoint_000001") in str(error.value)
+    # Damage to another one does not matter.
+    assert found(experiment / "b") == "b/checkpoint_000000"
+
+
+def test_a_damaged_checkpoint_that_is_not_the_best_does_not_matter(
+    experiment: Path,
+) -> None:
+    (experiment / "a" / "checkpoint_000001" / "policy.safetensors").write_text("")
+    assert found(experiment) == "a/checkpoint_000000"
+
+
+def test_the_newest_of_checkpoints_without_scores_is_taken_or_refused(
+    experiment: Path,
+) -> None:
+    for trial in ("a", "b"):
+        (experiment / trial / "result.json").write_text("")
+    assert found(experiment) == "b/checkpoint_000000"
+    (experiment / "b" / "checkpoint_000000" / "replay.safetensors").write_text("")
+    with pytest.raises(
+        ConfigError, match=r"last checkpoint.*such as .*a/checkpoint_000001\.$"
+    ):
+        checkpoints.find_checkpoint(experiment)
+    with pytest.raises(ConfigError, match="All other checkpoints in this folder"):
+        checkpoints.find_checkpoint(experiment / "b")
 
 
 def test_without_evaluations_estimates_rank_checkpoints(

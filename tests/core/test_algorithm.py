@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import pickle
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import ray
 import torch
 from loss_cases import value_based
+from safetensors.torch import save_file
 from small_runs import fingerprint, small_config, straight_and_resumed
 
 import rllib_risk
@@ -49,6 +51,7 @@ import hashlib
 import ray, rllib_risk
 ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 rllib_risk.register()
+from safetensors.torch import save_file
 from small_runs import fingerprint, small_config
 for name in {names!r}:
     algorithm = small_config(name).build_algo()
@@ -286,6 +289,50 @@ def test_odd_contents_with_right_checksums_are_refused(
     rehash(folder)
     with pytest.raises((CheckpointError, ConfigError)):
         rllib_risk.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("iteration", "3"),
+        ("iteration", 1e999),
+        ("iteration", True),
+        ("counters", {"num_rounds_lifetime": "four"}),
+        ("counters", {"num_episodes_lifetime": 1e999}),
+        ("counters", {"num_updates_lifetime": math.nan}),
+        ("counters", {"num_env_steps_sampled": 2.5}),
+        ("updates_owed", math.nan),
+        ("updates_owed", "1"),
+        ("last", {"target_update": "long ago"}),
+        ("success_rate", "high"),
+        ("last_evaluation", [1]),
+        ("evaluation_age", None),
+        ("learner_stats", {"td_loss": "small"}),
+        ("learner_stats", "none"),
+        ("episode_history", [["2", 7.0, {}]]),
+        ("episode_history", [[2, math.nan, {}]]),
+        ("episode_history", [[2, 7.0, {"is_success": "yes"}]]),
+    ],
+)
+def test_a_state_of_other_types_is_refused_by_key(checkpoints, tmp_path, key, value):
+    """R25: it would end a run later, with a raw error."""
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoints / "checkpoint_000001", folder)
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps({**state, key: value}))
+    rehash(folder)
+    with pytest.raises(CheckpointError, match=rf"state\.json: {key} must be "):
+        small_config("QMIX").algo_class._restore_contents(None, folder)
+
+
+def test_parameters_that_are_not_finite_are_refused(tmp_path):
+    """R25: the message names the file and the tensor."""
+    named = {"network.w": torch.tensor([1.0, math.nan])}
+    save_file(named, tmp_path / "policy.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"policy\.safetensors: network\.w holds N"
+    ):
+        ckpt.load_parameters(tmp_path, {"network.w": torch.zeros(2)})
 
 
 def forge(checkpoints, tmp_path, change):

@@ -187,7 +187,7 @@ def test_a_replay_too_large_for_the_episodes_so_far_is_refused(
     ray_local, monkeypatch, caplog
 ):
     """Without max_episode_steps there is only a warning before the first episode."""
-    monkeypatch.setattr("rllib_risk.core.algorithm.machine_memory", lambda: 10**6)
+    monkeypatch.setattr("rllib_risk.core.replay_room.machine_memory", lambda: 10**6)
     algorithm = faulty_config().build_algo()
     with pytest.raises(ConfigError, match=r"of at most 5 steps.*Set buffer_size_epis"):
         algorithm.train()
@@ -202,6 +202,17 @@ def test_bounds_and_close_are_told_once_each_and_stop_nothing(caplog):
     bounds, close = (record.message for record in caplog.records)
     assert "agent 'a' of Faulty observes 1e+06" in bounds and "[-10, 10]" in bounds
     assert "close() of Faulty failed" in close and "the window is gone" in close
+
+
+def test_a_run_tells_a_notice_once_and_the_next_run_again(ray_local, caplog):
+    """Also if several of its workers are in one process."""
+    for run in (1, 2):
+        algorithm = faulty_config("close raises").build_algo()
+        result = algorithm.train()
+        algorithm.stop()
+        told = [r for r in caplog.records if "close() of Faulty failed" in r.message]
+        assert len(told) == run
+        assert result["env_notices"].count("close() of Faulty failed") == 1
 
 
 def test_the_traceback_is_logged_on_demand(caplog):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -251,6 +252,119 @@ def test_a_hundred_crashes_leave_no_process(monkeypatch):
     envs.close()
     assert descendants() <= before
     assert not sleepers()
+
+
+class Starting(ScriptedEnv):
+    """Starts a process in its constructor; crashes at its first step."""
+
+    def __init__(self, command, **options):
+        super().__init__([{}] * 5)
+        # It runs the command, or else it ends at once: then `wait` returns.
+        self.process = subprocess.Popen(["sh", "-c", command], **options)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(0.2)
+
+    def step(self, actions):
+        raise ConnectionError("the simulator is gone")
+
+
+@pytest.mark.parametrize("own_group", [False, True])
+@pytest.mark.parametrize("launcher_ends", [False, True])
+def test_a_crash_ends_what_a_launcher_has_started(launcher_ends, own_group):
+    """R16: also a simulator whose launcher has ended, in a session of its own or not"""
+    command = f"{SLEEP} &" if launcher_ends else f"{SLEEP}; true"
+    before = descendants()
+    envs = looped(lambda: Starting(command, start_new_session=own_group), 100)
+    envs.reset(ONE, ONE)
+    assert sleepers()
+    assert "gone" in envs.step(STOP, ACTIVE).crashed[0]
+    envs.close()
+    assert descendants() <= before
+    assert not sleepers()
+
+
+def test_a_simulator_that_leaves_its_group_leader_later_is_ended_too():
+    """R16: the launcher ends between two calls, and so does its child."""
+    launcher = f"(sleep 0.3; {SLEEP} & sleep 0.1) & sleep 0.1"
+    envs = looped(lambda: Starting(launcher, start_new_session=True), 100)
+    envs.reset(ONE, ONE)
+    end = time.monotonic() + 60
+    while not sleepers() and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    envs.close()
+    assert not sleepers()
+
+
+KILLED = """
+import os, signal, subprocess, sys, time
+from rllib_risk.env_wrappers.watchdog import Watchdog
+def start():
+    command = sys.argv[1]
+    subprocess.Popen(["sh", "-c", command], start_new_session=True)
+    if len(sys.argv) > 2:  # killed while the environment is built
+        print("started", flush=True)
+        time.sleep(1000)
+    return open(os.devnull)
+Watchdog("mine", 100.0).build(0, start)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("command", [f"{SLEEP}; true", f"{SLEEP} & exec sleep 1"])
+@pytest.mark.parametrize("where", [[], ["in build"]])
+def test_a_killed_runner_leaves_no_process(command, where):
+    """R16: SIGKILL of a runner ends the children of its envs' processes, too."""
+    runner = subprocess.Popen(
+        [sys.executable, "-c", KILLED, command, *where], stdout=subprocess.PIPE
+    )
+    with runner:
+        if where:
+            runner.stdout.readline()
+            time.sleep(2.5)  # the watchdog looks at running calls once a second
+            runner.kill()
+    end = time.monotonic() + 60
+    while sleepers() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not sleepers()
+
+
+def test_processes_of_others_survive_a_crash():
+    """R16: those of another env in this process, and those started between calls."""
+    other = looped(lambda: Starting(f"exec {SLEEP}"), 100)
+    envs = looped(lambda: Starting("true"), 100)
+    other.reset(ONE, ONE)
+    envs.reset(ONE, ONE)
+    time.sleep(0.05)  # as Ray does: it starts a while after the last call of an env
+    mine = subprocess.Popen(["sleep", "1000"])
+    try:
+        time.sleep(0.05)
+        third = looped(lambda: Starting(f"exec {SLEEP}"), 100)
+        assert "gone" in envs.step(STOP, ACTIVE).crashed[0]
+        envs.close()
+        assert mine.poll() is None
+        assert len(sleepers()) == 2
+        for one in (other, third):
+            one.close()
+        assert not sleepers()
+        assert mine.poll() is None
+    finally:
+        mine.kill()
+        mine.wait()
+
+
+@pytest.mark.parametrize("command", ["sleep 0.01", "true & exec sleep 0.01"])
+def test_a_process_for_each_episode_leaves_few(command):
+    """Guards are released, and orphans collected, while the env goes on."""
+    dog = Watchdog("mine", 100)
+    before = descendants()
+    for _ in range(80):
+        launcher = dog.call(
+            0, "reset", partial(subprocess.Popen, ["sh", "-c", command])
+        )
+        launcher.wait()
+    assert len(descendants() - before) < 70
+    dog.end(0)
 
 
 STUCK = """

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils import AgentSelector, aec_to_parallel
 
@@ -115,6 +115,41 @@ class MaskAvail(Masked):
     keys = ("obs", "avail_actions")
 
 
+class MaskNested(Masked):
+    """The mask lies in a Dict within the Dict."""
+
+    outer = "observation"
+    keys = ("joints", "action_mask", "position")
+
+    def _obs_space(self, agent):
+        return Dict({self.outer: super()._obs_space(agent)})
+
+    def _obs(self, agent):
+        return {self.outer: super()._obs(agent)}
+
+
+class MaskNestedAvail(MaskNested):
+    keys = ("x", "avail_actions")
+
+
+class MaskTwice(MaskNested):
+    """Two entries have the mask's name, both one level down."""
+
+    def _obs_space(self, agent):
+        one = Masked._obs_space(self, agent)
+        return Dict({"left": one, "right": one})
+
+
+class MaskInTuple(Masked):
+    """The mask lies in a Tuple, where the adapter does not look for it."""
+
+    def _obs_space(self, agent):
+        return Tuple((super()._obs_space(agent), Discrete(2)))
+
+    def _obs(self, agent):
+        return super()._obs(agent), 0
+
+
 class MaskOfAnotherSize(Masked):
     def _action_space(self, agent):
         return Discrete(4)
@@ -149,6 +184,15 @@ class InfoMask(Plain):
         if any(action != self.time % 3 for action in actions.values()):
             raise ValueError("illegal move")
         return (*super().step(actions)[:4], self._infos())
+
+
+class InfoMaskNested(InfoMask):
+    """The mask lies in a dict within the info."""
+
+    key = "action_mask"
+
+    def _infos(self):
+        return {a: {"legal": info} for a, info in super()._infos().items()}
 
 
 class InfoMaskOfTens(InfoMask):

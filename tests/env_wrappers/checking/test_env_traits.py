@@ -26,6 +26,8 @@ USABLE = [
     ("MaskObservations", {}, None),
     ("Mask3Keys", {}, None),
     ("MaskAvail", {"action_mask_key": "avail_actions"}, None),
+    ("MaskNested", {}, None),
+    ("MaskNestedAvail", {"action_mask_key": "avail_actions"}, None),
     ("InfoMask", {"action_mask_key": "legal_actions"}, None),
     ("InfoMaskSometimes", {}, r"action_mask only in some steps"),
     (
@@ -59,6 +61,11 @@ REFUSED = [
         "MaskOfAnotherSize",
         {},
         r"has 4 actions, but entry 'action_mask'.*one number per",
+    ),
+    (
+        "MaskTwice",
+        {},
+        r"several entries 'action_mask': left/action_mask and right/action_mask\. Give",
     ),
     ("MaskLost", {}, r"the action_mask of agent 'p0' is None"),
     ("AgentsNone", {}, r"agents must be a list after reset\(\) and step\(\), not None"),
@@ -132,6 +139,7 @@ def test_refused_envs(name, config, error):
 def test_the_rest_of_a_masked_observation_is_the_observation():
     # {obs, action_mask}: 3 numbers; with position, in the order of the Dict: 3 + 2
     sizes = {"Masked": 3, "MaskObs": 3, "MaskObservations": 3, "Mask3Keys": 5}
+    sizes |= {"MaskNested": 5}
     for name, size in sizes.items():
         env = TeamEnv(getattr(trait_envs, name)())
         obs, _ = env.reset(seed=0)
@@ -144,7 +152,12 @@ def test_the_rest_of_a_masked_observation_is_the_observation():
 
 
 @pytest.mark.parametrize(
-    ("name", "entry"), [("MaskAvail", "avail_actions"), ("InfoMask", "legal_actions")]
+    ("name", "entry"),
+    [
+        ("MaskAvail", "avail_actions"),
+        ("MaskNestedAvail", "avail_actions"),
+        ("InfoMask", "legal_actions"),
+    ],
 )
 def test_masks_under_other_names_are_pointed_out(name, entry, caplog):
     """check-env warns, and so does training, once; not if the key is set."""
@@ -160,6 +173,17 @@ def test_masks_under_other_names_are_pointed_out(name, entry, caplog):
     caplog.clear()
     TeamEnv(factory(), action_mask_key=entry).reset(seed=0)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["MaskInTuple", "InfoMaskNested"])
+def test_masks_out_of_reach_are_pointed_out(name, caplog):
+    """check-env and training warn of a mask where the adapter does not look for it."""
+    said = "make it an entry 'action_mask' of a Dict observation space, or return it as"
+    assert any(said in t for t in texts(check_env(f"trait_envs:{name}"), "warn"))
+    notices.forget()
+    with caplog.at_level(logging.WARNING):
+        TeamEnv(getattr(trait_envs, name)()).reset(seed=0)
+    assert said in caplog.text
 
 
 def test_an_agent_that_ended_stays_dead():
