@@ -63,6 +63,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "mean-variance": ("DMIX", {**_QUANTILES, "risk_measure": "mean_variance"}),
     "fixed quantiles": ("DMIX", {**_QUANTILES, "quantiles": "fixed"}),
     "static CVaR": ("QMIX", {"objective": "static", "alpha": 0.3}),
+    "static CVaR, MAPPO": ("MAPPO", {"objective": "static", "alpha": 0.3}),
     "COMA": ("COMA", {}),
     "DOP": ("DOP", {}),
     "MAPPO": ("MAPPO", {}),

@@ -24,6 +24,8 @@ PACKAGE = ROOT / "rllib_risk"
 # function.
 MAX_LINES, MAX_LINES_OF_ONE_THING, MAX_LINES_OF_A_FUNCTION = 400, 500, 60
 MEDIAN_LINES = 150
+# Number of lines of code from which a run that occurs twice counts as a repetition.
+REPEATED_LINES = 12
 # Limit for `turns_back` of a batch on its way from replay to loss.
 TURNS_BACK = 10
 
@@ -58,6 +60,35 @@ def lines_of_functions() -> dict[str, int]:
                     lines = (body[-1].end_lineno or 0) - body[0].lineno + 1
                     found[f"{path}::{node.name}"] = lines
     return found
+
+
+def repetitions(length: int = REPEATED_LINES) -> list[str]:
+    """Returns the places of runs of code that occur in more than one place.
+
+    Comments, docstrings, imports, blank lines and indentation do not count.
+
+    Args:
+        length: Number of lines of a run.
+    """
+    places: dict[tuple[str, ...], list[str]] = {}
+    for path, source in modules():
+        lines = [*_lines_of_code(source)]
+        for start in range(len(lines) - length + 1):
+            run = tuple(text for _, text in lines[start : start + length])
+            places.setdefault(run, []).append(f"{path}:{lines[start][0]}")
+    return [", ".join(found) for found in places.values() if len(found) > 1]
+
+
+def _lines_of_code(source: str) -> Iterator[tuple[int, str]]:
+    left_out: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if text or isinstance(node, (ast.Import, ast.ImportFrom)):
+            left_out |= {*range(node.lineno, (node.end_lineno or 0) + 1)}
+    for number, line in enumerate(source.splitlines(), 1):
+        code = line.strip()
+        if code and not code.startswith("#") and number not in left_out:
+            yield number, code
 
 
 def statements_of_keys() -> dict[str, list[str]]:
@@ -175,7 +206,7 @@ def table() -> list[tuple[str, str, str, list[str]]]:
     longest = Counter(lines).most_common(1)[0]
     long = {k: n for k, n in functions.items() if n > MAX_LINES_OF_A_FUNCTION}
     keys = statements_of_keys()
-    walk = walk_of_a_batch()
+    walk, repeated = walk_of_a_batch(), repetitions()
 
     def largest(numbers: dict[str, int], limit: int) -> list[str]:
         return [f"{n:5} {k}" for k, n in Counter(numbers).most_common() if n > limit]
@@ -216,6 +247,12 @@ def table() -> list[tuple[str, str, str, list[str]]]:
             str(len(long)),
             "0",
             largest(long, 0),
+        ),
+        (
+            f"runs of {REPEATED_LINES} lines of code in two places",
+            str(len(repeated)),
+            "signatures of PettingZoo",
+            repeated,
         ),
         ("keys of algorithms", str(len(keys)), "", []),
         ("keys whose default is stated twice", str(len(twice)), "0", twice),

@@ -26,9 +26,10 @@ STATIC = {
         ("QMIX", {}),
         ("VDN", {"sequence_length": 3, "burn_in": 2}),
         ("COMA", {}),
+        ("DOP", {}),
         ("MAPPO", {}),
     ],
-    ids=["whole", "sequences", "coma", "mappo"],
+    ids=["whole", "sequences", "coma", "dop", "mappo"],
 )
 def test_stopping_and_resuming_changes_nothing(name, keys, tmp_path):
     """The range, the chosen threshold and the thresholds of episodes are kept."""

@@ -45,6 +45,13 @@ def test_the_check_of_lines():
     assert over({"a": 400, part: 501}, 400) == [part]
 
 
+def test_code_is_not_repeated():
+    for places in measures.repetitions():
+        names = {place.partition(":")[0].split("/")[-1] for place in places.split(", ")}
+        assert names == {"env.py"}, places  # a signature of PettingZoo
+    assert len(measures.repetitions(8)) > len(measures.repetitions())
+
+
 def test_a_key_is_stated_once():
     stated = measures.statements_of_keys()
     # The choices of `preset` depend on the algorithm, so each algorithm builds the key.
