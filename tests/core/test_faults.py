@@ -57,6 +57,7 @@ FAULTS = {
     "extra agent": (EnvFailedError, "of 'c', which is not in possible_ag" + IN_STEP),
     "unlisted agent": (EnvFailedError, r"\['c'\] are not in possible_ag" + IN_STEP),
     "agents change": (EnvConfigError, r"possible_agents of Faulty .* 'c'\] between"),
+    "NaN in reset": (NonFiniteError, r"agent 'a' holds NaN or inf \(reset\)\. Fix"),
     "infinite": (NonFiniteError, "agent 'a' holds NaN or inf" + IN_STEP),
     "NaN reward": (NonFiniteError, "rewards are not finite: a: nan" + IN_STEP),
     "huge reward": (NonFiniteError, r"not finite: a: 1e\+300" + IN_STEP),
