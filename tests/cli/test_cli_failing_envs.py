@@ -26,8 +26,8 @@ pytestmark = pytest.mark.usefixtures("as_it_was")
 
 ENV = "faulty_envs:Faulty"
 CRASH = (
-    rf"env 'pettingzoo \({ENV}\)' failed \d times in a row and was given up; last cause:"
-    r" EnvContractError: the observation of agent 'a' has shape \(5,\).*\(step 3 of the"
+    rf"env 'pettingzoo \({ENV}\)' failed \d times in a row and was given up; last"
+    r" cause: EnvContractError: the observation of agent 'a' has shape \(5,\).*\(step 3 of the"
 )
 NAN = (
     rf"env 'pettingzoo \({ENV}\)': NonFiniteError: the observation of agent 'a' holds"
