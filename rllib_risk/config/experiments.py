@@ -238,7 +238,7 @@ def _check_section(
             _refuse_nonfinite(str(key), value, document, place)
     for name, amount in (checked.get("resources_per_trial") or {}).items():
         place = (*path, "resources_per_trial", str(name))
-        check_key(".".join(place[-2:]), amount, RESOURCE, document, place)
+        check_key(f"resources_per_trial.{name}", amount, RESOURCE, document, place)
     return checked
 
 

@@ -27,7 +27,8 @@ pytestmark = pytest.mark.usefixtures("as_it_was")
 ENV = "faulty_envs:Faulty"
 CRASH = (
     rf"env 'pettingzoo \({ENV}\)' failed \d times in a row and was given up; last"
-    r" cause: EnvContractError: the observation of agent 'a' has shape \(5,\).*\(step 3 of the"
+    r" cause: EnvContractError: the observation of agent 'a' has shape \(5,\)"
+    r".*\(step 3 of the episode\)"
 )
 NAN = (
     rf"env 'pettingzoo \({ENV}\)': NonFiniteError: the observation of agent 'a' holds"
@@ -40,6 +41,25 @@ FAILURES = [
     ({"fault": "infinite"}, NAN),
     ({"length": 10**9}, ENDLESS),
 ]
+
+HANG = r"EnvFailedError.*2 times in a row.*step\(\) did not return within 3 s.*step 3"
+DIED = "its worker process has died"
+LOST = rf"lost 2 times in a row.*{ENV}"
+CANCELLED = "TaskCancelledError"
+ENDLESS_RUN = rf"EnvContractError: {ENDLESS}"
+# Fault -> how a training ends without remote runners, and with two of them.
+TRAININGS = {
+    "hangs": (HANG, HANG),
+    "close hangs": ("done", "done"),
+    "interrupts": (CANCELLED, CANCELLED),
+    "never ends": (ENDLESS_RUN, ENDLESS_RUN),
+    "huge": ("done", "done"),
+    "ends the process": (DIED, LOST),
+}
+HINTS = {
+    "interrupts": "The environment may have raised KeyboardInterrupt.",
+    "ends the process": "The environment may have ended the process",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -272,3 +292,48 @@ def test_the_first_line_comes_before_the_slow_imports(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == len(commands), done.stderr
     assert all(line.endswith(" ... set()") for line in lines), lines
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("runners", [0, 2])
+def test_a_training_ends_with_its_cause_or_trains(tmp_path: Path, runners: int) -> None:
+    """R15, R16: by the command, one experiment for each fault."""
+    shutil.copy(faulty_envs.__file__, tmp_path)
+    runs = {name.replace(" ", "-"): training(name, runners) for name in TRAININGS}
+    (tmp_path / "f.yaml").write_text(json.dumps(runs))
+    options = ("--storage-path", "out", "--ray-num-cpus", "4")
+    process = command.start(tmp_path, "train", "file", "f.yaml", *options)
+    printed, errors = command.finish(process, 1)
+    assert "Traceback" not in errors
+    _, ends = printed.split("How the experiments ended:\n")
+    lines = ends.splitlines()
+    for (fault, texts), line in zip(TRAININGS.items(), lines, strict=True):
+        text = texts[runners > 0]
+        expected = text if text == "done" else f"failed: .*{text}"
+        assert re.match(rf"  {fault.replace(' ', '-')} +{expected}", line), line
+        if runners == 0:
+            assert HINTS.get(fault, "") in errors
+
+
+def training(fault: str, runners: int) -> dict[str, object]:
+    """An experiment of two short iterations in an env with a fault."""
+    return {
+        "run": "VDN",
+        "env": "pettingzoo",
+        "stop": {"training_iteration": 2},
+        "config": {
+            "seed": 1,
+            "hidden_size": 8,
+            "batch_size_episodes": 4,
+            "learning_starts_episodes": 4,
+            "num_env_runners": runners,
+            "num_envs_per_env_runner": 2,
+            "min_sample_timesteps_per_iteration": 20,
+            "evaluation_duration": 2,
+            "max_episode_steps": 50,
+            "max_env_restarts": 2,
+            "env_timeout_s": 3,
+            "env_config": json.loads(env_config(fault=fault)),
+        },
+    }

@@ -198,7 +198,7 @@ class _Check:
         Returns:
             The result of `use`; None if the env raised, which becomes a finding.
         """
-        self._recording = team = result = None
+        team = result = None
         try:
             team = self._watchdog.build(0, self._make)
             assert self._recording is not None
@@ -209,6 +209,7 @@ class _Check:
             if team is not None:
                 team.close()
             self._watchdog.end(0)
+            self._recording = None
         return result
 
     def _make(self) -> TeamEnv:
