@@ -305,6 +305,8 @@ METRICS: dict[str, str] = {
     "evaluation/threshold": "Threshold chosen for that risk level (objective static).",
     "evaluation/return_cvar_alpha": "CVaR of the greedy returns at that risk level"
     " (objective static).",
+    "evaluation/num_env_crashes": "Number of episodes of this evaluation that crashed"
+    " and were played again with another seed.",
     "evaluation/env_runners/episode_return_mean": "Same as `evaluation/return_mean`,"
     " for tools that expect RLlib's name.",
 }

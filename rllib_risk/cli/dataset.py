@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rllib_risk.cli.output import note, say
+from rllib_risk.cli.status import status_lines
 from rllib_risk.config.schema import ConfigError
 
 if TYPE_CHECKING:
@@ -60,14 +61,16 @@ def info(
 @app.command("check")
 def check(folder: FolderArgument) -> None:
     """Read every row and check hashes, order and values, and the card."""
+    note(f"Checking {folder} ...")
     from rllib_risk.data.rows import DatasetError
 
-    dataset = _open(folder)
+    with status_lines(lambda: f"checking {folder}"):
+        dataset = _open(folder)
+        try:
+            dataset.check()
+        except DatasetError as error:
+            raise ConfigError(f"{error}.") from error
     card = dataset.card
-    try:
-        dataset.check()
-    except DatasetError as error:
-        raise ConfigError(f"{error}.") from error
     say(
         f"{folder} is complete and undamaged: {card.num_episodes:,} episodes,"
         f" {card.num_steps:,} env steps in {len(card.shards)} file(s)."
@@ -127,27 +130,30 @@ def import_dataset(
     ] = "shared",
 ) -> None:
     """Imports a dataset."""
+    if infer:
+        note(f"Reading {', '.join(paths)} ...")
+        with status_lines(lambda: "reading the files"):
+            _infer(paths, map_file)
+        return
+    form, out, files = _what_to_import(paths, form, map_file)
+    note(f"Importing {', '.join(files)} ...")
     from rllib_risk.config.loading import parse_json
     from rllib_risk.data.rows import DatasetError
 
-    if infer:
-        _infer(paths, map_file)
-        return
-    form, out, files = _what_to_import(paths, form, map_file)
     settings: dict[str, Any] = {}
     if env_config:
         settings = parse_json(env_config, "--env-config").data
-    note(f"Importing {', '.join(files)} ...")
+    if form == "map" and map_file is None:
+        raise ConfigError(
+            "--map is missing: the map says what each column holds. --infer writes a"
+            " first map."
+        )
     try:
-        if form == "map":
-            if map_file is None:
-                raise ConfigError(
-                    "--map is missing: the map says what each column holds. --infer"
-                    " writes a first map."
-                )
-            card = _import_files(out, files, map_file, env, settings)
-        else:
-            card = _import_foreign(form, out, files, env, settings, team_reward)
+        with status_lines(lambda: f"importing to {out}"):
+            if map_file is not None:
+                card = _import_files(out, files, map_file, env, settings)
+            else:
+                card = _import_foreign(form, out, files, env, settings, team_reward)
     except DatasetError as error:
         raise ConfigError(f"{error}.") from error
     describe(out, card)

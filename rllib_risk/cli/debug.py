@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rllib_risk.cli import progress
 from rllib_risk.cli.option_groups import RayOptions
 from rllib_risk.cli.output import say
 from rllib_risk.cli.preflight import preflight
 from rllib_risk.cli.progress import Timer, flatten, format_line
 from rllib_risk.cli.session import prepare, ray_session, register_all
+from rllib_risk.cli.status import status_lines
 from rllib_risk.config.experiments import ExperimentSpec
 
 
@@ -53,30 +50,6 @@ def run_debug(specs: Sequence[ExperimentSpec], ray_options: RayOptions) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def status_lines(algorithm: Any) -> Iterator[None]:
-    """Context manager that prints the progress of an algorithm at intervals.
-
-    Args:
-        algorithm: The algorithm. RLlib's own algorithms report no progress.
-    """
-    done, begin = threading.Event(), time.monotonic()
-
-    def watch() -> None:
-        while not done.wait(progress.STATUS_S):
-            known = hasattr(algorithm, "progress")
-            doing = algorithm.progress() if known else "training"
-            say(progress.status_line(time.monotonic() - begin, doing))
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
 def train_here(algorithm: Any, stop: Mapping[str, float]) -> Iterator[dict[str, Any]]:
     """Trains in this process until a result meets a stop criterion.
 
@@ -90,10 +63,12 @@ def train_here(algorithm: Any, stop: Mapping[str, float]) -> Iterator[dict[str, 
     from rllib_risk.core.rounds import one_thread
 
     timer = Timer()
+    # RLlib's own algorithms report no progress.
+    doing = getattr(algorithm, "progress", lambda: "training")
     try:
         while True:
             # As in a trial of Tune, which has one thread per requested core.
-            with one_thread(), status_lines(algorithm):
+            with one_thread(), status_lines(doing, say):
                 result = flatten(algorithm.train())
             timer.update(result, stop)
             say(format_line(result, timer, stop))

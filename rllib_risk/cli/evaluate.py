@@ -22,6 +22,7 @@ from rllib_risk.cli.options import (
 )
 from rllib_risk.cli.output import note, say, stdout_to_stderr
 from rllib_risk.cli.result_lines import print_table, write_drawing
+from rllib_risk.cli.status import playing, status_lines
 from rllib_risk.config.schema import MAX_EPISODES, ConfigError
 
 EVALUATE_HELP = """Evaluate a checkpoint with greedy episodes, or from a dataset.
@@ -225,6 +226,7 @@ def evaluate(
 
 def _evaluate_one(checkpoint: Path, options: EvaluationOptions) -> None:
     """Evaluates a checkpoint on the environment of its training."""
+    note(f"Loading {checkpoint} ...")
     from rllib_risk.cli.session import prepare
     from rllib_risk.config.loading import import_modules, parse_json
 
@@ -233,7 +235,6 @@ def _evaluate_one(checkpoint: Path, options: EvaluationOptions) -> None:
     check_outputs(options.out, figure)
     with stdout_to_stderr():
         prepare(options.verbose)
-        note(f"Loading {checkpoint} ...")
         import_modules(options.imports)
         result, frames = run_evaluation(checkpoint, env_config, options)
     text = json.dumps(json_safe(result), indent=2)
@@ -252,6 +253,7 @@ def _evaluate_shift(
     checkpoints: Sequence[Path], file: str, options: EvaluationOptions
 ) -> None:
     """Evaluates checkpoints over a grid of shifted environments."""
+    note(f"Loading {file} ...")
     from rllib_risk.cli import output
     from rllib_risk.cli.session import prepare
     from rllib_risk.cli.shift import ShiftOptions, load_grid, results_folder, run_shift
@@ -260,7 +262,6 @@ def _evaluate_shift(
 
     with stdout_to_stderr():
         prepare(options.verbose)
-        note(f"Loading {file} ...")
         shift_options = ShiftOptions(
             labels=tuple(options.label or ()),
             level=options.level,
@@ -273,7 +274,8 @@ def _evaluate_shift(
         )
         grid = load_grid(file, shift_options)
         folder = results_folder(options.out, grid)
-        results = run_shift(checkpoints, grid, shift_options)
+        with playing():
+            results = run_shift(checkpoints, grid, shift_options)
     folder.mkdir(exist_ok=True)
     files = write_shift(results, folder)
     if options.as_json:
@@ -322,9 +324,11 @@ def run_evaluation(
     from rllib_risk.cli.exported import evaluate_exported, is_exported
     from rllib_risk.cli.foreign import evaluate_foreign
     from rllib_risk.cli.session import ray_session, register_all
+    from rllib_risk.core.envs import env_name
 
     if is_exported(checkpoint):
-        return evaluate_exported(checkpoint, env_config, options)
+        with playing():
+            return evaluate_exported(checkpoint, env_config, options)
     checkpoint = find_checkpoint(checkpoint, "Evaluating")
     foreign = is_foreign(checkpoint)
     algo, render = options.algo, options.figure is not None
@@ -350,16 +354,22 @@ def run_evaluation(
             for name, value in {"--alpha": options.level, "--env": options.env}.items():
                 if value is not None:
                     raise ConfigError(f"{name}: does not apply to RLlib's algorithms.")
-            return evaluate_foreign(
-                checkpoint, str(algo), episodes, seed, env_config
-            ), []
+            with status_lines(lambda: "evaluating"):
+                return evaluate_foreign(
+                    checkpoint, str(algo), episodes, seed, env_config
+                ), []
         frames: list[Any] = []
-        with opened(
-            checkpoint,
-            trust_code=options.trust_code,
-            env=options.env,
-            env_config=env_config,
-        ) as algorithm:
+        with (
+            playing(),
+            opened(
+                checkpoint,
+                trust_code=options.trust_code,
+                env=options.env,
+                env_config=env_config,
+            ) as algorithm,
+        ):
+            algorithm.require_env()
+            note(f"Playing env '{env_name(algorithm.evaluation_config)}' ...")
             result = algorithm.evaluate_episodes(
                 episodes or algorithm.config.evaluation_duration,
                 seed=seed,

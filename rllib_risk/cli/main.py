@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -13,13 +14,20 @@ from rllib_risk.cli import dataset, examples, train
 from rllib_risk.cli.compare import COMPARE_HELP, compare
 from rllib_risk.cli.evaluate import EVALUATE_HELP, evaluate
 from rllib_risk.cli.export import EXPORT_HELP, export
-from rllib_risk.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, say
+from rllib_risk.cli.output import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    fail,
+    note,
+    say,
+)
 from rllib_risk.cli.record import RECORD_HELP, record
 from rllib_risk.cli.report import REPORT_HELP, report
 from rllib_risk.cli.signals import end_on_sigterm, interrupt_code
 from rllib_risk.cli.tools import CHECK_ENV_HELP, check_env, plot_app
 from rllib_risk.config.schema import ConfigError
-from rllib_risk.env_wrappers.errors import EnvConfigError
+from rllib_risk.env_wrappers.errors import EnvConfigError, EnvError
 
 _HELP = """Train and evaluate multi-agent reinforcement learning on RLlib.
 
@@ -101,14 +109,22 @@ def run(arguments: list[str]) -> int:
         SIGTERM.
     """
     try:
-        result = app(args=arguments, prog_name="rllib", standalone_mode=False)
+        # Not `app(...)`: it returns exit codes for KeyboardInterrupt and EOFError.
+        command = typer.main.get_command(app)
+        with command.make_context("rllib", list(arguments)) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
     except (ConfigError, EnvConfigError) as error:
         fail(str(error))
         return EXIT_USAGE
+    except EnvError as error:
+        fail(str(error))
+        if logging.getLogger("rllib_risk").isEnabledFor(logging.INFO):  # with -v
+            traceback.print_exc()
+        return EXIT_FAILED
     except KeyboardInterrupt:
         return _interrupted()
-    except typer.Abort:
-        return EXIT_INTERRUPTED
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):
             # A wrong option: typer's own error prints itself.
@@ -126,15 +142,12 @@ def run(arguments: list[str]) -> int:
             return EXIT_FAILED
         traceback.print_exc()
         return EXIT_FAILED
-    if result == EXIT_INTERRUPTED and interrupt_code() != EXIT_INTERRUPTED:
-        # typer turns a KeyboardInterrupt into this exit code.
-        return _interrupted()
-    return result if isinstance(result, int) else 0
+    return 0
 
 
 def _interrupted() -> int:
     code = interrupt_code()
-    fail("interrupted." if code == EXIT_INTERRUPTED else "ended by SIGTERM.")
+    note("Interrupted." if code == EXIT_INTERRUPTED else "Ended by SIGTERM.")
     return code
 
 

@@ -12,6 +12,7 @@ import typer
 
 from rllib_risk.cli.options import static_threshold_option
 from rllib_risk.cli.output import note, say, stdout_to_stderr
+from rllib_risk.cli.status import status_lines
 from rllib_risk.config.schema import ConfigError
 
 if TYPE_CHECKING:
@@ -251,6 +252,7 @@ def evaluate_off_policy(
     Raises:
         ConfigError: See :func:`run_off_policy`; or if an option needs an environment.
     """
+    note(f"Evaluating from {dataset} ...")
     from rllib_risk.cli import output
     from rllib_risk.cli.session import prepare
     from rllib_risk.config.loading import import_modules
@@ -271,7 +273,7 @@ def evaluate_off_policy(
     for name, value in playing.items():
         if value is not None:
             raise ConfigError(f"{name} is not for --dataset: nothing is played.")
-    with stdout_to_stderr():
+    with stdout_to_stderr(), status_lines(lambda: "estimating returns"):
         prepare(options.verbose)
         folder = off_policy_folder(options.out, dataset)
         import_modules(options.imports)

@@ -10,13 +10,13 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from rllib_risk.cli import status
 from rllib_risk.cli.output import note, say
+from rllib_risk.cli.status import duration, status_line
 from rllib_risk.core.progress import Progress, read_progress, sum_up
 from rllib_risk.evaluation.results import without_carried
 
 _MAX_NAMES = 12
-# Seconds without a line after which a status line is printed.
-STATUS_S = 30.0
 LOST = "num_env_crashes_lifetime"
 STEPS = "num_env_steps_sampled_lifetime"
 UPDATES = "num_updates_lifetime"
@@ -40,16 +40,6 @@ def flatten(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def flatten_fresh(result: Mapping[str, Any]) -> dict[str, Any]:
     """Flattens a result and removes a repeated older evaluation."""
     return without_carried(flatten(result))
-
-
-def duration(seconds: float) -> str:
-    """Formats seconds as ``45 s``, ``3 min 20 s`` or ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _number(value: Any, digits: int = 2) -> str:
@@ -207,16 +197,6 @@ def _data_parts(result: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def status_line(seconds: float, progress: Any) -> str:
-    """Formats a line which shows that a run is still working.
-
-    Args:
-        seconds: Seconds since the last line.
-        progress: Progress of the run.
-    """
-    return f"still running, {duration(seconds)} after the last line: {progress}"
-
-
 def progress_of(result: Mapping[str, Any]) -> Progress:
     """Returns the progress according to the counters of a flat result."""
     episodes = result.get("num_episodes_lifetime")
@@ -260,13 +240,13 @@ class ProgressLines(Callback):
             evaluates: Whether the algorithm evaluates. If not, every result gets a
                 line.
             status_s: Seconds without a line after which a status line is printed;
-                None: :data:`STATUS_S`.
+                None: :data:`.status.STATUS_S`.
         """
         self._stop = dict(stop)
         self._evaluates = evaluates
         self._several = False
         self._trial_timers: dict[str, Timer] = {}
-        self._status_s = STATUS_S if status_s is None else status_s
+        self._status_s = status.STATUS_S if status_s is None else status_s
         # Time of the last line (or of the start) and last result of each trial.
         self._last_line: dict[str, float] = {}
         self._results: dict[str, Progress] = {}

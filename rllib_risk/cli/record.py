@@ -18,6 +18,7 @@ from rllib_risk.cli.options import (
     TrustCodeOption,
 )
 from rllib_risk.cli.output import note, say, stdout_to_stderr
+from rllib_risk.cli.status import playing
 from rllib_risk.config.schema import MAX_EPISODES, ConfigError
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def record(
     ] = None,
 ) -> None:
     """Records a dataset and prints its contents."""
+    note(f"Recording {out} ...")
     from rllib_risk.cli.dataset import describe
     from rllib_risk.cli.session import prepare, register_all
     from rllib_risk.config.loading import import_modules
@@ -155,7 +157,6 @@ def record(
 
     with stdout_to_stderr():
         prepare(options.verbose)
-        note(f"Recording {out} ...")
         import_modules(options.imports)
         register_all()
         out = out.expanduser()
@@ -194,10 +195,7 @@ def _recorder(source: str | None, options: RecordOptions) -> Callable[[Path], Ca
     if options.share is not None and options.part in (None, "replay"):
         raise ConfigError("--share: needs --part paper, medium or expert. Add it.")
 
-    def run(out: Path) -> Card:
-        return recorder(path, out, options)
-
-    return run
+    return lambda out: recorder(path, out, options)
 
 
 def _kind_of(source: str | None, options: RecordOptions) -> tuple[str, Path]:
@@ -224,11 +222,12 @@ def _of_policies(_: Path, out: Path, options: RecordOptions) -> Card:
     from rllib_risk.config.schema import suggest
     from rllib_risk.core.config import TeamConfig
     from rllib_risk.core.dataset_recording import record, scripted_player
-    from rllib_risk.core.envs import scripted_policies, start_env
+    from rllib_risk.core.envs import env_name, scripted_policies, start_env
 
     text, seed = options.env_config, options.seed or 0
     settings: dict[str, Any] = parse_json(text, "--env-config").data if text else {}
     config = TeamConfig().environment(options.env, env_config=settings)
+    note(f"Starting env '{env_name(config)}' ...")
     env = start_env(config)
     env.close()
     known = scripted_policies(config)
@@ -242,14 +241,15 @@ def _of_policies(_: Path, out: Path, options: RecordOptions) -> Card:
     epsilon = options.epsilon or 0.0
     players = [scripted_player(known[name], epsilon) for name in names]
     behaviour = {"policy": names[0] if len(names) == 1 else list(names)}
-    return _write(
-        out,
-        record(config, players, options.episodes or _EPISODES, seed),
-        config,
-        env.spec_team,
-        behaviour | {"epsilon": epsilon},
-        seed,
-    )
+    with playing():
+        return _write(
+            out,
+            record(config, players, options.episodes or _EPISODES, seed),
+            config,
+            env.spec_team,
+            behaviour | {"epsilon": epsilon},
+            seed,
+        )
 
 
 def _of_checkpoint(checkpoint: Path, out: Path, options: RecordOptions) -> Card:
@@ -258,11 +258,11 @@ def _of_checkpoint(checkpoint: Path, out: Path, options: RecordOptions) -> Card:
     from rllib_risk.core.dataset_recording import record, trained_player
 
     folder = verified(checkpoint, "recording")
+    ray = RayOptions(num_cpus=1, verbose=options.verbose)
     with (
-        ray_session(
-            RayOptions(num_cpus=1, verbose=options.verbose), options.imports or ()
-        ),
+        ray_session(ray, options.imports or ()),
         opened(folder, trust_code=options.trust_code) as algorithm,
+        playing(),
     ):
         algorithm.require_env()
         epsilon, seed = options.epsilon or 0.0, options.seed or 0
@@ -384,9 +384,10 @@ def _write(
     behaviour: dict[str, Any],
     seed: int | None,
 ) -> Card:
+    from rllib_risk.core.envs import env_name
     from rllib_risk.data.dataset import write_dataset
 
-    note(f"Recording to {out} ...")
+    note(f"Playing env '{env_name(config)}' ...")
     return write_dataset(
         out,
         episodes,

@@ -64,5 +64,7 @@ def _says_nothing(key: str, result: Mapping[str, Any]) -> bool:
     if key.startswith("risk_level_"):
         # A mean of 1 means that the team is risk-neutral.
         return result.get("risk_level_mean") == 1.0
+    if key == "num_env_crashes":
+        return result[key] == 0
     # Marks episodes that the time limit cut off; present only if all of them were.
     return key == "episode_limit"

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from rllib_risk.cli import output
 from rllib_risk.cli.output import say
-from rllib_risk.cli.progress import duration
+from rllib_risk.cli.status import duration
 from rllib_risk.cli.time_advice import advice
 from rllib_risk.core import stopwatch as sw
 from rllib_risk.core.profile import PROFILE, RUNNERS

@@ -24,6 +24,7 @@ from rllib_risk.cli.options import (
     TrustCodeOption,
 )
 from rllib_risk.cli.output import EXIT_FAILED, note, say
+from rllib_risk.cli.status import playing
 from rllib_risk.config.schema import ConfigError, suggest
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def check_env(
     env_config: EnvConfigOption = None,
 ) -> None:
     """Checks an environment and prints a report."""
+    note(f"Checking {env} ...")
     from rllib_risk.cli.session import prepare
     from rllib_risk.config.loading import parse_json
     from rllib_risk.env_wrappers.checking.check_env import check_env as run_checks
@@ -89,7 +91,8 @@ def check_env(
     settings: dict[str, Any] = {}
     if env_config:
         settings = parse_json(env_config, "--env-config").data
-    report = run_checks(env, settings)
+    with playing():
+        report = run_checks(env, settings)
     say(str(report))
     if not report.ok:
         raise typer.Exit(EXIT_FAILED)

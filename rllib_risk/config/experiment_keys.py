@@ -53,6 +53,10 @@ OLD_CHECKPOINT_KEYS: dict[str, str] = {
     "keep_checkpoints_num": "num_to_keep",
     "checkpoint_score_attr": "checkpoint_score_attribute",
 }
+# Values inside `stop` and `resources_per_trial`. Memory is in bytes, and no machine has
+# more than the upper bound.
+STOP_VALUE = Field(None, "Value at which a trial stops.", (int, float))
+RESOURCE = Field(None, "Amount of a resource.", float, low=0, high=1e15)
 EXPERIMENT_FIELDS: dict[str, Field] = {
     "run": Field(None, "Name of the algorithm.", str),
     "algorithm": Field(None, "Same as `run`.", str),

@@ -15,6 +15,7 @@ The format is the one that ``rllib train file`` of Ray 2.40 read::
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,12 +28,15 @@ from rllib_risk.config.experiment_keys import (
     INHERITANCE_FIELDS,
     OLD_CHECKPOINT_KEYS,
     REMOVED,
+    RESOURCE,
+    STOP_VALUE,
 )
 from rllib_risk.config.metrics import check_metric
 from rllib_risk.config.mutations import check_start
 from rllib_risk.config.schedulers import Component, parse_scheduler
 from rllib_risk.config.schema import (
     ConfigError,
+    check_value,
     shown,
     suggest,
 )
@@ -238,7 +242,26 @@ def _check_section(
         checked[key] = check_key(
             str(key), value, EXPERIMENT_FIELDS[key], document, place
         )
+        if key != "config":  # an env of one's own may have infinite arguments
+            _refuse_nonfinite(str(key), value, document, place)
+    for name, amount in (checked.get("resources_per_trial") or {}).items():
+        place = (*path, "resources_per_trial", str(name))
+        check_key(f"resources_per_trial.{name}", amount, RESOURCE, document, place)
     return checked
+
+
+def _refuse_nonfinite(
+    name: str, value: Any, document: Document, place: KeyPath
+) -> None:
+    """Raises a ConfigError if a value is or holds NaN or infinity."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_nonfinite(f"{name}.{key}", item, document, (*place, str(key)))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_nonfinite(f"{name}[{index}]", item, document, (*place, index))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise document.error(f"{name}: must be a finite number, not {value}.", *place)
 
 
 def _algorithm(
@@ -267,10 +290,8 @@ def check_stop(
     for key, value in _flat(stop or {}).items():
         with _Place(document, (*path, *key)):
             metric = "/".join(key)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ConfigError(f"stop: {metric}: must be a number, not {value!r}.")
             check_metric(metric, metrics)
-            checked[metric] = value
+            checked[metric] = check_value(f"stop: {metric}", value, STOP_VALUE)
     return checked
 
 

@@ -239,7 +239,7 @@ def load_python(path: Path) -> ExperimentSpec:
         module_spec.loader.exec_module(module)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    except Exception as error:  # a user's file may raise anything
+    except (Exception, SystemExit) as error:  # a user's file may raise anything
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
     config = getattr(module, "config", None)
     if config is None or getattr(config, "algo_class", None) is None:

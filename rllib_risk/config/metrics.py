@@ -61,6 +61,7 @@ TEAM_METRICS: tuple[str, ...] = (
     "evaluation/alpha",
     "evaluation/threshold",
     "evaluation/return_cvar_alpha",
+    "evaluation/num_env_crashes",
     "evaluation/env_runners/episode_return_mean",
 )
 # Results on episodes of a dataset, for training episodes and for held-out ones.

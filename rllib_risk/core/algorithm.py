@@ -18,7 +18,7 @@ from rllib_risk.core.callbacks import CombinedCallbacks, functions_of
 from rllib_risk.core.checkpointing import CheckpointingAlgorithm
 from rllib_risk.core.config import ALGORITHM_OF, TeamConfig
 from rllib_risk.core.envs import TeamSpaces, start_env, team_spaces_of
-from rllib_risk.core.evaluation import EvaluatingAlgorithm
+from rllib_risk.core.evaluation import NUM_CRASHES, EvaluatingAlgorithm
 from rllib_risk.core.learning import LearningAlgorithm
 from rllib_risk.core.lost_runners import RunnerReplacingAlgorithm
 from rllib_risk.core.policy import TeamPolicy
@@ -36,7 +36,6 @@ from rllib_risk.parts.objectives.static import Static
 # Counters that a checkpoint holds, beside RLlib's own.
 NUM_EPISODES = "num_episodes_lifetime"
 _NUM_ROUNDS = "num_rounds_lifetime"
-_NUM_CRASHES = "num_env_crashes_lifetime"
 # Key of the result with notices about the environments, one per line.
 NOTICES = "env_notices"
 
@@ -277,7 +276,7 @@ class TeamAlgorithm(
             self.counters[NUM_EPISODES],
             sampled,
             self.counters[NUM_UPDATES],
-            self.counters[_NUM_CRASHES],
+            self.counters[NUM_CRASHES],
         )
 
     def _sample_round(self) -> list[Episode]:
@@ -297,7 +296,7 @@ class TeamAlgorithm(
         Args:
             report: Report of an env runner.
         """
-        self.counters[_NUM_CRASHES] += report.crashes
+        self.counters[NUM_CRASHES] += report.crashes
         self.add_runner_seconds(report.seconds)
         for key, text in report.notices.items():
             if key not in self._noticed:
@@ -367,7 +366,7 @@ class TeamAlgorithm(
         results["seed"] = self.config.seed
         results["replay_episodes"] = len(self.replay)
         results["env_steps_per_s"] = (self.env_steps - steps_before) / seconds
-        for key in (NUM_EPISODES, NUM_UPDATES, _NUM_CRASHES):
+        for key in (NUM_EPISODES, NUM_UPDATES, NUM_CRASHES):
             results[key] = self.counters[key]
         if self._new_notices:
             results[NOTICES] = "\n".join(self._new_notices)

@@ -189,15 +189,10 @@ def make_batched_env(
             config.env,
             dict(config.env_config),
             num_envs,
-            max_restarts=config.max_env_restarts,
             timeout_s=config.env_timeout_s,
+            **_limits(config),
         )
-        return guarded(
-            make,
-            num_envs,
-            max_restarts=config.max_env_restarts,
-            env_name=env_name(config),
-        )
+        return guarded(make, num_envs, env_name=env_name(config), **_limits(config))
     return loop_over(config, lambda: make_env(config, context), num_envs)
 
 
@@ -207,8 +202,8 @@ def loop_over(
     """Makes environments that step in a loop, with the limits for failures.
 
     Args:
-        config: Configuration; ``max_env_restarts`` and ``env_timeout_s`` are the
-            limits.
+        config: Configuration; ``max_env_restarts``, ``env_timeout_s`` and
+            ``on_nonfinite`` are the limits.
         make: Makes one environment.
         num_envs: Number of environments.
 
@@ -218,10 +213,18 @@ def loop_over(
     return LoopedTeamEnvs(
         make,
         num_envs,
-        max_restarts=config.max_env_restarts,
         env_name=env_name(config),
         timeout_s=config.env_timeout_s,
+        **_limits(config),
     )
+
+
+def _limits(config: AlgorithmConfig) -> dict[str, Any]:
+    """Returns the arguments that say which failures stop the run."""
+    return {
+        "max_restarts": config.max_env_restarts,
+        "skip_nonfinite": config.on_nonfinite != "raise",
+    }
 
 
 def max_copies(config: AlgorithmConfig) -> int:

@@ -23,6 +23,9 @@ from rllib_risk.env_wrappers.errors import EnvConfigError
 from rllib_risk.env_wrappers.joined_envs import VARIANT
 from rllib_risk.ops.statistics import cvar_of_returns, return_statistics
 
+# Counter of the episodes that were lost so far, in training and in evaluations.
+NUM_CRASHES = "num_env_crashes_lifetime"
+
 
 class EvaluatingAlgorithm(Algorithm):
     """The part of an algorithm that evaluates it."""
@@ -93,9 +96,10 @@ class EvaluatingAlgorithm(Algorithm):
             ``return_cvar_10`` and similar keys; ``success_rate``, NaN if the
             environment does not report success; ``risk_level_mean`` and one level per
             agent; the mean of every other number that the environment reports; and
-            ``returns``. With objective ``static`` also the level ``alpha``, the
-            ``threshold`` chosen for it, and the CVaR of these episodes at that level,
-            ``return_cvar_alpha``.
+            ``returns``; ``num_env_crashes``, the number of episodes that crashed and
+            were played again with another seed. With objective ``static`` also the
+            level ``alpha``, the ``threshold`` chosen for it, and the CVaR of these
+            episodes at that level, ``return_cvar_alpha``.
         """
         self.require_env()
         self._begin_to("evaluating")
@@ -104,8 +108,11 @@ class EvaluatingAlgorithm(Algorithm):
         if frames is not None:  # first, because rendering may fail
             frames += self.render_episode(seed)
         thresholds = None if chosen is None else [chosen.threshold]
+        counters = ray_internals.counters(self)
+        before = counters[NUM_CRASHES]
         episodes = self.play_greedily(num_episodes, seed, thresholds)
-        result = summarise(episodes, self.team_spec().agents)
+        crashes = counters[NUM_CRASHES] - before
+        result = summarise(episodes, self.team_spec().agents, crashes)
         if chosen is not None:
             result["alpha"] = chosen.alpha
             result["threshold"] = chosen.threshold
@@ -181,12 +188,15 @@ class EvaluatingAlgorithm(Algorithm):
         return runner.env.spec_team
 
 
-def summarise(episodes: Sequence[Episode], agents: Sequence[str]) -> dict[str, Any]:
+def summarise(
+    episodes: Sequence[Episode], agents: Sequence[str], crashes: int
+) -> dict[str, Any]:
     """Computes the statistics of evaluation episodes.
 
     Args:
         episodes: Finished episodes.
         agents: Names of the agents.
+        crashes: Number of episodes that crashed and were played again.
 
     Returns:
         See :meth:`TeamAlgorithm.evaluate_episodes`.
@@ -205,5 +215,6 @@ def summarise(episodes: Sequence[Episode], agents: Sequence[str]) -> dict[str, A
     names -= {"is_success", VARIANT}
     for name in sorted(names):
         result[name] = float(np.mean([e.metrics[name] for e in episodes]))
+    result["num_env_crashes"] = crashes
     result["returns"] = returns
     return result

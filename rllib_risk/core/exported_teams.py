@@ -163,10 +163,10 @@ class ExportedTeam:
             player = ExportedPlayer(self.artefact, num_envs)
             seeds = np.array([evaluation_seed(seed, index) for index in range(number)])
             rng = evaluation_rng(seed)
-            episodes, _ = play_episodes(self.config, envs, player, seeds, rng)
+            episodes, crashes = play_episodes(self.config, envs, player, seeds, rng)
         finally:
             envs.close()
-        return summarise(episodes, self.artefact.contract.names)
+        return summarise(episodes, self.artefact.contract.names, crashes)
 
     def render(self, seed: int | None = None) -> list[np.ndarray]:
         """Plays the first episode of an evaluation in an environment that renders.

@@ -63,7 +63,7 @@ def play_episodes(
     """Plays one episode per seed; a free environment takes the next.
 
     Args:
-        config: Configuration; ``max_episode_steps`` and ``on_nonfinite`` are used.
+        config: Configuration; ``max_episode_steps`` is used.
         envs: Environments to play in. Their running episodes are dropped.
         player: Chooses the actions. It must be at the start of an episode in every
             environment.
@@ -121,13 +121,11 @@ def limits_of(config: AlgorithmConfig) -> EpisodeLimits:
     """Returns the limits of a configuration for playing episodes.
 
     Args:
-        config: Configuration; its environment, ``max_episode_steps`` and
-            ``on_nonfinite`` are used.
+        config: Configuration; its environment and ``max_episode_steps`` are used.
     """
     return EpisodeLimits(
         env_name=env_name(config),
         max_steps=config.max_episode_steps,
-        skip_nonfinite=config.on_nonfinite != "raise",
     )
 
 

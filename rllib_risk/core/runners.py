@@ -15,6 +15,7 @@ from rllib_risk.core import ray_internals
 from rllib_risk.core.rollout_worker import EnvReport, TeamRolloutWorker
 from rllib_risk.core.stopwatch import IDLE
 from rllib_risk.data.episodes import Episode
+from rllib_risk.env_wrappers.errors import EnvConfigError, EnvError
 
 if TYPE_CHECKING:
     from rllib_risk.core.algorithm import TeamAlgorithm
@@ -196,6 +197,8 @@ def _collect(
 
 def _raise_unless_lost(runner: int, error: Exception) -> str:
     if isinstance(error, RayTaskError):
+        if isinstance(error.cause, (EnvConfigError, EnvError)):
+            raise error.cause from error  # its text names env, place and cause
         cause = error.as_instanceof_cause()
         if not isinstance(cause, RayActorError):
             raise cause

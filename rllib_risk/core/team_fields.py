@@ -5,6 +5,8 @@ from __future__ import annotations
 from rllib_risk.config.options import fields_of
 from rllib_risk.config.schema import MAX_EPISODES, Field
 from rllib_risk.data.replay import StoreOptions
+from rllib_risk.env_wrappers.episode_loop import MAX_EPISODE_STEPS
+from rllib_risk.env_wrappers.watchdog import ENV_TIMEOUT_S
 from rllib_risk.parts.inputs import TeamOptions
 from rllib_risk.parts.slots import TEAM_PARTS
 
@@ -102,7 +104,7 @@ TEAM_FIELDS: dict[str, Field] = {
         low=1,
     ),
     "env_timeout_s": Field(
-        600.0,
+        ENV_TIMEOUT_S,
         "How long a step or a reset of an environment, or building it, may take. Longer"
         " counts as a failure of that environment, and its processes are ended. null:"
         " for ever.",
@@ -113,7 +115,7 @@ TEAM_FIELDS: dict[str, Field] = {
         unit="seconds",
     ),
     "max_episode_steps": Field(
-        20_000,
+        MAX_EPISODE_STEPS,
         "Steps after which an episode that has not ended stops the run.",
         int,
         low=1,

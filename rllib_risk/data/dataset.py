@@ -98,11 +98,16 @@ def write_dataset(
 
 @contextlib.contextmanager
 def _written_whole(folder: Path) -> Iterator[None]:
-    """Creates an empty folder, and removes its contents if writing fails."""
+    """Checks that a folder can be created; removes its contents if writing fails.
+
+    The folder is created with its first file, because the code that makes the episodes
+    may end this process.
+    """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     with _writing(folder):
-        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         taken = any(folder.iterdir())
+        _remove_empty(new)
     if taken:
         raise DatasetError(f"{folder} is not empty: choose another folder")
     try:
@@ -110,10 +115,14 @@ def _written_whole(folder: Path) -> Iterator[None]:
     except BaseException:
         for path in (*folder.glob("part-*.parquet"), *folder.glob(f"*{CARD}*")):
             path.unlink()
-        if new:
-            with contextlib.suppress(OSError):  # it contains other files
-                folder.rmdir()
+        _remove_empty(new)
         raise
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # it contains other files
+            folder.rmdir()
 
 
 @contextlib.contextmanager
@@ -146,6 +155,7 @@ def _write(
         path = folder / f"part-{len(shards):05d}.parquet"
         group = max(BYTES_PER_GROUP * len(table) // max(table.nbytes, 1), 1)
         with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             pq.write_table(table, path, compression="zstd", row_group_size=group)
             digest = file_hash(path)
         shards.append(Shard(path.name, len(table), len(pending), digest))

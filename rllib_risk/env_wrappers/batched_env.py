@@ -182,6 +182,7 @@ class LoopedTeamEnvs(BatchedTeamEnv):
         max_restarts: int = 3,
         env_name: str = "",
         timeout_s: float | None = None,
+        skip_nonfinite: bool = True,
     ) -> None:
         """Builds all envs.
 
@@ -193,13 +194,14 @@ class LoopedTeamEnvs(BatchedTeamEnv):
             env_name: Name of the env in error texts.
             timeout_s: Time limit of a call of an env in seconds; None: no limit. A
                 call that takes longer counts as a crash.
+            skip_nonfinite: See `EnvFailures`.
 
         Raises:
             EnvConfigError: If a number is out of range or the env cannot be used.
             EnvFailedError: If an env cannot be built.
         """
         self._make = make
-        self._failures = EnvFailures(env_name, num_envs, max_restarts)
+        self._failures = EnvFailures(env_name, num_envs, max_restarts, skip_nonfinite)
         self._watchdog = Watchdog(env_name, timeout_s)
         self._steps = [0] * num_envs  # steps of the running episodes
         self._envs: list[TeamEnv | None] = [None] * num_envs
@@ -216,6 +218,7 @@ class LoopedTeamEnvs(BatchedTeamEnv):
 
         Raises:
             EnvFailedError: If the env fails too often; see `EnvFailures`.
+            NonFiniteError: If it gives NaN that must not be skipped.
         """
         for slot, seed in zip(slots.tolist(), seeds.tolist(), strict=True):
             start = partial(self._start, slot, seeds_to_try(seed))
@@ -228,6 +231,7 @@ class LoopedTeamEnvs(BatchedTeamEnv):
 
         Raises:
             EnvFailedError: If the env fails too often; see `EnvFailures`.
+            NonFiniteError: If it gives NaN that must not be skipped.
         """
         result = BatchedStep.nothing(self.num_envs)
         for slot in slots_where(active):

@@ -18,13 +18,13 @@ from rllib_risk.env_wrappers.batched_env import (
     BatchedTeamEnv,
     slots_where,
 )
-from rllib_risk.env_wrappers.errors import EnvContractError, NonFiniteError
+from rllib_risk.env_wrappers.errors import EnvContractError
 from rllib_risk.env_wrappers.team_env import TeamEnv
 
 # Environment seeds of training lie below this number; those of evaluations start at it.
 SEED_RANGE = 2**30
-# A crash text starts with this if the environment gave NaN or infinity.
-_NON_FINITE = NonFiniteError.__name__
+# Default of `max_episode_steps`. A longer episode counts as one that never ends.
+MAX_EPISODE_STEPS = 20_000
 
 
 class Player(Protocol):
@@ -131,13 +131,37 @@ class EpisodeLimits:
     Attributes:
         env_name: Name of the environment in messages.
         max_steps: Largest number of steps of an episode; None: no limit.
-        skip_nonfinite: Whether an episode with NaN or infinity is lost and played
-            again; False: it is an error.
     """
 
     env_name: str = ""
     max_steps: int | None = None
-    skip_nonfinite: bool = False
+
+
+@dataclass
+class Played:
+    """Counts what the loops of this process have played, for status lines.
+
+    Attributes:
+        episodes: Number of episodes that have ended.
+        env_steps: Number of their env steps.
+        lost: Number of episodes that were lost and played again.
+        running: The loop that plays.
+    """
+
+    episodes: int = 0
+    env_steps: int = 0
+    lost: int = 0
+    running: EpisodeLoop | None = None
+
+    def __str__(self) -> str:
+        """Formats it as ``12 episodes | 340 env steps | 1 lost``."""
+        loop = self.running
+        steps = self.env_steps + (0 if loop is None else int(loop.time.sum()))
+        lost = f" | {self.lost:,} lost" if self.lost else ""
+        return f"{self.episodes:,} episodes | {steps:,} env steps{lost}"
+
+
+PLAYED = Played()
 
 
 class EpisodeLoop:
@@ -203,6 +227,17 @@ class EpisodeLoop:
             EnvFailedError: If an environment fails too often.
             NonFiniteError: If an environment gives NaN that must not be skipped.
         """
+        PLAYED.running = self
+        try:
+            self._play()
+        finally:
+            PLAYED.running = None
+
+    def stop(self) -> None:
+        """Ends the loop after this step; running episodes remain unfinished."""
+        self._stopped = True
+
+    def _play(self) -> None:
         envs, observer = self.envs, self._observer
         envs.expect(self.seeds)
         first = [slot for slot in envs.order.tolist() if self._take(slot)]
@@ -211,7 +246,6 @@ class EpisodeLoop:
             actions, levels = self._player.act(envs.obs, envs.action_mask)
             observer.acted(self, actions, levels)
             step = envs.step(actions, self.active)
-            self._refuse_nonfinite(step)
             ended = self.active & (step.terminateds | step.truncateds)
             observer.stepped(self, actions, step)
             self._player.earn(step.rewards)
@@ -222,10 +256,6 @@ class EpisodeLoop:
                 self._go_on(ended, step)
             if self._stopped:
                 return
-
-    def stop(self) -> None:
-        """Ends the loop after this step; running episodes remain unfinished."""
-        self._stopped = True
 
     def _take(self, slot: int) -> bool:
         """Gives an environment the next episode of its queue, if one is left."""
@@ -251,6 +281,8 @@ class EpisodeLoop:
                 continue
             self._observer.ended(self, slot, step)
             self.steps_done += int(self.time[slot])
+            PLAYED.episodes += 1
+            PLAYED.env_steps += int(self.time[slot])
             self.time[slot] = 0
             if self._take(slot):
                 again.append(slot)
@@ -258,6 +290,7 @@ class EpisodeLoop:
         for slot in sorted(step.crashed):
             # The same episode with another seed: the old seed may crash every time.
             self.crashes += 1
+            PLAYED.lost += 1
             self.time[slot] = 0
             again.append(slot)
             seeds.append(retry_seed(self.seeds[self.playing[slot]], self._rng))
@@ -276,17 +309,6 @@ class EpisodeLoop:
                 f" {limit} steps. Give the environment a time limit (truncation), or"
                 " raise max_episode_steps."
             )
-
-    def _refuse_nonfinite(self, step: BatchedStep) -> None:
-        """Raises a NonFiniteError on NaN or infinity that must not be skipped."""
-        if self._limits.skip_nonfinite:
-            return
-        for text in step.crashed.values():
-            if text.startswith(_NON_FINITE):
-                raise NonFiniteError(
-                    f"env '{self._limits.env_name}': {text}. Fix the environment, or"
-                    " set on_nonfinite: skip_episode to drop such episodes."
-                )
 
 
 class OneTeamEnv(BatchedTeamEnv):

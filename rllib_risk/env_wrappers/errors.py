@@ -1,8 +1,8 @@
 """Errors that environments and their adapters raise.
 
 A caller distinguishes two kinds. `EnvConfigError` means that the user must change the
-configuration; it is never retried. The other errors occur while the env runs; see
-`failures` for how they are retried.
+configuration; it is never retried. An `EnvError` occurs while the env runs; see
+`failures` for how it is retried.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ class EnvConfigError(ValueError):
     """The env or its `env_config` cannot be used; the text names the fix."""
 
 
-class EnvContractError(RuntimeError):
+class EnvError(RuntimeError):
+    """A running env failed; the text says what happened."""
+
+
+class EnvContractError(EnvError):
     """A running env broke a rule of the adapter (no legal action, wrong size, ...)."""
 
 
@@ -20,7 +24,7 @@ class NonFiniteError(EnvContractError):
     """An observation, a state or a reward holds NaN or infinity."""
 
 
-class EnvFailedError(RuntimeError):
+class EnvFailedError(EnvError):
     """An env failed too often, so the run stops using it."""
 
     def __init__(
@@ -58,7 +62,7 @@ class EnvFailedError(RuntimeError):
         )
 
 
-class EnvTimeoutError(RuntimeError):
+class EnvTimeoutError(EnvError):
     """A call of an env took longer than `env_timeout_s`."""
 
     def __init__(self, env_name: str, call: str, seconds: float) -> None:

@@ -59,7 +59,13 @@ _LIBRARIES = tuple(
 class EnvFailures:
     """Counts the failures of the copies of one env, and raises after too many."""
 
-    def __init__(self, env_name: str, num_envs: int, max_restarts: int) -> None:
+    def __init__(
+        self,
+        env_name: str,
+        num_envs: int,
+        max_restarts: int,
+        skip_nonfinite: bool = True,
+    ) -> None:
         """Starts without failures.
 
         Args:
@@ -67,6 +73,8 @@ class EnvFailures:
             num_envs: Number of copies.
             max_restarts: Number of failures of one copy in a row that stops the run,
                 at least 1.
+            skip_nonfinite: Whether NaN or infinity costs the episode; False: it stops
+                the run.
 
         Raises:
             EnvConfigError: If a number is out of range.
@@ -77,6 +85,7 @@ class EnvFailures:
             raise EnvConfigError(f"num_envs must be at least 1, not {num_envs}")
         self._env_name = env_name
         self._max_restarts = max_restarts
+        self._skip_nonfinite = skip_nonfinite
         self._in_a_row = [0] * num_envs
         recent = max(RECENT_EPISODES, _RECENT_PER_COPY * num_envs)
         self._lost: deque[bool] = deque(maxlen=recent)
@@ -91,8 +100,8 @@ class EnvFailures:
     ) -> str:
         """Counts a failure, and logs its cause if that is new.
 
-        NaN and infinity in a step do not count as failures in a row: the key
-        `on_nonfinite` decides whether they stop the run.
+        NaN and infinity in a step do not count as failures in a row: the user chose to
+        skip such episodes.
 
         Args:
             slots: The copies that failed.
@@ -104,10 +113,16 @@ class EnvFailures:
 
         Raises:
             EnvFailedError: If the env failed too often.
+            NonFiniteError: If the env gave NaN or infinity that must not be skipped.
             SystemExit: If a signal asked this process to end while the env ran.
         """
         raise_if_signalled(error)
         cause = describe(error, moment(step))
+        if isinstance(error, NonFiniteError) and not self._skip_nonfinite:
+            raise NonFiniteError(
+                f"env '{self._env_name}': {cause}. Fix the environment, or set"
+                " on_nonfinite: skip_episode to drop such episodes."
+            ) from error
         place = raised_at(error)
         tell(
             f"crash {self._env_name} {type(error).__name__} {place}",
@@ -147,6 +162,7 @@ class EnvFailures:
 
         Raises:
             EnvFailedError: If the env failed too often.
+            NonFiniteError: See `failed`.
         """
         while True:
             try:

@@ -29,6 +29,7 @@ def guarded(
     *,
     max_restarts: int,
     env_name: str,
+    skip_nonfinite: bool = True,
 ) -> BatchedTeamEnv:
     """Builds a vectorised env that is replaced when it fails.
 
@@ -37,6 +38,7 @@ def guarded(
         num_envs: Number of copies E.
         max_restarts: See `EnvFailures`.
         env_name: Name of the env in texts.
+        skip_nonfinite: See `EnvFailures`.
 
     Returns:
         The env in a `GuardedTwin`. A `LoopedTeamEnvs` is returned as it is, since it
@@ -46,7 +48,7 @@ def guarded(
         EnvConfigError: If the env cannot be used.
         EnvFailedError: If it cannot be built.
     """
-    failures = EnvFailures(env_name, num_envs, max_restarts)
+    failures = EnvFailures(env_name, num_envs, max_restarts, skip_nonfinite)
     envs = failures.retry([0], make, lambda: None)
     if isinstance(envs, LoopedTeamEnvs):
         return envs
@@ -96,6 +98,7 @@ class GuardedTwin(BatchedTeamEnv):
 
         Raises:
             EnvFailedError: If the env fails too often; see `EnvFailures`.
+            NonFiniteError: If it gives NaN that must not be skipped.
         """
         start = partial(self._start, slots, seeds_to_try(seeds))
         self._failures.retry(slots.tolist(), start, self._drop, step=0)
@@ -108,6 +111,7 @@ class GuardedTwin(BatchedTeamEnv):
 
         Raises:
             EnvFailedError: If the env fails too often; see `EnvFailures`.
+            NonFiniteError: If it gives NaN that must not be skipped.
         """
         playing = active & self._begun
         self._steps += playing

@@ -199,6 +199,7 @@ def make_batched(
     *,
     max_restarts: int = 3,
     timeout_s: float | None = None,
+    skip_nonfinite: bool = True,
 ) -> BatchedTeamEnv:
     """Builds `num_envs` copies of an env behind one call.
 
@@ -212,6 +213,7 @@ def make_batched(
         num_envs: Number of copies.
         max_restarts: See `LoopedTeamEnvs`.
         timeout_s: See `LoopedTeamEnvs`.
+        skip_nonfinite: See `EnvFailures`.
 
     Returns:
         The batched env.
@@ -244,6 +246,7 @@ def make_batched(
         max_restarts=max_restarts,
         env_name=env_title(name, env_config),
         timeout_s=timeout_s,
+        skip_nonfinite=skip_nonfinite,
     )
 
 

@@ -204,13 +204,13 @@ class TeamEnv(gymnasium.Env):
     def _read_spaces(self, names: tuple[str, ...], box_bins: int | None) -> None:
         """Builds the agents' encoders and decoders, and the search for masks."""
         self._decoders = [
-            ActionDecoder(name, self.parallel_env.action_space(agent), box_bins)
+            ActionDecoder(name, self._space_of("action_space", agent), box_bins)
             for name, agent in zip(names, self._ids, strict=True)
         ]
         self._encoders = [
             ObsEncoder(
                 name,
-                self.parallel_env.observation_space(agent),
+                self._space_of("observation_space", agent),
                 decoder.num_actions,
                 self._mask_key,
             )
@@ -226,6 +226,16 @@ class TeamEnv(gymnasium.Env):
         self.masks = MaskSearch(self._mask_key, unmasked, len(unmasked) < len(names))
         self.masks.warn_of_other_names(
             {a: self.parallel_env.observation_space(a) for a in unmasked}
+        )
+
+    def _space_of(self, method: str, agent: Any) -> spaces.Space:
+        """Calls ``observation_space`` or ``action_space`` of the env."""
+        space = getattr(self.parallel_env, method)(agent)
+        if isinstance(space, spaces.Space):
+            return space
+        raise EnvConfigError(
+            f"{method}({agent!r}) of {self._env_name()} returned {in_short(space)},"
+            " which is no space of Gymnasium: return one, such as Box or Discrete"
         )
 
     def _observation_bounds(self, obs_size: int) -> tuple[np.ndarray, np.ndarray]:

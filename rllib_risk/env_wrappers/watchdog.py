@@ -5,43 +5,46 @@ not end such a call by itself. Here a thread, one per process, looks at the runn
 calls. If a call is overdue, the thread
 
 1. ends the processes that this environment has started, so that sockets return;
-2. raises an exception in the thread of the call. In the main thread, where Ray's actors
-   run their methods, a signal does this and also interrupts system calls;
+2. raises an exception in the thread of the call; see `interrupts`;
 3. ends this process with exit code :data:`EXIT_STUCK` and a message, if the call has
    still not returned some seconds later. It is then in C code that cannot be
    interrupted.
-
-The signal is SIGURG, because an environment may use SIGALRM itself.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
-import signal
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from functools import partial
-from types import FrameType
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from rllib_risk.env_wrappers.child_processes import adopt_orphans
 from rllib_risk.env_wrappers.env_processes import EnvProcesses, leave_alone
 from rllib_risk.env_wrappers.errors import EnvTimeoutError
 from rllib_risk.env_wrappers.failures import close_env
+from rllib_risk.env_wrappers.interrupts import (
+    Overdue,
+    forget_interrupt,
+    install_handler,
+    interrupt,
+)
 
+# Default of `env_timeout_s`.
+ENV_TIMEOUT_S = 600.0
 # The exit code of a process that was ended because a call could not be interrupted.
 EXIT_STUCK = 75
 # Time that an overdue call has to return before its process is ended.
 GRACE_S = 5.0
 # Time limit of close(), so that the end of a run does not wait for it.
 CLOSE_S = 10.0
-# Time limit of close() after an overdue call.
+# Time limit of close() after an overdue call, or after another close() that hung. After
+# the second close() that hung, no other one is called.
 _CLOSE_OVERDUE_S = 2.0
 # Longest time between two checks of the running calls; shortest between two interrupts.
 _TICK_S = 1.0
@@ -68,10 +71,6 @@ class _Function(NamedTuple):
 # A call that has not returned: function, thread, start. A plain tuple for speed: every
 # step makes one.
 _Call = tuple[_Function, int, float]
-
-
-class _Overdue(BaseException):
-    """Raised in an overdue call. It is not an Exception, which the call might catch."""
 
 
 class Watchdog:
@@ -121,6 +120,7 @@ class Watchdog:
             EnvTimeoutError: If it takes longer than ``timeout_s``.
         """
         self._built[slot] = time.monotonic()
+        _watcher.hung_closes = 0
         env = self.call(slot, "build", make)
         for name in ("reset", "step", "render"):
             if not hasattr(env, name):
@@ -202,7 +202,7 @@ class Watchdog:
         except BaseException as error:
             self._running = outer  # the interrupt may have come one line above
             self._look_for_processes(what.slot, self._built.get(what.slot, start))
-            if self._overdue is call and isinstance(error, (Exception, _Overdue)):
+            if self._overdue is call and isinstance(error, (Exception, Overdue)):
                 raise self._error(call) from error
             raise
         if self._overdue is call:
@@ -215,19 +215,34 @@ class Watchdog:
 
     def _close(self, slot: int, env: Any, close: Callable[[], None]) -> None:
         """Closes an environment; errors are logged, not raised."""
-        late = self._overdue is not None and self._overdue[0].slot == slot
-        what = self._function(slot, "close")
-        if self.timeout_s is not None:
-            limit = min(self.timeout_s, _CLOSE_OVERDUE_S if late else CLOSE_S)
-            what = what._replace(limit_s=limit)
+        limit = self._close_limit(slot)
+        what = self._function(slot, "close")._replace(limit_s=limit)
         try:
-            close_env(env, partial(self._call, what, close))
+            if limit > 0:
+                close_env(env, partial(self._call_close, what, close))
         finally:
             self.end(slot)
 
+    def _close_limit(self, slot: int) -> float:
+        """Returns the time limit of a close() in seconds; 0: it is not called."""
+        if self.timeout_s is None:
+            return math.inf
+        if _watcher.hung_closes > 1:
+            return 0.0
+        late = self._overdue is not None and self._overdue[0].slot == slot
+        short = late or _watcher.hung_closes
+        return min(self.timeout_s, _CLOSE_OVERDUE_S if short else CLOSE_S)
+
+    def _call_close(self, what: _Function, close: Callable[[], None]) -> None:
+        try:
+            self._call(what, close)
+        except EnvTimeoutError:
+            _watcher.hung_closes += 1
+            raise
+
     def _error(self, call: _Call) -> EnvTimeoutError:
         what, thread, _ = call
-        _forget_interrupt(thread)
+        forget_interrupt(thread)
         return EnvTimeoutError(self.env_name, what.name, what.limit_s)
 
     def _look_for_processes(self, slot: int, since: float) -> None:
@@ -266,9 +281,9 @@ class Watchdog:
             self._give_up(call)
         if self._age >= self._interrupted_at + _TICK_S:
             self._interrupted_at = self._age
-            _interrupt(self, call, thread)
+            interrupt(thread, partial(self._is_in, call))
 
-    def is_in(self, call: _Call) -> bool:
+    def _is_in(self, call: _Call) -> bool:
         """Whether this is the running call."""
         return self._running is call
 
@@ -298,16 +313,22 @@ on_give_up: list[Callable[[str], None]] = []
 
 
 class _Watcher:
-    """The thread that looks at all running calls of this process."""
+    """The thread that looks at all running calls of this process.
+
+    Attributes:
+        hung_closes: Number of calls of close() that hung since an environment was
+            built. If one hangs, the others probably hang too.
+    """
 
     def __init__(self) -> None:
         self._watchdogs: weakref.WeakSet[Watchdog] = weakref.WeakSet()
+        self.hung_closes = 0
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def add(self, watchdog: Watchdog) -> None:
         """Adds a watchdog, and starts the thread if it does not run."""
-        _install_handler()
+        install_handler()
         with self._lock:
             self._watchdogs.add(watchdog)
             # A forked process has this object, but not its thread.
@@ -349,51 +370,3 @@ def _leave_others_alone() -> None:
     # A call in another thread may start processes at the moment.
     if all(watchdog.is_idle() for watchdog in _watcher.watchdogs()):
         leave_alone(Watchdog._last_end)
-
-
-# The call that the next SIGURG must interrupt.
-_target: tuple[Watchdog, _Call] | None = None
-_previous_handler: Any = None
-
-
-def _install_handler() -> None:
-    """Installs the handler of SIGURG; only the main thread can do this."""
-    global _previous_handler
-    if threading.current_thread() is not threading.main_thread():
-        return
-    if signal.getsignal(signal.SIGURG) is not _on_signal:
-        _previous_handler = signal.signal(signal.SIGURG, _on_signal)
-
-
-def _on_signal(number: int, frame: FrameType | None) -> None:
-    global _target
-    target, _target = _target, None
-    if target is not None:
-        watchdog, call = target
-        if watchdog.is_in(call):
-            raise _Overdue
-    elif callable(_previous_handler):
-        _previous_handler(number, frame)
-
-
-def _interrupt(watchdog: Watchdog, call: _Call, thread: int) -> None:
-    """Raises an exception in the thread of a call."""
-    global _target
-    main = threading.main_thread().ident == thread
-    if main and signal.getsignal(signal.SIGURG) is _on_signal:
-        _target = watchdog, call
-        signal.pthread_kill(thread, signal.SIGURG)
-    else:
-        _raise_in_thread(thread, _Overdue)
-
-
-def _forget_interrupt(thread: int) -> None:
-    """Takes back an exception that has not been raised yet."""
-    if thread != threading.main_thread().ident:
-        _raise_in_thread(thread, None)
-
-
-def _raise_in_thread(thread: int, exception: type[BaseException] | None) -> None:
-    # The exception is raised only when the thread runs Python code again.
-    what = None if exception is None else ctypes.py_object(exception)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)

@@ -32,7 +32,7 @@ from rllib_risk.env_wrappers.episode_loop import (
     Player,
     numbers_of,
 )
-from rllib_risk.env_wrappers.errors import EnvConfigError, EnvFailedError
+from rllib_risk.env_wrappers.errors import EnvConfigError, EnvError
 from rllib_risk.env_wrappers.joined_envs import (
     VARIANT,
     JoinedTeamEnvs,
@@ -180,7 +180,7 @@ def _located(grid: ShiftGrid, index: int) -> Iterator[None]:
     """Adds the cell's place in the grid file to errors."""
     try:
         yield
-    except (ConfigError, EnvConfigError, EnvFailedError) as error:
+    except (ConfigError, EnvConfigError, EnvError) as error:
         raise grid.error(index, str(error)) from error
 
 

@@ -201,7 +201,7 @@ def test_sigterm_while_an_env_is_built_leaves_nothing(tmp_path: Path) -> None:
     wait_for(process, "building")
     process.send_signal(signal.SIGTERM)
     _, errors = finish(process, code=143)
-    assert "ended by SIGTERM" in errors and "Traceback" not in errors
+    assert "Ended by SIGTERM" in errors and "Traceback" not in errors
     assert not (tmp_path / "r").exists()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rllib_risk.cli import progress
+from rllib_risk.cli import progress, status
 from rllib_risk.cli.main import run
 
 # Steps are slow until a status line reports env steps. Two episodes crash.
@@ -73,7 +73,7 @@ def test_status_lines_until_the_first_result(
     (tmp_path / "slow_env.py").write_text(textwrap.dedent(SLOW))
     (tmp_path / "f.yaml").write_text(FILE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(progress, "STATUS_S", 0.5)
+    monkeypatch.setattr(status, "STATUS_S", 0.5)
 
     def say(text: str) -> None:
         print(text)
@@ -89,8 +89,11 @@ def test_status_lines_until_the_first_result(
     assert lines[1] == "Risk: none; the team maximizes the mean return."
     assert lines[2] == "Replay: up to 20 MB (5,000 episodes of at most 5 steps)"
     result = next(i for i, line in enumerate(lines) if "steps/s" in line)
-    status = [line for line in lines[:result] if line.startswith("still running")]
-    sampling = [line for line in status if "sampling" in line]
+    sampling = [
+        line
+        for line in lines[:result]
+        if line.startswith("still running") and "sampling" in line
+    ]
     steps = [int(line.split(" env steps")[0].rpartition(" ")[2]) for line in sampling]
     assert steps and steps[-1] > 0 and steps == sorted(steps)
     assert " lost | left" in lines[result]

@@ -97,23 +97,122 @@ def test_every_other_combination_runs(tmp_path: Path) -> None:
     run_cells(tmp_path, [n for n in CELLS if n not in (*FEW, *REFUSED)])
 
 
+# One experiment of each kind of sweep that users run.
+KINDS = """
+shared:
+  run: VDN
+  config:
+    hidden_size: 8
+    batch_size_episodes: 4
+    learning_starts_episodes: 4
+    updates_per_episode: 0.25
+    num_envs_per_env_runner: 4
+    min_sample_timesteps_per_iteration: 40
+    evaluation_duration: 2
+rare-evaluations:
+  env: two_step
+  stop: {training_iteration: 4}
+  scheduler: asha
+  scheduler_config: {time_attr: training_iteration, grace_period: 1, max_t: 4}
+  config: {seed: {grid_search: [1, 2]}, evaluation_interval: 2}
+optuna:
+  env: two_step
+  num_samples: 2
+  search_alg: optuna
+  stop: {training_iteration: 2}
+  config: {lr: {loguniform: [1.0e-4, 1.0e-2]}}
+choice-in-kwargs:
+  env: pettingzoo
+  num_samples: 3
+  stop: {training_iteration: 1}
+  config:
+    env_config: {factory: "faulty_envs:Walk", kwargs: {length: {choice: [3, 5]}}}
+grid-in-kwargs:
+  env: pettingzoo
+  stop: {training_iteration: 1}
+  config:
+    env_config: {factory: "faulty_envs:Walk", kwargs: {length: {grid_search: [3, 5]}}}
+relative-file:
+  env: pettingzoo
+  stop: {training_iteration: 1}
+  config:
+    num_env_runners: 1
+    env_config: {factory: "trait_envs:Relative", kwargs: {path: data/table.txt}}
+pbt:
+  env: two_step
+  num_samples: 2
+  stop: {training_iteration: 4}
+  scheduler: pbt
+  scheduler_config:
+    time_attr: training_iteration
+    perturbation_interval: 1
+    quantile_fraction: 0.5
+    hyperparam_mutations:
+      lr: {loguniform: [1.0e-4, 1.0e-2]}
+      gamma: {uniform: [0.8, 0.99]}
+  checkpoint_config: {checkpoint_frequency: 1, num_to_keep: 2}
+never-stops:
+  env: pettingzoo
+  stop: {evaluation/success_rate: 0.9}
+  config: {env_config: {factory: "trait_envs:Plain"}}
+no-evaluation:
+  env: two_step
+  stop: {training_iteration: 1}
+  config: {evaluation_interval: null, grad_clip: null}
+crash-loop:
+  env: pettingzoo
+  stop: {training_iteration: 3}
+  config:
+    env_config: {factory: "faulty_envs:Faulty", kwargs: {fault: raises without text}}
+"""
+# Name -> exit code and message; the others train.
+REFUSALS = {
+    "never-stops": (2, "can never be met: the env does not report 'is_success'"),
+    "crash-loop": (1, "failed 3 times in a row and was given up; last cause: Runtime"),
+}
+NAMES = [name for name in yaml.safe_load(KINDS) if name != "shared"]
+# 60 s on a machine with an idle core; other work may slow the test down.
+LIMIT_S = 60 * 3
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
+def test_each_kind_of_sweep_trains_or_says_why_not(name: str, tmp_path: Path) -> None:
+    kinds = yaml.safe_load(KINDS)
+    one = {"shared": kinds["shared"], name: kinds[name]}
+    (tmp_path / "f.yaml").write_text(yaml.safe_dump(one, sort_keys=False))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "table.txt").write_text("1.0")
+    code, message = REFUSALS.get(name, (0, ""))
+    done = rllib(tmp_path, LIMIT_S, "4")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert code == 0 or done.stderr.count("\nError: ") == 1
+
+
 def run_cells(folder: Path, names: list[str]) -> None:
     """Runs some cells in one command."""
     runs = {name: CELLS[name] for name in names}
     (folder / "f.yaml").write_text(yaml.safe_dump(runs, sort_keys=False))
-    command = ["train", "file", "f.yaml", "--storage-path", "r", "--ray-num-cpus", "2"]
-    done = subprocess.run(
-        [sys.executable, "-m", "rllib_risk", *command],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=1100,
-    )
+    done = rllib(folder, 1100, "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     for name in names:
         check(folder / "r" / name)
+
+
+def rllib(folder: Path, timeout_s: float, cpus: str) -> subprocess.CompletedProcess:
+    """Trains the experiments of f.yaml in a folder."""
+    options = ["--storage-path", "r", "--ray-num-cpus", cpus]
+    paths = os.pathsep.join((str(ROOT), os.environ["PYTHONPATH"]))
+    return subprocess.run(
+        [sys.executable, "-m", "rllib_risk", "train", "file", "f.yaml", *options],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
 
 
 def check(experiment: Path) -> None:

@@ -174,6 +174,33 @@ def test_what_is_wrong_is_named_with_its_line(text: str, message: str) -> None:
     refused(text, message)
 
 
+@pytest.mark.parametrize("number", [".nan", ".inf", "-.inf", "1e400"])
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("stop: {training_iteration: NUMBER}", 4),
+        ("stop:\n    evaluation: {return_mean: NUMBER}", 5),
+        ("resources_per_trial: {cpu: NUMBER}", 4),
+        ("time_budget_s: NUMBER", 4),
+        ("scheduler: asha\n  scheduler_config: {max_t: NUMBER}", 5),
+        ("search_alg: optuna\n  search_alg_config:\n    x: [1, NUMBER]", 6),
+    ],
+)
+def test_numbers_of_an_experiment_are_finite(key: str, line: int, number: str) -> None:
+    text = f"{HEAD}  {key.replace('NUMBER', number)}\n"
+    refused(text, rf"f\.yaml:{line}: .*must be a finite number, not -?(nan|inf)\.")
+
+
+def test_numbers_of_an_experiment_have_bounds() -> None:
+    for text, message in (
+        ("resources_per_trial: {cpu: 1e30}", r"resources_per_trial\.cpu: must be in"),
+        ("resources_per_trial: {gpu: -1}", r"resources_per_trial\.gpu: must be in"),
+        (f"stop: {{epsilon: {10**400}}}", "stop: epsilon: must be at most"),
+    ):
+        refused(f"{HEAD}  {text}\n", f":4: .*{message}")
+    assert load(f"{HEAD}  resources_per_trial: {{cpu: 2, memory: 4e12}}\n")
+
+
 def test_the_env_may_stand_in_config() -> None:
     spec = load("run:\n  run: ALGO\n  config: {env: free, env_config: {any: 1}}\n")
     assert spec.env == "free"
@@ -280,6 +307,7 @@ def test_python_files(tmp_path: Path) -> None:
     for text, message in (
         ("x = 1", "must set 'config'"),
         ("raise RuntimeError('boom')", "RuntimeError: boom"),
+        ("raise SystemExit(3)", r"my_run\.py: SystemExit: 3"),
     ):
         file.write_text(text)
         with pytest.raises(ConfigError, match=message):

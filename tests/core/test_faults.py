@@ -9,6 +9,7 @@ from typing import ClassVar
 import faulty_envs
 import numpy as np
 import pytest
+from ray.exceptions import RayTaskError
 
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
@@ -19,6 +20,7 @@ from rllib_risk.env_wrappers import failures, notices
 from rllib_risk.env_wrappers.batched_env import BatchedStep
 from rllib_risk.env_wrappers.errors import (
     EnvConfigError,
+    EnvContractError,
     EnvFailedError,
     IllegalActionError,
     NonFiniteError,
@@ -57,6 +59,7 @@ FAULTS = {
     "extra agent": (EnvFailedError, "of 'c', which is not in possible_ag" + IN_STEP),
     "unlisted agent": (EnvFailedError, r"\['c'\] are not in possible_ag" + IN_STEP),
     "agents change": (EnvConfigError, r"possible_agents of Faulty .* 'c'\] between"),
+    "NaN in reset": (NonFiniteError, r"agent 'a' holds NaN or inf \(reset\)\. Fix"),
     "infinite": (NonFiniteError, "agent 'a' holds NaN or inf" + IN_STEP),
     "NaN reward": (NonFiniteError, "rewards are not finite: a: nan" + IN_STEP),
     "huge reward": (NonFiniteError, r"not finite: a: 1e\+300" + IN_STEP),
@@ -67,7 +70,15 @@ FAULTS = {
     "RLlib flags": (EnvFailedError, "terminations of '__all__', which is not"),
     "flag text": (EnvFailedError, "termination flag of agent 'a' must be true or"),
     "info list": (EnvFailedError, r"info of agent 'a' must be a dict, not \[1\]"),
+    "huge": None,
+    "never ends": (EnvContractError, "has not ended after 50 steps. Give the env"),
+    "hangs": (EnvFailedError, r"step\(\) did not return within 2 s.*" + IN_STEP),
+    "close hangs": None,
+    "interrupts": (KeyboardInterrupt, None),
 }
+
+# Ray itself ends a task that raises KeyboardInterrupt.
+REMOTE = {"interrupts": (RayTaskError, "TaskCancelledError")}
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +95,7 @@ def faulty_config(fault=None, runners=0, factory="faulty_envs:Faulty", **kwargs)
     )
     config.env_runners(num_env_runners=runners, num_envs_per_env_runner=2)
     config.training(batch_size_episodes=4, learning_starts_episodes=4, hidden_size=8)
+    config.training(max_episode_steps=50, env_timeout_s=2)
     config.min_sample_timesteps_per_iteration = 20
     config.evaluation_duration = 2
     return config.debugging(seed=7)
@@ -99,12 +111,13 @@ def play(config, num_episodes=40):
 def test_every_fault_ends_with_its_cause_or_does_no_harm(fault):
     """R20 for NaN: each fault is named with env, agent and step."""
     config, expected = faulty_config(fault), FAULTS[fault]
+    number = 1 if fault == "hangs" else 40  # one copy, which hangs three times
     if expected is None:
-        assert [len(episode) for episode in play(config)] == [5] * 40
+        assert [len(episode) for episode in play(config, number)] == [5] * number
         return
     error, text = expected
     with pytest.raises(error, match=text):
-        play(config)
+        play(config, number)
 
 
 @pytest.fixture
@@ -130,8 +143,16 @@ def two_runners(ray_local):
     algorithm.stop()
 
 
-def test_every_fault_of_a_remote_runner_too(two_runners):
-    for fault, expected in FAULTS.items():
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [fault for fault in FAULTS if fault != "hangs"],
+        pytest.param(["hangs"], marks=pytest.mark.long),
+    ],
+    ids=["quick", "slow"],
+)
+def test_every_fault_of_a_remote_runner_too(two_runners, faults):
+    for fault, expected in ((fault, (FAULTS | REMOTE)[fault]) for fault in faults):
         if expected is None:
             assert two_runners(fault)["evaluation"]["episodes"] == 2, fault
             continue

@@ -16,6 +16,7 @@ from log_files import WIDE_MAP, WRITERS, log, long_map, long_rows, wide_rows, wr
 
 from rllib_risk.config.schema import ConfigError
 from rllib_risk.data.importing.importer import import_files
+from rllib_risk.data.importing.inference import infer_map
 from rllib_risk.data.rows import DatasetError
 
 SEED = 20
@@ -327,6 +328,20 @@ def test_files_cut_short_or_with_flipped_bits(tmp_path, kind):
         copy[bit // 8] ^= 1 << bit % 8
         file.write_bytes(copy)
         refusal(tmp_path, file, WIDE_MAP)
+
+
+@pytest.mark.parametrize("kind", ["csv.gz", "jsonl.gz", "csv", "parquet", "npz"])
+def test_a_map_of_a_damaged_file_is_refused(tmp_path, kind):
+    """R46: --infer refuses what an import refuses, also in the first line."""
+    file = WRITERS[kind](tmp_path / f"log.{kind}", rows_of("wide"))
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:8], b"\0\1 no file of this kind"):
+        file.write_bytes(damaged)
+        if kind == "csv" and damaged == whole[:8]:
+            continue  # a shorter header is a header
+        refusal(tmp_path, file, WIDE_MAP)
+        with pytest.raises(DatasetError, match=re.escape(str(file))):
+            infer_map([file])
 
 
 def test_other_files(tmp_path):

@@ -23,6 +23,7 @@ from rllib_risk.env_wrappers import (
     failures,
     make_batched,
     notices,
+    watchdog,
 )
 from rllib_risk.env_wrappers.errors import EnvTimeoutError
 from rllib_risk.env_wrappers.macn.batched import BatchedMACN
@@ -156,6 +157,30 @@ def test_a_close_that_hangs_is_logged_and_the_run_goes_on(caplog):
         assert "failed and is ignored" in caplog.text
         notices.forget()
         caplog.clear()
+
+
+@pytest.mark.parametrize("num_envs", [4, 32])
+def test_of_many_closes_that_hang_only_the_first_ones_are_waited_for(
+    num_envs, monkeypatch
+):
+    """R16: the end of a run takes as long for many copies as for a few."""
+    monkeypatch.setattr(watchdog, "CLOSE_S", 0.5)
+    monkeypatch.setattr(watchdog, "_CLOSE_OVERDUE_S", 0.2)
+    called = []
+
+    def hang():
+        called.append(1)
+        sleep()
+
+    def make():
+        return TeamEnv(Hanging("close", hang))
+
+    envs = LoopedTeamEnvs(make, num_envs, env_name="mine", timeout_s=TIMEOUT_S)
+    envs.close()
+    assert len(called) == 2
+    # An env that is built later is closed as usual.
+    looped(lambda: Hanging("close", lambda: called.append(0))).close()
+    assert called[-1] == 0
 
 
 def test_a_vectorised_env_that_hangs_is_an_error(monkeypatch):

@@ -122,6 +122,8 @@ class Faulty(Walk):
                 return result[0]
             case "options are needed":
                 options["level"]
+            case "NaN in reset":
+                result[0]["a"][0] = np.nan
         return result
 
     def step(self, actions):
@@ -137,6 +139,12 @@ class Faulty(Walk):
                 raise MemoryError
             case "exits":
                 raise SystemExit(3)
+            case "interrupts":
+                raise KeyboardInterrupt
+            case "hangs":
+                time.sleep(10_000)
+            case "never ends":
+                self.time = 0
             case "ends the process":
                 os._exit(9)
             case "four values":
@@ -162,6 +170,8 @@ class Faulty(Walk):
                 obs["c"] = obs["a"]
             case "unlisted agent":
                 self.agents.append("c")
+            case "huge":
+                obs["a"][:] = 3e38
             case "infinite":
                 obs["a"][0] = np.inf
             case "NaN reward":
@@ -191,3 +201,5 @@ class Faulty(Walk):
     def close(self):
         if self.fault == "close raises":
             raise OSError("the window is gone")
+        if self.fault == "close hangs":
+            time.sleep(10_000)

@@ -22,7 +22,7 @@ from rllib_risk.data.importing.name_patterns import (
     with_agent,
     with_number,
 )
-from rllib_risk.data.importing.sources import find_files, open_table
+from rllib_risk.data.importing.sources import find_files, open_table, readable
 from rllib_risk.data.importing.tables import Layout, Rows, Table
 from rllib_risk.data.rows import DatasetError
 
@@ -89,7 +89,8 @@ def _layout(file: Path) -> Layout:
     """Finds the separator that gives most columns, and the decimal character."""
     if not file.name.lower().endswith((".csv", ".csv.gz", ".tsv")):
         return Layout()
-    separator = max(SEPARATORS, key=lambda s: len(header(file, s)))
+    with readable(file):
+        separator = max(SEPARATORS, key=lambda s: len(header(file, s)))
     layout = Layout(separator, ".")
     if separator == ",":
         return layout

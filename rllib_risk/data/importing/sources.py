@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -91,37 +92,36 @@ def open_table(file: Path, layout: Layout) -> Table:
     """
     form = _form(file)
     assert form is not None, "find_files gives files of known formats"
-    try:
+    with readable(file):
         table = _FORMATS[form](file, layout)
-    except DatasetError:
-        raise
-    except Exception as error:  # damaged files raise any exception
-        raise _unreadable(file, error) from error
 
     def read(names: Sequence[str]) -> Iterator[Rows]:
-        try:
-            rows = iter(table.read(names))
-        except DatasetError:
-            raise
-        except Exception as error:
-            raise _unreadable(file, error) from error
-        while True:
-            try:
-                more = next(rows)
-            except StopIteration:
-                return
-            except DatasetError:
-                raise
-            except Exception as error:
-                raise _unreadable(file, error) from error
-            yield more
+        with readable(file):
+            yield from table.read(names)
 
     return Table(file, table.names, read)
 
 
-def _unreadable(file: Path, error: Exception) -> DatasetError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return DatasetError(
-        f"{file} cannot be read; it is cut short, damaged or of another format:"
-        f" {reason}"
-    )
+@contextlib.contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """Converts any error of reading a file to a DatasetError.
+
+    Args:
+        file: The file.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        DatasetError: If an exception is raised inside.
+    """
+    try:
+        yield
+    except DatasetError:
+        raise
+    except Exception as error:  # damaged files raise any exception
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DatasetError(
+            f"{file} cannot be read; it is cut short, damaged or of another format:"
+            f" {reason}"
+        ) from error

@@ -17,6 +17,11 @@ import numpy as np
 
 from rllib_risk.data.replay_memory import bytes_of, spelled
 from rllib_risk.env_wrappers.action_masks import ACTION_MASK
+from rllib_risk.env_wrappers.checking.random_play import (
+    KEPT_STEPS,
+    PlayedEpisode,
+    play_randomly,
+)
 from rllib_risk.env_wrappers.checking.recording import EnvRecording
 from rllib_risk.env_wrappers.checking.rules import (
     Findings,
@@ -24,29 +29,23 @@ from rllib_risk.env_wrappers.checking.rules import (
     check_observation_spaces,
     equal,
 )
-from rllib_risk.env_wrappers.episode_loop import (
-    EpisodeLimits,
-    EpisodeLoop,
-    EpisodeObserver,
-    OneTeamEnv,
-    Player,
-)
+from rllib_risk.env_wrappers.episode_loop import MAX_EPISODE_STEPS
 from rllib_risk.env_wrappers.errors import EnvConfigError
-from rllib_risk.env_wrappers.failures import CRASHES, describe, moment
+from rllib_risk.env_wrappers.failures import CRASHES, close_env, describe, moment
 from rllib_risk.env_wrappers.notices import captured
 from rllib_risk.env_wrappers.registry import (
     ENVS,
     PETTINGZOO,
     build_parallel_env,
+    env_title,
     resolve,
 )
-from rllib_risk.env_wrappers.team_env import BatchedStep, TeamEnv
+from rllib_risk.env_wrappers.team_env import TeamEnv
+from rllib_risk.env_wrappers.watchdog import ENV_TIMEOUT_S, Watchdog
 
 # The first of these limits ends the random play, but not before one whole episode.
 MAX_STEPS = 1000
 MAX_EPISODES = 20
-# An episode with this many steps counts as one that never ends.
-MAX_EPISODE_STEPS = 10_000
 
 # The default of `buffer_size_episodes`. The report shows the size of this replay above
 # REPLAY_SHOWN_BYTES, and warns of it above REPLAY_BYTES.
@@ -54,8 +53,6 @@ REPLAY_EPISODES = 5000
 REPLAY_SHOWN_BYTES = 10**9
 REPLAY_BYTES = 8 * 10**9
 
-_SEED = 0
-_SAME_SEED_STEPS = 200
 _MAX_NAMES = 8
 
 
@@ -126,7 +123,8 @@ def check_env(
             findings.add("error", str(error))
         else:
             build = partial(build_parallel_env, factory, kwargs)
-            complete = _Check(build, adapter, report, findings).run()
+            watchdog = Watchdog(env_title(name, config), ENV_TIMEOUT_S)
+            complete = _Check(build, adapter, report, findings, watchdog).run()
         for key, text in notices.items():
             # Notices about several agents have one kind, so only the first is added.
             findings.add("warn", text, kind=" ".join(key.split()[:2]))
@@ -146,26 +144,6 @@ def _as_registered(
     return PETTINGZOO, {"factory": name_or_factory, **config}
 
 
-@dataclass
-class _Episode:
-    """One episode of random play.
-
-    Attributes:
-        rows: Results of the adapter's reset and first steps.
-        begun: Env steps before this episode, and the clock at its beginning in seconds,
-            less the time spent in the listener.
-        steps: Steps played.
-        total: Sum of the team's rewards.
-        ended: Whether the episode has ended.
-    """
-
-    rows: list[Any]
-    begun: tuple[int, float]
-    steps: int = 0
-    total: float = 0.0
-    ended: bool = False
-
-
 class _Check:
     """Builds an env twice, plays both copies and closes them."""
 
@@ -175,8 +153,11 @@ class _Check:
         adapter: Mapping[str, Any],
         report: CheckReport,
         findings: Findings,
+        watchdog: Watchdog,
     ) -> None:
         self._build = build
+        self._watchdog = watchdog
+        self._recording: EnvRecording | None = None
         self._adapter = adapter
         self._summary = report.summary
         self._findings = findings
@@ -191,8 +172,8 @@ class _Check:
         if first is None or self._findings.has_errors():
             return False
         again = self._with_env(
-            lambda team, recording: _play_randomly(
-                team, recording, 1, _SAME_SEED_STEPS, _SAME_SEED_STEPS
+            lambda team, recording: play_randomly(
+                team, recording, 1, KEPT_STEPS, KEPT_STEPS
             )[0]
         )
         if again is None:
@@ -207,8 +188,8 @@ class _Check:
         return True
 
     def _with_env(
-        self, use: Callable[[TeamEnv, EnvRecording], _Episode | None]
-    ) -> _Episode | None:
+        self, use: Callable[[TeamEnv, EnvRecording], PlayedEpisode | None]
+    ) -> PlayedEpisode | None:
         """Builds the env, uses it through the adapter, and closes it.
 
         Args:
@@ -217,31 +198,40 @@ class _Check:
         Returns:
             The result of `use`; None if the env raised, which becomes a finding.
         """
-        findings = self._findings
+        team = result = None
         try:
-            env = self._build()
-        except EnvConfigError as error:
-            findings.add("error", str(error))
-            return None
+            team = self._watchdog.build(0, self._make)
+            assert self._recording is not None
+            result = use(team, self._recording)
         except CRASHES as error:
-            findings.add("error", f"the env raised {describe(error, moment(None))}")
-            return None
-        mask_key = self._adapter.get("action_mask_key", ACTION_MASK)
-        recording = EnvRecording(env, RowRules(env, mask_key, findings).on_call)
-        result = None
-        try:
-            result = use(TeamEnv(env, **self._adapter), recording)
-        except CRASHES as error:
-            findings.add("error", recording.explain(error))
+            self._findings.add("error", self._explain(error))
         finally:
-            try:
-                getattr(env, "close", lambda: None)()
-            except CRASHES as error:
-                text = recording.explain(error)
-                findings.add("warn", f"{text}; training would ignore this")
+            if team is not None:
+                team.close()
+            self._watchdog.end(0)
+            self._recording = None
         return result
 
-    def _play(self, team: TeamEnv, recording: EnvRecording) -> _Episode | None:
+    def _make(self) -> TeamEnv:
+        """Builds the env, its recording and the adapter."""
+        env = self._build()
+        mask_key = self._adapter.get("action_mask_key", ACTION_MASK)
+        rules = RowRules(env, mask_key, self._findings)
+        self._recording = EnvRecording(env, rules.on_call)
+        try:
+            return TeamEnv(env, **self._adapter)
+        except BaseException:
+            close_env(env)
+            raise
+
+    def _explain(self, error: BaseException) -> str:
+        if self._recording is not None:
+            return self._recording.explain(error)
+        if isinstance(error, EnvConfigError):
+            return str(error)
+        return f"the env raised {describe(error, moment(None))}"
+
+    def _play(self, team: TeamEnv, recording: EnvRecording) -> PlayedEpisode | None:
         """Plays random episodes and fills the summary.
 
         Returns:
@@ -268,7 +258,7 @@ class _Check:
                 "learners do not need a state",
             )
         recording.episode = 0  # the adapter may have reset the env to read its state
-        episodes = _play_randomly(
+        episodes = play_randomly(
             team, recording, MAX_EPISODES, MAX_STEPS, MAX_EPISODE_STEPS
         )
         # The speed leaves out the first episode, which may compile code or start a
@@ -281,7 +271,7 @@ class _Check:
         return episodes[0]
 
     def _summarise(
-        self, team: TeamEnv, episodes: list[_Episode], steps_per_s: float
+        self, team: TeamEnv, episodes: list[PlayedEpisode], steps_per_s: float
     ) -> None:
         """Fills the summary and adds findings about the play as a whole."""
         findings, masks = self._findings, team.masks
@@ -318,79 +308,3 @@ class _Check:
                 f"{max(1, int(REPLAY_EPISODES * REPLAY_BYTES / replay))} for "
                 f"{spelled(REPLAY_BYTES)}, {compact}or make the observations smaller",
             )
-
-
-class _RandomPlay(Player, EpisodeObserver):
-    """Plays random legal actions and records what the env returned."""
-
-    def __init__(
-        self, envs: OneTeamEnv, recording: EnvRecording, most: int, max_first: int
-    ) -> None:
-        self.episodes: list[_Episode] = []
-        self._envs = envs
-        self._recording = recording
-        self._most = most
-        self._max_first = max_first
-        self._steps = 0
-        self._rng = np.random.default_rng(_SEED)
-
-    def act(
-        self, obs: np.ndarray, action_mask: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray | float]:
-        rows = action_mask[0]
-        actions = [self._rng.choice(np.flatnonzero(row)) for row in rows]
-        return np.array([actions]), 1.0
-
-    def reset(self, slots: np.ndarray, steps_done: int) -> None:
-        """Does nothing; random play has no memory."""
-
-    def created(self, loop: EpisodeLoop, slots: np.ndarray) -> None:
-        begun = self._steps, time.perf_counter() - self._recording.seconds
-        self.episodes.append(_Episode([], begun))
-
-    def started(self, loop: EpisodeLoop, slots: np.ndarray) -> None:
-        self.episodes[-1].rows.append(self._envs.last)
-
-    def stepped(
-        self, loop: EpisodeLoop, actions: np.ndarray, step: BatchedStep
-    ) -> None:
-        episode = self.episodes[-1]
-        _, reward, terminated, truncated, _ = self._envs.last
-        episode.steps += 1
-        episode.total += reward
-        episode.ended = terminated or truncated
-        if episode.steps <= _SAME_SEED_STEPS:
-            episode.rows.append(self._envs.last)
-        self._steps += 1
-        first = len(self.episodes) == 1
-        most = self._max_first if first and not episode.ended else self._most
-        if self._steps >= most:
-            loop.stop()
-
-
-def _play_randomly(
-    team: TeamEnv,
-    recording: EnvRecording,
-    num_episodes: int,
-    most: int,
-    max_first: int,
-) -> list[_Episode]:
-    """Plays random legal actions.
-
-    Args:
-        team: The env.
-        recording: The recording of the env.
-        num_episodes: Largest number of episodes.
-        most: Largest number of steps in all episodes.
-        max_first: Largest number of steps while the first episode runs; it may be
-            larger than `most`.
-
-    Returns:
-        The episodes; the last one may be unfinished.
-    """
-    envs = OneTeamEnv(team)
-    play = _RandomPlay(envs, recording, most, max_first)
-    seeds = _SEED + np.arange(num_episodes)
-    rng = np.random.default_rng(_SEED)  # not used: an error of the env ends the play
-    EpisodeLoop(envs, play, seeds, rng, EpisodeLimits(), play).play()
-    return play.episodes

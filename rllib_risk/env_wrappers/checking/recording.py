@@ -8,11 +8,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rllib_risk.env_wrappers.errors import EnvConfigError, EnvContractError
+from rllib_risk.env_wrappers.errors import (
+    EnvConfigError,
+    EnvContractError,
+    EnvTimeoutError,
+)
 from rllib_risk.env_wrappers.failures import describe
 from rllib_risk.env_wrappers.parallel_env import in_short
 
-_LISTENED = ("reset", "step", "state", "observation_space", "action_space", "close")
+_LISTENED = ("reset", "step", "state", "observation_space", "action_space")
 
 
 class EnvRecording:
@@ -80,10 +84,12 @@ class EnvRecording:
         """
         if isinstance(error, EnvConfigError):
             return str(error)
+        if isinstance(error, EnvTimeoutError):
+            return describe(error, self._when())
         for name, raised in self._raised:
             if raised is error or raised is error.__cause__:
                 hint = " (called with options=None)" if name == "reset" else ""
-                what = describe(raised, self._when(name))
+                what = describe(raised, self._when())
                 return f"{name}() of the env{hint} raised {what}"
         if isinstance(error, EnvContractError):
             return f"the env breaks a rule of the adapter in {self._when()}: {error}"
@@ -93,10 +99,8 @@ class EnvRecording:
             after = f" on what {name}() of the env returned, {in_short(result)}"
         return f"the adapter itself failed{after}: {describe(error, self._when())}"
 
-    def _when(self, name: str = "") -> str:
+    def _when(self) -> str:
         """The present step and episode, for error texts."""
-        if name == "close":
-            return "after the last episode"
         if self.step:
             return f"step {self.step} of episode {self.episode}"
         return f"the reset of episode {self.episode}" if self.episode else "the set-up"

@@ -1,13 +1,16 @@
 """check_env on good envs and on envs broken in one way each."""
 
 import re
+import time
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 from scripted_envs import RandomDeathEnv, ScriptedEnv
 
+from rllib_risk.env_wrappers.checking import check_env as checking
 from rllib_risk.env_wrappers.checking.check_env import check_env
+from rllib_risk.env_wrappers.episode_loop import MAX_EPISODE_STEPS
 
 END = {"a0": "term", "a1": "term"}
 
@@ -109,6 +112,43 @@ class NanReward(Short):
         return row
 
 
+class NoSpace(Short):
+    """``observation_space`` or ``action_space`` returns None, as a forgotten return."""
+
+    def __init__(self, method):
+        super().__init__()
+        setattr(self, method, lambda agent: None)
+
+
+class Lasting(ScriptedEnv):
+    def __init__(self, steps):
+        super().__init__([{}] * (steps - 1) + [END])
+
+
+class Hanging(Short):
+    """One of its functions waits for ever."""
+
+    def __init__(self, where):
+        self.where = where
+        self._wait("build")
+        super().__init__()
+
+    def _wait(self, name):
+        if name == self.where:
+            time.sleep(10_000)
+
+    def reset(self, seed=None, options=None):
+        self._wait("reset")
+        return super().reset(seed, options)
+
+    def step(self, actions):
+        self._wait("step")
+        return super().step(actions)
+
+    def close(self):
+        self._wait("close")
+
+
 def no_action():
     return Short(masks={"a1": [0, 0, 0]})
 
@@ -131,9 +171,7 @@ def here(name):
 
 @pytest.fixture(autouse=True)
 def _short_episodes(monkeypatch):
-    monkeypatch.setattr(
-        "rllib_risk.env_wrappers.checking.check_env.MAX_EPISODE_STEPS", 300
-    )
+    monkeypatch.setattr(checking, "MAX_EPISODE_STEPS", 300)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +212,15 @@ ERRORS = [
     (build_error, {}, r"OSError: licence server is down"),
     (Short, {"state": "env"}, r"implement state\(\), or set env_config.state"),
     (Short, {"kwargs": {"bad": 1}}, r"cannot be built.*unexpected.*'bad'"),
+    *(
+        (
+            NoSpace,
+            {"kwargs": {"method": method}},
+            rf"{method}\('a0'\) of NoSpace returned None, which is no space",
+        )
+        for method in ("observation_space", "action_space")
+    ),
+    (Lasting, {"kwargs": {"steps": 301}}, "no episode ended within 300 steps"),
 ]
 
 
@@ -185,6 +232,38 @@ def test_errors(env, config, text):
     assert len(errors) == 1, str(report)
     assert re.search(text, errors[0]), errors[0]
     assert "not usable" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("where", "when"),
+    [
+        ("build", "while the env was built"),
+        ("reset", "the reset of episode 1"),
+        ("step", "step 1 of episode 1"),
+    ],
+)
+def test_an_env_that_hangs(where, when, monkeypatch):
+    """R16: the time limit of training applies to the check as well."""
+    monkeypatch.setattr(checking, "ENV_TIMEOUT_S", 1.0)
+    report = check_env(here(Hanging), {"kwargs": {"where": where}})
+    (error,) = [f.message for f in report.findings if f.level == "error"]
+    assert f"{where}() did not return within 1 s (env_timeout_s) ({when}; " in error
+    assert "test_check_env.py, line" in error
+
+
+def test_a_close_that_hangs_is_a_warning(monkeypatch):
+    monkeypatch.setattr(checking, "ENV_TIMEOUT_S", 1.0)
+    report = check_env(here(Hanging), {"kwargs": {"where": "close"}})
+    assert report.ok
+    assert "close() did not return within 1 s" in str(report)
+
+
+def test_the_longest_episode_is_that_of_training(monkeypatch):
+    from rllib_risk.core.team_fields import TEAM_FIELDS
+
+    assert TEAM_FIELDS["max_episode_steps"].default == MAX_EPISODE_STEPS
+    assert TEAM_FIELDS["env_timeout_s"].default == checking.ENV_TIMEOUT_S
+    assert check_env(here(Lasting), {"kwargs": {"steps": 300}}).ok
 
 
 WARNINGS = [
