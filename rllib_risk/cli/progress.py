@@ -290,11 +290,16 @@ class ProgressLines(Callback):
         self._last_line[trial.trial_id] = time.monotonic()
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Prints a status line if running trials have had no line for some time."""
+        """Prints a status line if running trials have had no line for some time.
+
+        If no trial runs, those count that wait for resources or for their process.
+        """
         now = time.monotonic()
         silent = []
+        some_run = any(trial.status == Trial.RUNNING for trial in trials)
+        counted = Trial.RUNNING if some_run else Trial.PENDING
         for trial in trials:
-            if trial.status != Trial.RUNNING:
+            if trial.status != counted:
                 self._last_line.pop(trial.trial_id, None)
             elif now - self._last_line.setdefault(trial.trial_id, now) > self._status_s:
                 silent.append(trial)

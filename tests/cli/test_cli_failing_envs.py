@@ -298,7 +298,7 @@ def test_the_first_line_comes_before_the_slow_imports(tmp_path: Path) -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("runners", [0, 2])
 def test_a_training_ends_with_its_cause_or_trains(tmp_path: Path, runners: int) -> None:
-    """R15, R16: by the command, one experiment for each fault."""
+    """R15: one message for each fault, from the command. R16: hangs are faults too."""
     shutil.copy(faulty_envs.__file__, tmp_path)
     runs = {name.replace(" ", "-"): training(name, runners) for name in TRAININGS}
     (tmp_path / "f.yaml").write_text(json.dumps(runs))

@@ -262,6 +262,15 @@ def test_a_silent_trial_gets_status_lines(
     assert status() == (
         f"2 trials still running, {begun} | 0 episodes | 0 env steps | 0 updates"
     )
+    # Of trials that wait, only those count that no running trial holds up.
+    trials[1].status = Trial.PENDING
+    assert status().startswith("still running")
+    trials[0].status = Trial.PENDING
+    lines.on_step_end(1, trials)
+    capsys.readouterr()
+    assert status().startswith("2 trials still running")
+    trials[0].status = Trial.RUNNING
+    lines.on_step_end(1, trials)
     # The status shows what the trial itself wrote, also before its first result.
     writer = progress.ProgressWriter("a", every_s=0)
     writer.write(lambda: progress.Progress("sampling", 5, 1234, 7, 2))

@@ -171,8 +171,7 @@ REFUSALS = {
     "crash-loop": (1, "failed 3 times in a row and was given up; last cause: Runtime"),
 }
 NAMES = [name for name in yaml.safe_load(KINDS) if name != "shared"]
-# 60 s on a machine with an idle core; other work may slow the test down.
-LIMIT_S = 60 * 3
+LIMIT_S = 60
 
 
 @pytest.mark.long

@@ -336,8 +336,10 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.parametrize("command", [f"{SLEEP}; true", f"{SLEEP} & exec sleep 1"])
-@pytest.mark.parametrize("where", [[], ["in build"]])
+@pytest.mark.parametrize(
+    "command", [f"{SLEEP}; true", f"{SLEEP} & exec sleep 1"], ids=["child", "orphan"]
+)
+@pytest.mark.parametrize("where", [[], ["in build"]], ids=["step", "build"])
 def test_a_killed_runner_leaves_no_process(command, where):
     """R16: SIGKILL of a runner ends the children of its envs' processes, too."""
     runner = subprocess.Popen(
