@@ -58,7 +58,7 @@ def test_two_runners_give_the_same_episodes_every_time():
     assert len(episodes[0]) > 4 and sorted(episodes[0]) == sorted(episodes[1])
 
 
-@pytest.mark.parametrize(("runners", "envs"), [(0, 1), (0, 5), (0, 8), (2, 1), (3, 7)])
+@pytest.mark.parametrize(("runners", "envs"), [(0, 1), (0, 5), (0, 8), (3, 7)])
 def test_evaluation_plays_exactly_32_episodes(runners, envs):
     """R29: also where shares are uneven: 32 / 3, and 32 / 5 per environment."""
     config = macn_config(envs=envs)
