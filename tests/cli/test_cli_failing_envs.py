@@ -81,7 +81,7 @@ def recording(out: Path, **kwargs: object) -> list[str]:
     """Arguments of a command that records episodes of a faulty env."""
     return [
         *("record", str(out), "--env", "pettingzoo", "--policy", "random"),
-        *("--env-config", env_config(**kwargs), "--episodes", "5"),
+        *("--env-config", env_config(**kwargs), "--episodes", "1"),
     ]
 
 
@@ -201,8 +201,8 @@ def test_status_lines_of_commands_that_play(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(status, "STATUS_S", 0.1)
-    slow = {"sleep_s": 0.05}
+    monkeypatch.setattr(status, "STATUS_S", 0.01)
+    slow = {"sleep_s": 0.005}
     for arguments in (
         [*checking(length=20, **slow)],
         [*recording(tmp_path / "set", **slow)],

@@ -72,7 +72,7 @@ FAULTS = {
     "info list": (EnvFailedError, r"info of agent 'a' must be a dict, not \[1\]"),
     "huge": None,
     "never ends": (EnvContractError, "has not ended after 50 steps. Give the env"),
-    "hangs": (EnvFailedError, r"step\(\) did not return within 2 s.*" + IN_STEP),
+    "hangs": (EnvFailedError, r"step\(\) did not return within 1 s.*" + IN_STEP),
     "close hangs": None,
     "interrupts": (KeyboardInterrupt, None),
 }
@@ -95,7 +95,7 @@ def faulty_config(fault=None, runners=0, factory="faulty_envs:Faulty", **kwargs)
     )
     config.env_runners(num_env_runners=runners, num_envs_per_env_runner=2)
     config.training(batch_size_episodes=4, learning_starts_episodes=4, hidden_size=8)
-    config.training(max_episode_steps=50, env_timeout_s=2)
+    config.training(max_episode_steps=50, env_timeout_s=1)
     config.min_sample_timesteps_per_iteration = 20
     config.evaluation_duration = 2
     return config.debugging(seed=7)
