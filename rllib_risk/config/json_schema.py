@@ -19,6 +19,7 @@ from rllib_risk.config.experiment_keys import (
     INHERITANCE_FIELDS,
 )
 from rllib_risk.config.json_values import (
+    IMPORT_PATH,
     Schema,
     any_case,
     default_of,
@@ -308,9 +309,8 @@ def _config_of(name: str, closed: bool) -> Schema:
 
 def _own_part() -> Schema:
     """Returns a schema that only a user's own part, or a choice with one, fulfils."""
-    own = {"type": "string", "pattern": ":"}
-    listed = [with_key(kind, {"type": "array", "contains": own}) for kind in LISTS]
-    return {"anyOf": [own, *listed]}
+    some = {"type": "array", "contains": IMPORT_PATH}
+    return {"anyOf": [IMPORT_PATH, *(with_key(kind, some) for kind in LISTS)]}
 
 
 def _is(key: str, value: str) -> Schema:

@@ -11,6 +11,8 @@ from rllib_risk.config.search_space import LISTS, SAMPLERS
 
 Schema = dict[str, Any]
 
+# The name of a user's own class, as pkg.module:Class.
+IMPORT_PATH: Schema = {"type": "string", "pattern": ":"}
 _JSON_TYPES: dict[type, str] = {
     bool: "boolean",
     int: "integer",
@@ -79,8 +81,7 @@ def value_schema(field: Field) -> Schema:
     if field.choices is not None and names == ["string"]:
         schema = {"enum": [*field.choices, *([None] if field.optional else [])]}
         if field.import_path:
-            own = {"type": "string", "pattern": ":"}
-            schema = {"anyOf": [schema, own]}
+            schema = {"anyOf": [schema, IMPORT_PATH]}
         return schema
     if field.optional:
         names.append("null")

@@ -61,16 +61,20 @@ def algorithm():
     found.stop()
 
 
+@pytest.fixture
+def no_ray():
+    """Ends the Ray that another test of this process may have started."""
+    ray.shutdown()
+
+
+@pytest.mark.usefixtures("no_ray")
 def test_a_checkpoint_is_loaded_and_played_without_ray(algorithm):
-    if ray.is_initialized():
-        pytest.skip("another test of this process has started Ray")
     assert len(algorithm.evaluate_episodes(2)["returns"]) == 2
     assert not ray.is_initialized()
 
 
+@pytest.mark.usefixtures("no_ray")
 def test_a_checkpoint_of_remote_runners_and_learners_starts_no_ray(tmp_path):
-    if ray.is_initialized():
-        pytest.skip("another test of this process has started Ray")
     rllib_risk.register()
     config = config_class("VDN")().environment("two_step").training(hidden_size=8)
     config.min_sample_timesteps_per_iteration = 2
