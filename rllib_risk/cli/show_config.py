@@ -160,11 +160,10 @@ def _values_of_parts(
     found: dict[str, _Value] = {}
     implied: dict[str, list[_Value]] = {}
     for config in configs:
-        for slot in config.composition.slots:
-            part = getattr(config, slot)
-            if isinstance(part, str) and ":" in part:
-                for key, field in config.own_fields({slot: part}).items():
-                    found[key] = _Value(field.default, f"default of {part}")
+        for slot, part in config.composition.choose(vars(config)).items():
+            own = config.own_fields({slot: part.name}) if part.is_own else {}
+            for key, field in own.items():
+                found[key] = _Value(field.default, f"default of {part.name}")
         objective = config.composition.part("objective", config)
         for key, (usual, value) in objective.implies.items():
             if getattr(config, key) == usual:
