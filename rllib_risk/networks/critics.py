@@ -108,9 +108,9 @@ class CounterfactualCritic(TeamCritic):
         self.sizes = sizes
         self.input_size = sizes.state_size + sizes.obs_size + 2 * n * a + n
         self.body = mlp(self.input_size, hidden_size, hidden_size, a)
-        self.register_buffer("ids", torch.eye(n), persistent=False)
+        self.register_buffer("ids", torch.eye(n, device="cpu"), persistent=False)
         # [N, N * A]: 0 for the agent's own action, 1 for the others
-        others = (1.0 - torch.eye(n)).repeat_interleave(a, dim=1)
+        others = (1.0 - torch.eye(n, device="cpu")).repeat_interleave(a, dim=1)
         self.register_buffer("others", others, persistent=False)
 
     ids: Tensor
@@ -176,7 +176,7 @@ class DecomposedCritic(TeamCritic):
         self.first = nn.Linear(sizes.state_size, _MIXING_WIDTH * n)
         self.second = nn.Linear(sizes.state_size, _MIXING_WIDTH)
         self.bias = mlp(sizes.state_size, _MIXING_WIDTH, 1) if bias else None
-        self.register_buffer("ids", torch.eye(n), persistent=False)
+        self.register_buffer("ids", torch.eye(n, device="cpu"), persistent=False)
 
     ids: Tensor
 

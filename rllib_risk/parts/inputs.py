@@ -66,7 +66,7 @@ class AgentInputs(nn.Module):
         self.agent_ids = options.agent_ids
         self.size = sizes.obs_size + self.shown + (n if options.agent_ids else 0)
         self.shared = options.parameter_sharing or n == 1
-        self.register_buffer("ids", torch.eye(n), persistent=False)
+        self.register_buffer("ids", torch.eye(n, device="cpu"), persistent=False)
 
     def forward(
         self, obs: Tensor, actions: Tensor, previous: Tensor | None = None

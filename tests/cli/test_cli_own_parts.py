@@ -59,9 +59,13 @@ def shown(language: str, beginning: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder of the commands, with the page's two files."""
+    """The working folder of the commands: the page's two files, for a short run."""
     (tmp_path / "my_parts.py").write_text(shown("python", "# my_parts.py\n"))
-    (tmp_path / "own.yaml").write_text(shown("yaml", "own:\n"))
+    text = shown("yaml", "own:\n")
+    for long, short in (("_lifetime: 2000", "_lifetime: 200"), (": 1000", ": 100")):
+        assert long in text
+        text = text.replace(long, short)
+    (tmp_path / "own.yaml").write_text(text)
     (tmp_path / "wrong.py").write_text(FLAT)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -95,7 +99,7 @@ def test_remote_runners_find_own_parts_and_relative_paths(folder: Path) -> None:
     (trial,) = (folder / "results/own").glob("QMIX_*")
     last = json.loads((trial / "result.json").read_text().splitlines()[-1])
     assert last["config"]["num_env_runners"] == 1
-    assert last["num_env_steps_sampled_lifetime"] >= 2000
+    assert last["num_env_steps_sampled_lifetime"] >= 200
 
 
 def test_own_parts_train_and_evaluate(

@@ -142,6 +142,7 @@ def test_an_artefact_names_the_code_and_the_last_evaluation_of_its_training(
     config.training(hidden_size=8).evaluation(
         evaluation_interval=1, evaluation_duration=4
     )
+    config.min_sample_timesteps_per_iteration = 20
     trained = config.build_algo()
     trained.train()
     # Returns 1, 2, 3 and 6: mean 3, standard deviation sqrt(14 / 3), and the 0.975

@@ -120,8 +120,8 @@ def test_the_climbing_game(name, keys, payoff):
     [
         ("OWQMIX", "P3", 8.0, {}),
         ("CWQMIX", "P3", 8.0, {}),
-        ("OWQMIX", "P4", 8.0, {}),
-        ("CWQMIX", "P4", 8.0, {}),
+        pytest.param("OWQMIX", "P4", 8.0, {}, marks=pytest.mark.long),
+        pytest.param("CWQMIX", "P4", 8.0, {}, marks=pytest.mark.long),
         ("QTRAN", "P3", 8.0, {"nopt_weight": 1.0}),
         (
             "QPLEX",
@@ -139,8 +139,8 @@ def test_payoffs_of_factorisations_on_nonmonotonic_games(name, payoff, best, key
     assert greedy_payoffs(name, payoff, 4000, lr=1e-3, **keys) == {best}
 
 
-@pytest.mark.parametrize("name", ["COMA", "DOP"])
-def test_actor_critics_learn_to_remember(name):
+@pytest.mark.parametrize(("name", "steps"), [("COMA", 15_000), ("DOP", 6000)])
+def test_actor_critics_learn_to_remember(name, steps):
     """R33: a return of 1 needs memory and credit over time; else it is at most 0.5."""
     config = config_class(name)().environment("memory_game", env_config={"delay": 1})
     config.training(
@@ -148,10 +148,10 @@ def test_actor_critics_learn_to_remember(name):
         lr=3e-3,
         critic_lr=3e-3,
         final_epsilon=0.02,
-        epsilon_anneal_env_steps=15_000,
+        epsilon_anneal_env_steps=steps,
     )
     config.env_runners(num_envs_per_env_runner=8).debugging(seed=0)
-    config.min_sample_timesteps_per_iteration = 15_000
+    config.min_sample_timesteps_per_iteration = steps
     config.evaluation_interval = None
     algorithm = config.build_algo()
     algorithm.train()

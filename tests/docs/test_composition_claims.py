@@ -21,13 +21,13 @@ def greedy_shares(**keys: Any) -> tuple[float, float]:
             optimizer="adam",
             lr=2e-3,
             updates_per_episode=0.5,
-            epsilon_anneal_env_steps=2000,
+            epsilon_anneal_env_steps=1000,
             **keys,
         )
         .evaluation(evaluation_duration=8)
         .debugging(seed=1)
     )
-    config.min_sample_timesteps_per_iteration = 4000
+    config.min_sample_timesteps_per_iteration = 2000
     algorithm = config.build_algo()
     evaluation = algorithm.train()["evaluation"]
     algorithm.stop()

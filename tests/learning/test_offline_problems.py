@@ -226,12 +226,12 @@ def test_a_chain_without_luck_has_no_spread(tmp_path):
         config.training(
             dataset=str(tmp_path / "set"),
             hidden_size=32,
-            lr=[[0, 1e-2], [3000 * 32, 1e-5]],
+            lr=[[0, 1e-2], [1500 * 32, 1e-5]],
             batch_size_episodes=32,
             target_update_tau=0.05,
             conservative_weight=None,
             tail_level=level,
-            updates_per_iteration=3000,
+            updates_per_iteration=1500,
         )
         algorithm = config.build_algo()
         result = algorithm.train()
