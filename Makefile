@@ -18,18 +18,20 @@ INSTALLED_DOCS := $(VENV)/.installed-docs
 INSTALLED_RELEASE := $(VENV)/.installed-release
 
 # pip writes a line per package and check; a person wants the big downloads only. The
-# rest is in the log. Errors go to stderr, which is left alone.
+# rest is in the log. Errors go to stderr, which is left alone. The pip that Python
+# brings takes twice as long as the pinned one. Python compiles a module at its first
+# import, so pip need not compile all of them.
 PIP_LOG := $(VENV)/pip.log
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check \
-	--progress-bar off --no-compile --log $(PIP_LOG) --constraint constraints.txt
+	--progress-bar off --no-compile --constraint constraints.txt
 SHOW_PROGRESS = sed -u -n \
 	-e 's/^ *Downloading .*\/\([^/ ]* ([0-9.]* MB)\)/  downloading \1/p' \
 	-e 's/^ *Downloading \([^/ ]* ([0-9.]* MB)\)/  downloading \1/p' \
 	-e 's/^Installing collected packages.*/  installing packages/p'
-# pip compiles modules on one core; compileall takes half the time on two. It cannot
-# compile the modules of some packages that are for other versions of Python.
-COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib rllib_risk || true
-install = $(PIP_INSTALL) --editable '$(1)' | $(SHOW_PROGRESS); $(COMPILE)
+install = $(PIP_INSTALL) --editable '$(1)' | tee $(PIP_LOG) | $(SHOW_PROGRESS)
+
+# Without its caches, Python would compile every module at every start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## Show this list.
@@ -57,7 +59,7 @@ test-long: $(INSTALLED_DEV) ## Set up, then run the tests that take minutes each
 lint: $(INSTALLED_DEV) ## Set up, then run the linters, the type and the spell checker.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/codespell
 
 .PHONY: docs
@@ -98,6 +100,7 @@ $(BIN)/python:
 		exit 1; }
 	@echo "Creating $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) --quiet --upgrade pip
 
 $(INSTALLED): $(METADATA) | $(BIN)/python
 	@echo "Installing (several minutes the first time; all details in $(PIP_LOG))"
