@@ -1,13 +1,11 @@
 """Writes the weather and building data of the env `hvac` from SustainGym's own files.
 
 The script needs SustainGym 0.1.7. That version pins an older Gymnasium than Ray, so it
-needs its own virtual environment::
+is installed without its requirements::
 
-    python3.11 -m venv sustaingym
-    sustaingym/bin/pip install --no-deps sustaingym==0.1.7
-    sustaingym/bin/pip install "pvlib<0.16" scipy scikit-learn pandas pettingzoo
-    sustaingym/bin/pip install gymnasium
-    sustaingym/bin/python tools/make_hvac_data.py
+    pip install --no-deps sustaingym==0.1.7
+    pip install "pvlib<0.16" scipy scikit-learn pandas
+    python tools/make_hvac_data.py
 
 The same input gives the same bytes. The script checks that its output reproduces
 SustainGym's five-minute weather exactly.
@@ -33,33 +31,12 @@ from sustaingym.data.utils import read_to_stringio
 from sustaingym.envs.building import MultiAgentBuildingEnv, ParameterGenerator
 from sustaingym.envs.building.utils import BUILDINGS, GROUND_TEMP, WEATHER
 
+from rllib_risk.env_wrappers.hvac.sustaingym import CITY_KEYS
+
 DATA = Path(__file__).parents[1] / "rllib_risk" / "env_wrappers" / "data"
 
 # Version of SustainGym from which files and formulas come.
 SUSTAINGYM = "0.1.7"
-
-# SustainGym's keys of weather and ground temperature, by our name. Our names follow the
-# data: SustainGym's "Cool_Marine" is Port Angeles. As in the paper, `port_angeles` has
-# the ground temperatures of Seattle.
-CITIES = {
-    "tucson": ("Hot_Dry", "Tucson"),
-    "tampa": ("Hot_Humid", "Tampa"),
-    "honolulu": ("Very_Hot_Humid", "Honolulu"),
-    "el_paso": ("Warm_Dry", "ElPaso"),
-    "port_angeles": ("Cool_Marine", "Seattle"),
-    "new_york": ("Mixed_Humid", "NewYork"),
-    "seattle": ("Mixed_Marine", "Seattle"),
-    "port_angeles_own_ground": ("Cool_Marine", "PortAngeles"),
-    "atlanta": ("Warm_Humid", "Atlanta"),
-    "san_diego": ("Warm_Marine", "SanDiego"),
-    "albuquerque": ("Mixed_Dry", "Albuquerque"),
-    "buffalo": ("Cool_Humid", "Buffalo"),
-    "denver": ("Cool_Dry", "Denver"),
-    "rochester": ("Cold_Humid", "Rochester"),
-    "great_falls": ("Cold_Dry", "GreatFalls"),
-    "international_falls": ("Very_Cold", "InternationalFalls"),
-    "fairbanks": ("Subarctic/Arctic", "Fairbanks"),
-}
 
 STEP_SECONDS = 300
 DAYS_PER_MONTH = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
@@ -102,7 +79,7 @@ def weather_arrays() -> dict[str, np.ndarray]:
         ValueError: If the arrays do not reproduce SustainGym's series.
     """
     outdoor, ghi, ground = [], [], []
-    for weather, location in CITIES.values():
+    for weather, location in CITY_KEYS.values():
         file = read_to_stringio(f"data/building/{WEATHER[weather]}")
         table, _ = pvlib.iotools.parse_epw(file)
         outdoor.append(tenths(table["temp_air"].to_numpy(np.float64)))
@@ -113,7 +90,7 @@ def weather_arrays() -> dict[str, np.ndarray]:
         ground.append(tenths(np.array(GROUND_TEMP[location])))
         check_weather(weather, location, outdoor[-1], ghi[-1], ground[-1])
     return {
-        "cities": np.array(list(CITIES)),
+        "cities": np.array(list(CITY_KEYS)),
         "outdoor": np.stack(outdoor),
         "ghi": np.stack(ghi),
         "ground": np.stack(ground),
@@ -162,7 +139,7 @@ def building_arrays() -> dict[str, np.ndarray]:
         "NAME/outdoor" and "NAME/solar" [n].
     """
     # Any city works: only the solar column depends on it, through its largest GHI.
-    weather, location = CITIES["tucson"]
+    weather, location = CITY_KEYS["tucson"]
     table, _ = pvlib.iotools.parse_epw(
         read_to_stringio(f"data/building/{WEATHER[weather]}")
     )
@@ -194,7 +171,7 @@ def golden_arrays() -> dict[str, np.ndarray]:
     actions = np.random.default_rng(0).integers(0, 200, (3, 288, 6))
     states, rewards = np.zeros((3, 289, 10), np.float32), np.zeros((3, 288))
     for row, (city, day) in enumerate(zip(cities, days, strict=True)):
-        env = MultiAgentBuildingEnv(parameters_of("OfficeSmall", *CITIES[city]))
+        env = MultiAgentBuildingEnv(parameters_of("OfficeSmall", *CITY_KEYS[city]))
         env.reset(seed=day)
         states[row, 0] = env.state()
         for step, joint in enumerate(actions[row]):
@@ -228,7 +205,7 @@ def main() -> None:
     if version("sustaingym") != SUSTAINGYM:
         raise SystemExit(
             f"found sustaingym {version('sustaingym')}, but this script needs"
-            f" sustaingym=={SUSTAINGYM}. Install it in its own environment."
+            f" sustaingym=={SUSTAINGYM}. Install that version."
         )
     if golden is not None:
         files = {golden: golden_arrays()}

@@ -22,7 +22,6 @@ walker:
     env_config: {episode_limit: 20}
     hidden_size: 8
     recurrent: false
-    num_env_runners: 1
     num_envs_per_env_runner: 4
     batch_size_episodes: 4
     learning_starts_episodes: 4
@@ -106,7 +105,7 @@ imitation:
 
 def test_from_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "walker.yaml"
-    file.write_text(LEARNER.replace("num_env_runners: 1", "num_env_runners: 0"))
+    file.write_text(LEARNER)
     said(
         capsys,
         *("train", "file", file, "--storage-path", tmp_path / "results"),

@@ -90,7 +90,7 @@ def test_the_network_of_the_new_stack_is_checked_and_used() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "two-step-ppo",
+        pytest.param("two-step-ppo", marks=pytest.mark.long),
         pytest.param("cartpole-ppo", marks=pytest.mark.long),
         pytest.param("cartpole-dqn", marks=pytest.mark.long),
     ],

@@ -176,7 +176,7 @@ SHORTCUT_RUNS = [
     ("RobustVDN", 0),
     *(pytest.param("RobustVDN", seed, marks=pytest.mark.long) for seed in (1, 2)),
     ("RobustQMIX", 0),
-    ("RobustQTRAN", 0),
+    pytest.param("RobustQTRAN", 0, marks=pytest.mark.long),
 ]
 
 
