@@ -95,6 +95,19 @@ REFUSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("MACQR", "macn", {"objective": "markov"}),
     ("RobustVDN", "macn", {"objective": "nested"}),
     ("QMIX", "macn", {"objective": "nested", "td_lambda": 0.6}),
+    ("MACQR", "macn", {"objective": "nested", "target": "cvar"}),
+    ("QMIX", "macn", {"target": "cvar_atoms"}),
+    ("RiskQ", "macn", {"target": "cvar_atoms"}),
+    (
+        "RMIX",
+        "macn",
+        {"target": "cvar_atoms", "loss": "quantile", "risk_grad": "frozen"},
+    ),
+    (
+        "DDN",
+        "macn",
+        {"target": "cvar_atoms", "risk_measure": "cvar", "alpha": 0.3},
+    ),
     ("QMIX", "macn", {"objective": "static", "loss": "bc"}),
     (
         "QMIX",

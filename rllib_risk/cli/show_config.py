@@ -165,7 +165,7 @@ def _values_of_parts(
             for key, field in own.items():
                 found[key] = _Value(field.default, f"default of {part.name}")
         objective = config.composition.part("objective", config)
-        for key, (usual, value) in objective.implies.items():
+        for key, (usual, value) in objective.implied(config).items():
             if getattr(config, key) == usual:
                 setattr(config, key, value)
                 origin = f"objective {config.objective}"

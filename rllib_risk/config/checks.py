@@ -99,7 +99,7 @@ def check_config(
             message = unknown_key(str(key), usable, algorithm, sorted(own))
             if key in unused:
                 message = f"{key}: has no effect in {algorithm}; {unused[key]}."
-            raise document.error(message + document.how_to_leave_out(*place), *place)
+            raise document.error(message, *place)
         reader = _Reader(str(key), fields[key], document)
         inner: Mapping[str, Field] | None = None
         if key == "evaluation_config":
@@ -279,7 +279,7 @@ def check_inner(
             message = unknown_key(str(name), fields, key)
             if "kwargs" in fields:
                 message += f" Arguments of the env itself go into {key}.kwargs."
-            raise document.error(message + document.how_to_leave_out(*place), *place)
+            raise document.error(message, *place)
         checked[name] = _Reader(f"{key}.{name}", fields[name], document).read(
             item, place
         )

@@ -221,6 +221,12 @@ def _check_section(
     name: str, section: Any, document: Document, path: KeyPath
 ) -> dict[str, Any]:
     if not isinstance(section, Mapping):
+        if name in INHERITANCE_FIELDS:
+            raise document.error(
+                f"{name}: is a key of an experiment. Write it in the experiment, or"
+                " under 'shared:' for all experiments of the file.",
+                *path,
+            )
         raise document.error(
             f"{name}: must be a mapping with run, env, stop and config, not"
             f" {shown(section)}.",
@@ -235,8 +241,7 @@ def _check_section(
             hint = suggest(str(key), [*EXPERIMENT_FIELDS, *INHERITANCE_FIELDS])
             raise document.error(
                 f"unknown key '{key}' of experiment {name}.{hint}"
-                " (The algorithm's own keys go under 'config'.)"
-                + document.how_to_leave_out(*place),
+                " (The algorithm's own keys go under 'config'.)",
                 *place,
             )
         checked[key] = check_key(

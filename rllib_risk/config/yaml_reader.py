@@ -116,9 +116,10 @@ class Document:
 
     def error(self, message: str, *path: str | int) -> ConfigError:
         """Returns a ``ConfigError`` that starts with the place of ``path``."""
-        return ConfigError(f"{self.where(*path)}: {message}")
+        advice = self._how_to_leave_out(*path)
+        return ConfigError(f"{self.where(*path)}: {message}{advice}")
 
-    def how_to_leave_out(self, *path: str | int) -> str:
+    def _how_to_leave_out(self, *path: str | int) -> str:
         """Returns how to leave out an inherited key; empty if it is not inherited.
 
         Args:

@@ -215,7 +215,7 @@ class ValueConfig(TeamConfig):
 
     def _check_parts(self) -> None:
         objective = self.composition.part("objective", self)
-        for key, (usual, value) in objective.implies.items():
+        for key, (usual, value) in objective.implied(self).items():
             if getattr(self, key) == usual:
                 setattr(self, key, value)
         super()._check_parts()

@@ -157,14 +157,16 @@ VALUE_PARTS = Composition(
             "target",
             "Bellman target: the mean over sampled transitions (plain); the worst-case"
             " mean over a set of transition kernels (contamination, or tv for total"
-            " variation); CVaR of one step's outcomes (cvar, set by objective: nested);"
-            " or your own as pkg.module:Class.",
+            " variation); CVaR of one step's outcomes, by a dual variable (cvar), or"
+            " from the atoms of a loss that fits distributions (cvar_atoms); objective:"
+            " nested sets the right one; or your own as pkg.module:Class.",
             base=f"{_PARTS}.targets.base:Target",
             builtin={
                 "plain": f"{_PARTS}.targets.plain:Plain",
                 "contamination": f"{_PARTS}.targets.contamination:Contamination",
                 "tv": f"{_PARTS}.targets.total_variation:TotalVariation",
                 "cvar": f"{_PARTS}.targets.cvar:NestedCvar",
+                "cvar_atoms": f"{_PARTS}.targets.cvar_atoms:NestedCvarOfAtoms",
             },
             default="plain",
         ),

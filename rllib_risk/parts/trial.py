@@ -24,7 +24,8 @@ from rllib_risk.parts.learning import Learning
 from rllib_risk.parts.penalties.base import Penalty, without_weight
 from rllib_risk.parts.regression import Gate, QuantileRegression
 from rllib_risk.parts.slots import VALUE_PARTS
-from rllib_risk.parts.targets.base import DualTarget
+from rllib_risk.parts.targets.base import DualTarget, Target
+from rllib_risk.parts.targets.plain import Plain
 from rllib_risk.parts.team import TeamNetwork
 from rllib_risk.parts.trial_calls import call_own, check_scalar
 from rllib_risk.parts.trial_sampling import try_explorer, try_replay
@@ -161,10 +162,12 @@ class _Trial:
     def _try_target(self, choice: Choice, shape: tuple[int, ...]) -> None:
         target = self.learning.target
         with torch.no_grad():
-            targets = call_own(choice, "targets", target.targets, self.view())
-            choice.check_shape(targets, shape, of="targets")
             if self.learning.loss.fits_atoms:
+                _refuse_ignored_targets(choice)
                 call_own(choice, "target_atoms", getattr, self.view(), "target_atoms")
+            else:
+                targets = call_own(choice, "targets", target.targets, self.view())
+                choice.check_shape(targets, shape, of="targets")
         if isinstance(target, DualTarget):
             self._try_dual(choice, target, "the dual variable")
 
@@ -252,6 +255,18 @@ class _Trial:
         loss = call_own(choice, "loss", gate.loss, self.view())
         check_scalar(choice, "loss", loss, self.network, "the online network")
         call_own(choice, "optimizer", gate.optimizer, [*self.network.parameters()])
+
+
+def _refuse_ignored_targets(choice: Choice) -> None:
+    """Refuses an own ``targets`` if the loss reads ``target_atoms`` of a base class."""
+    for base in choice.part.__mro__:
+        if base in (Plain, Target) or "target_atoms" in vars(base):
+            return
+        if "targets" in vars(base):
+            raise ValueError(
+                f"target: the loss fits distributions and reads target_atoms(), and"
+                f" {choice.name!r} defines only targets(). Define target_atoms() too."
+            )
 
 
 def _make_optimizer(dual: nn.Module, learner: DualTarget | Penalty) -> None:

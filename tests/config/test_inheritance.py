@@ -167,6 +167,7 @@ def test_keys_in_without_are_not_inherited(tmp_path: Path) -> None:
             r"f\.yaml:2: extends: .*circle: f\.yaml:x -> f\.yaml:y -> f\.yaml:x",
         ),
         ("x:\n  extends: circle.yaml", r"circle\.yaml:2: extends: .*circle: "),
+        ("extends: base.yaml\nx: {run: ALGO}", r"f\.yaml:1: extends: .* 'shared:'"),
         ("shared: 3\nx: {run: ALGO}", r"f\.yaml:1: shared: must be a mapping"),
         ("shared: {run: ALGO, env: known}", r"f\.yaml: has no experiment. 'shared'"),
         (".x: {run: ALGO, env: known}", r"f\.yaml: has no experiment"),
@@ -193,6 +194,10 @@ def test_keys_in_without_are_not_inherited(tmp_path: Path) -> None:
             "x:\n  extends: bad.yaml:b",
             r"bad\.yaml:3: unknown key 'widht' of env_config.*\[env_config\.widht\]",
         ),
+        (
+            "x:\n  extends: bad.yaml:c",
+            r"bad\.yaml:4: lr: must be in .*'without: \[lr\]' leaves it out",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_where_it_stands(
@@ -204,6 +209,7 @@ def test_what_is_wrong_is_named_where_it_stands(
         "shared: {run: ALGO, env: known}\n"
         "a: {config: {lrr: 1}}\n"
         "b: {config: {env_config: {widht: 1}}}\n"
+        "c: {config: {lr: -1}}\n"
     )
     with pytest.raises(ConfigError, match=message):
         load(tmp_path, text)

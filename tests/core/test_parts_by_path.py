@@ -55,6 +55,8 @@ MORE = [
     ("VDN", QUANTILE | {"risk_measure": "mean_variance"}),
     ("VDN", QUANTILE | CVAR | {"sort_atoms": False}),
     ("VDN", QUANTILE | DYNAMIC),
+    ("VDN", QUANTILE | {"objective": "nested", "alpha": 0.3}),
+    ("VDN", QUANTILE | CVAR | {"target": "cvar_atoms"}),
     ("QMIX", QUANTILE | CVAR),
     ("QMIX", QUANTILE | {"risk_measure": "wang", "risk_parameter": 0.0}),
     ("DMIX", {"mixer": "qmix_quantiles", "risk_measure": "cvar", "alpha": 0.3}),
@@ -97,9 +99,12 @@ def spelled(config, slot):
     if name not in SLOTS[slot].builtin:
         return []
     paths = [SLOTS[slot].builtin[name], subclass(slot, name)]
-    # Objective nested replaces the default target, which is no choice. A path is one.
-    if slot == "target" and config.objective == "nested":
-        paths = [path for path in paths if name != SLOTS[slot].default]
+    # Objective nested replaces some defaults, which are no choice. A path is one.
+    objective = config.composition.part("objective", config)
+    if (slot, name) in {
+        (key, old) for key, (old, _) in objective.implied(config).items()
+    }:
+        return []
     # A dataset takes the place of the default replay, but would hide an own one.
     if slot == "replay" and config.dataset is not None:
         paths = paths[:1]

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,7 +31,29 @@ def configured(run, **keys):
 REFUSED = [
     ("QMIX", {"objective": "nested", "td_lambda": 0.6}, "td_lambda: ", "td_lambda: 0"),
     ("RobustVDN", {"objective": "nested"}, "objective: 'nested' sets", "Leave target"),
-    ("MACQR", {"objective": "nested"}, "target: a robust", "loss: td"),
+    ("MACQR", {"objective": "nested", "target": "cvar"}, "target: 'cvar' learns", ""),
+    (
+        "MACQR",
+        {"objective": "nested", "risk_measure": "var", "alpha": 0.5},
+        "risk_measure: target 'cvar_atoms' is CVaR",
+        "risk_measure: cvar",
+    ),
+    ("DDN", {"objective": "nested"}, "quantiles: target 'cvar_atoms'", "fixed"),
+    ("QMIX", {"target": "cvar_atoms"}, "target: 'cvar_atoms' is CVaR", "quantile"),
+    ("MACQR", {"target": "cvar_atoms"}, "risk_measure: target", "cvar"),
+    (
+        "VDN",
+        {
+            "objective": "markov",
+            "loss": "quantile",
+            "num_atoms": 4,
+            "alpha": 0.5,
+            "risk_measure": "cvar",
+            "target": "cvar_atoms",
+        },
+        "target: 'cvar_atoms' belongs to objective: nested",
+        "Leave target out",
+    ),
     ("QMIX", {"objective": "nested", "loss": "bc"}, "objective: ", "loss: td"),
     ("COMA", {"objective": "nested"}, "objective: 'nested' is for", "mean or static"),
     ("QMIX", {"objective": "markov"}, "objective: 'markov' is", "loss: quantile"),
@@ -98,6 +121,7 @@ QUANTILE = {"loss": "quantile", "num_atoms": 4, "alpha": 0.25}
         ("RMIX", {"objective": "static", "alpha": 0.1}, "static; CVaR at level 0.1"),
         ("QTRAN", {"objective": "nested", "alpha": 0.1}, "nested; CVaR at level 0.1"),
         ("VDN", {"target": "cvar", "alpha": 0.1}, "nested; CVaR at level 0.1"),
+        ("VDN", {**QUANTILE, "objective": "nested"}, "nested; CVaR at level 0.25"),
         ("DOP", {"objective": "static", "alpha": 0.1}, "static; CVaR at level 0.1"),
     ],
 )
@@ -160,6 +184,25 @@ def test_nested_targets_by_hand():
         assert mean.make_dual(TeamSizes(2, 2, 8, 1), 1) is None
         plain = VALUE_PARTS.make("target", {}).targets(view)
         assert mean.targets(view).tolist() == plain.tolist()
+
+
+def test_nested_target_atoms_by_hand():
+    # CVaR at .5 of (3, 1, 7, 5) is 2: 1 + .5 * 2 = 2. The second step is terminal.
+    network = TeamNetwork(
+        TeamSizes(2, 2, 8, 1),
+        {"num_atoms": 4, "risk_measure": "cvar", "alpha": 0.5, "mixer": "vdn"},
+    )
+    view = SimpleNamespace(
+        target_network=network,
+        rewards=torch.tensor([[[1.0], [2.0]]]),
+        discount=torch.tensor([[[0.5], [0.0]]]),
+    )
+    target = VALUE_PARTS.make("target", {"target": "cvar_atoms"})
+    next_atoms = torch.tensor([[[[3.0, 1.0, 7.0, 5.0]], [[9.0, 9.0, 9.0, 9.0]]]])
+    found = target.target_atoms(view, next_atoms)
+    assert found.tolist() == [[[[2.0] * 4], [[2.0] * 4]]]
+    network.risk.set_level(1.0)  # a schedule begins with the mean, 4
+    assert target.target_atoms(view, next_atoms)[0, 0, 0].tolist() == [3.0] * 4
 
 
 def test_the_dual_of_nested_is_the_quantile_at_alpha():

@@ -271,6 +271,10 @@ MUST = "must return a scalar tensor with gradients of the online network"
             {"num_atoms": 4, "loss": "quantile", "target": AtomsUnlike},
             "target_atoms of .*'shifts'",
         ),
+        (
+            {"num_atoms": 4, "loss": "quantile", "target": Flat},
+            r"Flat' defines only targets\(\)",
+        ),
         ({"penalty": Penalty}, "'.*:Penalty' needs a weight. Set conservative_weight"),
         ({"penalty": PerAgentLow}, "'.*:PerAgentLow' needs a weight"),
         ({"penalty": Low}, "'.*:Low' needs a weight. Set conservative_weight"),

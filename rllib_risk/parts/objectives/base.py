@@ -45,13 +45,22 @@ class Objective(Part):
             objective is then a :class:`~rllib_risk.parts.objectives.static.Static`.
         of_values: Whether the objective needs an algorithm that learns values from
             Bellman targets.
-        implies: Keys that the objective sets: key -> (the value that means "no choice"
-            and is replaced, the new value).
     """
 
     sees_return: ClassVar[bool] = False
     of_values: ClassVar[bool] = False
-    implies: ClassVar[Mapping[str, tuple[Any, Any]]] = {}
+
+    @classmethod
+    def implied(cls, config: Any) -> Mapping[str, tuple[Any, Any]]:
+        """Returns the keys that the objective sets. By default there are none.
+
+        Args:
+            config: The configuration, with all its keys as attributes.
+
+        Returns:
+            key -> (the value that means "no choice" and is replaced, the new value).
+        """
+        return {}
 
     @classmethod
     def risk(cls, config: Any) -> str:
@@ -141,6 +150,7 @@ class Markov(Objective):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
+        yield from refuse_nested_target(config)
         if not fits_distributions(config):
             yield (
                 f"objective: {config.objective!r} is greedy for a risk measure of the"
@@ -160,12 +170,21 @@ class Nested(Objective):
     """Nested CVaR: CVaR of one step's outcome, applied at every step.
 
     ``Q(s, a) = CVaR_alpha[r + gamma max_a' Q(s', a')]`` over reward and next state
-    jointly; see :class:`~rllib_risk.parts.targets.cvar.NestedCvar`.
+    jointly. A loss that fits distributions learns it from atoms
+    (:class:`~rllib_risk.parts.targets.cvar_atoms.NestedCvarOfAtoms`), another one by a
+    dual variable (:class:`~rllib_risk.parts.targets.cvar.NestedCvar`).
     """
 
     Options = LevelOptions
     of_values: ClassVar[bool] = True
-    implies: ClassVar[Mapping[str, tuple[Any, Any]]] = {"target": ("plain", "cvar")}
+
+    @classmethod
+    def implied(cls, config: Any) -> Mapping[str, tuple[Any, Any]]:
+        """See :meth:`Objective.implied`."""
+        usual = VALUE_PARTS.slots["target"].default
+        if not is_value_based(config) or not fits_distributions(config):
+            return {"target": (usual, "cvar")}
+        return {"target": (usual, "cvar_atoms"), "risk_measure": ("mean", "cvar")}
 
     @classmethod
     def risk(cls, config: Any) -> str:
@@ -178,8 +197,9 @@ class Nested(Objective):
         # The default target is no choice; it is replaced.
         usual = VALUE_PARTS.slots["target"].default
         if config.target != usual and not VALUE_PARTS.part("target", config).nested:
+            sets = cls.implied(config)["target"][1]
             yield (
-                f"objective: {config.objective!r} sets target: cvar, but the"
+                f"objective: {config.objective!r} sets target: {sets}, but the"
                 f" configuration has target: {config.target!r}. Leave target out."
                 " Nested CVaR is robust to every kernel whose density is at most"
                 " 1/alpha times the sampled one."
@@ -190,7 +210,8 @@ class Nested(Objective):
                 " a time. Set td_lambda: 0."
             )
         yield from refuse_imitation(config)
-        yield from refuse_double_level(config)
+        if not fits_distributions(config):
+            yield from refuse_double_level(config)
 
 
 def refuse_imitation(config: Any) -> Iterator[str]:
@@ -227,6 +248,22 @@ def refuse_double_level(config: Any) -> Iterator[str]:
         )
 
 
+def refuse_nested_target(config: Any) -> Iterator[str]:
+    """Yields an error if the target is that of another objective, ``nested``.
+
+    Args:
+        config: Configuration of a value-based algorithm.
+
+    Yields:
+        The message.
+    """
+    if VALUE_PARTS.part("target", config).nested:
+        yield (
+            f"target: {config.target!r} belongs to objective: nested, not to objective:"
+            f" {config.objective}. Leave target out."
+        )
+
+
 def refuse_second_risk(config: Any) -> Iterator[str]:
     """Yields an error for each part that controls another risk than the objective.
 
@@ -238,11 +275,7 @@ def refuse_second_risk(config: Any) -> Iterator[str]:
     """
     if not is_value_based(config):
         return
-    if VALUE_PARTS.part("target", config).nested:
-        yield (
-            f"target: {config.target!r} belongs to objective: nested, not to objective:"
-            f" {config.objective}. Leave target out."
-        )
+    yield from refuse_nested_target(config)
     if fits_distributions(config) and measure_at(config) is not None:
         yield (
             f"risk_measure: with loss {config.loss!r}, agents that are greedy for"

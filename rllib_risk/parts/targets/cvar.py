@@ -14,7 +14,8 @@ from rllib_risk.data.sizes import TeamSizes
 from rllib_risk.networks.dual import FactoredDualNetwork
 from rllib_risk.ops.robust import dual_losses, worst_tv
 from rllib_risk.parts.objectives.base import LevelOptions
-from rllib_risk.parts.targets.base import DualTarget, refuse_atoms
+from rllib_risk.parts.objectives.reading import fits_distributions
+from rllib_risk.parts.targets.base import DualTarget
 from rllib_risk.parts.view import View
 
 
@@ -46,7 +47,12 @@ class NestedCvar(DualTarget):
     @classmethod
     def refusals(cls, config: Any) -> Iterator[str]:
         """See :meth:`Part.refusals`."""
-        yield from refuse_atoms(config)
+        if fits_distributions(config):
+            yield (
+                f"target: {config.target!r} learns values, but loss {config.loss!r}"
+                " fits distributions. Leave target out: objective: nested then sets"
+                " target: cvar_atoms."
+            )
 
     def make_dual(self, sizes: TeamSizes, num_values: int) -> nn.Module | None:
         """See :meth:`DualTarget.make_dual`."""
