@@ -387,8 +387,7 @@ def accepts(field: Field) -> str:
         names |= {str: "text", list: "list", dict: "mapping"}
         text = " or ".join(names[kind] for kind in field.types)
         if field.low is not None and field.high is not None:
-            bracket = "(" if field.low_open else "["
-            text += f" in {bracket}{field.low:g}, {field.high:g}]"
+            text += f" in {field.interval}"
         elif field.low is not None:
             text += f", {'above' if field.low_open else 'at least'} {field.low:g}"
     return text + (", or null" if field.optional else "")

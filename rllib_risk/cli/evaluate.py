@@ -262,6 +262,7 @@ def _evaluate_shift(
 
     with stdout_to_stderr():
         prepare(options.verbose)
+        import_modules(options.imports)
         shift_options = ShiftOptions(
             labels=tuple(options.label or ()),
             level=options.level,
@@ -269,8 +270,6 @@ def _evaluate_shift(
             seed=options.seed,
             references=not options.no_references,
             trust_code=options.trust_code,
-            imports=import_modules(options.imports),
-            verbose=options.verbose,
         )
         grid = load_grid(file, shift_options)
         folder = results_folder(options.out, grid)
@@ -346,36 +345,38 @@ def run_evaluation(
         )
     register_all()
     episodes, seed = options.episodes, options.seed
-    # RLlib's own algorithms are first built with all env runners of the training. Ray
-    # would wait forever if it counted fewer CPUs than they ask for.
-    ray = RayOptions(num_cpus=1000 if foreign else 1, verbose=options.verbose)
-    with ray_session(ray, options.imports or ()):
-        if foreign:
-            for name, value in {"--alpha": options.level, "--env": options.env}.items():
-                if value is not None:
-                    raise ConfigError(f"{name}: does not apply to RLlib's algorithms.")
-            with status_lines(lambda: "evaluating"):
-                return evaluate_foreign(
-                    checkpoint, str(algo), episodes, seed, env_config
-                ), []
-        frames: list[Any] = []
+    if foreign:
+        for name, value in {"--alpha": options.level, "--env": options.env}.items():
+            if value is not None:
+                raise ConfigError(f"{name}: does not apply to RLlib's algorithms.")
+        # They are first built with all env runners of the training. Ray would wait
+        # forever if it counted fewer CPUs than they ask for.
+        ray = RayOptions(num_cpus=1000, verbose=options.verbose)
         with (
-            playing(),
-            opened(
-                checkpoint,
-                trust_code=options.trust_code,
-                env=options.env,
-                env_config=env_config,
-            ) as algorithm,
+            ray_session(ray, options.imports or ()),
+            status_lines(lambda: "evaluating"),
         ):
-            algorithm.require_env()
-            note(f"Playing env '{env_name(algorithm.evaluation_config)}' ...")
-            result = algorithm.evaluate_episodes(
-                episodes or algorithm.config.evaluation_duration,
-                seed=seed,
-                frames=frames if render else None,
-                alpha=options.level,
-            )
+            return evaluate_foreign(
+                checkpoint, str(algo), episodes, seed, env_config
+            ), []
+    frames: list[Any] = []
+    with (
+        playing(),
+        opened(
+            checkpoint,
+            trust_code=options.trust_code,
+            env=options.env,
+            env_config=env_config,
+        ) as algorithm,
+    ):
+        algorithm.require_env()
+        note(f"Playing env '{env_name(algorithm.evaluation_config)}' ...")
+        result = algorithm.evaluate_episodes(
+            episodes or algorithm.config.evaluation_duration,
+            seed=seed,
+            frames=frames if render else None,
+            alpha=options.level,
+        )
     return result, frames
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rllib_risk.cli import output
-from rllib_risk.cli.option_groups import RayOptions
 from rllib_risk.cli.options import (
     EnvConfigOption,
     EvaluationSeedOption,
@@ -231,7 +230,7 @@ def _teams(
 ) -> tuple[_Game, list[TeamRisk]]:
     """Evaluates all checkpoints, which must play the game of the first one."""
     from rllib_risk.cli.checkpoints import opened, verified
-    from rllib_risk.cli.session import ray_session, register_all
+    from rllib_risk.cli.session import register_all
     from rllib_risk.cli.shift import made_up_labels
     from rllib_risk.evaluation.frontier_runs import team_risk
     from rllib_risk.ops.frontier import LEVELS
@@ -241,30 +240,28 @@ def _teams(
     games: list[_Game] = []
     teams: list[TeamRisk] = []
     register_all()
-    ray = RayOptions(num_cpus=1, verbose=options.verbose)
-    with ray_session(ray, options.imports or ()):
-        for folder, label in zip(folders, labels, strict=True):
-            with opened(
-                folder, trust_code=options.trust_code, env_config=env_config
-            ) as algorithm:
-                algorithm.require_env()
-                games.append(_game_of(algorithm.evaluation_config))
-                if not games[-1].is_like(games[0]):
-                    raise ConfigError(
-                        f"{folder} plays {games[-1].title}, but {folders[0]} plays"
-                        f" {games[0].title}. One figure can show only one game."
-                    )
-                team = team_risk(
-                    algorithm,
-                    games[-1].tables,
-                    LEVELS,
-                    label=label,
-                    source=str(folder),
-                    episodes=options.episodes,
-                    seed=options.seed,
+    for folder, label in zip(folders, labels, strict=True):
+        with opened(
+            folder, trust_code=options.trust_code, env_config=env_config
+        ) as algorithm:
+            algorithm.require_env()
+            games.append(_game_of(algorithm.evaluation_config))
+            if not games[-1].is_like(games[0]):
+                raise ConfigError(
+                    f"{folder} plays {games[-1].title}, but {folders[0]} plays"
+                    f" {games[0].title}. One figure can show only one game."
                 )
-            note(f"{label}: {team.how}")
-            teams.append(team)
+            team = team_risk(
+                algorithm,
+                games[-1].tables,
+                LEVELS,
+                label=label,
+                source=str(folder),
+                episodes=options.episodes,
+                seed=options.seed,
+            )
+        note(f"{label}: {team.how}")
+        teams.append(team)
     return games[0], teams
 
 

@@ -254,13 +254,12 @@ def _of_policies(_: Path, out: Path, options: RecordOptions) -> Card:
 
 def _of_checkpoint(checkpoint: Path, out: Path, options: RecordOptions) -> Card:
     from rllib_risk.cli.checkpoints import opened, verified
-    from rllib_risk.cli.session import ray_session
+    from rllib_risk.cli.session import register_all
     from rllib_risk.core.dataset_recording import record, trained_player
 
     folder = verified(checkpoint, "recording")
-    ray = RayOptions(num_cpus=1, verbose=options.verbose)
+    register_all()
     with (
-        ray_session(ray, options.imports or ()),
         opened(folder, trust_code=options.trust_code) as algorithm,
         playing(),
     ):

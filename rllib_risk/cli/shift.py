@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_risk.cli.option_groups import RayOptions
 from rllib_risk.cli.output import note
 from rllib_risk.config.schema import ConfigError
 
@@ -32,8 +31,6 @@ class ShiftOptions:
             threshold; None: the threshold in the checkpoint.
         references: Whether scripted policies play too.
         trust_code: Whether code that a checkpoint names may be imported.
-        imports: Modules that are already imported.
-        verbose: Number of ``-v`` flags: 0, 1 or 2.
     """
 
     labels: tuple[str, ...] = ()
@@ -42,8 +39,6 @@ class ShiftOptions:
     level: float | None = None
     references: bool = True
     trust_code: bool = False
-    imports: tuple[str, ...] = ()
-    verbose: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,7 +115,7 @@ def run_shift(
         CheckpointError: If a checkpoint is incomplete or was changed.
     """
     from rllib_risk.cli.checkpoints import verified
-    from rllib_risk.cli.session import ray_session, register_all
+    from rllib_risk.cli.session import register_all
     from rllib_risk.evaluation.shift import ShiftResults
 
     if options.labels and len(options.labels) != len(checkpoints):
@@ -132,8 +127,7 @@ def run_shift(
     labels = list(options.labels) or made_up_labels(folders)
     register_all()
     # All episodes are played in this process, in batches over all cells.
-    with ray_session(RayOptions(num_cpus=1, verbose=options.verbose), options.imports):
-        runs, references = _play(folders, labels, grid, options)
+    runs, references = _play(folders, labels, grid, options)
     return ShiftResults(
         grid=grid,
         env=runs[0].env,

@@ -12,7 +12,7 @@ import typer.core
 from rllib_risk.cli import output
 from rllib_risk.cli.frontier import FRONTIER_HELP, plot_frontier
 from rllib_risk.cli.leaderboard import LEADERBOARD_HELP, plot_leaderboard
-from rllib_risk.cli.option_groups import RayOptions, grouped
+from rllib_risk.cli.option_groups import grouped
 from rllib_risk.cli.options import (
     AxisOption,
     EnvConfigOption,
@@ -261,16 +261,12 @@ def _numbers(text: str) -> list[int]:
 def _trace(checkpoint: Path, episode: _Episode) -> tuple[str, EpisodeTrace]:
     """Plays an episode of a checkpoint; returns the title of the figure and a trace."""
     from rllib_risk.cli.checkpoints import opened, verified
-    from rllib_risk.cli.session import ray_session, register_all
+    from rllib_risk.cli.session import register_all
     from rllib_risk.evaluation.trace_runs import trace_episode
 
     folder = verified(checkpoint, "this figure")
     register_all()
-    ray = RayOptions(num_cpus=1, verbose=episode.verbose)
-    with (
-        ray_session(ray, episode.imports or ()),
-        opened(folder, trust_code=episode.trust_code) as algorithm,
-    ):
+    with opened(folder, trust_code=episode.trust_code) as algorithm:
         algorithm.require_env()
         config = algorithm.evaluation_config
         seed = algorithm.config.seed if episode.seed is None else episode.seed

@@ -100,7 +100,9 @@ def number_schema(kind: str, field: Field) -> Schema:
     schema["exclusiveMinimum" if field.low_open else "minimum"] = (
         -most if field.low is None else field.low
     )
-    schema["maximum"] = most if field.high is None else min(field.high, most)
+    schema["exclusiveMaximum" if field.high_open else "maximum"] = (
+        most if field.high is None else min(field.high, most)
+    )
     return schema
 
 

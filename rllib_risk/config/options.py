@@ -45,6 +45,7 @@ def option(
     low: float | None = None,
     high: float | None = None,
     low_open: bool = False,
+    high_open: bool = False,
     unit: str = "",
     folder: bool = False,
     fixed: bool = False,
@@ -57,6 +58,7 @@ def option(
         low: Smallest accepted number.
         high: Largest accepted number.
         low_open: True if ``low`` itself is refused.
+        high_open: True if ``high`` itself is refused.
         unit: Unit of the number.
         folder: True if the text is the path of a folder.
         fixed: True if the value cannot change during a run.
@@ -69,6 +71,7 @@ def option(
         "low": low,
         "high": high,
         "low_open": low_open,
+        "high_open": high_open,
         "unit": unit,
         "folder": folder,
         "fixed": fixed,

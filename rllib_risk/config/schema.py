@@ -50,6 +50,7 @@ class Field:
         high: Largest accepted number; None: :data:`MAX_WHOLE` for a whole number and
             :data:`MAX_NUMBER` for any other.
         low_open: True if ``low`` itself is refused.
+        high_open: True if ``high`` itself is refused.
         optional: True if ``None`` is accepted.
         unit: The unit of the number, such as ``env steps``.
         import_path: True if a string ``pkg.module:name`` is accepted in addition to
@@ -67,6 +68,7 @@ class Field:
     low: float | None = None
     high: float | None = None
     low_open: bool = False
+    high_open: bool = False
     optional: bool = False
     unit: str = ""
     import_path: bool = False
@@ -77,6 +79,22 @@ class Field:
     def types(self) -> tuple[_Type, ...]:
         """The accepted types as a tuple."""
         return self.type if isinstance(self.type, tuple) else (self.type,)
+
+    @property
+    def interval(self) -> str:
+        """The accepted numbers as text, such as ``(0, 1]``."""
+        low = "-inf" if self.low is None else f"{self.low:g}"
+        high = "inf" if self.high is None else f"{self.high:g}"
+        opening = "(" if self.low_open or self.low is None else "["
+        closing = ")" if self.high_open or self.high is None else "]"
+        return f"{opening}{low}, {high}{closing}"
+
+    def within(self, value: float) -> bool:
+        """Whether a number is within :attr:`interval`."""
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        ends = (self.low_open and value == low) or (self.high_open and value == high)
+        return low <= value <= high and not ends
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -158,18 +176,9 @@ def _check_range(key: str, value: float, field: Field) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{key}: must be a finite number, not {value}.")
     unit = f" {field.unit}" if field.unit else ""
-    below = field.low is not None and (
-        value <= field.low if field.low_open else value < field.low
-    )
-    above = field.high is not None and value > field.high
-    if below or above:
-        low = "-inf" if field.low is None else field.low
-        high = "inf" if field.high is None else field.high
-        bracket = "(" if field.low_open or field.low is None else "["
-        close = ")" if field.high is None else "]"
+    if not field.within(value):
         raise ConfigError(
-            f"{key}: must be in {bracket}{low}, {high}{close}{unit}, not"
-            f" {shown(value)}."
+            f"{key}: must be in {field.interval}{unit}, not {shown(value)}."
         )
     most = MAX_WHOLE if int in field.types else math.inf
     most = MAX_NUMBER if float in field.types else most

@@ -147,13 +147,21 @@ class ComposedConfig(AlgorithmConfig):
         default = self.declared[key].default
         return preset.get(key, self.overrides.get(key, default)), default
 
+    def default_of(self, key: str) -> Any:
+        """Returns the default of a key, in this algorithm and preset.
+
+        Args:
+            key: A key of this package.
+        """
+        return self._usual(key)[0]
+
     def forget_unused(self) -> None:
         """Resets the keys of parts that are not in use.
 
         Versions before 0.2 accepted such keys, and recorded all keys in checkpoints.
         """
         for key in self.composition.unused(self):
-            setattr(self, key, self._usual(key)[0])
+            setattr(self, key, self.default_of(key))
 
     def _check_parts(self) -> None:
         """Refuses keys of unused parts, and combinations that the parts refuse."""

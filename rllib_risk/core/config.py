@@ -246,7 +246,7 @@ class TeamConfig(ComposedConfig):
             setattr(self, key, check_value(key, getattr(self, key), field))
         rate: Any = self.lr  # RLlib's type hint has no lists
         if isinstance(rate, list):
-            check_schedule("lr", rate, high=range_of("lr")["high"])
+            check_schedule("lr", rate, Field(None, "", float, **range_of("lr")))
         if self.evaluation_config and not self.evaluation_interval:
             raise ConfigError(
                 "evaluation_config: has no effect without evaluations; set"

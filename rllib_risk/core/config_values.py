@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.rllib.policy.policy import PolicySpec
 
-from rllib_risk.config.schema import ConfigError
+from rllib_risk.config.schema import ConfigError, Field
 
 
 def same_value(one: Any, other: Any) -> bool:
@@ -51,22 +51,13 @@ def _plain(value: Any) -> Any:
     return value.get_state() if isinstance(value, PolicySpec) else value
 
 
-def check_schedule(
-    key: str,
-    points: list,
-    *,
-    low: float = 0.0,
-    low_open: bool = True,
-    high: float = math.inf,
-) -> None:
-    """Checks a schedule whose values must lie between two limits.
+def check_schedule(key: str, points: list, field: Field) -> None:
+    """Checks a schedule of a key's values.
 
     Args:
         key: Name of the key, for the message.
         points: ``[[env_steps, value], ...]``.
-        low: Smallest accepted value.
-        low_open: Whether ``low`` itself is refused.
-        high: Largest accepted value.
+        field: Declaration of the key, with the range of the values.
 
     Raises:
         ConfigError: If steps do not ascend or a value is out of range.
@@ -78,9 +69,8 @@ def check_schedule(
         steps, values = [], []
     ordered = all(a < b for a, b in itertools.pairwise(steps))
     ordered = ordered and all(map(math.isfinite, steps))
-    within = all(low <= v <= high and not (low_open and v == low) for v in values)
-    if not steps or not ordered or not within:
-        bounds = f"{'(' if low_open else '['}{low:g}, {high:g}]"
+    if not steps or not ordered or not all(map(field.within, values)):
+        bounds = field.interval
         raise ConfigError(
             f"{key}: must be a number in {bounds} or points [[env_steps, value], ...]"
             f" in ascending order with values in {bounds}, not {points!r}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -225,14 +224,7 @@ class ValueConfig(TeamConfig):
         for key, field in self.all_fields().items():
             value = getattr(self, key)
             if isinstance(value, list) and float in field.types:
-                low, high = field.low, field.high
-                check_schedule(
-                    key,
-                    value,
-                    low=-math.inf if low is None else low,
-                    low_open=field.low_open,
-                    high=math.inf if high is None else high,
-                )
+                check_schedule(key, value, field)
         for wrong, message in self._dataset_problems():
             if wrong:
                 raise ConfigError(message)

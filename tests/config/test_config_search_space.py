@@ -63,7 +63,7 @@ def test_grid_search_becomes_rays() -> None:
         ({"choice": ["mean", "statc"]}, MODE, "Did you mean 'static'"),
         ({"grid_search": []}, ATOMS, "needs a list"),
         ({"grid_search": 3}, ATOMS, "needs a list"),
-        ({"uniform": [0.0, 1.0]}, LR, r"in \(0.0, inf\)"),
+        ({"uniform": [0.0, 1.0]}, LR, r"in \(0, inf\)"),
         ({"uniform": [1, 2]}, ATOMS, "Use randint or choice"),
         ({"randint": [1, 2]}, MODE, "Use choice"),
         ({"uniform": [2, 1]}, LR, "low must be below high"),

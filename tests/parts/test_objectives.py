@@ -11,6 +11,7 @@ from loss_cases import as_tensors, plain_batch, plain_networks, random_episode, 
 
 from rllib_risk.algorithms import config_class
 from rllib_risk.config.schema import ConfigError
+from rllib_risk.core.record import from_record, to_record
 from rllib_risk.data.episodes import collate
 from rllib_risk.data.replay import EpisodeReplay, SequenceSettings
 from rllib_risk.data.sizes import TeamSizes
@@ -127,6 +128,18 @@ QUANTILE = {"loss": "quantile", "num_atoms": 4, "alpha": 0.25}
 )
 def test_each_run_says_which_risk_it_controls(run, keys, text):
     assert configured(run, **keys).risk().startswith(text)
+
+
+@pytest.mark.parametrize("run", ["QMIX", "RiskQ"])
+def test_nested_needs_no_other_keys_and_survives_its_checkpoint(run):
+    """RiskQ's own default, td_lambda .6, is replaced, also when the record is read."""
+    keys = {"alpha": 0.25} | ({"risk_measure": "cvar"} if run == "RiskQ" else {})
+    config = configured(run, objective="nested", **keys)
+    again = from_record(to_record("x", config), trust_code=False)
+    again.validate()
+    target = {"QMIX": "cvar", "RiskQ": "cvar_atoms"}[run]
+    for one in (config, again):
+        assert (one.target, one.td_lambda, one.alpha) == (target, 0.0, 0.25)
 
 
 def test_cloning_controls_nothing():

@@ -181,10 +181,16 @@ class Nested(Objective):
     @classmethod
     def implied(cls, config: Any) -> Mapping[str, tuple[Any, Any]]:
         """See :meth:`Objective.implied`."""
+        if not is_value_based(config):
+            return {}
+        atoms = fits_distributions(config)
         usual = VALUE_PARTS.slots["target"].default
-        if not is_value_based(config) or not fits_distributions(config):
-            return {"target": (usual, "cvar")}
-        return {"target": (usual, "cvar_atoms"), "risk_measure": ("mean", "cvar")}
+        keys = {"target": (usual, "cvar_atoms" if atoms else "cvar")}
+        if atoms:
+            keys["risk_measure"] = ("mean", "cvar")
+        if config.default_of("td_lambda") != 0.0:
+            keys["td_lambda"] = (config.default_of("td_lambda"), 0.0)
+        return keys
 
     @classmethod
     def risk(cls, config: Any) -> str:
