@@ -185,6 +185,7 @@ class Nested(Objective):
             return {}
         atoms = fits_distributions(config)
         usual = VALUE_PARTS.slots["target"].default
+        keys: dict[str, tuple[Any, Any]]
         keys = {"target": (usual, "cvar_atoms" if atoms else "cvar")}
         if atoms:
             keys["risk_measure"] = ("mean", "cvar")
