@@ -3,6 +3,7 @@
 import pytest
 from ray.tune.search.sample import Domain as TuneDomain
 
+from rllib_risk.config.json_values import number_schema
 from rllib_risk.config.schema import ConfigError, Field, check_value
 from rllib_risk.config.search_space import (
     Domain,
@@ -102,3 +103,13 @@ def test_concrete_configs_change_one_key_at_a_time() -> None:
         "b": "choice",
         "c": 0,
     }
+
+
+def test_an_open_upper_end_is_refused_like_an_open_lower_one() -> None:
+    field = Field(0.5, "", float, low=0.0, low_open=True, high=1.0, high_open=True)
+    for value in (0.0, 1.0, 1.5):
+        with pytest.raises(ConfigError, match=r"k: must be in \(0, 1\), not"):
+            check_value("k", value, field)
+    assert check_value("k", 0.999, field) == 0.999
+    schema = number_schema("number", field)
+    assert schema == {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
