@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("RMIX", "macn", "gama: 0.9", "f.yaml:5: unknown key 'gama' of RMIX. Did you"),
         ("RMIX", "macn", "gamma: abc", "f.yaml:5: gamma: must be a number, not 'abc'"),
         ("RMIX", "macn", "gamma: 1.5", "f.yaml:5: gamma: must be in [0, 1]"),
-        ("RMIX", "macn", "alpha: 0", "f.yaml:5: alpha: must be in (0.0, 1.0]"),
+        ("RMIX", "macn", "alpha: 0", "f.yaml:5: alpha: must be in (0, 1]"),
         ("RMIX", "macn", "risk_mode: static_", "Did you mean 'static'"),
         ("RMIX", "macn", "train_batch_size: 5", "use batch_size_episodes"),
         ("RMIX", "macn", "env_config: {widht: 7}", "Did you mean 'width'"),

@@ -453,7 +453,7 @@ def test_the_error_for_a_bad_default_names_the_users_class(monkeypatch):
     monkeypatch.setattr(Named, "Options", options)
     part = f"{__name__}:Named"
     message = f"^td_weighting: '{part}' declares the option 'steepness' with a default"
-    with pytest.raises(ConfigError, match=rf"{message}.*\[0.0, inf\), not -1.0"):
+    with pytest.raises(ConfigError, match=rf"{message}.*\[0, inf\), not -1.0"):
         config(td_weighting=part).validate()
     # If the user sets the key, only that value is checked.
     config(td_weighting=part, steepness=1.0).validate()
