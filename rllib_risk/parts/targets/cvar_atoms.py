@@ -19,9 +19,10 @@ class NestedCvarOfAtoms(Target):
     All target atoms of a step are ``x = r + gamma CVaR_alpha[Z^-(s', u*)]``. Quantile
     regression then learns the distribution of one step's outcome ``x``, and CVaR of
     these atoms is ``Q(s, u) = CVaR_alpha[r + gamma max_u' Q(s', u')]``. No outcome is
-    weighted by ``1/alpha``, and there is no dual variable. The Huber threshold of the loss
-    decides how much outcomes count that are rarer than an atom; see ``docs/risk.md``. The level is that of
-    ``risk_measure: cvar``, which also chooses the actions.
+    weighted by ``1/alpha``, and there is no dual variable. The level is that of
+    ``risk_measure: cvar``, which also chooses the actions. The Huber threshold of the
+    loss decides how much outcomes count that are rarer than an atom; see
+    ``docs/risk.md``.
     """
 
     nested: ClassVar[bool] = True
